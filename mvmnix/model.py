@@ -1,0 +1,284 @@
+"""The nouns that every room shares: digests, store paths, flake references, artifacts and images; no I/O."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self, override
+
+STORE_DIR = "/nix/store"
+SYSTEM = "x86_64-linux"
+NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
+
+_HEX256 = re.compile(r"[0-9a-f]{64}")
+_STORE_NAME = re.compile(r"[0-9a-zA-Z+\-._?=]{1,211}")
+_STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-([0-9a-zA-Z+\-._?=]{{1,211}})")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
+
+
+def nix32(data: bytes) -> str:
+    """Nix's own base 32: least significant bits first, without e, o, t and u (nix: libutil/hash.cc)."""
+    length = (len(data) * 8 - 1) // 5 + 1
+    number = int.from_bytes(data, "little")
+    return "".join(NIX32[(number >> (5 * index)) & 31] for index in reversed(range(length)))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """A SHA-256 digest; `hex` is 64 lower-case hexadecimal digits. The only algorithm that mvm knows."""
+
+    hex: str
+
+    def __post_init__(self) -> None:
+        if not _HEX256.fullmatch(self.hex):
+            raise ValueError(f"not a SHA-256 digest in hexadecimal: {self.hex!r}")
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The digest of these bytes."""
+        return cls(hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_sri(cls, text: str) -> Self:
+        """Parse `sha256-<base64>` (W3C Subresource Integrity, as in flake.lock). Raises ValueError."""
+        algorithm, _, encoded = text.partition("-")
+        raw = base64.b64decode(encoded, validate=True)
+        canonical = base64.b64encode(raw).decode() == encoded  # base64 has spare bits: one digest, one spelling
+        if algorithm != "sha256" or len(raw) != hashlib.sha256().digest_size or not canonical:
+            raise ValueError(f"not a SHA-256 SRI hash: {text!r}")
+        return cls(raw.hex())
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes."""
+        return bytes.fromhex(self.hex)
+
+    @property
+    def sri(self) -> str:
+        """`sha256-<base64>`, as Nix and browsers write it."""
+        return "sha256-" + base64.b64encode(self.raw).decode()
+
+    @property
+    def nix32(self) -> str:
+        """Nix's base 32, as in a narinfo's NarHash."""
+        return nix32(self.raw)
+
+    @override
+    def __str__(self) -> str:
+        return f"sha256:{self.hex}"
+
+
+def store_name(text: str) -> str:
+    """The name under which a file of that name goes to the Nix store: what Nix forbids becomes `_`."""
+    return re.sub(r"[^0-9a-zA-Z+\-._?=]", "_", text).lstrip(".")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StorePath:
+    """A path in /nix/store: 32 characters of hash and a name."""
+
+    hash: str
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _STORE_BASE.fullmatch(f"{self.hash}-{self.name}"):
+            raise ValueError(f"not a store path: {self.hash}-{self.name}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `/nix/store/<hash>-<name>`. Raises ValueError."""
+        match = _STORE_BASE.fullmatch(text.removeprefix(STORE_DIR + "/"))
+        if match is None or not text.startswith(STORE_DIR + "/"):
+            raise ValueError(f"not a store path: {text!r}")
+        return cls(match[1], match[2])
+
+    @classmethod
+    def flat(cls, name: str, digest: Digest) -> Self:
+        """Where a fixed output goes that is hashed as a plain file (Nix manual, "Store Path Specification")."""
+        inner = Digest.of(f"fixed:out:sha256:{digest.hex}:".encode())
+        return cls._make("output:out", inner, name)
+
+    @classmethod
+    def recursive(cls, name: str, nar_hash: Digest) -> Self:
+        """Where a source or fixed output goes that is hashed as a NAR, without references."""
+        return cls._make("source", nar_hash, name)
+
+    @classmethod
+    def _make(cls, kind: str, inner: Digest, name: str) -> Self:
+        if not _STORE_NAME.fullmatch(name):
+            raise ValueError(f"not a store path's name: {name!r}")
+        digest = hashlib.sha256(f"{kind}:sha256:{inner.hex}:{STORE_DIR}:{name}".encode()).digest()
+        folded = bytearray(20)
+        for index, byte in enumerate(digest):
+            folded[index % 20] ^= byte
+        return cls(nix32(bytes(folded)), name)
+
+    @override
+    def __str__(self) -> str:
+        return f"{STORE_DIR}/{self.hash}-{self.name}"
+
+
+class HashMode(StrEnum):
+    """What of a file is hashed: its bytes, or its Nix archive (which knows directories and the executable bit)."""
+
+    FLAT = "flat"
+    NAR = "nar"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """A file that may enter a build: where it comes from and what its bytes must hash to.
+
+    `uri` is a `mirror://` or another URL without user information; `name` the store path's name.
+    """
+
+    uri: str
+    name: str
+    digest: Digest
+    mode: HashMode = HashMode.FLAT
+
+    @property
+    def store_path(self) -> StorePath:
+        """Where Nix puts it."""
+        make = StorePath.flat if self.mode is HashMode.FLAT else StorePath.recursive
+        return make(self.name, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeRef:
+    """What the user named: a directory and an attribute of its flake.
+
+    `copy` is true for an explicit `path:` reference, which is taken as it lies there instead of from a git commit; its
+    flake may stand in a subdirectory (`?dir=`), where a git reference finds the top of the work tree by itself.
+    """
+
+    directory: str
+    attribute: str = "default"
+    copy: bool = False
+    subdirectory: str = ""
+
+    def __post_init__(self) -> None:
+        if not _ATTRIBUTE.fullmatch(self.attribute):
+            raise ValueError(f"not an attribute path: {self.attribute!r}")
+        if not is_subdirectory(self.subdirectory):
+            raise ValueError(f"not a subdirectory: {self.subdirectory!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `DIR`, `DIR#ATTR`, `path:DIR#ATTR` or `path:DIR?dir=SUB#ATTR`. Raises ValueError."""
+        where, _, attribute = text.partition("#")
+        copy = where.startswith("path:")
+        directory, _, query = where.removeprefix("path:").partition("?")
+        if ":" in directory or (query and not (copy and query.startswith("dir="))):
+            raise ValueError(f"only DIR, path:DIR and path:DIR?dir=SUB are flake references here, not {text!r}")
+        return cls(directory or ".", attribute or "default", copy, query.removeprefix("dir="))
+
+    @override
+    def __str__(self) -> str:
+        query = f"?dir={self.subdirectory}" if self.subdirectory else ""
+        return ("path:" if self.copy else "") + f"{self.directory}{query}#{self.attribute}"
+
+
+def is_subdirectory(text: str) -> bool:
+    """Whether this is a relative path downwards, or empty: what may stand in a flake reference's `dir`."""
+    parts = text.split("/") if text else []
+    return all(re.fullmatch(r"[0-9a-zA-Z+\-._=]+", part) and part not in {".", ".."} for part in parts)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Artifact:
+    """One file of an image: its name there, the digest of its bytes, its size in bytes."""
+
+    name: str
+    digest: Digest
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"negative size: {self.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verity:
+    """A dm-verity tree (kernel: Documentation/admin-guide/device-mapper/verity.rst): SHA-256, 4,096-byte blocks.
+
+    `hash_offset` is in bytes, where the superblock stands that follows the data.
+    """
+
+    root: Digest
+    salt: bytes
+    uuid: str
+    data_blocks: int
+    hash_offset: int
+
+    BLOCK = 4096
+
+    def __post_init__(self) -> None:
+        if self.data_blocks <= 0 or self.hash_offset != self.data_blocks * self.BLOCK:
+            raise ValueError("the hash tree does not follow the data")
+        if len(self.salt) > 256:
+            raise ValueError("a verity salt has at most 256 bytes")
+
+
+class Posture(StrEnum):
+    """How a guest may be talked to: not at all, or by verbs that the plan grants one by one."""
+
+    DEV = "dev"
+    SEALED = "sealed"
+
+
+class Verb(StrEnum):
+    """What the host may ask of a running guest, or a guest of the host."""
+
+    EXEC = "exec"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The workload's numeric user and group; never root."""
+
+    uid: int
+    gid: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.uid < 2**32 - 1 and 0 < self.gid < 2**32 - 1):
+            raise ValueError(f"the workload runs as an unprivileged user, not as {self.uid}:{self.gid}")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A command in a guest: arguments (no shell), environment, absolute working directory, user."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    user: User
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What manifest.json says of a guest image. `manifest` describes manifest.json itself; `_mib` are mebibytes."""
+
+    name: str
+    manifest: Artifact
+    kernel: Artifact
+    initrd: Artifact
+    rootfs: Artifact
+    verity: Verity
+    command_line: str
+    workload: Workload
+    vcpus: int
+    memory_mib: int
+    scratch_mib: int
+    posture: Posture
+    verbs: frozenset[Verb]
+    writable: tuple[str, ...]
+    sources: tuple[Source, ...] = field(default=())
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The four files, in the order in which claims name them."""
+        return (self.kernel, self.initrd, self.rootfs, self.manifest)

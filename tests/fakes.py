@@ -1,0 +1,282 @@
+"""Working stand-ins that tests of several rooms share: git repositories, image archives, a builder VM without a VM."""
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mvmnix import nar
+from mvmnix.builder import nix
+from mvmnix.builder.cache import Connection
+from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
+from tests.unit.provenance.world import World
+
+DERIVATION = StorePath("0" * 32, "guest-hello.drv")
+OUTPUT = StorePath("1" * 32, "guest-hello")
+ORDER = ("kernel", "initrd", "rootfs", "manifest.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository that a test makes and may spoil."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, path: Path, files: Mapping[str, str] | None = None, *, format_: str = "sha1") -> "Repository":
+        """A new one with one commit of these files, a flake.nix at least."""
+        path.mkdir(parents=True)
+        made = cls(path)
+        made.git("init", "-q", f"--object-format={format_}")
+        for name, text in ({"flake.nix": "{}\n"} | dict(files or {})).items():
+            made.write(name, text)
+        made.commit()
+        return made
+
+    def git(self, *arguments: str, input_: bytes = b"") -> str:
+        """Run git in it; returns what it prints."""
+        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
+        argv = ["git", *identity, "-c", "protocol.file.allow=always", "-C", str(self.path), *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, input=input_).stdout.decode().strip()
+
+    def write(self, name: str, text: str) -> Path:
+        """Put a file into the work tree."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def commit(self) -> str:
+        """Commit all that lies there; returns the commit's name."""
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "test")
+        return self.git("rev-parse", "HEAD")
+
+    def plant(self, kind: str, body: bytes, name: str = "") -> str:
+        """Write an object that git itself would not write, under its name or under another one."""
+        data = b"%s %d\0" % (kind.encode(), len(body)) + body
+        name = name or hashlib.sha1(data, usedforsecurity=False).hexdigest()
+        path = self.path / ".git/objects" / name[:2] / name[2:]
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(zlib.compress(data))
+        return name
+
+    def plant_tree(self, *entries: tuple[str, bytes, str]) -> str:
+        """Make a commit of a tree with exactly these entries (mode, name, object) the current one; returns the tree."""
+        body = b"".join(mode.encode() + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries)
+        tree = self.plant("tree", body)
+        self.git("update-ref", "HEAD", self.git("commit-tree", tree, "-m", "planted"))
+        self.git("update-index", "--force-remove", *self.git("ls-files").splitlines())
+        return tree
+
+
+def ustar(files: Mapping[str, bytes]) -> bytes:
+    """These files as GNU tar's `--format=ustar` would archive them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o444
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def files_of(world: World) -> dict[str, bytes]:
+    """An image's four files."""
+    return dict(zip(ORDER, (world.kernel, world.initrd, world.rootfs, world.manifest), strict=True))
+
+
+def artifacts_of(world: World) -> tuple[Artifact, ...]:
+    """The same as artifacts, by their bytes."""
+    return tuple(Artifact(name, Digest.of(data), len(data)) for name, data in files_of(world).items())
+
+
+def shown(*sources: Source, **changes: Any) -> bytes:
+    """What `nix derivation show --recursive` (2.26) prints for an image of these sources; each may be changed."""
+    derivations: dict[str, Any] = {
+        str(DERIVATION): {
+            "args": ["-e"],
+            "builder": "/bin/sh",
+            "env": {"name": "guest-hello", "out": str(OUTPUT)},
+            "inputDrvs": {},
+            "inputSrcs": [],
+            "name": "guest-hello",
+            "outputs": {"out": {"path": str(OUTPUT)}},
+            "system": "x86_64-linux",
+        }
+    }
+    for source in sources:
+        promise = {
+            "hash": source.digest.hex,
+            "hashAlgo": "sha256",
+            "method": str(source.mode),
+            "path": str(source.store_path),
+        }
+        made = {
+            "args": [],
+            "builder": "builtin:pin",
+            "env": {"name": source.name, "urls": source.uri, "out": str(source.store_path)},
+            "inputDrvs": {},
+            "inputSrcs": [],
+            "name": source.name,
+            "outputs": {"out": promise},
+            "system": "x86_64-linux",
+        }
+        derivations[f"/nix/store/{'2' * 32}-{source.name}.drv"] = made | changes
+    return json.dumps(derivations).encode()
+
+
+@dataclass
+class Progress:
+    """Remembers what it was told."""
+
+    steps: list[str] = field(default_factory=list)
+    said: bytes = b""
+
+    def step(self, name: str) -> None:
+        self.steps.append(name)
+
+    def log(self, data: bytes) -> None:
+        self.said += data
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    exit_code: int
+
+
+class GuestFailedError(Exception):
+    """A program of the fake guest ends with this status, after these words on its standard error."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+type Program = Callable[[Sequence[str]], bytes]
+
+
+@dataclass
+class FakeBuilder:
+    """A builder VM without a VM: knows the Nix calls of builder/nix.py, and asks the host's cache as Nix would.
+
+    `tree` is the root tree that it is asked to bring in; `wants` what evaluation asks for besides; `sources` what the
+    build needs. `fails` maps a call's name (version, realise, eval, show, build, tar) to its last words.
+    """
+
+    tree: StorePath
+    files: Mapping[str, bytes]
+    sources: tuple[Source, ...] = ()
+    wants: tuple[StorePath, ...] = ()
+    fails: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, bytes] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    environments: list[Mapping[str, str]] = field(default_factory=list)
+    connect: Callable[[Callable[[], None]], Connection] | None = None
+    received: dict[str, bytes] = field(default_factory=dict)
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdout: Callable[[bytes], None],
+        stderr: Callable[[bytes], None],
+        timeout: float | None,
+        directory: str,
+    ) -> Ended:
+        """Run one of the programs; the port that builder/build.py drives."""
+        self.calls.append(tuple(argv))
+        self.environments.append(environment)
+        name, program = self._program(argv)
+        try:
+            said, words, status = program(argv), self.fails.get(name, ""), int(name in self.fails)
+        except GuestFailedError as error:
+            said, words, status = b"", str(error), error.status
+        if status:
+            stderr(words.encode())
+            return Ended(status)
+        stderr(f"{name} says that it works\n".encode())
+        for start in range(0, len(said), 1000):
+            stdout(said[start : start + 1000])
+        return Ended(0)
+
+    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
+        name = next(word for word in ("--version", "--realise", "eval", "show", "build", "--create") if word in argv)
+        programs: dict[str, tuple[str, Program]] = {
+            "--version": ("version", lambda _: b"nix (Nix) 2.26.3\n"),
+            "--realise": ("realise", self._realise),
+            "eval": ("eval", self._evaluate),
+            "show": ("show", lambda _: shown(*self.sources)),
+            "build": ("build", self._build),
+            "--create": ("tar", lambda _: ustar(self.files)),
+        }
+        known, program = programs[name]
+        return known, (lambda _: self.answers[known]) if known in self.answers else program
+
+    def _realise(self, argv: Sequence[str]) -> bytes:
+        self._substitute(StorePath.parse(argv[-1]))
+        return argv[-1].encode() + b"\n"
+
+    def _evaluate(self, _argv: Sequence[str]) -> bytes:
+        for path in self.wants:
+            self._substitute(path)
+        return str(DERIVATION).encode()
+
+    def _build(self, _argv: Sequence[str]) -> bytes:
+        for source in self.sources:
+            self._substitute(source.store_path)
+        return str(OUTPUT).encode() + b"\n"
+
+    def _substitute(self, path: StorePath) -> None:
+        """As Nix does it: a narinfo, then the archive, hashed."""
+        info = self._get(f"{path.hash}.narinfo")
+        if info is None:
+            raise GuestFailedError(1, f"error: path '{path}' does not exist and cannot be created")
+        fields = dict(line.split(": ", 1) for line in info.decode().splitlines())
+        archive = self._get(fields["URL"])
+        if archive is None or fields["NarHash"] != f"sha256:{Digest.of(archive).nix32}":
+            raise GuestFailedError(1, f"error: hash mismatch importing path '{path}'")
+        self.received[path.name] = archive
+
+    def _get(self, path: str) -> bytes | None:
+        if self.connect is None:
+            raise GuestFailedError(1, "error: unable to download: Connection refused")
+        return get(self.connect(lambda: None), path)
+
+
+def get(connection: Connection, path: str) -> bytes | None:
+    """What a GET on a new connection is answered; None for a miss."""
+    connection.data(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    connection.eof()
+    head, _, body = b"".join(pulled(connection)).partition(b"\r\n\r\n")
+    return body if head.startswith(b"HTTP/1.1 200 ") else None
+
+
+def pulled(connection: Connection, limit: int = 65536) -> Iterator[bytes]:
+    """All that a connection has to say, in pieces."""
+    while piece := connection.pull(limit):
+        yield piece
+
+
+def nar_of(data: bytes) -> bytes:
+    """The archive of a file with these bytes."""
+    return b"".join(nar.nar_of_file(len(data), (data,)))
+
+
+def source(name: str, data: bytes, mode: HashMode = HashMode.FLAT) -> Source:
+    """A source whose file, or whose archive, has these bytes."""
+    return Source(f"mirror://debian/pool/{name}", name, Digest.of(data), mode)
+
+
+#: What a fake builder is expected to be asked, in order.
+CALLS = (nix.version, nix.fetch_tree, nix.evaluate, nix.show_derivations, nix.build, nix.archive)

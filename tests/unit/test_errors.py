@@ -1,0 +1,66 @@
+"""Exit codes and words of failures."""
+
+import pytest
+
+from mvmnix import errors
+from mvmnix.errors import (
+    GuestCommandNotFoundError,
+    GuestTimeoutError,
+    MvmnixError,
+    Reason,
+    ReasonCode,
+    RefusedError,
+    UnreadableError,
+    UsageError,
+    refuse,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (MvmnixError, 125),
+        (UsageError, 2),
+        (UnreadableError, 2),
+        (GuestTimeoutError, 124),
+        (GuestCommandNotFoundError, 127),
+    ],
+)
+def test_exit_codes(kind: type[MvmnixError], code: int) -> None:
+    error = kind("it failed", hint="do this")
+    assert (error.exit_code, error.message, error.hint) == (code, "it failed", "do this")
+    assert str(error) == "it failed. Next: do this"
+    assert str(kind("it failed")) == "it failed"
+
+
+def test_every_kind_of_failure_has_its_exit_code_tested() -> None:
+    kinds = {it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, MvmnixError)}
+    assert {it.exit_code for it in kinds} == {2, 124, 125, 126, 127}
+
+
+def test_a_refusal_carries_every_reason() -> None:
+    reasons = [Reason(code, f"what {code}", "why", "hint") for code in (ReasonCode.UNSIGNED, ReasonCode.PLAN_EXPIRED)]
+    refusal = RefusedError(*reasons)
+    assert refusal.codes == (ReasonCode.UNSIGNED, ReasonCode.PLAN_EXPIRED)
+    assert refusal.reasons == tuple(reasons)
+    assert refusal.exit_code == 126
+    assert str(refusal).splitlines() == [
+        "what unsigned: refused [unsigned]: why. Next: hint",
+        "what plan-expired: refused [plan-expired]: why. Next: hint",
+    ]
+
+
+def test_a_refusal_without_a_reason_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="needs a reason"):
+        RefusedError()
+
+
+def test_refuse_makes_one_reason() -> None:
+    assert refuse(ReasonCode.UNSIGNED, "a", "b", "c").reasons == (Reason(ReasonCode.UNSIGNED, "a", "b", "c"),)
+
+
+def test_codes_are_words_for_machines() -> None:
+    assert all(
+        code.value == code.name.lower().replace("_", "-") or code is ReasonCode.COMMAND_LINE for code in ReasonCode
+    )
+    assert len({code.value for code in ReasonCode}) == len(ReasonCode)

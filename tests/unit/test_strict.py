@@ -1,0 +1,181 @@
+"""What the strict reader takes, and that it names every problem."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+from mvmnix.model import Digest
+from mvmnix.strict import MalformedError, Record
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b'{"a":1,"a":1}', "stands there twice"),
+        (b'{"b":{"a":1,"a":1}}', "stands there twice"),
+        (b'{"\\u0061":1,"a":1}', "stands there twice"),
+        (b"1.0", "not an integer"),
+        (b"1e3", "not an integer"),
+        (b"NaN", "not an integer"),
+        (b"-Infinity", "not an integer"),
+        (b"9007199254740993", "too large"),
+        (b"1" * 5000, "too large"),
+        (b'"\\ud800"', "not JSON"),
+        (b'{"\\ud800":1}', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"\xef\xbb\xbf1", "not JSON"),
+        (b"", "not JSON"),
+        (b"1 1", "not JSON"),
+        (b"[" * 40 + b"]" * 40, "deeper"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[" * 5_000 + b"]" * 5_000, "deeper|not JSON"),
+    ],
+)
+def test_what_is_no_json_here(text: bytes, problem: str) -> None:
+    with pytest.raises(MalformedError, match=problem):
+        strict.parse_json(text)
+
+
+def test_a_limit_comes_before_the_parser() -> None:
+    with pytest.raises(MalformedError, match="larger than 3 bytes"):
+        strict.parse_json(b"    ", limit=3)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\u00e9\n", max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_canonical_bytes_come_back_as_they_are(value: object) -> None:
+    data = strict.canonical(value)
+    assert data.isascii()
+    assert strict.parse_json(data) == value
+    assert strict.canonical(strict.parse_json(data)) == data
+
+
+def test_canonical_form() -> None:
+    assert strict.canonical({"b": [1, "é"], "a": None}) == b'{"a":null,"b":[1,"\\u00e9"]}'
+
+
+def test_times() -> None:
+    moment = datetime(2026, 1, 31, 12, 0, 0, 999, tzinfo=timezone(timedelta(hours=2)))
+    assert strict.show_time(moment) == "2026-01-31T10:00:00Z"
+    assert strict.parse_time("2026-01-31T10:00:00Z") == datetime(2026, 1, 31, 10, tzinfo=UTC)
+    for text in (
+        "2026-01-31T10:00:00",
+        "2026-01-31T10:00:00+00:00",
+        "2026-02-30T10:00:00Z",
+        "\uff12026-01-31T10:00:00Z",
+    ):
+        with pytest.raises(ValueError, match=r"day|time"):
+            strict.parse_time(text)
+
+
+def everything(record: Record) -> tuple[object, ...]:
+    return (
+        record.text("text", "[a-z]+"),
+        record.integer("integer", 1, 9),
+        record.flag("flag"),
+        record.digest("digest"),
+        record.time("time"),
+        record.choice("choice", Colour),
+        record.texts("texts", "[a-z]"),
+        record.integers("integers", 0, 9),
+        record.child("child", lambda child: child.text("x")),
+        record.each("each", lambda item: item.integer("n", 0, 9)),
+        record.value("value"),
+    )
+
+
+GOOD: dict[str, object] = {
+    "text": "abc",
+    "integer": 9,
+    "flag": True,
+    "digest": "a" * 64,
+    "time": "2026-01-31T10:00:00Z",
+    "choice": "blue",
+    "texts": ["a", "b"],
+    "integers": [0, 9],
+    "child": {"x": "y"},
+    "each": [{"n": 1}, {"n": 2}],
+    "value": None,
+}
+
+
+def test_reading() -> None:
+    moment = datetime(2026, 1, 31, 10, tzinfo=UTC)
+    expected = ("abc", 9, True, Digest("a" * 64), moment, Colour.BLUE, ("a", "b"), (0, 9), "y", (1, 2), None)
+    assert strict.read(GOOD, "it", everything) == expected
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_missing_is_named(name: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        strict.read({key: value for key, value in GOOD.items() if key != name}, "it", everything)
+    assert caught.value.problems[0] == f"it.{name}: missing"
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "value"])
+@pytest.mark.parametrize("value", [None, 10, -1, 1.5, "", "A", "a\n", [None], [10], [True], {"y": 1}, {}, "a" * 70_000])
+def test_what_is_wrong_is_named(name: str, value: object) -> None:
+    with pytest.raises(MalformedError) as caught:
+        strict.read(GOOD | {name: value}, "it", everything)
+    assert all(problem.startswith(f"it.{name}") for problem in caught.value.problems)
+
+
+def test_a_truth_value_is_no_number() -> None:
+    for name, value in (("integer", True), ("flag", 1), ("integers", [True])):
+        with pytest.raises(MalformedError, match=name):
+            strict.read(GOOD | {name: value}, "it", everything)
+
+
+def test_all_problems_at_once_the_unknown_ones_too() -> None:
+    wrong = GOOD | {"text": 1, "integer": 0, "each": [{"n": 1, "m": 1}, {}, 7], "more": 1, "other": 2}
+    with pytest.raises(MalformedError) as caught:
+        strict.read(wrong, "it", everything)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "it.text",
+        "it.integer",
+        "it.each[0].m",
+        "it.each[1].n",
+        "it.each[2]",
+        "it.more",
+        "it.other",
+    ]
+
+
+def test_a_constructor_that_refuses() -> None:
+    def parse(record: Record) -> object:
+        record.text("text")
+        raise ValueError("no such thing")
+
+    with pytest.raises(MalformedError, match="it: no such thing"):
+        strict.read({"text": 1}, "it", parse)
+
+
+def test_a_refusal_has_each_problem_as_a_reason() -> None:
+    refused = MalformedError("a", "b").refused(ReasonCode.PLAN_MALFORMED, "the plan", "do")
+    assert refused.codes == (ReasonCode.PLAN_MALFORMED, ReasonCode.PLAN_MALFORMED)
+    assert [reason.why for reason in refused.reasons] == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 1])
+def test_what_is_no_object(value: object) -> None:
+    with pytest.raises(MalformedError, match="it: not an object"):
+        strict.read(value, "it", everything)
