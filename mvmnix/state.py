@@ -1,0 +1,259 @@
+"""The only place that opens mvm's own directories and their files: by descriptor, none that others could change."""
+
+import errno
+import os
+import secrets
+import shlex
+import shutil
+import stat
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from mvmnix import file_lock
+from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
+from mvmnix.file_lock import Lock
+from mvmnix.trusted_path import DIRECTORY, Step, judge, make_component, open_component, walk
+
+#: O_NONBLOCK: opening a FIFO that somebody planted must not hang before its kind is seen.
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class Directory:
+    """A trusted directory, held by its descriptor; a context manager. `path` is for messages only.
+
+    Names are single components (else ValueError). What is missing raises FileNotFoundError; what is there but not to
+    be trusted raises RefusedError [state-permissions].
+    """
+
+    def __init__(self, fd: int, path: str) -> None:
+        """Take over `fd`; it is closed again when the directory is not to be trusted."""
+        try:
+            judge(path, os.fstat(fd))
+        except RefusedError:
+            os.close(fd)
+            raise
+        self.fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """Open an existing directory by its absolute path."""
+        return cls(walk(path, open_component), path)
+
+    @classmethod
+    def create(cls, path: str) -> Self:
+        """Open a directory by its absolute path; what is missing of it is made first, with mode 0700."""
+        return cls(walk(path, make_component), path)
+
+    def child(self, name: str) -> "Directory":
+        """The directory of that name in this one, made with mode 0700 if it is missing."""
+        return self._child(name, make_component)
+
+    def existing(self, name: str) -> "Directory":
+        """The directory of that name in this one. Raises FileNotFoundError when it is missing."""
+        return self._child(name, open_component)
+
+    def _child(self, name: str, step: Step) -> "Directory":
+        path = self.where(name)
+        return Directory(step(_component(name), path, self.fd, DIRECTORY), path)
+
+    def where(self, name: str) -> str:
+        """The path of a name in this directory, for messages."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def open_file(self, name: str) -> int:
+        """A descriptor of a regular file, for reading; the caller closes it."""
+        return self._open(name, os.O_RDONLY)
+
+    def open_writable(self, name: str) -> int:
+        """A descriptor of a regular file, for reading and writing, made with mode 0600; the caller closes it."""
+        return self._open(name, os.O_RDWR | os.O_CREAT)
+
+    def create_file(self, name: str, mode: int = 0o600) -> int:
+        """A descriptor of a new file, for reading and writing. Raises FileExistsError."""
+        return os.open(_component(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        path = self.where(name)
+        try:
+            fd = os.open(_component(name), flags | _FILE, 0o600, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+                raise
+            raise _no_file(path) from error
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise _no_file(path)
+            judge(path, status)
+        except RefusedError:
+            os.close(fd)
+            raise
+        return fd
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The bytes of a regular file. Raises UnreadableError beyond `limit` bytes."""
+        with os.fdopen(self.open_file(name), "rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise UnreadableError(
+                f"{self.where(name)} is larger than {limit} bytes", hint="move it away and look at it"
+            )
+        return data
+
+    def write_atomic(self, name: str, data: bytes, mode: int = 0o600) -> None:
+        """Put `data` under `name`, durably: after a crash at any moment the old or the new file is there, whole."""
+        temporary = f".{_component(name)[:200]}.{secrets.token_hex(8)}.tmp"
+        fd = self.create_file(temporary, mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            self.rename(temporary, name)
+        except BaseException:
+            self.remove(temporary)
+            raise
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file of this directory another name, durably; what had that name is replaced."""
+        os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.sync()
+
+    def sync(self) -> None:
+        """Make names durable (fsync of the directory)."""
+        os.fsync(self.fd)
+
+    def names(self) -> tuple[str, ...]:
+        """The names in it, sorted. Temporary files of unfinished writes (`.….tmp`) are left out."""
+        return tuple(sorted(name for name in os.listdir(self.fd) if not _is_temporary(name)))  # noqa: PTH208 - a descriptor
+
+    def exists(self, name: str) -> bool:
+        """Whether the name is there, whatever it names."""
+        try:
+            os.stat(_component(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        try:
+            os.unlink(_component(name), dir_fd=self.fd)
+        except FileNotFoundError:
+            return
+        self.sync()
+
+    def remove_tree(self, name: str) -> None:
+        """Remove a directory with all that is in it, following no symbolic link. Raises FileNotFoundError."""
+        shutil.rmtree(_component(name), dir_fd=self.fd)
+        self.sync()
+
+    def lock(self, name: str) -> Lock:
+        """The exclusive lock on the lock file `name`, waited for; see mvmnix/file_lock.py."""
+        return file_lock.acquire(self.fd, _component(name))
+
+    def try_lock(self, name: str) -> Lock | None:
+        """The exclusive lock on the lock file `name`, or None when somebody else holds it."""
+        return file_lock.try_acquire(self.fd, _component(name))
+
+    def holder(self, name: str) -> int | None:
+        """The process that holds that lock now, as the kernel says; None when nobody does."""
+        return file_lock.holder(self.fd, _component(name))
+
+    def close(self) -> None:
+        """Close the descriptor. A second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Roots:
+    """Where this user's state, cache and configuration live; each directory is opened, and made, when first asked for.
+
+    XDG Base Directory Specification: `$XDG_STATE_HOME/mvmnix` and so on. A context manager.
+    """
+
+    def __init__(self, *, state: str, cache: str, config: str) -> None:
+        """Absolute paths of the three directories."""
+        self.paths: Mapping[str, str] = {"state": state, "cache": cache, "config": config}
+        self._open: dict[str, Directory] = {}
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read HOME and the XDG variables. Raises UsageError when one is relative, or HOME is needed and missing."""
+
+        def path(variable: str, default: str) -> str:
+            value = environment.get(variable) or ""
+            home = environment.get("HOME") or ""
+            base = value or (f"{home}/{default}" if home else "")
+            if not base.startswith("/"):
+                named = f"{variable}={value!r}" if value else f"HOME={home!r}"
+                raise UsageError(
+                    f"{named} is no absolute path", hint="set HOME, or the XDG_… variables, to absolute paths"
+                )
+            return f"{os.path.normpath(base)}/mvmnix"
+
+        return cls(
+            state=path("XDG_STATE_HOME", ".local/state"),
+            cache=path("XDG_CACHE_HOME", ".cache"),
+            config=path("XDG_CONFIG_HOME", ".config"),
+        )
+
+    @property
+    def state(self) -> Directory:
+        """Images, bundles, locks, builds, machines, the audit log."""
+        return self._directory("state")
+
+    @property
+    def cache(self) -> Directory:
+        """What can be fetched again."""
+        return self._directory("cache")
+
+    @property
+    def config(self) -> Directory:
+        """The trust policy and the keys."""
+        return self._directory("config")
+
+    def _directory(self, which: str) -> Directory:
+        if which not in self._open:
+            self._open[which] = Directory.create(self.paths[which])
+        return self._open[which]
+
+    def close(self) -> None:
+        """Close whatever was opened."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _component(name: str) -> str:
+    """A single path component; names come from mvm's own code, so another is a mistake there: ValueError."""
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise ValueError(f"not the name of one file: {name!r}")
+    return name
+
+
+def _no_file(path: str) -> RefusedError:
+    why = "it is not a regular file"
+    return refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"look at it and remove it: ls -ld {shlex.quote(path)}")
