@@ -1,0 +1,145 @@
+"""flake.lock: what is read of it, and each reason for which a node is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mvmnix import lock
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.model import Digest, StorePath
+
+NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
+REV = "643809054d65fdd466a63e3155b8c498cb483c04"
+GITHUB = {"type": "github", "owner": "NixOS", "repo": "nixpkgs", "rev": REV, "narHash": NAR, "lastModified": 1785692966}
+
+
+def file(nodes: dict[str, Any], root: dict[str, Any] | None = None) -> bytes:
+    inputs = {name: name for name in nodes} if root is None else root
+    return json.dumps({"nodes": {"root": {"inputs": inputs}, **nodes}, "root": "root", "version": 7}).encode()
+
+
+def node(locked: dict[str, Any], **others: Any) -> bytes:
+    return file({"n": {"locked": locked, "original": {"type": locked.get("type", "x")}, **others}})
+
+
+def codes(data: bytes) -> tuple[ReasonCode, ...]:
+    with pytest.raises(RefusedError) as caught:
+        lock.parse(data)
+    return caught.value.codes
+
+
+def test_no_lock_file_means_no_inputs() -> None:
+    assert lock.parse(None) == lock.LockedFlake(None)
+
+
+def test_a_lock_without_inputs_has_a_digest() -> None:
+    data = b'{"nodes":{"root":{}},"root":"root","version":7}'
+    assert lock.parse(data) == lock.LockedFlake(Digest.of(data))
+
+
+def test_a_github_node() -> None:
+    parsed = lock.parse(node(GITHUB))
+    (found,) = parsed.locked
+    assert found == lock.LockedNode(
+        "n", lock.NodeKind.GITHUB, f"github:NixOS/nixpkgs/{REV}", Digest.from_sri(NAR), "", flake=True
+    )
+    assert found.store_path == StorePath.recursive("source", Digest.from_sri(NAR))
+    assert found.source.uri == found.uri
+
+
+@pytest.mark.parametrize(
+    ("locked", "uri"),
+    [
+        (GITHUB | {"type": "gitlab", "host": "git.example"}, f"gitlab:NixOS/nixpkgs/{REV}?host=git.example"),
+        (GITHUB | {"type": "sourcehut", "owner": "~sircmpwn"}, f"sourcehut:~sircmpwn/nixpkgs/{REV}"),
+        (
+            {"type": "git", "url": "https://h/r", "ref": "main", "rev": REV, "narHash": NAR, "submodules": True},
+            f"git+https://h/r?rev={REV}",
+        ),
+        ({"type": "git", "url": "https://h/r?x=1", "rev": REV, "narHash": NAR}, f"git+https://h/r?x=1&rev={REV}"),
+        ({"type": "tarball", "url": "https://h/t.tar.gz", "narHash": NAR}, "https://h/t.tar.gz"),
+        ({"type": "file", "url": "https://h/f", "narHash": NAR}, "file+https://h/f"),
+    ],
+)
+def test_every_kind_has_its_uri(locked: dict[str, Any], uri: str) -> None:
+    (found,) = lock.parse(node(locked, flake=False)).locked
+    assert (found.uri, found.flake) == (uri, False)
+
+
+def test_relative_paths_as_nix_2_26_writes_them() -> None:
+    data = file(
+        {
+            "a": {"locked": {"path": "../tree", "type": "path"}, "original": {"type": "path"}, "parent": ["mvm"]},
+            "mvm": {"inputs": {"a": "a"}, "locked": {"path": "../../sub", "type": "path"}, "parent": []},
+        },
+        {"mvm": "mvm", "t": ["mvm", "a"]},
+    )
+    parsed = lock.parse(data)
+    assert parsed.locked == ()
+    assert parsed.relative == (
+        lock.RelativeNode("a", "../tree", ("mvm",)),
+        lock.RelativeNode("mvm", "../../sub", ()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", ReasonCode.LOCK_MALFORMED),
+        (b"[]", ReasonCode.LOCK_MALFORMED),
+        (b"\xff", ReasonCode.LOCK_MALFORMED),
+        (b"[" * 100_000, ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{"root":{}},"root":"root","version":6}', ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{"root":{}},"root":"root","version":7.0}', ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{"root":{}},"root":"root","root":"root","version":7}', ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{"root":{}},"root":"root","version":7,"more":1}', ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{},"root":"root","version":7}', ReasonCode.LOCK_MALFORMED),
+        (file({}, {"a": "missing"}), ReasonCode.LOCK_MALFORMED),
+        (file({}, {"a": ["b"], "b": ["a"]}), ReasonCode.LOCK_MALFORMED),
+        (file({}, {"a": ["missing"]}), ReasonCode.LOCK_MALFORMED),
+        (file({}, {"a": 1}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"narHash": "sha512-AAAA"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"narHash": "sha256-!"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"rev": "main"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"owner": "a/b"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"host": "h/../x"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"deep": {}}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "tarball", "url": "no url", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "path", "path": ""}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"flavour": "x"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GITHUB | {"type": "mercurial"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node({"type": "path", "path": "/etc"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node({"type": "path", "path": "x", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node({"type": "indirect", "id": "nixpkgs"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (file({"n": {"locked": GITHUB, "original": {"type": "indirect"}}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node({"type": "file", "url": "file:///etc/shadow", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node({"type": "tarball", "url": "https://u:p@h/t", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (file({"n": {}}), ReasonCode.FLAKE_UNLOCKED),
+        (file({"n": {"original": {"type": "github"}}}), ReasonCode.FLAKE_UNLOCKED),
+        (node({k: v for k, v in GITHUB.items() if k != "narHash"}), ReasonCode.FLAKE_UNLOCKED),
+        (node({k: v for k, v in GITHUB.items() if k != "rev"}), ReasonCode.FLAKE_UNLOCKED),
+        (
+            node({"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR, "dirtyRev": REV + "-dirty"}),
+            ReasonCode.FLAKE_DIRTY,
+        ),
+    ],
+)
+def test_refused(data: bytes, code: ReasonCode) -> None:
+    assert set(codes(data)) == {code}
+
+
+def test_all_bad_nodes_are_named_at_once() -> None:
+    data = file({"a": {}, "b": {"locked": {"type": "path", "path": "/etc"}}, "c": {"locked": GITHUB}})
+    with pytest.raises(RefusedError) as caught:
+        lock.parse(data)
+    assert caught.value.codes == (ReasonCode.FLAKE_UNLOCKED, ReasonCode.LOCK_NODE_UNSUPPORTED)
+    assert "'a'" in str(caught.value)
+    assert "'b'" in str(caught.value)
+
+
+def test_follows_end_where_they_would_multiply() -> None:
+    inputs: dict[str, Any] = {f"i{n}": [f"i{n + 1}"] * 60 for n in range(60)}
+    assert lock.parse(file({}, inputs | {"i60": "root"})).locked == ()  # without a memory: 60 to the 60th
+    chain: dict[str, Any] = {f"i{n}": [f"i{n + 1}"] for n in range(50_000)}
+    assert set(codes(file({}, chain))) == {ReasonCode.LOCK_MALFORMED}

@@ -1,0 +1,98 @@
+"""The Nix archive format: its grammar byte by byte, what it refuses, what a hash of it distinguishes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.errors import MvmnixError
+from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_file, nar_of_tree
+
+
+def bytes_of(node: Node) -> bytes:
+    return b"".join(nar_of_tree(node))
+
+
+def string(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text + bytes(-len(text) % 8)
+
+
+def strings(*texts: bytes) -> bytes:
+    return b"".join(string(text) for text in texts)
+
+
+def naive(node: Node) -> bytes:
+    """The grammar of the Nix manual, read once more and as plainly as it goes."""
+    match node:
+        case File():
+            mark = (b"executable", b"") if node.executable else ()
+            return strings(b"(", b"type", b"regular", *mark, b"contents", b"".join(node.open()), b")")
+        case Symlink():
+            return strings(b"(", b"type", b"symlink", b"target", node.target, b")")
+        case Dir():
+            inner = b"".join(
+                strings(b"entry", b"(", b"name", name, b"node") + naive(child) + string(b")")
+                for name, child in sorted(node.entries.items())
+            )
+            return strings(b"(", b"type", b"directory") + inner + string(b")")
+
+
+NAMES = st.binary(min_size=1, max_size=12).filter(lambda n: n not in {b".", b".."} and not {0, 47} & set(n))
+LEAVES: st.SearchStrategy[Node] = st.one_of(
+    st.builds(lambda data, executable: File.of(data, executable=executable), st.binary(max_size=40), st.booleans()),
+    st.builds(Symlink, st.binary(min_size=1, max_size=20).filter(lambda target: 0 not in target)),
+)
+TREES = st.recursive(LEAVES, lambda inner: st.builds(Dir, st.dictionaries(NAMES, inner, max_size=5)), max_leaves=12)
+
+
+@given(TREES)
+def test_archive_follows_the_grammar(tree: Node) -> None:
+    assert bytes_of(tree) == string(b"nix-archive-1") + naive(tree)
+
+
+@given(TREES)
+def test_hash_and_size_are_those_of_the_archive(tree: Node) -> None:
+    digest, size = nar_hash(nar_of_tree(tree))
+    assert size == len(bytes_of(tree))
+    assert size % 8 == 0
+    assert digest == nar_hash([bytes_of(tree)])[0]
+
+
+def test_a_file_alone_is_the_tree_of_that_file() -> None:
+    assert b"".join(nar_of_file(5, [b"he", b"llo"], executable=True)) == bytes_of(File.of(b"hello", executable=True))
+
+
+def test_entries_are_sorted_by_bytes_not_by_text() -> None:
+    shuffled = Dir({name: File.of(b"") for name in (b"a", b"B", "é".encode(), b"\xff", b"a.b", b"a-b", b"ab")})
+    assert list(shuffled.entries) == [b"B", b"a", b"a-b", b"a.b", b"ab", "é".encode(), b"\xff"]
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"/", b"a\0", b"\0"])
+def test_names_that_are_none_are_refused(name: bytes) -> None:
+    with pytest.raises(ValueError, match="not a name in a directory"):
+        Dir({name: File.of(b"")})
+
+
+@pytest.mark.parametrize("target", [b"", b"a\0b"])
+def test_targets_that_are_none_are_refused(target: bytes) -> None:
+    with pytest.raises(ValueError, match="not the target"):
+        Symlink(target)
+
+
+@pytest.mark.parametrize("size", [-1, 2**63])
+def test_impossible_sizes_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="no file has"):
+        File(size, lambda: ())
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(3, [b"ab"]), (3, [b"ab", b"cd"]), (0, [b"x"]), (1, [])])
+def test_a_file_that_gives_another_number_of_bytes_is_an_error(size: int, chunks: list[bytes]) -> None:
+    with pytest.raises(MvmnixError, match=r"while it was read"):
+        nar_hash(nar_of_file(size, chunks))
+
+
+def test_entries_cannot_be_changed_afterwards() -> None:
+    entries: dict[bytes, Node] = {b"a": File.of(b"1")}
+    tree = Dir(entries)
+    before = bytes_of(tree)
+    entries[b"../x"] = File.of(b"2")
+    assert bytes_of(tree) == before
