@@ -1,0 +1,145 @@
+"""Records: one spelling each, nothing in them that must not be written down, every malformed line refused."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record
+from mvmnix.errors import ReasonCode
+from mvmnix.model import Digest
+from mvmnix.strict import MalformedError
+from tests.unit.audit.world import NOON, record
+
+DIGESTS = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
+RECORDS = st.builds(
+    Record,
+    kind=st.sampled_from(list(Kind)),
+    time=st.integers(0, 10**6).map(lambda seconds: NOON.replace(microsecond=0).fromtimestamp(seconds, NOON.tzinfo)),
+    machine=st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}", fullmatch=True),
+    plan=DIGESTS,
+    policy=DIGESTS,
+    digests=st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True), DIGESTS, min_size=1, max_size=4),
+    reasons=st.lists(st.sampled_from(list(ReasonCode)), min_size=1).map(tuple),
+)
+
+
+@given(RECORDS)
+def test_round_trip(original: Record) -> None:
+    assert Record.parse(original.line) == original
+    assert b"\n" not in original.line
+
+
+def test_the_spelling_is_what_the_documentation_shows() -> None:
+    end = Record(
+        kind=Kind.END,
+        time=NOON,
+        machine="hello-1",
+        plan=Digest("a" * 64),
+        policy=Digest("b" * 64),
+        digests={"receipt": Digest("c" * 64)},
+        reasons=(ReasonCode.VERITY_MISMATCH,),
+        exit_code=0,
+    )
+    assert end.line.decode() == (
+        '{"digests":{"receipt":"' + "c" * 64 + '"},"exit":0,"kind":"end","machine":"hello-1","plan":"' + "a" * 64 + '",'
+        '"policy":"' + "b" * 64 + '","reasons":["verity-mismatch"],"time":"2026-01-31T12:00:00Z"}'
+    )
+
+
+def test_the_longest_record_fits_its_line() -> None:
+    longest = Record(
+        kind=Kind.END,
+        time=NOON,
+        machine="m" * 64,
+        plan=Digest("a" * 64),
+        policy=Digest("a" * 64),
+        digests={f"{number:d}".rjust(31, "a").rjust(32, "z"): Digest("a" * 64) for number in range(MAX_DIGESTS)},
+        reasons=tuple(f"{number:d}".rjust(63, "a").rjust(64, "z") for number in range(MAX_REASONS)),
+        exit_code=255,
+    )
+    assert len(longest.line) < MAX_LINE
+
+
+def test_a_reason_is_written_once() -> None:
+    refusal = Record(kind=Kind.REFUSAL, time=NOON, reasons=(ReasonCode.UNSIGNED,) * 1000)
+    assert refusal.reasons == ("unsigned",)
+
+
+A = Digest("a" * 64)
+GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": A, "policy": A, "exit_code": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time": datetime(2026, 1, 1)},  # of no time zone
+        {"machine": None},
+        {"plan": None},
+        {"policy": None},
+        {"machine": ""},
+        {"machine": "UPPER"},
+        {"machine": "a b"},
+        {"machine": "../x"},
+        {"machine": "-a"},
+        {"machine": "m" * 65},
+        {"exit_code": 256},
+        {"exit_code": -1},
+        {"kind": Kind.START},  # an exit code, but no end
+        {"kind": Kind.REFUSAL, "exit_code": None},
+        {"kind": Kind.RECOVERY, "exit_code": None},
+        {"digests": {"A": Digest("a" * 64)}},
+        {"digests": {"--token=secret": Digest("a" * 64)}},
+        {"digests": {f"d{number}": Digest("a" * 64) for number in range(MAX_DIGESTS + 1)}},
+        {"reasons": ("Not a code",)},
+        {"reasons": tuple(f"r{number}" for number in range(MAX_REASONS + 1))},
+    ],
+)
+def test_records_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    Record(**GOOD)
+    with pytest.raises(ValueError, match=r"record|machine|digests|reason codes|exit code"):
+        Record(**GOOD | change)
+
+
+LINE = record(1).line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        LINE + b" ",
+        b" " + LINE,
+        LINE[:-1],
+        LINE.replace(b'":', b'": ', 1),
+        LINE.replace(b'"kind":"start"', b'"kind":"start","kind":"start"'),
+        LINE.replace(b'"kind":"start"', b'"kind":"begin"'),
+        LINE.replace(b'"kind":"start"', b'"argv":["ls"],"kind":"start"'),
+        LINE.replace(b'"kind":"start"', b'"exit":1,"kind":"start"'),
+        LINE.replace(b'"kind":"start"', b'"digests":{},"kind":"start"'),
+        LINE.replace(b'"kind":"start"', b'"digests":{"x":"00"},"kind":"start"'),
+        LINE.replace(b"start", b"\\u0073tart"),
+        LINE.replace(b"2026-01-31T12:00:01Z", b"2026-01-31T12:00:01+00:00"),
+        LINE.replace(b"2026-01-31T12:00:01Z", b"2026-02-31T12:00:01Z"),
+        LINE.replace(b"m1", b"m\\u0031"),
+        LINE.replace(b'"plan"', b'"plam"'),
+    ],
+)
+def test_lines_that_are_none_are_refused(line: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Record.parse(line)
+
+
+@given(st.integers(0, len(LINE) - 1), st.integers(1, 255))
+def test_a_changed_byte_makes_another_record_or_none(position: int, change: int) -> None:
+    line = bytearray(LINE)
+    line[position] ^= change
+    with suppress(MalformedError):
+        assert Record.parse(bytes(line)) != record(1)

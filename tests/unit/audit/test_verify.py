@@ -1,0 +1,400 @@
+"""Verifying a whole log: every tampering by somebody without the key, and what only a pinned checkpoint shows."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mvmnix.audit.head import CHECKPOINT
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.merkle import CompactRange, leaf_hash
+from mvmnix.audit.note import Checkpoint
+from mvmnix.audit.reading import records
+from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.verify import verify_log
+from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
+from mvmnix.state import Directory
+from tests.unit.audit.world import World, new_signer, record
+
+SIZE = 2 * CAPACITY + 5
+FIRST, SECOND, THIRD = (segment_name(index * CAPACITY) for index in range(3))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, bytes]]:
+    """A log of three segments, made once, and its checkpoints by size."""
+    path = tmp_path_factory.mktemp("template") / "audit"
+    notes = {}
+    with Directory.create(str(path)) as directory:
+        log = AuditLog(directory, new_signer())
+        for number in range(SIZE):
+            entry = log.append(record(number))
+            notes[entry.checkpoint.size] = entry.checkpoint.note
+    return path, notes
+
+
+@pytest.fixture
+def long(world: World, template: tuple[Path, dict[int, bytes]]) -> World:
+    shutil.copytree(template[0], world.path, dirs_exist_ok=True)
+    return world
+
+
+@pytest.fixture
+def notes(template: tuple[Path, dict[int, bytes]]) -> dict[int, bytes]:
+    return template[1]
+
+
+def refusal(world: World, pinned: bytes | None = None) -> str:
+    with pytest.raises(RefusedError) as caught:
+        verify_log(world.directory, world.key, pinned)
+    assert set(caught.value.codes) == {ReasonCode.LOG_MISMATCH}
+    return str(caught.value)
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def put(path: Path, content: list[bytes]) -> None:
+    path.write_bytes(b"".join(content))
+
+
+def drop(name: str, position: int) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        content = lines(world.path / name)
+        del content[position]
+        put(world.path / name, content)
+
+    return tamper
+
+
+def swap(name: str, one: int, other: int) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        content = lines(world.path / name)
+        content[one], content[other] = content[other], content[one]
+        put(world.path / name, content)
+
+    return tamper
+
+
+def repeat(name: str, position: int) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        content = lines(world.path / name)
+        content.insert(position, content[position])
+        put(world.path / name, content)
+
+    return tamper
+
+
+def replace(name: str, position: int, old: bytes, new: bytes) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        content = lines(world.path / name)
+        assert old in content[position]
+        content[position] = content[position].replace(old, new)
+        put(world.path / name, content)
+
+    return tamper
+
+
+def drop_segments(world: World) -> None:
+    for name in (FIRST, SECOND, THIRD):
+        (world.path / name).unlink()
+
+
+def swap_segments(world: World) -> None:
+    (world.path / FIRST).rename(world.path / "x")
+    (world.path / SECOND).rename(world.path / FIRST)
+    (world.path / "x").rename(world.path / SECOND)
+
+
+def swap_records_of_segments(world: World) -> None:
+    first, second = lines(world.path / FIRST), lines(world.path / SECOND)
+    put(world.path / FIRST, [first[0], *second[1:]])
+    put(world.path / SECOND, [second[0], *first[1:]])
+
+
+def move_between_segments(world: World) -> None:
+    first, second = lines(world.path / FIRST), lines(world.path / SECOND)
+    put(world.path / FIRST, first[:-1])
+    put(world.path / SECOND, [second[0], first[-1], *second[1:]])
+
+
+def rewrite_consistently(world: World) -> None:
+    """Change a record and recompute everything but the signature: what somebody without the key can do at most."""
+    tree = CompactRange()
+    for name in (FIRST, SECOND, THIRD):
+        content = lines(world.path / name)
+        if name == FIRST:
+            content[1] = content[1].replace(b'"m0"', b'"m9"')
+        hashes = ",".join(f'"{item.hex()}"' for item in tree.hashes)
+        content[0] = b'{"first":%d,"hashes":[%s],"version":1}\n' % (tree.size, hashes.encode())
+        put(world.path / name, content)
+        for line in content[1:]:
+            tree = tree.append(leaf_hash(line[:-1]))
+    old = (world.path / CHECKPOINT).read_bytes().split(b"\n")
+    forged = Checkpoint.sign(tree.size, tree.root(), new_signer(2)).note.split(b"\n")
+    (world.path / CHECKPOINT).write_bytes(b"\n".join([old[0], forged[1], forged[2], *old[3:]]))
+
+
+def rewrite_keeping_the_checkpoint(world: World) -> None:
+    kept = (world.path / CHECKPOINT).read_bytes()
+    rewrite_consistently(world)
+    (world.path / CHECKPOINT).write_bytes(kept)
+
+
+TAMPERINGS: dict[str, Callable[[World], object]] = {
+    "first record changed": replace(FIRST, 1, b'"m0"', b'"m1"'),
+    "record in the middle changed": replace(SECOND, 9, b"start", b"admission"),
+    "last record changed": replace(THIRD, -1, b"2026", b"2025"),
+    "respelled without another meaning": replace(FIRST, 5, b'"kind":', b'"kind": '),
+    "first record dropped": drop(FIRST, 1),
+    "record in the middle dropped": drop(SECOND, 100),
+    "last record of a segment dropped": drop(FIRST, -1),
+    "last record dropped": drop(THIRD, -1),
+    "neighbours reordered": swap(FIRST, 3, 4),
+    "reordered in the last segment": swap(THIRD, 1, 5),
+    "record duplicated": repeat(FIRST, 7),
+    "last record of a segment duplicated": repeat(FIRST, CAPACITY),
+    "first record of a segment duplicated": repeat(SECOND, 1),
+    "segments swapped": swap_segments,
+    "records of segments swapped": swap_records_of_segments,
+    "record moved to the next segment": move_between_segments,
+    "first segment dropped": lambda world: (world.path / FIRST).unlink(),
+    "middle segment dropped": lambda world: (world.path / SECOND).unlink(),
+    "last segment dropped": lambda world: (world.path / THIRD).unlink(),
+    "all segments dropped": drop_segments,
+    "segment emptied": lambda world: (world.path / SECOND).write_bytes(b""),
+    "segment without its last newline": lambda world: os.truncate(
+        world.path / FIRST, (world.path / FIRST).stat().st_size - 1
+    ),
+    "torn line in a full segment": lambda world: (world.path / FIRST).write_bytes(
+        (world.path / FIRST).read_bytes() + b"x"
+    ),
+    "hash in a header changed": replace(SECOND, 0, b'"hashes":["', b'"hashes":["0'),
+    "header of the last segment changed": replace(THIRD, 0, b'"first":256', b'"first":255'),
+    "unknown version": replace(FIRST, 0, b'"version":1', b'"version":2'),
+    "checkpoint dropped": lambda world: (world.path / CHECKPOINT).unlink(),
+    "checkpoint emptied": lambda world: (world.path / CHECKPOINT).write_bytes(b""),
+    "rewritten, checkpoint forged": rewrite_consistently,
+    "rewritten, checkpoint kept": rewrite_keeping_the_checkpoint,
+    "two records beyond the checkpoint": lambda world: put(
+        world.path / THIRD, [*lines(world.path / THIRD), b"{}\n", b"{}\n"]
+    ),
+    "a segment of the future": lambda world: (world.path / segment_name(9999)).write_bytes(
+        b'{"first":9999,"hashes":[],"version":1}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_tampering_is_found(long: World, name: str) -> None:
+    TAMPERINGS[name](long)
+    refusal(long)
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, FIRST, SECOND, THIRD])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_flipped_bit_is_found(long: World, name: str, data: st.DataObject) -> None:
+    original = (long.path / name).read_bytes()
+    spoiled = bytearray(original)
+    position = data.draw(st.integers(0, len(original) - 1))
+    spoiled[position] ^= 1 << data.draw(st.integers(0, 7))
+    (long.path / name).write_bytes(spoiled)
+    try:
+        refusal(long)
+    finally:
+        (long.path / name).write_bytes(original)
+
+
+def test_an_untouched_log_verifies(long: World, notes: dict[int, bytes]) -> None:
+    evidence = verify_log(long.directory, long.key)
+    assert evidence.checkpoint.note == notes[SIZE]
+    assert (evidence.checkpoint.size, evidence.pinned, evidence.tail) == (SIZE, None, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, CAPACITY - 1, CAPACITY, CAPACITY + 1, SIZE - 1, SIZE])
+def test_every_earlier_checkpoint_is_consistent(long: World, notes: dict[int, bytes], size: int) -> None:
+    evidence = verify_log(long.directory, long.key, notes[size])
+    assert evidence.pinned is not None
+    assert evidence.pinned.size == size
+
+
+def test_a_change_is_located(long: World) -> None:
+    replace(SECOND, 9, b"start", b"admission")(long)
+    message = refusal(long)
+    assert f"a record before {2 * CAPACITY} was changed" in message
+    assert "do not give the root" not in message  # which proves the header of the last segment, and what it tells
+
+
+def test_all_changes_are_named(long: World) -> None:
+    replace(FIRST, 9, b"start", b"admission")(long)
+    drop(SECOND, 3)(long)
+    (long.path / THIRD).write_bytes(b"")
+    message = refusal(long)
+    assert f"a record before {CAPACITY} was changed" in message
+    assert f"{THIRD} does not parse" in message
+    assert f"only {2 * CAPACITY - 1} are there" in message
+
+
+def test_a_gap_is_located(long: World) -> None:
+    (long.path / SECOND).unlink()
+    assert f"after record {CAPACITY - 1} comes the segment of record {2 * CAPACITY}" in refusal(long)
+
+
+def test_another_key_is_refused(long: World) -> None:
+    with pytest.raises(RefusedError) as caught:
+        verify_log(long.directory, new_signer(2).key)
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+# -- what a checkpoint kept elsewhere adds
+
+
+def roll_back(world: World, notes: dict[int, bytes], size: int) -> None:
+    """Put an older state of the log back as a whole; needs no key."""
+    for index, name in enumerate((FIRST, SECOND, THIRD)):
+        content = lines(world.path / name)[: 1 + max(0, size - index * CAPACITY)]
+        if index * CAPACITY >= size:
+            (world.path / name).unlink()
+        else:
+            put(world.path / name, content)
+    (world.path / CHECKPOINT).write_bytes(notes[size])
+
+
+@pytest.mark.parametrize("size", [1, CAPACITY, CAPACITY + 7, SIZE - 1])
+def test_a_roll_back_shows_against_a_pinned_checkpoint_only(long: World, notes: dict[int, bytes], size: int) -> None:
+    roll_back(long, notes, size)
+    assert verify_log(long.directory, long.key).checkpoint.size == size
+    assert verify_log(long.directory, long.key, notes[size]).pinned is not None
+    assert "rolled back" in refusal(long, notes[SIZE])
+    AuditLog(long.directory, long.signer).append(record(7777))
+    if size + 1 < SIZE:
+        assert "rolled back" in refusal(long, notes[SIZE])
+    else:
+        assert "do not give the root of the checkpoint kept elsewhere" in refusal(long, notes[SIZE])
+
+
+@pytest.mark.parametrize("size", [1, CAPACITY - 1, CAPACITY, 2 * CAPACITY - 1, 2 * CAPACITY, SIZE - 2])
+def test_an_older_checkpoint_alone_is_found(long: World, notes: dict[int, bytes], size: int) -> None:
+    (long.path / CHECKPOINT).write_bytes(notes[size])
+    refusal(long)
+    with pytest.raises(RefusedError):
+        long.log.append(record(0))
+
+
+def test_an_older_checkpoint_below_a_new_segment_is_found(long: World, notes: dict[int, bytes]) -> None:
+    roll_back(long, notes, 2 * CAPACITY)
+    (long.path / THIRD).write_bytes(header_of_third(long))
+    assert verify_log(long.directory, long.key).checkpoint.size == 2 * CAPACITY
+    (long.path / CHECKPOINT).write_bytes(notes[2 * CAPACITY - 1])
+    assert "begins beyond" in refusal(long)
+    with pytest.raises(RefusedError, match="a segment begins at record"):
+        long.log.append(record(0))
+
+
+def header_of_third(world: World) -> bytes:
+    tree = CompactRange().extend(record(number).line for number in range(2 * CAPACITY))
+    return Segment(tree, ()).header
+
+
+def test_the_last_checkpoint_but_one_looks_like_a_killed_writer(long: World, notes: dict[int, bytes]) -> None:
+    """Somebody who puts it back takes the last record out of the seal; its bytes are kept, and the pin shows it."""
+    (long.path / CHECKPOINT).write_bytes(notes[SIZE - 1])
+    assert verify_log(long.directory, long.key).tail == len(record(SIZE - 1).line) + 1
+    refusal(long, notes[SIZE])
+    long.log.append(record(7))
+    recovery = next(records(long.directory, long.key, last=2)).record
+    assert (long.path / f"tail-{recovery.digests['tail'].hex}").read_bytes() == record(SIZE - 1).line + b"\n"
+    refusal(long, notes[SIZE])
+
+
+def test_a_rewrite_by_the_key_s_holder_shows_against_a_pinned_checkpoint_only(
+    long: World, notes: dict[int, bytes]
+) -> None:
+    for file in long.path.iterdir():
+        file.unlink()
+    for number in range(SIZE + 3):
+        long.log.append(record(number if number != 4 else 4444))
+    verify_log(long.directory, long.key)
+    verify_log(long.directory, long.key, notes[4])
+    assert "do not give the root of the checkpoint kept elsewhere" in refusal(long, notes[5])
+    refusal(long, notes[SIZE])
+
+
+@pytest.mark.parametrize("note", [b"", b"x", Checkpoint.sign(1, bytes(32), new_signer(2)).note])
+def test_a_pinned_checkpoint_of_another_log_is_refused(long: World, note: bytes) -> None:
+    assert "kept elsewhere" in refusal(long, note)
+
+
+@pytest.mark.parametrize("line", [b"{}", b"", record(1).line + b" ", b'{"kind":"start","argv":["--token"]}'])
+def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> None:
+    """Only the key's holder can do that; a record is read by its type all the same."""
+    tree = CompactRange().extend([record(0).line, line])
+    world.directory.write_atomic(FIRST, Segment(CompactRange(), ()).header + record(0).line + b"\n" + line + b"\n")
+    world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(2, tree.root(), world.signer).note)
+    assert "record 1 is none" in refusal(world)
+    with pytest.raises(RefusedError) as caught:
+        list(records(world.directory, world.key, last=1))
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+# -- no log at all
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, FIRST])
+def test_a_disk_that_cannot_be_read_is_no_refusal(long: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    real = Directory.read
+
+    def read(directory: Directory, wanted: str, limit: int) -> bytes:
+        if wanted == name:
+            raise OSError(5, "Input/output error")
+        return real(directory, wanted, limit)
+
+    monkeypatch.setattr(Directory, "read", read)
+    with pytest.raises(UnreadableError, match="cannot be read"):
+        verify_log(long.directory, long.key)
+
+
+def test_no_log_is_neither_verified_nor_refused(world: World) -> None:
+    for action in (
+        lambda: verify_log(world.directory, world.key),
+        lambda: list(records(world.directory, world.key, last=1)),
+    ):
+        with pytest.raises(UnreadableError, match="holds no audit log"):
+            action()
+
+
+def test_no_log_where_one_was_seen_is_refused(long: World, notes: dict[int, bytes]) -> None:
+    for file in long.path.iterdir():
+        file.unlink()
+    assert "the log is gone" in refusal(long, notes[3])
+
+
+def test_a_log_that_only_began_verifies(world: World) -> None:
+    world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(0, CompactRange().root(), world.signer).note)
+    assert verify_log(world.directory, world.key).checkpoint.size == 0
+    assert list(records(world.directory, world.key, last=9)) == []
+    world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(0, bytes(32), world.signer).note)
+    refusal(world)
+
+
+def test_an_exported_copy_is_left_as_it_is(long: World) -> None:
+    (long.path / "lock").unlink()
+    before = sorted(long.path.iterdir())
+    verify_log(long.directory, long.key)
+    assert sorted(long.path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [FIRST, THIRD])
+def test_records_that_are_handed_out_were_checked(long: World, name: str) -> None:
+    replace(name, 2, b"start", b"admission")(long)
+    if name == FIRST:
+        assert len(list(records(long.directory, long.key, last=CAPACITY))) == CAPACITY
+    with pytest.raises(RefusedError) as caught:
+        list(records(long.directory, long.key, last=SIZE))
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)

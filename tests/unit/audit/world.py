@@ -1,0 +1,48 @@
+"""A log, where it lies and who signs it: what the tests of this room share."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey, Signer
+from mvmnix.audit.record import Kind, Record
+from mvmnix.model import Digest
+from mvmnix.state import Directory
+
+NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A log, where it lies, and who signs it."""
+
+    path: Path
+    directory: Directory
+    signer: Signer
+    log: AuditLog
+
+    @property
+    def key(self) -> NoteKey:
+        return self.signer.key
+
+    def fill(self, count: int) -> None:
+        for number in range(count):
+            self.log.append(record(number))
+
+
+def new_signer(seed: int = 1) -> Signer:
+    key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    return Signer.of_log(key.public_key().public_bytes_raw(), key.sign)
+
+
+def record(number: int) -> Record:
+    return Record(
+        kind=Kind.START,
+        time=NOON + timedelta(seconds=number),
+        machine=f"m{number}",
+        plan=Digest.of(b"plan %d" % number),
+        policy=Digest.of(b"policy"),
+    )
