@@ -1,0 +1,1 @@
+"""What is said about an image, by whom, and whether a trust policy believes it."""

@@ -1,0 +1,266 @@
+"""The trust policy: what it admits, that it says so strictly, and that a user's file only narrows the floor."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.keys import Algorithm, PrivateKey, Role
+from mvmnix.model import Digest
+from mvmnix.provenance import policy_files, policy_text
+from mvmnix.provenance.policy import BUILDER_IMAGE, Isolation, SourceRule, digest_of
+from mvmnix.provenance.policy_text import default_policy, effective
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, RootTree
+from mvmnix.state import Directory
+
+KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
+OTHER = PrivateKey.generate().public
+DEFAULT = default_policy(KEYS)
+COMMITTED = RootTree(f"git+https://host/repository?rev={'1' * 40}", Digest.of(b""), "1" * 40)
+LOCAL = RootTree("path:hello", Digest.of(b""), None)
+
+
+def text(old: str = "", new: str = "") -> bytes:
+    assert old in DEFAULT.decode()
+    return DEFAULT.decode().replace(old, new, 1).encode()
+
+
+def codes(floor: bytes | None, user: bytes | None) -> set[ReasonCode]:
+    with pytest.raises(RefusedError) as caught:
+        effective(floor, user)
+    return set(caught.value.codes)
+
+
+def test_the_default_policy_of_a_workstation() -> None:
+    policy = effective(None, DEFAULT)
+    assert default_policy(KEYS) == DEFAULT
+    assert {signer.name: signer.roles for signer in policy.signers} == {str(role): {role} for role in Role}
+    builder = policy.signer(KEYS[Role.BUILDER].hint)
+    planner = policy.signer(KEYS[Role.PLANNER].hint)
+    assert builder is not None
+    assert planner is not None
+    assert policy.signer(OTHER.hint) is None
+    assert policy.level(builder_id=MICROVM, signer=builder, image="hello") == 1
+    assert policy.level(builder_id=MICROVM, signer=planner, image="hello") is None
+    assert policy.level(builder_id=HOST_NIX, signer=builder, image=BUILDER_IMAGE) == 1
+    assert policy.level(builder_id=HOST_NIX, signer=builder, image="hello") is None
+    assert policy.isolation is Isolation.MICROVM
+    assert "level 1" in DEFAULT.decode()
+    assert all(rule.problem(root) is None for rule in policy.sources for root in (COMMITTED, LOCAL))
+
+
+def test_a_key_in_base64_is_the_same_key() -> None:
+    pem = KEYS[Role.BUILDER].pem
+    one_line = f'key = "{base64.b64encode(KEYS[Role.BUILDER].spki).decode()}"'
+    assert policy_text.parse(text(f'key = """\n{pem}"""', one_line)) == policy_text.parse(DEFAULT)
+
+
+def test_the_highest_matching_level_counts() -> None:
+    more = b'\n[[builders]]\nid = "urn:mvmnix:builder:microvm:1"\nsigner = "builder"\nlevel = 2\nimages = ["hello"]\n'
+    policy = effective(None, DEFAULT + more)
+    signer = policy.signer(KEYS[Role.BUILDER].hint)
+    assert signer is not None
+    assert policy.level(builder_id=MICROVM, signer=signer, image="hello") == 2
+    assert policy.level(builder_id=MICROVM, signer=signer, image="other") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version = 1", "version = 2"),
+        ("version = 1\n", ""),
+        ("version = 1", "version = true"),
+        ("version = 1", "version = 1\nmore = 1"),
+        ("version = 1", "version = 1\nversion = 1"),
+        ("version = 1", "version = 1\nserial = 1.5"),
+        ('name = "planner"', 'name = "builder"'),
+        ('name = "planner"', 'name = "a b"'),
+        ('roles = ["planner"]', 'roles = ["king"]'),
+        ('roles = ["planner"]', "roles = []"),
+        ('roles = ["planner"]', 'roles = "planner"'),
+        (KEYS[Role.PLANNER].pem, KEYS[Role.BUILDER].pem),
+        (KEYS[Role.PLANNER].pem, "no key"),
+        ("level = 1", "level = 4"),
+        ("level = 1", "level = -1"),
+        ('images = ["builder"]\n', ""),
+        ('images = ["builder"]', "images = []"),
+        ('images = ["builder"]', 'images = ["builder", "hello"]'),
+        ('signer = "builder"', 'signer = "nobody"'),
+        ("allow-local = true", "allow-local = 1"),
+        ("allow-local = true", ""),
+        ("allow-local", "allow_local"),
+        ('patterns = ["*"]', 'patterns = ["*a*b*c*d*e"]'),
+        ('patterns = ["*"]', "patterns = [1]"),
+        ('isolation = "microvm"', 'isolation = "container: not a microVM"'),
+        ("[launch]", "[lunch]"),
+        ("version = 1", "version ="),
+        ("version = 1", "version = 1 # \x00"),
+    ],
+)
+def test_malformed(old: str, new: str) -> None:
+    assert codes(None, text(old, new)) == {ReasonCode.POLICY_MALFORMED}
+    assert codes(text(old, new), None) == {ReasonCode.POLICY_MALFORMED}
+
+
+def test_all_problems_at_once() -> None:
+    broken = text("version = 1", "version = 3").replace(b"allow-local = true", b"allow-local = 1\nmore = 1")
+    with pytest.raises(RefusedError) as caught:
+        effective(None, broken)
+    assert len(caught.value.reasons) == 3
+
+
+def test_not_utf8_and_too_large() -> None:
+    assert codes(None, b"\xff") == {ReasonCode.POLICY_MALFORMED}
+    assert codes(None, DEFAULT + b"#" * 2**20) == {ReasonCode.POLICY_MALFORMED}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n# nothing\n",
+        b"version = 1\n",
+        text('patterns = ["*"]', "patterns = []"),
+        DEFAULT[: DEFAULT.index(b"[[builders]]")] + DEFAULT[DEFAULT.index(b"[sources]") :],
+        b'version = 1\n[sources]\npatterns = ["*"]\nallow-local = true\n',
+    ],
+)
+def test_an_empty_policy_is_an_error(data: bytes) -> None:
+    assert codes(None, data) == {ReasonCode.POLICY_EMPTY}
+    assert codes(data, None) == {ReasonCode.POLICY_EMPTY}
+    assert codes(DEFAULT, data) == {ReasonCode.POLICY_EMPTY}
+
+
+def test_no_policy_is_an_error() -> None:
+    assert codes(None, None) == {ReasonCode.POLICY_MISSING}
+
+
+FLOOR = text('patterns = ["*"]', 'patterns = ["git+https://host/*", "path:*"]')
+
+
+def test_within_the_floor() -> None:
+    policy = effective(FLOOR, DEFAULT)
+    assert [rule.patterns for rule in policy.sources] == [("git+https://host/*", "path:*"), ("*",)]
+    elsewhere = replace(COMMITTED, uri=COMMITTED.uri.replace("host", "elsewhere"))
+    assert [rule.problem(elsewhere) is None for rule in policy.sources] == [False, True]
+    fewer = default_policy({role: key for role, key in KEYS.items() if role is not Role.HOST})
+    assert [signer.name for signer in effective(FLOOR, fewer).signers] == ["builder", "planner", "verifier"]
+
+
+@pytest.mark.parametrize(
+    ("floor", "user"),
+    [
+        (DEFAULT, default_policy(KEYS | {Role.PLANNER: OTHER})),
+        (DEFAULT, text('roles = ["planner"]', 'roles = ["planner", "host"]')),
+        (DEFAULT, text("level = 1", "level = 2")),
+        (DEFAULT, text(f'id = "{MICROVM}"', 'id = "urn:x"')),
+        (text('signer = "builder"\nlevel = 1', 'signer = "builder"\nlevel = 1\nimages = ["hello"]'), DEFAULT),
+        (text('signer = "builder"', 'signer = "planner"'), DEFAULT),
+        (text("allow-local = true", "allow-local = false"), DEFAULT),
+    ],
+)
+def test_a_user_file_that_widens(floor: bytes, user: bytes) -> None:
+    assert codes(floor, user) == {ReasonCode.POLICY_WIDENS}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        text("level = 1", "level = 0"),
+        text('signer = "builder"\nlevel = 1', 'signer = "builder"\nlevel = 1\nimages = ["hello"]'),
+        text("allow-local = true", "allow-local = false"),
+        text('patterns = ["*"]', 'patterns = ["git+https://host/repository*"]'),
+    ],
+)
+def test_a_user_file_that_narrows(user: bytes) -> None:
+    assert effective(DEFAULT, user).digest == digest_of(DEFAULT, user)
+
+
+def test_the_digest_is_over_the_exact_bytes_of_both() -> None:
+    pairs = [(b"ab", b"c"), (b"a", b"bc"), (b"abc", None), (None, b"abc"), (b"abc", b""), (b"", b"abc"), (None, None)]
+    assert len({digest_of(floor, user) for floor, user in pairs}) == len(pairs)
+    assert effective(None, DEFAULT).digest == digest_of(None, DEFAULT) != digest_of(None, DEFAULT + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("rule", "root", "admitted"),
+    [
+        (SourceRule(("*",), allow_local=True), LOCAL, True),
+        (SourceRule(("*",), allow_local=False), LOCAL, False),
+        (SourceRule(("*",), allow_local=False), COMMITTED, True),
+        (SourceRule(("git+https://host/repository[?]rev=*",), allow_local=False), COMMITTED, True),
+        (SourceRule(("git+https://HOST/*",), allow_local=False), COMMITTED, False),
+        (SourceRule(("repository",), allow_local=False), COMMITTED, False),
+        (SourceRule(("path:*",), allow_local=True), COMMITTED, False),
+    ],
+)
+def test_source_rules(rule: SourceRule, root: RootTree, admitted: bool) -> None:
+    assert (rule.problem(root) is None) == admitted
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Directory]:
+    with Directory.create(str(tmp_path / "home/.config/mvmnix")) as found:
+        yield found
+
+
+def load(tmp_path: Path, config: Directory, *, cwd: str = "/", floor: str = "floor") -> Digest:
+    home = str(tmp_path / "home")
+    return policy_files.load(floor=str(tmp_path / floor), config=config, cwd=cwd, home=home).digest
+
+
+def test_files(tmp_path: Path, config: Directory) -> None:
+    with pytest.raises(RefusedError) as caught:
+        load(tmp_path, config)
+    assert caught.value.codes == (ReasonCode.POLICY_MISSING,)
+    config.write_atomic("trust.toml", DEFAULT)
+    assert load(tmp_path, config) == digest_of(None, DEFAULT)
+    with Directory.create(str(tmp_path / "floor")) as floor:
+        assert load(tmp_path, config) == digest_of(None, DEFAULT)
+        floor.write_atomic("trust.toml", FLOOR)
+    assert load(tmp_path, config) == digest_of(FLOOR, DEFAULT)
+    config.remove("trust.toml")
+    assert load(tmp_path, config) == digest_of(FLOOR, None)
+
+
+@pytest.mark.parametrize("which", ["floor/trust.toml", "floor", "home/.config/mvmnix/trust.toml"])
+def test_files_that_others_can_change(tmp_path: Path, config: Directory, which: str) -> None:
+    config.write_atomic("trust.toml", DEFAULT)
+    with Directory.create(str(tmp_path / "floor")) as floor:
+        floor.write_atomic("trust.toml", FLOOR)
+    (tmp_path / which).chmod(0o777)
+    with pytest.raises(RefusedError) as caught:
+        load(tmp_path, config)
+    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+
+
+def test_a_floor_that_is_a_link_is_no_absent_floor(tmp_path: Path, config: Directory) -> None:
+    config.write_atomic("trust.toml", DEFAULT)
+    (tmp_path / "floor").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RefusedError) as caught:
+        load(tmp_path, config)
+    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+
+
+@pytest.mark.parametrize(
+    ("cwd", "refused"),
+    [
+        ("home/.config/mvmnix", True),
+        ("home/.config", True),
+        ("home", False),
+        ("", False),
+        ("home/project", False),
+        ("elsewhere", False),
+    ],
+)
+def test_a_policy_in_the_working_directory(tmp_path: Path, config: Directory, cwd: str, refused: bool) -> None:
+    config.write_atomic("trust.toml", DEFAULT)
+    if not refused:
+        load(tmp_path, config, cwd=str(tmp_path / cwd))
+        return
+    with pytest.raises(RefusedError) as caught:
+        load(tmp_path, config, cwd=str(tmp_path / cwd))
+    assert caught.value.codes == (ReasonCode.POLICY_LOCATION,)

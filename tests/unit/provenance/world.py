@@ -1,0 +1,225 @@
+"""A small image with everything that is said about it: files, keys, policy, provenance, plan; each can be made anew."""
+
+import base64
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from mvmnix import lock, manifest, strict, verity
+from mvmnix.keys import Algorithm, PrivateKey, Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.plan import Plan
+from mvmnix.model import Digest, HashMode, Image, Source, Verity
+from mvmnix.provenance import envelope, policy_text, predicate
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import MICROVM, Limits, Provenance, RootTree, Versions, account
+from mvmnix.provenance.statement import Statement, Subject
+
+NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
+SALT = bytes(range(32))
+COMMIT = "1" * 40
+BLOCKS = 200
+DEB = Source("mirror://debian/pool/main/b/bash.deb", "bash.deb", Digest.of(b"bash"))
+TOOL = Source("mirror://debian/pool/main/e/erofs.deb", "erofs.deb", Digest.of(b"erofs"))
+SEED = Source("mirror://debian/pool/main/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)
+LOCK = b"""{"nodes": {
+  "root": {"inputs": {"mvm": "mvm", "used": "used", "nixpkgs": "nixpkgs"}},
+  "mvm": {"locked": {"type": "path", "path": "../.."}, "original": {"type": "path", "path": "../.."}, "parent": []},
+  "used": {"locked": {"type": "tarball", "url": "https://host/used.tar.gz",
+    "narHash": "sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="}, "original": {"type": "tarball"}},
+  "nixpkgs": {"locked": {"type": "tarball", "url": "https://host/nixpkgs.tar.gz",
+    "narHash": "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}, "original": {"type": "tarball"}}},
+  "root": "root", "version": 7}"""
+TOUCHED = Digest.from_sri("sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=")
+
+type Json = dict[str, Any]
+type Change = Callable[[Json], object]
+
+BUILDER, PLANNER, HOST, STRANGER = (PrivateKey.generate(kind) for kind in (*Algorithm, *Algorithm))
+
+
+def trust() -> bytes:
+    return policy_text.default_policy(
+        {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
+    )
+
+
+def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:
+    files = {"kernel": kernel, "initrd": initrd, "rootfs": rootfs}
+    return {
+        "version": 1,
+        "system": "x86_64-linux",
+        "name": name,
+        "artifacts": {
+            file: {"file": file, "sha256": Digest.of(data).hex, "size": len(data)} for file, data in files.items()
+        },
+        "verity": {
+            "algorithm": "sha256",
+            "blockSize": 4096,
+            "root": tree.root.hex,
+            "salt": tree.salt.hex(),
+            "uuid": tree.uuid,
+            "dataBlocks": tree.data_blocks,
+            "hashOffset": tree.hash_offset,
+        },
+        "kernelCommandLine": "console=hvc0 quiet",
+        "workload": {
+            "command": ["/bin/hello", "world"],
+            "environment": {"PATH": "/bin"},
+            "directory": "/",
+            "user": {"uid": 1000, "gid": 1000},
+        },
+        "vcpus": 1,
+        "memoryMiB": 128,
+        "scratchMiB": 16,
+        "posture": "dev",
+        "verbs": ["exec", "stream"],
+        "writable": [],
+        "sources": [{"uri": it.uri, "name": it.name, "sha256": it.digest.hex} for it in (DEB,)],
+    }
+
+
+def rootfs_of(directory: Path, seed: int = 0) -> tuple[bytes, Verity]:
+    data = b"".join(Digest.of(bytes((seed, number))).raw * 128 for number in range(BLOCKS))
+    path = directory / "data"
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        tree = verity.hash_tree(fd, data_blocks=BLOCKS, salt=SALT)
+    finally:
+        os.close(fd)
+    described = Verity(tree.root, SALT, "12345678-1234-4234-8234-123456789abc", BLOCKS, BLOCKS * 4096)
+    return data + verity.superblock(described) + tree.blocks, described
+
+
+@dataclass
+class World:
+    """Everything that a verification is handed; the parts are consistent until a test changes one."""
+
+    kernel: bytes
+    initrd: bytes
+    rootfs: bytes
+    manifest: bytes
+    lock: bytes | None = LOCK
+    policy: TrustPolicy = field(default_factory=lambda: policy_text.effective(None, trust()))
+    now: datetime = NOW
+    provenance_bundle: bytes = b""
+    plan_bundle: bytes = b""
+
+    @property
+    def image(self) -> Image:
+        return manifest.parse(self.manifest)
+
+    def provenance(self, **changes: Any) -> Provenance:
+        locked = lock.parse(self.lock)
+        made = Provenance(
+            root=RootTree(f"git+https://host/repository?rev={COMMIT}", Digest.of(b"root tree"), COMMIT),
+            directory="examples/hello",
+            attribute="default",
+            lock=locked.digest,
+            nodes=account(locked, {TOUCHED}),
+            sources=(DEB, TOOL, SEED),
+            builder_id=MICROVM,
+            builder_image=tuple(Subject(name, Digest.of(name.encode())) for name in ("kernel", "initrd", "rootfs")),
+            versions=Versions("0.1.0", "2.26.3"),
+            limits=Limits(2, 2048, 4096, 3600),
+            invocation="urn:uuid:12345678-1234-4234-8234-123456789abc",
+            started=NOW - timedelta(minutes=9),
+            finished=NOW - timedelta(minutes=7),
+            derivation=None,
+        )
+        return replace(made, **changes)
+
+    def sign_provenance(self, *changes: Change, key: PrivateKey = BUILDER, **fields: Any) -> None:
+        statement = predicate.to_statement(self.provenance(**fields), self.image.artifacts)
+        self.provenance_bundle = signed(statement, changes, key)
+
+    def plan(self, **changes: Any) -> Plan:
+        digest = Digest.of(self.provenance_bundle)
+        made = Plan.for_image(self.image, policy=self.policy.digest, provenance=digest, now=NOW - timedelta(minutes=5))
+        return replace(made, **changes)
+
+    def sign_plan(self, *changes: Change, key: PrivateKey = PLANNER, **fields: Any) -> None:
+        self.plan_bundle = signed(plans.to_statement(self.plan(**fields)), changes, key)
+
+    def change_manifest(self, change: Change) -> None:
+        value = strict.parse_json(self.manifest)
+        assert isinstance(value, dict)
+        change(value)
+        self.manifest = strict.canonical(value)
+
+    def open(self, directory: Path) -> OpenFiles:
+        fds = []
+        for name, data in (("kernel", self.kernel), ("initrd", self.initrd), ("rootfs", self.rootfs)):
+            (directory / name).write_bytes(data)
+            fds.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
+        return OpenFiles(*fds)
+
+
+def new_world(directory: Path, seed: int = 0) -> World:
+    rootfs, tree = rootfs_of(directory, seed)
+    kernel, initrd = b"kernel" * 1000 + bytes([seed]), b"initrd" * 1000 + bytes([seed])
+    value = manifest_value(kernel=kernel, initrd=initrd, rootfs=rootfs, tree=tree)
+    world = World(kernel, initrd, rootfs, strict.canonical(value))
+    world.sign_provenance()
+    world.sign_plan()
+    return world
+
+
+def signed(statement: Statement, changes: tuple[Change, ...], key: PrivateKey) -> bytes:
+    value = strict.parse_json(statement.to_bytes())
+    assert isinstance(value, dict)
+    for change in changes:
+        change(value)
+    return envelope.sign(strict.canonical(value), key).to_bytes()
+
+
+def resigned(bundle: bytes, payload: Callable[[bytes], bytes], key: PrivateKey) -> bytes:
+    """The bundle of other payload bytes, for what no JSON value can say: duplicate keys, broken text."""
+    return envelope.sign(payload(envelope.parse(bundle).payload), key).to_bytes()
+
+
+def put(value: object, *path: str | int) -> Change:
+    """Put a value at that path of the statement."""
+
+    def change(it: Json) -> None:
+        here: Any = it
+        for step in path[:-1]:
+            here = here[step]
+        here[path[-1]] = value
+
+    return change
+
+
+def drop(*path: str | int) -> Change:
+    """Remove what stands at that path of the statement."""
+
+    def change(it: Json) -> None:
+        here: Any = it
+        for step in path[:-1]:
+            here = here[step]
+        del here[path[-1]]
+
+    return change
+
+
+def rewritten(bundle: bytes, change: Callable[[Mapping[str, Any]], object]) -> bytes:
+    """The bundle with something changed around its payload, written canonically."""
+    value = strict.parse_json(bundle)
+    assert isinstance(value, dict)
+    change(value)
+    return strict.canonical(value)
+
+
+def flipped_signature(bundle: bytes) -> bytes:
+    def change(value: Mapping[str, Any]) -> None:
+        entry = value["dsseEnvelope"]["signatures"][0]
+        raw = bytearray(base64.b64decode(entry["sig"]))
+        raw[-1] ^= 1
+        entry["sig"] = base64.b64encode(raw).decode()
+
+    return rewritten(bundle, change)
