@@ -1,0 +1,18 @@
+# The Nix side of the house, wired: the shell to build with, the package set, and mkGuest over them.
+{ system }:
+let
+  lock = builtins.fromJSON (builtins.readFile ./debian/lock.json);
+  build = import ./build.nix { inherit system lock; };
+  packages = import ./debian { inherit build lock; };
+  tools = import ./debian/tools.nix { inherit packages; };
+  agent = import ./agent { inherit build tools; };
+  kernel = import ./guest/kernel.nix { inherit build packages tools; };
+in
+rec {
+  inherit build packages tools;
+  mkGuest = import ./guest {
+    inherit build packages tools agent kernel;
+    defaults = profiles.minimal;
+  };
+  profiles = import ../profiles;
+}

@@ -1,0 +1,18 @@
+# The initial RAM file system: the agent as /init, and the modules it loads. The same for every guest.
+{ build, agent, kernel }:
+build.run {
+  name = "initrd";
+  inherit agent;
+  inherit (kernel) loadable;
+  # Sorted names, numbered inodes, no devices, time zero, owner root: the archive depends on contents alone.
+  script = ''
+    mkdir -p root/dev root/proc root/sys root/run root/newroot
+    cp -r "$loadable/modules" root/modules
+    cp "$agent/init" root/init
+    chmod -R u+w root
+    chmod 0755 root/init
+    find root -exec touch -h -d @0 {} +
+    cd root
+    find . | sort | cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno | gzip -9 > "$out"
+  '';
+}

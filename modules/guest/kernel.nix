@@ -1,0 +1,52 @@
+# The kernel that guests boot: Debian's cloud kernel, unpacked to the ELF file that boots fastest, and its modules.
+{ build, packages, tools }:
+let
+  # the package that Debian's metapackage names today
+  package = packages.${builtins.head packages.linux-image-cloud-amd64.depends};
+
+  # In the order in which they load; each one's dependencies stand before it.
+  modules = [
+    "drivers/virtio/virtio_mmio"
+    "drivers/block/virtio_blk"
+    "arch/x86/crypto/sha256-ssse3" # halves what verity costs under TCG
+    "drivers/md/dm-mod"
+    "drivers/md/dm-bufio"
+    "lib/reed_solomon/reed_solomon"
+    "drivers/md/dm-verity"
+    "lib/libcrc32c"
+    "fs/erofs/erofs"
+  ];
+in
+{
+  inherit package modules;
+
+  # A bzImage's payload (Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length) is the zstd
+  # stream of vmlinux, and behind it four bytes of length. QEMU's microvm starts a vmlinux by its PVH entry.
+  vmlinux = build.run {
+    name = "vmlinux-${package.version}";
+    inherit (package) tree;
+    script = ''
+      image=$(echo "$tree"/boot/vmlinuz-*)
+      number() { od -An -t u"$2" -j "$1" -N "$2" "$image" | tr -d ' '; }
+      sectors=$(number 497 1)
+      start=$(( (sectors + 1) * 512 + $(number 584 4) ))
+      length=$(( $(number 588 4) - 4 ))
+      dd if="$image" bs=64k iflag=skip_bytes,count_bytes skip=$start count=$length 2>/dev/null | ${tools.zstd} -q -d -o "$out"
+    '';
+  };
+
+  # modules/*.ko uncompressed, since the kernel can't read xz here, and modules/order, which the agent follows.
+  loadable = build.run {
+    name = "kernel-modules-${package.version}";
+    inherit (package) tree;
+    inherit modules;
+    script = ''
+      mkdir -p "$out/modules"
+      for module in $modules; do
+        name=$(basename "$module").ko
+        unxz -c "$tree"/usr/lib/modules/*/kernel/"$module".ko.xz > "$out/modules/$name"
+        echo "$name" >> "$out/modules/order"
+      done
+    '';
+  };
+}
