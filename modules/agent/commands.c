@@ -1,0 +1,159 @@
+// The table of commands: which may start, to which one a frame or an ended child belongs.
+#include "commands.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "command.h"
+#include "fault.h"
+#include "protocol.h"
+#include "sessions.h"
+
+#define REAP_AT_ONCE 256
+
+static const struct config *allowed;
+static struct command *commands[MAX_STREAMS];
+static uint32_t last_stream;
+static bool has_run;
+
+void commands_allow(const struct config *config)
+{
+    allowed = config;
+}
+
+size_t commands_running(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        count += commands[i] != NULL;
+    return count;
+}
+
+static struct command *find_stream(uint32_t stream)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] != NULL && commands[i]->stream == stream)
+            return commands[i];
+    return NULL;
+}
+
+static struct command *find_pid(pid_t pid)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] != NULL && commands[i]->pid == pid && !commands[i]->reaped)
+            return commands[i];
+    return NULL;
+}
+
+static bool is_main_process(pid_t pid)
+{
+    return find_pid(pid) != NULL;
+}
+
+static void forget(struct command *command)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] == command)
+            commands[i] = NULL;
+    free(command);
+}
+
+static void start(uint32_t stream, const struct request *request)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++) {
+        if (commands[i] != NULL)
+            continue;
+        struct command *command = calloc(1, sizeof *command);
+        if (command == NULL)
+            break;
+        commands[i] = command;
+        command->finished = forget;
+        if (command_start(command, stream, request) != 0)
+            forget(command);
+        return;
+    }
+    send_exit(stream, END_REFUSED, STEP_NONE, REFUSED_TOO_MANY);
+}
+
+static int on_run(void)
+{
+    if (has_run || !allowed->has_request)
+        return fault("RUN without a command of the configuration, or twice");
+    has_run = true;
+    start(1, &allowed->request);
+    return 0;
+}
+
+static int on_exec(const struct frame *frame)
+{
+    if (frame->stream <= last_stream || frame->stream == 1)
+        return fault("EXEC for stream %u after %u", frame->stream, last_stream);
+    last_stream = frame->stream;
+    struct request request;
+    if (parse_request(frame->payload, frame->length, &request) != 0)
+        return -1;
+    if ((allowed->verbs & VERB_EXEC) == 0)
+        send_exit(frame->stream, END_REFUSED, STEP_NONE, REFUSED_VERB);
+    else if (request.uid == 0 || request.gid == 0 || request.uid == (uid_t)-1 || request.gid == (gid_t)-1)
+        send_exit(frame->stream, END_REFUSED, STEP_NONE, REFUSED_ROOT);
+    else
+        start(frame->stream, &request);
+    free_request(&request);
+    return 0;
+}
+
+int commands_frame(const struct frame *frame)
+{
+    if (frame->type == FRAME_RUN)
+        return on_run();
+    if (frame->type == FRAME_EXEC)
+        return on_exec(frame);
+    struct command *command = find_stream(frame->stream);
+    if (command == NULL) {
+        bool known = frame->stream == 1 ? has_run : frame->stream <= last_stream;
+        return known ? 0 : fault("a frame for stream %u, which never was", frame->stream);
+    }
+    if (frame->type == FRAME_STDIN)
+        return command_stdin(command, frame);
+    if (frame->type == FRAME_SIGNAL)
+        return command_signal(command, frame);
+    return command_window(command, frame);
+}
+
+static void reap(pid_t pid)
+{
+    struct command *command = find_pid(pid);
+    // The number is ours until it is collected, so that its session can't be anybody else's meanwhile.
+    if (command != NULL && orphans_exist(is_main_process))
+        session_kill(command->pid);
+    int status = 0;
+    (void)waitpid(pid, &status, 0);
+    if (command != NULL)
+        command_ended(command, status);
+}
+
+bool commands_reap(void)
+{
+    for (int count = 0; count < REAP_AT_ONCE; count++) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+            return false;
+        reap(info.si_pid);
+    }
+    return true;
+}
+
+void commands_terminate(void)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] != NULL)
+            command_deliver(commands[i], SIGTERM);
+}
+
+void commands_kill(void)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] != NULL && !commands[i]->reaped)
+            session_kill(commands[i]->pid);
+}

@@ -1,0 +1,25 @@
+// The table of commands: which may start, to which one a frame or an ended child belongs.
+#ifndef AGENT_COMMANDS_H
+#define AGENT_COMMANDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "frames.h"
+#include "requests.h"
+
+// What the host may have run; `config` stays the caller's.
+void commands_allow(const struct config *config);
+
+// A frame of an odd stream. Returns -1 (with fault() told) when it breaks the protocol.
+int commands_frame(const struct frame *frame);
+
+// A child ended: collect those that have; true when there may be more.
+bool commands_reap(void);
+
+// SIGTERM to all process groups; SIGKILL to all sessions.
+void commands_terminate(void);
+void commands_kill(void);
+size_t commands_running(void);
+
+#endif

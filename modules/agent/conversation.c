@@ -1,0 +1,179 @@
+// The order of the conversation with the host: HELLO, CONFIG, READY, then commands and streams, then SHUTDOWN and BYE.
+#include "conversation.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "channel.h"
+#include "commands.h"
+#include "fault.h"
+#include "loop.h"
+#include "protocol.h"
+#include "streams.h"
+
+// How long the last frames may take to the host, and how long it may take to hang up after them.
+#define FLUSH_MS 2000
+#define HANGUP_MS 250
+// How long killed commands may take to be collected.
+#define LAST_BREATH_MS 1000
+
+static enum { EXPECT_CONFIG, READY, STOPPING, STOPPED, FAILED } phase;
+static struct config config;
+static apply_config apply;
+static struct watch signals;
+static struct timer patience;
+static struct timer collector;
+static bool killed;
+
+static void stop_if_alone(void)
+{
+    if (phase == STOPPING && commands_running() == 0)
+        phase = STOPPED;
+}
+
+static void on_patience(struct timer *timer)
+{
+    if (killed) {
+        phase = STOPPED;
+        return;
+    }
+    killed = true;
+    commands_kill();
+    timer_set(timer, LAST_BREATH_MS);
+}
+
+// A workload may leave children faster than they can be collected: the host is heard in between.
+static void collect(struct timer *timer)
+{
+    if (commands_reap())
+        timer_set(timer, 0);
+}
+
+static void on_signal(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    struct signalfd_siginfo info;
+    while (read(watch->fd, &info, sizeof info) == (ssize_t)sizeof info)
+        ;
+    collect(&collector);
+}
+
+static int watch_children(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return fault_errno("sigprocmask");
+    signals = (struct watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .ready = on_signal};
+    if (signals.fd < 0)
+        return fault_errno("signalfd");
+    return loop_watch(SET_ALWAYS, &signals, (uint32_t)EPOLLIN);
+}
+
+static int on_config(const struct frame *frame)
+{
+    if (phase != EXPECT_CONFIG)
+        return fault("a second CONFIG");
+    if (parse_config(frame->payload, frame->length, &config) != 0 || apply(&config) != 0 || streams_open(&config) != 0) {
+        conversation_failed();
+        return 0;
+    }
+    commands_allow(&config);
+    phase = READY;
+    channel_send(FRAME_READY, 0, NULL, 0);
+    return 0;
+}
+
+static int on_shutdown(const struct frame *frame)
+{
+    struct reader reader = {.at = frame->payload, .left = frame->length};
+    uint64_t grace_ms = get_number(&reader, 4);
+    if (phase == STOPPING)
+        return fault("a second SHUTDOWN");
+    phase = STOPPING;
+    streams_close();
+    if (grace_ms > 0)
+        commands_terminate();
+    timer_set(&patience, grace_ms);
+    return 0;
+}
+
+static int on_frame(const struct frame *frame)
+{
+    if (frame->type == FRAME_PING) {
+        channel_send(FRAME_PONG, 0, frame->payload, frame->length);
+        return 0;
+    }
+    if (frame->type == FRAME_CONFIG)
+        return on_config(frame);
+    if (frame->type == FRAME_SHUTDOWN)
+        return on_shutdown(frame);
+    if (phase == EXPECT_CONFIG)
+        return fault("a frame of type %u before CONFIG", frame->type);
+    if (phase == STOPPING && (frame->type == FRAME_RUN || frame->type == FRAME_EXEC))
+        return fault("a command after SHUTDOWN");
+    if (frame->stream % 2 == 1)
+        return commands_frame(frame);
+    return streams_frame(frame);
+}
+
+static void say_hello(void)
+{
+    struct utsname name;
+    const char *release = uname(&name) == 0 ? name.release : "";
+    uint8_t payload[4 + 4 + sizeof AGENT_VERSION + 4 + sizeof name.release];
+    size_t version_length = strlen(AGENT_VERSION);
+    size_t release_length = strlen(release);
+    uint8_t *at = payload;
+    put_number(at, 4, PROTOCOL_VERSION);
+    put_number(at + 4, 4, version_length);
+    memcpy(at + 8, AGENT_VERSION, version_length);
+    at += 8 + version_length;
+    put_number(at, 4, release_length);
+    memcpy(at + 4, release, release_length);
+    channel_send(FRAME_HELLO, 0, payload, (size_t)(at - payload) + 4 + release_length);
+}
+
+int conversation_begin(int fd, apply_config how)
+{
+    apply = how;
+    patience.fire = on_patience;
+    collector.fire = collect;
+    if (loop_open() != 0 || watch_children() != 0 || channel_open(fd, on_frame) != 0)
+        return -1;
+    say_hello();
+    return 0;
+}
+
+void conversation_failed(void)
+{
+    const char *text = fault_text();
+    complain(text);
+    channel_send(FRAME_FAILED, 0, (const uint8_t *)text, strlen(text));
+    phase = FAILED;
+}
+
+void conversation_run(void)
+{
+    while (phase < STOPPED && !channel_ended()) {
+        if (loop_turn() != 0) {
+            complain(fault_text());
+            break;
+        }
+        stop_if_alone();
+    }
+    commands_kill();
+    if (phase == STOPPED)
+        channel_send(FRAME_BYE, 0, NULL, 0);
+    channel_flush(FLUSH_MS);
+    if (phase >= STOPPED)
+        channel_await_hangup(HANGUP_MS);
+    free_config(&config);
+}

@@ -1,0 +1,48 @@
+// Keeps the words for what went wrong last, so that they reach the console and the host.
+#include "fault.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protocol.h"
+
+static char last[MAX_TEXT];
+
+static void note(const char *format, va_list arguments)
+{
+    (void)vsnprintf(last, sizeof last, format, arguments);
+}
+
+int fault(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    note(format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+int fault_errno(const char *format, ...)
+{
+    int number = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    note(format, arguments);
+    va_end(arguments);
+    size_t used = strlen(last);
+    (void)snprintf(last + used, sizeof last - used, ": %s", strerror(number));
+    return -1;
+}
+
+const char *fault_text(void)
+{
+    return last[0] == '\0' ? "no reason given" : last;
+}
+
+void complain(const char *text)
+{
+    (void)fprintf(stderr, "mvm agent: %s\n", text);
+    (void)fflush(stderr);
+}

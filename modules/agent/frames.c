@@ -1,0 +1,77 @@
+// Takes bytes from the host apart into frames, and refuses what the protocol does not know.
+#include "frames.h"
+
+#include <stdbool.h>
+
+#include "bytes.h"
+#include "protocol.h"
+
+enum carrier { CHANNEL, FIRST, COMMAND, CONNECTION, EITHER };
+
+struct shape {
+    uint8_t type;
+    enum carrier carrier;
+    uint32_t least;
+    uint32_t most;
+};
+
+// All that a host may say. CONFIG and EXEC have a length that only their own parser can judge.
+static const struct shape SHAPES[] = {
+    {FRAME_CONFIG, CHANNEL, 1, MAX_PAYLOAD},  {FRAME_RUN, FIRST, 0, 0},
+    {FRAME_EXEC, COMMAND, 1, MAX_PAYLOAD},    {FRAME_STDIN, COMMAND, 0, MAX_PAYLOAD},
+    {FRAME_SIGNAL, COMMAND, 4, 4},            {FRAME_DATA, CONNECTION, 1, MAX_PAYLOAD},
+    {FRAME_EOF, CONNECTION, 0, 0},            {FRAME_RESET, CONNECTION, 0, 0},
+    {FRAME_WINDOW, EITHER, 5, 5},             {FRAME_PING, CHANNEL, 8, 8},
+    {FRAME_SHUTDOWN, CHANNEL, 4, 4},
+};
+
+static bool carries(enum carrier carrier, uint32_t stream)
+{
+    switch (carrier) {
+    case CHANNEL:
+        return stream == 0;
+    case FIRST:
+        return stream == 1;
+    case COMMAND:
+        return stream % 2 == 1;
+    case CONNECTION:
+        return stream != 0 && stream % 2 == 0;
+    case EITHER:
+        return stream != 0;
+    }
+    return false;
+}
+
+static const struct shape *shape_of(uint8_t type)
+{
+    for (size_t i = 0; i < sizeof SHAPES / sizeof SHAPES[0]; i++)
+        if (SHAPES[i].type == type)
+            return &SHAPES[i];
+    return NULL;
+}
+
+enum parse parse_frame(const uint8_t *buffer, size_t length, struct frame *frame, size_t *used)
+{
+    if (length < HEADER_BYTES)
+        return PARSE_MORE;
+    struct reader reader = {.at = buffer, .left = HEADER_BYTES};
+    const struct shape *shape = shape_of((uint8_t)get_number(&reader, 1));
+    uint64_t zeros = get_number(&reader, 3);
+    uint32_t stream = (uint32_t)get_number(&reader, 4);
+    uint32_t size = (uint32_t)get_number(&reader, 4);
+    if (shape == NULL || zeros != 0 || size < shape->least || size > shape->most || !carries(shape->carrier, stream))
+        return PARSE_BAD;
+    if (length - HEADER_BYTES < size)
+        return PARSE_MORE;
+    *frame = (struct frame){shape->type, stream, size, buffer + HEADER_BYTES};
+    *used = HEADER_BYTES + size;
+    return PARSE_FRAME;
+}
+
+void put_header(uint8_t out[], uint8_t type, uint32_t stream, uint32_t length)
+{
+    put_number(out, 1, type);
+    put_number(out + 1, 3, 0);
+    put_number(out + 4, 4, stream);
+    put_number(out + 8, 4, length);
+}

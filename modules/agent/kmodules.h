@@ -1,0 +1,8 @@
+// Loads the kernel modules of the initrd, in the order that the image's builder worked out.
+#ifndef AGENT_KMODULES_H
+#define AGENT_KMODULES_H
+
+// Load what /modules/order names, one file of /modules per line, and delete it; -1 with fault() told.
+int kmodules_load(void);
+
+#endif

@@ -1,0 +1,77 @@
+// The guest's first process: boots the machine, serves the host's wishes, restarts the machine when that is over.
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "boot.h"
+#include "conversation.h"
+#include "fault.h"
+#include "root.h"
+
+static void serve_machine(void)
+{
+    if (boot_prepare() != 0) {
+        complain(fault_text());
+        return;
+    }
+    int port = boot_open_port();
+    if (port < 0 || conversation_begin(port, root_configure) != 0) {
+        complain(fault_text());
+        return;
+    }
+    if (root_mount() != 0)
+        conversation_failed();
+    conversation_run();
+}
+
+static _Noreturn void restart(void)
+{
+    (void)kill(-1, SIGKILL);
+    sync();
+    (void)reboot(RB_AUTOBOOT);
+    for (;;)
+        (void)pause();
+}
+
+#ifdef AGENT_TEST_MODE
+static int accept_anything(const struct config *config)
+{
+    (void)config;
+    return 0;
+}
+
+// `agent --serve FD`: the conversation alone, over an inherited socket, on the machine of whoever tests it.
+static int serve_test(const char *number)
+{
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // as PID 1, the parent of all orphans
+    if (conversation_begin(atoi(number), accept_anything) != 0) {
+        complain(fault_text());
+        return 1;
+    }
+    conversation_run();
+    return 0;
+}
+#endif
+
+int main(int argc, char **argv)
+{
+#ifdef AGENT_TEST_MODE
+    if (argc == 3 && strcmp(argv[1], "--serve") == 0)
+        return serve_test(argv[2]);
+#endif
+    (void)argc;
+    (void)argv;
+    if (getpid() != 1) {
+        (void)fprintf(stderr, "this is the first process of a virtual machine and nothing else\n");
+        return 1;
+    }
+    (void)umask(022);
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    serve_machine();
+    restart();
+}

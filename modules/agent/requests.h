@@ -1,0 +1,45 @@
+// Takes the payloads of CONFIG and EXEC apart into memory of their own; pure but for malloc.
+#ifndef AGENT_REQUESTS_H
+#define AGENT_REQUESTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "protocol.h"
+
+// A command to run. All pointers lead into `memory`.
+struct request {
+    uid_t uid;
+    gid_t gid;
+    uint64_t timeout_ms;
+    char *directory;
+    char **argv;
+    char **envp;
+    void *memory;
+};
+
+struct config {
+    uint64_t time_ns;
+    uint64_t scratch;
+    uint8_t entropy[ENTROPY_BYTES];
+    uid_t uid;
+    gid_t gid;
+    uint32_t verbs;
+    char hostname[MAX_HOSTNAME + 1];
+    size_t writable_count;
+    char (*writable)[MAX_PATH + 1];
+    size_t port_count;
+    uint16_t ports[MAX_PORTS];
+    bool has_request;
+    struct request request;
+};
+
+// Both return 0, or -1 with fault() told; on 0 the result is to be freed by its own function.
+int parse_request(const uint8_t *payload, size_t length, struct request *request);
+int parse_config(const uint8_t *payload, size_t length, struct config *config);
+void free_request(struct request *request);
+void free_config(struct config *config);
+
+#endif

@@ -1,0 +1,14 @@
+// The one tmpfs behind all places that the workload may write to.
+#ifndef AGENT_SCRATCH_H
+#define AGENT_SCRATCH_H
+
+#include "requests.h"
+
+// Each returns -1 with fault() told.
+int scratch_open(const struct config *config);
+// Mount a new directory of it on `path` below `root`, never by way of a symbolic link.
+int scratch_bind(const char *root, const char *path, const struct config *config, unsigned long flags);
+// Take the tmpfs itself out of sight; what was bound stays.
+int scratch_close(void);
+
+#endif

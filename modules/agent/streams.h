@@ -1,0 +1,15 @@
+// Listens on granted loopback ports and carries each connection to the host as a stream.
+#ifndef AGENT_STREAMS_H
+#define AGENT_STREAMS_H
+
+#include "frames.h"
+#include "requests.h"
+
+// Listen on the ports of the configuration; -1 with fault() told.
+int streams_open(const struct config *config);
+// Take no more connections.
+void streams_close(void);
+// A frame of an even stream. Returns -1 (with fault() told) when it breaks the protocol.
+int streams_frame(const struct frame *frame);
+
+#endif

@@ -1,0 +1,1 @@
+"""From a verified plan to a running microVM and its receipt."""

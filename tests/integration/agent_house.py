@@ -1,0 +1,152 @@
+"""The guest agent, compiled and started in its test mode, and the two ways to talk to it; shared by its tests."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.channel import Channel
+from mvmnix.launch.codec import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.commands import ExitStatus
+from mvmnix.launch.frames import Config, Frame, Hello, Ready
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.requests import ExecRequest, GuestConfig
+from mvmnix.model import User, Verb, Workload
+from tests.unit.launch.channel_house import Collect, Services
+
+SOURCES = Path(__file__).parents[2] / "modules" / "agent"
+IDLE = 30.0
+USER = User(65534, 65534) if os.geteuid() == 0 else User(os.getuid(), os.getgid())
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent in its test mode, compiled once per session."""
+    where = tmp_path_factory.getbasetemp() / "agent"
+    if not where.exists():
+        where.mkdir()
+        for file in SOURCES.iterdir():
+            if file.suffix in {".c", ".h"} or file.name == "Makefile":
+                shutil.copy(file, where)
+        subprocess.run(["make", "-s", "-C", where, "agent-test"], check=True)
+    return where / "agent-test"
+
+
+def workload(*argv: str, directory: str = "/", **environment: str) -> Workload:
+    return Workload(argv, ENVIRONMENT | environment, directory, USER)
+
+
+def shell(script: str, *, timeout_ms: int = 0) -> ExecRequest:
+    return ExecRequest(workload("sh", "-c", script), timeout_ms)
+
+
+def config(*, verbs: frozenset[Verb] = frozenset(Verb), ports: tuple[int, ...] = ()) -> GuestConfig:
+    return GuestConfig("guest", 1, bytes(32), 4096, USER, (), verbs, ports, workload("echo", "planned"), 5000)
+
+
+@contextmanager
+def process(agent: Path) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
+    """The agent and our end of its socket."""
+    ours, theirs = socket.socketpair()
+    argv = [str(agent), "--serve", str(theirs.fileno())]
+    os.set_blocking(theirs.fileno(), False)
+    with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child, theirs:
+        theirs.close()
+        try:
+            yield ours, child
+        finally:
+            ours.close()
+            assert child.wait(30) == 0
+
+
+@contextmanager
+def talk(
+    agent: Path, guest: GuestConfig | None = None, *, services: Services | None = None
+) -> Iterator[tuple[Channel, Loop]]:
+    loop, guest = Loop(), guest or config()
+    with process(agent) as (sock, _):
+        channel = Channel(sock, loop, services=dict.fromkeys(guest.ports, services or Services()))
+        hello = channel.wait_hello(idle=IDLE)
+        assert (hello.agent, hello.kernel) == ("0.1.0", os.uname().release)
+        channel.configure(guest, idle=IDLE)
+        yield channel, loop
+        if channel.failure is None:
+            channel.shutdown(grace_ms=1000, idle=IDLE)
+        channel.close()
+    loop.close()
+
+
+def execute(channel: Channel, request: ExecRequest, stdin: bytes | None = None) -> tuple[ExitStatus, bytes, bytes]:
+    out, err = Collect(), Collect()
+    status = channel.exec(request, stdout=out, stderr=err, stdin=stdin, idle=IDLE)
+    return status, out.data, err.data
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has collected yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Raw:
+    """The host's end without its manners."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sock.settimeout(IDLE)
+        self._frames: list[Frame] = []
+        self._decoder = FrameDecoder(FROM_GUEST)
+
+    def says(self, *frames: Frame | bytes) -> None:
+        for frame in frames:
+            self._sock.sendall(frame if isinstance(frame, bytes) else encode(frame))
+
+    def hears(self) -> Frame | None:
+        """The next frame, None at the end."""
+        while not self._frames:
+            try:
+                data = self._sock.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                return None
+            self._frames += self._decoder.feed(data)
+        return self._frames.pop(0)
+
+
+@contextmanager
+def raw(agent: Path, *, ready: bool = True) -> Iterator[Raw]:
+    with process(agent) as (sock, _):
+        host = Raw(sock)
+        assert isinstance(host.hears(), Hello)
+        if ready:
+            host.says(Config(config()))
+            assert host.hears() == Ready()
+        yield host
+
+
+def without_exec() -> GuestConfig:
+    return config(verbs=frozenset({Verb.STREAM}))
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    return number
+
+
+def until(loop: Loop, done: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < limit
+        loop.turn(0.2)

@@ -1,0 +1,185 @@
+"""What the guest agent itself refuses, and how it ends: hosts without manners, configurations without sense."""
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.channel import Channel
+from mvmnix.launch.codec import encode
+from mvmnix.launch.frames import Config, Failed, Kind, Ping, Pong, Ready
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
+from mvmnix.launch.wire import ChannelClosedError, GuestFailedError
+from mvmnix.model import Verb
+from tests.integration.agent_house import (
+    IDLE,
+    Raw,
+    alive,
+    build,
+    config,
+    free_port,
+    process,
+    raw,
+    shell,
+    talk,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def test_a_sealed_guest_refuses_every_command_but_its_own(agent: Path) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(Config(config(verbs=frozenset({Verb.STREAM}))))
+        assert host.hears() == Ready()
+        host.says(Exec(3, shell("echo no")))
+        assert host.hears() == Exit(3, End.REFUSED, Step.NONE, 1)
+        host.says(Run(1), Stdin(1, b""))
+        assert host.hears() == Started(1)
+        host.says(Run(1))
+        while (frame := host.hears()) is not None:
+            assert frame.KIND in {Kind.STDOUT, Kind.EXIT}
+
+
+def test_no_command_runs_as_root(agent: Path) -> None:
+    payload = bytearray(encode(Exec(3, shell("id"))))
+    payload[12:16] = bytes(4)
+    with raw(agent) as host:
+        host.says(bytes(payload))
+        assert host.hears() == Exit(3, End.REFUSED, Step.NONE, 2)
+        host.says(Ping(7))
+        assert host.hears() == Pong(7)
+
+
+def test_there_is_room_for_so_many_commands(agent: Path) -> None:
+    with raw(agent) as host:
+        for number in range(65):
+            host.says(Exec(3 + 2 * number, shell("read x")))
+        frames = [host.hears() for _ in range(65)]
+        assert sorted(type(frame).__name__ for frame in frames) == ["Exit"] + ["Started"] * 64
+        assert Exit(131, End.REFUSED, Step.NONE, 3) in frames
+
+
+def config_bytes(**changes: object) -> bytes:
+    """A configuration that our own constructor would refuse."""
+    guest = config()
+    for name, value in changes.items():
+        object.__setattr__(guest, name, value)
+    return encode(Config(guest))
+
+
+BAD_CONFIGS = {
+    "the verb stream is not granted": config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,)),
+    "without scratch space": config_bytes(writable=("/tmp",), scratch=0),
+    "can't be taken apart": config_bytes(writable=("tmp",)),
+    "or well-formed environment": config_bytes().replace(b"PATH=", b"PATH_"),
+    "can't listen on": config_bytes(ports=(1,)) if os.geteuid() else config_bytes(ports=(0,)),
+}
+
+
+@pytest.mark.parametrize("data", BAD_CONFIGS.values(), ids=BAD_CONFIGS.keys())
+def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, data: bytes) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(data)
+        assert isinstance(host.hears(), Failed)
+        assert host.hears() is None
+
+
+def test_a_port_that_is_taken_is_reported(agent: Path, port: int) -> None:
+    failure = pytest.raises(GuestFailedError, match="can't listen on")
+    with socket.create_server(("127.0.0.1", port)), failure, talk(agent, config(ports=(port,))):
+        pass
+
+
+BROKEN: dict[str, bytes] = {
+    "a second CONFIG": encode(Config(config())),
+    "unknown type": bytes([99]) + bytes(11),
+    "flags": struct.pack(">BBHIIQ", Kind.PING, 1, 0, 0, 8, 0),
+    "endless length": struct.pack(">BBHII", Kind.STDIN, 0, 0, 3, 2**32 - 1),
+    "a guest's frame": encode(Ready()),
+    "EXEC on an even stream": struct.pack(">BBHIIB", Kind.EXEC, 0, 0, 4, 1, 0),
+    "EXEC twice on a stream": encode(Exec(3, shell("true"))) * 2,
+    "EXEC backwards": encode(Exec(5, shell("true"))) + encode(Exec(3, shell("true"))),
+    "EXEC of nothing": struct.pack(">BBHIIB", Kind.EXEC, 0, 0, 3, 1, 0),
+    "EXEC with a list too long": encode(Exec(3, shell("true")))[:-8] + b"\xff" * 8,
+    "RUN twice": encode(Run(1)) * 2,
+    "STDIN for nobody": encode(Stdin(9, b"x")),
+    "SIGNAL 65": encode(Exec(3, shell("read x"))) + encode(Signal(3, 65)),
+    "DATA for nobody": encode(Data(2, b"x")),
+    "WINDOW too wide": encode(Exec(3, shell("read x"))) + encode(Window(3, Kind.STDOUT, 1)),
+    "WINDOW of stdin": encode(Exec(3, shell("read x"))) + encode(Window(3, Kind.STDIN, 1)),
+    "STDIN beyond its window": encode(Exec(3, shell("sleep 60"))) + encode(Stdin(3, b"x" * 65536)) * 10,
+    "STDIN after its end": encode(Exec(3, shell("sleep 60"))) + encode(Stdin(3, b"")) + encode(Stdin(3, b"x")),
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
+def test_a_host_that_breaks_the_protocol_ends_the_agent(agent: Path, data: bytes) -> None:
+    with raw(agent) as host:
+        with suppress(BrokenPipeError):
+            host.says(data)
+        while host.hears() is not None:
+            pass
+
+
+@pytest.mark.parametrize("data", [encode(Run(1)), encode(Exec(3, shell("true"))), encode(Stdin(1, b""))])
+def test_nothing_happens_before_the_configuration(agent: Path, data: bytes) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(data)
+        assert host.hears() is None
+
+
+def test_a_flood_of_pings_is_answered_in_bounded_memory(agent: Path) -> None:
+    with raw(agent) as host:
+        for portion in range(100):
+            host.says(b"".join(encode(Ping(portion * 1000 + number)) for number in range(1000)))
+            assert [host.hears() for _ in range(1000)][-1] == Pong(portion * 1000 + 999)
+
+
+def test_commands_die_with_the_host(agent: Path) -> None:
+    with process(agent) as (sock, child):
+        host = Raw(sock)
+        host.hears()
+        host.says(Config(config()))
+        host.hears()
+        host.says(Exec(3, shell("sleep 600 & echo $!; sleep 600")))
+        assert host.hears() == Started(3)
+        out = host.hears()
+        assert out is not None
+        sock.shutdown(socket.SHUT_RDWR)
+        assert child.wait(30) == 0
+        assert not alive(int(out.payload()))
+
+
+def test_the_agent_says_why_it_ends(agent: Path) -> None:
+    with process(agent) as (sock, child):
+        sock.sendall(bytes(12))
+        assert child.wait(30) == 0
+        assert child.stderr is not None
+        assert child.stderr.read() == b"mvm agent: the host broke the protocol\n"
+
+
+def test_a_guest_that_ends_is_noticed(agent: Path) -> None:
+    loop = Loop()
+    with process(agent) as (sock, child):
+        channel = Channel(sock, loop)
+        channel.wait_hello(idle=IDLE)
+        child.kill()
+        with pytest.raises(ChannelClosedError):
+            channel.configure(config(), idle=IDLE)
+        child.wait()
+        child.returncode = 0
+    loop.close()

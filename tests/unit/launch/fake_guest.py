@@ -1,0 +1,236 @@
+"""A working guest agent in Python on a thread, for tests of whatever talks to one; no process, no virtual machine."""
+
+import errno
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+from mvmnix.launch.codec import FROM_HOST, FrameDecoder, encode
+from mvmnix.launch.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.requests import GuestConfig
+from mvmnix.launch.stream_frames import (
+    Data,
+    End,
+    Eof,
+    Exec,
+    Exit,
+    Open,
+    Reset,
+    Run,
+    Signal,
+    Started,
+    Stderr,
+    Stdin,
+    Stdout,
+    Step,
+    Window,
+)
+from mvmnix.model import Workload
+
+#: What a fake program does: its workload and all of its standard input in; output, error output and status out.
+type Program = Callable[[Workload, bytes], tuple[bytes, bytes, int]]
+
+PROGRAMS: dict[str, Program] = {
+    "true": lambda _work, _stdin: (b"", b"", 0),
+    "false": lambda _work, _stdin: (b"", b"", 1),
+    "echo": lambda work, _stdin: (" ".join(work.argv[1:]).encode("utf-8", "surrogateescape") + b"\n", b"", 0),
+    "cat": lambda _work, stdin: (stdin, b"", 0),
+    "complain": lambda work, _stdin: (b"", " ".join(work.argv[1:]).encode(), 3),
+}
+_PORTION = 16384
+
+
+class Peer:
+    """What one guest-opened connection received, and whether the host ended or broke it off."""
+
+    def __init__(self, to_send: bytes) -> None:
+        self.to_send = bytearray(to_send)
+        self.received = bytearray()
+        self.done = threading.Event()
+        self.reset = False
+        self.credit = INITIAL_WINDOW
+        self.sent_eof = self.got_eof = False
+
+
+class _Process:
+    def __init__(self, work: Workload, program: Program) -> None:
+        self.work = work
+        self.program = program
+        self.stdin = bytearray()
+        self.lanes: dict[type[Stdout | Stderr], bytearray] = {}
+        self.credit = {Kind.STDOUT: INITIAL_WINDOW, Kind.STDERR: INITIAL_WINDOW}
+        self.exit: Exit | None = None
+
+
+class FakeGuest:
+    """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down."""
+
+    def __init__(self, sock: socket.socket, programs: dict[str, Program] | None = None) -> None:
+        self.config: GuestConfig | None = None
+        self.signals: list[int] = []
+        self.error: BaseException | None = None
+        self._sock = sock
+        self._programs = PROGRAMS | (programs or {})
+        self._decoder = FrameDecoder(FROM_HOST)
+        self._processes: dict[int, _Process] = {}
+        self._peers: dict[int, Peer] = {}
+        self._wishes: deque[tuple[int, Peer]] = deque()
+        self._next = 2
+        self._wake_read, self._wake_write = os.pipe()
+        self._thread = threading.Thread(target=self._main, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._sock.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        if self.error is not None:
+            raise self.error
+
+    def connect(self, port: int, data: bytes) -> Peer:
+        """Open a connection to a forwarded port, send all of `data`, then half-close."""
+        peer = Peer(data)
+        self._wishes.append((port, peer))
+        os.write(self._wake_write, b"x")
+        return peer
+
+    def _main(self) -> None:
+        try:
+            self._say(Hello(1, "fake", "0.0"))
+            while self._turn():
+                pass
+        except (ConnectionError, BrokenPipeError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
+            self.error = error
+        for peer in self._peers.values():
+            peer.done.set()
+
+    def _say(self, frame: Frame) -> None:
+        self._sock.sendall(encode(frame))
+
+    def _turn(self) -> bool:
+        poll = select.poll()
+        for fd in (self._sock.fileno(), self._wake_read):
+            poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if self._wake_read in ready:
+            os.read(self._wake_read, 1)
+            self._open(*self._wishes.popleft())
+        if self._sock.fileno() in ready:
+            data = self._sock.recv(65536)
+            if not data:
+                return False
+            for frame in self._decoder.feed(data):
+                if not self._received(frame):
+                    return False
+        return True
+
+    def _received(self, frame: Frame) -> bool:
+        match frame:
+            case Config():
+                self.config = frame.guest
+                self._say(Ready())
+            case Ping():
+                self._say(Pong(frame.token))
+            case Shutdown():
+                self._say(Bye())
+                return False
+            case Run():
+                assert self.config is not None
+                assert self.config.workload is not None
+                self._start(1, self.config.workload)
+            case Exec():
+                self._start(frame.stream, frame.request.workload)
+            case _ if frame.stream % 2:
+                self._to_process(frame)
+            case _:
+                self._to_peer(frame)
+        return True
+
+    def _start(self, stream: int, work: Workload) -> None:
+        program = self._programs.get(work.argv[0].rpartition("/")[2])
+        if program is None:
+            self._say(Exit(stream, End.NOT_STARTED, Step.EXECUTE, errno.ENOENT))
+            return
+        self._say(Started(stream))
+        self._processes[stream] = _Process(work, program)
+
+    def _to_process(self, frame: Frame) -> None:
+        process = self._processes.get(frame.stream)
+        if process is None:
+            return
+        match frame:
+            case Stdin(data=b""):
+                out, err, code = process.program(process.work, bytes(process.stdin))
+                process.lanes = {Stdout: bytearray(out), Stderr: bytearray(err)}
+                process.exit = Exit(frame.stream, End.EXITED, Step.NONE, code)
+            case Stdin():
+                process.stdin += frame.data
+                self._say(Window(frame.stream, Kind.STDIN, len(frame.data)))
+            case Signal():
+                self.signals.append(frame.number)
+                process.exit = Exit(frame.stream, End.SIGNALED, Step.NONE, frame.number)
+            case Window():
+                process.credit[frame.lane] += frame.credit
+            case _:
+                raise AssertionError(frame)
+        self._flush(frame.stream, process)
+
+    def _flush(self, stream: int, process: _Process) -> None:
+        for kind, data in process.lanes.items():
+            while data and process.credit[kind.KIND]:
+                portion = bytes(data[: min(_PORTION, process.credit[kind.KIND])])
+                del data[: len(portion)]
+                process.credit[kind.KIND] -= len(portion)
+                self._say(kind(stream, portion))
+        if process.exit is not None and not any(process.lanes.values()):
+            del self._processes[stream]
+            self._say(process.exit)
+
+    def _open(self, port: int, peer: Peer) -> None:
+        stream, self._next = self._next, self._next + 2
+        self._peers[stream] = peer
+        self._say(Open(stream, port))
+        self._flush_peer(stream, peer)
+
+    def _to_peer(self, frame: Frame) -> None:
+        peer = self._peers.get(frame.stream)
+        if peer is None:
+            return
+        match frame:
+            case Data():
+                peer.received += frame.data
+                self._say(Window(frame.stream, Kind.DATA, len(frame.data)))
+            case Eof():
+                peer.got_eof = True
+            case Window():
+                peer.credit += frame.credit
+            case Reset():
+                peer.reset = True
+                self._say(Reset(frame.stream))
+            case _:
+                raise AssertionError(frame)
+        self._flush_peer(frame.stream, peer)
+
+    def _flush_peer(self, stream: int, peer: Peer) -> None:
+        while peer.to_send and peer.credit and not peer.reset:
+            portion = bytes(peer.to_send[: min(_PORTION, peer.credit)])
+            del peer.to_send[: len(portion)]
+            peer.credit -= len(portion)
+            self._say(Data(stream, portion))
+        if not peer.to_send and not peer.sent_eof and not peer.reset:
+            peer.sent_eof = True
+            self._say(Eof(stream))
+        if peer.reset or (peer.got_eof and peer.sent_eof):
+            del self._peers[stream]
+            peer.done.set()
