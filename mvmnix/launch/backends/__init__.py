@@ -1,0 +1,1 @@
+"""Hypervisors, one file each: what a machine needs in, an argument list out."""

@@ -1,0 +1,81 @@
+"""Turns the opened files of an image into what a hypervisor boots from: the hashed bytes, and a checked disk.
+
+Kernel and initrd are copied into sealed memory while they are hashed, so that nobody can change them between the look
+and the use. The root filesystem stays a file: whatever its size, four cheap looks tie it to the signed verity
+root (size, superblock, top hash block; dm-verity in the guest checks each block below when it is read).
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix import store, verity
+from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.model import Artifact, Verity
+
+_REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFiles:
+    """Descriptors of an image's files, opened for reading; they stay the caller's, and are believed to be anything."""
+
+    kernel: int
+    initrd: int
+    rootfs: int
+
+
+class BootFiles:
+    """What a machine boots from: sealed copies of kernel and initrd, the rootfs for reading. Owns its descriptors."""
+
+    __slots__ = ("_fds",)
+
+    def __init__(self) -> None:
+        """Nothing is open yet."""
+        self._fds: dict[str, int] = {}
+
+    def keep(self, name: str, fd: int) -> None:
+        """Take over a descriptor."""
+        self._fds[name] = fd
+
+    def __getitem__(self, name: str) -> int:
+        """The descriptor of `kernel`, `initrd` or `rootfs`. Raises KeyError when it was closed."""
+        return self._fds[name]
+
+    def close(self) -> None:
+        """Close what is open. A second call does nothing."""
+        while self._fds:
+            with suppress(OSError):
+                os.close(self._fds.popitem()[1])
+
+
+def sealed_copy(fd: int, artifact: Artifact) -> int:
+    """A sealed copy in memory of exactly the bytes that the manifest names. Raises RefusedError ARTIFACT_MISMATCH."""
+    _check_regular(fd, artifact.name)
+    size = os.fstat(fd).st_size
+    if size != artifact.size:  # a look that spares copying whatever lies there now
+        why = f"the file has {size} bytes, the manifest says {artifact.size}"
+        raise refuse(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
+    return store.sealed_memfd(fd, artifact.digest, name=artifact.name)
+
+
+def read_only(fd: int, artifact: Artifact) -> int:
+    """A descriptor of our own for the same file, for reading, whatever the caller's is for."""
+    _check_regular(fd, artifact.name)
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def verity_reasons(fd: int, parameters: Verity) -> Iterator[Reason]:
+    """Why the root filesystem's file is not the one that the signed parameters describe, as far as its header tells."""
+    for check in (verity.size_problem, verity.superblock_problem, verity.root_problem):
+        why = check(fd, parameters)
+        if why is not None:
+            yield Reason(ReasonCode.VERITY_MISMATCH, "rootfs", why, _REBUILD)
+
+
+def _check_regular(fd: int, name: str) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise RefusedError(Reason(ReasonCode.ARTIFACT_MISMATCH, name, "it is no regular file", _REBUILD))

@@ -1,0 +1,224 @@
+"""A running machine: what can be asked of it, and its way to whatever end it takes; it is started by `start` only."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
+
+from mvmnix.errors import UsageError
+from mvmnix.launch.commands import ExitStatus
+from mvmnix.launch.conclusion import Course, Ended, conclude, failure
+from mvmnix.launch.console import BoundedLog
+from mvmnix.launch.ending import Ending, HostAction, LastWord
+from mvmnix.launch.endpoints import Sink, Stdin
+from mvmnix.launch.guest import Guest
+from mvmnix.launch.hypervisor import Acceleration
+from mvmnix.launch.loop import Timer
+from mvmnix.launch.requests import ExecRequest, GuestConfig
+from mvmnix.launch.status import MachineState
+from mvmnix.launch.watchdog import BootWatch
+from mvmnix.launch.wire import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.model import User, Workload
+
+#: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
+_GRACE: Final = 10.0
+#: Seconds that may pass between a guest's last frame and the hypervisor's end.
+_AFTERMATH: Final = 5.0
+#: Seconds, for the channel: whatever waits has a limit of its own here, which ends the guest and so the waiting.
+_NO_LIMIT: Final = 1e6
+_PING: Final = 60.0
+
+
+class Machine:
+    """A running machine; a context manager that leaves nothing running.
+
+    When the guest ends, breaks the protocol or takes too long during a call, the machine is concluded first, and then
+    the call raises what `conclusion.failure` makes of it; so does every later call.
+    """
+
+    def __init__(self, course: Course, guest: Guest, config: GuestConfig) -> None:
+        """Made by `start.start` only."""
+        self._course = course
+        self._guest = guest
+        self._config = config
+        self._action = HostAction.NOTHING
+        self._last_word = LastWord.NONE
+        self._done = False
+        self._timers: list[Timer] = []
+        self._ended: Ended | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id: 12 hexadecimal digits."""
+        return self._course.home.status.machine
+
+    @property
+    def name(self) -> str:
+        """The user's name for it, or an empty string."""
+        return self._course.home.status.name
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What executes the guest's instructions."""
+        return self._course.acceleration
+
+    @property
+    def where(self) -> str:
+        """The path of its directory, for messages."""
+        return self._course.home.where
+
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended, once it has."""
+        return self._ended
+
+    def output_logs(self) -> tuple[BoundedLog, BoundedLog]:
+        """New logs in its directory for the standard output and standard error of a command that nobody watches."""
+        return self._course.home.outputs()
+
+    def boot(self) -> None:
+        """Wait until the guest is ready; called by `start.start`, once."""
+        timeouts = self._course.plan.plan.timeouts
+        self._course.look_at(self._guest)
+        watch = BootWatch(self._course.host.loop, self._guest, timeouts.boot_seconds, self._kill_on_timeout)
+        with self._talking():
+            self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
+            self._guest.channel.configure(self._config, idle=_NO_LIMIT)
+        watch.cancel()
+        self._course.ready = self._course.host.clock()
+        self._course.home.advance(MachineState.RUNNING)
+        self._limit(timeouts.wall_seconds + _GRACE)
+
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
+        """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
+        if self._config.workload is None:
+            raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
+        with self._talking():
+            status = self._guest.channel.run(stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
+            self._done = True
+            self._course.status = status
+        return status
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdout: Sink,
+        stderr: Sink,
+        stdin: Stdin = None,
+        timeout: float | None = None,
+        directory: str = "/",
+        user: User | None = None,
+    ) -> ExitStatus:
+        """Run another command, if the plan grants the verb exec; `timeout` in seconds.
+
+        The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
+        [verb-not-granted], UsageError for what can't be passed on.
+        """
+        workload = Workload(tuple(argv), environment, directory, user or self._course.plan.plan.workload.user)
+        try:
+            request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
+        except ValueError as error:
+            raise UsageError(f"this can't be run: {error}") from error
+        with self._talking():
+            limit = None if timeout is None else self._limit(timeout + _GRACE)
+            status = self._guest.channel.exec(request, stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
+            if limit is not None:
+                limit.cancel()
+        return status
+
+    def ping(self) -> float:
+        """The time in seconds that a frame takes to the guest agent and back."""
+        with self._talking():
+            limit = self._limit(_PING)
+            seconds = self._guest.channel.ping(idle=_NO_LIMIT)
+            limit.cancel()
+        return seconds
+
+    def wait(self) -> Ended:
+        """Serve the guest until it ends by itself."""
+        while self._ended is None and self._guest.channel.failure is None:
+            self._course.host.loop.turn()
+        return self._ended or self._conclude_after(self._guest.channel.failure)
+
+    def stop(self, *, grace: float = 5.0) -> Ended:
+        """Ask the guest to end, its commands first, and end it after `grace` seconds if it doesn't."""
+        if self._ended is not None:
+            return self._ended
+        if not self._done:
+            self._action = HostAction.ASKED_TO_STOP
+        if self._course.home.status.state.may_become(MachineState.STOPPING):
+            self._course.home.advance(MachineState.STOPPING)
+        loop, channel = self._course.host.loop, self._guest.channel
+        self._timers.append(loop.after(grace + _AFTERMATH, self._kill_on_stop))
+        try:
+            channel.shutdown(grace_ms=int(grace * 1000), idle=_NO_LIMIT)
+        except ChannelError as error:
+            return self._conclude_after(error)
+        if channel.farewell:
+            self._last_word = LastWord.FAREWELL
+        return self._conclude_after(channel.failure)
+
+    def kill(self) -> Ended:
+        """End it now, without asking the guest."""
+        if self._ended is None:
+            self._action = HostAction.KILLED_ON_STOP
+            self._guest.kill()
+        return self._ended or self._conclude()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self.kill()
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Turn the end of the conversation into the end of the machine."""
+        if self._ended is not None:
+            raise failure(self._ended, self._course, "the machine has ended")
+        try:
+            yield
+        except ChannelError as error:
+            raise failure(self._conclude_after(error), self._course, error.message) from error
+
+    def _limit(self, seconds: float) -> Timer:
+        """End the guest when so many seconds have passed."""
+        timer = self._course.host.loop.after(seconds, self._kill_on_timeout)
+        self._timers.append(timer)
+        return timer
+
+    def _kill_on_timeout(self) -> None:
+        self._action = HostAction.KILLED_ON_TIMEOUT
+        self._guest.kill()
+
+    def _kill_on_stop(self) -> None:
+        self._action = HostAction.KILLED_ON_STOP
+        self._guest.kill()
+
+    def _conclude_after(self, error: ChannelError | None) -> Ended:
+        """Conclude, once the hypervisor had time to say what became of its guest."""
+        match error:
+            case ChannelProtocolError():
+                self._last_word = LastWord.VIOLATION
+                self._guest.kill()
+            case GuestFailedError():
+                self._last_word = LastWord.FAILURE
+            case _:
+                pass
+        self._guest.settle(_AFTERMATH)
+        return self._conclude()
+
+    def _conclude(self) -> Ended:
+        for timer in self._timers:
+            timer.cancel()
+        self._guest.close()
+        self._course.last_words = self._guest.process.last_words
+        self._ended = conclude(self._course, Ending(self._action, self._last_word, tuple(self._guest.events)))
+        return self._ended

@@ -1,0 +1,79 @@
+"""QEMU's monitor protocol, as bytes in and events out: only capability negotiation, `quit` and events; no I/O.
+
+QEMU's exit status says nothing about its guest (a panicked init exits 0), so its SHUTDOWN event is what counts.
+The other side may be a QEMU that a guest took over: lines are bounded, and whatever is not expected is refused.
+"""
+
+from typing import override
+
+from mvmnix.launch.hypervisor import Monitor, MonitorEvent
+from mvmnix.strict import MalformedError, parse_json
+
+#: Bytes. The longest line that a QEMU sends unasked is its greeting, with some 200.
+LINE_LIMIT = 16384
+_NEGOTIATE = b'{"execute":"qmp_capabilities"}\n{"execute":"query-status"}\n'
+_QUIT = b'{"execute":"quit"}\n'
+#: QEMU: qapi/run-state.json, ShutdownCause.
+_SHUTDOWN_CAUSES = {
+    "guest-reset": MonitorEvent.GUEST_RESET,
+    "guest-shutdown": MonitorEvent.GUEST_SHUTDOWN,
+    "guest-panic": MonitorEvent.GUEST_PANIC,
+    "host-qmp-quit": MonitorEvent.HOST_QUIT,
+    "host-signal": MonitorEvent.HOST_QUIT,
+    "host-error": MonitorEvent.INTERNAL_ERROR,
+}
+
+
+class QmpMonitor(Monitor):
+    r"""The reader of one QMP connection; keeps at most one incomplete line.
+
+    >>> QmpMonitor().received(b'{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}\r\n')
+    (<MonitorEvent.GUEST_RESET: 'guest-reset'>,)
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @override
+    def greeting(self) -> bytes:
+        """Sent before QEMU has said anything: it reads it when it is ready, and nobody waits for a greeting."""
+        return _NEGOTIATE
+
+    @override
+    def quit(self) -> bytes:
+        return _QUIT
+
+    @override
+    def received(self, data: bytes) -> tuple[MonitorEvent, ...]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LINE_LIMIT or any(len(line) > LINE_LIMIT for line in lines):
+            raise ValueError(f"a line of more than {LINE_LIMIT} bytes on the monitor connection")
+        events = (_event(line) for line in lines if line.strip())
+        return tuple(event for event in events if event is not None)
+
+
+def _event(line: bytes) -> MonitorEvent | None:
+    try:
+        message = parse_json(line)
+    except MalformedError as error:
+        raise ValueError(f"no QMP message: {error}") from error
+    match message:
+        case {"return": {"status": str(status)}}:
+            return _status(status)
+        case {"event": "SHUTDOWN", "data": {"reason": str(reason)}}:
+            return _SHUTDOWN_CAUSES.get(reason, MonitorEvent.GUEST_SHUTDOWN)
+        case {"event": "GUEST_PANICKED"}:
+            return MonitorEvent.GUEST_PANIC
+        case {"event": "STOP"}:
+            return MonitorEvent.INTERNAL_ERROR  # nobody here stops a guest; QEMU does, when its accelerator fails
+        case {"QMP": _} | {"return": _} | {"event": _}:
+            return None
+        case _:
+            raise ValueError("no QMP message that is expected, or an error that QEMU answered with")
+
+
+def _status(status: str) -> MonitorEvent | None:
+    """QEMU: qapi/run-state.json, RunState. A guest that has already reset shows up by its event."""
+    if status == "internal-error":
+        return MonitorEvent.INTERNAL_ERROR
+    return MonitorEvent.READY if status == "running" else None

@@ -1,0 +1,115 @@
+"""What must not type-check, each line with the error that is expected of it, and beside it a twin that passes.
+
+test_must_not_check.py runs mypy on this file and compares. Nothing here is ever called.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from mvmnix.keys import PrivateKey, PublicKey, Role
+from mvmnix.launch.boot_files import BootFiles, OpenFiles
+from mvmnix.launch.host import Host
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.start import start
+from mvmnix.launch.verify import VerifiedPlan, verify
+from mvmnix.model import Digest, Image
+from mvmnix.provenance.authenticate import Authentic, authenticate
+from mvmnix.provenance.envelope import Bundle, sign
+from mvmnix.provenance.policy import Signer, TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.statement import Statement
+from mvmnix.provenance.verify import Verified, verify_provenance
+
+
+def only_what_was_verified_starts(
+    host: Host, bundle: Bundle, data: bytes, statement: Statement, plan: Plan, verified: VerifiedPlan
+) -> None:
+    start(data, host)  # E: [arg-type]
+    start(bundle, host)  # E: [arg-type]
+    start(statement, host)  # E: [arg-type]
+    start(plan, host)  # E: [arg-type]
+    start(None, host)  # E: [arg-type]
+    start(verified, host)
+
+
+def no_flag_skips_the_verification(host: Host, verified: VerifiedPlan) -> None:
+    start(verified, host, verify=False)  # E: [call-arg]
+    start(verified, host, trusted=True)  # E: [call-arg]
+    start(verified, host, name="hello")
+
+
+def only_the_verifier_mints_a_verified_plan(
+    plan: Plan, image: Image, provenance: Verified[Provenance], signer: Signer, digest: Digest, files: BootFiles
+) -> None:
+    VerifiedPlan(plan, image, provenance, signer, digest, digest, files)  # E: [call-arg]
+    VerifiedPlan(plan, image, provenance, signer, digest, digest, files, None)  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, signer, digest, digest, files, object())  # E: [arg-type]
+
+
+def only_the_verifier_mints_evidence(claim: Provenance, signer: Signer, digest: Digest) -> None:
+    Verified(claim, signer, 3, digest, digest)  # E: [call-arg]
+    Verified(claim, signer, 3, digest, digest, object())  # E: [arg-type]
+    Authentic(b"", signer, digest)  # E: [call-arg]
+    Authentic(b"", signer, digest, object())  # E: [arg-type]
+
+
+def evidence_is_not_changed(plan: Plan, verified: VerifiedPlan, provenance: Verified[Provenance]) -> None:
+    verified.plan = plan  # E: [misc]
+    provenance.level = 3  # E: [misc]
+    replace(verified, plan=plan)  # E: [call-arg]
+    replace(provenance, level=3)  # E: [call-arg]
+    replace(plan, vcpus=2)
+
+
+def evidence_is_not_subclassed() -> None:
+    class Forged(VerifiedPlan):  # E: [misc]
+        pass
+
+    class Believed(Verified[Provenance]):  # E: [misc]
+        pass
+
+    class Other(Signer):
+        pass
+
+
+def a_claim_is_read_only_after_it_was_verified(bundle: Bundle, authentic: Authentic) -> None:
+    _ = bundle.claim  # E: [attr-defined]
+    _ = bundle.statement  # E: [attr-defined]
+    _ = bundle.signer  # E: [attr-defined]
+    payload, signer = authentic.payload, authentic.signer
+    del payload, signer
+
+
+def verification_returns_evidence(
+    data: bytes, files: OpenFiles, policy: TrustPolicy, now: datetime, image: Image
+) -> None:
+    yes: bool = verify(  # E: [assignment]
+        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
+    )
+    evidence: VerifiedPlan = verify(
+        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
+    )
+    nothing: None = verify_provenance(  # E: [assignment]
+        data, policy=policy, artifacts=(), lock=None, image=image, now=now
+    )
+    claim: Verified[Provenance] = verify_provenance(data, policy=policy, artifacts=(), lock=None, image=image, now=now)
+    del yes, evidence, nothing, claim
+
+
+def another_claim_is_another_type(plan: Verified[Plan], provenance: Verified[Provenance]) -> None:
+    other: Verified[Plan] = provenance  # E: [assignment]
+    same: Verified[Plan] = plan
+    del other, same
+
+
+def a_role_is_named(data: bytes, policy: TrustPolicy) -> None:
+    authenticate(data, policy=policy, role="planner", what="the plan")  # E: [arg-type]
+    authenticate(data, policy=policy, what="the plan")  # E: [call-arg]
+    authenticate(data, policy=policy, role=Role.PLANNER, what="the plan")
+
+
+def keys_are_not_mixed_up(private: PrivateKey, public: PublicKey, data: bytes) -> None:
+    sign(data, public)  # E: [arg-type]
+    public.sign(data)  # E: [attr-defined]
+    sign(data, private)
+    public.verified(data, private.sign(data))

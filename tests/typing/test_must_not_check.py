@@ -1,0 +1,49 @@
+"""Mypy refuses what must_not_check.py says it refuses, with that error, and nothing else there."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+ROOT = Path(__file__).parents[2]
+FILE = Path("tests/typing/must_not_check.py")
+_EXPECTED = re.compile(r"# E: \[([a-z-]+(?:, [a-z-]+)*)\]$")
+_FOUND = re.compile(rf"{re.escape(str(FILE))}:(\d+): error: .*\[([a-z-]+)\]$")
+
+
+def expected() -> dict[int, set[str]]:
+    lines = (ROOT / FILE).read_text().splitlines()
+    return {
+        number: set(match[1].split(", ")) for number, line in enumerate(lines, 1) if (match := _EXPECTED.search(line))
+    }
+
+
+def test_exactly_the_expected_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    output, errors, _ = api.run(["--config-file", "pyproject.toml", "--no-error-summary", "--no-pretty", str(FILE)])
+    found: dict[int, set[str]] = defaultdict(set)
+    for line in output.splitlines():
+        if match := _FOUND.match(line):
+            found[int(match[1])].add(match[2])
+    assert dict(found) == expected(), f"{output}\n{errors}"
+
+
+def test_each_function_has_a_twin_that_passes_or_only_the_verifier_could_write_one() -> None:
+    functions = (ROOT / FILE).read_text().split("\ndef ")[1:]
+    alone = [body.split("(", 1)[0] for body in functions if not has_twin(body)]
+    assert alone == ["only_the_verifier_mints_a_verified_plan", "only_the_verifier_mints_evidence"]
+
+
+def has_twin(body: str) -> bool:
+    """Whether a statement without an expected error stands beside those with one."""
+    lines = [line for line in body.split(":\n", 1)[1].splitlines() if re.match(r" {4}[a-z_]", line)]
+    return any("# E:" not in line and not line.startswith("    del ") for line in lines)
+
+
+def test_nobody_borrows_a_seal() -> None:
+    """What the type checker cannot refuse: a module that imports another's private permission to mint evidence."""
+    found = ((path, path.read_text()) for path in (ROOT / "mvmnix").rglob("*.py"))
+    users = sorted(str(path.relative_to(ROOT)) for path, text in found if re.search(r"\b_(SEAL|Seal)\b", text))
+    assert users == ["mvmnix/launch/verify.py", "mvmnix/provenance/authenticate.py", "mvmnix/provenance/verify.py"]

@@ -1,0 +1,208 @@
+"""A working hypervisor without a machine: a real process that speaks for monitor, console and guest agent.
+
+Run as a program it is the hypervisor; imported it is the backend that starts it. What it does besides is chosen by a
+`Scenario`, or by the commands that it is given (see PROGRAMS).
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn, override
+
+_ROOT = Path(__file__).parents[3]
+if __name__ == "__main__":
+    sys.path[0] = str(_ROOT)
+
+from mvmnix.launch.frames import Bye, Frame  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.hypervisor import (  # noqa: E402 - as a program it must find the package first
+    Acceleration,
+    Addition,
+    BackendParameter,
+    Hypervisor,
+    Invocation,
+    LaunchSpec,
+)
+from mvmnix.launch.qmp import QmpMonitor  # noqa: E402
+from mvmnix.model import Workload  # noqa: E402
+from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402
+
+
+class Scenario(StrEnum):
+    """What happens when the fake boots."""
+
+    BOOTS = "boots"
+    HANGS = "hangs"
+    SPINS = "spins"
+    CHATTERS = "chatters"
+    PANICS = "panics"
+    ABORTS = "aborts"
+    STOPS = "stops"
+    BABBLES = "babbles"
+    SLOW = "slow"
+    NO_BYE = "no-bye"
+    MUTE = "mute"
+    ONLY_TCG = "only-tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class FakeHypervisor(Hypervisor):
+    """The backend; the guest's disk is what `cat-disk` reads."""
+
+    scenario: Scenario = Scenario.BOOTS
+
+    @property
+    @override
+    def name(self) -> str:
+        return "fake"
+
+    @property
+    @override
+    def firmware(self) -> tuple[str, ...]:
+        return (__file__,)
+
+    @override
+    def monitor(self) -> QmpMonitor:
+        return QmpMonitor()
+
+    @override
+    def invocation(self, spec: LaunchSpec) -> Invocation:
+        disk = -1 if spec.rootfs is None else spec.rootfs
+        numbers = map(str, (spec.channel, spec.console, spec.monitor, disk))
+        scenario = self.scenario
+        if scenario is Scenario.ONLY_TCG:
+            scenario = Scenario.ABORTS if spec.acceleration is Acceleration.KVM else Scenario.BOOTS
+        additions = (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz),)
+        return Invocation((sys.executable, __file__, scenario, *numbers, spec.command_line), additions)
+
+
+class _Mute(FakeGuest):
+    """Ends when it is told to, without the farewell."""
+
+    @override
+    def _say(self, frame: Frame) -> None:
+        if not isinstance(frame, Bye):
+            super()._say(frame)
+
+
+class _Fake:
+    """The process."""
+
+    def __init__(self, channel: int, console: int, monitor: int, disk: int) -> None:
+        self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
+        self.disk = disk
+
+    def say(self, text: str) -> None:
+        self.console.sendall(text.encode())
+
+    def event(self, name: str, reason: str = "") -> None:
+        data = f', "data": {{"guest": true, "reason": "{reason}"}}' if reason else ""
+        self.monitor.sendall(f'{{"event": "{name}"{data}}}\r\n'.encode())
+
+    def end(self, reason: str) -> NoReturn:
+        """As QEMU does: with status 0, whatever became of the guest."""
+        self.event("SHUTDOWN", reason)
+        os._exit(0)
+
+    def panic(self) -> NoReturn:
+        self.say("Kernel panic - not syncing: \x1b[31mAttempted to kill init!\n")
+        self.end("guest-reset")
+
+    def spin(self) -> NoReturn:
+        while True:
+            pass
+
+    def chatter(self, times: int, pause: float) -> None:
+        for _ in range(times):
+            time.sleep(pause)
+            self.say("still booting\n")
+
+    def abort(self) -> NoReturn:
+        sys.stderr.write("fake: failed to set MSR 0x10a\n")
+        sys.stderr.flush()
+        os.abort()
+
+    def stand_still(self) -> None:
+        self.event("STOP")
+        time.sleep(600)
+
+    def babble(self) -> None:
+        self.channel.sendall(b"\x00" * 64)
+        time.sleep(600)
+
+    def programs(self) -> dict[str, Program]:
+        def panic(_work: Workload, _stdin: bytes) -> NoReturn:
+            self.panic()
+
+        def die(_work: Workload, _stdin: bytes) -> NoReturn:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+        def violate(_work: Workload, _stdin: bytes) -> NoReturn:
+            self.channel.sendall(b"\xff" * 64)
+            time.sleep(60)
+            raise AssertionError
+
+        def sleep(work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
+            time.sleep(float(work.argv[1]))
+            return b"", b"", 0
+
+        def flood(work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
+            for _ in range(int(work.argv[1])):
+                self.say("x" * 1024)
+            return b"", b"", 0
+
+        def descriptors(_work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
+            mine = [path for path in Path("/proc/self/fd").iterdir() if int(path.name) > 2 and path.exists()]
+            return "\n".join(str(path.readlink()) for path in mine).encode(), b"", 0
+
+        return {
+            "panic": panic,
+            "die": die,
+            "violate": violate,
+            "sleep": sleep,
+            "flood": flood,
+            "descriptors": descriptors,
+            "pid": lambda _work, _stdin: (str(os.getpid()).encode(), b"", 0),
+            "cat-disk": lambda _work, _stdin: (os.pread(self.disk, 65536, 0), b"", 0),
+        }
+
+    def boot(self, scenario: Scenario) -> None:
+        self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n')
+        fates: dict[Scenario, Callable[[], None]] = {
+            Scenario.HANGS: lambda: time.sleep(600),
+            Scenario.SPINS: self.spin,
+            Scenario.CHATTERS: lambda: self.chatter(10**6, 0.02),
+            Scenario.PANICS: self.panic,
+            Scenario.ABORTS: self.abort,
+            Scenario.STOPS: self.stand_still,
+            Scenario.BABBLES: self.babble,
+            Scenario.SLOW: lambda: self.chatter(8, 0.15),
+        }
+        if scenario in fates:
+            fates[scenario]()
+        self.say("booted\n")
+
+    def run(self, scenario: Scenario) -> NoReturn:
+        self.boot(scenario)
+        if scenario is Scenario.NO_BYE:
+            signal.signal(signal.SIGALRM, lambda *_: self.end("guest-reset"))
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+        if scenario is Scenario.MUTE:
+            guest: FakeGuest = _Mute(self.channel, self.programs())
+        else:
+            guest = FakeGuest(self.channel, self.programs())
+        guest._main()  # on this thread: the process has no other
+        if guest.error is not None:
+            sys.stderr.write(f"fake: {guest.error!r}\n")
+            os._exit(1)
+        self.end("guest-reset")
+
+
+if __name__ == "__main__":
+    _Fake(*map(int, sys.argv[2:6])).run(Scenario(sys.argv[1]))

@@ -1,0 +1,117 @@
+"""The exact command line that QEMU gets, and that nothing a plan chose can become an option of it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.hypervisor import Acceleration, Addition, BackendParameter, LaunchSpec
+
+QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
+SPEC = LaunchSpec(
+    kernel=10,
+    initrd=11,
+    rootfs=12,
+    channel=13,
+    console=14,
+    monitor=15,
+    vcpus=2,
+    memory_mib=256,
+    command_line="console=ttyS0 quiet reboot=t panic=-1",
+    acceleration=Acceleration.TCG,
+    tsc_khz=2596132,
+)
+BLOCKDEV = (
+    '{"driver":"raw","node-name":"root","read-only":true,"auto-read-only":false,'
+    '"file":{"driver":"file","filename":"/dev/fdset/1","read-only":true,"auto-read-only":false}}'
+)
+
+
+def test_arguments_under_tcg() -> None:
+    invocation = QEMU.invocation(SPEC)
+    assert invocation.argv == (
+        "/usr/bin/qemu-system-x86_64",
+        "-nodefaults",
+        "-no-user-config",
+        "-nographic",
+        "-no-reboot",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-machine",
+        "microvm",
+        "-bios",
+        "/usr/share/qemu/qboot.rom",
+        "-accel",
+        "tcg,thread=multi,tb-size=64",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "256",
+        "-kernel",
+        "/proc/self/fd/10",
+        "-initrd",
+        "/proc/self/fd/11",
+        "-append",
+        "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2596132",
+        "-chardev",
+        "socket,id=monitor,fd=15",
+        "-mon",
+        "chardev=monitor,mode=control",
+        "-chardev",
+        "socket,id=console,fd=14",
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        "socket,id=agent,fd=13",
+        "-device",
+        '{"driver":"virtio-serial-device","id":"serial","max_ports":2}',
+        "-device",
+        '{"driver":"virtserialport","bus":"serial.0","nr":1,"chardev":"agent","name":"mvm.agent"}',
+        "-add-fd",
+        "fd=12,set=1",
+        "-blockdev",
+        BLOCKDEV,
+        "-device",
+        '{"driver":"virtio-blk-device","drive":"root","serial":"root"}',
+    )
+    assert invocation.additions == (Addition(BackendParameter.TSC_EARLY_KHZ, 2596132),)
+
+
+def test_kvm_gets_no_calibration() -> None:
+    invocation = QEMU.invocation(dataclasses.replace(SPEC, acceleration=Acceleration.KVM))
+    assert invocation.additions == ()
+    assert invocation.argv[invocation.argv.index("-append") + 1] == SPEC.command_line
+    assert invocation.argv[invocation.argv.index("-accel") + 1] == "kvm"
+
+
+def test_a_probe_guest_has_no_disk() -> None:
+    argv = QEMU.invocation(dataclasses.replace(SPEC, rootfs=None)).argv
+    assert "-add-fd" not in argv
+    assert "-blockdev" not in argv
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    ["x,readonly=off", "-drive file=/etc/shadow", '{"driver":"file"}', "a b c", "fd=3,set=1", "x" * 2048],
+)
+def test_the_command_line_is_one_argument_and_enters_no_other(smuggled: str) -> None:
+    plain = QEMU.invocation(SPEC).argv
+    argv = QEMU.invocation(dataclasses.replace(SPEC, command_line=smuggled)).argv
+    at = argv.index("-append") + 1
+    assert argv[at] == f"{smuggled} tsc_early_khz=2596132"
+    assert (*argv[:at], *argv[at + 1 :]) == (*plain[:at], *plain[at + 1 :])
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\0b", "ü", "\x1b[2J"])
+def test_other_than_printable_ascii_never_gets_so_far(text: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII"):
+        dataclasses.replace(SPEC, command_line=text)
+
+
+def test_json_arguments_are_json() -> None:
+    for argument in QEMU.invocation(SPEC).argv:
+        if argument.startswith("{"):
+            assert isinstance(json.loads(argument), dict)

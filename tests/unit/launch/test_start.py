@@ -1,0 +1,383 @@
+"""From a verified plan to every end that a machine can take, with real processes and without a virtual machine."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.launch import registry
+from mvmnix.launch.conclusion import Ended, MachineFailedError
+from mvmnix.launch.ending import EndReason
+from mvmnix.launch.host import Host, Indexed
+from mvmnix.launch.hypervisor import Acceleration, Addition, BackendParameter
+from mvmnix.launch.machine import Machine
+from mvmnix.launch.plan import Accelerator
+from mvmnix.launch.start import start
+from mvmnix.launch.status import MachineState
+from mvmnix.model import Posture, Verb
+from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.house import House, house, nowhere
+
+EXEC = frozenset({Verb.EXEC})
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path / "house") as it:
+        yield it
+
+
+def exec_(machine: Machine, *argv: str, timeout: float | None = None) -> tuple[int, bytes]:
+    said = bytearray()
+    status = machine.exec(argv, environment={}, stdout=said.extend, stderr=said.extend, timeout=timeout)
+    return status.exit_code, bytes(said)
+
+
+def kinds(it: House) -> list[Kind]:
+    return [record.kind for record in it.log()]
+
+
+def only_entry(it: House) -> registry.Entry:
+    (entry,) = registry.entries(it.directory("machines"))
+    return entry
+
+
+def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> None:
+    said = bytearray()
+    with here.plan("/bin/echo", "hello") as plan, start(plan, here.host(), name="web") as machine:
+        entry = only_entry(here)
+        assert (entry.state, entry.supervisor, entry.status.name) == ("running", os.getpid(), "web")
+        assert (machine.id, machine.name) == (entry.status.machine, "web")
+        assert machine.acceleration is Acceleration.TCG
+        assert machine.run(stdout=said.extend, stderr=nowhere).exit_code == 0
+        ended = machine.stop()
+        assert machine.stop() == ended
+        assert machine.kill() == ended
+    assert said == b"hello\n"
+    assert ended.reason is EndReason.GUEST_EXIT
+
+    (receipt,) = here.receipts()
+    assert receipt.observed.reason is EndReason.GUEST_EXIT
+    assert receipt.observed.corruption is None
+    assert receipt.reported.status == ended.status
+    assert [added.parameter for added in receipt.observed.additions] == [BackendParameter.TSC_EARLY_KHZ]
+    assert receipt.subjects == plan.plan.subjects
+    assert (receipt.plan, receipt.policy, receipt.provenance) == (plan.digest, plan.policy, plan.provenance.bundle)
+
+    begin, end = here.log()
+    assert (begin.kind, end.kind) == (Kind.START, Kind.END)
+    assert begin.machine == end.machine == machine.id
+    assert begin.digests["kernel"] == plan.image.kernel.digest
+    assert {"argv", "provenance", "initrd", "rootfs", "manifest"} < set(begin.digests)
+    assert end.digests["receipt"] == ended.receipt
+    assert (end.exit_code, end.reasons) == (0, ())
+    assert receipt.observed.start_record == 0
+
+    entry = only_entry(here)
+    assert (entry.state, entry.status.exit_code, entry.alive) == ("ended", 0, False)
+    console = Path(machine.where) / "console.log"
+    assert console.read_bytes() == b"booted\n"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (console, console.parent, *console.parent.iterdir()))
+
+
+def test_the_guest_boots_from_the_verified_descriptors(here: House) -> None:
+    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+        assert exec_(machine, "cat-disk") == (0, here.world.rootfs[:65536])
+        _, names = exec_(machine, "descriptors")
+        assert b"memfd:" in names
+        assert machine.ping() > 0
+
+
+def test_the_commands_status_is_the_guests_own(here: House) -> None:
+    said = bytearray()
+    with here.plan("complain", "no") as plan, start(plan, here.host()) as machine:
+        assert machine.run(stdout=nowhere, stderr=said.extend).exit_code == 3
+        assert machine.stop().reason is EndReason.GUEST_EXIT
+    assert said == b"no"
+    assert here.log()[-1].exit_code == 3
+
+
+def test_a_machine_that_is_stopped_before_its_command_ended(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()) as machine:
+        assert machine.stop().reason is EndReason.STOPPED
+    assert here.receipts()[0].reported.status is None
+
+
+def test_an_error_in_the_callers_own_code_ends_the_machine_too(here: House) -> None:
+    with here.plan() as plan, pytest.raises(ZeroDivisionError), start(plan, here.host()) as machine:
+        _ = 1 // 0
+    assert machine.ended is not None
+    assert machine.ended.reason is EndReason.STOPPED
+    assert kinds(here) == [Kind.START, Kind.END]
+
+
+def test_a_guest_that_does_not_stop_is_ended(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.machine._AFTERMATH", 0.2)
+    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+        os.kill(machine._guest.process.pid, signal.SIGSTOP)
+        ended = machine.stop(grace=0.1)
+    assert ended.reason is EndReason.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        ("panic", EndReason.GUEST_PANIC),
+        ("die", EndReason.HYPERVISOR_DIED),
+        ("violate", EndReason.CHANNEL_VIOLATION),
+    ],
+)
+def test_a_guest_that_fails_while_it_runs_the_command(here: House, argv: str, reason: EndReason) -> None:
+    with here.plan(argv) as plan, start(plan, here.host()) as machine:
+        with pytest.raises(MachineFailedError) as caught:
+            machine.run(stdout=nowhere, stderr=nowhere)
+        with pytest.raises(MachineFailedError):
+            machine.ping()
+    assert caught.value.ended.reason is reason
+    assert caught.value.exit_code == 125
+    assert "\x1b" not in str(caught.value)
+    assert here.log()[-1].reasons == (reason,)
+    (receipt,) = here.receipts()
+    assert receipt.observed.reason is reason
+    assert receipt.observed.corruption is not None
+    assert receipt.observed.corruption.count == 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reason"),
+    [
+        (Scenario.PANICS, EndReason.GUEST_PANIC),
+        (Scenario.ABORTS, EndReason.HYPERVISOR_DIED),
+        (Scenario.STOPS, EndReason.HYPERVISOR_DIED),
+        (Scenario.BABBLES, EndReason.CHANNEL_VIOLATION),
+    ],
+)
+def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -> None:
+    with here.plan() as plan, pytest.raises(MachineFailedError) as caught:
+        start(plan, here.host(scenario))
+    assert caught.value.ended.reason is reason
+    assert kinds(here) == [Kind.START, Kind.END]
+    assert only_entry(here).status.reason is reason
+    assert here.receipts()[0].observed.ready is None
+
+
+@pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
+def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.patience._WALL_FACTOR", 0.5)  # which ends and when is in test_patience.py
+    monkeypatch.setattr("mvmnix.launch.patience._TOTAL_FACTOR", 0.7)
+    with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
+        start(plan, here.host(scenario))
+    assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
+
+
+def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.machine._GRACE", 0.0)
+    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
+        exec_(machine, "sleep", "60", timeout=0.2)
+    assert here.log()[-1].reasons == (EndReason.TIMEOUT,)
+
+
+def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.machine._GRACE", -0.5)
+    plan = here.plan("sleep", "60", wall_seconds=1)
+    with plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
+        machine.run(stdout=nowhere, stderr=nowhere)
+    assert machine.ended is not None
+    assert machine.ended.reason is EndReason.TIMEOUT
+
+
+def test_a_guest_that_ends_without_being_asked(here: House) -> None:
+    with here.plan(verbs=EXEC) as plan, start(plan, here.host(Scenario.NO_BYE)) as machine:
+        assert machine.wait().reason is EndReason.GUEST_PANIC
+
+
+def test_a_guest_that_resets_without_a_farewell(here: House) -> None:
+    """Whether it did what it was told, or panicked on the way: nobody knows, so nobody says that it ended in order."""
+    with here.plan() as plan, start(plan, here.host(Scenario.MUTE)) as machine:
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+        assert machine.stop().reason is EndReason.GUEST_PANIC
+
+
+def flip(path: Path, offset: int) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
+    with here.plan("panic") as plan:
+        flip(here.path / "rootfs", 3 * 4096 + 17)
+        flip(here.path / "rootfs", 9 * 4096)
+        with (
+            start(plan, here.host()) as machine,
+            pytest.raises(RefusedError, match=r"2 of its blocks.*: 3, 9") as caught,
+        ):
+            machine.run(stdout=nowhere, stderr=nowhere)
+    assert caught.value.codes == (ReasonCode.VERITY_MISMATCH,)
+    assert machine.ended is not None
+    assert machine.ended.corrupted == (3, 9)
+    (receipt,) = here.receipts()
+    assert receipt.observed.reason is EndReason.VERITY_CORRUPTION
+    assert receipt.observed.corruption is not None
+    assert receipt.observed.corruption.first == (3, 9)
+    assert here.log()[-1].reasons == (EndReason.VERITY_CORRUPTION,)
+
+
+def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.home.CONSOLE_LIMIT", 65536)
+    with here.plan("flood", "4096") as plan, start(plan, here.host()) as machine:
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+    assert (Path(machine.where) / "console.log").stat().st_size < 66000
+
+
+def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
+    with pytest.raises(RefusedError) as caught:
+        begin()
+    assert caught.value.codes == (code,)
+    (record,) = here.log()
+    assert (record.kind, record.reasons) == (Kind.REFUSAL, (code,))
+    assert not registry.entries(here.directory("machines"))
+
+
+def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
+    with here.plan(accelerator=Accelerator.KVM) as plan:
+        refused(here, ReasonCode.ACCELERATOR_UNAVAILABLE, lambda: start(plan, here.host()))
+
+
+def test_a_service_that_the_plan_does_not_grant(here: House) -> None:
+    with here.plan() as plan:
+        services = {80: lambda wake: pytest.fail(f"called with {wake}")}
+        refused(here, ReasonCode.VERB_NOT_GRANTED, lambda: start(plan, here.host(), services=services))
+
+
+def test_a_guest_that_nobody_could_set_up(here: House) -> None:
+    here.world.change_manifest(lambda value: value.update(writable=["/tmp"]))
+    here.world.sign_provenance()
+    with here.plan(scratch_mib=0) as plan:
+        refused(here, ReasonCode.PLAN_MISMATCH, lambda: start(plan, here.host()))
+
+
+def test_exec_needs_its_verb(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()) as machine:
+        with pytest.raises(RefusedError) as caught:
+            exec_(machine, "true")
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+    assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
+
+
+def test_what_cannot_be_run_is_usage(here: House) -> None:
+    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+        with pytest.raises(UsageError, match="absolute working directory"):
+            machine.exec(("true",), environment={}, stdout=nowhere, stderr=nowhere, directory="relative")
+        assert exec_(machine, "true") == (0, b"")
+
+
+class BrokenJournal:
+    """A log on a full disk, from some record on."""
+
+    def __init__(self, host: Host, good: int) -> None:
+        self._log = host.journal
+        self._good = good
+
+    def append(self, record: Record) -> Indexed:
+        if self._good == 0:
+            raise MvmnixError("the audit log cannot be written: No space left on device", hint="make room")
+        self._good -= 1
+        return self._log.append(record)
+
+
+def test_nothing_starts_when_the_start_cannot_be_logged(here: House) -> None:
+    host = here.host()
+    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"):
+        start(plan, replace(host, journal=BrokenJournal(host, 0)))
+    assert not here.directory("machines").names() or not registry.entries(here.directory("machines"))
+    assert here.log() == []
+
+
+def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
+    host = here.host()
+    broken = replace(host, journal=BrokenJournal(host, 1))
+    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start(plan, broken) as machine:
+        pid = machine._guest.process.pid
+    assert not Path(f"/proc/{pid}").exists()
+    assert only_entry(here).state == "dead"
+    (dead,) = registry.tidy(here.directory("machines"), host.journal, host.clock)
+    assert dead.machine == machine.id
+    assert kinds(here) == [Kind.START, Kind.END]
+
+
+def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.unit.launch.fake_hypervisor.sys.executable", "/nonexistent/qemu")
+    with here.plan() as plan, pytest.raises(MvmnixError, match="/nonexistent/qemu"):
+        start(plan, here.host())
+    assert kinds(here) == [Kind.START, Kind.END]
+    assert only_entry(here).status.reason is EndReason.HYPERVISOR_DIED
+
+
+def test_a_name_is_given_once(here: House) -> None:
+    with here.plan() as plan:
+        with start(plan, here.host(), name="web"), pytest.raises(UsageError, match="'web' is running"):
+            start(plan, here.host(), name="web")
+        with start(plan, here.host(), name="web"):
+            pass
+        with pytest.raises(UsageError, match="not a machine's name"):
+            start(plan, here.host(), name="../web")
+
+
+def test_a_sealed_guest_runs_its_command_only(here: House) -> None:
+    with here.plan(posture=Posture.SEALED) as plan, start(plan, here.host()) as machine:
+        with pytest.raises(RefusedError):
+            exec_(machine, "true")
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+
+
+def test_three_machines_at_once_in_one_process(here: House) -> None:
+    host = here.host()
+    with here.plan(verbs=EXEC) as plan:
+        machines = [start(plan, host) for _ in range(3)]
+        pids = {exec_(machine, "pid")[1] for machine in machines}
+        with pytest.raises(MachineFailedError):
+            exec_(machines[0], "die")
+        assert exec_(machines[1], "true") == (0, b"")
+        ends: list[Ended] = [machine.stop() for machine in machines[1:]]
+    assert len(pids) == 3
+    assert [ended.reason for ended in ends] == [EndReason.STOPPED] * 2
+
+
+def test_nothing_is_left_open(here: House) -> None:
+    def once() -> None:
+        host = here.host()
+        with here.plan() as plan, start(plan, host) as machine:
+            machine.run(stdout=nowhere, stderr=nowhere)
+        for directory in (host.machines, host.kvm._cache, host.journal._directory):  # type: ignore[attr-defined]
+            directory.close()
+        host.loop.close()
+
+    once()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    once()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_additions_come_from_the_fixed_list(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()):
+        pass
+    (addition,) = here.receipts()[0].observed.additions
+    assert isinstance(addition, Addition)
+    assert str(addition) == f"tsc_early_khz={addition.value}"
+
+
+def test_states_are_written_as_they_come(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()) as machine:
+        assert only_entry(here).status.state is MachineState.RUNNING
+        machine.kill()
+        assert only_entry(here).status.state is MachineState.ENDED

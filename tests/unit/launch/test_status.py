@@ -1,0 +1,67 @@
+"""The status file: what is written is read back, everything else is refused."""
+
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+
+from mvmnix.launch.ending import EndReason
+from mvmnix.launch.status import MachineState, MachineStatus, is_id
+from mvmnix.model import Digest
+
+STATUS = MachineStatus(
+    "0123456789ab",
+    "web",
+    "hello",
+    Digest.of(b"plan"),
+    Digest.of(b"policy"),
+    MachineState.RUNNING,
+    datetime(2026, 1, 2, tzinfo=UTC),
+    "tcg",
+)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        STATUS,
+        dataclasses.replace(STATUS, name="", state=MachineState.CREATED, acceleration=""),
+        dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.GUEST_EXIT, exit_code=0),
+        dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.HYPERVISOR_DIED),
+    ],
+)
+def test_round_trip(status: MachineStatus) -> None:
+    assert MachineStatus.parse(status.to_bytes()) == status
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"running"', b'"flying"'),
+        (b'"0123456789ab"', b'"0123456789AB"'),
+        (b'"0123456789ab"', b'"../../../etc"'),
+        (b'"web"', b'"../web"'),
+        (b'"web"', b'"fedcba987654"'),
+        (b'"web"', b'"web","more":1'),
+        (b'"2026', b'"x026'),
+        (b"{", b"["),
+    ],
+)
+def test_other_bytes_are_refused(old: bytes, new: bytes) -> None:
+    data = STATUS.to_bytes()
+    assert old in data
+    with pytest.raises(ValueError):
+        MachineStatus.parse(data.replace(old, new, 1))
+
+
+def test_a_machine_only_goes_forward() -> None:
+    states = list(MachineState)
+    for index, state in enumerate(states):
+        assert [state.may_become(other) for other in states] == [position > index for position in range(len(states))]
+
+
+def test_ids() -> None:
+    assert is_id("0123456789ab")
+    assert not is_id("0123456789a")
+    assert not is_id("0123456789ab\n")
+    assert not is_id("0123456789aB")
