@@ -1,0 +1,176 @@
+"""Builds the first builder image with the host's own Nix, from this tool's own pinned flake and no other.
+
+It is the one place where the host evaluates Nix; its provenance says `host-nix`, and policy admits that for the builder
+image alone. The tree is this installation's: flake.nix, flake.lock, modules/ and profiles/.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import mvmnix
+from mvmnix import lock, nar, process
+from mvmnix.builder import graph, nix
+from mvmnix.builder.build import BuildRecord, BuildRequest, Progress
+from mvmnix.builder.flake import FlakeSource, source_of
+from mvmnix.builder.pins_nix import add_to_nix
+from mvmnix.builder.receive import OUTPUTS, Reception
+from mvmnix.errors import MvmnixError
+from mvmnix.model import Image, Source, StorePath
+from mvmnix.store import Store
+from mvmnix.tree import tree_of_directory
+
+#: What of this installation the builder image is made from.
+_FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
+ATTRIBUTE = "builder"
+_CHUNK = 1 << 20
+_VERSION = "mvm is tested with Nix 2.26; see nix --version"
+
+
+def house() -> Path:
+    """Where this installation's flake stands: beside the Python package, in a checkout and in the Nix package alike."""
+    return Path(mvmnix.__file__).resolve().parents[1]
+
+
+def request() -> BuildRequest:
+    """What the builder image is built from."""
+    fd = os.open(house(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        entries: dict[bytes, nar.Node] = {}
+        for name in _FILES:
+            entries[name] = _entry(fd, name)
+        flake = source_of(nar.Dir(entries), uri="path:mvmnix", commit=None, directory="")
+    finally:
+        os.close(fd)
+    return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
+
+
+def _entry(root: int, name: bytes) -> nar.Node:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except OSError as error:
+        missing = house() / name.decode()
+        raise MvmnixError(f"{missing} is not there: {error.strerror}", hint="install mvm with its flake") from error
+    try:
+        if name in {b"modules", b"profiles"}:
+            return _loaded(tree_of_directory(fd))
+        with os.fdopen(os.dup(fd), "rb") as file:
+            return nar.File.of(file.read())
+    finally:
+        os.close(fd)
+
+
+def _loaded(tree: nar.Node) -> nar.Node:
+    """The same tree, its files in memory; compiled Python that a checkout may hold is no part of it."""
+    match tree:
+        case nar.Dir():
+            kept = {name: node for name, node in tree.entries.items() if name != b"__pycache__"}
+            return nar.Dir({name: _loaded(node) for name, node in kept.items()})
+        case nar.File():
+            return nar.File.of(b"".join(tree.open()), executable=tree.executable)
+        case nar.Symlink():
+            return tree
+
+
+class Bootstrap:
+    """One build of the builder image on the host."""
+
+    def __init__(
+        self,
+        wanted: BuildRequest,
+        *,
+        store: Store,
+        images: Store,
+        fetch: Callable[[Iterable[Source]], None],
+        progress: Progress,
+    ) -> None:
+        self._request = wanted
+        self._store = store
+        self._images = images
+        self._fetch = fetch
+        self._progress = progress
+        self._nix = _find_nix()
+
+    def run(self) -> BuildRecord:
+        """Build it. Raises ProcessError with Nix's last words when that fails."""
+        started = datetime.now(UTC)
+        self._add_tree()
+        flake = self._request.flake
+        self._progress.step("evaluating the builder")
+        derivation = _derivation(self._nix_says(nix.host_evaluate(self._nix, flake.store_path, flake.nar, ATTRIBUTE)))
+        found = graph.parse(self._nix_says(nix.host_show(self._nix, derivation)))
+        self._progress.step("fetching sources")
+        self._fetch(found.sources)
+        add_to_nix(found.sources, self._store)
+        self._progress.step("building the builder")
+        output = _output(self._nix_says(nix.host_build(self._nix, derivation)))
+        self._progress.step("receiving")
+        version = nix.read_version(self._nix_says((self._nix, "--version")))
+        image = self._receive(output)
+        return BuildRecord(
+            request=self._request,
+            image=image,
+            derivation=derivation,
+            given=found.sources,
+            touched=frozenset(),
+            nix=version,
+            started=started,
+            finished=datetime.now(UTC),
+        )
+
+    def _nix_says(self, argv: tuple[str, ...]) -> bytes:
+        return process.run(argv).stdout
+
+    def _add_tree(self) -> None:
+        """Put the tree into the host's store under the path that its hash makes."""
+        flake: FlakeSource = self._request.flake
+        with tempfile.TemporaryDirectory(prefix="mvmnix-") as name:
+            where = Path(name) / "source"
+            process.run(nix.host_restore(str(where)), input_=flake.archive)
+            added = process.run(nix.host_add(str(where))).stdout.decode().strip()
+        if added != str(flake.store_path):
+            raise MvmnixError(f"Nix put the tree at {added} instead of {flake.store_path}", hint="nix-store --verify")
+
+    def _receive(self, output: Path) -> Image:
+        with Reception(self._images) as reception:
+            for name in OUTPUTS:
+                incoming = reception.open(name)
+                with _opened(output / name) as file:
+                    while chunk := file.read(_CHUNK):
+                        incoming.write(chunk)
+                incoming.close()
+            return reception.settle()
+
+
+def _derivation(said: bytes) -> StorePath:
+    try:
+        return StorePath.parse(said.decode().strip())
+    except ValueError as error:
+        raise MvmnixError(f"Nix did not say which derivation the builder is: {error}", hint=_VERSION) from error
+
+
+def _output(said: bytes) -> Path:
+    try:
+        return Path(json.loads(said)[0]["outputs"]["out"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise MvmnixError(f"Nix did not say where it put the builder: {said[:200]!r}", hint=_VERSION) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        hint = "the output is no image: look at profiles/builder.nix"
+        raise MvmnixError(f"{path} can't be read: {error.strerror}", hint=hint) from error
+
+
+def _find_nix() -> str:
+    found = shutil.which("nix")
+    if found is None:
+        raise MvmnixError("there is no nix on this host", hint="apt-get install nix-bin")
+    return found

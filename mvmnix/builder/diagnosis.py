@@ -1,0 +1,60 @@
+"""Says what a failure in the builder VM means to the user, read from Nix's own words (2.26); pure.
+
+An evaluation fails in words that are Nix's. A build fails in words that could be anybody's: it is quoted, never read.
+"""
+
+import re
+from typing import Final
+
+from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+
+#: What Nix says of an evaluation → reason code, why, what to do. The first that is found counts.
+_MEANINGS: Final = (
+    (
+        # an input that the lock doesn't know is looked for before Nix says so
+        r"requires lock file changes|while updating the lock file of flake",
+        ReasonCode.LOCK_STALE,
+        "flake.lock no longer fits flake.nix",
+        "run `nix flake lock` and commit flake.lock",
+    ),
+    (
+        r"unlocked (flake )?input|in pure evaluation mode",
+        ReasonCode.FLAKE_UNLOCKED,
+        "evaluation reaches for something that flake.lock does not pin",
+        "make it an input of the flake and lock it, or give the fetcher a hash",
+    ),
+    (
+        # docs/adr/0005
+        r"unable to download|'allow-import-from-derivation' is disabled",
+        ReasonCode.FLAKE_UNSUPPORTED,
+        "its evaluation fetches or builds something, which is not supported",
+        "make it an input of the flake, or a fixed-output derivation that the guest is built from",
+    ),
+)
+
+
+def of_build(where: str, log: str) -> MvmnixError:
+    """A build, or something else in the VM, failed; `where` names the flake's attribute, `log` is how it ended."""
+    return MvmnixError(f"{where}: the build failed; its last words:\n{_last_lines(log)}")
+
+
+def of_output(where: str, log: str) -> MvmnixError:
+    """What was built could not be put into an archive, for it hasn't an image's files; `log` is tar's."""
+    why = f"the package is no image:\n{_last_lines(log, 5)}"
+    return refuse(ReasonCode.OUTPUT_MALFORMED, where, why, "name a package that mkGuest makes")
+
+
+def of_evaluation(where: str, log: str, *, unlocked: str = "") -> MvmnixError:
+    """An evaluation failed. `unlocked` says why nothing is locked, for a flake that has no flake.lock."""
+    for pattern, code, why, hint in _MEANINGS:
+        if re.search(pattern, log):
+            if code is ReasonCode.LOCK_STALE and unlocked:
+                return refuse(ReasonCode.FLAKE_UNLOCKED, where, unlocked, hint)
+            return refuse(code, where, why, hint)
+    if re.search(r"does not provide attribute", log):
+        return UsageError(f"{where}: there is no such package in the flake", hint="name one: FLAKE#ATTRIBUTE")
+    return of_build(where, log)
+
+
+def _last_lines(log: str, count: int = 20) -> str:
+    return "\n".join("  " + "".join(c if c.isprintable() else "?" for c in line) for line in log.splitlines()[-count:])

@@ -1,0 +1,93 @@
+"""What fetch.py and the adapters of registries say to each other: commands to run, failures, progress; no I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
+
+from mvmnix.model import Source
+
+
+class Trouble(IntEnum):
+    """Why a download failed, the worst last: no such file (any more), could not be asked, had other bytes."""
+
+    GONE = 1
+    FAILED = 2
+    WRONG = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed download; `why` in the registry's own words."""
+
+    trouble: Trouble
+    why: str
+
+    def joined(self, other: "Failure") -> "Failure":
+        """What two places said of one file: the worse trouble, both reasons."""
+        whys = dict.fromkeys((*self.why.split("; "), *other.why.split("; ")))
+        return Failure(max(self.trouble, other.trouble), "; ".join(whys))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A child to run: arguments, environment, bytes for its standard input."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    input: bytes = b""
+
+
+class Progress(Protocol):
+    """Who is told how far a download is."""
+
+    def total(self, files: int) -> None:
+        """So many files are missing and will be fetched."""
+
+    def advance(self, name: str, size: int) -> None:
+        """A file of `size` bytes arrived and was checked."""
+
+
+class Silent:
+    """Nobody is told."""
+
+    def total(self, files: int) -> None:
+        """Say nothing."""
+
+    def advance(self, name: str, size: int) -> None:
+        """Say nothing."""
+
+
+class Mirror(Protocol):
+    """One place that may serve a registry's files."""
+
+    def command(self, batch: Sequence[Source], directory: Path) -> Command:
+        """The child that downloads a batch into an empty directory."""
+
+    def file(self, source: Source, directory: Path) -> Path:
+        """Where that child puts a source."""
+
+    def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
+        """What of the batch the child, which failed, complained about."""
+
+
+class Registry(Protocol):
+    """A registry behind a `mirror://` scheme, reached through the machine's own configuration."""
+
+    @property
+    def scheme(self) -> str:
+        """The prefix of the URIs that it answers for."""
+
+    @property
+    def batch(self) -> int:
+        """How many files one child gets."""
+
+    def mirrors(self) -> Sequence[Mirror]:
+        """Where to try, in this order. Raises MvmnixError."""
+
+    def describe(self, source: Source) -> tuple[str, str]:
+        """The name and version of the package."""
+
+    def repair(self, sources: Sequence[Source]) -> str:
+        """The one command that repairs pins that the registry no longer serves."""

@@ -1,0 +1,234 @@
+"""The lock files of pinned packages: bytes to frozen nouns, nouns to bytes and to sources; no I/O.
+
+`modules/debian/lock.json` holds Debian packages, `modules/python/lock.json` wheels. The Nix side reads the same files.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from mvmnix.model import Digest, HashMode, Source, store_name
+
+VERSION = 1
+DEBIAN_MIRROR = "mirror://debian/"
+PYPI_MIRROR = "mirror://pypi/"
+
+#: Debian Policy 5.6.1 and 5.6.12; a pool path has nothing in it that a URL or a shell would read otherwise.
+DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_DEBIAN_VERSION = re.compile(r"([0-9]+:)?[0-9][A-Za-z0-9.+~-]*")
+_POOL_PATH = re.compile(r"([A-Za-z0-9+~_-][A-Za-z0-9+.~_%-]*/)+[A-Za-z0-9+.~_%-]+\.deb")
+_SUITE = re.compile(r"[a-z][a-z0-9-]*")
+_MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._-]*(/[A-Za-z0-9_][A-Za-z0-9+._-]*)*")
+#: PEP 503 (normalised names), PEP 440 (versions), PEP 427 (wheels).
+_WHEEL_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_WHEEL_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+]*")
+_WHEEL_FILE = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl")
+_PYTHON = re.compile(r"3\.[0-9]+")
+
+
+class Reach(StrEnum):
+    """How much of a requested package's dependencies is pinned with it: all, the first step, or none."""
+
+    CLOSURE = "closure"
+    DIRECT = "direct"
+    ALONE = "alone"
+
+    @property
+    def depth(self) -> int:
+        """Steps along dependency edges."""
+        return {Reach.CLOSURE: sys.maxsize, Reach.DIRECT: 1, Reach.ALONE: 0}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class DebianPin:
+    """One Debian package: `filename` below the mirror, `size` in bytes, `depends` by resolved names, sorted.
+
+    `suite` is empty for the lock's own suite.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    filename: str
+    size: int
+    digest: Digest
+    depends: tuple[str, ...]
+    suite: str = ""
+
+    def __post_init__(self) -> None:
+        _must_match(DEBIAN_NAME, self.name, "package name")
+        _must_match(_DEBIAN_VERSION, self.version, "version")
+        _must_match(_POOL_PATH, self.filename, "pool path")
+        _positive(self.size)
+        _names(DEBIAN_NAME, self.depends)
+        if self.suite:
+            _must_match(_SUITE, self.suite, "suite")
+
+    @property
+    def pool(self) -> str:
+        """The pool directory, which all packages made from one source share."""
+        return self.filename.rpartition("/")[0]
+
+    @property
+    def source(self) -> Source:
+        """The .deb as a flat fixed output."""
+        return Source(DEBIAN_MIRROR + self.filename, store_name(self.filename.rpartition("/")[2]), self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """The one executable that everything else is unpacked with.
+
+    `path` is where it stands in `package`, `nar` the hash of the NAR of a directory with it alone, in bin/.
+    """
+
+    package: str
+    path: str
+    nar: Digest
+
+    def __post_init__(self) -> None:
+        _must_match(DEBIAN_NAME, self.package, "package name")
+        _must_match(_MEMBER, self.path, "path in a package")
+
+
+@dataclass(frozen=True, slots=True)
+class DebianLock:
+    """`modules/debian/lock.json`. `requested` tells why the packages are there; the rest follows from it."""
+
+    suite: str
+    architecture: str
+    seed: Seed
+    requested: Mapping[str, Reach]
+    packages: Mapping[str, DebianPin]
+
+    def __post_init__(self) -> None:
+        _must_match(_SUITE, self.suite, "suite")
+        absent = sorted({*self.requested, self.seed.package} - self.packages.keys())
+        if absent:
+            raise ValueError(f"requested, but not in packages: {', '.join(absent)}")
+        for pin in self.packages.values():
+            if pin.architecture not in {self.architecture, "all"}:
+                raise ValueError(f"{pin.name} is for {pin.architecture}, the lock for {self.architecture}")
+        object.__setattr__(self, "requested", MappingProxyType(dict(sorted(self.requested.items()))))
+        object.__setattr__(self, "packages", MappingProxyType(dict(sorted(self.packages.items()))))
+
+    @property
+    def seed_source(self) -> Source:
+        """The seed as a recursive fixed output; its URI is the package's with the path as fragment."""
+        package = self.packages[self.seed.package]
+        name = self.seed.path.rpartition("/")[2]
+        return Source(f"{DEBIAN_MIRROR}{package.filename}#{self.seed.path}", name, self.seed.nar, HashMode.NAR)
+
+    def completed(self, sources: Iterable[Source]) -> tuple[Source, ...]:
+        """These sources, and the seed's package if the seed is one of them, as it is taken out of there."""
+        wanted = tuple(sources)
+        package = self.packages[self.seed.package].source
+        return wanted if self.seed_source not in wanted or package in wanted else (*wanted, package)
+
+    def sources(self) -> tuple[Source, ...]:
+        """Every package and the seed."""
+        return (*(pin.source for pin in self.packages.values()), self.seed_source)
+
+    def serialise(self) -> bytes:
+        """The file's bytes: sorted, one field a line."""
+        packages = {name: _debian_record(pin) for name, pin in self.packages.items()}
+        seed = {"package": self.seed.package, "path": self.seed.path, "narHash": self.seed.nar.sri}
+        head = {"version": VERSION, "suite": self.suite, "architecture": self.architecture, "seed": seed}
+        return _dump({**head, "requested": dict(self.requested), "packages": packages})
+
+
+@dataclass(frozen=True, slots=True)
+class WheelPin:
+    """One wheel: `name` normalised (PEP 503), `size` in bytes, `depends` by normalised names, sorted."""
+
+    name: str
+    version: str
+    filename: str
+    size: int
+    digest: Digest
+    depends: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _must_match(_WHEEL_NAME, self.name, "project name")
+        _must_match(_WHEEL_VERSION, self.version, "version")
+        _must_match(_WHEEL_FILE, self.filename, "wheel file name")
+        _positive(self.size)
+        _names(_WHEEL_NAME, self.depends)
+
+    @property
+    def source(self) -> Source:
+        """The wheel as a flat fixed output."""
+        return Source(PYPI_MIRROR + self.filename, store_name(self.filename), self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class PythonLock:
+    """`modules/python/lock.json`: the tool's run-time dependencies for one Python version on x86_64 Linux."""
+
+    python: str
+    packages: Mapping[str, WheelPin]
+
+    def __post_init__(self) -> None:
+        _must_match(_PYTHON, self.python, "Python version")
+        wanted = {name for pin in self.packages.values() for name in pin.depends}
+        absent = sorted(wanted - self.packages.keys())
+        if absent:
+            raise ValueError(f"depended on, but not in packages: {', '.join(absent)}")
+        object.__setattr__(self, "packages", MappingProxyType(dict(sorted(self.packages.items()))))
+
+    def sources(self) -> tuple[Source, ...]:
+        """Every wheel."""
+        return tuple(pin.source for pin in self.packages.values())
+
+    def serialise(self) -> bytes:
+        """The file's bytes: sorted, one field a line."""
+        packages = {name: _wheel_record(pin) for name, pin in self.packages.items()}
+        return _dump({"version": VERSION, "python": self.python, "packages": packages})
+
+
+def _debian_record(pin: DebianPin) -> dict[str, object]:
+    record: dict[str, object] = {
+        "version": pin.version,
+        "architecture": pin.architecture,
+        "filename": pin.filename,
+        "size": pin.size,
+        "sha256": pin.digest.hex,
+        "depends": list(pin.depends),
+    }
+    return record | ({"suite": pin.suite} if pin.suite else {})
+
+
+def _wheel_record(pin: WheelPin) -> dict[str, object]:
+    return {
+        "version": pin.version,
+        "filename": pin.filename,
+        "size": pin.size,
+        "sha256": pin.digest.hex,
+        "depends": list(pin.depends),
+    }
+
+
+def _dump(document: Mapping[str, object]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode()
+
+
+def _must_match(pattern: re.Pattern[str], text: str, what: str) -> None:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"not a {what}: {text!r}")
+
+
+def _positive(size: int) -> None:
+    if size <= 0:
+        raise ValueError(f"not a size in bytes: {size}")
+
+
+def _names(pattern: re.Pattern[str], names: Iterable[str]) -> None:
+    listed = list(names)
+    for name in listed:
+        _must_match(pattern, name, "package name")
+    if listed != sorted(set(listed)):
+        raise ValueError("depends is not sorted, or names something twice")

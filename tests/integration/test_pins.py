@@ -1,0 +1,189 @@
+"""Pins through the real apt, pip and Nix of this machine."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mvmnix.builder.debian import Apt, read_index
+from mvmnix.builder.downloads import Silent
+from mvmnix.builder.fetch import fetch
+from mvmnix.builder.pins import Reach
+from mvmnix.builder.pins_make import add, the_world
+from mvmnix.builder.pins_nix import add_to_nix
+from mvmnix.builder.pins_parse import parse_debian, parse_python
+from mvmnix.builder.pins_seed import seed_nar
+from mvmnix.builder.pins_version import version_key
+from mvmnix.cli.pin import lock_directory, pin
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.model import Digest, HashMode, Source
+from mvmnix.nar import nar_hash
+from mvmnix.state import Directory
+from mvmnix.store import Store
+from tests.unit.builder.test_pins_version import ASCENDING
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Directory.create(str(tmp_path / "sources")) as directory:
+        yield Store(directory)
+
+
+def test_versions_are_ordered_as_dpkg_orders_them() -> None:
+    for older, newer in itertools.pairwise(ASCENDING):
+        subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=True)
+        assert version_key(older) < version_key(newer)
+
+
+def test_busybox_is_pinned_and_fetched_through_apt(store: Store) -> None:
+    lock = add(None, ["busybox-static"], Reach.CLOSURE, "", the_world(store, Silent()))
+    assert list(lock.packages) == ["busybox-static"]
+    assert store.has(lock.packages["busybox-static"].digest)
+    fetch(lock.sources(), store, Silent())
+    binary = store.read(lock.seed.nar, limit=16 << 20)
+    assert binary.startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
+    assert parse_debian(lock.serialise()) == lock
+
+
+def test_a_pin_that_the_mirror_does_not_serve_is_named(store: Store) -> None:
+    gone = [
+        Source(f"mirror://debian/pool/main/m/mvmnix/{name}_1.0-1_amd64.deb", name, Digest.of(name.encode()))
+        for name in ("mvmnix-gone", "mvmnix-lost")
+    ]
+    with pytest.raises(MvmnixError) as error:
+        fetch(gone, store, Silent())
+    assert "mvmnix-gone 1.0-1 is no longer served" in error.value.message
+    assert error.value.hint == "mvm pin update mvmnix-gone mvmnix-lost"
+
+
+def test_other_bytes_from_the_mirror_are_refused(store: Store) -> None:
+    stanza = read_index("trixie", "amd64").package("busybox-static")
+    assert stanza is not None
+    lie = Source(f"mirror://debian/{stanza.filename}", "busybox.deb", Digest.of(b"what was expected"))
+    with pytest.raises(RefusedError) as refusal:
+        fetch([lie], store, Silent())
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    assert not store.has(lie.digest)
+
+
+def test_a_suite_that_apt_does_not_have_names_the_command() -> None:
+    with pytest.raises(MvmnixError, match="no index of Debian's suite potato") as error:
+        read_index("potato", "amd64")
+    assert "apt-get update" in error.value.hint
+
+
+def test_mirrors_are_known_without_apts_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "apt.conf"
+    config.write_text(f'Dir::State::Lists "{tmp_path}";\n')
+    known = [mirror.base for mirror in Apt().mirrors()]
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    assert {mirror.base for mirror in Apt().mirrors()} == set(known)
+    with pytest.raises(MvmnixError, match="they have: none at all"):
+        read_index("trixie", "amd64")
+
+
+@pytest.fixture
+def nix_paths() -> Iterator[list[str]]:
+    """Paths that a test put into /nix/store; they are deleted afterwards."""
+    paths: list[str] = []
+    yield paths
+    subprocess.run(["nix-store", "--option", "build-users-group", "", "--delete", *paths], check=True)
+
+
+def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: list[str]) -> None:
+    data, program = b"mvmnix test: a flat file", b"#!/bin/sh\n# mvmnix test: a program\n"
+    flat = Source("mirror://debian/pool/t/test_1~x+b1_all.deb", "test_1_x+b1_all.deb", Digest.of(data))
+    nar = Source(
+        "mirror://debian/pool/t/test_1~x+b1_all.deb#bin/t",
+        "busybox",
+        nar_hash(seed_nar("bin/t", program))[0],
+        HashMode.NAR,
+    )
+    store.put(data, flat.digest)
+    store.put(seed_nar("bin/t", program), nar.digest)
+    added = add_to_nix([flat, nar], store)
+    nix_paths += map(str, added)
+    assert set(added) == {flat.store_path, nar.store_path}
+    assert Path(str(flat.store_path)).read_bytes() == data
+    installed = Path(str(nar.store_path)) / "bin/t"
+    assert installed.read_bytes() == program
+    assert installed.stat().st_mode & 0o777 == 0o555
+    assert add_to_nix([flat, nar], store) == ()
+
+
+def test_changed_files_never_reach_nix(store: Store, tmp_path: Path) -> None:
+    sources = []
+    for data in (b"mvmnix test: one", b"mvmnix test: two"):
+        sources.append(Source("mirror://debian/pool/t/t_1_all.deb", "t_1_all.deb", Digest.of(data)))
+        store.put(data, sources[-1].digest)
+        (tmp_path / "sources" / sources[-1].digest.hex).write_bytes(data + b"!")
+    with pytest.raises(RefusedError) as refusal:
+        add_to_nix(sources, store)
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,) * 2
+
+
+def test_the_commands_write_locks_that_stay_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    directory = ["--lock-dir", str(tmp_path / "modules")]
+    path = tmp_path / "modules/debian/lock.json"
+    run = CliRunner().invoke(pin, ["debian", "--no-depends", "--json", *directory, "musl-dev"], catch_exceptions=False)
+    assert {change["name"] for change in json.loads(run.stdout)["result"]} == {"busybox-static", "musl-dev"}
+    lock = parse_debian(path.read_bytes())
+    assert lock.requested["musl-dev"] is Reach.ALONE
+    first = path.stat()
+    run = CliRunner().invoke(pin, ["update", *directory], catch_exceptions=False)
+    assert (run.exit_code, run.stdout) == (0, "")
+    assert "0 changes" in run.stderr
+    assert path.stat().st_ino == first.st_ino
+
+
+MODULES = Path(__file__).parents[2] / "modules"
+
+
+def test_a_pinned_wheel_comes_through_pip_and_a_gone_one_is_named(store: Store) -> None:
+    wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
+    gone = Source("mirror://pypi/mdurl-0.0.99-py3-none-any.whl", "mdurl.whl", Digest.of(b"gone"))
+    with pytest.raises(MvmnixError) as error:
+        fetch([wheel, gone], store, Silent())
+    assert error.value.message.startswith("mdurl 0.0.99 is no longer served")
+    assert error.value.hint == "mvm pin python"
+    fetch([wheel], store, Silent())
+    assert store.read(wheel.digest, limit=1 << 20).startswith(b"PK")
+
+
+def test_a_wheel_with_other_bytes_is_refused(store: Store) -> None:
+    wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
+    with pytest.raises(RefusedError) as refusal:
+        fetch([dataclasses.replace(wheel, digest=Digest.of(b"expected"))], store, Silent())
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+
+
+def test_wheels_are_pinned_and_fetched_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flake.nix").write_text("{ }")
+    (tmp_path / "modules/debian").mkdir(parents=True)
+    (tmp_path / "modules/debian/lock.json").write_bytes((MODULES / "debian/lock.json").read_bytes())
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["markdown-it-py"]\n')
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert lock_directory() == tmp_path / "modules"
+    run = CliRunner().invoke(pin, ["python"], catch_exceptions=False)
+    assert "mdurl: new" in run.stderr
+    lock = parse_python((tmp_path / "modules/python/lock.json").read_bytes())
+    assert {name: one.depends for name, one in lock.packages.items()} == {"markdown-it-py": ("mdurl",), "mdurl": ()}
+    assert all(one.size > 1000 for one in lock.packages.values())
+
+
+def test_the_source_trees_locks_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lock_directory() == MODULES
+    (tmp_path / "flake.nix").write_text("{ }")
+    assert lock_directory() == MODULES

@@ -1,0 +1,213 @@
+"""The first builder image, from a Nix that is none: what it is asked, and that it is not believed about the output."""
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mvmnix import nar
+from mvmnix.builder import bootstrap, nix
+from mvmnix.builder.bootstrap import Bootstrap
+from mvmnix.builder.build import BuildRecord, BuildRequest
+from mvmnix.builder.flake import source_of
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.lock import LockedFlake
+from mvmnix.model import Source
+from mvmnix.process import ProcessError
+from mvmnix.state import Directory
+from mvmnix.store import Store
+from tests.fakes import DERIVATION, Progress, files_of, shown
+from tests.unit.provenance.world import DEB, World, new_world
+
+FLAKE = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
+
+
+@dataclass
+class Host:
+    """A directory of programs that answer as Nix does, and note how they were called."""
+
+    path: Path
+    world: World
+    progress: Progress = field(default_factory=Progress)
+    fetched: list[Source] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("bin", "output"):
+            (self.path / name).mkdir()
+        for name, data in files_of(self.world).items():
+            (self.path / "output" / name).write_bytes(data)
+        self.answers = {
+            "--version": b"nix (Nix) 2.26.3\n",
+            "--restore": b"",
+            "--add-fixed": str(FLAKE.store_path).encode() + b"\n",
+            "--check-validity": b"",
+            "eval": str(DERIVATION).encode(),
+            "show": shown(DEB),
+            "build": json.dumps([{"drvPath": str(DERIVATION), "outputs": {"out": f"{self.path}/output"}}]).encode(),
+        }
+        self.store, self.images = (Store(Directory.create(str(self.path / name))) for name in ("sources", "images"))
+
+    def install(self) -> None:
+        for name, data in self.answers.items():
+            (self.path / f"answer{name}").write_bytes(data)
+        cases = "\n".join(f"  *' {name} '*) cat {self.path}/answer{name} ;;" for name in self.answers)
+        script = f"""#!/bin/sh
+printf '%s\\n' "$(basename "$0") $*" >>{self.path}/calls
+case " $* " in *' --restore '*) cat >{self.path}/tree ;; esac
+case " $* " in
+{cases}
+  *) echo "error: what?" >&2; exit 1 ;;
+esac
+"""
+        for name in ("nix", "nix-store"):
+            (self.path / "bin" / name).write_text(script)
+            (self.path / "bin" / name).chmod(0o755)
+
+    def fetch(self, sources: Iterable[Source]) -> None:
+        self.fetched += sources
+
+    def build(self) -> BuildRecord:
+        self.install()
+        return Bootstrap(
+            BuildRequest(FLAKE, LockedFlake(None), "builder"),
+            store=self.store,
+            images=self.images,
+            fetch=self.fetch,
+            progress=self.progress,
+        ).run()
+
+    def refused(self) -> MvmnixError:
+        with pytest.raises(MvmnixError) as error:
+            self.build()
+        assert not list((self.path / "images").iterdir())
+        return error.value
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    (tmp_path / "world").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    yield Host(tmp_path, new_world(tmp_path / "world"))
+
+
+def test_what_is_built_and_recorded(host: Host) -> None:
+    record = host.build()
+    assert record.image == host.world.image
+    assert (record.derivation, record.given, record.nix) == (DERIVATION, (DEB,), "2.26.3")
+    assert host.fetched == [DEB]
+    assert (host.path / "tree").read_bytes() == FLAKE.archive
+    assert host.progress.steps == ["evaluating the builder", "fetching sources", "building the builder", "receiving"]
+    assert len(list((host.path / "images").iterdir())) == 4
+
+
+def test_what_nix_is_asked(host: Host) -> None:
+    host.build()
+    calls = (host.path / "calls").read_text().splitlines()
+    called = str(host.path / "bin/nix")
+    for argv in (
+        nix.host_evaluate(called, FLAKE.store_path, FLAKE.nar, "builder"),
+        nix.host_show(called, DERIVATION),
+        nix.host_build(called, DERIVATION),
+    ):
+        assert " ".join(("nix", *argv[1:])) in calls
+
+
+def test_a_nix_that_puts_the_tree_elsewhere(host: Host) -> None:
+    host.answers["--add-fixed"] = str(DEB.store_path).encode()
+    assert str(FLAKE.store_path) in host.refused().message
+
+
+@pytest.mark.parametrize("call", ["eval", "show", "build", "--restore"])
+def test_a_nix_that_fails_shows_its_last_words_and_the_command(host: Host, call: str) -> None:
+    del host.answers[call]
+    error = host.refused()
+    assert isinstance(error, ProcessError)
+    assert "error: what?" in error.message
+    assert shlex.split(error.message.splitlines()[0].partition(": ")[2])[0].endswith(("nix", "nix-store"))
+
+
+@pytest.mark.parametrize("call", ["eval", "build", "--add-fixed"])
+@pytest.mark.parametrize("said", [b"", b"[]", b"{}", b"[{}]", b"/etc/passwd", b'[{"outputs": {"out": 1}}]'])
+def test_a_nix_that_says_something_else(host: Host, call: str, said: bytes) -> None:
+    host.answers[call] = said
+    assert host.refused().exit_code == 125
+
+
+def test_an_output_that_lacks_a_file(host: Host) -> None:
+    (host.path / "output/kernel").unlink()
+    assert "kernel" in host.refused().message
+
+
+def test_an_output_that_is_no_image(host: Host) -> None:
+    (host.path / "output/kernel").write_bytes(b"another")
+    error = host.refused()
+    assert isinstance(error, RefusedError)
+    assert error.codes == (ReasonCode.ARTIFACT_MISMATCH,)
+
+
+def test_without_nix(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.install()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(MvmnixError) as error:
+        Bootstrap(
+            BuildRequest(FLAKE, LockedFlake(None), "builder"),
+            store=host.store,
+            images=host.images,
+            fetch=host.fetch,
+            progress=host.progress,
+        )
+    assert error.value.hint == "apt-get install nix-bin"
+
+
+def house(path: Path) -> Path:
+    """A copy of what an installation has beside its Python package."""
+    for name in ("modules/deep", "modules/__pycache__", "profiles/__pycache__", "mvmnix", "tests"):
+        (path / name).mkdir(parents=True)
+        (path / name / "file").write_text(name)
+    (path / "modules/run").write_text("")
+    (path / "modules/run").chmod(0o755)
+    (path / "modules/link").symlink_to("run")
+    (path / "flake.nix").write_text("{}")
+    (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
+    return path
+
+
+def test_the_request_is_the_flake_and_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "house", lambda: house(tmp_path))
+    request = bootstrap.request()
+    wanted = nar.Dir(
+        {
+            b"flake.nix": nar.File.of(b"{}"),
+            b"flake.lock": nar.File.of((tmp_path / "flake.lock").read_bytes()),
+            b"modules": nar.Dir(
+                {
+                    b"deep": nar.Dir({b"file": nar.File.of(b"modules/deep")}),
+                    b"run": nar.File.of(b"", executable=True),
+                    b"link": nar.Symlink(b"run"),
+                }
+            ),
+            b"profiles": nar.Dir({}),
+        }
+    )
+    assert request.flake.archive == b"".join(nar.nar_of_tree(wanted))
+    assert (request.flake.uri, request.flake.commit, request.flake.directory) == ("path:mvmnix", None, "")
+    assert request.attribute == "builder"
+
+
+def test_this_installation_s_own_flake_is_whole() -> None:
+    assert bootstrap.request().lock.digest is not None
+
+
+@pytest.mark.parametrize("name", ["flake.nix", "flake.lock", "profiles"])
+def test_an_installation_without_its_flake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = house(tmp_path)
+    monkeypatch.setattr(bootstrap, "house", lambda: path)
+    (path / name).rename(path / "gone")
+    with pytest.raises(MvmnixError, match=f"{name} is not there"):
+        bootstrap.request()
+    (path / name).symlink_to("gone")
+    with pytest.raises(MvmnixError, match=f"{name} is not there"):
+        bootstrap.request()
