@@ -1,0 +1,49 @@
+"""The chain of evidence of a run, from flake to receipt, as a table for people."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from mvmnix.builder.library import Finished
+from mvmnix.cli.foreground import Done
+from mvmnix.cli.telling import escape
+from mvmnix.launch.verify import VerifiedPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A finished image, the plan that was verified for it, and the machine that ran."""
+
+    image: Finished
+    plan: VerifiedPlan
+    done: Done
+
+    def show(self) -> None:
+        """Print it on stderr."""
+        table = Table(title="chain of evidence", show_header=False, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, text in self.links():
+            table.add_row(name, escape(text))
+        Console(stderr=True).print(table)
+
+    def links(self) -> Iterator[tuple[str, str]]:
+        """Each link: its name, and what vouches for it."""
+        claim, evidence = self.image.provenance.claim, self.image.provenance
+        where = f" in {claim.directory}" if claim.directory else ""
+        yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
+        yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
+        yield "sources", f"{len(claim.sources)} files came in, each by its hash"
+        yield "derivation", str(claim.derivation)
+        for artifact in self.image.image.artifacts:
+            yield artifact.name, str(artifact.digest)
+        yield "verity root", str(self.image.image.verity.root)
+        signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
+        yield "provenance", f"{evidence.bundle}, {signed}"
+        yield "policy", str(self.plan.policy)
+        yield "plan", f"{self.plan.digest}, signed by {self.plan.signer.name}"
+        yield "machine", f"{self.done.machine.id}, {self.done.machine.acceleration}"
+        ended = self.done.finished.ended
+        yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"

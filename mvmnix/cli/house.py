@@ -1,0 +1,197 @@
+"""Wires the house for one command: directories, policy, keys, stores, log and hypervisor, each when first asked for."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.note import Signer as NoteSigner
+from mvmnix.audit.record import Kind, Record
+from mvmnix.builder.library import Kept, Library
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.keys import PrivateKey, Role
+from mvmnix.launch.accelerator import KvmProbe
+from mvmnix.launch.admission import Submission, admit
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.host import Host
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import Digest
+from mvmnix.provenance import envelope
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy_files import FILE_NAME, FLOOR, load
+from mvmnix.provenance.policy_text import default_policy
+from mvmnix.state import Directory, Roots
+from mvmnix.store import Store
+
+#: The keys of a workstation, and what each signs.
+ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
+
+
+def now() -> datetime:
+    """The host's clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def key_file(role: Role) -> str:
+    """The name of a role's key in the keys directory."""
+    return f"{role}.pem"
+
+
+class House:
+    """What one command works with. A context manager, which closes what it opened; the roots stay the caller's."""
+
+    def __init__(self, roots: Roots) -> None:
+        self.roots = roots
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def _room(self, root: Directory, name: str) -> Directory:
+        return self._opened.enter_context(root.child(name))
+
+    @cached_property
+    def keys(self) -> Directory:
+        """Where the private keys are."""
+        return self._room(self.roots.config, "keys")
+
+    @cached_property
+    def policy(self) -> TrustPolicy:
+        """The trust policy in force. Raises RefusedError."""
+        home = os.path.realpath(os.environ.get("HOME", "/"))
+        return load(floor=FLOOR, config=self.roots.config, cwd=os.path.realpath("."), home=home)
+
+    @cached_property
+    def library(self) -> Library:
+        """Finished builds."""
+        return self._opened.enter_context(Library(self.roots.state))
+
+    @cached_property
+    def sources(self) -> Store:
+        """Files that builds may ask for, by digest."""
+        return Store(self._room(self.roots.cache, "sources"))
+
+    @cached_property
+    def machines(self) -> Directory:
+        """The machines' directories."""
+        return self._room(self.roots.state, "machines")
+
+    @cached_property
+    def audit(self) -> Directory:
+        """Where the audit log is."""
+        return self._room(self.roots.state, "audit")
+
+    @cached_property
+    def journal(self) -> AuditLog:
+        """The audit log, ready to be appended to."""
+        host = self.key(Role.HOST)
+        return AuditLog(self.audit, NoteSigner.of_log(self._raw(host), host.sign))
+
+    @property
+    def log_key(self) -> NoteKey:
+        """The key that the audit log's checkpoints are checked with."""
+        return NoteKey.of_log(self._raw(self.key(Role.HOST)))
+
+    def _raw(self, host: PrivateKey) -> bytes:
+        try:
+            return host.public.raw
+        except ValueError as error:
+            where = self.keys.where(key_file(Role.HOST))
+            hint = "move it away and run `mvm key create host`; a new key begins a new log"
+            raise refuse(ReasonCode.KEY_MALFORMED, where, "the audit log's key is to be Ed25519", hint) from error
+
+    def key(self, role: Role) -> PrivateKey:
+        """The private key of a role. Raises MvmnixError when there is none."""
+        try:
+            return PrivateKey.load(self.keys, key_file(role))
+        except FileNotFoundError as error:
+            where = self.keys.where(key_file(role))
+            raise MvmnixError(f"there is no {role} key at {where}", hint=f"mvm key create {role}") from error
+
+    def sign(self, role: Role, statement: bytes) -> bytes:
+        """The bundle of a statement, signed with the key of a role."""
+        return envelope.sign(statement, self.key(role)).to_bytes()
+
+    def host(self, notice: Callable[[str], None]) -> Host:
+        """What machines are given. Raises MvmnixError when there is no usable hypervisor."""
+        hypervisor = Qemu.find()
+        host = Host(
+            hypervisor=hypervisor,
+            kvm=KvmProbe(hypervisor, self.roots.cache),
+            journal=self.journal,
+            sign=lambda statement: self.sign(Role.HOST, statement),
+            machines=self.machines,
+            notice=notice,
+        )
+        self._opened.callback(host.loop.close)
+        return host
+
+    @contextmanager
+    def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:
+        """Put a refusal that comes before the gate into the audit log; the gate and the start log their own.
+
+        Without a host key nothing was ever logged here, and nothing can be.
+        """
+        try:
+            yield
+        except RefusedError as refused:
+            if self.keys.exists(key_file(Role.HOST)):
+                self.journal.append(Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes))
+            raise
+
+    def settle_in(self, notice: Callable[[str], None]) -> None:
+        """On the very first use: make keys and a policy that trusts them, and say what they are worth."""
+        if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
+            return
+        made = {role: PrivateKey.create(self.keys, key_file(role)).public for role in ROLES}
+        self.roots.config.write_atomic(FILE_NAME, default_policy(made))
+        notice(
+            f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
+            f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
+        )
+
+    @contextmanager
+    def admitted(self, plan: bytes, kept: Kept) -> Iterator[VerifiedPlan]:
+        """A plan for a kept build, through the gate; its files are closed at the end."""
+        images = self.library.images
+        fds: list[int] = []
+        try:
+            for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
+                fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
+            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds))
+            verified = admit(submission, policy=self.policy, journal=self.journal, clock=now)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        with verified:
+            yield verified
+
+
+@contextmanager
+def house() -> Iterator[House]:
+    """The house, for as long as a command runs."""
+    with Roots.from_environment(os.environ) as roots, House(roots) as rooms:
+        yield rooms
+
+
+def file_bytes(path: str, limit: int) -> bytes:
+    """A file that the user named, or stdin for `-`. Raises UsageError."""
+    try:
+        with open(path if path != "-" else 0, "rb") as file:  # noqa: PTH123 - a descriptor for stdin
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint="name a file that is there") from error
+    if len(data) > limit:
+        raise UsageError(f"{path} is larger than {limit} bytes", hint="name the right file")
+    return data

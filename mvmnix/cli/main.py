@@ -1,0 +1,94 @@
+"""The door: finds the asked command, imports only what it needs, and turns failures into words and exit codes."""
+
+import importlib
+import os
+import sys
+from typing import override
+
+import click
+
+from mvmnix import __version__
+from mvmnix.errors import MvmnixError
+
+#: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
+COMMANDS = {
+    "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
+    "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
+    "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
+    "key": ("mvmnix.cli.key", "key", "Make and show keys."),
+    "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
+    "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
+    "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
+    "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),
+    "ps": ("mvmnix.cli.machines", "ps", "List machines."),
+    "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "stop": ("mvmnix.cli.machines", "stop", "Stop a machine."),
+    "verify": ("mvmnix.cli.verify", "verify", "Verify an image's files against their provenance and the trust policy."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
+def cli() -> None:
+    """From a pinned flake to a verified, running microVM, with evidence for each step."""
+
+
+def main() -> None:
+    """Run the command line; exit codes are those of mvmnix/errors.py."""
+    hold_standard_streams()
+    try:
+        status = cli.main(prog_name="mvm", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except MvmnixError as error:
+        sys.exit(_tell(error))
+    except OSError as error:
+        hint = "see that the path exists and that there is room"
+        sys.exit(_tell(MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)))
+    except Exception as error:  # noqa: BLE001 - never an exit code that means something else
+        sys.exit(_tell(MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def hold_standard_streams() -> None:
+    """Let no file of ours be opened as 0, 1 or 2 where the caller closed one: a guest's words would be written into it.
+
+    What takes the place fails to be read or written, as a closed one does (gnulib: stdopen).
+    """
+    for wanted, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(wanted)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest number that is free: this one
+
+
+def _tell(error: MvmnixError) -> int:
+    from mvmnix.cli.telling import tell  # noqa: PLC0415 - only failures pay for it
+
+    return tell(error)

@@ -1,0 +1,87 @@
+"""What long steps look like on stderr: a line while one runs, a tick when it is done; logs go to a file."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.status import Status
+
+from mvmnix.cli.telling import escape
+
+
+class Steps:
+    """The progress port of builds and downloads, drawn by rich. `log` takes what a builder says, unescaped."""
+
+    def __init__(self, console: Console, log: BinaryIO) -> None:
+        self._console = console
+        self._log = log
+        self._status: Status | None = None
+        self._name = ""
+        self._begun = 0.0
+        self._files = self._bytes = 0
+
+    def step(self, name: str) -> None:
+        """A new step has begun; the one before is done."""
+        self._done()
+        self._name, self._begun = name, time.monotonic()
+        self._files = self._bytes = 0
+        self._status = self._console.status(f"{name} …")
+        self._status.start()
+
+    def step_alone(self, name: str) -> None:
+        """A new step that forks: no thread of ours may draw meanwhile."""
+        self._done()
+        self._name, self._begun = name, time.monotonic()
+
+    def log(self, data: bytes) -> None:
+        """Something for the log."""
+        self._log.write(data)
+        self._log.flush()
+
+    def total(self, files: int) -> None:
+        """So many files will be fetched."""
+        if self._status is not None and files:
+            self._status.update(f"{self._name}: {files} files …")
+
+    def advance(self, name: str, size: int) -> None:
+        """A file arrived."""
+        self._files += 1
+        self._bytes += size
+        if self._status is not None:
+            self._status.update(f"{self._name}: {self._files} files, {self._bytes >> 20} MiB, {escape(name)[:50]}")
+
+    def notice(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(escape(text), style="yellow", highlight=False, markup=False)
+
+    def close(self) -> None:
+        """The last step is done."""
+        self._done()
+
+    def stop(self) -> None:
+        """The step that runs has failed."""
+        if self._status is not None:
+            self._status.stop()
+        self._status, self._name = None, ""
+
+    def _done(self) -> None:
+        name = self._name
+        self.stop()
+        if name:
+            took = time.monotonic() - self._begun
+            files = f", {self._files} files" if self._files else ""
+            self._console.print(f"[green]✓[/green] {name} [dim]({took:.1f} s{files})[/dim]", highlight=False)
+
+
+@contextmanager
+def steps(log: BinaryIO) -> Iterator[Steps]:
+    """A display on stderr for as long as the context lasts."""
+    shown = Steps(Console(stderr=True), log)
+    try:
+        yield shown
+    except BaseException:
+        shown.stop()
+        raise
+    shown.close()

@@ -1,0 +1,48 @@
+"""How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for."""
+
+import json
+
+import click
+
+from mvmnix.errors import MvmnixError, RefusedError
+
+#: The one envelope of every `--json` answer.
+ENVELOPE_VERSION = 1
+
+
+def escape(text: str) -> str:
+    r"""Text that may hold a stranger's bytes, safe for a terminal: controls, bidirectional ones too, are written out.
+
+    >>> escape("a\x1b[2J")
+    'a\\u001b[2J'
+    """
+    return "".join(c if c == "\n" or c.isprintable() else _written_out(ord(c)) for c in text)
+
+
+def _written_out(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _told(text: str) -> str:
+    """Escaped, and with its further lines set in, so that none of them looks like one of ours."""
+    return escape(text).replace("\n", "\n        ")
+
+
+def tell(error: MvmnixError) -> int:
+    """Tell a failure on stderr; returns the exit code."""
+    match error:
+        case RefusedError():
+            for reason in error.reasons:
+                click.secho(_told(f"mvm: {reason.what}: refused [{reason.code}]"), err=True, fg="red", bold=True)
+                click.echo(_told(f"  why:  {reason.why}"), err=True)
+                click.echo(_told(f"  next: {reason.hint}"), err=True)
+        case _:
+            click.secho(_told(f"mvm: {error.message}"), err=True, fg="red")
+            if error.hint:
+                click.echo(_told(f"  next: {error.hint}"), err=True)
+    return error.exit_code
+
+
+def answer(kind: str, result: object) -> None:
+    """Print a result as JSON on stdout, in the one envelope: version, kind, result."""
+    click.echo(json.dumps({"version": ENVELOPE_VERSION, "kind": kind, "result": result}, indent=2, sort_keys=True))

@@ -1,0 +1,154 @@
+"""Builds or finds images for a command: the builder's own with the host's Nix, everything else in the builder VM."""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from mvmnix import __version__, lock
+from mvmnix.builder import bootstrap, nix, testimony
+from mvmnix.builder.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.fetch import fetch
+from mvmnix.builder.flake import take
+from mvmnix.builder.library import BuildKey, Finished
+from mvmnix.cli.house import House, now
+from mvmnix.cli.progress import Steps, steps
+from mvmnix.errors import MvmnixError
+from mvmnix.keys import Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.start import start
+from mvmnix.launch.supervisor import stopping_signals
+from mvmnix.model import FlakeRef, Source, Verb
+from mvmnix.provenance import slsa
+from mvmnix.provenance.predicate import to_statement
+
+_LOG_MODE = 0o600
+
+
+class Workshop:
+    """Where images come from, for one command."""
+
+    def __init__(self, house: House, progress: Steps) -> None:
+        self._house = house
+        self._progress = progress
+
+    def image(self, reference: FlakeRef) -> Finished:
+        """A finished image of this flake: a kept one, once it verifies, else a new one."""
+        request = self._request(reference)
+        builder = self.builder()
+        return self._kept(_key(request, _name_of(builder))) or self._build(request, builder)
+
+    def new_image(self, reference: FlakeRef) -> Finished:
+        """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
+        request = self._request(reference)
+        try:
+            builder = self.builder()
+        except MvmnixError as error:
+            self._progress.notice(f"the kept builder image is of no use, and is built again: {error}")
+            builder = self._new_builder(bootstrap.request())
+        return self._build(request, builder)
+
+    def builder(self) -> Finished:
+        """The builder image of this installation; the host's Nix builds it the first time."""
+        request = bootstrap.request()
+        return self._kept(_key(request, slsa.HOST_NIX)) or self._new_builder(request)
+
+    def _new_builder(self, request: BuildRequest) -> Finished:
+        self._house.key(Role.BUILDER)  # a missing key is told before minutes were spent
+        work = bootstrap.Bootstrap(
+            request,
+            store=self._house.sources,
+            images=self._house.library.images,
+            fetch=self._fetch,
+            progress=self._progress,
+        )
+        record = work.run()
+        claim = testimony.by_host_nix(record, mvm=__version__)
+        return self._keep(_key(request, slsa.HOST_NIX), record, claim)
+
+    def _build(self, request: BuildRequest, builder: Finished) -> Finished:
+        self._house.key(Role.BUILDER)
+        work = Build(
+            request,
+            store=self._house.sources,
+            images=self._house.library.images,
+            fetch=self._fetch,
+            progress=self._progress,
+        )
+        plan = _builder_plan(self._house, builder)
+        bundle = self._house.sign(Role.PLANNER, plans.to_statement(plan).to_bytes())
+        self._progress.step_alone("starting the builder VM")
+        host = self._house.host(self._progress.notice)
+        services = {nix.CACHE_PORT: work.connection}
+        with (
+            self._house.admitted(bundle, builder) as verified,
+            stopping_signals(host.loop),
+            start(verified, host, name=f"builder-{os.getpid()}", services=services) as machine,
+            self._house.recorded(),
+        ):
+            record = work.run(machine, jobs=plan.vcpus)
+            testimony.check_sources(record)
+        limits = slsa.Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
+        claim = testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits)
+        return self._keep(_key(request, _name_of(builder)), record, claim)
+
+    def _keep(self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance) -> Finished:
+        """Sign a build's provenance and keep it; the build itself is taken only as anybody would take it: verified."""
+        self._progress.step("signing and verifying provenance")
+        bundle = self._house.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
+        return self._house.library.keep(
+            key,
+            record.image,
+            bundle=bundle,
+            lock=record.request.flake.lock,
+            policy=self._house.policy,
+            now=now(),
+        )
+
+    def _request(self, reference: FlakeRef) -> BuildRequest:
+        with self._house.recorded():
+            flake = take(reference)
+            return BuildRequest(flake, lock.parse(flake.lock), reference.attribute)
+
+    def _kept(self, key: BuildKey) -> Finished | None:
+        with self._house.recorded():
+            return self._house.library.find(key, policy=self._house.policy, now=now())
+
+    def _fetch(self, sources: Iterable[Source]) -> None:
+        fetch(sources, self._house.sources, self._progress)
+
+
+def _name_of(builder: Finished) -> str:
+    return str(builder.provenance.claim.derivation)
+
+
+def _key(request: BuildRequest, builder: str) -> BuildKey:
+    return BuildKey(request.flake.nar, request.flake.directory, request.attribute, builder)
+
+
+def _builder_plan(house: House, builder: Finished) -> plans.Plan:
+    return plans.Plan.for_image(
+        builder.image,
+        policy=house.policy.digest,
+        provenance=builder.provenance.bundle,
+        now=now(),
+        verbs=frozenset({Verb.EXEC, Verb.STREAM}),
+        ports=(nix.CACHE_PORT,),
+    )
+
+
+@contextmanager
+def workshop(house: House) -> Iterator[Workshop]:
+    """A workshop with progress on stderr, and its log in the state directory."""
+    with house.roots.state.child("logs") as logs:
+        name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
+        with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log, steps(log) as progress:
+            try:
+                yield Workshop(house, progress)
+            except MvmnixError as error:
+                if not error.hint and log.tell():
+                    error.hint = f"the whole log is {logs.where(name)}"
+                raise
+            finally:
+                if not log.tell():  # nothing was said
+                    logs.remove(name)

@@ -1,0 +1,27 @@
+"""A user at a terminal, for each test a new one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.station import Station, ready
+
+
+@pytest.fixture
+def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Station:
+    """A user who never ran mvm, on a machine without a policy of its own."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    for name in [name for name in os.environ if name.startswith(("XDG_", "MVMNIX_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("mvmnix.cli.house.FLOOR", str(tmp_path / "etc"))
+    monkeypatch.chdir("/")
+    return Station(tmp_path, capfd, monkeypatch)
+
+
+@pytest.fixture
+def settled(station: Station) -> Station:
+    """A user who has run something before: keys, a policy, the builder image."""
+    return ready(station)

@@ -1,0 +1,179 @@
+"""A user at a terminal: a home, the real command line in this process, and images that were built once upon a time."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix import lock
+from mvmnix.builder import bootstrap
+from mvmnix.builder.build import BuildRequest
+from mvmnix.builder.flake import take
+from mvmnix.builder.library import BuildKey
+from mvmnix.cli.house import House, now
+from mvmnix.cli.main import main
+from mvmnix.keys import Role
+from mvmnix.lock import LockedFlake
+from mvmnix.model import Digest, FlakeRef, Source
+from mvmnix.provenance.predicate import to_statement
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Limits, RootTree, account, subjects_of
+from mvmnix.state import Roots
+from tests.fakes import DERIVATION, files_of
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.provenance.world import DEB, Json, World, new_world
+
+BUILDER_NAME = str(DERIVATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def answer(self, kind: str) -> Any:
+        """The result in the JSON envelope."""
+        envelope = json.loads(self.out)
+        assert (envelope["version"], envelope["kind"]) == (1, kind)
+        return envelope["result"]
+
+
+@dataclass
+class Station:
+    """The user and the machine. `path` is a directory of the test's."""
+
+    path: Path
+    capfd: "pytest.CaptureFixture[str]"
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def home(self) -> Path:
+        return self.path / "home"
+
+    @property
+    def config(self) -> Path:
+        return self.home / ".config/mvmnix"
+
+    @property
+    def state(self) -> Path:
+        return self.home / ".local/state/mvmnix"
+
+    def mvm(self, *arguments: str | Path) -> Said:
+        """Type a command."""
+        self.monkeypatch.setattr(sys, "argv", ["mvm", *map(str, arguments)])
+        self.capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = self.capfd.readouterr()
+        assert isinstance(end.value.code, int)
+        return Said(end.value.code, captured.out, captured.err)
+
+    def settle(self) -> None:
+        """Have keys and a policy."""
+        with self.roots() as roots, House(roots) as rooms:
+            rooms.settle_in(lambda _: None)
+
+    def roots(self) -> Roots:
+        return Roots.from_environment({"HOME": str(self.home)})
+
+    def hypervisor(self, scenario: Scenario = Scenario.BOOTS) -> None:
+        """Have a hypervisor that is none; its guest knows a few programs."""
+
+        class Found:
+            @staticmethod
+            def find() -> FakeHypervisor:
+                return FakeHypervisor(scenario)
+
+        self.monkeypatch.setattr("mvmnix.cli.house.Qemu", Found)
+
+    def installation(self) -> None:
+        """Have a flake beside the package, and its builder image built."""
+        path = self.path / "installation"
+        for name in ("modules", "profiles"):
+            (path / name).mkdir(parents=True)
+        (path / "flake.nix").write_text("{}")
+        (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
+        self.monkeypatch.setattr(bootstrap, "house", lambda: path)
+        self._keep(bootstrap.request(), self.world("builder", seed=7), HOST_NIX, (), None)
+
+    def flake(self, name: str = "hello", **manifest: Any) -> str:
+        """Have a flake whose image was built; returns its reference. Needs keys and an installation."""
+        path = self.path / "flakes" / name
+        path.mkdir(parents=True)
+        (path / "flake.nix").write_text(f"{{ description = {name!r}; }}")
+        world = self.world(name, **manifest)
+        builder = subjects_of(new_builder(self).image.artifacts)
+        request = BuildRequest(take(FlakeRef(str(path), copy=True)), LockedFlake(None), "default")
+        self._keep(request, world, MICROVM, builder, Limits(2, 2048, 4096, 3600))
+        return f"path:{path}"
+
+    def world(self, name: str, seed: int = 0, **manifest: Any) -> World:
+        where = self.path / f"world-{name}"
+        where.mkdir(exist_ok=True)
+        made = new_world(where, seed)
+        made.change_manifest(lambda value: value.update({"name": name, "verbs": ["exec"]} | manifest))
+        return made
+
+    def _keep(
+        self, request: BuildRequest, world: World, builder_id: str, builder: tuple[Any, ...], limits: Limits | None
+    ) -> None:
+        flake = request.flake
+        world.lock = flake.lock
+        claim = replace(
+            world.provenance(),
+            root=RootTree(flake.uri, flake.nar, flake.commit),
+            directory=flake.directory,
+            attribute=request.attribute,
+            lock=request.lock.digest,
+            nodes=account(lock.parse(flake.lock), ()),
+            sources=sources_of(world),
+            builder_id=builder_id,
+            builder_image=builder,
+            limits=limits,
+            started=now() - timedelta(minutes=2),
+            finished=now() - timedelta(minutes=1),
+            derivation=DERIVATION,
+        )
+        with self.roots() as roots, House(roots) as rooms:
+            for data in files_of(world).values():
+                rooms.library.images.put(data, Digest.of(data))
+            bundle = rooms.sign(Role.BUILDER, to_statement(claim, world.image.artifacts).to_bytes())
+            key = BuildKey(flake.nar, flake.directory, request.attribute, _builder_of(builder_id))
+            rooms.library.keep(key, world.image, bundle=bundle, lock=flake.lock, policy=rooms.policy, now=now())
+
+
+def _builder_of(builder_id: str) -> str:
+    return HOST_NIX if builder_id == HOST_NIX else BUILDER_NAME
+
+
+def sources_of(world: World) -> tuple[Source, ...]:
+    """What came in: what the manifest names."""
+    assert world.image.sources == (DEB,)
+    return world.image.sources
+
+
+def new_builder(station: Station) -> World:
+    """The builder's image once more; the same every time."""
+    return station.world("builder", seed=7)
+
+
+def ready(station: Station) -> Station:
+    """A user who has run something before."""
+    station.settle()
+    station.installation()
+    station.hypervisor()
+    return station
+
+
+def put(path: Path, change: Mapping[str, Any]) -> Json:
+    """Change the top of a JSON file."""
+    value: Json = json.loads(path.read_bytes()) | change
+    path.write_text(json.dumps(value))
+    return value

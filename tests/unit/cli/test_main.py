@@ -1,0 +1,131 @@
+"""The door: what exits with which code, and what is imported for it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from mvmnix import __version__
+from mvmnix.cli import main as door
+from mvmnix.cli.main import COMMANDS, cli
+from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
+from tests.unit.cli.station import Station
+
+
+def test_version_and_help(station: Station) -> None:
+    assert station.mvm("--version").out == f"mvm {__version__}\n"
+    said = station.mvm("--help")
+    assert said.code == 0
+    for name in COMMANDS:
+        assert f"  {name}  " in said.out
+        command = station.mvm(name, "--help")
+        assert command.code == 0
+        assert f"Usage: mvm {name} " in command.out
+    assert not station.state.exists()
+    assert not station.config.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run",),
+        ("run", "--nonsense", "."),
+        ("run", "path:x?rev=1"),
+        ("build",),
+        ("launch", "/nonexistent"),
+        ("plan",),
+        ("plan", "create", ".", "--vcpus", "0"),
+        ("plan", "create", ".", "--memory", "95"),
+        ("plan", "create", ".", "--accelerator", "magic"),
+        ("plan", "show", "/nonexistent"),
+        ("key", "create", "verifier"),
+        ("key", "create", "nobody"),
+        ("audit", "tail", "--lines", "0"),
+        ("audit", "verify", "--pinned", "/nonexistent"),
+        ("stop", "nothing"),
+        ("logs", "nothing"),
+        ("verify", "/nonexistent"),
+    ],
+)
+def test_a_caller_s_mistake_exits_with_2(station: Station, arguments: tuple[str, ...]) -> None:
+    station.settle()
+    said = station.mvm(*arguments)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "words"),
+    [
+        (MvmnixError("it broke", hint="mend it"), 125, ["mvm: it broke", "next: mend it"]),
+        (UsageError("what?"), 2, ["mvm: what?"]),
+        (GuestTimeoutError("too long"), 124, ["too long"]),
+        (refuse(ReasonCode.UNSIGNED, "the plan", "no signature", "sign it"), 126, ["refused [unsigned]", "sign it"]),
+        (FileNotFoundError(2, "No such file or directory", "/x/y"), 125, ["/x/y: No such file or directory"]),
+        (OSError(28, "No space left on device"), 125, ["No space left on device"]),
+        (ValueError("a bug of ours"), 125, ["unexpected ValueError: a bug of ours", "report this as a bug"]),
+        (RecursionError("deep"), 125, ["unexpected RecursionError"]),
+        (KeyboardInterrupt(), 130, []),
+        (click.exceptions.Abort(), 130, []),
+        (click.UsageError("typo"), 2, ["Error: typo"]),
+    ],
+)
+def test_failures_become_words_and_codes(station: Station, failure: BaseException, code: int, words: list[str]) -> None:
+    @click.command()
+    def fails() -> None:
+        raise failure
+
+    station.monkeypatch.setattr(door.LazyGroup, "get_command", lambda _self, _context, _name: fails)
+    said = station.mvm("fails")
+    assert said.code == code
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+
+
+def test_a_reader_that_went_away_is_no_bug(station: Station) -> None:
+    argv = [sys.executable, "-m", "mvmnix.cli", "--help"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        said = child.stderr.read()
+    assert b"Traceback" not in said
+    assert b"bug" not in said
+
+
+def imported(code: str) -> set[str]:
+    """The top names of all modules that this code makes a fresh interpreter import."""
+    script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, cwd=Path(__file__).parents[3]
+    )
+    return set(done.stdout.decode().split("\n")[-2].split())
+
+
+def test_the_version_costs_little() -> None:
+    code = "from mvmnix.cli.main import cli\ntry: cli.main(['--version'])\nexcept SystemExit: pass"
+    assert not imported(code) & {"rich", "cryptography", "jsonschema", "sigstore", "pyroute2", "asyncio", "tomllib"}
+
+
+@pytest.mark.parametrize("module", ["run", "launch", "machines"])
+def test_a_launch_imports_nothing_heavy(module: str) -> None:
+    assert not imported(f"import mvmnix.cli.{module}") & {"jsonschema", "sigstore", "pyroute2", "asyncio"}
+
+
+def test_the_supervisor_needs_neither_click_nor_rich() -> None:
+    assert not imported("import mvmnix.launch.supervisor") & {"click", "rich", "jsonschema", "sigstore", "pyroute2"}
+
+
+def test_the_table_of_commands_is_true() -> None:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+    assert cli.get_command(context, "nonsense") is None

@@ -1,0 +1,199 @@
+"""`mvm run`, from a kept build to the guest's exit code; the guest is a process here, everything else is real."""
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from mvmnix.cli.house import House
+from mvmnix.errors import ReasonCode
+from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
+
+
+def kinds(station: Station) -> list[str]:
+    lines = station.mvm("audit", "tail").out.splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+def machines(station: Station) -> list[Path]:
+    where = station.state / "machines"
+    return [path for path in where.iterdir() if path.is_dir()] if where.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(("true",), 0), (("false",), 1), (("complain", "loudly"), 3), (("no-such-program",), 127)]
+)
+def test_it_exits_as_the_guest_did(settled: Station, command: tuple[str, ...], code: int) -> None:
+    said = settled.mvm("run", settled.flake(), "--", *command)
+    assert said.code == code
+    assert ("loudly" in said.err) == (command[0] == "complain")
+    assert kinds(settled) == ["admission", "start", "end"]
+    assert len(list(machines(settled)[0].glob("receipt*"))) == 1
+
+
+def test_output_is_the_guest_s_and_prose_is_not_in_it(settled: Station) -> None:
+    said = settled.mvm("run", settled.flake(), "--", "echo", "-n", "$HOME", "a b", "\x1b[31m")
+    assert (said.code, said.out) == (0, "-n $HOME a b \x1b[31m\n")
+    assert "accelerator" in said.err
+
+
+def test_without_a_command_the_image_s_own_runs(settled: Station) -> None:
+    said = settled.mvm("run", settled.flake(workload=workload("echo", "planned")))
+    assert (said.code, said.out) == (0, "planned\n")
+
+
+def workload(*argv: str) -> dict[str, object]:
+    return {"command": list(argv), "environment": {}, "directory": "/", "user": {"uid": 1000, "gid": 1000}}
+
+
+def test_options_of_the_command_are_not_ours(settled: Station) -> None:
+    assert settled.mvm("run", settled.flake(), "--", "echo", "--name", "--help").out == "--name --help\n"
+
+
+def test_the_chain_of_evidence(settled: Station) -> None:
+    said = settled.mvm("run", "--evidence", "--name", "web", settled.flake(), "--", "true")
+    assert said.out == ""
+    for link in ("flake", "lock", "sources", "derivation", "kernel", "verity root", "provenance", "plan", "receipt"):
+        assert f"│ {link} " in said.err
+    assert "SLSA Build L1" in said.err
+
+
+def test_a_name_is_checked(settled: Station) -> None:
+    said = settled.mvm("run", "--name", "../x", settled.flake(), "--", "true")
+    assert said.code == 2
+    assert not machines(settled)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code"), [(Scenario.PANICS, 125), (Scenario.ABORTS, 125), (Scenario.BABBLES, 125)]
+)
+def test_a_guest_that_does_not_boot_is_our_failure(settled: Station, scenario: Scenario, code: int) -> None:
+    reference = settled.flake()
+    settled.hypervisor(scenario)
+    said = settled.mvm("run", reference, "--", "true")
+    assert said.code == code
+    assert "next:" in said.err
+    assert kinds(settled) == ["admission", "start", "end"]
+
+
+@pytest.mark.parametrize("room", ["images", "bundles"])
+def test_changed_bytes_are_refused_before_anything_starts(settled: Station, room: str) -> None:
+    reference = settled.flake()
+    for path in (settled.state / room).iterdir():
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    said = settled.mvm("run", reference, "--", "true")
+    assert said.code == 126
+    assert "refused [" in said.err
+    assert not machines(settled)
+    assert kinds(settled) == ["refusal"]
+
+
+def test_a_dirty_tree_and_a_flake_that_is_none(settled: Station, tmp_path: Path) -> None:
+    said = settled.mvm("run", f"path:{tmp_path}", "--", "true")
+    assert said.code == 126
+    assert f"refused [{ReasonCode.FLAKE_UNSUPPORTED}]" in said.err
+    assert settled.mvm("run", str(tmp_path / "absent")).code == 2
+    assert settled.mvm("run", "github:NixOS/nixpkgs").code == 2
+    assert settled.mvm("run", f"{tmp_path}#a b").code == 2
+
+
+def test_a_policy_in_the_working_directory(settled: Station) -> None:
+    reference = settled.flake()
+    settled.monkeypatch.chdir(settled.config)
+    said = settled.mvm("run", reference, "--", "true")
+    assert said.code == 126
+    assert f"refused [{ReasonCode.POLICY_LOCATION}]" in said.err
+
+
+def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station: Station) -> None:
+    (station.path / "flake.nix").write_text("{}")
+    said = station.mvm("run", f"path:{station.path}/none")
+    assert said.code == 2
+    assert not station.config.exists(), "a mistyped name makes nothing"
+    told: list[str] = []
+    with station.roots() as roots, House(roots) as rooms:
+        rooms.settle_in(told.append)
+        rooms.settle_in(told.append)
+    (once,) = told
+    for word in ("builder", "planner", "host", str(station.config / "keys"), "trust.toml", "SLSA Build L1"):
+        assert word in once
+    assert sorted(os.listdir(station.config / "keys")) == ["builder.pem", "host.pem", "planner.pem"]  # noqa: PTH208
+    for path in [*(station.config / "keys").iterdir(), station.config / "trust.toml"]:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("build", "path:FLAKE"),
+        ("plan", "create", "path:FLAKE"),
+        ("ps",),
+        ("doctor",),
+        ("logs", "x"),
+        ("audit", "verify"),
+        ("key", "show", "host"),
+        ("verify", "FLAKE"),
+    ],
+)
+def test_no_other_command_makes_keys_or_a_policy(station: Station, command: tuple[str, ...]) -> None:
+    (station.path / "flake").mkdir()
+    (station.path / "flake/flake.nix").write_text("{}")
+    station.mvm(*(word.replace("FLAKE", str(station.path / "flake")) for word in command))
+    assert not list(station.config.glob("keys/*"))
+    assert not (station.config / "trust.toml").exists()
+
+
+@pytest.mark.parametrize("there", ["key", "policy", "floor"])
+def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
+    match there:
+        case "key":
+            assert station.mvm("key", "create", "planner").code == 0
+        case "policy":
+            station.config.mkdir(parents=True, mode=0o700)
+            (station.config / "trust.toml").write_text("")
+        case _:
+            (station.path / "etc").mkdir()
+            (station.path / "etc/trust.toml").write_text("")
+    before = sorted(station.config.rglob("*")) if station.config.exists() else []
+    told: list[str] = []
+    with station.roots() as roots, House(roots) as rooms:
+        rooms.settle_in(told.append)
+    assert told == []
+    assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+
+
+def test_the_log_of_a_command_that_had_nothing_to_say_is_removed(settled: Station) -> None:
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    assert settled.mvm("run", f"path:{settled.path}", "--", "true").code == 126
+    assert not list((settled.state / "logs").iterdir())
+
+
+def test_a_command_leaves_no_descriptor_open(settled: Station) -> None:
+    reference = settled.flake()
+    settled.mvm("run", reference, "--", "true")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        settled.mvm("run", reference, "--", "true")
+        settled.mvm("ps", "--all")
+        settled.mvm("audit", "verify")
+        settled.mvm("doctor")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_with_many_open_files(settled: Station) -> None:
+    """Descriptors above 1,023, which select(2) does not know, are no reason to fail."""
+    reference = settled.flake()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    taken = [os.dup(2) for _ in range(1100)]
+    try:
+        assert settled.mvm("run", reference, "--", "echo", "works").out == "works\n"
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

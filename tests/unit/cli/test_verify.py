@@ -1,0 +1,149 @@
+"""`mvm build --out` and `mvm verify`: an exported image verifies anywhere; the exit code is 0, 1 or 2."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.model import Digest
+from tests.unit.cli.station import Station
+
+FILES = ["initrd", "kernel", "manifest.json", "provenance.sigstore.json", "rootfs"]
+
+
+@pytest.fixture
+def exported(settled: Station) -> Path:
+    out = settled.path / "out/hello"
+    said = settled.mvm("build", settled.flake(), "--out", out)
+    assert said.code == 0, said.err
+    assert said.out == f"{Digest.of((out / 'manifest.json').read_bytes())}\n"
+    return out
+
+
+def test_what_is_exported(settled: Station, exported: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == FILES
+    manifest = json.loads((exported / "manifest.json").read_bytes())
+    for name, artifact in manifest["artifacts"].items():
+        assert Digest.of((exported / name).read_bytes()).hex == artifact["sha256"]
+    again = settled.mvm("build", f"path:{settled.path}/flakes/hello", "--out", exported)
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_the_digests_as_json(settled: Station) -> None:
+    result = settled.mvm("build", "--json", settled.flake()).answer("build")
+    assert set(result["artifacts"]) == {"kernel", "initrd", "rootfs", "manifest.json"}
+    assert result["level"] == 1
+    assert result["provenance"].startswith("sha256:")
+
+
+def test_verified(settled: Station, exported: Path) -> None:
+    said = settled.mvm("verify", exported)
+    assert (said.code, said.err) == (0, "")
+    assert "verified: path:hello#default, signed by builder, SLSA Build L1" in said.out
+    result = settled.mvm("verify", "--json", exported).answer("verdict")
+    assert (result["verified"], result["signer"], result["level"]) == (True, "builder", 1)
+
+
+def test_a_bundle_elsewhere_and_formatted_otherwise(settled: Station, exported: Path, tmp_path: Path) -> None:
+    bundle = exported / "provenance.sigstore.json"
+    other = tmp_path / "bundle.json"
+    other.write_text(json.dumps(json.loads(bundle.read_bytes()), indent=2))
+    assert settled.mvm("verify", exported, "--bundle", other).code == 0
+    bundle.unlink()
+    assert settled.mvm("verify", exported).code == 2
+    assert settled.mvm("verify", exported, "--bundle", other).code == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_refused(settled: Station, exported: Path, name: str) -> None:
+    data = bytearray((exported / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (exported / name).unlink()
+    (exported / name).write_bytes(data)
+    said = settled.mvm("verify", exported)
+    assert (said.code, said.out) == (1, "")
+    assert "refused [" in said.err
+    result = settled.mvm("verify", "--json", exported)
+    assert result.code == 1
+    verdict = result.answer("verdict")
+    assert verdict["verified"] is False
+    assert all({"code", "what", "why", "next"} == reason.keys() for reason in verdict["reasons"])
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["missing", "directory", "fifo", "unreadable"])
+def test_what_cannot_be_read_is_no_verdict(settled: Station, exported: Path, name: str, kind: str) -> None:
+    path = exported / name
+    path.unlink()
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "fifo" if name != "provenance.sigstore.json":  # which may be a pipe: --bundle <(…)
+            os.mkfifo(path)
+        case "unreadable":
+            path.symlink_to(path)
+        case _:
+            pass
+    said = settled.mvm("verify", exported)
+    assert (said.code, said.out) == (2, "")
+    assert name in said.err
+
+
+def test_a_lock_file_that_was_not_built_from(settled: Station, exported: Path) -> None:
+    (exported / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
+    said = settled.mvm("verify", exported)
+    assert said.code == 1
+    assert f"refused [{Code.LOCK_MISMATCH}]" in said.err
+    (exported / "flake.lock").unlink()
+    (exported / "flake.lock").symlink_to("nowhere")
+    assert settled.mvm("verify", exported).code == 2
+
+
+def test_without_a_policy_nothing_can_be_verified(settled: Station, exported: Path) -> None:
+    (settled.config / "trust.toml").unlink()
+    said = settled.mvm("verify", exported)
+    assert said.code == 2
+    assert "policy-missing" in said.err
+
+
+def test_a_floor_that_does_not_know_the_builder(settled: Station, exported: Path) -> None:
+    """The machine's owner says who is believed, whatever the user's file says."""
+    other = Station(settled.path / "other", settled.capfd, settled.monkeypatch)
+    other.home.mkdir(parents=True, mode=0o700)
+    other.settle()
+    floor = settled.path / "etc"
+    floor.mkdir(mode=0o755)
+    shutil.copy(other.config / "trust.toml", floor)
+    said = settled.mvm("verify", exported)
+    assert said.code == 2
+    assert f"[{Code.POLICY_WIDENS}]" in said.err
+
+
+@pytest.mark.parametrize("when", ["with", "without"])
+def test_a_plan_is_verified_with_it(settled: Station, exported: Path, when: str) -> None:
+    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
+    reference = f"path:{settled.path}/flakes/hello"
+    settled.mvm("plan", "create", "-o", plan, reference, "--", "true")
+    settled.mvm("plan", "sign", "-o", bundle, plan)
+    if when == "without":
+        other = settled.flake("other", vcpus=2)
+        settled.mvm("plan", "create", "-o", plan, other, "--", "true")
+        settled.mvm("plan", "sign", "-o", bundle, plan)
+    said = settled.mvm("verify", exported, "--plan", bundle)
+    assert said.code == (0 if when == "with" else 1)
+
+
+def test_an_export_that_finds_other_bytes(settled: Station) -> None:
+    reference = settled.flake()
+    assert settled.mvm("build", reference).code == 0
+    spoilt: Callable[[Path], object] = lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")  # noqa: E731
+    for path in (settled.state / "images").iterdir():
+        spoilt(path)
+    said = settled.mvm("build", reference, "--out", settled.path / "out")
+    assert said.code == 126
+    assert not (settled.path / "out").exists()
