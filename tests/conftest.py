@@ -1,0 +1,188 @@
+"""What all tests share: a committed copy of this tree, homes, the command, and an image built once a session."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.workbench import Workbench
+
+TREE = Path(__file__).resolve().parents[1]
+#: Seconds after which a command of these tests counts as hung; nothing here measures time.
+PATIENCE = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A user's home directory, with state and configuration of its own; the source cache is the machine's."""
+
+    path: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command that this user runs."""
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return {"HOME": str(self.path), "XDG_CACHE_HOME": cache, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+
+    @property
+    def state(self) -> Path:
+        """Where mvm keeps this user's images, machines and log."""
+        return self.path / ".local/state/mvmnix"
+
+    @property
+    def config(self) -> Path:
+        """Where this user's keys and trust policy are."""
+        return self.path / ".config/mvmnix"
+
+    def mvm(
+        self,
+        *arguments: str | bytes | Path,
+        cwd: Path = Path("/"),
+        env: Mapping[str, str | Path] | None = None,
+        stdin: bytes = b"",
+        prefix: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `mvm` as this user to its end; `env` adds variables, `prefix` is a command that runs the command."""
+        return subprocess.run(
+            [*prefix, *self.argv(*arguments)],
+            env=self.environment | {name: str(value) for name, value in (env or {}).items()},
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start(self, *arguments: str | bytes | Path, cwd: Path = Path("/")) -> "subprocess.Popen[bytes]":
+        """Start `mvm` as this user; the caller waits for it."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.argv(*arguments), env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+
+    @staticmethod
+    def argv(*arguments: str | bytes | Path) -> list[str | bytes | Path]:
+        """The argument list of an `mvm` command; `-P`: nothing is imported out of the directory it runs in."""
+        return [sys.executable, "-P", "-m", "mvmnix.cli", *arguments]
+
+
+def make_home(path: Path) -> Home:
+    """A new home directory."""
+    path.mkdir(mode=0o700)
+    return Home(path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A user who never ran mvm."""
+    return make_home(tmp_path / "home")
+
+
+def committed_copy(target: Path) -> Path:
+    """The files of this tree, those not committed yet among them, as a git commit in a new repository."""
+    listed = subprocess.run(
+        ["git", "-C", TREE, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (TREE / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((TREE / name).read_bytes())
+            (target / name).chmod((TREE / name).stat().st_mode & 0o755)
+    commit(target)
+    return target
+
+
+def commit(tree: Path) -> str:
+    """Commit everything in a directory, in a repository of its own; returns the commit."""
+    git = [
+        "git",
+        "-C",
+        str(tree),
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "-c",
+        "commit.gpgsign=false",
+    ]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "test"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True).stdout.decode().strip()
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This tree as a clean git commit elsewhere. Not to be changed by tests."""
+    return committed_copy(tmp_path_factory.mktemp("tree") / "mvmnix")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A user who has run examples/hello: `home` has keys, policy, the builder image and the built image.
+
+    `hello` is that image as `mvm build --out` exports it, `first_run` how the first run went. Not to be changed.
+    """
+
+    home: Home
+    tree: Path
+    hello: Path
+    first_run: subprocess.CompletedProcess[bytes]
+
+    def copy(self, target: Path) -> "World":
+        """The same with another home, at `target`: see `copy_home`."""
+        copy_home(self.home.path, target)
+        return replace(self, home=Home(target))
+
+
+def make_world(tree: Path, base: Path) -> World:
+    """The real thing: `mvm run ./examples/hello` in a fresh home, and the image exported."""
+    home = make_home(base / "home")
+    fetched = home.mvm("pin", "fetch", cwd=tree)
+    assert fetched.returncode == 0, fetched.stderr.decode()
+    run = home.mvm("run", "--evidence", "./examples/hello", cwd=tree)
+    assert run.returncode == 0, run.stderr.decode()
+    exported = home.mvm("build", "./examples/hello", "--out", base / "hello", cwd=tree)
+    assert exported.returncode == 0, exported.stderr.decode()
+    return World(home, tree, base / "hello", run)
+
+
+def copy_home(home: Path, target: Path) -> None:
+    """Copy a home; large files are hard links, so a test that changes one puts another file in its place."""
+
+    def copy(source: str, copied: str) -> str:
+        if Path(source).stat().st_size < 1 << 20:
+            return shutil.copy2(source, copied)
+        os.link(source, copied)
+        return copied
+
+    shutil.copytree(home, target, copy_function=copy)
+
+
+@pytest.fixture(scope="session")
+def world(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world, built once a session: two minutes. Tests that change state work on a copy of the home (`copied`)."""
+    return make_world(tree, tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def copied(world: World, tmp_path: Path) -> World:
+    """A copy of the world that a test may change."""
+    return world.copy(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def workbench(world: World, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Workbench]":
+    """A builder VM for many small builds, in a copy of the world."""
+    from tests.workbench import Workbench
+
+    with Workbench(world.copy(tmp_path_factory.mktemp("workbench") / "home")) as bench:
+        yield bench

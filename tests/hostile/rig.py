@@ -1,0 +1,266 @@
+"""A real build in a copied home, with its user's keys at hand: every claim about it can be made and signed anew."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix import manifest, strict
+from mvmnix.audit.reading import records
+from mvmnix.audit.record import Kind
+from mvmnix.builder.library import Entry
+from mvmnix.cli.house import now
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.keys import PrivateKey, Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.admission import Submission, admit
+from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import Artifact, Digest, Image, Posture, Verb
+from mvmnix.provenance import envelope, predicate, statement
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from tests.conftest import Home, World
+from tests.unit.provenance.world import Change, signed
+from tests.workbench import rooms_of
+
+FILES = ("kernel", "initrd", "rootfs")
+REFUSED = re.compile(rb"refused \[([a-z-]+)\]")
+
+type Move = Callable[["Rig"], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a start would leave behind: a machine's directory, and a record in the audit log."""
+
+    machines: frozenset[str]
+    starts: int
+
+
+class Rig:
+    """The parts are those of the build, and consistent, until a test changes one. Nothing here is started."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.now = now()
+        self.files = {name: world.hello / name for name in FILES}
+        self.rooms = rooms_of(world)
+        self.policy: TrustPolicy = self.rooms.policy
+        self.key = self._index_key("hello")
+        self.entry = self.kept(self.key)
+        self.manifest = self.rooms.library.manifest(self.entry.manifest)
+        self.provenance = self.rooms.library.bundle(self.entry.bundle)
+        self.lock = None if self.entry.lock is None else self.rooms.library.lock(self.entry.lock)
+        self.plan = self.signed_plan()
+
+    @property
+    def home(self) -> Home:
+        """The copied home."""
+        return self.world.home
+
+    # the parts
+
+    def _index_key(self, image: str) -> str:
+        for name in self.rooms.roots.state.child("builds").names():
+            if manifest.parse(self.rooms.library.manifest(self.kept(name).manifest)).name == image:
+                return name
+        raise LookupError(image)
+
+    def kept(self, name: str) -> Entry:
+        """What the index of builds says under a name."""
+        value = json.loads((self.home.state / "builds" / name).read_bytes())
+        return Entry(*(Digest(value[it]) if it in value else None for it in ("manifest", "bundle", "lock")))  # type: ignore[arg-type]
+
+    @cached_property
+    def builder(self) -> Entry:
+        """The builder image, the other build that is kept: made elsewhere, by somebody else, from other files."""
+        return self.kept(self._index_key("builder"))
+
+    @property
+    def image(self) -> Image:
+        return manifest.parse(self.manifest)
+
+    @cached_property
+    def claim(self) -> Provenance:
+        """What the builder really said."""
+        return predicate.from_statement(statement.parse(envelope.parse(self.provenance).payload))
+
+    def role(self, role: Role) -> PrivateKey:
+        return self.rooms.key(role)
+
+    def signed_plan(self, *changes: Change, key: PrivateKey | None = None, **fields: Any) -> bytes:
+        """A plan for what is at hand, valid since a minute."""
+        provenance, minute = Digest.of(self.provenance), timedelta(minutes=1)
+        verbs = self.image.verbs - {Verb.STREAM} if self.image.posture is Posture.DEV else frozenset()
+        made = Plan.for_image(
+            self.image, policy=self.policy.digest, provenance=provenance, now=self.now - minute, verbs=verbs
+        )
+        return signed(plans.to_statement(replace(made, **fields)), changes, key or self.role(Role.PLANNER))
+
+    def sign_plan(self, *changes: Change, key: PrivateKey | None = None, **fields: Any) -> None:
+        self.plan = self.signed_plan(*changes, key=key, **fields)
+
+    def sign_provenance(
+        self,
+        *changes: Change,
+        key: PrivateKey | None = None,
+        artifacts: tuple[Artifact, ...] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Another provenance, and a plan that was made with it."""
+        made = predicate.to_statement(replace(self.claim, **fields), artifacts or self.image.artifacts)
+        self.provenance = signed(made, changes, key or self.role(Role.BUILDER))
+        self.sign_plan()
+
+    def change_manifest(self, change: Change) -> None:
+        """Another manifest, with provenance and plan for it."""
+        value = strict.parse_json(self.manifest)
+        assert isinstance(value, dict)
+        change(value)
+        self.manifest = strict.canonical(value)
+        self.sign_provenance()
+
+    def install(self) -> None:
+        """Let what is at hand be what the user's library keeps of this build."""
+        entry = {"bundle": self.provenance, "manifest": self.manifest} | (
+            {} if self.lock is None else {"lock": self.lock}
+        )
+        for kind, data in entry.items():
+            folder = {"bundle": "bundles", "manifest": "images", "lock": "locks"}[kind]
+            replaced(self.home.state / folder / Digest.of(data).hex, data)
+        index = strict.canonical({kind: Digest.of(data).hex for kind, data in entry.items()})
+        replaced(self.home.state / "builds" / self.key, index)
+
+    def stored(self, name: str) -> Path:
+        """Where the library keeps a file of the image."""
+        digests = {artifact.name: artifact.digest for artifact in self.image.artifacts}
+        return self.home.state / "images" / digests[name].hex
+
+    # the gate
+
+    def admit(self) -> VerifiedPlan:
+        """The gate that everything passes which starts."""
+        with ExitStack() as stack:
+            fds = [os.open(self.files[name], os.O_RDONLY | os.O_CLOEXEC) for name in FILES]
+            for fd in fds:
+                stack.callback(os.close, fd)
+            submission = Submission(self.plan, self.provenance, self.manifest, self.lock, OpenFiles(*fds))
+            return admit(submission, policy=self.policy, journal=self.rooms.journal, clock=lambda: self.now)
+
+    def refusal(self) -> set[ReasonCode]:
+        """For which reasons the gate refuses, which it does, and says so in the log."""
+        before = self.marks
+        with pytest.raises(RefusedError) as caught:
+            self.admit()
+        assert caught.value.exit_code == 126
+        assert all(reason.why and reason.hint for reason in caught.value.reasons)
+        (last,) = records(self.rooms.audit, self.rooms.log_key, last=1)
+        assert last.record.kind is Kind.REFUSAL
+        assert last.record.reasons == tuple(dict.fromkeys(caught.value.codes))
+        assert self.marks == before
+        return set(caught.value.codes)
+
+    # the command
+
+    @property
+    def marks(self) -> Marks:
+        log = b"".join(file.read_bytes() for file in sorted((self.home.state / "audit").glob("*.jsonl")))
+        machines = frozenset(it.name for it in (self.home.state / "machines").iterdir() if it.is_dir())
+        return Marks(machines, log.count(b'"kind":"start"'))
+
+    @property
+    def builders(self) -> int:
+        """How many builder machines there were."""
+        status = (self.home.state / "machines").glob("*/machine.json")
+        return sum(b'"image":"builder"' in it.read_bytes() for it in status)
+
+    def told(
+        self,
+        *arguments: str | bytes | Path,
+        status: int = 126,
+        cwd: Path = Path("/"),
+        env: Mapping[str, str | Path] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> set[str]:
+        """For which reasons a command refuses, which it does: it starts and prints nothing, and says what to do."""
+        before = self.marks
+        done = self.home.mvm(*arguments, cwd=cwd, env=env, prefix=prefix)
+        assert_refused(done, status)
+        assert self.marks == before
+        return {code.decode() for code in REFUSED.findall(done.stderr)}
+
+    def launch(self, *options: str, **others: Any) -> set[str]:
+        """For which reasons `mvm launch` refuses the plan at hand."""
+        (self.home.path / "plan").write_bytes(self.plan)
+        return self.told("launch", *options, self.home.path / "plan", **others)
+
+    def runs(self) -> None:
+        """The good state still works."""
+        done = self.home.mvm("run", "./examples/hello", cwd=self.world.tree)
+        assert (done.returncode, done.stdout) == (0, GREETING), done.stderr.decode()
+
+
+GREETING = b"Hello from a verified microVM.\n"
+
+
+def assert_refused(done: "subprocess.CompletedProcess[bytes]", status: int = 126) -> None:
+    words = done.stderr.decode()
+    assert done.returncode == status, words
+    assert done.stdout == b""
+    assert REFUSED.search(done.stderr), words
+    assert words.count("why:") == words.count("next:") == len(REFUSED.findall(done.stderr))
+    assert "Traceback" not in words
+
+
+def export_commit(repository: Path, target: Path) -> None:
+    """Put the files of a commit into a new directory, and nothing else."""
+    target.mkdir()
+    archive = subprocess.run(["git", "-C", repository, "archive", "HEAD"], capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", target], input=archive, check=True)
+
+
+def replaced(path: Path, data: bytes) -> None:
+    """Put another file in the place of one that may be a hard link."""
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    """The same bytes but for one bit."""
+    changed = bytearray(data)
+    changed[position] ^= 1
+    return bytes(changed)
+
+
+@contextmanager
+def flipped_file(path: Path, position: int, *, flip: int = 1) -> Iterator[None]:
+    """A file with a bit flipped in place, its times as they were; mended afterwards."""
+    before = path.stat()
+
+    def toggle() -> None:
+        fd = os.open(path, os.O_RDWR)
+        try:
+            at = position % before.st_size
+            os.pwrite(fd, bytes([os.pread(fd, 1, at)[0] ^ flip]), at)
+        finally:
+            os.close(fd)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    toggle()
+    try:
+        yield
+    finally:
+        toggle()

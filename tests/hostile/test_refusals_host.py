@@ -1,0 +1,275 @@
+"""What the host keeps is refused when others could change it: policy, keys, directories, log; and names are names."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.keys import Algorithm, PrivateKey
+from mvmnix.state import Directory
+from tests.conftest import World
+from tests.hostile.rig import GREETING, Rig, export_commit, flipped, replaced
+
+pytestmark = pytest.mark.vm
+
+HELLO = "./examples/hello"
+ROOT = os.geteuid() == 0
+NOBODY = 65534
+
+
+def run(rig: Rig) -> set[str]:
+    return rig.told("run", HELLO, cwd=rig.world.tree)
+
+
+# The policy
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        pytest.param(b"", Code.POLICY_EMPTY, id="empty"),
+        pytest.param(b"# nothing\n", Code.POLICY_EMPTY, id="a comment"),
+        pytest.param(b"version = 1\n", Code.POLICY_EMPTY, id="nobody"),
+        pytest.param(b"version = 1\nsigners = []\nbuilders = []\n", Code.POLICY_EMPTY, id="empty lists"),
+        pytest.param(b"version = 2\n", Code.POLICY_MALFORMED, id="another version"),
+        pytest.param(b"version = 1\nverify = false\n", Code.POLICY_MALFORMED, id="a key that it does not have"),
+        pytest.param(b"\xff\xfe", Code.POLICY_MALFORMED, id="no text"),
+        pytest.param(b"version = 1\n" + b"#" * 2**20, Code.POLICY_MALFORMED, id="too long"),
+        pytest.param(None, Code.POLICY_MISSING, id="missing"),
+    ],
+)
+def test_a_policy_that_says_nothing(rig: Rig, text: bytes | None, code: Code) -> None:
+    file = rig.home.config / "trust.toml"
+    file.unlink()
+    if text is not None:
+        replaced(file, text)
+    assert run(rig) == {code}
+    assert rig.launch() == {code}
+    assert rig.told("verify", rig.world.hello, status=2) == {code}, "could not verify"
+
+
+def test_a_policy_without_signers(rig: Rig) -> None:
+    file = rig.home.config / "trust.toml"
+    text = file.read_text()
+    replaced(file, text[text.index("[[builders]]") :].encode())
+    assert run(rig) == {Code.POLICY_MALFORMED}, "its builders name signers that are not there"
+
+
+def test_a_policy_in_the_working_directory(rig: Rig, tmp_path: Path) -> None:
+    """A checkout must not bring its own judge."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(rig.home.config, checkout / "config/mvmnix")
+    evil = {"XDG_CONFIG_HOME": checkout / "config"}
+    assert rig.told("run", rig.world.tree / "examples/hello", cwd=checkout, env=evil) == {Code.POLICY_LOCATION}
+    assert rig.launch(cwd=checkout, env=evil) == {Code.POLICY_LOCATION}
+    assert rig.told("verify", rig.world.hello, cwd=checkout, env=evil, status=2) == {Code.POLICY_LOCATION}
+
+
+def test_a_policy_beside_a_flake_is_not_read(rig: Rig, tmp_path: Path) -> None:
+    replaced(tmp_path / "trust.toml", b"version = 1\n")
+    for folder in (".config/mvmnix", "mvmnix", ".mvmnix"):
+        (tmp_path / folder).mkdir(parents=True)
+        replaced(tmp_path / folder / "trust.toml", b"version = 1\n")
+    assert rig.home.mvm("verify", rig.world.hello, cwd=tmp_path).returncode == 0
+
+
+# Files and directories
+
+
+def loose_mode(mode: int) -> Callable[[Path], object]:
+    return lambda path: path.chmod(mode)
+
+
+def foreign(path: Path) -> None:
+    os.chown(path, NOBODY, NOBODY)
+
+
+def linked(path: Path) -> None:
+    moved = path.with_name(path.name + ".moved")
+    path.rename(moved)
+    path.symlink_to(moved)
+
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "everybody may write": loose_mode(0o777),
+    "the group may write": loose_mode(0o770),
+    "it is a link": linked,
+} | ({"it is somebody else's": foreign} if ROOT else {})
+PLACES = (
+    *(".config", ".config/mvmnix", ".config/mvmnix/keys", ".config/mvmnix/trust.toml"),
+    *(".local", ".local/state", ".local/state/mvmnix", ".local/state/mvmnix/images", ".local/state/mvmnix/builds"),
+    *(".local/state/mvmnix/audit", ".local/state/mvmnix/machines", ".local/state/mvmnix/audit/checkpoint"),
+)
+
+
+#: Every place in the way that happens most, and three places in every way.
+CASES = [(place, "everybody may write") for place in PLACES]
+CASES += [(place, way) for place in (PLACES[2], PLACES[3], PLACES[7]) for way in WAYS if way != CASES[0][1]]
+
+
+@pytest.mark.parametrize(("place", "way"), CASES)
+def test_a_place_that_others_could_have_changed(rig: Rig, place: str, way: str) -> None:
+    WAYS[way](rig.home.path / place)
+    assert run(rig) == {Code.STATE_PERMISSIONS}
+
+
+def test_a_home_below_a_directory_of_everybody(rig: Rig) -> None:
+    rig.home.path.chmod(0o777)
+    assert run(rig) == {Code.STATE_PERMISSIONS}
+    rig.home.path.chmod(0o1777 if ROOT else 0o700)
+    rig.runs()
+
+
+@pytest.mark.parametrize("name", ["planner", "host"])
+def test_a_key_that_others_could_have_read(rig: Rig, name: str) -> None:
+    key = rig.home.config / f"keys/{name}.pem"
+    for mode in (0o640, 0o602):
+        key.chmod(mode)
+        assert run(rig) == {Code.KEY_PERMISSIONS}, oct(mode)
+    key.chmod(0o600)
+    for way in ("it is a link", *(["it is somebody else's"] if ROOT else [])):
+        WAYS[way](key)
+        assert rig.told("key", "show", name) == {Code.KEY_PERMISSIONS}, way
+        if key.is_symlink():
+            key.readlink().rename(key)
+
+
+def test_the_builders_key_is_looked_at_when_it_is_used(rig: Rig) -> None:
+    (rig.home.config / "keys/builder.pem").chmod(0o644)
+    assert rig.told("build", "--again", HELLO, cwd=rig.world.tree) == {Code.KEY_PERMISSIONS}
+
+
+@pytest.mark.parametrize("text", [b"", b"-----BEGIN PRIVATE KEY-----\n", b"\0" * 5000])
+def test_a_key_that_is_none(rig: Rig, text: bytes) -> None:
+    replaced(rig.home.config / "keys/planner.pem", text)
+    assert run(rig) == {Code.KEY_MALFORMED}
+
+
+def test_a_host_key_of_a_kind_that_the_log_does_not_know(rig: Rig) -> None:
+    """Signed notes are Ed25519's; the key is one that receipts could be signed with."""
+    (rig.home.config / "keys/host.pem").unlink()
+    with Directory.open(str(rig.home.config / "keys")) as keys:
+        PrivateKey.create(keys, "host.pem", Algorithm.ECDSA_P256)
+    assert run(rig) == {Code.KEY_MALFORMED}
+
+
+def test_a_missing_key_is_said(rig: Rig) -> None:
+    (rig.home.config / "keys/planner.pem").unlink()
+    before = rig.marks
+    done = rig.home.mvm("run", HELLO, cwd=rig.world.tree)
+    assert done.returncode == 125
+    assert b"mvm key create planner" in done.stderr
+    assert rig.marks == before
+
+
+# The log
+
+
+def segment(home: Path) -> Path:
+    return max((home / ".local/state/mvmnix/audit").glob("*.jsonl"))
+
+
+def checkpoint(home: Path) -> Path:
+    return home / ".local/state/mvmnix/audit/checkpoint"
+
+
+def rewritten(at: Callable[[Path], Path], change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda home: replaced(at(home), change(at(home).read_bytes()))
+
+
+def without_the_last(data: bytes) -> bytes:
+    return b"".join(data.splitlines(keepends=True)[:-1])
+
+
+def swapped(data: bytes) -> bytes:
+    *before, last, least = data.splitlines(keepends=True)
+    return b"".join((*before, least, last))
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "a changed record": rewritten(segment, lambda it: it.replace(b'"exit":0', b'"exit":1')),
+    "a flipped byte": rewritten(segment, lambda it: flipped(it, len(it) // 2)),
+    "a record less": rewritten(segment, without_the_last),
+    "half a record less": rewritten(segment, lambda it: it[:-30]),
+    "records in another order": rewritten(segment, swapped),
+    "two lines more": rewritten(segment, lambda it: it + it.splitlines(keepends=True)[-1] * 2),
+    "no records": lambda home: segment(home).unlink(),
+    "no checkpoint": lambda home: checkpoint(home).unlink(),
+    "an empty checkpoint": rewritten(checkpoint, lambda _: b""),
+    "a changed checkpoint": rewritten(checkpoint, lambda it: flipped(it, 30)),
+    "a broken signature": rewritten(checkpoint, lambda it: flipped(it, -5)),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_log_that_does_not_verify(rig: Rig, way: str) -> None:
+    kept = rig.home.path / "kept"
+    shutil.copytree(rig.home.state / "audit", kept)
+    BROKEN[way](rig.home.path)
+    assert run(rig) == {Code.LOG_MISMATCH}
+    assert rig.launch() == {Code.LOG_MISMATCH}
+    assert rig.told("audit", "verify") == {Code.LOG_MISMATCH}
+    shutil.rmtree(rig.home.state / "audit")
+    kept.rename(rig.home.state / "audit")
+    assert rig.home.mvm("audit", "verify").returncode == 0
+
+
+def test_a_log_of_another_host(rig: Rig, world: World) -> None:
+    """The same log, and another host key: nobody can go on with it."""
+    (rig.home.config / "keys/host.pem").unlink()
+    with Directory.open(str(rig.home.config / "keys")) as keys:
+        PrivateKey.create(keys, "host.pem")
+    assert run(rig) == {Code.LOG_MISMATCH}
+    assert world.home.mvm("audit", "verify").returncode == 0
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["home,readonly=off file=,,x", "höme\n-append evil"])
+def test_a_home_whose_name_smuggles_options(world: World, tmp_path: Path, name: str) -> None:
+    """It works, for no path of ours reaches a parser of options."""
+    odd = world.copy(tmp_path / name)
+    done = odd.home.mvm("run", HELLO, cwd=odd.tree)
+    assert (done.returncode, done.stdout) == (0, GREETING), done.stderr.decode()
+
+
+def test_a_flake_whose_name_smuggles_options(rig: Rig, tmp_path: Path) -> None:
+    """A copy of the same files is the same tree, wherever it lies: the finished build is found."""
+    odd = tmp_path / "x,readonly=off if=none\n&dir"
+    export_commit(rig.world.tree, odd)
+    builders = rig.builders
+    done = rig.home.mvm("run", f"path:{odd}?dir=examples/hello")
+    assert (done.returncode, done.stdout) == (0, GREETING), done.stderr.decode()
+    assert rig.builders == builders
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--name", "x,readonly=off", HELLO),
+        ("--name", "../x", HELLO),
+        ("--name", "a b", HELLO),
+        ("--name", "a\nb", HELLO),
+        ("--name", "x" * 200, HELLO),
+        (f"path:{HELLO}?dir=../..",),
+        (f"path:{HELLO}?dir=/etc",),
+        (f"path:{HELLO}?dir=a%2fb",),
+        (f"{HELLO}#default --impure",),
+        (f"{HELLO}#default^out",),
+        (f"{HELLO}#..",),
+        ("github:NixOS/nixpkgs",),
+        (f"git+file:{HELLO}",),
+        (f"{HELLO}?rev=1",),
+    ],
+)
+def test_what_cannot_be_meant(rig: Rig, arguments: tuple[str, ...]) -> None:
+    before = rig.marks
+    done = rig.home.mvm("run", *arguments, cwd=rig.world.tree)
+    assert done.returncode == 2, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+    assert rig.marks == before

@@ -1,0 +1,252 @@
+"""What a user sees of a run: output, exit codes, reuse, evidence; and what the guest sees of its world."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mvmnix.keys import Role
+from mvmnix.launch.commands import ExitStatus
+from mvmnix.launch.ending import EndReason
+from mvmnix.launch.receipt import from_statement
+from mvmnix.launch.stream_frames import End
+from mvmnix.provenance import envelope, statement
+from mvmnix.provenance.authenticate import authenticate
+from mvmnix.provenance.policy_text import effective
+from mvmnix.strict import parse_json
+from tests.conftest import World
+from tests.hostile.rig import replaced
+
+pytestmark = pytest.mark.vm
+
+#: Seconds after which something that ought to happen counts as not happening.
+PATIENCE = 60
+
+
+def machines(world: World) -> list[dict[str, object]]:
+    listed = world.home.mvm("ps", "--all", "--json")
+    assert listed.returncode == 0, listed.stderr.decode()
+    return list(json.loads(listed.stdout)["result"])
+
+
+def sh(world: World, script: str, *, input_: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a script in the hello guest; the plan's command is another one, and the image stays the same."""
+    return world.home.mvm(
+        "run", "./examples/hello", "--", "/bin/busybox", "sh", "-c", script, cwd=world.tree, stdin=input_
+    )
+
+
+def planned(world: World, where: Path, *options: str) -> Path:
+    """A signed plan for hello."""
+    statement, bundle = where / "plan.json", where / "plan.sigstore.json"
+    made = world.home.mvm("plan", "create", *options, "--out", statement, "./examples/hello", cwd=world.tree)
+    assert made.returncode == 0, made.stderr.decode()
+    signed = world.home.mvm("plan", "sign", statement, "--out", bundle)
+    assert signed.returncode == 0, signed.stderr.decode()
+    return bundle
+
+
+def test_the_first_run_says_what_it_made_and_shows_the_chain(world: World) -> None:
+    said = world.first_run.stderr.decode()
+    assert world.first_run.stdout == b"Hello from a verified microVM.\n"
+    assert "SLSA Build L1" in said
+    links = ("flake", "lock", "sources", "derivation", "kernel", "initrd", "rootfs", "manifest.json", "provenance")
+    for link in (*links, "plan", "machine", "receipt"):
+        assert re.search(rf"│ {link}\s+│", said), link
+
+
+def test_a_finished_build_is_used_again(world: World) -> None:
+    before = [machine for machine in machines(world) if machine["image"] == "builder"]
+    again = world.home.mvm("run", "./examples/hello", cwd=world.tree)
+    assert (again.returncode, again.stdout) == (0, b"Hello from a verified microVM.\n")
+    assert [machine for machine in machines(world) if machine["image"] == "builder"] == before
+
+
+def test_streams_and_exit_code_are_the_guests(world: World) -> None:
+    done = sh(world, "cat; echo to-stderr >&2; exit 7", input_=b"from stdin\n" * 1000)
+    assert done.returncode == 7
+    assert done.stdout == b"from stdin\n" * 1000
+    assert b"to-stderr\n" in done.stderr
+
+
+def test_arguments_arrive_as_they_are(world: World) -> None:
+    odd = ["two words", "a\nnewline", "grün", "'quoted'", "", "$HOME", "--help"]
+    done = world.home.mvm("run", "./examples/hello", "--", "/bin/busybox", "printf", "%s|", *odd, cwd=world.tree)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == "".join(f"{word}|" for word in odd)
+
+
+def test_a_signal_is_an_exit_code_above_128(world: World) -> None:
+    assert sh(world, "kill -SEGV $$").returncode == 128 + signal.SIGSEGV
+
+
+def test_a_command_that_is_not_there(world: World) -> None:
+    done = world.home.mvm("run", "./examples/hello", "--", "/bin/nosuch", cwd=world.tree)
+    assert done.returncode == 127
+    assert b"did not end by itself" in done.stderr
+
+
+def test_the_workload_is_nobody_special(world: World) -> None:
+    script = "id -u; grep -E '^(NoNewPrivs|CapEff|CapPrm|CapBnd|CapInh|CapAmb|Groups)' /proc/self/status"
+    lines = sh(world, script).stdout.decode().split("\n")
+    assert lines[0] == "1000"
+    fields = dict(line.split(":\t") for line in lines[1:] if line)
+    assert fields["NoNewPrivs"] == "1"
+    assert {fields[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")} == {"0" * 16}
+    assert fields["Groups"].strip() == ""
+
+
+def test_the_guest_has_no_network_and_a_root_that_stays_as_it_is(world: World) -> None:
+    done = sh(
+        world,
+        "ls /sys/class/net; for d in /etc /usr; do touch $d/x || echo read-only; done; touch /tmp/x && echo scratch",
+    )
+    assert done.stdout.decode().split() == ["lo", "read-only", "read-only", "scratch"]
+
+
+def test_scratch_space_is_bounded(world: World) -> None:
+    done = sh(
+        world, "dd if=/dev/zero of=/tmp/fill bs=1M count=200 2>&1 | grep -c 'No space'; du -m /tmp/fill | cut -f1"
+    )
+    said, size = done.stdout.decode().split()
+    assert said == "1"
+    assert int(size) <= 32
+
+
+def test_a_command_that_takes_too_long(world: World, tmp_path: Path) -> None:
+    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
+    command = ("--", "/bin/busybox", "sleep", "1000")
+    world.home.mvm("plan", "create", "--timeout", "3", "--out", statement, "./examples/hello", *command, cwd=world.tree)
+    assert world.home.mvm("plan", "sign", statement, "--out", bundle).returncode == 0
+    assert world.home.mvm("launch", bundle).returncode == 124
+
+
+def test_a_receipt_is_signed_and_says_who_saw_what(world: World) -> None:
+    assert sh(world, "exit 3").returncode == 3
+    last = machines(world)[-1]
+    directory = world.home.state / "machines" / str(last["id"])
+    assert (directory / "console.log").stat().st_mode & 0o777 == 0o600
+    bundle, policy = (directory / "receipt.sigstore.json").read_bytes(), (world.home.config / "trust.toml").read_bytes()
+    authentic = authenticate(bundle, policy=effective(None, policy), role=Role.HOST, what="the receipt")
+    receipt = from_statement(statement.parse(authentic.payload))
+    assert (receipt.observed.machine, receipt.observed.reason) == (last["id"], EndReason.GUEST_EXIT)
+    assert receipt.observed.corruption is None, "after an orderly end nobody looks"
+    assert receipt.observed.hypervisor.path.startswith("/usr/bin/qemu")
+    assert receipt.reported.status == ExitStatus(End.EXITED, code=3)
+    assert {subject.name for subject in receipt.subjects} == {"kernel", "initrd", "rootfs", "manifest.json"}
+
+
+def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: Path) -> None:
+    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
+    command = ("--", "/bin/busybox", "sh", "-c", "echo up; sleep 1000")
+    world.home.mvm("plan", "create", "--out", statement, "./examples/hello", *command, cwd=world.tree)
+    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    launched = world.home.mvm("launch", "--detach", "--name", "sleeper", bundle)
+    assert launched.returncode == 0, launched.stderr.decode()
+    machine = launched.stdout.decode().strip()
+    assert [each["name"] for each in machines(world) if each["id"] == machine and each["state"] == "running"] == [
+        "sleeper"
+    ]
+    deadline = time.monotonic() + PATIENCE
+    while world.home.mvm("logs", "--stdout", "sleeper").stdout != b"up\n" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert world.home.mvm("logs", "--stdout", "sleeper").stdout == b"up\n"
+    assert world.home.mvm("stop", "sleeper").stdout.decode().strip() == machine
+    ended = next(each for each in machines(world) if each["id"] == machine)
+    assert (ended["state"], ended["ended"]) == ("ended", "stopped")
+
+
+def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path) -> None:
+    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
+    world.home.mvm(
+        "plan", "create", "--out", statement, "./examples/hello", "--", "/bin/busybox", "sleep", "1000", cwd=world.tree
+    )
+    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    machine = world.home.mvm("launch", "--detach", bundle).stdout.decode().strip()
+    supervisor, hypervisor = processes_of(world, machine)
+    os.kill(supervisor, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    while alive(hypervisor) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(hypervisor)
+    ended = next(each for each in machines(world) if each["id"] == machine)
+    assert (ended["state"], ended["ended"]) == ("ended", "supervisor-died")
+    assert world.home.mvm("audit", "verify").returncode == 0
+
+
+def processes_of(world: World, machine: str) -> tuple[int, int]:
+    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's list, and the QEMU that is its child."""
+    inode = (world.home.state / "machines" / machine / "lock").stat().st_ino
+    holder = next(
+        int(line.split()[4])
+        for line in Path("/proc/locks").read_text().splitlines()
+        if line.split()[5].endswith(f":{inode}")
+    )
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{holder}\n" in text and text.startswith("Name:\tqemu"):
+            return holder, int(status.parent.name)
+    raise LookupError(machine)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> None:
+    manifest = json.loads((copied.hello / "manifest.json").read_bytes())
+    stored = copied.home.state / "images" / manifest["artifacts"]["rootfs"]["sha256"]
+    times = stored.stat()
+    data = bytearray(stored.read_bytes())
+    bad = range(20, min(300, manifest["verity"]["dataBlocks"]))  # the busybox binary is somewhere in there
+    for block in bad:
+        data[block * 4096 + 100] ^= 1
+    plan = planned(copied, copied.home.path)
+    replaced(stored, bytes(data))
+    os.utime(stored, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = copied.home.mvm("launch", plan)
+    assert done.returncode == 126, done.stderr.decode()
+    assert b"refused [verity-mismatch]" in done.stderr
+    assert b"Hello" not in done.stdout
+    last = machines(copied)[-1]
+    assert last["ended"] == "verity-corruption"
+    receipt = copied.home.state / "machines" / str(last["id"]) / "receipt.sigstore.json"
+    statement = parse_json(envelope.parse(receipt.read_bytes()).payload)
+    assert isinstance(statement, dict)
+    named = statement["predicate"]["observedByHost"]["corruptedBlocks"]
+    assert (named["count"], named["first"][0]) == (len(bad), min(bad))
+
+
+def test_every_admission_start_and_end_is_one_record(world: World) -> None:
+    def kinds() -> list[str]:
+        tail = world.home.mvm("audit", "tail", "-n", "1000").stdout.decode()
+        return [json.loads(line)["kind"] for line in tail.splitlines()]
+
+    before = kinds()
+    assert sh(world, "true").returncode == 0
+    assert kinds()[len(before) :] == ["admission", "start", "end"]
+    verified = world.home.mvm("audit", "verify", "--json")
+    assert json.loads(verified.stdout)["result"]["records"] == len(before) + 3
+
+
+def test_three_at_once(world: World) -> None:
+    running = [world.home.start("run", "./examples/hello", cwd=world.tree) for _ in range(3)]
+    assert [each.communicate(timeout=300)[0] for each in running] == [b"Hello from a verified microVM.\n"] * 3
+    assert world.home.mvm("audit", "verify").returncode == 0
+
+
+def test_python_with_numpy(world: World) -> None:
+    done = world.home.mvm("run", "./examples/python", cwd=world.tree)
+    assert done.returncode == 0, done.stderr.decode()
+    assert re.fullmatch(rb"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", done.stdout)

@@ -1,0 +1,181 @@
+"""One builder VM in which many flakes are built, one after another: what `mvm build` does, without a boot for each."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Self, cast
+
+import pytest
+
+from mvmnix import lock
+from mvmnix.audit.reading import records
+from mvmnix.builder import nix
+from mvmnix.builder.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.cache import Connection
+from mvmnix.builder.fetch import fetch
+from mvmnix.builder.flake import take
+from mvmnix.cli.house import House
+from mvmnix.cli.progress import Steps
+from mvmnix.cli.workshop import Workshop, _builder_plan
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.keys import Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.commands import ExitStatus
+from mvmnix.launch.machine import Machine
+from mvmnix.launch.start import start
+from mvmnix.model import FlakeRef, Source
+from mvmnix.provenance.policy_files import FILE_NAME
+from mvmnix.provenance.policy_text import effective
+from mvmnix.state import Roots
+from tests.conftest import World
+
+
+class Quiet:
+    """Progress that nobody watches; `said` is what the builder said."""
+
+    def __init__(self) -> None:
+        self.said = b""
+
+    def step(self, name: str) -> None: ...
+
+    def step_alone(self, name: str) -> None: ...
+
+    def log(self, data: bytes) -> None:
+        self.said += data
+
+    def notice(self, text: str) -> None: ...
+
+    def total(self, files: int) -> None: ...
+
+    def advance(self, name: str, size: int) -> None: ...
+
+
+def rooms_of(world: World) -> House:
+    """The house of a world's user, in this process, wherever it runs: the policy is that of the user's own command."""
+    rooms = House(Roots.from_environment(world.home.environment))
+    rooms.policy = effective(None, (world.home.config / FILE_NAME).read_bytes())
+    return rooms
+
+
+class Watched:
+    """A machine, and whether a call to it was broken off by what its output was found to be."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.broken_off = False
+
+    def exec(self, argv: Sequence[str], **options: Any) -> ExitStatus:
+        self.broken_off = True
+        status = self._machine.exec(argv, **options)
+        self.broken_off = False
+        return status
+
+
+class Workbench:
+    """A context manager; the VM starts with the first build, and again after a build that was broken off."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rooms = rooms_of(world)
+        self.progress = Quiet()
+        self._machine: Machine | None = None
+        self._stack = ExitStack()
+        self._current: Build | None = None
+
+    def build(self, reference: str) -> BuildRecord:
+        """Build a flake. Raises what `mvm build` would tell."""
+        wanted = FlakeRef.parse(reference)
+        flake = take(wanted)
+        request = BuildRequest(flake, lock.parse(flake.lock), wanted.attribute)
+        images = self.rooms.library.images
+        work = Build(request, store=self.rooms.sources, images=images, fetch=self._fetch, progress=self.progress)
+        watched = Watched(self._running())
+        self._current = work
+        try:
+            return work.run(watched, jobs=2)
+        finally:
+            if watched.broken_off:
+                self._stop()  # what it was sending would come in the middle of the next build
+            else:
+                self._forget()
+
+    def failure(self, reference: str) -> MvmnixError:
+        """How a build fails, which it does; no image stays behind."""
+        before = self.images
+        with pytest.raises(MvmnixError) as caught:
+            self.build(reference)
+        assert self.images == before
+        return caught.value
+
+    def refusal(self, reference: str) -> set[str]:
+        """For which reasons a build is refused, which it is."""
+        error = self.failure(reference)
+        assert isinstance(error, RefusedError), error
+        assert all(reason.hint for reason in error.reasons)
+        return {code.value for code in error.codes}
+
+    def says(self, *argv: str) -> bytes:
+        """What a program in the builder prints."""
+        said = bytearray()
+        ended = self._running().exec(argv, environment={}, stdout=said.extend, stderr=lambda _: None)
+        assert ended.exit_code == 0
+        return bytes(said)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The files in the store of images, unfinished ones among them."""
+        return frozenset(it.name for it in (self.world.home.state / "images").iterdir())
+
+    def _fetch(self, sources: Iterable[Source]) -> None:
+        fetch(sources, self.rooms.sources, self.progress)
+
+    def _connection(self, wake: Callable[[], None]) -> Connection:
+        assert self._current is not None
+        return self._current.connection(wake)
+
+    def _running(self) -> Machine:
+        if self._machine is None:
+            builder = Workshop(self.rooms, cast("Steps", self.progress)).builder()
+            statement = plans.to_statement(_builder_plan(self.rooms, builder)).to_bytes()
+            verified = self._stack.enter_context(self.rooms.admitted(self.rooms.sign(Role.PLANNER, statement), builder))
+            host = self.rooms.host(lambda _: None)
+            services = {nix.CACHE_PORT: self._connection}
+            self._machine = self._stack.enter_context(start(verified, host, services=services))
+        return self._machine
+
+    def _forget(self) -> None:
+        """Remove what Nix remembers of earlier answers: the next build asks anew."""
+        assert self._machine is not None
+        ended = self._machine.exec(
+            ("/bin/busybox", "rm", "-rf", "/build/.cache"),
+            environment={},
+            stdout=lambda _: None,
+            stderr=lambda _: None,
+        )
+        assert ended.exit_code == 0
+
+    def _stop(self) -> None:
+        if self._machine is not None:
+            self._machine.kill()
+            self._machine = None
+        with suppress(MvmnixError):
+            self._stack.close()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        assert list(records(self.rooms.audit, self.rooms.log_key, last=1))
+
+
+def tiny_tree(world: World, target: Path, flake: str) -> Path:
+    """A flake that needs nothing of mvm but how it builds: `build.nix`, the lock of its pins, and a manifest."""
+    target.mkdir()
+    for name in ("modules/build.nix", "modules/debian/lock.json"):
+        shutil.copy(world.tree / name, target / Path(name).name)
+    shutil.copy(world.hello / "manifest.json", target / "hello.json")
+    (target / "flake.nix").write_text(flake)
+    return target
