@@ -1,0 +1,1 @@
+"""Measures, and judges nothing: ratios within one run, with medians and spread."""

@@ -1,0 +1,50 @@
+"""The figures that the project promises, as ratios within one run."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.pairs import Pair, pair
+from bench.place import TRUE, Place
+from bench.raw_qemu import RawQemu
+
+
+def _process(place: Place, *argv: str) -> Callable[[], object]:
+    def run() -> None:
+        subprocess.run(argv, env=place.home.environment, cwd="/", check=True, capture_output=True)
+
+    return run
+
+
+def figures(place: Place, console: Console, *, rounds: int) -> None:
+    """Measure and print everything that takes minutes at most."""
+    table = Table(title=f"seconds: median (min to max); A B A B, {rounds} rounds or more", show_lines=True)
+    for heading in ("what", "ours", "compared with", "theirs", "difference", "ratio", "asked"):
+        table.add_column(heading)
+
+    def row(what: str, compared: str, found: Pair, asked: str) -> None:
+        difference = f"{found.difference:+.3f}"
+        table.add_row(what, str(found.ours), compared, str(found.theirs), difference, f"{found.ratio:.2f}", asked)
+
+    raw = RawQemu.of(place.hello, *TRUE)
+    row(
+        "mvm run, cached image, `true`",
+        "raw QEMU to the same point",
+        pair(place.run_true, raw.run, rounds=rounds),
+        "difference at most 0.5",
+    )
+    mvm = Path(sys.executable).with_name("mvm")
+    click = _process(place, sys.executable, "-c", "import click")
+    version = pair(_process(place, str(mvm), "--version"), click, rounds=3 * rounds)
+    row("mvm --version", "python3 -c 'import click'", version, "ratio at most 1.4")
+    row(
+        "mvm build, finished already",
+        "python3 -c 'import click'",
+        pair(place.rebuild, click, rounds=rounds),
+        "ours < 1.5",
+    )
+    console.print(table)

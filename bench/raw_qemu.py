@@ -1,0 +1,106 @@
+"""QEMU as one would start it by hand, with the least that can stand at the other end of the agent's port."""
+
+import json
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvmnix import manifest
+from mvmnix.launch.backends.qemu import EXECUTABLES, FIRMWARE
+from mvmnix.launch.codec import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.frames import Bye, Config, Frame, Hello, Ready, Shutdown
+from mvmnix.launch.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.stream_frames import Exit, Run
+from mvmnix.launch.tsc import TscClock
+from mvmnix.model import Image, Workload
+
+#: Seconds after which a boot counts as hung.
+PATIENCE = 120
+
+
+@dataclass(frozen=True, slots=True)
+class RawQemu:
+    """An exported image and a command for it."""
+
+    directory: Path
+    image: Image
+    command: tuple[str, ...]
+    tsc_khz: int
+
+    @classmethod
+    def of(cls, directory: Path, *command: str) -> "RawQemu":
+        """The image that `mvm build --out` wrote."""
+        clock = TscClock.start()
+        time.sleep(0.01)
+        return cls(directory, manifest.parse((directory / "manifest.json").read_bytes()), command, clock.khz())
+
+    def argv(self, agent: int) -> tuple[str, ...]:
+        """The lean flags: nothing hashed, sealed, confined or watched."""
+        disk = {"driver": "raw", "node-name": "root", "read-only": True}
+        disk["file"] = {"driver": "file", "filename": str(self.directory / "rootfs"), "read-only": True}
+        port = {"driver": "virtserialport", "bus": "serial.0", "nr": 1, "chardev": "agent", "name": "mvm.agent"}
+        return (
+            next(path for path in EXECUTABLES.paths if Path(path).exists()),
+            *("-M", "microvm", "-bios", next(path for path in FIRMWARE.paths if Path(path).exists())),
+            *("-accel", "tcg,tb-size=64", "-cpu", "max"),
+            *("-smp", str(self.image.vcpus), "-m", str(self.image.memory_mib)),
+            *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
+            *("-kernel", str(self.directory / "kernel"), "-initrd", str(self.directory / "initrd")),
+            *("-append", f"{self.image.command_line} tsc_early_khz={self.tsc_khz}"),
+            *("-blockdev", json.dumps(disk)),
+            *("-device", "virtio-blk-device,drive=root,serial=root"),
+            *("-chardev", f"socket,id=agent,fd={agent}"),
+            *("-device", "virtio-serial-device,id=serial,max_ports=2", "-device", json.dumps(port)),
+        )
+
+    def run(self) -> None:
+        """Boot, run the command, shut down, and wait until QEMU has ended. Raises RuntimeError."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(PATIENCE)
+        argv = self.argv(theirs.fileno())
+        with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as qemu:
+            try:
+                theirs.close()
+                self._converse(ours)
+                qemu.wait(PATIENCE)
+            finally:
+                qemu.kill()
+
+    def _converse(self, port: socket.socket) -> None:
+        for frame in _frames(port):
+            match frame:
+                case Hello():
+                    port.sendall(encode(Config(self._config())))
+                case Ready():
+                    port.sendall(encode(Run(1)))
+                case Exit(code=0):
+                    port.sendall(encode(Shutdown(0)))
+                case Bye():
+                    return
+                case Exit():
+                    raise RuntimeError(f"the command ended with {frame}")
+                case _:
+                    pass
+        raise RuntimeError("the guest hung up")
+
+    def _config(self) -> GuestConfig:
+        planned = self.image.workload
+        return GuestConfig(
+            hostname="raw",
+            time_ns=time.time_ns(),
+            entropy=secrets.token_bytes(ENTROPY_BYTES),
+            scratch=self.image.scratch_mib << 20,
+            owner=planned.user,
+            writable=self.image.writable,
+            workload=Workload(self.command, planned.environment, planned.directory, planned.user),
+        )
+
+
+def _frames(port: socket.socket) -> Iterator[Frame]:
+    decoder = FrameDecoder(FROM_GUEST)
+    while data := port.recv(65536):
+        yield from decoder.feed(data)
