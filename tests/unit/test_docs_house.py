@@ -1,0 +1,192 @@
+"""The documents against the house: help texts, commands, links, witnesses, codes and labels are what they say."""
+
+import ast
+import importlib
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from mvmnix import __version__, errors
+from mvmnix.cli.main import cli
+from mvmnix.errors import MvmnixError, ReasonCode
+from tests.unit import command_line_page
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+RECORDS = sorted((ROOT / "docs/adr").glob("*.md"))
+#: Promises that nobody can keep (docs/threat-model.md, rule 6); that page itself and the rule are about them.
+BROAD = re.compile(
+    r"impossible to|instant(ly)? boot|unbreakable|unhackable|100 ?% (safe|secure)|bulletproof|military", re.IGNORECASE
+)
+#: What is not there yet, by a word that would name it, where a document speaks of it as a feature.
+NOT_YET = re.compile(r"\b(OCI|snapshots?|Firecracker|Cloud Hypervisor|keyless|PKCS#11|virtiofs|microvm\.nix)\b")
+LABELS = re.compile(r"Planned|Preview|in this version|not among the goals|Not among", re.IGNORECASE)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def paragraphs(path: Path) -> list[str]:
+    """Paragraphs, and each row of a table and each item of a list by itself."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    return [part for part in re.split(r"\n\s*\n|\n(?=[|-] ?|\d+\. )", text) if part.strip()]
+
+
+def anchors(path: Path) -> set[str]:
+    """How a renderer of Markdown names the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.*)$", path.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_help_texts_are_those_of_the_commands() -> None:
+    page = command_line_page.PAGE.read_text()
+    assert page == command_line_page.page(page), "run: .venv/bin/python -m tests.unit.command_line_page"
+
+
+def test_the_readme_shows_the_help_text() -> None:
+    assert f"```text\n{command_line_page.help_of()}```" in README
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_witnesses_exist(path: Path) -> None:
+    """A test that a document names is there, and so is every other file of this repository that it names."""
+    text = path.read_text()
+    for file, test in re.findall(r"`(tests/[\w/.*]+\.py)(?:::(\w+))?`", text):
+        found = list(ROOT.glob(file))
+        assert found, file
+        assert not test or f"def {test}(" in found[0].read_text(), f"{file}::{test}"
+    for file in re.findall(r"`((?:mvmnix|modules|profiles|examples|docs)/[\w/.*-]+)`", text):
+        assert list(ROOT.glob(file.rstrip("/"))), file
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_commands_are_real(path: Path) -> None:
+    """What a document writes as a command of mvm or of make is one, with options that it has; or is labelled."""
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    for part in paragraphs(path):
+        codes = re.findall(r"`((?:mvm|make) [^`]+)`", part)
+        for code in codes:
+            program, *words = code.split(" ")
+            if program == "make":
+                assert words[0] in targets, code
+            elif not LABELS.search(part) and re.match(r"[a-z]", words[0]):
+                check_command(words, code)
+
+
+def check_command(words: list[str], code: str) -> None:
+    context = click.Context(cli, info_name="mvm")
+    command = cli.get_command(context, words.pop(0).rstrip(","))
+    assert command is not None, code
+    if isinstance(command, click.Group) and words and re.fullmatch(r"[a-z]+", words[0]):
+        command = command.get_command(context, words.pop(0))
+        assert command is not None, code
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    given = [word for word in " ".join(words).partition(" -- ")[0].split() if re.match(r"--[a-z]", word)]
+    assert {word.partition("=")[0].rstrip(",") for word in given} <= options | {"--help"}, code
+
+
+def test_commands_in_messages_are_real() -> None:
+    """What mvm tells people to run next is there."""
+    said = {
+        code
+        for path in (ROOT / "mvmnix").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for code in [*re.findall(r"`(mvm [^`]+)`", node.value), *re.findall(r"^(mvm [a-z][^;.]*)$", node.value)]
+    }
+    assert len(said) > 10
+    for code in said:
+        words = code.split()[1:]
+        if words[0] != "…":
+            check_command(words, code)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_no_broad_promise(path: Path) -> None:
+    assert not BROAD.search(path.read_text())
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path not in RECORDS], ids=name)
+def test_what_is_not_there_is_labelled(path: Path) -> None:
+    parts = [part for part in paragraphs(path) if NOT_YET.search(part)]
+    labelled = re.split(r"(?m)^#+ ", path.read_text())
+    for part in parts:
+        (section, *_) = [text for text in labelled if part.strip()[:60] in text] or [part]
+        heading = section.split("\n", 1)[0]
+        assert LABELS.search(part) or LABELS.search(heading) or "Rules" in heading, part
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    missing = [
+        str(path.relative_to(ROOT / "docs"))
+        for path in (ROOT / "docs").rglob("*.md")
+        if f"]({path.relative_to(ROOT / 'docs')})" not in index
+    ]
+    assert missing == ["README.md"]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=name)
+def test_a_decision_has_its_three_parts(path: Path) -> None:
+    text = path.read_text()
+    number = int(path.name[:4])
+    assert text.startswith(f"# {number}. ")
+    assert re.findall(r"(?m)^## (.*)$", text) == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) <= 40, "a record is short"
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
+
+
+def test_the_table_of_refusals_is_complete() -> None:
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|", (ROOT / "docs/refusals.md").read_text())
+    codes = [code for row in rows for code in re.findall(r"`([a-z-]+)`", row)]
+    assert sorted(codes) == sorted(ReasonCode)
+    assert len(codes) == len(set(codes))
+
+
+def test_exit_codes_are_documented() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, MvmnixError)]
+    page = command_line_page.PAGE.read_text()
+    assert all(f"\n| {kind.exit_code} |" in page for kind in kinds)
+
+
+def test_the_changelog_knows_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    assert re.search(rf"(?m)^## \[{re.escape(__version__)}\]", (ROOT / "CHANGELOG.md").read_text())
+
+
+def test_the_license_is_the_one_that_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    words = (ROOT / "LICENSE").read_text().split()
+    assert (project["license"], words[:4]) == ("Apache-2.0", ["Apache", "License", "Version", "2.0,"])
+
+
+def test_the_nouns_are_where_concepts_says() -> None:
+    concepts = (ROOT / "docs/concepts.md").read_text()
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|[^|]*\|[^|]*\| `([\w/]+)(?:\.py|/)`", concepts)
+    assert len(rows) > 10
+    home = {"FlakeRef": "model", "Image": "model", "Source": "model", "LockedFlake": "lock"}
+    for nouns, module in rows:
+        for noun in re.findall(r"`(\w+)[`\[]", nouns):
+            where = home.get(noun, module.replace("/", "."))
+            assert hasattr(importlib.import_module(f"mvmnix.{where}"), noun), (noun, where)

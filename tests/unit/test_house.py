@@ -1,0 +1,202 @@
+"""The rules of the house that no linter knows, each as a test; what is excepted is listed here with its reason."""
+
+import ast
+import ipaddress
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from importlinter.cli import lint_imports
+
+from mvmnix.errors import ReasonCode
+
+ROOT = Path(__file__).parents[2]
+LONGEST_FUNCTION = 40
+#: Lines of a file. A test file holds a table of refusals beside the function that runs it, and is as long as its table.
+MOST_LINES = {"tests": 600}
+LONG = 300
+#: Functions past 40 lines: an exact argument list is one expression.
+LONG_FUNCTIONS = {"tests/unit/launch/test_qemu.py: test_arguments_under_tcg"}
+#: Hosts that may be named: the homes of type URIs and specifications, which nothing here connects to.
+HOSTS = {
+    "c2sp.org",
+    "in-toto.io",
+    "json-schema.org",
+    "keepachangelog.com",
+    "semver.org",
+    "slsa.dev",
+    "www.apache.org",
+    "www.rfc-editor.org",
+}
+#: Names that can't be anybody's: RFC 2606 and RFC 6761, and single labels.
+NOBODYS = re.compile(r"[a-z0-9-]+|.*\.(test|example|invalid|localhost)|(.*\.)?example\.(com|net|org)")
+#: Written apart, so that this file does not name them.
+REGISTRIES = [
+    ".".join(words) for words in (("debian", "org"), ("pypi", "org"), ("pythonhosted", "org"), ("nixos", "org"))
+]
+#: Packages that only these may import.
+DOORS = {
+    "click": ("mvmnix/cli/",),
+    "rich": ("mvmnix/cli/",),
+    "sigstore": ("mvmnix/provenance/sigstore.py",),
+    "subprocess": ("mvmnix/process.py",),
+    "jsonschema": (),
+}
+
+
+def tracked() -> list[Path]:
+    """Files that are in the repository or about to be, relative to its top."""
+    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(argv, capture_output=True, check=True).stdout.decode().split("\0")
+    return sorted({Path(name) for name in names if name and (ROOT / name).is_file()})
+
+
+TRACKED = tracked()
+PYTHON = [path for path in TRACKED if path.suffix == ".py"]
+OURS = [path for path in PYTHON if path.parts[0] == "mvmnix"]
+
+
+def text(path: Path) -> str:
+    return (ROOT / path).read_text()
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(text(path))
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=str)
+def test_a_module_opens_with_one_sentence(path: Path) -> None:
+    paragraph = (ast.get_docstring(parsed(path)) or "").partition("\n\n")[0]
+    assert paragraph, "it has no docstring: say what this module alone may do"
+    words = re.sub(r"`[^`]*`", "code", paragraph)
+    assert re.fullmatch(r"(?s)(?!.*[.!?]['\")]*\s+[A-Z]).*\.", words), paragraph
+
+
+@pytest.mark.parametrize("path", [path for path in TRACKED if path.suffix in {".c", ".h", ".nix"}], ids=str)
+def test_c_and_nix_open_with_a_sentence(path: Path) -> None:
+    content = text(path)
+    if path.parts[0] == "examples":  # what a newcomer copies: the flake's own description is its sentence
+        assert re.match(r'\{\n  description = "[A-Z][^"]+";\n', content)
+    else:
+        assert re.match(r"(//|#) \S+ .*\S\n", content)
+
+
+def test_files_are_short() -> None:
+    """Documents and data are as long as they are."""
+    code = [path for path in TRACKED if path.suffix in {".py", ".c", ".h", ".nix"}]
+    long = [str(path) for path in code if len(text(path).splitlines()) > MOST_LINES.get(path.parts[0], LONG)]
+    assert not long, "look for the second noun that hides there"
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_functions_are_short() -> None:
+    long = {f"{path}: {name}" for path in PYTHON for name, lines in functions(path) if lines > LONGEST_FUNCTION}
+    assert long == LONG_FUNCTIONS
+
+
+def test_no_assert_in_the_tool() -> None:
+    """`python -O` takes asserts out, so nothing may rest on one."""
+    assert not [
+        f"{path}:{node.lineno}" for path in OURS for node in ast.walk(parsed(path)) if isinstance(node, ast.Assert)
+    ]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top names of what a module imports, wherever in it."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_comes_in_by_its_door(package: str) -> None:
+    users = [path for path in OURS if package in imported(path)]
+    assert not [path for path in users if not str(path).startswith(DOORS[package])]
+
+
+def is_somebodys(host: str) -> bool:
+    """Whether a name or address could be reached in the Internet."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return not NOBODYS.fullmatch(host)
+
+
+def test_no_host_is_named_but_those_of_specifications() -> None:
+    """Addresses come from apt's and pip's configuration; identifiers are `urn:mvmnix:…`."""
+    named = {
+        (str(path), host)
+        for path in TRACKED
+        for url in re.findall(r"https?://[^\s\"'`)>\]}|\\]+", (ROOT / path).read_bytes().decode(errors="replace"))
+        if (host := (urlsplit(url).hostname or "").lower()) and is_somebodys(host)
+    }
+    assert {(path, host) for path, host in named if host not in HOSTS} == set()
+    assert {host for _, host in named} == HOSTS, "strike the hosts that nobody names any more"
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_no_registry_is_named(registry: str) -> None:
+    assert not [path for path in TRACKED if registry.encode() in (ROOT / path).read_bytes()]
+
+
+def test_every_reason_code_is_documented_and_provoked() -> None:
+    documents = "".join(text(path) for path in TRACKED if path.parts[0] == "docs")
+    tests = "".join(
+        text(path) for path in PYTHON if path.parts[0] == "tests" and path != Path("tests/unit/test_house.py")
+    )
+    undocumented = [code for code in ReasonCode if f"`{code}`" not in documents]
+    unprovoked = [code for code in ReasonCode if not re.search(rf"Code\.{code.name}\b|[\"'\[]{code}[\"'\]]", tests)]
+    assert (undocumented, unprovoked) == ([], [])
+
+
+def test_every_reason_code_is_used() -> None:
+    code = "".join(text(path) for path in OURS if path != Path("mvmnix/errors.py"))
+    assert not [one for one in ReasonCode if f"ReasonCode.{one.name}" not in code]
+
+
+def test_floors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename="pyproject.toml", cache_dir=str(tmp_path)) == 0
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules in memory after a program ran in a fresh interpreter."""
+    tail = "\nimport sys; sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, check=True, cwd="/")
+    return set(done.stderr.decode().split())
+
+
+HEAVY = {"asyncio", "cryptography", "jsonschema", "packaging", "pyroute2", "rich", "sigstore"}
+
+
+def test_the_door_is_light() -> None:
+    """`mvm --version` and `mvm --help` load click and nothing else that is heavy."""
+    for option in ("--version", "--help"):
+        program = f"""
+from mvmnix.cli.main import main
+import sys
+sys.argv = ["mvm", "{option}"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0"""
+        loaded = loaded_by(program)
+        assert "click" in loaded
+        assert not HEAVY & loaded
+
+
+def test_the_supervisor_is_light() -> None:
+    """What stays in memory beside each machine needs `cryptography`, to sign its receipt, and no more."""
+    loaded = loaded_by("import mvmnix.launch.supervisor, mvmnix.launch.registry, mvmnix.launch.backends.qemu")
+    assert not (HEAVY - {"cryptography"} | {"click"}) & loaded
