@@ -1,0 +1,140 @@
+"""How runs end that somebody breaks off, and what is closed before they begin; nothing is left running or lost."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE, World
+from tests.workbench import Workbench
+
+pytestmark = pytest.mark.vm
+
+HELLO = "./examples/hello"
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def states(world: World) -> dict[str, dict[str, str]]:
+    """By each machine's id, what its status file says."""
+    found = {}
+    for path in (world.home.state / "machines").glob("*/machine.json"):
+        found[path.parent.name] = json.loads(path.read_bytes())
+    return found
+
+
+def hypervisors(world: World) -> list[int]:
+    """Processes that hold an image of this home open."""
+    found = []
+    images = str(world.home.state / "images")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if "qemu" in (process / "comm").read_text() and any(
+                str(fd.readlink()).startswith(images) for fd in (process / "fd").iterdir()
+            ):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_lets_the_guest_end_in_order(copied: World, number: signal.Signals) -> None:
+    before = states(copied).keys()
+    command = ("--", "/bin/busybox", "sh", "-c", "echo up; sleep 1000")
+    running = copied.home.start("run", HELLO, *command, cwd=copied.tree)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"up\n"
+    assert len(hypervisors(copied)) == 1
+    running.send_signal(number)
+    assert running.wait(PATIENCE) == 128 + number
+    running.communicate()
+    assert hypervisors(copied) == []
+    (machine,) = states(copied).keys() - before
+    assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", "stopped")
+    assert copied.home.mvm("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_broken_off(copied: World, number: signal.Signals) -> None:
+    before, images = states(copied).keys(), set((copied.home.state / "images").iterdir())
+    building = copied.home.start("build", "--again", HELLO, cwd=copied.tree)
+    wait_for(lambda: any(states(copied)[new]["state"] == "running" for new in states(copied).keys() - before))
+    building.send_signal(number)
+    building.communicate(timeout=PATIENCE)
+    assert building.returncode == (128 + number if number is signal.SIGTERM else -number)
+    wait_for(lambda: not hypervisors(copied))
+    assert copied.home.mvm("ps").returncode == 0, "writes down the ends that nobody was left to write down"
+    (machine,) = states(copied).keys() - before
+    reason = "stopped" if number is signal.SIGTERM else "supervisor-died"
+    assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", reason)
+    assert set((copied.home.state / "images").iterdir()) == images
+    assert copied.home.mvm("run", HELLO, cwd=copied.tree).returncode == 0
+
+
+def test_a_reader_that_leaves_ends_the_command(copied: World) -> None:
+    running = copied.home.start("run", HELLO, "--", "/bin/busybox", "yes", cwd=copied.tree)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"y\n"
+    running.stdout.close()
+    assert running.wait(PATIENCE) == 128 + signal.SIGPIPE
+    assert running.stderr is not None
+    running.stderr.close()
+
+
+def test_closed_streams_are_not_taken_by_files_of_ours(copied: World) -> None:
+    """What the guest says would be written into the file that got the number of a closed stream."""
+    mvm = [
+        str(part)
+        for part in copied.home.argv("run", HELLO, "--", "/bin/busybox", "sh", "-c", "sleep 5; cat; echo x >&2")
+    ]
+    before = states(copied).keys()
+    running = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *mvm], cwd=copied.tree, env=copied.home.environment
+    )
+    wait_for(lambda: any(states(copied)[new]["state"] == "running" for new in states(copied).keys() - before))
+    opened = [str(Path(f"/proc/{running.pid}/fd/{number}").readlink()) for number in range(3)]
+    assert opened == ["/dev/null"] * 3
+    assert running.wait(PATIENCE) == 125
+    assert copied.home.mvm("audit", "verify").returncode == 0
+
+
+def test_a_full_disk_is_told(copied: World) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            copied.home.argv("run", HELLO),
+            cwd=copied.tree,
+            env=copied.home.environment,
+            stdout=full,
+            stderr=-1,
+            check=False,
+        )
+    assert done.returncode == 125
+    assert b"No space left on device" in done.stderr
+
+
+def test_arguments_beyond_what_a_guest_takes(copied: World) -> None:
+    for words in (["a" * 100_000], ["a"] * 2000):
+        done = copied.home.mvm("run", HELLO, "--", "/bin/busybox", "echo", *words, cwd=copied.tree)
+        assert done.returncode == 126
+        assert b"Traceback" not in done.stderr
+    done = copied.home.mvm("run", HELLO, "--", "/bin/busybox", "echo", b"\xff", cwd=copied.tree)
+    assert done.returncode in {2, 126}
+
+
+def test_the_builder_vm_has_a_loopback_and_nothing_else(workbench: Workbench) -> None:
+    assert workbench.says("/bin/busybox", "ls", "/sys/class/net") == b"lo\n"
+    routes = workbench.says("/bin/busybox", "cat", "/proc/net/route").splitlines()
+    assert len(routes) == 1, "the heading"
+    assert re.search(rb"^NoNewPrivs:\t1$", workbench.says("/bin/busybox", "cat", "/proc/self/status"), re.MULTILINE)
