@@ -1,8 +1,13 @@
-"""Writes the second half of docs/command-line.md from the help texts: `python -m tests.unit.command_line_page`."""
+"""Writes the second half of docs/command-line.md from the help texts: `python -m tests.unit.command_line_page`.
+
+With the argument `-` the whole page goes to stdout instead.
+"""
 
 import contextlib
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -45,5 +50,15 @@ def page(text: str) -> str:
     return written + MARK + "\n" + "\n".join(parts)
 
 
+def fresh_page() -> str:
+    """The page as a new interpreter writes it: click remembers in a command how it was first called for help."""
+    argv = [sys.executable, "-m", "tests.unit.command_line_page", "-"]
+    return subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    today = page(PAGE.read_text())
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(today)
+    else:
+        PAGE.write_text(today)

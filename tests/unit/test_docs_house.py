@@ -45,8 +45,9 @@ def anchors(path: Path) -> set[str]:
 
 
 def test_the_help_texts_are_those_of_the_commands() -> None:
-    page = command_line_page.PAGE.read_text()
-    assert page == command_line_page.page(page), "run: .venv/bin/python -m tests.unit.command_line_page"
+    assert command_line_page.PAGE.read_text() == command_line_page.fresh_page(), (
+        "run: .venv/bin/python -m tests.unit.command_line_page"
+    )
 
 
 def test_the_readme_shows_the_help_text() -> None:
