@@ -26,8 +26,6 @@ def key() -> None:
 def create(role: Role, algorithm: Algorithm) -> None:
     """Make the key of ROLE, readable by you alone; an existing one is never replaced. Prints the public half."""
     if role == Role.HOST and algorithm != Algorithm.ED25519:
-        raise UsageError("the host's key signs the audit log, whose notes are Ed25519's", hint="leave --algorithm out")
-    if role == Role.HOST and algorithm != Algorithm.ED25519:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
     with house() as rooms:
