@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -19,7 +18,7 @@ from mvmnix.launch.accelerator import KvmProbe
 from mvmnix.launch.admission import Submission, admit
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.host import Host
+from mvmnix.launch.host import Host, now
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
@@ -31,11 +30,6 @@ from mvmnix.store import Store
 
 #: The keys of a workstation, and what each signs.
 ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
-
-
-def now() -> datetime:
-    """The host's clock, in UTC."""
-    return datetime.now(UTC)
 
 
 def key_file(role: Role) -> str:

@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from mvmnix.cli.house import House, house, now
+from mvmnix.cli.house import House, house
 from mvmnix.cli.telling import answer, escape
 from mvmnix.launch import registry
+from mvmnix.launch.host import now
 from mvmnix.launch.registry import Entry, Log
 from mvmnix.strict import show_time
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mvmnix.builder.library import LIMIT, Finished
-from mvmnix.cli.house import House, file_bytes, house, now
+from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import escape
 from mvmnix.cli.workshop import workshop
@@ -16,6 +16,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch import steps
+from mvmnix.launch.host import now
 from mvmnix.launch.plan import Accelerator, Plan
 from mvmnix.model import Posture, Verb
 from mvmnix.provenance import envelope, statement

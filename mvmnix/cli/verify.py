@@ -14,10 +14,11 @@ import click
 from mvmnix import manifest
 from mvmnix.builder.library import LIMIT
 from mvmnix.cli.build import BUNDLE, LOCK
-from mvmnix.cli.house import file_bytes, house, now
+from mvmnix.cli.house import file_bytes, house
 from mvmnix.cli.telling import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.host import now
 from mvmnix.launch.verify import verify as verify_plan
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance import envelope

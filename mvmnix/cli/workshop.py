@@ -11,11 +11,12 @@ from mvmnix.builder.build import Build, BuildRecord, BuildRequest
 from mvmnix.builder.fetch import fetch
 from mvmnix.builder.flake import take
 from mvmnix.builder.library import BuildKey, Finished
-from mvmnix.cli.house import House, now
+from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
+from mvmnix.launch.host import now
 from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import stopping_signals
 from mvmnix.model import FlakeRef, Source, Verb

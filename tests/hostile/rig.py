@@ -18,12 +18,12 @@ from mvmnix import manifest, strict
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
 from mvmnix.builder.library import Entry
-from mvmnix.cli.house import now
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch.admission import Submission, admit
 from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb

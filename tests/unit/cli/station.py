@@ -15,9 +15,10 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.build import BuildRequest
 from mvmnix.builder.flake import take
 from mvmnix.builder.library import BuildKey
-from mvmnix.cli.house import House, now
+from mvmnix.cli.house import House
 from mvmnix.cli.main import main
 from mvmnix.keys import Role
+from mvmnix.launch.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.predicate import to_statement
