@@ -21,7 +21,7 @@ from mvmnix.builder.flake import FlakeSource, source_of
 from mvmnix.builder.pins_nix import add_to_nix
 from mvmnix.builder.receive import OUTPUTS, Reception
 from mvmnix.errors import MvmnixError
-from mvmnix.model import Image, Source, StorePath
+from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store
 from mvmnix.tree import tree_of_directory
 
@@ -132,7 +132,7 @@ class Bootstrap:
         with tempfile.TemporaryDirectory(prefix="mvmnix-") as name:
             where = Path(name) / "source"
             process.run(nix.host_restore(str(where)), input_=flake.archive)
-            added = process.run(nix.host_add(str(where))).stdout.decode().strip()
+            added = process.run(nix.host_add(HashMode.NAR, str(where))).stdout.decode().strip()
         if added != str(flake.store_path):
             raise MvmnixError(f"Nix put the tree at {added} instead of {flake.store_path}", hint="nix-store --verify")
 

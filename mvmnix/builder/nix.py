@@ -4,8 +4,9 @@ Calls for the guest name Debian's programs in the builder image; calls for the h
 """
 
 import re
+from collections.abc import Iterable
 
-from mvmnix.model import SYSTEM, Digest, StorePath
+from mvmnix.model import SYSTEM, Digest, HashMode, StorePath
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
 CACHE_PORT = 8000
@@ -97,9 +98,15 @@ def host_restore(where: str) -> tuple[str, ...]:
     return ("nix-store", *_options(), "--restore", where)
 
 
-def host_add(where: str) -> tuple[str, ...]:
-    """On the host: add a tree under its NAR hash; prints its store path."""
-    return ("nix-store", *_options(), "--add-fixed", "--recursive", "sha256", where)
+def host_add(mode: HashMode, *paths: str) -> tuple[str, ...]:
+    """On the host: add files or trees under their hashes; prints their store paths."""
+    recursive = ("--recursive",) if mode is HashMode.NAR else ()
+    return ("nix-store", *_options(), "--add-fixed", *recursive, "sha256", *paths)
+
+
+def host_invalid(paths: Iterable[StorePath]) -> tuple[str, ...]:
+    """On the host: which of these paths are not in the store; prints them."""
+    return ("nix-store", *_options(), "--check-validity", "--print-invalid", *map(str, paths))
 
 
 def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Puts kept sources into the host's /nix/store as the fixed outputs that Nix expects, so that it fetches nothing."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -8,6 +7,7 @@ from itertools import batched
 from pathlib import Path
 
 from mvmnix import process
+from mvmnix.builder import nix
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.store import Store
@@ -38,17 +38,15 @@ def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]
 def _invalid(paths: Sequence[StorePath]) -> list[StorePath]:
     if not paths:
         return []
-    argv = ["nix-store", *_options(), "--check-validity", "--print-invalid", *map(str, paths)]
-    printed = process.run(argv, hint=_HINT).stdout.decode().split()
+    printed = process.run(nix.host_invalid(paths), hint=_HINT).stdout.decode().split()
     return [StorePath.parse(line) for line in printed]
 
 
 def _add(sources: Sequence[Source], mode: HashMode, store: Store) -> None:
     """One child for all: each source is a file of its own name in a directory of its own."""
-    recursive = ["--recursive"] if mode is HashMode.NAR else []
     with tempfile.TemporaryDirectory(prefix="mvmnix-nix-") as name:
         files = _lay_out_all(sources, Path(name), store)
-        done = process.run(["nix-store", *_options(), "--add-fixed", *recursive, "sha256", *files], hint=_HINT)
+        done = process.run(nix.host_add(mode, *files), hint=_HINT)
     found = done.stdout.decode().split()
     if len(found) != len(sources):
         raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint="nix-store --verify")
@@ -81,15 +79,10 @@ def _lay_out(source: Source, directory: Path, store: Store) -> str:
                 store.copy(source.digest, file.write)
         case HashMode.NAR:
             archive = store.read(source.digest, limit=_NAR_LIMIT)
-            process.run(["nix-store", *_options(), "--restore", str(target)], input_=archive, hint=_HINT)
+            process.run(nix.host_restore(str(target)), input_=archive, hint=_HINT)
     return str(target)
 
 
 def _mismatch(source: Source, path: str) -> Reason:
     why = f"Nix put it at {path} instead of {source.store_path}, so its bytes are others"
     return Reason(ReasonCode.SOURCE_MISMATCH, source.uri, why, "mvm pin fetch")
-
-
-def _options() -> tuple[str, ...]:
-    """Root without build users builds as itself (nix.conf(5), build-users-group); adding a file builds nothing."""
-    return ("--option", "build-users-group", "") if os.geteuid() == 0 else ()

@@ -3,7 +3,7 @@
 import pytest
 
 from mvmnix.builder import nix
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import Digest, HashMode, StorePath
 
 TREE = StorePath("0" * 32, "source")
 DRV = StorePath("1" * 32, "guest-hello.drv")
@@ -49,7 +49,18 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             ),
         ),
         (nix.host_restore("/tmp/x"), ("nix-store", *STORE, "--restore", "/tmp/x")),
-        (nix.host_add("/tmp/x"), ("nix-store", *STORE, "--add-fixed", "--recursive", "sha256", "/tmp/x")),
+        (
+            nix.host_add(HashMode.NAR, "/tmp/x"),
+            ("nix-store", *STORE, "--add-fixed", "--recursive", "sha256", "/tmp/x"),
+        ),
+        (
+            nix.host_add(HashMode.FLAT, "/tmp/x", "/tmp/y"),
+            ("nix-store", *STORE, "--add-fixed", "sha256", "/tmp/x", "/tmp/y"),
+        ),
+        (
+            nix.host_invalid([TREE]),
+            ("nix-store", *STORE, "--check-validity", "--print-invalid", str(TREE)),
+        ),
         (
             nix.host_evaluate("/n/nix", TREE, NAR, "builder"),
             (*HOST, "eval", "--raw", *PURE, f"{URL}#packages.x86_64-linux.builder.drvPath"),
