@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mvmnix import nar
-from mvmnix.builder import nix
-from mvmnix.builder.cache import Connection
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.cache import Connection
 from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
 from tests.unit.provenance.world import World
 
@@ -167,7 +167,7 @@ type Program = Callable[[Sequence[str]], bytes]
 
 @dataclass
 class FakeBuilder:
-    """A builder VM without a VM: knows the Nix calls of builder/nix.py, and asks the host's cache as Nix would.
+    """A builder VM without a VM: knows the Nix calls of builder/session/nix.py, and asks the host's cache as Nix would.
 
     `tree` is the root tree that it is asked to bring in; `wants` what evaluation asks for besides; `sources` what the
     build needs. `fails` maps a call's name (version, realise, eval, show, build, tar) to its last words.
@@ -194,7 +194,7 @@ class FakeBuilder:
         timeout: float | None,
         directory: str,
     ) -> Ended:
-        """Run one of the programs; the port that builder/build.py drives."""
+        """Run one of the programs; the port that builder/session/build.py drives."""
         self.calls.append(tuple(argv))
         self.environments.append(environment)
         name, program = self._program(argv)

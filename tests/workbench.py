@@ -10,11 +10,11 @@ import pytest
 
 from mvmnix import lock
 from mvmnix.audit.reading import records
-from mvmnix.builder import nix
-from mvmnix.builder.build import Build, BuildRecord, BuildRequest
-from mvmnix.builder.cache import Connection
-from mvmnix.builder.fetch import fetch
-from mvmnix.builder.flake import take
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.flakes.take import take
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.session.cache import Connection
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.workshop import Workshop, _builder_plan

@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 import mvmnix
 from mvmnix import lock, nar, process
-from mvmnix.builder import graph, nix
-from mvmnix.builder.build import BuildRecord, BuildRequest, Progress
-from mvmnix.builder.flake import FlakeSource, source_of
-from mvmnix.builder.pins_nix import add_to_nix
-from mvmnix.builder.receive import OUTPUTS, Reception
+from mvmnix.builder.flakes.take import FlakeSource, source_of
+from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.session import graph, nix
+from mvmnix.builder.session.build import BuildRecord, BuildRequest, Progress
+from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.errors import MvmnixError
 from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store

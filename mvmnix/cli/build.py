@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.builder.library import Finished
+from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.house import House, house
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import answer

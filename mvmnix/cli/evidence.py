@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from mvmnix.builder.library import Finished
+from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.foreground import Done
 from mvmnix.cli.telling import escape
 from mvmnix.launch.verify import VerifiedPlan

@@ -11,7 +11,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
-from mvmnix.builder.library import Kept, Library
+from mvmnix.builder.keeping.library import Kept, Library
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.accelerator import KvmProbe

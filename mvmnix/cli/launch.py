@@ -4,7 +4,7 @@ import os
 
 import click
 
-from mvmnix.builder.library import LIMIT, Kept
+from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.cli.foreground import notice, run_here
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.plan import plan_of

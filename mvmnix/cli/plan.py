@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.builder.library import LIMIT, Finished
+from mvmnix.builder.keeping.library import LIMIT, Finished
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import escape

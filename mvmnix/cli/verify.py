@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mvmnix import manifest
-from mvmnix.builder.library import LIMIT
+from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.build import BUNDLE, LOCK
 from mvmnix.cli.house import file_bytes, house
 from mvmnix.cli.telling import answer, tell

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from mvmnix import __version__, lock
-from mvmnix.builder import bootstrap, nix, testimony
-from mvmnix.builder.build import Build, BuildRecord, BuildRequest
-from mvmnix.builder.fetch import fetch
-from mvmnix.builder.flake import take
-from mvmnix.builder.library import BuildKey, Finished
+from mvmnix.builder import bootstrap
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.flakes.take import take
+from mvmnix.builder.keeping import testimony
+from mvmnix.builder.keeping.library import BuildKey, Finished
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
 from mvmnix.errors import MvmnixError

@@ -17,7 +17,7 @@ import pytest
 from mvmnix import manifest, strict
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
-from mvmnix.builder.library import Entry
+from mvmnix.builder.keeping.library import Entry
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch import plan as plans

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import process
-from mvmnix.builder import nix
-from mvmnix.builder.archive import BLOCK, ArchiveReader
-from mvmnix.builder.receive import OUTPUTS
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.archive import BLOCK, ArchiveReader
+from mvmnix.builder.session.receive import OUTPUTS
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, StorePath

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import nar
-from mvmnix.builder.cache import MAX_HEAD, MAX_MISSED, MAX_WAITING, Connection, Ledger, Offer
+from mvmnix.builder.session.cache import MAX_HEAD, MAX_MISSED, MAX_WAITING, Connection, Ledger, Offer
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source, StorePath

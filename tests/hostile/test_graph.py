@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import lock, nar
-from mvmnix.builder import graph
-from mvmnix.builder.build import Build, BuildRequest
-from mvmnix.builder.flake import source_of
+from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.session import graph
+from mvmnix.builder.session.build import Build, BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.launch.commands import ExitStatus
@@ -280,7 +280,7 @@ def test_last_words_are_shown_and_cannot_write_to_the_terminal(attempt: Callable
 
 
 def test_a_version_that_is_none_is_unknown(attempt: Callable[..., Machine]) -> None:
-    from mvmnix.builder import nix
+    from mvmnix.builder.session import nix
 
     assert nix.read_version(b"nix (Nix) 2.26.3\n") == "2.26.3"
     for said in (b"", b"nix (Nix) 2.26.3\nmore", b"\xff", b"nix (Nix) " + b"9" * 100):

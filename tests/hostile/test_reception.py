@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.receive import LIMITS, OUTPUTS, Reception
+from mvmnix.builder.session.receive import LIMITS, OUTPUTS, Reception
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, Image, Verity

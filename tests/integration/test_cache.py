@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import nar
-from mvmnix.builder.cache import Connection, Ledger, Offer
+from mvmnix.builder.session.cache import Connection, Ledger, Offer
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from tests.fakes import nar_of, source
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import __version__
-from mvmnix.builder.pypi import requirements
+from mvmnix.builder.pins.pypi import requirements
 from tests.conftest import make_home
 
 pytestmark = pytest.mark.integration

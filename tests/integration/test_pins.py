@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mvmnix.builder.debian import Apt, read_index
-from mvmnix.builder.downloads import Silent
-from mvmnix.builder.fetch import fetch
-from mvmnix.builder.pins import Reach
-from mvmnix.builder.pins_make import add, the_world
-from mvmnix.builder.pins_nix import add_to_nix
-from mvmnix.builder.pins_parse import parse_debian, parse_python
-from mvmnix.builder.pins_seed import seed_nar
-from mvmnix.builder.pins_version import version_key
+from mvmnix.builder.fetch.registries import Silent
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.pins.debian import Apt, read_index
+from mvmnix.builder.pins.locks import Reach
+from mvmnix.builder.pins.make import add, the_world
+from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.seed import seed_nar
+from mvmnix.builder.pins.version import version_key
 from mvmnix.cli.pin import lock_directory, pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
 from mvmnix.state import Directory
 from mvmnix.store import Store
-from tests.unit.builder.test_pins_version import ASCENDING
+from tests.unit.builder.pins.test_version import ASCENDING
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import lock, manifest
-from mvmnix.builder import graph, nix
-from mvmnix.builder.pins_nix import add_to_nix
+from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.session import graph, nix
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Image, StorePath

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix import nar
-from mvmnix.builder import bootstrap, nix
+from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
-from mvmnix.builder.build import BuildRecord, BuildRequest
-from mvmnix.builder.flake import source_of
+from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.build import BuildRecord, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Source

@@ -12,9 +12,9 @@ import pytest
 
 from mvmnix import lock
 from mvmnix.builder import bootstrap
-from mvmnix.builder.build import BuildRequest
-from mvmnix.builder.flake import take
-from mvmnix.builder.library import BuildKey
+from mvmnix.builder.flakes.take import take
+from mvmnix.builder.keeping.library import BuildKey
+from mvmnix.builder.session.build import BuildRequest
 from mvmnix.cli.house import House
 from mvmnix.cli.main import main
 from mvmnix.keys import Role

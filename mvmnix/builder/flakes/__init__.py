@@ -1,0 +1,1 @@
+"""Takes the root tree of a flake without evaluating it."""

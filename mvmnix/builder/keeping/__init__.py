@@ -1,0 +1,1 @@
+"""Keeps finished builds with their evidence, and finds them again."""

@@ -1,0 +1,57 @@
+"""Turns a build's record into the provenance that is signed: what was built, from what, by whom; pure."""
+
+import secrets
+
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.provenance.slsa import (
+    HOST_NIX,
+    MICROVM,
+    Limits,
+    Provenance,
+    RootTree,
+    Versions,
+    account,
+    subjects_of,
+)
+
+INVOCATION_BYTES = 16
+
+
+def by_host_nix(record: BuildRecord, *, mvm: str) -> Provenance:
+    """The provenance of a bootstrap build."""
+    return _provenance(record, mvm=mvm, builder=None, limits=None)
+
+
+def by_builder(record: BuildRecord, *, mvm: str, builder: Finished, limits: Limits) -> Provenance:
+    """The provenance of a build in a VM that ran this builder image."""
+    return _provenance(record, mvm=mvm, builder=builder, limits=limits)
+
+
+def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limits: Limits | None) -> Provenance:
+    flake, lock = record.request.flake, record.request.lock
+    return Provenance(
+        root=RootTree(flake.uri, flake.nar, flake.commit),
+        directory=flake.directory,
+        attribute=record.request.attribute,
+        lock=lock.digest,
+        nodes=account(lock, record.touched),
+        sources=record.given,
+        builder_id=HOST_NIX if builder is None else MICROVM,
+        builder_image=() if builder is None else subjects_of(builder.image.artifacts),
+        versions=Versions(mvm=mvm, nix=record.nix),
+        limits=limits,
+        invocation=secrets.token_hex(INVOCATION_BYTES),
+        started=record.started,
+        finished=record.finished,
+        derivation=record.derivation,
+    )
+
+
+def check_sources(record: BuildRecord) -> None:
+    """Every source that the manifest names came in. Raises RefusedError: the builder lied, or the flake did."""
+    missing = set(record.image.sources) - set(record.given)
+    if missing:
+        why = f"the manifest names sources that never came in: {', '.join(sorted(s.name for s in missing))[:400]}"
+        raise refuse(ReasonCode.DEPENDENCY_MISMATCH, "builder output", why, "build images with mkGuest alone")

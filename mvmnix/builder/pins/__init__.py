@@ -1,0 +1,1 @@
+"""Pins packages and wheels by hash: the locks, the indexes that they are made from, and the registries behind them."""

@@ -1,0 +1,136 @@
+"""The apt adapter: it alone knows apt's command lines and what they print; fetch.py runs the downloads."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from mvmnix import process
+from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.pins.index import Index
+from mvmnix.builder.pins.locks import DEBIAN_MIRROR
+from mvmnix.errors import MvmnixError
+from mvmnix.model import Source
+
+HELPER = "/usr/lib/apt/apt-helper"
+ORIGIN = "Debian"
+COMPONENT = "main"
+_COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
+_INSTALL = "this needs Debian's apt (package apt)"
+_UPDATE = "fetch apt's lists first: apt-get update"
+_FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One Packages index that apt is configured for: a file in its lists, the repository's base URI, the release."""
+
+    path: str
+    repository: str
+    codename: str
+    suite: str
+    component: str
+    architecture: str
+    origin: str
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """What `apt-get indextargets` printed in `_COLUMNS`, tabs between them. Raises ValueError."""
+    rows = [line.split("\t") for line in text.splitlines() if line]
+    if any(len(row) != len(_COLUMNS) for row in rows):
+        raise ValueError("apt-get indextargets printed something else than was asked for")
+    return tuple(Target(*row) for row in rows)
+
+
+def targets(*options: str) -> tuple[Target, ...]:
+    """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
+    columns = "\t".join(f"$({column})" for column in _COLUMNS)
+    argv = ["apt-get", *options, "indextargets", "--format", columns, "Created-By: Packages"]
+    done = process.run(argv, env=_environment(), hint=_INSTALL)
+    return parse_targets(done.stdout.decode())
+
+
+def read_index(suite: str, architecture: str) -> Index:
+    """Debian's own index of a suite, by code name (trixie-security) or suite name, out of apt's lists.
+
+    apt checked the lists' signatures when it fetched them. Raises MvmnixError when the lists are missing.
+    """
+    known = targets()
+    paths = [
+        target.path
+        for target in known
+        if suite in {target.codename, target.suite} and target.architecture == architecture
+        if target.origin == ORIGIN and target.component == COMPONENT
+    ]
+    if not paths:
+        have = ", ".join(sorted({target.codename for target in known if target.origin == ORIGIN})) or "none at all"
+        raise MvmnixError(
+            f"apt's lists have no index of Debian's suite {suite} ({COMPONENT}, {architecture}); they have: {have}",
+            hint=f"{_UPDATE}; if that suite is not among apt's sources, add it there",
+        )
+    texts = [process.run([HELPER, "cat-file", path], env=_environment()).stdout for path in sorted(set(paths))]
+    return Index(suite, texts)
+
+
+class Apt:
+    """Downloads from `mirror://debian/` through apt: its sources, proxies, credentials and certificates."""
+
+    scheme = DEBIAN_MIRROR
+    batch = 6
+
+    def mirrors(self) -> tuple["AptMirror", ...]:
+        """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
+        listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
+        found = [target.repository for target in [*listed, *targets("--no-release-info")]]
+        if not found:
+            raise MvmnixError("apt has no package sources", hint="add Debian's to /etc/apt/sources.list.d, then retry")
+        return tuple(AptMirror(base) for base in dict.fromkeys(found))
+
+    def describe(self, source: Source) -> tuple[str, str]:
+        """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch)."""
+        name, version, *_ = [*source.uri.rpartition("/")[2].removesuffix(".deb").split("_"), "", ""]
+        return name, unquote(version)
+
+    def repair(self, sources: Sequence[Source]) -> str:
+        """The refreshing of exactly these packages."""
+        return "mvm pin update " + " ".join(sorted({self.describe(source)[0] for source in sources}))
+
+
+@dataclass(frozen=True, slots=True)
+class AptMirror:
+    """One of apt's repositories, by its base URI."""
+
+    base: str
+
+    def command(self, batch: Sequence[Source], directory: Path) -> Command:
+        """One apt-helper, with a URI, a destination and a hash for each source."""
+        triples = [
+            word
+            for source in batch
+            for word in (self._uri(source), str(self.file(source, directory)), f"SHA256:{source.digest.hex}")
+        ]
+        return Command((HELPER, "-o", "APT::Sandbox::User=root", "download-file", *triples), _environment())
+
+    def file(self, source: Source, directory: Path) -> Path:
+        """Named by digest: what a URI ends in is no file name to trust."""
+        return directory / source.digest.hex
+
+    def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
+        """By what apt-helper says of each URI."""
+        said = {unquote(match["uri"]): match["why"] for match in _FAILED.finditer(stderr)}
+        return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
+
+    def _uri(self, source: Source) -> str:
+        return self.base.rstrip("/") + "/" + source.uri.removeprefix(DEBIAN_MIRROR)
+
+
+def _failure(why: str) -> Failure:
+    if why.startswith(("404", "File not found")):
+        return Failure(Trouble.GONE, why)
+    mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
+    return Failure(Trouble.WRONG if mismatch else Trouble.FAILED, why)
+
+
+def _environment() -> dict[str, str]:
+    return process.environment((*process.INHERITED, *process.INHERITED_BY_DOWNLOADS), {"LC_ALL": "C.UTF-8"})

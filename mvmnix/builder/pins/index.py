@@ -1,0 +1,106 @@
+"""A suite's Packages index (deb822), read without I/O: packages by name, and who provides a virtual one."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from mvmnix.builder.pins.version import Relation, parse_relations, version_key
+from mvmnix.model import Digest
+
+_PACKAGE = re.compile(rb"^Package:[ \t]*(\S+)", re.MULTILINE)
+_PROVIDES = re.compile(rb"^Provides:[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
+#: Debian Policy 2.5, the most important first.
+_PRIORITIES = ("required", "important", "standard", "optional", "extra")
+_FIELD = re.compile(r"^([!-9;-~]+):[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stanza:
+    """One package as its suite has it today.
+
+    `depends` joins Pre-Depends and Depends, `size` is in bytes, `priority` counts from 0, which is required.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    filename: str
+    size: int
+    digest: Digest
+    depends: tuple[tuple[Relation, ...], ...]
+    provides: tuple[Relation, ...]
+    essential: bool
+    priority: int
+    suite: str
+
+    @property
+    def pool(self) -> str:
+        """The pool directory, which all packages made from one source share."""
+        return self.filename.rpartition("/")[0]
+
+    def satisfies(self, relation: Relation) -> bool:
+        """By its own name, or by one it provides."""
+        own = (Relation(self.name, "=", self.version),)
+        return any(offer.name == relation.name and relation.admits(offer.version) for offer in own + self.provides)
+
+
+class Index:
+    """The packages of one suite; stanzas are parsed when asked for, as an index has tens of thousands."""
+
+    def __init__(self, suite: str, texts: Iterable[bytes]) -> None:
+        """`texts` are the bytes of Packages files; a stanza without a name is passed over."""
+        self.suite = suite
+        self._raw: dict[str, list[bytes]] = {}
+        for text in texts:
+            for stanza in text.split(b"\n\n"):
+                match = _PACKAGE.search(stanza)
+                if match:
+                    self._raw.setdefault(match[1].decode(errors="replace"), []).append(stanza)
+        self._parsed: dict[str, Stanza | None] = {}
+
+    def package(self, name: str) -> Stanza | None:
+        """The package of that name, the highest version of several; None if there is none. Raises ValueError."""
+        if name not in self._parsed:
+            found = [_stanza(raw, self.suite) for raw in self._raw.get(name, ())]
+            self._parsed[name] = max(found, key=lambda stanza: version_key(stanza.version), default=None)
+        return self._parsed[name]
+
+    def providers(self, name: str) -> tuple[Stanza, ...]:
+        """The packages that provide that virtual name: by priority, as apt does, then by their own names."""
+        stanzas = [stanza for provider in self._providers.get(name, ()) if (stanza := self.package(provider))]
+        offering = [stanza for stanza in stanzas if any(offer.name == name for offer in stanza.provides)]
+        return tuple(sorted(offering, key=lambda stanza: (stanza.priority, stanza.name)))
+
+    @cached_property
+    def _providers(self) -> Mapping[str, set[str]]:
+        providers: dict[str, set[str]] = {}
+        for package, raws in self._raw.items():
+            for match in filter(None, map(_PROVIDES.search, raws)):
+                for offer in _provides(match[1].decode(errors="replace")):
+                    providers.setdefault(offer.name, set()).add(package)
+        return providers
+
+
+def _provides(text: str) -> tuple[Relation, ...]:
+    return tuple(offer for group in parse_relations(text) for offer in group)
+
+
+def _stanza(raw: bytes, suite: str) -> Stanza:
+    fields = dict(_FIELD.findall(raw.decode()))
+    try:
+        return Stanza(
+            name=fields["Package"],
+            version=fields["Version"],
+            architecture=fields["Architecture"],
+            filename=fields["Filename"],
+            size=int(fields["Size"]),
+            digest=Digest(fields["SHA256"]),
+            depends=parse_relations(f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"),
+            provides=_provides(fields.get("Provides", "")),
+            essential=fields.get("Essential") == "yes",
+            priority=_PRIORITIES.index(fields.get("Priority", "extra")),
+            suite=suite,
+        )
+    except KeyError as error:
+        raise ValueError(f"a stanza of suite {suite} lacks the field {error}") from error

@@ -1,0 +1,181 @@
+"""The pip adapter: it alone knows pip's command lines and what pip prints; fetch.py runs the downloads."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from mvmnix import process
+from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.pins.locks import PYPI_MIRROR
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.model import Digest, Source
+
+PYTHON = "3.13"
+#: What a wheel may be built for: CPython of that version, on any x86_64 Linux with Debian 13's glibc (2.41) or older.
+_GLIBC = (41, 40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 24, 17)
+_TAGS = (
+    *("--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"),
+    *(word for abi in ("cp313", "abi3", "none") for word in ("--abi", abi)),
+    *(word for minor in _GLIBC for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
+    *("--platform", "manylinux2014_x86_64"),
+)
+#: PEP 508's environment of that Python; `extra` is set by the caller.
+_MARKERS = {
+    "implementation_name": "cpython",
+    "implementation_version": f"{PYTHON}.0",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_release": "",
+    "platform_system": "Linux",
+    "platform_version": "",
+    "python_full_version": f"{PYTHON}.0",
+    "python_version": PYTHON,
+    "sys_platform": "linux",
+}
+_HINT = "give that Python pip: apt-get install python3-venv python3-pip"
+#: The hermetic mvm of docs/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
+_NO_PIP = "run this with the mvm of a virtual environment, which has pip: in mvmnix's checkout, .venv/bin/mvm"
+_UNREACHABLE = (
+    "WARNING: Retrying",
+    "WARNING: Could not fetch URL",
+    "ERROR: Could not install packages due to an OSError",
+)
+_GONE = ("No matching distribution found", "Could not find a version")
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel that pip chose; `depends` by normalised names, sorted. Its size isn't known before it is fetched."""
+
+    name: str
+    version: str
+    filename: str
+    digest: Digest
+    depends: tuple[str, ...]
+
+    @property
+    def source(self) -> Source:
+        """The wheel as a flat fixed output."""
+        return Source(PYPI_MIRROR + self.filename, self.filename, self.digest)
+
+
+class Pip:
+    """Downloads from `mirror://pypi/` through pip: its indexes, proxies, credentials and certificates."""
+
+    scheme = PYPI_MIRROR
+    batch = 12
+
+    def mirrors(self) -> tuple["Pip", ...]:
+        """One: pip knows by itself where to look."""
+        return (self,)
+
+    def describe(self, source: Source) -> tuple[str, str]:
+        """Name and version, from the wheel's file name (PEP 427)."""
+        name, version, _, _ = parse_wheel_filename(source.uri.removeprefix(PYPI_MIRROR))
+        return name, str(version)
+
+    def repair(self, sources: Sequence[Source]) -> str:  # noqa: ARG002 - wheels are chosen together
+        """The new choice of all wheels."""
+        return "mvm pin python"
+
+    def command(self, batch: Sequence[Source], directory: Path) -> Command:
+        """`pip download` of exactly these files: by name, version and hash; nothing is built or run."""
+        options = ("--no-deps", "--require-hashes", "--no-input", "--dest", str(directory), "-r", "/dev/stdin")
+        lines = ["{}=={} --hash=sha256:{}\n".format(*self.describe(one), one.digest.hex) for one in batch]
+        return Command((*_pip(), "download", *_TAGS, *options), _environment(), "".join(lines).encode())
+
+    def file(self, source: Source, directory: Path) -> Path:
+        """Under its own name."""
+        return directory / source.uri.removeprefix(PYPI_MIRROR)
+
+    def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
+        """All when the index can't be reached; else only a batch of one has a culprit: pip stops without naming it."""
+        unreachable = next((line for line in stderr.splitlines() if line.startswith(_UNREACHABLE)), None)
+        if unreachable:
+            return dict.fromkeys(batch, Failure(Trouble.FAILED, unreachable))
+        if len(batch) > 1:
+            return {}
+        errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
+        why = (errors or stderr.splitlines() or ["pip said nothing"])[-1]
+        if "DO NOT MATCH THE HASHES" in stderr:
+            return {batch[0]: Failure(Trouble.WRONG, "pip found another hash")}
+        return {batch[0]: Failure(Trouble.GONE if why.startswith(_GONE) else Trouble.FAILED, why)}
+
+
+def requirements(pyproject: bytes) -> tuple[str, ...]:
+    """The run-time dependencies in a pyproject.toml (PEP 621). Raises UsageError."""
+    try:
+        listed = tomllib.loads(pyproject.decode())["project"]["dependencies"]
+        return tuple(sorted(str(Requirement(line)) for line in listed))
+    except (ValueError, KeyError, TypeError, InvalidRequirement) as error:
+        raise UsageError(f"pyproject.toml has no readable project.dependencies: {error}") from error
+
+
+def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
+    """The wheels that pip chooses for these requirements and everything that they need. Raises MvmnixError."""
+    options = ("--dry-run", "--ignore-installed", "--no-input", "--quiet", "--report", "-")
+    done = process.run([*_pip(), "install", *options, *_TAGS, *wanted], env=_environment(), hint=_HINT)
+    return parse_report(done.stdout, wanted)
+
+
+def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
+    """The wheels in pip's installation report (pip documentation, version 1 of the format), sorted. No I/O."""
+    try:
+        found = [_wheel(entry) for entry in json.loads(report)["install"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MvmnixError(f"pip's report can't be read: {error!r}", hint="use pip 23 or newer") from error
+    extras = _extras([Requirement(line) for line in wanted], [needs for _, needs in found])
+    names = {wheel.name for wheel, _ in found}
+    edges = {
+        wheel.name: {canonicalize_name(need.name) for need in needs if _applies(need, extras.get(wheel.name, set()))}
+        for wheel, needs in found
+    }
+    wheels = [replace(wheel, depends=tuple(sorted(edges[wheel.name] & names))) for wheel, _ in found]
+    return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+
+def _wheel(entry: Mapping[str, Any]) -> tuple[Wheel, list[Requirement]]:
+    """One entry of the report, without edges, and what its metadata requires."""
+    metadata, download = entry["metadata"], entry["download_info"]
+    filename = unquote(urlsplit(download["url"]).path.rpartition("/")[2])
+    name, version, _, _ = parse_wheel_filename(filename)
+    digest = Digest(download["archive_info"]["hashes"]["sha256"])
+    needs = [Requirement(line) for line in metadata.get("requires_dist", ())]
+    return Wheel(name, str(version), filename, digest, ()), needs
+
+
+def _applies(need: Requirement, extras: Iterable[str]) -> bool:
+    """Whether a requirement counts on the pinned Python, with any of these extras or none."""
+    return any(need.marker is None or need.marker.evaluate({**_MARKERS, "extra": extra}) for extra in ("", *extras))
+
+
+def _extras(wanted: Iterable[Requirement], needs: Iterable[Sequence[Requirement]]) -> dict[str, set[str]]:
+    """By project, the extras that anything asks of it. An over-count is harmless: edges lead to chosen wheels only."""
+    asked: dict[str, set[str]] = {}
+    for need in (*wanted, *(one for group in needs for one in group)):
+        if need.marker is None or "extra" not in str(need.marker):
+            asked.setdefault(canonicalize_name(need.name), set()).update(need.extras)
+    return asked
+
+
+def _pip() -> tuple[str, ...]:
+    """This Python's pip, which a virtual environment has; markers are evaluated by it, so its version matters."""
+    if "{}.{}".format(*sys.version_info) != PYTHON:
+        raise MvmnixError(f"wheels are pinned for Python {PYTHON}, and this is {sys.version.split()[0]}", hint=_HINT)
+    if find_spec("pip") is None:
+        raise MvmnixError(f"{sys.executable} has no pip, which alone can fetch wheels", hint=_NO_PIP)
+    return (sys.executable, "-m", "pip")
+
+
+def _environment() -> dict[str, str]:
+    return process.environment((*process.INHERITED, *process.INHERITED_BY_DOWNLOADS), {"LC_ALL": "C.UTF-8"})

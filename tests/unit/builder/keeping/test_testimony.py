@@ -1,0 +1,106 @@
+"""What is signed about a build: verify_provenance accepts it, and it names all that came in."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mvmnix import lock, nar
+from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.keeping import testimony
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.model import Digest, Source
+from mvmnix.provenance import envelope, predicate
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Limits, Provenance
+from mvmnix.provenance.verify import Verified, verify_provenance
+from tests.fakes import DERIVATION, artifacts_of, source
+from tests.unit.provenance.world import BUILDER, COMMIT, DEB, LOCK, NOW, SEED, World, new_world
+
+LIMITS = Limits(2, 2048, 4096, 3600)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return new_world(tmp_path)
+
+
+def record_of(world: World, commit: str | None = COMMIT) -> BuildRecord:
+    uri = "path:x" if commit is None else f"git+file:x?rev={commit}"
+    flake = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri=uri, commit=commit, directory="")
+    started = NOW - timedelta(minutes=2)
+    return BuildRecord(
+        request=BuildRequest(replace(flake, lock=LOCK), lock.parse(LOCK), "hello"),
+        image=world.image,
+        derivation=DERIVATION,
+        given=(DEB, SEED),
+        touched=frozenset(),
+        nix="2.26.3",
+        started=started,
+        finished=NOW,
+    )
+
+
+def verified(claim: Provenance, world: World) -> Verified[Provenance]:
+    bundle = envelope.sign(predicate.to_statement(claim, world.image.artifacts).to_bytes(), BUILDER).to_bytes()
+    return verify_provenance(
+        bundle,
+        policy=world.policy,
+        artifacts=artifacts_of(world),
+        lock=LOCK,
+        image=world.image,
+        now=NOW,
+    )
+
+
+def builder_image(world: World) -> Finished:
+    evidence = verified(world.provenance(), world)
+    return Finished(world.image, world.manifest, world.provenance_bundle, LOCK, evidence)
+
+
+@pytest.mark.parametrize("commit", [COMMIT, None])
+def test_a_build_in_the_vm(world: World, commit: str | None) -> None:
+    record = record_of(world, commit)
+    claim = testimony.by_builder(record, mvm="0.1.0", builder=builder_image(world), limits=LIMITS)
+    assert verified(claim, world).claim == claim
+    assert claim.builder_id == MICROVM
+    assert {(it.name, it.digest) for it in claim.builder_image} == {(a.name, a.digest) for a in artifacts_of(world)}
+    assert (claim.root.nar, claim.root.commit) == (record.request.flake.nar, commit)
+    assert (claim.attribute, claim.directory, claim.lock) == ("hello", "", Digest.of(LOCK))
+    assert claim.sources == record.given
+    assert claim.nodes.inputs == ()
+    assert {node.node for node in claim.nodes.untouched} == {"used", "nixpkgs"}
+    assert claim.nodes.relative == ("mvm",)
+    assert (claim.versions.mvm, claim.versions.nix, claim.limits) == ("0.1.0", "2.26.3", LIMITS)
+    assert (claim.derivation, claim.started, claim.finished) == (DERIVATION, record.started, record.finished)
+
+
+def test_the_host_s_nix_is_believed_for_the_builder_image_only(world: World) -> None:
+    claim = testimony.by_host_nix(record_of(world, None), mvm="0.1.0")
+    assert (claim.builder_id, claim.builder_image, claim.limits) == (HOST_NIX, (), None)
+    with pytest.raises(RefusedError) as refusal:
+        verified(claim, world)
+    assert refusal.value.codes == (ReasonCode.BUILDER_NOT_ADMITTED,)
+    world.change_manifest(lambda value: value.update(name="builder"))
+    assert verified(testimony.by_host_nix(record_of(world, None), mvm="0.1.0"), world).level == 1
+
+
+def test_every_invocation_has_a_name_of_its_own(world: World) -> None:
+    names = {testimony.by_host_nix(record_of(world), mvm="0.1.0").invocation for _ in range(10)}
+    assert len(names) == 10
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(), (SEED,), (replace(DEB, uri="mirror://debian/other"),), (replace(DEB, digest=Digest.of(b"other")),)],
+)
+def test_a_source_that_the_manifest_names_and_that_never_came_in(world: World, given: tuple[Source, ...]) -> None:
+    record = record_of(world)
+    testimony.check_sources(record)
+    testimony.check_sources(replace(record, given=(*record.given, source("more", b"more"))))
+    with pytest.raises(RefusedError) as refusal:
+        testimony.check_sources(replace(record, given=given))
+    assert refusal.value.codes == (ReasonCode.DEPENDENCY_MISMATCH,)
+    assert DEB.name in refusal.value.reasons[0].why

@@ -1,0 +1,117 @@
+"""What pip prints is parsed as it stands: the report into wheels with true edges, complaints into failures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mvmnix.builder.fetch.registries import Failure, Trouble
+from mvmnix.builder.pins.pypi import Pip, parse_report, requirements
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.model import Digest, Source
+
+CFFI = Source("mirror://pypi/cffi-2.1.1-cp313-cp313-manylinux_2_17_x86_64.whl", "cffi.whl", Digest("0" * 64))
+RICH = Source("mirror://pypi/rich-15.0.0-py3-none-any.whl", "rich.whl", Digest("1" * 64))
+
+
+def entry(name: str, *requires: str) -> dict[str, object]:
+    filename = f"{name.replace('-', '_')}-1.0-py3-none-any.whl"
+    return {
+        "download_info": {
+            "url": f"https://files.test/packages/ab/{filename}#sha256=1",
+            "archive_info": {"hashes": {"sha256": Digest.of(name.encode()).hex}},
+        },
+        "metadata": {"name": name, "version": "1.0", **({"requires_dist": list(requires)} if requires else {})},
+        "requested": False,
+    }
+
+
+def test_the_report_gives_wheels_with_the_edges_that_count_on_the_pinned_python() -> None:
+    report = {
+        "version": "1",
+        "install": [
+            entry(
+                "Pydantic",
+                'email-validator>=2; extra == "email"',
+                'tzdata; extra == "timezone" and platform_system == "Windows"',
+                "Typing.Extensions>=4",
+            ),
+            entry("email-validator"),
+            entry("tzdata"),
+            entry("rekor-types", "pydantic[email]", 'typing-extensions; python_version < "3.13"'),
+            entry("typing_extensions", 'old; sys_platform == "linux"'),
+        ],
+    }
+    wheels = parse_report(json.dumps(report).encode(), ["rekor-types"])
+    assert {wheel.name: wheel.depends for wheel in wheels} == {
+        "email-validator": (),
+        "pydantic": ("email-validator", "typing-extensions"),
+        "rekor-types": ("pydantic",),
+        "typing-extensions": (),
+        "tzdata": (),
+    }
+    assert [wheel.name for wheel in wheels] == sorted(wheel.name for wheel in wheels)
+    first = wheels[0]
+    assert (first.filename, first.version) == ("email_validator-1.0-py3-none-any.whl", "1.0")
+    assert first.source.uri == "mirror://pypi/email_validator-1.0-py3-none-any.whl"
+    assert first.digest == Digest.of(b"email-validator")
+
+
+def test_an_extra_that_nobody_asks_for_makes_no_edge() -> None:
+    report = {"install": [entry("pydantic", 'email-validator; extra == "email"'), entry("email-validator")]}
+    wheels = parse_report(json.dumps(report).encode(), ["pydantic", "email-validator"])
+    assert all(wheel.depends == () for wheel in wheels)
+    wheels = parse_report(json.dumps(report).encode(), ["pydantic[email]"])
+    assert wheels[1].depends == ("email-validator",)
+
+
+@pytest.mark.parametrize("report", [b"", b"[]", b'{"install": [1]}', b'{"install": [{"metadata": {}}]}'])
+def test_a_strange_report_is_an_error(report: bytes) -> None:
+    with pytest.raises(MvmnixError, match="report"):
+        parse_report(report, [])
+
+
+def test_a_report_of_a_source_archive_is_an_error() -> None:
+    strange = json.dumps({"install": [entry("odd")]}).replace("-py3-none-any.whl", ".tar.gz").encode()
+    with pytest.raises(MvmnixError, match="report"):
+        parse_report(strange, ["odd"])
+
+
+def test_requirements_are_read_from_the_project() -> None:
+    assert requirements(b'[project]\ndependencies = ["rich>=14", "click >= 8.2"]') == ("click>=8.2", "rich>=14")
+    for broken in (b"", b"[project", b'[project]\ndependencies = ["-r /etc/passwd"]', b"\xff"):
+        with pytest.raises(UsageError):
+            requirements(broken)
+
+
+def test_a_download_is_by_name_version_and_hash_without_anything_built() -> None:
+    command = Pip().command([CFFI, RICH], Path("/tmp/d"))
+    assert command.input == (f"cffi==2.1.1 --hash=sha256:{'0' * 64}\nrich==15.0.0 --hash=sha256:{'1' * 64}\n").encode()
+    for word in ("--no-deps", "--require-hashes", "--only-binary"):
+        assert word in command.argv
+    assert Pip().file(RICH, Path("/tmp/d")) == Path("/tmp/d/rich-15.0.0-py3-none-any.whl")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "trouble"),
+    [
+        ("ERROR: Could not find a version\nERROR: No matching distribution found for rich==15.0.0\n", Trouble.GONE),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE\n    Expected\n", Trouble.WRONG),
+        ("WARNING: Retrying (Retry(total=4)) after connection broken\nERROR: No matching distribution", Trouble.FAILED),
+        ("ERROR: disk quota exceeded", Trouble.FAILED),
+        ("", Trouble.FAILED),
+    ],
+)
+def test_failures_of_one(stderr: str, trouble: Trouble) -> None:
+    assert Pip().failures([RICH], stderr)[RICH].trouble is trouble
+
+
+def test_a_batch_has_no_culprit_unless_the_index_is_out_of_reach() -> None:
+    assert Pip().failures([RICH, CFFI], "ERROR: No matching distribution found") == {}
+    line = "WARNING: Retrying (Retry(total=4)) after connection broken"
+    assert Pip().failures([RICH, CFFI], line) == dict.fromkeys([RICH, CFFI], Failure(Trouble.FAILED, line))
+
+
+def test_wheels_are_repaired_together() -> None:
+    assert Pip().describe(CFFI) == ("cffi", "2.1.1")
+    assert Pip().repair([CFFI]) == "mvm pin python"

@@ -1,0 +1,210 @@
+"""A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix import lock, nar
+from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.model import HashMode, Source
+from mvmnix.state import Directory
+from mvmnix.store import Store
+from tests.fakes import DERIVATION, OUTPUT, FakeBuilder, Progress, files_of, nar_of, source
+from tests.unit.provenance.world import DEB, LOCK, World, new_world
+
+TOOL = source("tool.deb", b"tool")
+SEED = source("busybox", nar_of(b"seed"), HashMode.NAR)
+#: The world's manifest names it.
+CONTENTS = {DEB.digest: b"bash", TOOL.digest: b"tool", SEED.digest: nar_of(b"seed")}
+
+
+@dataclass
+class Site:
+    """Where a build happens: stores, a world whose image comes out, and the machine."""
+
+    path: Path
+    world: World
+    progress: Progress = field(default_factory=Progress)
+    lock: bytes | None = LOCK
+    fetched: list[Source] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store, self.images = (Store(Directory.create(str(self.path / name))) for name in ("sources", "images"))
+        files: dict[bytes, nar.Node] = {b"flake.nix": nar.File.of(b"{}")}
+        if self.lock is not None:
+            files[b"flake.lock"] = nar.File.of(self.lock)
+        flake = source_of(nar.Dir({b"in": nar.Dir(files)}), uri="path:x", commit=None, directory="in")
+        self.request = BuildRequest(flake, lock.parse(self.lock), "hello")
+        self.machine = FakeBuilder(flake.store_path, files_of(self.world), (DEB, TOOL, SEED))
+
+    def fetch(self, sources: Iterable[Source]) -> None:
+        for it in sources:
+            self.fetched.append(it)
+            self.store.put(CONTENTS[it.digest], it.digest)
+
+    def build(self) -> BuildRecord:
+        work = Build(self.request, store=self.store, images=self.images, fetch=self.fetch, progress=self.progress)
+        self.machine.connect = work.connection
+        return work.run(self.machine, jobs=2)
+
+    def fails(self, call: str, words: str) -> MvmnixError:
+        self.machine.fails = {call: words}
+        with pytest.raises(MvmnixError) as error:
+            self.build()
+        assert not list((self.path / "images").iterdir())
+        return error.value
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    (tmp_path / "world").mkdir()
+    yield Site(tmp_path, new_world(tmp_path / "world"))
+
+
+def test_what_is_built_and_recorded(site: Site) -> None:
+    record = site.build()
+    assert record.image == site.world.image
+    assert record.given == tuple(sorted((DEB, TOOL, SEED)))
+    assert (record.derivation, record.touched, record.nix) == (DERIVATION, frozenset(), "2.26.3")
+    assert record.request is site.request
+    assert record.started <= record.finished
+    assert record.started.tzinfo is not None
+    for artifact in record.image.artifacts:
+        assert site.images.size(artifact.digest) == artifact.size
+    assert site.progress.steps == ["evaluating", "fetching sources", "building", "receiving"]
+    assert b"build says that it works" in site.progress.said
+
+
+def test_what_is_asked_of_the_machine(site: Site) -> None:
+    site.build()
+    flake = site.request.flake
+    assert site.machine.calls == [
+        nix.version(),
+        nix.fetch_tree(flake.store_path),
+        nix.evaluate(nix.flake_url(flake.store_path, flake.nar, "in"), "hello"),
+        nix.show_derivations(DERIVATION),
+        nix.build(DERIVATION, jobs=2),
+        nix.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
+    ]
+    for environment in site.machine.environments:
+        assert environment["PATH"] == "/usr/bin:/usr/sbin"
+        assert set(environment) == {"HOME", "PATH", "LANG", "USER", "TMPDIR"}
+
+
+def test_what_the_machine_was_given(site: Site) -> None:
+    site.build()
+    assert site.machine.received == {
+        "source": site.request.flake.archive,
+        DEB.name: nar_of(b"bash"),
+        TOOL.name: nar_of(b"tool"),
+        SEED.name: nar_of(b"seed"),
+    }
+
+
+def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
+    site.machine = replace(site.machine, answers={"build": str(OUTPUT).encode() + b"\n"})
+    assert site.build().given == ()
+    assert set(site.fetched) == {DEB, TOOL, SEED}
+
+
+def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
+    used, unused = site.request.lock.locked
+    assert {used.name, unused.name} == {"used", "nixpkgs"}
+    site.machine.wants = (used.store_path,)
+    with pytest.raises(RefusedError) as refusal:
+        site.build()
+    assert refusal.value.codes == (ReasonCode.LOCK_NODE_UNSUPPORTED,)
+    reason = refusal.value.reasons[0]
+    assert (reason.what, reason.why) == (used.name, f"evaluation needs {used.uri}")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("error: flake 'path:x' requires lock file changes but they're not allowed", ReasonCode.LOCK_STALE),
+        ("error: … while updating the lock file of flake 'path:/nix/store/x'", ReasonCode.LOCK_STALE),
+        ("error: in pure evaluation mode, 'fetchTree' doesn't fetch unlocked input 'x'", ReasonCode.FLAKE_UNLOCKED),
+        ("error: cannot call 'fetchGit' in pure evaluation mode", ReasonCode.FLAKE_UNLOCKED),
+    ],
+)
+def test_what_nix_complains_about(site: Site, words: str, code: ReasonCode) -> None:
+    error = site.fails("eval", words)
+    assert isinstance(error, RefusedError)
+    assert error.codes == (code,)
+    assert error.reasons[0].what == "path:x#hello"
+    assert not isinstance(site.fails("build", words), RefusedError), "a build's words mean nothing"
+
+
+def test_inputs_without_a_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    site = Site(tmp_path, new_world(tmp_path / "world"), lock=None)
+    error = site.fails("eval", "error: flake 'path:x' requires lock file changes but they're not allowed")
+    assert isinstance(error, RefusedError)
+    assert error.codes == (ReasonCode.FLAKE_UNLOCKED,)
+
+
+def test_a_missing_attribute_is_the_caller_s_mistake(site: Site) -> None:
+    error = site.fails("eval", "error: flake 'path:x' does not provide attribute 'packages.x86_64-linux.hello.drvPath'")
+    assert isinstance(error, UsageError)
+    assert "path:x#hello" in error.message
+
+
+def test_an_output_that_has_no_image_s_files_is_refused(site: Site) -> None:
+    error = site.fails("tar", "/usr/bin/tar: rootfs: Cannot stat: \x1b[2JNo such file or directory\n")
+    assert isinstance(error, RefusedError)
+    assert error.codes == (ReasonCode.OUTPUT_MALFORMED,)
+    assert "rootfs: Cannot stat: ?[2JNo such file" in str(error)
+
+
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "show", "build"])
+def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
+    words = "".join(f"line {number}\n" for number in range(100)) + "error: \x1b[31mgcc: no such file\n"
+    error = site.fails(call, words)
+    assert error.exit_code == 125
+    assert "line 99" in error.message
+    assert "line 79" not in error.message
+    assert "?[31mgcc: no such file" in error.message
+    assert words.encode() in site.progress.said, "the log has them as they were"
+
+
+@pytest.mark.parametrize("call", ["eval", "build"])
+@pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", str(OUTPUT).encode() * 2])
+def test_an_answer_that_is_no_store_path(site: Site, call: str, said: bytes) -> None:
+    site.machine.answers = {call: said}
+    with pytest.raises(RefusedError) as refusal:
+        site.build()
+    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+
+
+def test_an_endless_answer_is_not_kept(site: Site) -> None:
+    site.machine.answers = {"eval": b"/nix/store/" * 100_000}
+    with pytest.raises(RefusedError) as refusal:
+        site.build()
+    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+    assert "printed more than 65536 bytes" in refusal.value.reasons[0].why
+
+
+def test_an_output_that_is_no_image_leaves_nothing(site: Site) -> None:
+    site.machine.files = files_of(site.world) | {"kernel": b"another"}
+    with pytest.raises(RefusedError) as refusal:
+        site.build()
+    assert refusal.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
+    assert not list((site.path / "images").iterdir())
+
+
+def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
+    def spoil(sources: Iterable[Source]) -> None:
+        site.store.put(b"tool", TOOL.digest)
+        for it in sources:
+            (site.path / "sources" / it.digest.hex).write_bytes(b"evil")
+
+    work = Build(site.request, store=site.store, images=site.images, fetch=spoil, progress=site.progress)
+    site.machine.connect = work.connection
+    with pytest.raises(RefusedError) as refusal:
+        work.run(site.machine, jobs=1)
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)

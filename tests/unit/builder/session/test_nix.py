@@ -1,0 +1,99 @@
+"""The argument list of every Nix call, exactly."""
+
+import pytest
+
+from mvmnix.builder.session import nix
+from mvmnix.model import Digest, HashMode, StorePath
+
+TREE = StorePath("0" * 32, "source")
+DRV = StorePath("1" * 32, "guest-hello.drv")
+#: Its SRI form has a plus, slashes and an equals sign, none of which may stand in a URL's query.
+NAR = Digest.from_sri("sha256-+/v7//////////////////////////////////////8=")
+URL = f"path:/nix/store/00000000000000000000000000000000-source?narHash=sha256-%2B%2Fv7{'%2F' * 38}8%3D"
+GUEST = (
+    *("/usr/bin/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw"),
+    *("--option", "substitute", "true", "--option", "connect-timeout", "60"),
+    *("--option", "stalled-download-timeout", "600", "--option", "download-attempts", "1"),
+)
+PURE = (
+    *("--option", "pure-eval", "true", "--option", "allow-import-from-derivation", "false"),
+    *("--option", "accept-flake-config", "false", "--option", "flake-registry", ""),
+    *("--option", "use-registries", "false", "--option", "eval-cache", "false", "--no-update-lock-file"),
+)
+STORE = ("--option", "build-users-group", "", "--option", "substitute", "false", "--option", "flake-registry", "")
+HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw", *STORE)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (nix.version(), (*GUEST, "--version")),
+        (nix.fetch_tree(TREE), ("/usr/bin/nix-store", "--realise", str(TREE))),
+        (
+            nix.evaluate("path:x", "a.b"),
+            (*GUEST, "eval", "--raw", *PURE, "path:x#packages.x86_64-linux.a.b.drvPath"),
+        ),
+        (nix.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", str(DRV))),
+        (
+            nix.build(DRV, jobs=3),
+            (
+                *(*GUEST, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
+                *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false", f"{DRV}^out"),
+            ),
+        ),
+        (
+            nix.archive(TREE, ("kernel", "-rf")),
+            (
+                *("/usr/bin/tar", "--create", "--format=ustar", "--owner=0", "--group=0", "--numeric-owner"),
+                *("--mtime=@0", "--mode=0444", f"--directory={TREE}", "--", "kernel", "-rf"),
+            ),
+        ),
+        (nix.host_restore("/tmp/x"), ("nix-store", *STORE, "--restore", "/tmp/x")),
+        (
+            nix.host_add(HashMode.NAR, "/tmp/x"),
+            ("nix-store", *STORE, "--add-fixed", "--recursive", "sha256", "/tmp/x"),
+        ),
+        (
+            nix.host_add(HashMode.FLAT, "/tmp/x", "/tmp/y"),
+            ("nix-store", *STORE, "--add-fixed", "sha256", "/tmp/x", "/tmp/y"),
+        ),
+        (
+            nix.host_invalid([TREE]),
+            ("nix-store", *STORE, "--check-validity", "--print-invalid", str(TREE)),
+        ),
+        (
+            nix.host_evaluate("/n/nix", TREE, NAR, "builder"),
+            (*HOST, "eval", "--raw", *PURE, f"{URL}#packages.x86_64-linux.builder.drvPath"),
+        ),
+        (nix.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", str(DRV))),
+        (
+            nix.host_build("/n/nix", DRV),
+            (*HOST, "build", "--no-link", "--json", "--print-build-logs", f"{DRV}^out"),
+        ),
+    ],
+)
+def test_argv(argv: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert argv == expected
+
+
+def test_a_flake_url_names_the_hash_and_the_directory() -> None:
+    assert nix.flake_url(TREE, NAR, "") == URL
+    assert nix.flake_url(TREE, NAR, "examples/hello") == f"{URL}&dir=examples/hello"
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        (b"nix (Nix) 2.26.3\n", "2.26.3"),
+        (b"nix (Nix) 2.30.0pre20250501_abc", "unknown"),
+        (b"nix (Nix) 2.30.0pre20250501", "2.30.0pre20250501"),
+        (b"nix (Nix) 2.26.3\nand more", "unknown"),
+        (b"nix (Lix, like Nix) 2.91.1\n", "unknown"),
+        (b"nix (Nix) \x1b[31m", "unknown"),
+        (b"nix (Nix) \xff", "unknown"),
+        (b"nix (Nix) " + b"1" * 33, "unknown"),
+        (b"", "unknown"),
+    ],
+)
+def test_versions(said: bytes, version: str) -> None:
+    assert nix.read_version(said) == version
