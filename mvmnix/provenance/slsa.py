@@ -19,6 +19,11 @@ BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"
 HOST_NIX: Final = "urn:mvmnix:builder:host-nix:1"
 #: The builder VM, which has no network device.
 MICROVM: Final = "urn:mvmnix:builder:microvm:1"
+#: How the keys of binary caches are named (nix: libutil/signature).
+CACHE_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
+
+#: A hundred years, in seconds.
+_LONGEST_OFFSET: Final = 3_155_760_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,53 @@ class Accounted:
     relative: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Cached:
+    """A store path that came in from a binary cache: `uri` is its NAR's, `key` the name of the key that vouched for it.
+
+    `nar` is the SHA-256 of the unpacked NAR, which is what the key signed; the cache may have packed it.
+    """
+
+    path: StorePath
+    uri: str
+    nar: Digest
+    key: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[!-~]{1,4096}", self.uri):
+            raise ValueError(f"not the URI of a NAR: {self.uri[:80]!r}")
+        if not re.fullmatch(CACHE_KEY_NAME, self.key):
+            raise ValueError(f"not the name of a cache's key: {self.key[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kept:
+    """A store path that mvm's own modules had built before, in a builder VM of its own.
+
+    `bundle` is the digest of the signed statement (provenance/parts.py) that has to list it.
+    """
+
+    path: StorePath
+    nar: Digest
+    bundle: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """What a second build was made to see otherwise: `clock_offset` in seconds, and in which order directories list."""
+
+    hostname: str
+    clock_offset: int
+    directory_order: str
+
+    def __post_init__(self) -> None:
+        for text in (self.hostname, self.directory_order):
+            if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+                raise ValueError(f"not a plain word: {text[:80]!r}")
+        if abs(self.clock_offset) > _LONGEST_OFFSET:
+            raise ValueError(f"a clock is moved by at most {_LONGEST_OFFSET} seconds, not {self.clock_offset}")
+
+
 @dataclass(frozen=True, slots=True)
 class Versions:
     """What built: the version of mvm and that of Nix."""
@@ -93,7 +145,9 @@ class Provenance:
 
     `directory` is where the flake lies in the root tree, "" for its top; `lock` the digest of flake.lock's bytes, None
     when the flake has none; `sources` the files that came in besides the trees; `builder_image` the four files of the
-    builder VM's image, none for `HOST_NIX`; `derivation` the image's derivation.
+    builder VM's image, none for `HOST_NIX`; `derivation` the image's derivation. `cached` and `kept` are the store
+    paths that came in; `from_derivation` says whether evaluation was allowed to build, and to read what it built;
+    `variation` what this build, a second one of the same thing, was made to see otherwise; `sbom` is the SBOM's digest.
     """
 
     root: RootTree
@@ -110,6 +164,11 @@ class Provenance:
     started: datetime
     finished: datetime
     derivation: StorePath | None
+    cached: tuple[Cached, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    from_derivation: bool = False
+    variation: Variation | None = None
+    sbom: Digest | None = None
 
     def __post_init__(self) -> None:
         if self.directory.startswith("/") or any(part in {".", ".."} for part in self.directory.split("/")):

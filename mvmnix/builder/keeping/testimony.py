@@ -46,6 +46,11 @@ def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limi
         started=record.started,
         finished=record.finished,
         derivation=record.derivation,
+        cached=record.cached,
+        kept=record.kept,
+        from_derivation=record.from_derivation,
+        variation=record.variation,
+        sbom=record.sbom,
     )
 
 

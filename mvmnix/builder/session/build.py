@@ -20,6 +20,7 @@ from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, HashMode, Image, Source, StorePath
+from mvmnix.provenance.slsa import Cached, Kept, Variation
 from mvmnix.store import Store
 
 #: How much of a program's output is kept to be shown or read, in bytes.
@@ -72,7 +73,10 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """What was built and from what: `given` is all that came into the VM beside the root tree; times are in UTC."""
+    """What was built and from what: `given`, `cached` and `kept` are all that came into the VM beside the root tree.
+
+    Times are in UTC. What the other fields mean is said by those of the same name in Provenance.
+    """
 
     request: BuildRequest
     image: Image
@@ -82,6 +86,11 @@ class BuildRecord:
     nix: str
     started: datetime
     finished: datetime
+    cached: tuple[Cached, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    from_derivation: bool = False
+    variation: Variation | None = None
+    sbom: Digest | None = None
 
 
 class _Tail:
