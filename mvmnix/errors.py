@@ -17,6 +17,10 @@ class ReasonCode(StrEnum):
     LOCK_NODE_UNSUPPORTED = "lock-node-unsupported"
     SOURCE_MISMATCH = "source-mismatch"
     SOURCE_UNKNOWN = "source-unknown"
+    FETCH_NOT_ALLOWED = "fetch-not-allowed"
+    FETCH_LIMIT = "fetch-limit"
+    CACHE_MALFORMED = "cache-malformed"
+    CACHE_SIGNATURE = "cache-signature"
     # what came out of the builder
     OUTPUT_MALFORMED = "output-malformed"
     MANIFEST_MALFORMED = "manifest-malformed"
@@ -57,6 +61,7 @@ class ReasonCode(StrEnum):
     ISOLATION_UNAVAILABLE = "isolation-unavailable"
     VERB_NOT_GRANTED = "verb-not-granted"
     # the host's own state
+    CONFIG_MALFORMED = "config-malformed"
     KEY_PERMISSIONS = "key-permissions"
     KEY_MALFORMED = "key-malformed"
     STATE_PERMISSIONS = "state-permissions"

@@ -7,6 +7,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from mvmnix import config
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
@@ -65,6 +66,13 @@ class House:
         """The trust policy in force. Raises RefusedError."""
         home = os.path.realpath(os.environ.get("HOME", "/"))
         return load(floor=FLOOR, config=self.roots.config, cwd=os.path.realpath("."), home=home)
+
+    @cached_property
+    def config(self) -> config.Config:
+        """Where downloads may go, and which caches are believed. Raises RefusedError CONFIG_MALFORMED."""
+        if not self.roots.config.exists(config.FILE_NAME):
+            return config.Config()
+        return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
 
     @cached_property
     def library(self) -> Library:

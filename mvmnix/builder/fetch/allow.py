@@ -1,0 +1,134 @@
+"""Decides which addresses may be downloaded from: https to listed hosts, and listed origins on the loopback; pure.
+
+1. The text is a URL that every reader takes apart alike: printable ASCII, no backslash, no userinfo.
+2. Its scheme is https; http for a listed loopback origin alone.
+3. Its host and port are listed, as a name: an address can't be, beyond the loopback.
+4. A redirect is admitted like any URL, never from https to http, and never from elsewhere to this machine.
+5. Whatever a listed name resolves to, the peer is an address of the public Internet (DNS rebinding).
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final, Self, override
+from urllib.parse import urljoin
+
+from mvmnix.config import FetchRules
+from mvmnix.errors import ReasonCode, RefusedError, refuse
+
+#: Longer URLs are nobody's; characters.
+MAX_URL: Final = 4096
+_PORTS: Final = {"http": 80, "https": 443}
+_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<target>(/[^?#]*)?(\?[^#]*)?)(#.*)?",
+    re.IGNORECASE,
+)
+_HINT: Final = "name the host in config.toml, [fetch] hosts, if it is to be trusted with this; docs/fetching.md"
+#: Public by number, and yet a cloud's own service on the machine's side (Azure's wire server).
+_METADATA: Final = ipaddress.ip_address(0xA83F8110)
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An admitted address; `target` is path and query, `local` whether it is a listed origin on the loopback."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    local: bool
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, always written out."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @override
+    def __str__(self) -> str:
+        port = "" if _PORTS[self.scheme] == self.port else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowlist:
+    """Hosts (names; https on port 443, or as in `name:port`), and whole origins on the loopback."""
+
+    hosts: frozenset[str]
+    loopback: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, rules: FetchRules) -> Self:
+        """What the configuration allows."""
+        return cls(rules.hosts, rules.loopback)
+
+    def admit(self, url: str) -> Url:
+        """The parsed address. Raises RefusedError [fetch-not-allowed]."""
+        # 1. one reading
+        match = _URL.fullmatch(url)
+        if (
+            match is None
+            or len(url) > MAX_URL
+            or not url.isascii()
+            or not url.isprintable()
+            or re.search(r"[\\ ]", url)
+        ):
+            raise _refused(url, "it is not a plain http or https URL without user information")
+        scheme, host = match["scheme"].lower(), match["host"].lower()
+        port = int(match["port"] or _PORTS[scheme])
+        target = match["target"] if match["target"].startswith("/") else "/" + match["target"]
+        if f"{scheme}://{host}:{port}" in {_origin(one) for one in self.loopback}:
+            return Url(scheme, host, port, target, local=True)
+        # 2. https
+        if scheme != "https":
+            raise _refused(url, "only https is spoken with other machines")
+        # 3. a listed name
+        if f"{host}:{port}" not in {one if ":" in one else f"{one}:443" for one in self.hosts}:
+            raise _refused(url, f"{host}:{port} is not on the list of hosts to download from")
+        return Url(scheme, host, port, target, local=False)
+
+    def follow(self, here: Url, location: str) -> Url:
+        """Where a redirect leads. Raises RefusedError [fetch-not-allowed]."""
+        # 4. redirects
+        there = self.admit(urljoin(str(here), location))
+        if here.scheme == "https" and there.scheme == "http":
+            raise _refused(str(there), f"{here.origin} redirects from https to http")
+        if there.local and not here.local:
+            raise _refused(str(there), f"{here.origin} redirects to this machine")
+        return there
+
+
+def must_be_peer(url: str, address: str, *, local: bool) -> None:
+    """Whether a connection may be used that leads to this address. Raises RefusedError [fetch-not-allowed]."""
+    # 5. the peer's address
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if local != parsed.is_loopback or not (local or _is_public(parsed)):
+        raise _refused(url, f"its name resolves to {address}, which is not where it may lead")
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return _is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and address != _METADATA
+
+
+def _origin(text: str) -> str:
+    scheme, _, place = text.partition("://")
+    named = re.search(r":[0-9]+$", place)
+    return text if named else f"{text}:{_PORTS[scheme]}"
+
+
+def _refused(url: str, why: str) -> RefusedError:
+    return refuse(ReasonCode.FETCH_NOT_ALLOWED, _without_userinfo(url), why, _HINT)
+
+
+def _without_userinfo(url: str) -> str:
+    """For a message: what stands before an `@` may be a password."""
+    return re.sub(r"//[^/?#]*@", "//…@", url[:200])

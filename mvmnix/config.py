@@ -1,0 +1,149 @@
+"""Reads the text of config.toml: where downloads may go, which caches are believed, where credentials lie; pure."""
+
+import base64
+import re
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+
+FILE_NAME: Final = "config.toml"
+#: No configuration that people read is larger, in bytes.
+LIMIT: Final = 2**20
+
+#: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
+DNS_NAME: Final = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST: Final = rf"(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
+#: Whole origins on this machine, port and all.
+_LOOPBACK: Final = r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:[1-9][0-9]{0,4})?"
+_CACHE: Final = rf"(https://{DNS_NAME}(:[1-9][0-9]{{0,4}})?|{_LOOPBACK})(/[A-Za-z0-9._~-]+)*/?"
+_NODE: Final = r"[!-~]{1,4096}"
+_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_REFERENCE: Final = r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\x00]{1,4095})"
+_HINT: Final = "correct config.toml; docs/fetching.md has the format"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRules:
+    """Where build inputs may be downloaded from, and how much of the machine that may take.
+
+    `hosts` are DNS names, with a port where it isn't 443, always reached by https; `loopback` whole origins.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    loopback: frozenset[str] = frozenset()
+    size_limit: int = 8 << 30
+    seconds: int = 3600
+    parallel: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """The public key of a binary cache: its name and its 32 bytes (Ed25519), as in Nix's `trusted-public-keys`."""
+
+    name: str
+    raw: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `name:base64`. Raises ValueError."""
+        name, _, encoded = text.partition(":")
+        raw = base64.b64decode(encoded, validate=True)
+        if not re.fullmatch(_KEY_NAME, name) or len(raw) != 32 or base64.b64encode(raw).decode() != encoded:
+            raise ValueError(f"not a cache's public key, name:base64: {text[:80]!r}")
+        return cls(name, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRule:
+    """A binary cache that may be asked, and the keys of which one has to have signed what it gives."""
+
+    url: str
+    keys: tuple[CacheKey, ...]
+
+
+class TokenPlace(StrEnum):
+    """Where a credential lies."""
+
+    ENVIRONMENT = "env"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRule:
+    """Where the token for lock nodes lies whose URI matches `node`; the value itself is never written down here."""
+
+    node: str
+    place: TokenPlace
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of config.toml; without the file, nothing beyond the registries may be asked."""
+
+    fetch: FetchRules = FetchRules()
+    caches: tuple[CacheRule, ...] = ()
+    credentials: tuple[CredentialRule, ...] = ()
+
+
+def parse(data: bytes) -> Config:
+    """Read a config.toml. Raises RefusedError CONFIG_MALFORMED with all problems at once; unknown keys are some."""
+    try:
+        return strict.read(_toml(data), FILE_NAME, _file)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT) from error
+
+
+def _toml(data: bytes) -> object:
+    if len(data) > LIMIT:
+        raise strict.MalformedError(f"larger than {LIMIT} bytes")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise strict.MalformedError(f"not TOML in UTF-8: {error}") from error
+
+
+def _file(record: strict.Record) -> Config:
+    record.integer("version", 1, 1)
+    fetch = record.child("fetch", _fetch) if record.has("fetch") else FetchRules()
+    caches = record.each("caches", _cache, 16) if record.has("caches") else ()
+    credentials = record.each("credentials", _credential, 256) if record.has("credentials") else ()
+    if len({cache.url for cache in caches}) != len(caches):
+        raise ValueError("a cache stands there twice")
+    if len({rule.node for rule in credentials}) != len(credentials):
+        raise ValueError("two credentials are for the same node")
+    return Config(fetch, caches, credentials)
+
+
+def _fetch(record: strict.Record) -> FetchRules:
+    usual = FetchRules()
+    size, seconds = usual.size_limit, usual.seconds
+    return FetchRules(
+        hosts=_names(record, "hosts", _HOST),
+        loopback=_names(record, "loopback", _LOOPBACK),
+        size_limit=record.integer("size-limit-mib", 1, 1 << 20) << 20 if record.has("size-limit-mib") else size,
+        seconds=record.integer("seconds", 1, 86_400) if record.has("seconds") else seconds,
+        parallel=record.integer("parallel", 1, 64) if record.has("parallel") else usual.parallel,
+    )
+
+
+def _names(record: strict.Record, field: str, pattern: str) -> frozenset[str]:
+    return frozenset(record.texts(field, pattern, 1024)) if record.has(field) else frozenset()
+
+
+def _cache(record: strict.Record) -> CacheRule:
+    url = record.text("url", _CACHE, 1024)
+    keys = tuple(CacheKey.parse(key) for key in record.texts("keys", limit=16))
+    if not keys or len({key.name for key in keys}) != len(keys):
+        raise ValueError("a cache needs the public keys of those whose signature is believed, each name once")
+    return CacheRule(url.rstrip("/"), keys)
+
+
+def _credential(record: strict.Record) -> CredentialRule:
+    token = record.text("token", _REFERENCE, 4096)
+    place, _, name = (token or "env:_").partition(":")
+    return CredentialRule(record.text("node", _NODE), TokenPlace(place), name)
