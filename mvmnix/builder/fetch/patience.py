@@ -1,0 +1,58 @@
+"""Says how much a download may take, and how long to wait before it is tried again; pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+from mvmnix.config import FetchRules
+
+#: Answers that may be other ones a moment later (RFC 9110, section 15; RFC 6585).
+TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Longest pause, in seconds; a server that asks for more is not waited for.
+LONGEST: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one download: bytes, seconds in all, without a byte, and to connect, attempts; and how many run at once."""
+
+    size: int = 8 << 30
+    seconds: float = 3600
+    stall: float = 60
+    connect: float = 30
+    attempts: int = 5
+    parallel: int = 8
+
+    @classmethod
+    def of(cls, rules: FetchRules) -> Self:
+        """What the configuration says."""
+        return cls(size=rules.size_limit, seconds=rules.seconds, parallel=rules.parallel)
+
+
+def pause(attempt: int, retry_after: str | None, *, now: datetime, jitter: float) -> float | None:
+    """Seconds until attempt number `attempt` (from 1) is followed by the next; None: it isn't worth waiting.
+
+    `jitter` is from [0, 1): the many downloads that one busy server turned away shall not come back at once.
+
+    >>> from datetime import UTC
+    >>> [pause(n, None, now=datetime.now(UTC), jitter=0.0) for n in (1, 2, 3, 9)]
+    [0.25, 0.5, 1.0, 30.0]
+    """
+    own = min(0.5 * 2.0 ** (attempt - 1), LONGEST)
+    wait = own * (0.5 + jitter / 2)
+    asked = None if retry_after is None else _seconds(retry_after, now)
+    if asked is None:
+        return wait
+    return None if asked > LONGEST else max(asked, wait)
+
+
+def _seconds(retry_after: str, now: datetime) -> float | None:
+    """What `Retry-After` says (RFC 9110, section 10.2.3), None for nonsense."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        when = parsedate_to_datetime(retry_after)
+        return max(0.0, (when - now).total_seconds())
+    except (ValueError, TypeError):
+        return None

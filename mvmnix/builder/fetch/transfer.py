@@ -1,0 +1,114 @@
+"""Puts the body of one download together out of the answers to several requests; no connection, no file.
+
+A broken transfer goes on where it ended, when the server says by a strong ETag that it is still the same file (RFC
+9110, sections 13.1.5 and 14). Otherwise it is read from the start, and what has been written has to come again, byte
+for byte. The checksum that tells is no defence: whoever serves both halves could serve any bytes at all.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_STRONG: Final = re.compile(r'"[!#-~]{0,255}"')
+
+
+class DownloadError(MvmnixError):
+    """A download failed; `status` is the server's answer, where that was the reason."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class ChangedError(DownloadError):
+    """The file became another one while it was fetched: what was written so far is worthless. Fetch it anew."""
+
+
+class BrokenError(Exception):
+    """An answer that can't be gone on with; another request may do better. `after` is its Retry-After."""
+
+    def __init__(self, why: str, *, after: str | None = None, status: int | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+        self.status = status
+
+
+class Transfer:
+    """How far one download is."""
+
+    def __init__(self, url: str, write: Callable[[bytes], object], limit: int) -> None:
+        self._url = url
+        self._write = write
+        self._limit = limit
+        self._etag = ""
+        self._checksum = 0
+        self._again = 0  # bytes of a fresh start that were written already
+        self._checksum_again = 0
+        self.size = 0
+        self.total: int | None = None
+
+    def headers(self) -> dict[str, str]:
+        """What to ask with: for the rest, if the server can say whether it is the rest of the same."""
+        if not self.size or not self._etag:
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self._etag}
+
+    def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
+        """An answer of status 200 or 206 begins. Raises BrokenError, RefusedError [fetch-limit]."""
+        etag = headers.get("etag", "")
+        if status == 206:
+            self._continue(headers, etag)
+        else:
+            self._again, self._checksum_again, self.total = self.size, 0, length
+            self._etag = etag if _STRONG.fullmatch(etag) else ""
+        if self.total is not None and self.total > self._limit:
+            raise self._too_large(f"{self.total} bytes")
+
+    def take(self, data: bytes) -> None:
+        """More of the body. Raises ChangedError, RefusedError [fetch-limit]."""
+        if self._again:
+            skipped, data = data[: self._again], data[self._again :]
+            self._checksum_again = zlib.crc32(skipped, self._checksum_again)
+            self._again -= len(skipped)
+            if not self._again and self._checksum_again != self._checksum:
+                raise self._changed()
+        if data:
+            if self.size + len(data) > self._limit:
+                raise self._too_large(f"more than {self._limit} bytes")
+            self._write(data)
+            self._checksum = zlib.crc32(data, self._checksum)
+            self.size += len(data)
+
+    def end(self) -> None:
+        """The body is complete, as far as the connection knows. Raises BrokenError, ChangedError."""
+        if self._again:
+            raise self._changed()
+        if self.total is not None and self.total != self.size:
+            raise BrokenError(f"it sent {self.size} bytes of {self.total}")
+
+    def forget(self) -> None:
+        """Ask for the whole from now on."""
+        self._etag = ""
+
+    def _continue(self, headers: Mapping[str, str], etag: str) -> None:
+        match = _RANGE.fullmatch(headers.get("content-range", ""))
+        fits = match is not None and int(match[1]) == self.size and match[2] in {"*", str(self.total)}
+        if not fits or not self._etag or etag != self._etag:
+            self.forget()
+            raise BrokenError("it sent another part than the one that was asked for")
+        self._again = 0
+
+    def _changed(self) -> ChangedError:
+        hint = "fetch it again; if it goes on like this, its server is not to be relied on"
+        return ChangedError(f"{self._url} changed while it was fetched", hint=hint)
+
+    def _too_large(self, size: str) -> RefusedError:
+        why, hint = (
+            f"it has {size}, and may have {self._limit}",
+            "raise size-limit-mib in config.toml, if that is right",
+        )
+        return refuse(ReasonCode.FETCH_LIMIT, self._url, why, hint)
