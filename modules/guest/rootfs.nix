@@ -2,6 +2,7 @@
 { build, packages, tools }:
 { roots, without, files, links, writable }:
 let
+  seal = import ./seal.nix { inherit tools; };
   closure = packages.closure { inherit roots without; };
 
   quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
@@ -16,15 +17,11 @@ let
     in
     "place ${mode} ${source} root${quote path}";
   placeLink = path: ''parent root${quote path}; ln -sfn ${quote links.${path}} root${quote path}'';
-
-  # Fixed, so that the same files give the same bits; neither is a secret, and the root hash covers both.
-  uuid = "00000000-0000-0000-0000-000000000000";
-  salt = "00000000000000000000000000000000"; # veritysetup reads "-" as none; a fixed one keeps the format's usual shape
 in
 {
-  inherit closure uuid salt;
+  inherit (seal) uuid salt;
+  sources = map (p: p.source) closure;
 
-  # $out/rootfs, and beside it what veritysetup said: root (hexadecimal) and blocks (of data).
   image = build.run {
     name = "rootfs";
     trees = map (p: p.tree) closure;
@@ -50,14 +47,8 @@ in
       ${lines placeLink links}
 
       mkdir "$out"
-      ${tools.mkfs-erofs} --quiet -T0 -U ${uuid} --all-root -x-1 -zlz4 "$out/rootfs" root
-      size=$(stat -c %s "$out/rootfs")
-      truncate -s $(( (size + 4095) / 4096 * 4096 )) "$out/rootfs"
-      blocks=$(( $(stat -c %s "$out/rootfs") / 4096 ))
-      ${tools.veritysetup} format --hash=sha256 --data-block-size=4096 --hash-block-size=4096 --salt=${salt} \
-        --uuid=${uuid} --data-blocks=$blocks --hash-offset=$((blocks * 4096)) "$out/rootfs" "$out/rootfs" > said
-      sed -n 's/^Root hash:[[:space:]]*//p' said > "$out/root"
-      echo "$blocks" > "$out/blocks"
+      ${tools.mkfs-erofs} --quiet -T0 -U ${seal.uuid} --all-root -x-1 -zlz4 "$out/rootfs" root
+      ${seal.script}
     '';
   };
 }

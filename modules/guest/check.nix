@@ -1,0 +1,16 @@
+# Holds what a guest is given against its options; ends the evaluation with every problem at once.
+{ maker, options }:
+given:
+let
+  unknown = builtins.filter (n: !(options ? ${n})) (builtins.attrNames given);
+  absent = builtins.filter (n: !(given ? ${n})) (builtins.attrNames options);
+  wrong = builtins.filter (n: given ? ${n} && !options.${n}.is given.${n}) (builtins.attrNames options);
+  problems =
+    map (n: "there is no option '${n}'") unknown
+    ++ map (n: "'${n}' is missing") absent
+    ++ map (n: "'${n}' must ${options.${n}.must}") wrong
+    ++ (if given.posture or "" == "sealed" && given.verbs or [ ] != [ ] then [ "a sealed guest grants no verbs" ] else [ ])
+    ++ (if given.command or [ ] == [ ] && !builtins.elem "exec" (given.verbs or [ ]) then
+      [ "a guest without a command must grant the verb \"exec\"" ] else [ ]);
+in
+if problems == [ ] then given else throw "${maker}: ${builtins.concatStringsSep "; " problems}"
