@@ -44,7 +44,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 class Lock:
-    """An exclusive lock that this process holds until `release` or its end; a context manager."""
+    """A lock that this process holds until `release` or its end; a context manager."""
 
     def __init__(self, inode: _Inode, fd: int) -> None:
         """Made by `acquire` and `try_acquire` only."""
@@ -76,10 +76,22 @@ def acquire(directory: int, name: str) -> Lock:
 
     Raises RuntimeError when the calling thread holds it already, since it would wait for itself forever.
     """
+    return _wait(directory, name, fcntl.LOCK_EX)
+
+
+def share(directory: int, name: str) -> Lock:
+    """As `acquire`, but other processes may share it at the same time, while nobody can have it alone.
+
+    Threads of one process do not share it: the second waits for the first.
+    """
+    return _wait(directory, name, fcntl.LOCK_SH)
+
+
+def _wait(directory: int, name: str, how: int) -> Lock:
     while True:
         inode, fd = _claim(directory, name)
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX)
+            fcntl.lockf(fd, how)
         except BaseException:
             _drop(inode)
             raise

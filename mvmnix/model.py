@@ -70,6 +70,11 @@ class Digest:
         return f"sha256:{self.hex}"
 
 
+def is_digest(text: str) -> bool:
+    """Whether this is how a digest is written: 64 lower-case hexadecimal digits."""
+    return _HEX256.fullmatch(text) is not None
+
+
 def store_name(text: str) -> str:
     """The name under which a file of that name goes to the Nix store: what Nix forbids becomes `_`."""
     return re.sub(r"[^0-9a-zA-Z+\-._?=]", "_", text).lstrip(".")

@@ -1,6 +1,7 @@
 """The only place that opens mvm's own directories and their files: by descriptor, none that others could change."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shlex
@@ -104,17 +105,51 @@ class Directory:
 
     def write_atomic(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Put `data` under `name`, durably: after a crash at any moment the old or the new file is there, whole."""
-        temporary = f".{_component(name)[:200]}.{secrets.token_hex(8)}.tmp"
-        fd = self.create_file(temporary, mode)
+        temporary, fd = self.create_temporary(_component(name)[:200], mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(fd)
-            self.rename(temporary, name)
+                self.rename(temporary, name)  # before it is closed, or a sweep might come first
         except BaseException:
             self.remove(temporary)
             raise
+
+    def create_temporary(self, stem: str, mode: int = 0o600) -> tuple[str, int]:
+        """A new file that `names` leaves out: its name, and a descriptor for reading and writing.
+
+        While that descriptor is open, in whatever process, `sweep` leaves the file alone.
+        """
+        while True:
+            name = f".{_component(stem)}.{secrets.token_hex(8)}.tmp"
+            fd = self.create_file(name, mode)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a sweep at most, which may have seen it before it was held
+            if os.fstat(fd).st_nlink:
+                return name, fd
+            os.close(fd)
+
+    def sweep(self, *, remove: bool = True) -> dict[str, int]:
+        """Remove the temporary files of writers that died (or just find them): names and sizes in bytes.
+
+        A writer's hold is the kernel's word, so that of a living one stays, however old it is.
+        """
+        found = {}
+        for name in filter(_is_temporary, os.listdir(self.fd)):  # noqa: PTH208 - a descriptor
+            try:
+                fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found[name] = os.fstat(fd).st_size
+                if remove:
+                    os.unlink(name, dir_fd=self.fd)
+            except (BlockingIOError, FileNotFoundError):  # it is held, or its writer was done in between
+                continue
+            finally:
+                os.close(fd)
+        return found
 
     def rename(self, old: str, new: str) -> None:
         """Give a file of this directory another name, durably; what had that name is replaced."""
@@ -153,6 +188,10 @@ class Directory:
     def lock(self, name: str) -> Lock:
         """The exclusive lock on the lock file `name`, waited for; see mvmnix/file_lock.py."""
         return file_lock.acquire(self.fd, _component(name))
+
+    def share(self, name: str) -> Lock:
+        """The lock on the lock file `name` together with others who share it, waited for."""
+        return file_lock.share(self.fd, _component(name))
 
     def try_lock(self, name: str) -> Lock | None:
         """The exclusive lock on the lock file `name`, or None when somebody else holds it."""

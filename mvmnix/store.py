@@ -3,11 +3,11 @@
 import fcntl
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
+from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.model import Digest
+from mvmnix.model import Digest, is_digest
 from mvmnix.state import Directory
 
 _CHUNK = 1 << 20
@@ -60,8 +60,7 @@ class Store:
 
         They get their name only once they hash to `expected`; else RefusedError [source-mismatch], and nothing stays.
         """
-        temporary = f".{expected.hex}.{secrets.token_hex(8)}.tmp"
-        fd = self._directory.create_file(temporary)
+        temporary, fd = self._directory.create_temporary(expected.hex)
         try:
             hasher, size = hashlib.sha256(), 0
             with os.fdopen(fd, "wb") as file:
@@ -70,8 +69,8 @@ class Store:
                     size += file.write(chunk)
                 file.flush()
                 os.fsync(fd)
-            _must_be(expected, hasher.hexdigest(), ReasonCode.SOURCE_MISMATCH, "the bytes to be kept")
-            self._directory.rename(temporary, expected.hex)
+                _must_be(expected, hasher.hexdigest(), ReasonCode.SOURCE_MISMATCH, "the bytes to be kept")
+                self._directory.rename(temporary, expected.hex)  # before it is closed, or a sweep might come first
         except BaseException:
             self._directory.remove(temporary)
             raise
@@ -85,7 +84,7 @@ class Store:
         """Hand a kept file to `write`, in chunks, while hashing it; returns its size in bytes.
 
         Raises RefusedError [source-mismatch] at the end when the bytes are others: what was handed out is worthless
-        then, and the file is gone from the store. Raises MvmnixError when it is not there.
+        then. The file stays as it is, for somebody may want to look at it. Raises MvmnixError when it is not there.
         """
         fd = self._open(digest)
         try:
@@ -100,9 +99,12 @@ class Store:
         try:
             _must_be(digest, hasher.hexdigest(), ReasonCode.SOURCE_MISMATCH, where, hint=self._hint)
         except RefusedError:
-            self._directory.remove(digest.hex)
+            self._spoiled(digest)
             raise
         return size
+
+    def _spoiled(self, digest: Digest) -> None:
+        """What is done about a file that has other bytes than its name says: nothing, it is evidence of something."""
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
         """The bytes of a kept file; raises as `copy` does, and MvmnixError beyond `limit` bytes."""
@@ -124,9 +126,37 @@ class Store:
         finally:
             os.close(fd)
 
+    def stream(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes of a kept file, in chunks, unhashed: for receivers who hold them against their digest themselves."""
+        fd = self._open(digest)
+        try:
+            yield from chunks(fd)
+        finally:
+            os.close(fd)
+
     def unhashed(self, digest: Digest) -> int:
         """A descriptor of a kept file whose bytes nobody has hashed: for callers who verify what they read from it."""
         return self._open(digest)
+
+    def digests(self) -> tuple[Digest, ...]:
+        """The names of all files that are kept, in order; their bytes are not believed."""
+        return tuple(Digest(name) for name in self._directory.names() if is_digest(name))
+
+    def weight(self, digest: Digest) -> int:
+        """How many bytes a kept file takes, unhashed; raises MvmnixError when it is not there."""
+        fd = self._open(digest)
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def remove(self, digest: Digest) -> None:
+        """Let go of a file, if it is there; whoever holds a descriptor of it keeps its bytes."""
+        self._directory.remove(digest.hex)
+
+    def sweep(self, *, remove: bool = True) -> dict[str, int]:
+        """As `Directory.sweep`: what was left over by writers that died."""
+        return self._directory.sweep(remove=remove)
 
     def _open(self, digest: Digest) -> int:
         try:
@@ -136,13 +166,20 @@ class Store:
             raise MvmnixError(f"{where} is not there", hint=self._hint) from error
 
 
+class Cache(Store):
+    """A store of what can be fetched again: a file that has other bytes than its name says makes room for good ones."""
+
+    @override
+    def _spoiled(self, digest: Digest) -> None:
+        self.remove(digest)
+
+
 class Incoming:
     """A file on its way into a store: written and closed, looked at, then kept under its digest, or discarded."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._temporary = f".incoming.{secrets.token_hex(8)}.tmp"
-        self.fd = directory.create_file(self._temporary)
+        self._temporary, self.fd = directory.create_temporary("incoming")
         self._hasher = hashlib.sha256()
         self.size = 0
 

@@ -29,7 +29,7 @@ def build(flake: str, again: bool, out: Path | None, as_json: bool) -> None:
     A finished build is used again after its bundle, manifest and bytes verify.
     """
     wanted = reference(flake)
-    with house() as rooms:
+    with house() as rooms, rooms.working():
         with workshop(rooms) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
         if out is not None:

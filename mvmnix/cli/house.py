@@ -27,7 +27,10 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_files import FILE_NAME, FLOOR, load
 from mvmnix.provenance.policy_text import default_policy
 from mvmnix.state import Directory, Roots
-from mvmnix.store import Store
+from mvmnix.store import Cache, Store
+
+#: Lock files beside what they guard: shared by whoever makes or reads something there, had alone to take it away.
+LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
 
 #: The keys of a workstation, and what each signs.
 ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
@@ -44,6 +47,7 @@ class House:
     def __init__(self, roots: Roots) -> None:
         self.roots = roots
         self._opened = ExitStack()
+        self._working = 0
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +86,12 @@ class House:
     @cached_property
     def sources(self) -> Store:
         """Files that builds may ask for, by digest."""
-        return Store(self._room(self.roots.cache, "sources"))
+        return Cache(self._room(self.roots.cache, "sources"))
+
+    @cached_property
+    def plans(self) -> Store:
+        """Plans that were signed here, by digest: until they expire, what they need is kept."""
+        return Store(self._room(self.roots.state, "plans"))
 
     @cached_property
     def machines(self) -> Directory:
@@ -138,6 +147,32 @@ class House:
         )
         self._opened.callback(host.loop.close)
         return host
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While this lasts, nobody takes away an image or a source; others may work too. May be nested."""
+        with ExitStack() as locks:
+            if not self._working:
+                locks.enter_context(self.roots.state.share(LIBRARY_LOCK))
+                locks.enter_context(self.roots.cache.share(SOURCES_LOCK))
+            self._working += 1
+            try:
+                yield
+            finally:
+                self._working -= 1
+
+    @contextmanager
+    def clearing(self) -> Iterator[None]:
+        """While this lasts, nobody builds, finds or fetches anything. Raises MvmnixError when somebody does."""
+        with ExitStack() as locks:
+            for root, name in ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)):
+                lock = root.try_lock(name)
+                if lock is None:
+                    who = f"process {root.holder(name) or '(unseen)'}"
+                    why = f"images or sources are being made or used by {who}: {root.where(name)} is held"
+                    raise MvmnixError(why, hint="wait until that build has ended, and try again")
+                locks.enter_context(lock)
+            yield
 
     @contextmanager
     def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:

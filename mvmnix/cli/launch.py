@@ -1,6 +1,7 @@
 """`mvm launch`: starts a machine from a signed plan, once everything it stands on verifies."""
 
 import os
+from contextlib import ExitStack
 
 import click
 
@@ -28,14 +29,15 @@ def launch(plan: str, detached: bool, name: str) -> int:
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     bundle = file_bytes(plan, LIMIT)
-    with house() as rooms:
-        with rooms.recorded(plan=Digest.of(bundle)):
-            kept = _image_of(rooms, bundle)
-        with rooms.admitted(bundle, kept) as verified:
-            if detached:
-                click.echo(detach(verified, _host_of_its_own, name=name))
-                return 0
-            return run_here(verified, rooms.host(notice), name=name).finished.exit_code
+    with house() as rooms, ExitStack() as stack:
+        with rooms.working():  # until its files are open, nobody may take the image away
+            with rooms.recorded(plan=Digest.of(bundle)):
+                kept = _image_of(rooms, bundle)
+            verified = stack.enter_context(rooms.admitted(bundle, kept))
+        if detached:
+            click.echo(detach(verified, _host_of_its_own, name=name))
+            return 0
+        return run_here(verified, rooms.host(notice), name=name).finished.exit_code
 
 
 def _host_of_its_own() -> Host:

@@ -17,10 +17,11 @@ from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
 from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.state import Roots
-from mvmnix.store import Store
+from mvmnix.store import Cache
 
 _DEBIAN = "debian/lock.json"
 _PYTHON = "python/lock.json"
@@ -162,8 +163,13 @@ def _locks(directory: Path) -> list[DebianLock | PythonLock]:
 @contextmanager
 def _world() -> Iterator[pins_make.World]:
     """What apt fetched, the user's source store, a progress display on stderr."""
-    with Roots.from_environment(os.environ) as roots, roots.cache.child("sources") as sources, fetch_bar() as bar:
-        yield pins_make.the_world(Store(sources), bar)
+    with (
+        Roots.from_environment(os.environ) as roots,
+        roots.cache.share(SOURCES_LOCK),
+        roots.cache.child("sources") as sources,
+        fetch_bar() as bar,
+    ):
+        yield pins_make.the_world(Cache(sources), bar)
 
 
 def _write(path: Path, data: bytes) -> None:

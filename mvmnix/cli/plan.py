@@ -18,7 +18,7 @@ from mvmnix.launch import plan as plans
 from mvmnix.launch import steps
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Accelerator, Plan
-from mvmnix.model import Posture, Verb
+from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance import envelope, statement
 from mvmnix.provenance.authenticate import authenticate
 from mvmnix.provenance.statement import Statement
@@ -102,7 +102,10 @@ def sign(statement_file: str, out: str) -> None:
     data = file_bytes(statement_file, LIMIT)
     made = plan_of(statement.parse(data))
     with house() as rooms:
-        _write(out, rooms.sign(Role.PLANNER, plans.to_statement(made).to_bytes()))
+        bundle = rooms.sign(Role.PLANNER, plans.to_statement(made).to_bytes())
+        with rooms.working():  # what the plan needs is kept from now on, until it expires
+            rooms.plans.put(bundle, Digest.of(bundle))
+        _write(out, bundle)
 
 
 @plan.command()

@@ -1,5 +1,7 @@
 """`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit as the guest did."""
 
+from contextlib import ExitStack
+
 import click
 
 from mvmnix.cli.evidence import Chain
@@ -23,13 +25,14 @@ def run(flake: str, command: tuple[str, ...], name: str, evidence: bool) -> int:
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     wanted = existing(flake)
-    with house() as rooms:
+    with house() as rooms, ExitStack() as stack:
         rooms.settle_in(notice)
-        with workshop(rooms) as shop:
-            finished = shop.image(wanted)
-        bundle = rooms.sign(Role.PLANNER, plans.to_statement(plan_for(rooms, finished, command)).to_bytes())
-        with rooms.admitted(bundle, finished) as verified:
-            done = run_here(verified, rooms.host(notice), name=name)
-            if evidence:
-                Chain(finished, verified, done).show()
+        with rooms.working():  # until its files are open, nobody may take the image away
+            with workshop(rooms) as shop:
+                finished = shop.image(wanted)
+            bundle = rooms.sign(Role.PLANNER, plans.to_statement(plan_for(rooms, finished, command)).to_bytes())
+            verified = stack.enter_context(rooms.admitted(bundle, finished))
+        done = run_here(verified, rooms.host(notice), name=name)
+        if evidence:
+            Chain(finished, verified, done).show()
         return done.finished.exit_code

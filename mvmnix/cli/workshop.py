@@ -142,8 +142,8 @@ def _builder_plan(house: House, builder: Finished) -> plans.Plan:
 
 @contextmanager
 def workshop(house: House) -> Iterator[Workshop]:
-    """A workshop with progress on stderr, and its log in the state directory."""
-    with house.roots.state.child("logs") as logs:
+    """A workshop with progress on stderr, and its log in the state directory; nobody prunes meanwhile."""
+    with house.working(), house.roots.state.child("logs") as logs:
         name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
         with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log, steps(log) as progress:
             try:

@@ -41,11 +41,32 @@ class MachineHome:
         self.status = status
 
     @classmethod
-    def create(cls, machines: Directory, *, name: str, image: str, plan: Digest, policy: Digest, now: datetime) -> Self:
+    def create(
+        cls,
+        machines: Directory,
+        *,
+        name: str,
+        image: str,
+        plan: Digest,
+        policy: Digest,
+        now: datetime,
+        manifest: Digest | None = None,
+        provenance: Digest | None = None,
+    ) -> Self:
         """Make a directory with a new id and take its lock. Raises UsageError when a living machine has that name."""
         machine = secrets.token_hex(6)
         try:
-            status = MachineStatus(machine, name, image, plan, policy, MachineState.CREATED, now)
+            status = MachineStatus(
+                machine,
+                name,
+                image,
+                plan,
+                policy,
+                MachineState.CREATED,
+                now,
+                manifest=manifest,
+                provenance=provenance,
+            )
         except ValueError as error:
             raise UsageError(str(error), hint="choose another name") from error
         with register(machines):

@@ -56,7 +56,14 @@ def start(
         host.journal.append(_refusal(plan, host, refused))
         raise
     home = MachineHome.create(  # 2
-        host.machines, name=name, image=plan.plan.image, plan=plan.digest, policy=plan.policy, now=host.clock()
+        host.machines,
+        name=name,
+        image=plan.plan.image,
+        plan=plan.digest,
+        policy=plan.policy,
+        now=host.clock(),
+        manifest=plan.image.manifest.digest,
+        provenance=plan.plan.provenance,
     )
     preparation = Preparation(host.hypervisor, replace(spec, tsc_khz=tsc.khz()))
     course = Course(plan, host, home, preparation.invocation, spec.acceleration)

@@ -43,7 +43,8 @@ class MachineStatus:
     """What the status file says.
 
     `name` is the user's choice, or empty. `acceleration` is empty until it is known; `reason` and `exit_code` (the
-    command's, as the guest reported it) until the end.
+    command's, as the guest reported it) until the end. `manifest` and `provenance` are the digests of the image's
+    manifest and bundle, which say what has to be kept for it; None in files that mvm wrote before it named them.
     """
 
     machine: str
@@ -56,6 +57,8 @@ class MachineStatus:
     acceleration: str = ""
     reason: EndReason | None = None
     exit_code: int | None = None
+    manifest: Digest | None = None
+    provenance: Digest | None = None
 
     def __post_init__(self) -> None:
         if not is_id(self.machine):
@@ -80,6 +83,10 @@ class MachineStatus:
             members["reason"] = self.reason.value
         if self.exit_code is not None:
             members["exitCode"] = self.exit_code
+        if self.manifest is not None:
+            members["manifest"] = self.manifest.hex
+        if self.provenance is not None:
+            members["provenance"] = self.provenance.hex
         return canonical(members)
 
     @staticmethod
@@ -98,6 +105,8 @@ class MachineStatus:
                 acceleration=record.text("acceleration"),
                 reason=record.choice("reason", EndReason) if record.has("reason") else None,
                 exit_code=record.integer("exitCode", 0, 255) if record.has("exitCode") else None,
+                manifest=record.digest("manifest") if record.has("manifest") else None,
+                provenance=record.digest("provenance") if record.has("provenance") else None,
             )
 
         return read(parse_json(data), "status", parse)

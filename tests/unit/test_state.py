@@ -424,3 +424,65 @@ def test_locks_are_record_locks(directory: Directory, stranger: subprocess.Popen
     with pytest.raises(BlockingIOError):
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(fd)
+
+
+SHARE = HOLD.replace(".lock(", ".share(")
+
+
+def test_a_shared_lock_is_had_by_many_and_alone_by_nobody(directory: Directory) -> None:
+    argv = [sys.executable, "-c", SHARE, directory.path]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert directory.try_lock("l") is None
+        with directory.share("l"):
+            assert directory.holder("l") == os.getpid()
+        assert directory.try_lock("l") is None
+        other.kill()
+    with (
+        directory.try_lock("l") or pytest.fail("somebody holds it still"),
+        pytest.raises(RuntimeError, match="already"),
+    ):
+        directory.share("l")
+
+
+# -- temporary files
+
+
+def test_a_sweep_leaves_what_is_being_written(directory: Directory) -> None:
+    name, fd = directory.create_temporary("x")
+    assert directory.sweep() == {}
+    assert directory.exists(name)
+    os.close(fd)
+    assert directory.sweep(remove=False) == {name: 0}
+    assert directory.exists(name)
+    assert directory.sweep() == {name: 0}
+    assert not directory.exists(name)
+
+
+def test_a_sweep_leaves_what_is_no_temporary_file(directory: Directory) -> None:
+    directory.write_atomic("x", b"")
+    directory.write_atomic("y.tmp", b"")
+    directory.write_atomic(".y", b"")
+    assert directory.sweep() == {}
+    assert set(directory.names()) == {"x", "y.tmp", ".y"}
+
+
+def test_a_writer_that_a_sweep_came_before_takes_another_name(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making a file and holding it there is a moment, in which a sweep may take it for left over."""
+    swept: list[str] = []
+    create = Directory.create_file
+
+    def and_sweep(self: Directory, name: str, mode: int = 0o600) -> int:
+        fd = create(self, name, mode)
+        if not swept:
+            os.unlink(name, dir_fd=self.fd)
+            swept.append(name)
+        return fd
+
+    monkeypatch.setattr(Directory, "create_file", and_sweep)
+    directory.write_atomic("x", b"new")
+    assert len(swept) == 1
+    assert directory.read("x", 9) == b"new"

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +12,21 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.state import Directory
-from mvmnix.store import Store, sealed_memfd
+from mvmnix.store import Cache, Store, sealed_memfd
 
 DATA = b"some bytes" * 1000
 DIGEST = Digest.of(DATA)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def directory(tmp_path: Path) -> Iterator[Directory]:
     with Directory.create(str(tmp_path / "sources")) as directory:
-        yield Store(directory)
+        yield directory
+
+
+@pytest.fixture
+def store(directory: Directory) -> Store:
+    return Store(directory)
 
 
 def files(tmp_path: Path) -> list[str]:
@@ -54,7 +61,12 @@ def test_put_cleans_up_when_its_input_fails(store: Store, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("use", ["read", "size", "copy"])
-def test_a_changed_file_is_refused_and_removed_whatever_its_time_says(store: Store, tmp_path: Path, use: str) -> None:
+@pytest.mark.parametrize("kind", [Store, Cache])
+def test_a_changed_file_is_refused_whatever_its_time_says(
+    directory: Directory, tmp_path: Path, use: str, kind: type[Store]
+) -> None:
+    """It stays, for it is evidence, unless it can be fetched again."""
+    store = kind(directory)
     store.put(DATA, DIGEST)
     path = tmp_path / "sources" / DIGEST.hex
     times = path.stat()
@@ -69,7 +81,8 @@ def test_a_changed_file_is_refused_and_removed_whatever_its_time_says(store: Sto
             case _:
                 store.copy(DIGEST, lambda _: None)
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
-    assert not store.has(DIGEST)
+    assert store.has(DIGEST) == (kind is Store)
+    assert not store.has(DIGEST) or path.read_bytes() == DATA[:-1] + b"!"
 
 
 def test_a_changed_file_is_never_sealed(store: Store, tmp_path: Path) -> None:
@@ -121,3 +134,65 @@ def test_sealed_memory_keeps_the_hashed_bytes_when_the_file_changes(tmp_path: Pa
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, 0)
     finally:
         os.close(memory)
+
+
+def test_what_is_kept_is_listed_weighed_and_let_go(store: Store, tmp_path: Path) -> None:
+    other = Digest.of(b"other")
+    for data in (DATA, b"other"):
+        store.put(data, Digest.of(data))
+    (tmp_path / "sources" / "note").write_bytes(b"no digest")
+    (tmp_path / "sources" / f"{DIGEST.hex}x").write_bytes(b"no digest")
+    assert store.digests() == tuple(sorted((DIGEST, other)))
+    assert [store.weight(digest) for digest in (DIGEST, other)] == [len(DATA), 5]
+    store.remove(other)
+    store.remove(other)
+    assert store.digests() == (DIGEST,)
+    with pytest.raises(MvmnixError, match="is not there"):
+        store.weight(other)
+
+
+def test_a_sweep_leaves_what_is_being_received(store: Store, tmp_path: Path) -> None:
+    incoming = store.receive()
+    incoming.write(DATA)
+    assert store.sweep() == {}
+    (name,) = files(tmp_path)
+    assert name.startswith(".incoming.")
+    incoming.close()
+    assert incoming.keep() == DIGEST
+    incoming.discard()
+    assert (files(tmp_path), store.sweep()) == ([DIGEST.hex], {})
+
+
+def test_a_sweep_leaves_what_is_being_put(store: Store, tmp_path: Path) -> None:
+    def content() -> Iterator[bytes]:
+        yield DATA[:9]
+        assert store.sweep() == {}
+        yield DATA[9:]
+
+    assert store.put(content(), DIGEST) == len(DATA)
+    assert files(tmp_path) == [DIGEST.hex]
+
+
+KILLED = """
+import sys
+from mvmnix.state import Directory
+from mvmnix.store import Store
+incoming = Store(Directory.open(sys.argv[1])).receive()
+incoming.write(b"half of an image")
+print("received", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_was_receiving_is_swept(store: Store, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", KILLED, str(tmp_path / "sources")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"received\n"
+        (name,) = files(tmp_path)
+        assert store.sweep() == {}
+        process.kill()
+    assert store.sweep(remove=False) == {name: len(b"half of an image")}
+    assert files(tmp_path) == [name]
+    assert store.sweep() == {name: len(b"half of an image")}
+    assert files(tmp_path) == []

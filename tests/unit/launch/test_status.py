@@ -28,6 +28,7 @@ STATUS = MachineStatus(
         dataclasses.replace(STATUS, name="", state=MachineState.CREATED, acceleration=""),
         dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.GUEST_EXIT, exit_code=0),
         dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.HYPERVISOR_DIED),
+        dataclasses.replace(STATUS, manifest=Digest.of(b"manifest"), provenance=Digest.of(b"bundle")),
     ],
 )
 def test_round_trip(status: MachineStatus) -> None:

@@ -130,11 +130,16 @@ def test_what_does_not_verify_is_not_kept(shelf: Shelf) -> None:
     ],
 )
 def test_a_flipped_byte_is_refused(shelf: Shelf, room: str, which: str, codes: set[Code]) -> None:
+    """It is refused each time, and stays where it is: it is evidence of something."""
     shelf.keep()
-    spoil(shelf.file(room, getattr(shelf.world, which)))
-    with pytest.raises(RefusedError) as refusal:
-        shelf.find()
-    assert set(refusal.value.codes) == codes
+    spoiled = shelf.file(room, getattr(shelf.world, which))
+    spoil(spoiled)
+    before = spoiled.read_bytes()
+    for _ in range(2):
+        with pytest.raises(RefusedError) as refusal:
+            shelf.find()
+        assert set(refusal.value.codes) == codes
+        assert spoiled.read_bytes() == before
 
 
 @pytest.mark.parametrize(
