@@ -53,9 +53,11 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     pass_fds: Sequence[int] = (),
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | IO[bytes] = subprocess.PIPE,
     hint: str = "",
 ) -> Completed:
-    """Run a child to its end and return what it said.
+    """Run a child to its end and return what it said; nothing of what went to files that were given.
 
     `timeout` is in seconds. Raises ProcessError when it cannot start, takes too long, or (with `check`) fails.
     """
@@ -64,7 +66,8 @@ def run(
             list(argv),
             env=environment() if env is None else dict(env),
             input=input_,
-            capture_output=True,
+            stdout=stdout,
+            stderr=stderr,
             cwd=cwd,
             timeout=timeout,
             check=False,
@@ -77,7 +80,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
         raise ProcessError(endless, hint=hint) from error
-    completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+    completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:
         raise ProcessError(completed, hint=hint)
     return completed
