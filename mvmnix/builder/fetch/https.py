@@ -193,7 +193,7 @@ class Downloader:
             if status == 416 and transfer.headers():
                 transfer.forget()
                 raise BrokenError("the server has no rest of it")
-            raise _failed(url, f"the server answers {status}", status)
+            raise _failed(url, f"the server answers {status}", status, headers.get("www-authenticate", ""))
         transfer.begin(status, headers, response.length_remaining)
         told = transfer.size
         while data := response.read1(_CHUNK, decode_content=False):
@@ -214,10 +214,9 @@ def _dismiss(response: BaseHTTPResponse) -> None:
         response.close()
 
 
-def _failed(url: Url, why: str, status: int | None = None) -> DownloadError:
-    return DownloadError(
-        f"{url} could not be fetched: {why}", hint="look at the address and the network", status=status
-    )
+def _failed(url: Url, why: str, status: int | None = None, challenge: str = "") -> DownloadError:
+    hint = "look at the address and the network"
+    return DownloadError(f"{url} could not be fetched: {why}", hint=hint, status=status, challenge=challenge)
 
 
 def _words(error: HTTPError) -> str:

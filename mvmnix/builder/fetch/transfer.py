@@ -17,11 +17,15 @@ _STRONG: Final = re.compile(r'"[!#-~]{0,255}"')
 
 
 class DownloadError(MvmnixError):
-    """A download failed; `status` is the server's answer, where that was the reason."""
+    """A download failed; `status` is the server's answer, where that was the reason.
 
-    def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
+    `challenge` is how it wants to be asked instead (RFC 9110, WWW-Authenticate), in the server's words.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None, challenge: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.challenge = challenge
 
 
 class ChangedError(DownloadError):
