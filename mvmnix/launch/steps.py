@@ -16,7 +16,8 @@ from mvmnix.provenance.authenticate import Authentic
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
-from mvmnix.provenance.verify import Verified, differences, verify_provenance
+from mvmnix.provenance.steps import differences
+from mvmnix.provenance.verify import Verified, verify_provenance
 
 _WHAT: Final = "the plan"
 _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"

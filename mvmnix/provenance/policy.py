@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
+from mvmnix.config import CacheKey
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
@@ -70,10 +71,16 @@ class BuilderRule:
 
 @dataclass(frozen=True, slots=True)
 class SourceRule:
-    """Which flakes may be built and run: patterns (`*`, `?`, `[…]`) of the root tree's URI; local copies or not."""
+    """Which flakes may be built and run: patterns (`*`, `?`, `[…]`) of the root tree's URI; local copies or not.
+
+    `inputs` are patterns of what nodes of flake.lock are locked to; `pairs` say what of that, by the second pattern,
+    may stand for what a node asks for, by the first.
+    """
 
     patterns: tuple[str, ...]
     allow_local: bool
+    inputs: tuple[str, ...] = ("*",)
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def problem(self, root: RootTree) -> str | None:
         """Why the rule does not admit this root tree; None when it does."""
@@ -82,6 +89,10 @@ class SourceRule:
         if not any(fnmatchcase(root.uri, pattern) for pattern in self.patterns):
             return f"{root.uri} matches none of {', '.join(self.patterns)}"
         return None
+
+    def admits_input(self, uri: str) -> bool:
+        """Whether a lock node that is locked to this may be handed in."""
+        return any(fnmatchcase(uri, pattern) for pattern in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +103,37 @@ class PolicyFile:
     builders: tuple[BuilderRule, ...]
     sources: SourceRule
     isolation: Isolation
+    caches: tuple[CacheKey, ...] = ()
+    import_from_derivation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all files."""
+    """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all files.
+
+    `caches` are the keys whose word about a store path is believed; `import_from_derivation` says whether evaluation
+    may build, and read what it built.
+    """
 
     signers: tuple[Signer, ...]
     builders: tuple[BuilderRule, ...]
     sources: tuple[SourceRule, ...]
     isolation: Isolation
     digest: Digest
+    caches: tuple[CacheKey, ...] = ()
+    import_from_derivation: bool = False
 
     def __post_init__(self) -> None:
         if not self.signers or not self.builders or not all(rule.patterns for rule in self.sources):
             why = "it names no signer, no builder or no source, so nothing could be believed"
             hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of original and locked that every source rule has."""
+        first, *others = self.sources
+        return tuple(pair for pair in first.pairs if all(pair in rule.pairs for rule in others))
 
     def signer(self, hint: str) -> Signer | None:
         """The signer whose key a bundle's hint names."""
@@ -141,15 +166,18 @@ def combine(floor: PolicyFile | None, user: PolicyFile | None, digest: Digest) -
         reasons = tuple(Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor))
         if reasons:
             raise RefusedError(*reasons)
-        sources = (floor.sources, user.sources)
-        return TrustPolicy(user.signers, user.builders, sources, user.isolation, digest)
+        return _policy(user, (floor.sources, user.sources), digest)
     only = user or floor
     if only is None:
         hint = (
             "run `mvm run` once, which makes keys and a policy for this workstation, or write one: docs/trust-policy.md"
         )
         raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
-    return TrustPolicy(only.signers, only.builders, (only.sources,), only.isolation, digest)
+    return _policy(only, (only.sources,), digest)
+
+
+def _policy(it: PolicyFile, sources: tuple[SourceRule, ...], digest: Digest) -> TrustPolicy:
+    return TrustPolicy(it.signers, it.builders, sources, it.isolation, digest, it.caches, it.import_from_derivation)
 
 
 _ASK: Final = "take it out of your trust.toml, or have the machine's owner add it to the floor"
@@ -170,6 +198,14 @@ def _widening(user: PolicyFile, floor: PolicyFile) -> list[str]:
     ]
     if user.sources.allow_local and not floor.sources.allow_local:
         why.append("it allows local copies as sources, which the floor does not")
+    why += [
+        f"it pairs {original!r} with {locked!r}, which the floor does not"
+        for original, locked in user.sources.pairs
+        if (original, locked) not in floor.sources.pairs
+    ]
+    why += [f"the cache key {key.name!r} is not one of the floor's" for key in user.caches if key not in floor.caches]
+    if user.import_from_derivation and not floor.import_from_derivation:
+        why.append("it allows import from derivation, which the floor does not")
     if user.isolation is not floor.isolation:
         why.append(f"it requires isolation {user.isolation!r}, the floor {floor.isolation!r}")
     return why

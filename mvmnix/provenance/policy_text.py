@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mvmnix import strict
+from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
@@ -25,6 +26,8 @@ from mvmnix.provenance.slsa import HOST_NIX, MICROVM
 #: No policy that people read is larger.
 LIMIT: Final = 2**20
 
+_PATTERN: Final = r"[!-~]{1,4096}"
+_STARS: Final = 3
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _HINT: Final = "correct the file; docs/trust-policy.md has the format"
 _STAND_IN: Final = PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes(32))
@@ -105,9 +108,14 @@ def _file(record: strict.Record) -> PolicyFile:
             raise ValueError(f"two signers have the same {kind}")
     names = {signer.name: signer.key.fingerprint for signer in signers}
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
-    sources = record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False)
-    isolation = record.child("launch", _launch) if record.has("launch") else Isolation.MICROVM
-    return PolicyFile(signers, builders, sources, isolation)
+    return PolicyFile(
+        signers,
+        builders,
+        record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False),
+        record.child("launch", _launch) if record.has("launch") else Isolation.MICROVM,
+        _caches(record) if record.has("caches") else (),
+        record.child("evaluation", _evaluation) if record.has("evaluation") else False,
+    )
 
 
 def _signer(record: strict.Record) -> Signer:
@@ -140,12 +148,47 @@ def _builder(record: strict.Record, names: Mapping[str, Digest]) -> BuilderRule:
     return BuilderRule(builder_id, names[signer], level, images)
 
 
+def _caches(record: strict.Record) -> tuple[CacheKey, ...]:
+    keys = tuple(key for key in record.each("caches", _cache, 256) if key is not None)
+    for kind, values in (("name", [key.name for key in keys]), ("key", [key.raw for key in keys])):
+        if len(set(values)) != len(values):
+            raise ValueError(f"two caches have the same {kind}")
+    return keys
+
+
+def _cache(record: strict.Record) -> CacheKey | None:
+    return record.parsed("key", CacheKey.parse, None)
+
+
+def _evaluation(record: strict.Record) -> bool:
+    return record.flag("import-from-derivation")
+
+
 def _sources(record: strict.Record) -> SourceRule:
-    patterns = record.texts("patterns", r"[!-~]{1,4096}", 1024)
-    for pattern in patterns:
-        if re.search(r"\*.*\*.*\*.*\*", pattern):
-            raise ValueError(f"{pattern!r} has more than three stars")
-    return SourceRule(patterns, record.flag("allow-local"))
+    return SourceRule(
+        _patterns(record, "patterns"),
+        record.flag("allow-local"),
+        _patterns(record, "inputs") if record.has("inputs") else ("*",),
+        tuple(_pair(pair) for pair in record.array("pairs", 1024)) if record.has("pairs") else (),
+    )
+
+
+def _patterns(record: strict.Record, name: str) -> tuple[str, ...]:
+    return tuple(_pattern(text) for text in record.texts(name, _PATTERN, 1024))
+
+
+def _pattern(text: str) -> str:
+    if text.count("*") > _STARS:  # each more multiplies the time that it takes to find no match
+        raise ValueError(f"{text!r} has more than three stars")
+    return text
+
+
+def _pair(value: object) -> tuple[str, str]:
+    match value:
+        case [str() as original, str() as locked] if all(re.fullmatch(_PATTERN, text) for text in (original, locked)):
+            return _pattern(original), _pattern(locked)
+        case _:
+            raise ValueError("a pair is two patterns, of what is asked for and of what it is locked to")
 
 
 def _launch(record: strict.Record) -> Isolation:

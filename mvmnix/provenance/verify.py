@@ -15,30 +15,35 @@ The claim is then held against what is known apart from it; all of these steps a
 13. each node of the lock is a dependency, or listed as untouched, or lies in the root tree; and nothing else is listed;
 14. each source that the manifest names is among the dependencies, none of which is listed twice;
 15. the root tree is one that the policy's source rules admit, local copies included;
-16. the build had begun before it ended, and both before now.
+16. the build had begun before it ended, and both before now;
+17. each locked tree that was handed in is one that the policy's source rules admit, by what it is locked to;
+18. each store path from a binary cache is vouched for by a key of the policy, and listed once;
+19. each kept part is listed by a parts statement that was handed in and passes all of its own steps;
+20. evaluation built nothing, unless the policy lets it;
+21. an SBOM that was handed in is the one that the provenance names.
+
+Steps 9 to 16 are in steps.py, 17 to 21 but for step 19 in origins.py. A parts statement is taken through steps 1 to 8
+as well, for its own build type, and then: it is mvm's own tree that was built, by a builder VM that the policy admits
+for the image `parts`, under steps 16, 18 and 20, and from no other kept parts.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NoReturn, final, override
 
-from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance import predicate, statement
+from mvmnix.provenance import origins, parts, predicate, statement, steps
 from mvmnix.provenance.authenticate import Authentic, authenticate, only_refusals
+from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.policy import Signer, TrustPolicy
-from mvmnix.provenance.slsa import PREDICATE_TYPE, Input, Provenance, Untouched, subjects_of
+from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Provenance
 from mvmnix.provenance.statement import Statement
+from mvmnix.provenance.steps import WHAT, Evidence
 
-#: How far two honest clocks, or one that was set in between, may be apart.
-SKEW: Final = timedelta(minutes=5)
-
-_WHAT: Final = "the provenance"
-_REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
+_PARTS: Final = "a parts statement"
 
 
 class _Seal:
@@ -53,7 +58,7 @@ _SEAL: Final = _Seal()
 class Verified[T]:
     """A claim that passed every step: by whom, up to which SLSA Build level, under which policy, from which bundle.
 
-    Sealed: `verify_provenance` makes it. Not for pickling: another process verifies the bytes again.
+    Sealed: the functions of this module make it. Not for pickling: another process verifies the bytes again.
     """
 
     claim: T
@@ -72,25 +77,6 @@ class Verified[T]:
         raise TypeError("evidence stays in the process that verified it")
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """An authentic claim, and what it is held against: files by their bytes, manifest, lock file, policy, time."""
-
-    provenance: Provenance
-    statement: Statement
-    signer: Signer
-    policy: TrustPolicy
-    artifacts: tuple[Artifact, ...]
-    image: Image
-    lock: bytes | None
-    now: datetime
-
-    @property
-    def level(self) -> int | None:
-        """What the policy grants for this signer, builder and image."""
-        return self.policy.level(builder_id=self.provenance.builder_id, signer=self.signer, image=self.image.name)
-
-
 type Step = Callable[[Evidence], Iterator[Reason]]
 
 
@@ -103,7 +89,7 @@ def step_7_predicate_type(it: Statement) -> None:
     """7. SLSA provenance, and not for instance a plan, by a signer who may sign both."""
     if it.predicate_type != PREDICATE_TYPE:
         why = f"its predicate is {it.predicate_type!r}, not {PREDICATE_TYPE!r}"
-        raise refuse(ReasonCode.PREDICATE_TYPE, _WHAT, why, "hand in the image's provenance bundle")
+        raise refuse(ReasonCode.PREDICATE_TYPE, WHAT, why, "hand in the image's provenance bundle")
 
 
 def step_8_predicate(it: Statement) -> Provenance:
@@ -111,106 +97,27 @@ def step_8_predicate(it: Statement) -> Provenance:
     return predicate.from_statement(it)
 
 
-def step_9_subjects(it: Evidence) -> Iterator[Reason]:
-    """9. The four files, by name and digest."""
-    yield from differences(it.statement.subjects, it.artifacts, what=_WHAT, hint=_REBUILD)
-
-
-def step_10_manifest(it: Evidence) -> Iterator[Reason]:
-    """10. The manifest means the same files: their digests and sizes."""
-    for artifact in sorted(set(it.image.artifacts) ^ set(it.artifacts)):
-        side = "the manifest says" if artifact in it.image.artifacts else "the file has"
-        why = f"{side} {artifact.digest}, {artifact.size} bytes"
-        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
-
-
-def step_11_builder(it: Evidence) -> Iterator[Reason]:
-    """11. The policy admits the builder, for this signer and image."""
-    if it.level is None:
-        who = f"builder {it.provenance.builder_id!r}, named by {it.signer.name!r},"
-        why = f"{who} is not admitted for image {it.image.name!r}"
-        hint = "build it with an admitted builder, or add a [[builders]] entry to trust.toml if you mean to"
-        yield Reason(ReasonCode.BUILDER_NOT_ADMITTED, _WHAT, why, hint)
-
-
-def step_12_lock(it: Evidence) -> Iterator[Reason]:
-    """12. The bytes of flake.lock, or that there are none."""
-    found = None if it.lock is None else Digest.of(it.lock)
-    if found != it.provenance.lock:
-        why = f"the build used {_lock_text(it.provenance.lock)}, here is {_lock_text(found)}"
-        yield Reason(ReasonCode.LOCK_MISMATCH, _WHAT, why, "hand in the lock file that was built from, or build again")
-
-
-def step_13_lock_nodes(it: Evidence) -> Iterator[Reason]:
-    """13. Lock nodes and trees that were handed in, in both directions."""
-    try:
-        locked = flake_lock.parse(it.lock)
-    except RefusedError as error:
-        yield from error.reasons
-        return
-    inputs = {Input(node.name, node.source) for node in locked.locked}
-    untouched = {Untouched(node.name, node.nar) for node in locked.locked}
-    relative = {node.name for node in locked.relative}
-    nodes = it.provenance.nodes
-    for why in (
-        *(f"lock node {node.node!r} is not the tree that was handed in" for node in set(nodes.inputs) - inputs),
-        *(f"lock node {node.node!r} is not the tree listed as untouched" for node in set(nodes.untouched) - untouched),
-        *(f"relative node {name!r} is not accounted for" for name in relative - set(nodes.relative)),
-        *(f"{name!r} is no relative node of the lock" for name in set(nodes.relative) - relative),
-        *_unaccounted(
-            {node.name for node in locked.locked},
-            (*(node.node for node in nodes.inputs), *(node.node for node in nodes.untouched)),
-        ),
-    ):
-        yield Reason(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _REBUILD)
-
-
-def _unaccounted(names: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
-    counts = Counter(listed)
-    for name in sorted(names):
-        if counts[name] != 1:
-            yield f"lock node {name!r} is accounted for {counts[name]} times"
-
-
-def step_14_sources(it: Evidence) -> Iterator[Reason]:
-    """14. What the manifest says is in the image came in under that URI and digest."""
-    known = {(source.uri, source.digest) for source in it.provenance.sources}
-    for source in it.image.sources:
-        if (source.uri, source.digest) not in known:
-            why = f"the image contains {source.uri} ({source.digest}), which is not among the dependencies"
-            yield Reason(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _REBUILD)
-    for source, count in Counter(it.provenance.sources).items():
-        if count > 1:
-            why = f"{source.uri} stands there {count} times"
-            yield Reason(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _REBUILD)
-
-
-def step_15_root(it: Evidence) -> Iterator[Reason]:
-    """15. The flake is one that may be built and run."""
-    for rule in it.policy.sources:
-        why = rule.problem(it.provenance.root)
-        if why is not None:
-            hint = "commit the flake and build from git, or extend [sources] in trust.toml if you mean to"
-            yield Reason(ReasonCode.SOURCE_NOT_ADMITTED, _WHAT, why, hint)
-
-
-def step_16_times(it: Evidence) -> Iterator[Reason]:
-    """16. Key mode has no trusted time, but a build from the future shows a wrong clock or a careless forger."""
-    started, finished = it.provenance.started, it.provenance.finished
-    if not started <= finished <= it.now + SKEW:
-        why = f"the build ran from {started} to {finished}, and now it is {it.now}"
-        yield Reason(ReasonCode.BUILD_TIME, _WHAT, why, "set the clock; if it is right, build the image again")
+def step_19_kept(it: Evidence) -> Iterator[Reason]:
+    """19. What was kept was built by mvm from its own tree, and somebody admitted signed for it."""
+    if it.provenance.kept:
+        _, reasons = _parts_of(it)
+        yield from reasons
 
 
 STEPS: tuple[Step, ...] = (
-    step_9_subjects,
-    step_10_manifest,
-    step_11_builder,
-    step_12_lock,
-    step_13_lock_nodes,
-    step_14_sources,
-    step_15_root,
-    step_16_times,
+    steps.step_9_subjects,
+    steps.step_10_manifest,
+    steps.step_11_builder,
+    steps.step_12_lock,
+    steps.step_13_lock_nodes,
+    steps.step_14_sources,
+    steps.step_15_root,
+    steps.step_16_times,
+    origins.step_17_inputs,
+    origins.step_18_cached,
+    step_19_kept,
+    origins.step_20_evaluation,
+    origins.step_21_sbom,
 )
 
 
@@ -222,36 +129,68 @@ def verify_provenance(
     lock: bytes | None,
     image: Image,
     now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
 ) -> Verified[Provenance]:
     """Take a provenance bundle through all steps.
 
     `artifacts` are the four files by their bytes, `image` what manifest.json's bytes say, `lock` the bytes of
-    flake.lock or None, `now` a time with its zone. Raises RefusedError with every reason that was found.
+    flake.lock or None, `now` a time with its zone; `parts` the bundles of the parts statements that it names, `sbom`
+    the SBOM's bytes where they are to be believed. Raises RefusedError with every reason that was found.
     """
-    with only_refusals(_WHAT):
-        authentic = authenticate(bundle, policy=policy, role=Role.BUILDER, what=_WHAT)
+    with only_refusals(WHAT):
+        authentic = authenticate(bundle, policy=policy, role=Role.BUILDER, what=WHAT)
         claim = step_6_statement(authentic)
         step_7_predicate_type(claim)
         provenance = step_8_predicate(claim)
-        evidence = Evidence(provenance, claim, authentic.signer, policy, artifacts, image, lock, now)
+        evidence = Evidence(
+            provenance, claim, authentic.signer, policy, artifacts, image, lock, now, parts=parts, sbom=sbom
+        )
         reasons = tuple(reason for step in STEPS for reason in step(evidence))
         if reasons:
             raise RefusedError(*reasons)
-        return Verified(provenance, authentic.signer, evidence.level or 0, policy.digest, authentic.digest, _SEAL)
+        level = min((evidence.level or 0, *(each.level for each in _parts_of(evidence)[0])))
+        return Verified(provenance, authentic.signer, level, policy.digest, authentic.digest, _SEAL)
 
 
-def differences(
-    subjects: Iterable[statement.Subject], artifacts: Iterable[Artifact], *, what: str, hint: str
-) -> Iterator[Reason]:
-    """How the files that a claim is about differ from these, one SUBJECT_MISMATCH for each name."""
-    claimed = {subject.name: subject.digest for subject in subjects}
-    found = {subject.name: subject.digest for subject in subjects_of(artifacts)}
-    for name in sorted(claimed.keys() | found.keys()):
-        if claimed.get(name) != found.get(name):
-            said, seen = claimed.get(name, "nothing"), found.get(name, "no business here")
-            why = f"for {name} it names {said}, the file has {seen}"
-            yield Reason(ReasonCode.SUBJECT_MISMATCH, what, why, hint)
+def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
+    """Take a parts bundle through all of its steps. Raises RefusedError with every reason that was found."""
+    with only_refusals(_PARTS):
+        authentic = authenticate(bundle, policy=policy, role=Role.BUILDER, what=_PARTS)
+        claim = step_6_statement(authentic)
+        step_7_predicate_type(claim)
+        found = parts.from_statement(claim)
+        build, signer = found.provenance, authentic.signer
+        level = policy.level(builder_id=build.builder_id, signer=signer, image=parts.IMAGE)
+        reasons = [*parts.foreign(build), *steps.untimely(build, now, _PARTS)]
+        reasons += [*origins.strange_caches(build, policy, _PARTS), *origins.built_by_evaluation(build, policy, _PARTS)]
+        if level is None or build.builder_id != MICROVM:
+            why = f"builder {build.builder_id!r}, named by {signer.name!r}, is not admitted for {parts.IMAGE!r}"
+            hint = "have them built in the builder VM, or add a [[builders]] entry to trust.toml if you mean to"
+            reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, _PARTS, why, hint))
+        if reasons:
+            raise RefusedError(*reasons)
+        return Verified(found, signer, level or 0, policy.digest, authentic.digest, _SEAL)
 
 
-def _lock_text(digest: Digest | None) -> str:
-    return "no flake.lock" if digest is None else f"flake.lock {digest}"
+def _parts_of(it: Evidence) -> tuple[list[Verified[Parts]], list[Reason]]:
+    """The parts statements that a provenance names, and what is wrong with them or missing from them."""
+    named = {kept.bundle for kept in it.provenance.kept}
+    handed_in = {Digest.of(data): data for data in it.parts}
+    verified: dict[Digest, Verified[Parts]] = {}
+    reasons: list[Reason] = []
+    for digest in sorted(named & handed_in.keys()):
+        try:
+            verified[digest] = verify_parts(handed_in[digest], policy=it.policy, now=it.now)
+        except RefusedError as error:
+            reasons.extend(error.reasons)
+    listed = {(part, digest) for digest, each in verified.items() for part in each.claim.parts}
+    for kept in it.provenance.kept:
+        if kept.bundle in named - handed_in.keys():
+            why = f"{kept.path} is to be in the parts statement {kept.bundle}, which was not handed in"
+        elif kept.bundle in verified and (Part(kept.path, kept.nar), kept.bundle) not in listed:
+            why = f"{kept.path} ({kept.nar}) is not in the parts statement {kept.bundle}"
+        else:
+            continue
+        reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, steps.REBUILD))
+    return list(verified.values()), reasons

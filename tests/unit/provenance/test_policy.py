@@ -19,6 +19,9 @@ from mvmnix.state import Directory
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
 OTHER = PrivateKey.generate().public
 DEFAULT = default_policy(KEYS)
+ONE, TWO = (f"cache.{name}-1:{base64.b64encode(fill * 32).decode()}" for name, fill in (("one", b"\0"), ("two", b"\1")))
+PAIR = 'pairs = [["github:a/*", "github:b/*"]]\n[launch]'
+IFD = "[evaluation]\nimport-from-derivation = true\n[launch]"
 COMMITTED = RootTree(f"git+https://host/repository?rev={'1' * 40}", Digest.of(b""), "1" * 40)
 LOCAL = RootTree("path:hello", Digest.of(b""), None)
 
@@ -26,6 +29,10 @@ LOCAL = RootTree("path:hello", Digest.of(b""), None)
 def text(old: str = "", new: str = "") -> bytes:
     assert old in DEFAULT.decode()
     return DEFAULT.decode().replace(old, new, 1).encode()
+
+
+def caches(*keys: str) -> str:
+    return "".join(f'[[caches]]\nkey = "{key}"\n' for key in keys) + "[launch]"
 
 
 def codes(floor: bytes | None, user: bytes | None) -> set[ReasonCode]:
@@ -96,6 +103,25 @@ def test_the_highest_matching_level_counts() -> None:
         ('patterns = ["*"]', "patterns = [1]"),
         ('isolation = "microvm"', 'isolation = "container: not a microVM"'),
         ("[launch]", "[lunch]"),
+        ("[launch]", "inputs = 1\n[launch]"),
+        ("[launch]", 'inputs = ["a b"]\n[launch]'),
+        ("[launch]", 'inputs = ["*a*b*c*"]\n[launch]'),
+        ("[launch]", 'pairs = ["a", "b"]\n[launch]'),
+        ("[launch]", 'pairs = [["a"]]\n[launch]'),
+        ("[launch]", 'pairs = [["a", "b", "c"]]\n[launch]'),
+        ("[launch]", 'pairs = [["a", 1]]\n[launch]'),
+        ("[launch]", 'pairs = [["a", ""]]\n[launch]'),
+        ("[launch]", 'pairs = [["a", "*b*c*d*"]]\n[launch]'),
+        ("[launch]", "[evaluation]\n[launch]"),
+        ("[launch]", "[evaluation]\nimport-from-derivation = 1\n[launch]"),
+        ("[launch]", "[evaluation]\nimport-from-derivation = true\nmore = 1\n[launch]"),
+        ("[launch]", "[[caches]]\n[launch]"),
+        ("[launch]", '[[caches]]\nkey = "cache.example-1"\n[launch]'),
+        ("[launch]", '[[caches]]\nkey = "cache.example-1:AAAA"\n[launch]'),
+        ("[launch]", f'[[caches]]\nkey = "{ONE}"\nurl = "https://cache.example"\n[launch]'),
+        ("[launch]", caches(ONE, ONE)),
+        ("[launch]", caches(ONE, ONE.replace("AA", "BB", 1))),
+        ("[launch]", caches(ONE, ONE.replace("one", "two"))),
         ("version = 1", "version ="),
         ("version = 1", "version = 1 # \x00"),
     ],
@@ -160,6 +186,12 @@ def test_within_the_floor() -> None:
         (text('signer = "builder"\nlevel = 1', 'signer = "builder"\nlevel = 1\nimages = ["hello"]'), DEFAULT),
         (text('signer = "builder"', 'signer = "planner"'), DEFAULT),
         (text("allow-local = true", "allow-local = false"), DEFAULT),
+        (DEFAULT, text("[launch]", PAIR)),
+        (text("[launch]", PAIR), text("[launch]", PAIR.replace("b/*", "c/*"))),
+        (DEFAULT, text("[launch]", IFD)),
+        (DEFAULT, text("[launch]", caches(ONE))),
+        (text("[launch]", caches(ONE)), text("[launch]", caches(ONE, TWO))),
+        (text("[launch]", caches(ONE)), text("[launch]", caches(ONE.replace("AA", "BB", 1)))),
     ],
 )
 def test_a_user_file_that_widens(floor: bytes, user: bytes) -> None:
@@ -177,6 +209,27 @@ def test_a_user_file_that_widens(floor: bytes, user: bytes) -> None:
 )
 def test_a_user_file_that_narrows(user: bytes) -> None:
     assert effective(DEFAULT, user).digest == digest_of(DEFAULT, user)
+
+
+def test_what_nobody_mentions_is_admitted_least() -> None:
+    policy = effective(None, DEFAULT)
+    assert (policy.caches, policy.pairs, policy.import_from_derivation) == ((), (), False)
+    assert [rule.admits_input("https://anything") for rule in policy.sources] == [True]
+
+
+def test_inputs_pairs_caches_and_import_from_derivation_within_the_floor() -> None:
+    floor = text("[launch]", 'inputs = ["github:a/*"]\n' + PAIR.removesuffix("[launch]") + caches(ONE, TWO))
+    floor = floor.replace(b"[launch]", IFD.encode())
+    whole = effective(floor, None)
+    assert [key.name for key in whole.caches] == ["cache.one-1", "cache.two-1"]
+    assert [key.raw for key in whole.caches] == [bytes(32), b"\1" * 32]
+    assert (whole.pairs, whole.import_from_derivation) == ((("github:a/*", "github:b/*"),), True)
+    assert effective(floor, floor).pairs == whole.pairs
+    narrow = effective(floor, text("[launch]", 'inputs = ["*/b/*"]\n' + caches(TWO)))
+    assert [key.name for key in narrow.caches] == ["cache.two-1"]
+    assert (narrow.pairs, narrow.import_from_derivation) == ((), False)
+    for uri, admitted in (("github:a/b/c", True), ("github:a/c/c", False), ("github:c/b/c", False)):
+        assert all(rule.admits_input(uri) for rule in narrow.sources) is admitted
 
 
 def test_the_digest_is_over_the_exact_bytes_of_both() -> None:

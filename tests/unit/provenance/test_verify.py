@@ -21,7 +21,7 @@ from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.provenance.slsa import HOST_NIX, Accounted, Input, Provenance, RootTree, Untouched
 from mvmnix.provenance.verify import Verified, verify_provenance
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.world import BUILDER, COMMIT, NOW, PLANNER, STRANGER, World, drop, put
+from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 LOCAL = RootTree("path:hello", Digest.of(b"root tree"), None)
 
@@ -39,6 +39,8 @@ def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verifi
         lock=it.lock,
         image=it.image,
         now=it.now,
+        parts=it.parts,
+        sbom=it.sbom,
     )
 
 
@@ -94,6 +96,18 @@ def manifest(change: worlds.Change) -> Callable[[World], object]:
     return apply
 
 
+def kept(*changes: worlds.Change, **fields: Any) -> Callable[[World], object]:
+    return lambda it: it.keep_parts(*changes, **fields)
+
+
+def hand_in(**fields: object) -> Callable[[World], object]:
+    def apply(it: World) -> None:
+        for name, value in fields.items():
+            setattr(it, name, value)
+
+    return apply
+
+
 def policy(old: str, new: str) -> Callable[[World], object]:
     def apply(it: World) -> None:
         text = worlds.trust().decode()
@@ -139,6 +153,8 @@ def other_payload(data: bytes) -> bytes:
 
 DEFINITION = ("predicate", "buildDefinition")
 OTHER = Input("other", Source("https://host/other.tar.gz", "source", Digest.of(b"other"), HashMode.NAR))
+
+CACHES = f'[[caches]]\nkey = "{worlds.CACHE_KEY}"\n[launch]'
 
 ROWS = (
     # 1: every byte is the one that mvm writes
@@ -345,6 +361,46 @@ ROWS = (
     # 16: times
     Row(16, ReasonCode.BUILD_TIME, provenance(finished=NOW + timedelta(minutes=6)), "a build from the future"),
     Row(16, ReasonCode.BUILD_TIME, provenance(started=NOW - timedelta(minutes=6)), "an end before the beginning"),
+    # 17 to 21: what came in, besides files and trees by their hash
+    Row(
+        17,
+        ReasonCode.INPUT_NOT_ADMITTED,
+        policy("[launch]", 'inputs = ["https://host/nixpkgs*", "http://host/*"]\n[launch]'),
+        "an input from elsewhere",
+    ),
+    Row(17, ReasonCode.INPUT_NOT_ADMITTED, policy("[launch]", "inputs = []\n[launch]"), "an input where none may be"),
+    Row(18, ReasonCode.CACHE_NOT_ADMITTED, provenance(cached=(CACHED,)), "a cache that the policy does not know"),
+    Row(
+        18,
+        ReasonCode.CACHE_NOT_ADMITTED,
+        both(policy("[launch]", CACHES), provenance(cached=(CACHED, replace(CACHED, path=TOOLS.path, key="other-1")))),
+        "a key beside the policy's",
+    ),
+    Row(
+        18,
+        ReasonCode.DEPENDENCY_MISMATCH,
+        both(policy("[launch]", CACHES), provenance(cached=(CACHED, replace(CACHED, nar=Digest.of(b"other"))))),
+        "a path twice",
+    ),
+    Row(19, ReasonCode.PARTS_MISMATCH, both(kept(), hand_in(parts=())), "a parts statement that is not there"),
+    Row(19, ReasonCode.PARTS_MISMATCH, both(kept(), hand_in(parts=(b"{}",))), "something else instead"),
+    Row(19, ReasonCode.PARTS_MISMATCH, kept(drop("subject", 0)), "a part that it does not list"),
+    Row(19, ReasonCode.PARTS_MISMATCH, kept(put("0" * 64, "subject", 0, "digest", "sha256")), "a part in other bytes"),
+    Row(19, ReasonCode.PARTS_MISMATCH, kept(root=LOCAL), "parts of another tree than mvm's"),
+    Row(19, ReasonCode.SIGNER_UNKNOWN, kept(key=STRANGER), "parts that a stranger signed for"),
+    Row(19, ReasonCode.STATEMENT_MALFORMED, kept(put("kernel", "subject", 0, "name")), "a part that is no store path"),
+    Row(20, ReasonCode.IMPORT_FROM_DERIVATION, provenance(from_derivation=True), "import from derivation"),
+    Row(
+        20,
+        ReasonCode.IMPORT_FROM_DERIVATION,
+        both(
+            policy("[launch]", "[evaluation]\nimport-from-derivation = false\n[launch]"),
+            provenance(from_derivation=True),
+        ),
+        "import from derivation that the policy forbids by name",
+    ),
+    Row(21, ReasonCode.SBOM_MISMATCH, both(provenance(sbom=Digest.of(b"{}")), hand_in(sbom=b"{ }")), "another SBOM"),
+    Row(21, ReasonCode.SBOM_MISMATCH, hand_in(sbom=b"{}"), "an SBOM that nobody named"),
 )
 
 
@@ -426,10 +482,10 @@ def test_the_contract_the_steps_and_the_rows_have_the_same_numbers() -> None:
         *verify.STEPS,
     )
     named = [it.__name__.split("_")[1] for it in steps]
-    assert described == named == [str(number) for number in range(1, 17)]
+    assert described == named == [str(number) for number in range(1, 22)]
     for step in steps:
         assert (step.__doc__ or "").startswith(step.__name__.split("_")[1] + ". ")
-    assert {row.step for row in ROWS} | {10} == set(range(1, 17))
+    assert {row.step for row in ROWS} | {10} == set(range(1, 22))
 
 
 def test_all_reasons_at_once(world: World) -> None:

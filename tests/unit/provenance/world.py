@@ -13,10 +13,11 @@ from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.plan import Plan
-from mvmnix.model import Digest, HashMode, Image, Source, Verity
-from mvmnix.provenance import envelope, policy_text, predicate
+from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
+from mvmnix.provenance import envelope, parts, policy_text, predicate
+from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import MICROVM, Limits, Provenance, RootTree, Versions, account
+from mvmnix.provenance.slsa import MICROVM, Accounted, Cached, Kept, Limits, Provenance, RootTree, Versions, account
 from mvmnix.provenance.statement import Statement, Subject
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
@@ -26,6 +27,15 @@ BLOCKS = 200
 DEB = Source("mirror://debian/pool/main/b/bash.deb", "bash.deb", Digest.of(b"bash"))
 TOOL = Source("mirror://debian/pool/main/e/erofs.deb", "erofs.deb", Digest.of(b"erofs"))
 SEED = Source("mirror://debian/pool/main/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)
+CACHE_KEY = "cache.example-1:" + base64.b64encode(bytes(32)).decode()
+CACHED = Cached(
+    StorePath.recursive("lib-1.0", Digest.of(b"lib")),
+    "https://cache.example/nar/lib.nar.xz",
+    Digest.of(b"the nar of lib"),
+    "cache.example-1",
+)
+KERNEL = Part(StorePath.recursive("kernel-6", Digest.of(b"kernel")), Digest.of(b"the nar of kernel"))
+TOOLS = Part(StorePath.recursive("tools", Digest.of(b"tools")), Digest.of(b"the nar of tools"))
 LOCK = b"""{"nodes": {
   "root": {"inputs": {"mvm": "mvm", "used": "used", "nixpkgs": "nixpkgs"}},
   "mvm": {"locked": {"type": "path", "path": "../.."}, "original": {"type": "path", "path": "../.."}, "parent": []},
@@ -109,6 +119,8 @@ class World:
     now: datetime = NOW
     provenance_bundle: bytes = b""
     plan_bundle: bytes = b""
+    parts: tuple[bytes, ...] = ()
+    sbom: bytes | None = None
 
     @property
     def image(self) -> Image:
@@ -137,6 +149,19 @@ class World:
     def sign_provenance(self, *changes: Change, key: PrivateKey = BUILDER, **fields: Any) -> None:
         statement = predicate.to_statement(self.provenance(**fields), self.image.artifacts)
         self.provenance_bundle = signed(statement, changes, key)
+
+    def keep_parts(
+        self, *changes: Change, key: PrivateKey = BUILDER, listed: Parts | None = None, **fields: Any
+    ) -> None:
+        """Sign a parts statement, and a provenance that says KERNEL came in under it."""
+        bundle = signed(parts.to_statement(listed or self.own_parts(**fields)), changes, key)
+        self.parts = (bundle,)
+        self.sign_provenance(kept=(Kept(KERNEL.path, KERNEL.nar, Digest.of(bundle)),))
+
+    def own_parts(self, **fields: Any) -> Parts:
+        own = {"root": RootTree(parts.OWN_TREE, Digest.of(b"mvm"), None), "directory": "", "attribute": "parts"}
+        build = self.provenance(**own | {"lock": None, "nodes": Accounted((), (), ())} | fields)
+        return Parts((KERNEL, TOOLS), build)
 
     def plan(self, **changes: Any) -> Plan:
         digest = Digest.of(self.provenance_bundle)
