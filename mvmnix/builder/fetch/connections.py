@@ -193,6 +193,8 @@ class Connections:
         """Let the connections go that nobody uses."""
         with self._lock:
             for manager in self._managers.values():
+                for key in manager.pools.keys():  # noqa: SIM118 - it can't be iterated over
+                    manager.pools[key].close()
                 manager.clear()
 
     def _manager(self, proxy: str, *, local: bool) -> PoolManager:
