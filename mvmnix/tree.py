@@ -3,7 +3,7 @@
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,6 +51,58 @@ def tree_of_directory(fd: int) -> Dir:
     if reasons:
         raise RefusedError(*reasons)
     return tree
+
+
+def tree_of_files(fd: int, names: Iterable[bytes]) -> Dir:
+    """The tree of these files beneath an open directory, as they lie there; what is not there is left out.
+
+    `names` are paths from there, with slashes. Otherwise like `tree_of_directory`; a directory is refused as a file.
+    """
+    reasons: list[Reason] = []
+    entries: _Entries = {}
+    for name in names:
+        path = tuple(name.split(b"/"))
+        node = _file(fd, path, reasons)
+        if node is not None:
+            _place(entries, path, node)
+    if reasons:
+        raise RefusedError(*reasons)
+    return _grown(entries)
+
+
+#: A directory while it is put together.
+type _Entries = dict[bytes, "Node | _Entries"]
+
+
+def _file(root: int, path: _Path, reasons: list[Reason]) -> Node | None:
+    try:
+        parent = _parent_of(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _changed(path) from error
+    try:
+        if stat.S_ISDIR(os.stat(path[-1], dir_fd=parent, follow_symlinks=False).st_mode):
+            _add(reasons, path, "it is a directory where a file is expected, a submodule perhaps")
+            return None
+        return _entry(root, parent, path, reasons)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(parent)
+
+
+def _place(entries: _Entries, path: _Path, node: Node) -> None:
+    for name in path[:-1]:
+        inner = entries.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise _changed(path)
+        entries = inner
+    entries[path[-1]] = node
+
+
+def _grown(entries: _Entries) -> Dir:
+    return Dir({name: _grown(node) if isinstance(node, dict) else node for name, node in entries.items()})
 
 
 def _directory(root: int, fd: int, path: _Path, reasons: list[Reason]) -> Dir:
@@ -110,7 +162,7 @@ def _read(root: int, path: _Path, stamp: _Stamp) -> Iterator[bytes]:
             raise _changed(path)
 
 
-def _open_beneath(root: int, path: _Path) -> int:
+def _parent_of(root: int, path: _Path) -> int:
     parent = os.dup(root)
     for name in path[:-1]:
         try:
@@ -118,6 +170,11 @@ def _open_beneath(root: int, path: _Path) -> int:
         finally:
             os.close(parent)
         parent = child
+    return parent
+
+
+def _open_beneath(root: int, path: _Path) -> int:
+    parent = _parent_of(root, path)
     try:
         return os.open(path[-1], _FILE, dir_fd=parent)
     finally:

@@ -87,8 +87,7 @@ class WorkTree:
         return self._directory(root)
 
     def _git(self, *arguments: str, input_: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
-        env = process.environment(("PATH",), _ENVIRONMENT | dict(environment or {}))
-        return process.run((*_GIT, "-C", str(self._where), *arguments), env=env, input_=input_).stdout
+        return _run(self._where, *arguments, input_=input_, environment=environment)
 
     def _without_filters(self) -> dict[str, str]:
         """Configuration, by way of the environment, in which the repository's filters (gitattributes(5)) are none."""
@@ -202,6 +201,30 @@ class WorkTree:
 
     def _unsupported(self, why: str, hint: str) -> RefusedError:
         return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
+
+
+def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
+    """The top of the work tree around a directory, and the paths from there of the files in its index.
+
+    No commit is needed. Raises RefusedError FLAKE_UNSUPPORTED where there is no work tree.
+    """
+    try:
+        top = Path(os.fsdecode(_run(where, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+        listed = _run(top, "ls-files", "--cached", "-z").split(b"\0")
+    except process.ProcessError as error:
+        if error.done.status == 127:
+            raise MvmnixError("there is no git on this host", hint="apt-get install git") from error
+        why = f"it is not a git work tree: {error.done.stderr.decode(errors='replace').strip()}"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, f"take it as a copy: path:{where}") from error
+    if not where.is_relative_to(top):
+        why = f"its git configuration says that it is part of {top}"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "unset core.worktree")
+    return top, tuple(sorted({name for name in listed if name}))
+
+
+def _run(where: Path, *arguments: str, input_: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
+    env = process.environment(("PATH",), _ENVIRONMENT | dict(environment or {}))
+    return process.run((*_GIT, "-C", str(where), *arguments), env=env, input_=input_).stdout
 
 
 def _is_directory(entry: _Entry) -> bool:
