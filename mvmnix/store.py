@@ -142,6 +142,10 @@ class Store:
         """The names of all files that are kept, in order; their bytes are not believed."""
         return tuple(Digest(name) for name in self._directory.names() if is_digest(name))
 
+    def where(self, digest: Digest) -> str:
+        """The path of a file of that name, for messages."""
+        return self._directory.where(digest.hex)
+
     def weight(self, digest: Digest) -> int:
         """How many bytes a kept file takes, unhashed; raises MvmnixError when it is not there."""
         fd = self._open(digest)

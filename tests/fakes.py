@@ -14,7 +14,12 @@ from typing import Any
 from mvmnix import nar
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.errands import Outcome, outcome
+from mvmnix.builder.session.supply import Caches
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.lock import LockedNode
 from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
+from mvmnix.store import Store
 from tests.unit.provenance.world import World
 
 DERIVATION = StorePath("0" * 32, "guest-hello.drv")
@@ -105,7 +110,7 @@ def shown(*sources: Source, **changes: Any) -> bytes:
             "args": ["-e"],
             "builder": "/bin/sh",
             "env": {"name": "guest-hello", "out": str(OUTPUT)},
-            "inputDrvs": {},
+            "inputDrvs": {f"/nix/store/{'2' * 32}-{it.name}.drv": {"outputs": ["out"]} for it in sources},
             "inputSrcs": [],
             "name": "guest-hello",
             "outputs": {"out": {"path": str(OUTPUT)}},
@@ -211,12 +216,15 @@ class FakeBuilder:
         return Ended(0)
 
     def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
-        name = next(word for word in ("--version", "--realise", "eval", "show", "build", "--create") if word in argv)
+        words = ("--version", "--realise", "eval", "show", "build", "--create", "derivations", "sh")
+        name = next(word for word in words if word in argv)
         programs: dict[str, tuple[str, Program]] = {
             "--version": ("version", lambda _: b"nix (Nix) 2.26.3\n"),
             "--realise": ("realise", self._realise),
             "eval": ("eval", self._evaluate),
             "show": ("show", lambda _: shown(*self.sources)),
+            "derivations": ("derivations", lambda _: b""),
+            "sh": ("pressure", lambda _: b""),
             "build": ("build", self._build),
             "--create": ("tar", lambda _: ustar(self.files)),
         }
@@ -252,6 +260,42 @@ class FakeBuilder:
         if self.connect is None:
             raise GuestFailedError(1, "error: unable to download: Connection refused")
         return get(self.connect(lambda: None), path)
+
+
+class AtOnce:
+    """Errands that are run where they are asked for."""
+
+    @staticmethod
+    def start[T](work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
+        """Run it, and tell."""
+        done(outcome(work))
+
+
+@dataclass
+class Market:
+    """Suppliers who have what they were given, and nothing else; `asked` is what they were asked for."""
+
+    store: Store
+    files: Mapping[Digest, bytes] = field(default_factory=dict)
+    caches: Caches | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def sources(self, sources: Sequence[Source]) -> None:
+        """Bring these files."""
+        for it in sources:
+            self.asked.append(it.uri)
+            if not self.store.has(it.digest):
+                self._bring(it.uri, it.digest)
+
+    def tree(self, node: LockedNode) -> None:
+        """Bring a tree."""
+        self.asked.append(node.uri)
+        self._bring(node.uri, node.nar)
+
+    def _bring(self, uri: str, digest: Digest) -> None:
+        if digest not in self.files:
+            raise refuse(ReasonCode.SOURCE_UNKNOWN, uri, "nobody has it", "ask somebody else")
+        self.store.put(self.files[digest], digest)
 
 
 def get(connection: Connection, path: str) -> bytes | None:

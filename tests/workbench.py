@@ -1,7 +1,7 @@
 """One builder VM in which many flakes are built, one after another: what `mvm build` does, without a boot for each."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self, cast
@@ -10,21 +10,18 @@ import pytest
 
 from mvmnix import lock
 from mvmnix.audit.reading import records
-from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.flakes.take import take
-from mvmnix.builder.session import nix
 from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
 from mvmnix.builder.session.cache import Connection
+from mvmnix.cli.builder_vm import BuilderVm, builder_plan
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
-from mvmnix.cli.workshop import Workshop, _builder_plan
+from mvmnix.cli.provisions import Provisions
+from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.keys import Role
-from mvmnix.launch import plan as plans
 from mvmnix.launch.commands import ExitStatus
 from mvmnix.launch.machine import Machine
-from mvmnix.launch.start import start
-from mvmnix.model import FlakeRef, Source
+from mvmnix.model import FlakeRef
 from mvmnix.provenance.policy_files import FILE_NAME
 from mvmnix.provenance.policy_text import effective
 from mvmnix.state import Roots
@@ -79,6 +76,8 @@ class Workbench:
         self.world = world
         self.rooms = rooms_of(world)
         self.progress = Quiet()
+        self.from_derivation = False
+        self._vm: BuilderVm | None = None
         self._machine: Machine | None = None
         self._stack = ExitStack()
         self._current: Build | None = None
@@ -89,8 +88,17 @@ class Workbench:
         flake = take(wanted)
         request = BuildRequest(flake, lock.parse(flake.lock), wanted.attribute)
         images = self.rooms.library.images
-        work = Build(request, store=self.rooms.sources, images=images, fetch=self._fetch, progress=self.progress)
         watched = Watched(self._running())
+        assert self._vm is not None
+        work = Build(
+            request,
+            store=self.rooms.sources,
+            images=images,
+            suppliers=Provisions(self.rooms, cast("Steps", self.progress)),
+            errands=self._vm.errands,
+            progress=self.progress,
+            from_derivation=self.from_derivation,
+        )
         self._current = work
         try:
             return work.run(watched, jobs=2)
@@ -127,9 +135,6 @@ class Workbench:
         """The files in the store of images, unfinished ones among them."""
         return frozenset(it.name for it in (self.world.home.state / "images").iterdir())
 
-    def _fetch(self, sources: Iterable[Source]) -> None:
-        fetch(sources, self.rooms.sources, self.progress)
-
     def _connection(self, wake: Callable[[], None]) -> Connection:
         assert self._current is not None
         return self._current.connection(wake)
@@ -137,11 +142,9 @@ class Workbench:
     def _running(self) -> Machine:
         if self._machine is None:
             builder = Workshop(self.rooms, cast("Steps", self.progress)).builder()
-            statement = plans.to_statement(_builder_plan(self.rooms, builder)).to_bytes()
-            verified = self._stack.enter_context(self.rooms.admitted(self.rooms.sign(Role.PLANNER, statement), builder))
-            host = self.rooms.host(lambda _: None)
-            services = {nix.CACHE_PORT: self._connection}
-            self._machine = self._stack.enter_context(start(verified, host, services=services))
+            plan = builder_plan(self.rooms, builder)
+            self._vm = BuilderVm(self.rooms, cast("Steps", self.progress), builder, plan)
+            self._machine = self._stack.enter_context(self._vm.running(self._connection))
         return self._machine
 
     def _forget(self) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,8 @@ from mvmnix import lock, nar, process
 from mvmnix.builder.flakes.take import FlakeSource, source_of
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.session import graph, nix
-from mvmnix.builder.session.build import BuildRecord, BuildRequest, Progress
+from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.builder.session.calls import Progress
 from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.errors import MvmnixError
 from mvmnix.model import HashMode, Image, Source, StorePath
@@ -39,15 +40,17 @@ def house() -> Path:
 
 def request() -> BuildRequest:
     """What the builder image is built from."""
+    flake = source_of(nar.Dir(parts(*_FILES)), uri="path:mvmnix", commit=None, directory="")
+    return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
+
+
+def parts(*names: bytes) -> dict[bytes, nar.Node]:
+    """These files and directories of this installation's flake, in memory."""
     fd = os.open(house(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        entries: dict[bytes, nar.Node] = {}
-        for name in _FILES:
-            entries[name] = _entry(fd, name)
-        flake = source_of(nar.Dir(entries), uri="path:mvmnix", commit=None, directory="")
+        return {name: _entry(fd, name) for name in names}
     finally:
         os.close(fd)
-    return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
 
 
 def _entry(root: int, name: bytes) -> nar.Node:
@@ -86,7 +89,7 @@ class Bootstrap:
         *,
         store: Store,
         images: Store,
-        fetch: Callable[[Iterable[Source]], None],
+        fetch: Callable[[Sequence[Source]], None],
         progress: Progress,
     ) -> None:
         self._request = wanted

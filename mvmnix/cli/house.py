@@ -12,7 +12,11 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.https import Downloader, Limits
 from mvmnix.builder.keeping.library import Kept, Library
+from mvmnix.builder.oci.registry import Registries
+from mvmnix.builder.session.supply import Caches
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.accelerator import KvmProbe
@@ -94,6 +98,22 @@ class House:
         return Store(self._room(self.roots.state, "plans"))
 
     @cached_property
+    def downloader(self) -> Downloader:
+        """The one downloader, for the hosts that the configuration lists."""
+        rules = self.config.fetch
+        return self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+
+    @property
+    def caches(self) -> Caches | None:
+        """The binary caches that are allowed, if there are any."""
+        return None
+
+    @cached_property
+    def registries(self) -> Registries:
+        """Where OCI images come from."""
+        return Registries(self.downloader, self.sources)
+
+    @cached_property
     def machines(self) -> Directory:
         """The machines' directories."""
         return self._room(self.roots.state, "machines")
@@ -162,6 +182,17 @@ class House:
                 self._working -= 1
 
     @contextmanager
+    def building(self, name: str, wait: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, nobody else builds what has this name; `wait` is called when somebody does just now."""
+        with self.roots.state.child("building") as locks:
+            lock = locks.try_lock(name)
+            if lock is None:
+                wait()
+                lock = locks.lock(name)
+            with lock:
+                yield
+
+    @contextmanager
     def clearing(self) -> Iterator[None]:
         """While this lasts, nobody builds, finds or fetches anything. Raises MvmnixError when somebody does."""
         with ExitStack() as locks:
@@ -206,7 +237,7 @@ class House:
         try:
             for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                 fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds))
+            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts)
             verified = admit(submission, policy=self.policy, journal=self.journal, clock=now)
         finally:
             for fd in fds:

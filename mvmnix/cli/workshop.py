@@ -2,26 +2,25 @@
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mvmnix import __version__, lock
 from mvmnix.builder import bootstrap
-from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
-from mvmnix.builder.session import nix
+from mvmnix.builder.oci import image as oci
+from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
+from mvmnix.cli.provisions import Provisions
+from mvmnix.cli.references import Reference
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import Role
-from mvmnix.launch import plan as plans
 from mvmnix.launch.host import now
-from mvmnix.launch.start import start
-from mvmnix.launch.supervisor import stopping_signals
-from mvmnix.model import FlakeRef, Source, Verb
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
 
@@ -31,17 +30,26 @@ _LOG_MODE = 0o600
 class Workshop:
     """Where images come from, for one command."""
 
-    def __init__(self, house: House, progress: Steps) -> None:
+    def __init__(self, house: House, progress: Steps, means: Means = AS_THE_IMAGE_SAYS) -> None:
         self._house = house
         self._progress = progress
+        self._means = means
 
-    def image(self, reference: FlakeRef) -> Finished:
+    def image(self, reference: Reference) -> Finished:
         """A finished image of this flake: a kept one, once it verifies, else a new one."""
         request = self._request(reference)
         builder = self.builder()
-        return self._kept(_key(request, _name_of(builder))) or self._build(request, builder)
+        key = _key(request, _name_of(builder))
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
+        with self._house.building(key.name, self._wait):  # whoever came first has built it meanwhile
+            return self._kept(key) or self._build(request, builder)
 
-    def new_image(self, reference: FlakeRef) -> Finished:
+    def _wait(self) -> None:
+        self._progress.notice("the same is being built already: waiting for it")
+
+    def new_image(self, reference: Reference) -> Finished:
         """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
         request = self._request(reference)
         try:
@@ -62,7 +70,7 @@ class Workshop:
             request,
             store=self._house.sources,
             images=self._house.library.images,
-            fetch=self._fetch,
+            fetch=Provisions(self._house, self._progress).sources,
             progress=self._progress,
         )
         record = work.run()
@@ -70,29 +78,23 @@ class Workshop:
         return self._keep(_key(request, slsa.HOST_NIX), record, claim)
 
     def _build(self, request: BuildRequest, builder: Finished) -> Finished:
+        """Build it in a builder VM of its own."""
         self._house.key(Role.BUILDER)
+        plan = builder_plan(self._house, builder, self._means)
+        vm = BuilderVm(self._house, self._progress, builder, plan)
         work = Build(
             request,
             store=self._house.sources,
             images=self._house.library.images,
-            fetch=self._fetch,
+            suppliers=Provisions(self._house, self._progress),
+            errands=vm.errands,
             progress=self._progress,
+            from_derivation=self._house.policy.import_from_derivation,
         )
-        plan = _builder_plan(self._house, builder)
-        bundle = self._house.sign(Role.PLANNER, plans.to_statement(plan).to_bytes())
-        self._progress.step_alone("starting the builder VM")
-        host = self._house.host(self._progress.notice)
-        services = {nix.CACHE_PORT: work.connection}
-        with (
-            self._house.admitted(bundle, builder) as verified,
-            stopping_signals(host.loop),
-            start(verified, host, name=f"builder-{os.getpid()}", services=services) as machine,
-            self._house.recorded(),
-        ):
+        with vm.running(work.connection) as machine:
             record = work.run(machine, jobs=plan.vcpus)
             testimony.check_sources(record)
-        limits = slsa.Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
-        claim = testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits)
+        claim = testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
         return self._keep(_key(request, _name_of(builder)), record, claim)
 
     def _keep(self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance) -> Finished:
@@ -108,17 +110,16 @@ class Workshop:
             now=now(),
         )
 
-    def _request(self, reference: FlakeRef) -> BuildRequest:
+    def _request(self, reference: Reference) -> BuildRequest:
         with self._house.recorded():
+            if isinstance(reference, OciRef):
+                return oci.request(reference, self._house.registries)
             flake = take(reference)
             return BuildRequest(flake, lock.parse(flake.lock), reference.attribute)
 
     def _kept(self, key: BuildKey) -> Finished | None:
         with self._house.recorded():
             return self._house.library.find(key, policy=self._house.policy, now=now())
-
-    def _fetch(self, sources: Iterable[Source]) -> None:
-        fetch(sources, self._house.sources, self._progress)
 
 
 def _name_of(builder: Finished) -> str:
@@ -129,25 +130,14 @@ def _key(request: BuildRequest, builder: str) -> BuildKey:
     return BuildKey(request.flake.nar, request.flake.directory, request.attribute, builder)
 
 
-def _builder_plan(house: House, builder: Finished) -> plans.Plan:
-    return plans.Plan.for_image(
-        builder.image,
-        policy=house.policy.digest,
-        provenance=builder.provenance.bundle,
-        now=now(),
-        verbs=frozenset({Verb.EXEC, Verb.STREAM}),
-        ports=(nix.CACHE_PORT,),
-    )
-
-
 @contextmanager
-def workshop(house: House) -> Iterator[Workshop]:
+def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Workshop]:
     """A workshop with progress on stderr, and its log in the state directory; nobody prunes meanwhile."""
     with house.working(), house.roots.state.child("logs") as logs:
         name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
         with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log, steps(log) as progress:
             try:
-                yield Workshop(house, progress)
+                yield Workshop(house, progress, means)
             except MvmnixError as error:
                 if not error.hint and log.tell():
                     error.hint = f"the whole log is {logs.where(name)}"

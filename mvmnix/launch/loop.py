@@ -2,9 +2,12 @@
 
 import heapq
 import itertools
+import os
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 type Callback = Callable[[], None]
@@ -41,6 +44,8 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[Timer] = []
         self._serial = itertools.count()
+        self._posted: deque[Callback] = deque()
+        self._bell = -1
 
     def watch(self, fd: int, *, read: Callback | None = None, write: Callback | None = None) -> None:
         """Set what is watched on `fd`, replacing what was; with neither callback the descriptor is forgotten.
@@ -67,6 +72,26 @@ class Loop:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def post(self, callback: Callback) -> None:
+        """Run `callback` in the thread that turns this loop, soon; the one call that other threads may make.
+
+        `listen` has to come before, in the loop's own thread.
+        """
+        self._posted.append(callback)
+        with suppress(OSError):  # closed: nobody turns it any more
+            os.eventfd_write(self._bell, 1)
+
+    def listen(self) -> None:
+        """Be ready for `post`."""
+        if self._bell < 0:
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.watch(self._bell, read=self._hear)
+
+    def _hear(self) -> None:
+        os.eventfd_read(self._bell)
+        while self._posted:
+            self._posted.popleft()()
+
     def turn(self, timeout: float | None = None) -> None:
         """Wait for an event, a timer or `timeout` seconds (None: as long as it takes), and run what is due."""
         while self._timers and not self._timers[0].pending:
@@ -88,5 +113,8 @@ class Loop:
         return self._selector.get_map().get(key.fd) == key
 
     def close(self) -> None:
-        """Give the selector's own descriptor back."""
+        """Give the selector's own descriptor and the bell's back; what is posted later is never run."""
         self._selector.close()
+        if self._bell >= 0:
+            bell, self._bell = self._bell, -1
+            os.close(bell)

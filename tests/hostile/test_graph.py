@@ -20,6 +20,7 @@ from mvmnix.launch.stream_frames import End
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.state import Directory
 from mvmnix.store import Store
+from tests.fakes import AtOnce, Market
 
 PIN = Source("mirror://debian/pool/p/pin.deb", "pin.deb", Digest.of(b"pin"))
 SEED = Source("mirror://debian/pool/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)
@@ -61,14 +62,30 @@ def test_an_honest_graph() -> None:
 @pytest.mark.parametrize(
     "derivation",
     [
-        pytest.param(fixed(output_path=str(SEED.store_path)), id="another path than its hash makes"),
-        pytest.param(fixed(output_method="nar"), id="another method than its path says"),
         pytest.param(fixed(output_method="text"), id="an unknown method"),
         pytest.param(fixed(output_method=[]), id="a method that is a list"),
         pytest.param(fixed(output_method={}), id="a method that is an object"),
         pytest.param(fixed(output_method=None), id="no method"),
         pytest.param(fixed(output_hashAlgo="md5"), id="MD5"),
         pytest.param(fixed(output_hashAlgo=["sha256"]), id="a list of algorithms"),
+    ],
+)
+def test_what_has_no_sha256_is_refused_where_it_is_needed(derivation: Any) -> None:
+    """A cache may have what it is for, so that it stands in the graph refuses nothing yet."""
+    found = graph.parse(shown(PLAIN, derivation))
+    name = next(name for name, it in found.derivations.items() if it.unsupported)
+    with pytest.raises(RefusedError) as caught:
+        found.needed(StorePath.parse(name), have=())
+    assert caught.value.codes == (Code.OUTPUT_MALFORMED,)
+    made = StorePath.parse(derivation["outputs"]["out"]["path"])
+    assert found.needed(StorePath.parse(name), have={made}) == ()
+
+
+@pytest.mark.parametrize(
+    "derivation",
+    [
+        pytest.param(fixed(output_path=str(SEED.store_path)), id="another path than its hash makes"),
+        pytest.param(fixed(output_method="nar"), id="another method than its path says"),
         pytest.param(fixed(output_hash=PIN.digest.sri), id="a hash in another spelling"),
         pytest.param(fixed(output_hash=PIN.digest.hex.upper()), id="a hash in capitals"),
         pytest.param(fixed(output_hash=None), id="no hash"),
@@ -84,7 +101,10 @@ def test_an_honest_graph() -> None:
         pytest.param(fixed(env={}), id="no address"),
         pytest.param(fixed(env={"urls": ""}), id="an empty address"),
         pytest.param(fixed(env={"urls": "pin.deb"}), id="a path as address"),
-        pytest.param(fixed(env={"urls": ["mirror://debian/x"]}), id="addresses as a list"),
+        pytest.param(fixed(env={"urls": {"a": "mirror://debian/x"}}), id="addresses as an object"),
+        pytest.param(fixed(env={"urls": [{}]}), id="addresses as a list of objects"),
+        pytest.param(fixed(env={"__json": "{"}), id="structured attributes that are none"),
+        pytest.param(fixed(env={"__json": "[]"}), id="structured attributes that are a list"),
         pytest.param(fixed(env={"urls": "mirror://debian/\u202egnp.deb"}), id="an address that runs backwards"),
         pytest.param(fixed(env={"urls": "mirror://debian/" + "x" * 2048}), id="a long address"),
         pytest.param(fixed(env=[]), id="an environment that is a list"),
@@ -189,6 +209,7 @@ HONEST = {
     "show": (b"{}", b"", 0),
     "build": (PATH, b"", 0),
     "--create": (b"", b"", 0),
+    "sh": (b"", b"", 0),
 }
 
 
@@ -204,7 +225,14 @@ def attempt(tmp_path: Any) -> Callable[..., Machine]:
         }
         machine = Machine({**HONEST, **words})
         stores = [Store(Directory.create(str(tmp_path / name))) for name in ("sources", "images")]
-        work = Build(request, store=stores[0], images=stores[1], fetch=lambda _: None, progress=Silent())
+        work = Build(
+            request,
+            store=stores[0],
+            images=stores[1],
+            suppliers=Market(stores[0]),
+            errands=AtOnce(),
+            progress=Silent(),
+        )
         work.run(machine, jobs=1)
         return machine
 

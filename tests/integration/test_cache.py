@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import nar
-from mvmnix.builder.session.cache import Connection, Ledger, Offer
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.ledger import Ledger, Offer
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from tests.fakes import nar_of, source
 
@@ -67,7 +68,7 @@ def ledger() -> Ledger:
         TREE: lambda: TREE_ARCHIVE,
     }
     for it, archive in contents.items():
-        made.offer([Offer(it.store_path, it.digest, it.mode, lambda archive=archive: (archive(),))])  # type: ignore[misc]
+        made.offer([Offer.by_content(it.store_path, it.digest, it.mode, lambda archive=archive: (archive(),))])  # type: ignore[misc]
     return made
 
 
@@ -117,7 +118,7 @@ def test_nix_itself_notices_other_bytes(tmp_path: Path) -> None:
     ledger = Ledger()
     answers = iter([nar_of(b"good"), nar_of(b"evil"), nar_of(b"evil")])
     it = source("file", b"good")
-    ledger.offer([Offer(it.store_path, it.digest, it.mode, lambda: (next(answers),))])
+    ledger.offer([Offer.by_content(it.store_path, it.digest, it.mode, lambda: (next(answers),))])
     with serving(ledger) as cache:
         done = realise(tmp_path, cache, it.store_path)
     assert done.returncode != 0

@@ -4,7 +4,7 @@ POSIX.1-1988 ustar, as `tar --format=ustar` writes it. What the format can say b
 files, extended headers, absolute names) is refused at the header, before a byte of it is read. Nothing is mounted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
@@ -22,24 +22,30 @@ class Receiver(Protocol):
         """It is complete."""
 
 
-def _refused(why: str) -> RefusedError:
+def builder_output(why: str) -> RefusedError:
+    """The refusal of what came out of the builder VM."""
     hint = "the builder's output is not an image; see the build log, and build it with mkGuest"
     return refuse(ReasonCode.OUTPUT_MALFORMED, "builder output", why, hint)
 
 
-def _octal(field: bytes, what: str) -> int:
-    digits = field.rstrip(b"\0 ")
-    if not digits or any(byte not in b"01234567" for byte in digits):
-        raise _refused(f"{what} is not an octal number")
-    return int(digits, 8)
-
-
 class ArchiveReader:
-    """Feed it the stream; it opens a receiver for each file in `limits`, which holds the largest size of each."""
+    """Feed it the stream; it opens a receiver for each file in `limits`, which holds the largest size of each.
 
-    def __init__(self, limits: Mapping[str, int], receive: Callable[[str], Receiver]) -> None:
+    All of them have to come but those in `optional`; `refused` makes the refusal that is raised.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        receive: Callable[[str], Receiver],
+        *,
+        optional: Collection[str] = (),
+        refused: Callable[[str], RefusedError] = builder_output,
+    ) -> None:
         self._limits = dict(limits)
         self._receive = receive
+        self._optional = frozenset(optional)
+        self._refused = refused
         self._head = bytearray()
         self._file: Receiver | None = None
         self._left = 0
@@ -47,7 +53,7 @@ class ArchiveReader:
         self._ended = False
 
     def write(self, data: bytes) -> None:
-        """Take more of the stream. Raises RefusedError OUTPUT_MALFORMED."""
+        """Take more of the stream. Raises RefusedError, OUTPUT_MALFORMED unless another was chosen."""
         view = memoryview(data)
         while view:
             view = self._step(view)
@@ -55,14 +61,14 @@ class ArchiveReader:
     def close(self) -> None:
         """The stream has ended. Raises RefusedError when a file is missing or torn."""
         if self._file is not None or self._head or not self._ended:
-            raise _refused("it ends in the middle of a file")
-        if self._limits:
-            raise _refused(f"it lacks {', '.join(sorted(self._limits))}")
+            raise self._refused("it ends in the middle of a file")
+        if missing := self._limits.keys() - self._optional:
+            raise self._refused(f"it lacks {', '.join(sorted(missing))}")
 
     def _step(self, view: memoryview) -> memoryview:
         if self._ended:
             if any(view):
-                raise _refused("something follows its end")
+                raise self._refused("something follows its end")
             return view[len(view) :]
         if self._file is not None:
             return self._body(view, self._file)
@@ -90,16 +96,22 @@ class ArchiveReader:
         if not any(head):
             self._ended = True
             return
-        if sum(head[:148]) + 8 * 32 + sum(head[156:]) != _octal(head[148:156], "a checksum"):
-            raise _refused("a header's checksum is wrong")
+        if sum(head[:148]) + 8 * 32 + sum(head[156:]) != self._octal(head[148:156], "a checksum"):
+            raise self._refused("a header's checksum is wrong")
         name = head[:100].rstrip(b"\0").decode("ascii", "replace")
         if head[257:263] != b"ustar\0" or any(head[345:500]) or head[156:157] != b"0":
-            raise _refused(f"{name!r} is not a plain file in ustar format")
+            raise self._refused(f"{name!r} is not a plain file in ustar format")
         if name not in self._limits:
-            raise _refused(f"{name!r} is not expected, or stands there twice")
-        size = _octal(head[124:136], "a size")
+            raise self._refused(f"{name!r} is not expected, or stands there twice")
+        size = self._octal(head[124:136], "a size")
         if size > self._limits.pop(name):
-            raise _refused(f"{name!r} is larger than allowed: {size} bytes")
+            raise self._refused(f"{name!r} is larger than allowed: {size} bytes")
         self._file, self._left, self._padding = self._receive(name), size, -size % BLOCK
         if size == 0:
             self._body(memoryview(b""), self._file)
+
+    def _octal(self, field: bytes, what: str) -> int:
+        digits = field.rstrip(b"\0 ")
+        if not digits or any(byte not in b"01234567" for byte in digits):
+            raise self._refused(f"{what} is not an octal number")
+        return int(digits, 8)

@@ -1,4 +1,4 @@
-"""Answers the builder's questions: Nix's binary-cache protocol over one stream, by hash, from a closed list of offers.
+"""Answers the builder's questions: Nix's binary-cache protocol over one stream, by hash, from a ledger of offers.
 
 Nix manual, "Store Types: HTTP Binary Cache Store". No file is opened and no connection made here; an offer knows
 how to read its own bytes. What the guest sends is hostile: a request is bounded, and nonsense ends the stream.
@@ -7,83 +7,53 @@ how to read its own bytes. What the guest sends is hostile: a request is bounded
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
-from mvmnix.model import STORE_DIR, Digest, HashMode, StorePath
-from mvmnix.nar import nar_hash
+from mvmnix.builder.session.ledger import Ledger, Pursuit
+from mvmnix.model import STORE_DIR
 
 #: Bounds on what a guest may send: bytes of a request's head, requests that wait for an answer.
 MAX_HEAD: Final = 8192
 MAX_WAITING: Final = 64
-#: So many paths asked for in vain are remembered; a build asks for one per derivation at most (graph.py).
-MAX_MISSED: Final = 1 << 16
 
 _REQUEST: Final = re.compile(rb"(GET|HEAD) /([a-z0-9./-]{1,128}) HTTP/1\.1")
 _NARINFO: Final = re.compile(r"([0-9a-z]{32})\.narinfo")
 _NAR: Final = re.compile(r"nar/([0-9a-z]{32})\.nar")
 _INFO: Final = f"StoreDir: {STORE_DIR}\nWantMassQuery: 1\nPriority: 30\n".encode()
 
+type _Body = tuple[int, Iterable[bytes]]
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A path that the builder may have, addressed by content, without references; `archive` reads its NAR, hashed."""
 
-    path: StorePath
-    digest: Digest
-    mode: HashMode
-    archive: Callable[[], Iterable[bytes]]
+class _Answer:
+    """One answer in the order of the questions: bytes, once what they wait for is over."""
+
+    def __init__(self, make: Callable[[], Iterator[bytes]], awaited: Pursuit | None = None) -> None:
+        self._make = make
+        self._awaited = awaited
+        self._parts: Iterator[bytes] | None = None
 
     @property
-    def address(self) -> str:
-        """Its content address (narinfo field CA)."""
-        return f"fixed:{'r:' if self.mode is HashMode.NAR else ''}sha256:{self.digest.nix32}"
+    def ready(self) -> bool:
+        return self._awaited is None or self._awaited.over
 
-
-@dataclass(slots=True)
-class Ledger:
-    """What the builder was offered, what it was given, and what it asked for in vain; one for a build."""
-
-    offers: dict[str, Offer] = field(default_factory=dict)
-    given: dict[str, Offer] = field(default_factory=dict)
-    missed: set[str] = field(default_factory=set)
-    _sizes: dict[str, tuple[Digest, int]] = field(default_factory=dict)
-
-    def offer(self, offers: Iterable[Offer]) -> None:
-        """Let these paths be asked for."""
-        self.offers.update((offer.path.hash, offer) for offer in offers)
-
-    def narinfo(self, name: str) -> bytes | None:
-        """The narinfo of an offer (Nix manual, "narinfo"), None for a miss, which is final."""
-        offer = self.offers.get(name)
-        if offer is None:
-            if len(self.missed) < MAX_MISSED:
-                self.missed.add(name)
-            return None
-        if name not in self._sizes:
-            self._sizes[name] = nar_hash(offer.archive())
-        digest, size = self._sizes[name]
-        return (
-            f"StorePath: {offer.path}\nURL: nar/{name}.nar\nCompression: none\nNarHash: sha256:{digest.nix32}\n"
-            f"NarSize: {size}\nReferences: \nCA: {offer.address}\n"
-        ).encode()
-
-    def archive(self, name: str) -> tuple[int, Iterable[bytes]] | None:
-        """Size and bytes of an offer's NAR, once its narinfo was read; from here on it counts as given."""
-        if name not in self.offers or name not in self._sizes:
-            return None
-        offer = self.offers[name]
-        self.given[name] = offer
-        return self._sizes[name][1], offer.archive()
+    def next(self) -> bytes | None:
+        """The next piece, None after the last."""
+        if self._parts is None:
+            self._parts = self._make()
+        return next(self._parts, None)
 
 
 class Connection:
-    """The host's end of one connection from the builder: bytes in, bytes out (HTTP/1.1, RFC 9112), no socket."""
+    """The host's end of one connection from the builder: bytes in, bytes out (HTTP/1.1, RFC 9112), no socket.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `wake` is called when an answer that had to wait is there.
+    """
+
+    def __init__(self, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> None:
         self._ledger = ledger
+        self._wake = wake
         self._head = bytearray()
-        self._answers: deque[Iterator[bytes]] = deque()
+        self._answers: deque[_Answer] = deque()
         self._rest = memoryview(b"")
         self._last = False
 
@@ -105,13 +75,13 @@ class Connection:
 
     def pull(self, limit: int) -> bytes | None:
         """At most `limit` bytes of answers; b"" when there are none now, None when there will be no more."""
-        while not self._rest and self._answers:
-            chunk = next(self._answers[0], None)
+        while not self._rest and self._answers and self._answers[0].ready:
+            chunk = self._answers[0].next()
             if chunk is None:
                 self._answers.popleft()
             else:
                 self._rest = memoryview(chunk)
-        if not self._rest and self._last:
+        if not self._rest and not self._answers and self._last:
             return None
         piece, self._rest = bytes(self._rest[:limit]), self._rest[limit:]
         return piece
@@ -120,6 +90,7 @@ class Connection:
         """The connection was broken off."""
         self._answers.clear()
         self._rest = memoryview(b"")
+        self._wake = lambda: None
 
     def _request(self, head: bytes) -> None:
         line = head.split(b"\r\n", 1)[0]
@@ -127,11 +98,22 @@ class Connection:
         if match is None or len(head) > MAX_HEAD or len(self._answers) >= MAX_WAITING:
             self._give_up(b"400 Bad Request")
             return
-        size, body = self._find(match[2].decode()) or (None, ())
-        status = b"404 Not Found" if size is None else b"200 OK"
-        self._answer(status, size or 0, () if match[1] == b"HEAD" else body)
+        bodiless, path = match[1] == b"HEAD", match[2].decode()
+        wanted = _NARINFO.fullmatch(path)
+        awaited = self._ledger.pursue(wanted[1]) if wanted else None
+        self._answers.append(_Answer(lambda: self._answer(path, bodiless=bodiless), awaited))
+        if awaited is not None:
+            awaited.tell(self._wake_up)
 
-    def _find(self, path: str) -> tuple[int, Iterable[bytes]] | None:
+    def _wake_up(self) -> None:
+        self._wake()
+
+    def _answer(self, path: str, *, bodiless: bool) -> Iterator[bytes]:
+        found = self._find(path)
+        size, body = found or (0, ())
+        yield from _response(b"404 Not Found" if found is None else b"200 OK", size, () if bodiless else body)
+
+    def _find(self, path: str) -> _Body | None:
         if path == "nix-cache-info":
             return len(_INFO), (_INFO,)
         if wanted := _NARINFO.fullmatch(path):
@@ -141,14 +123,12 @@ class Connection:
             return self._ledger.archive(wanted[1])
         return None
 
-    def _answer(self, status: bytes, size: int, body: Iterable[bytes]) -> None:
-        def parts() -> Iterator[bytes]:
-            yield b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, size)
-            yield from body
-
-        self._answers.append(parts())
-
     def _give_up(self, status: bytes) -> None:
-        self._answer(status, 0, ())
+        self._answers.append(_Answer(lambda: _response(status, 0, ())))
         self._head.clear()
         self._last = True
+
+
+def _response(status: bytes, size: int, body: Iterable[bytes]) -> Iterator[bytes]:
+    yield b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, size)
+    yield from body

@@ -24,10 +24,22 @@ _MEANINGS: Final = (
         "make it an input of the flake and lock it, or give the fetcher a hash",
     ),
     (
-        # docs/adr/0005
-        r"unable to download|'allow-import-from-derivation' is disabled",
+        r"'allow-import-from-derivation' is disabled",
         ReasonCode.FLAKE_UNSUPPORTED,
-        "its evaluation fetches or builds something, which is not supported",
+        "its evaluation imports something that has to be built first, which the trust policy does not allow",
+        "let the guest be built from it instead, or set import-from-derivation in trust.toml, [evaluation]",
+    ),
+    (
+        # docs/adr/0005
+        r"unable to download '(?P<what>[!-~]{1,300})'",
+        ReasonCode.FLAKE_UNSUPPORTED,
+        "its evaluation fetches {what}, and evaluation is given nothing but what the lock names",
+        "make it an input of the flake, or a fixed-output derivation that the guest is built from",
+    ),
+    (
+        r"unable to download",
+        ReasonCode.FLAKE_UNSUPPORTED,
+        "its evaluation fetches something, and evaluation is given nothing but what the lock names",
         "make it an input of the flake, or a fixed-output derivation that the guest is built from",
     ),
 )
@@ -35,26 +47,27 @@ _MEANINGS: Final = (
 
 def of_build(where: str, log: str) -> MvmnixError:
     """A build, or something else in the VM, failed; `where` names the flake's attribute, `log` is how it ended."""
-    return MvmnixError(f"{where}: the build failed; its last words:\n{_last_lines(log)}")
+    return MvmnixError(f"{where}: the build failed; its last words:\n{last_lines(log)}")
 
 
 def of_output(where: str, log: str) -> MvmnixError:
     """What was built could not be put into an archive, for it hasn't an image's files; `log` is tar's."""
-    why = f"the package is no image:\n{_last_lines(log, 5)}"
+    why = f"the package is no image:\n{last_lines(log, 5)}"
     return refuse(ReasonCode.OUTPUT_MALFORMED, where, why, "name a package that mkGuest makes")
 
 
 def of_evaluation(where: str, log: str, *, unlocked: str = "") -> MvmnixError:
     """An evaluation failed. `unlocked` says why nothing is locked, for a flake that has no flake.lock."""
     for pattern, code, why, hint in _MEANINGS:
-        if re.search(pattern, log):
+        if found := re.search(pattern, log):
             if code is ReasonCode.LOCK_STALE and unlocked:
                 return refuse(ReasonCode.FLAKE_UNLOCKED, where, unlocked, hint)
-            return refuse(code, where, why, hint)
+            return refuse(code, where, why.format(**found.groupdict()), hint)
     if re.search(r"does not provide attribute", log):
         return UsageError(f"{where}: there is no such package in the flake", hint="name one: FLAKE#ATTRIBUTE")
     return of_build(where, log)
 
 
-def _last_lines(log: str, count: int = 20) -> str:
+def last_lines(log: str, count: int = 20) -> str:
+    """The end of a log, safe to be shown."""
     return "\n".join("  " + "".join(c if c.isprintable() else "?" for c in line) for line in log.splitlines()[-count:])

@@ -5,10 +5,12 @@ own name, method and hash, so that a lie about it asks for bytes that nobody els
 """
 
 import json
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source, StorePath
 
 #: Bounds on what is read: bytes of JSON, derivations in it.
@@ -19,10 +21,67 @@ _MODES = {"flat": HashMode.FLAT, "nar": HashMode.NAR}
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """One node: the paths that it makes, the derivations that it needs, and what it is if it is a fixed output.
+
+    `unsupported` says why a fixed output can't be brought by its hash; a binary cache may still have it.
+    """
+
+    outputs: tuple[StorePath, ...]
+    needs: tuple[str, ...]
+    source: Source | None
+    unsupported: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
-    """What a derivation needs from outside: its fixed outputs, sorted."""
+    """What a derivation needs from outside, its fixed outputs, sorted; and all derivations, by their path's text."""
 
     sources: tuple[Source, ...]
+    derivations: Mapping[str, Derivation]
+
+    def needed(self, root: StorePath, *, have: Container[StorePath]) -> tuple[Source, ...]:
+        """The fixed outputs that building `root` will ask for when these paths are had already; sorted.
+
+        Raises RefusedError OUTPUT_MALFORMED for one that can't be brought.
+        """
+        found, seen, left = set(), set(), [str(root)]
+        while left:
+            name = left.pop()
+            derivation = self.derivations.get(name)
+            if name in seen or derivation is None or _had(derivation, have):
+                continue
+            seen.add(name)
+            if derivation.unsupported:
+                raise _malformed(derivation.unsupported)
+            if derivation.source is not None:
+                found.add(derivation.source)
+            else:
+                left += derivation.needs
+        return tuple(sorted(found))
+
+
+def _had(derivation: Derivation, have: Container[StorePath]) -> bool:
+    return bool(derivation.outputs) and all(path in have for path in derivation.outputs)
+
+
+def check_adaptive(sources: Iterable[Source]) -> None:
+    """What evaluation asks for while it runs could carry out what it has read: an address without a query it has to be.
+
+    Raises RefusedError [source-unknown], naming all.
+    """
+    reasons = [
+        Reason(
+            ReasonCode.SOURCE_UNKNOWN,
+            source.uri,
+            "evaluation asks for it while it runs, by an address with user information or a query",
+            "pin it as an input of the flake",
+        )
+        for source in sources
+        if "?" in source.uri or "@" in source.uri.partition("://")[2].partition("/")[0]
+    ]
+    if reasons:
+        raise RefusedError(*reasons)
 
 
 def _malformed(why: str) -> Exception:
@@ -41,11 +100,25 @@ def _object(value: object, where: str) -> dict[str, object]:
 
 
 def _uri(environment: dict[str, object], where: str) -> str:
-    urls = environment.get("urls") or environment.get("url")
-    first = urls.split()[0] if isinstance(urls, str) and urls.split() else ""
+    told = environment
+    if isinstance(structured := environment.get("__json"), str):  # Nix manual, "structured attributes"
+        try:
+            told = _object(json.loads(structured), where)
+        except (ValueError, RecursionError) as error:
+            raise _malformed(f"{where}: its structured attributes are not JSON") from error
+    urls = told.get("urls") or told.get("url")
+    words = urls.split() if isinstance(urls, str) else urls if isinstance(urls, list) else []
+    first = str(words[0]) if words else ""
     if "://" not in first or len(first) > 2048 or not first.isascii() or not first.isprintable():
         raise _malformed(f"{where} names no address to fetch from")
     return first
+
+
+def _unsupported(output: dict[str, object], where: str) -> str:
+    """Why a fixed output can't be brought by its hash; empty when it can, and for outputs that are not fixed."""
+    method, algorithm = str(output.get("method")), str(output.get("hashAlgo"))
+    supported = "hash" not in output or (algorithm == "sha256" and method in _MODES)
+    return "" if supported else f"{where} is fixed by {method:.20} {algorithm:.20}, not by SHA-256"
 
 
 def _fixed_output(derivation: object, where: str) -> Source | None:
@@ -54,9 +127,9 @@ def _fixed_output(derivation: object, where: str) -> Source | None:
     fields = _object(output, where) if output is not None else {}
     if "hash" not in fields:
         return None
-    method, algorithm = str(fields.get("method")), str(fields.get("hashAlgo"))
-    if algorithm != "sha256" or method not in _MODES:
-        raise _malformed(f"{where} is fixed by {method:.20} {algorithm:.20}, not by SHA-256")
+    if _unsupported(fields, where):
+        return None
+    method = str(fields.get("method"))
     try:
         source = Source(
             uri=_uri(_object(record.get("env"), where), where),
@@ -82,5 +155,18 @@ def parse(data: bytes) -> Graph:
         raise _malformed(f"it is not JSON: {error}") from error
     if len(derivations) > MAX_DERIVATIONS:
         raise _malformed(f"it has more than {MAX_DERIVATIONS} derivations")
-    found = (_fixed_output(value, name[:120]) for name, value in derivations.items())
-    return Graph(tuple(sorted({source for source in found if source is not None})))
+    read = {name: _derivation(value, name[:120]) for name, value in derivations.items()}
+    return Graph(tuple(sorted({it.source for it in read.values() if it.source is not None})), read)
+
+
+def _derivation(value: object, where: str) -> Derivation:
+    record = _object(value, where)
+    outputs = _object(record.get("outputs"), where)
+    paths = (_object(output, where).get("path") for output in outputs.values())
+    made = []
+    for path in paths:
+        with suppress(ValueError):  # what is no path is never had, so it is looked for beneath
+            made.append(StorePath.parse(str(path)))
+    needs = tuple(_object(record.get("inputDrvs", {}), where))
+    why = next(filter(None, (_unsupported(_object(output, where), where) for output in outputs.values())), "")
+    return Derivation(tuple(made), needs, _fixed_output(record, where), why)

@@ -6,7 +6,7 @@ Calls for the guest name Debian's programs in the builder image; calls for the h
 import re
 from collections.abc import Iterable
 
-from mvmnix.model import SYSTEM, Digest, HashMode, StorePath
+from mvmnix.model import STORE_DIR, SYSTEM, Digest, HashMode, StorePath
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
 CACHE_PORT = 8000
@@ -19,13 +19,15 @@ _NIX = (
     *("--option", "connect-timeout", "60"),
     *("--option", "stalled-download-timeout", "600"),
     *("--option", "download-attempts", "1"),
+    *("--option", "narinfo-cache-negative-ttl", "0"),  # what was a miss may be known at the next try
 )
+#: So many hashes or derivations are named in one call.
+MOST_NAMES = 256
 
 #: Evaluation reads what the lock names and nothing else. Nix refuses a lock that would have to change; beside
 #: `--no-write-lock-file` it would go on with one of its own making instead (libflake/flake.cc: lockFlake).
 _PURE = (
     *("--option", "pure-eval", "true"),
-    *("--option", "allow-import-from-derivation", "false"),
     *("--option", "accept-flake-config", "false"),
     *("--option", "flake-registry", ""),
     *("--option", "use-registries", "false"),
@@ -56,9 +58,29 @@ def flake_url(tree: StorePath, nar: Digest, directory: str) -> str:
     return f"path:{tree}?narHash={nar.sri.replace('+', '%2B').replace('/', '%2F').replace('=', '%3D')}{where}"
 
 
-def evaluate(url: str, attribute: str) -> tuple[str, ...]:
-    """In the guest: the derivation path of a package, by pure evaluation; prints it and a newline."""
-    return (*_NIX, "eval", "--raw", *_PURE, f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+def evaluate(url: str, attribute: str, *, from_derivation: bool = False) -> tuple[str, ...]:
+    """In the guest: the derivation path of a package, by pure evaluation; prints it.
+
+    `from_derivation`: evaluation may build what it imports.
+    """
+    imports = ("--option", "allow-import-from-derivation", "true" if from_derivation else "false")
+    return (*_NIX, "eval", "--raw", *_PURE, *imports, f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+
+
+#: How long a flake's inputs may take to be read, in seconds. They are plain data, or should be.
+READING_SECONDS = 120
+
+
+def read_inputs(expression: str) -> tuple[str, ...]:
+    """In the guest: the value of an expression as JSON (locking/inputs.py); the kernel ends it when it takes long."""
+    limit = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
+    imports = ("--option", "allow-import-from-derivation", "false")
+    return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--expr", expression)
+
+
+def check_lock(url: str) -> tuple[str, ...]:
+    """In the guest: whether Nix takes a flake's lock as it is; it fails where it would write another one."""
+    return (*_NIX, "flake", "metadata", "--json", *_PURE, url)
 
 
 def show_derivations(derivation: StorePath) -> tuple[str, ...]:
@@ -66,11 +88,31 @@ def show_derivations(derivation: StorePath) -> tuple[str, ...]:
     return (*_NIX, "derivation", "show", "--recursive", str(derivation))
 
 
+def show_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: these derivations and no others as JSON."""
+    return (*_NIX, "derivation", "show", *map(str, derivations))
+
+
+def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
+    """In the guest: which derivations name a path with one of these hashes; prints their paths."""
+    script = f'for h; do grep -l -F -- "{STORE_DIR}/$h-" {STORE_DIR}/*.drv; done; true'
+    return ("/bin/busybox", "sh", "-c", script, "derivations", *hashes)
+
+
+def pressure() -> tuple[str, ...]:
+    """In the guest: what its kernel says of room for the build, and of processes that it killed for want of memory."""
+    script = "df -P -k /nix; df -P -i /nix; grep -E '^(oom_kill|nr_free_pages) ' /proc/vmstat"
+    return ("/bin/busybox", "sh", "-c", script)
+
+
 def build(derivation: StorePath, *, jobs: int) -> tuple[str, ...]:
-    """In the guest: build a derivation's `out` with its log on stderr; prints the output path."""
+    """In the guest: build a derivation's `out` with its log on stderr; prints the output path.
+
+    A failed build's directory stays, so that a full disk is still full when the kernel is asked.
+    """
     return (
         *(*_NIX, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
-        *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false"),
+        *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed"),
         f"{derivation}^out",
     )
 
@@ -111,7 +153,9 @@ def host_invalid(paths: Iterable[StorePath]) -> tuple[str, ...]:
 
 def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tuple[str, ...]:
     """On the host, for our own flake only: the derivation path of a package; prints it."""
-    return _on_host(nix, "eval", "--raw", *_PURE, f"{flake_url(tree, nar, '')}#packages.{SYSTEM}.{attribute}.drvPath")
+    url = flake_url(tree, nar, "")
+    imports = ("--option", "allow-import-from-derivation", "false")
+    return _on_host(nix, "eval", "--raw", *_PURE, *imports, f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
 
 
 def host_show(nix: str, derivation: StorePath) -> tuple[str, ...]:

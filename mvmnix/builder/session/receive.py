@@ -49,6 +49,17 @@ class Reception:
         return self.settle()
 
     def settle(self) -> Image:
+        """The image, once every file was opened and closed; its files are in the store then. Raises RefusedError."""
+        image = self.agreed()
+        self.keep()
+        return image
+
+    def keep(self) -> None:
+        """Give the files their names in the store."""
+        for incoming in self._incoming.values():
+            incoming.keep()
+
+    def agreed(self) -> Image:
         """The image, once every file was opened and closed; raises RefusedError when they don't agree."""
         image = manifest.parse(self._incoming["manifest.json"].read())
         reasons = [
@@ -59,8 +70,6 @@ class Reception:
         reasons += self._verity(image)
         if reasons:
             raise RefusedError(*reasons)
-        for incoming in self._incoming.values():
-            incoming.keep()
         return image
 
     def _found(self, name: str) -> Artifact:

@@ -1,8 +1,9 @@
 """A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,10 @@ from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.model import HashMode, Source
+from mvmnix.model import HashMode
 from mvmnix.state import Directory
 from mvmnix.store import Store
-from tests.fakes import DERIVATION, OUTPUT, FakeBuilder, Progress, files_of, nar_of, source
+from tests.fakes import DERIVATION, OUTPUT, AtOnce, FakeBuilder, Market, Progress, files_of, nar_of, source
 from tests.unit.provenance.world import DEB, LOCK, World, new_world
 
 TOOL = source("tool.deb", b"tool")
@@ -31,7 +32,6 @@ class Site:
     world: World
     progress: Progress = field(default_factory=Progress)
     lock: bytes | None = LOCK
-    fetched: list[Source] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store, self.images = (Store(Directory.create(str(self.path / name))) for name in ("sources", "images"))
@@ -41,21 +41,25 @@ class Site:
         flake = source_of(nar.Dir({b"in": nar.Dir(files)}), uri="path:x", commit=None, directory="in")
         self.request = BuildRequest(flake, lock.parse(self.lock), "hello")
         self.machine = FakeBuilder(flake.store_path, files_of(self.world), (DEB, TOOL, SEED))
+        self.market = Market(self.store, dict(CONTENTS))
 
-    def fetch(self, sources: Iterable[Source]) -> None:
-        for it in sources:
-            self.fetched.append(it)
-            self.store.put(CONTENTS[it.digest], it.digest)
-
-    def build(self) -> BuildRecord:
-        work = Build(self.request, store=self.store, images=self.images, fetch=self.fetch, progress=self.progress)
+    def build(self, **options: Any) -> BuildRecord:
+        work = Build(
+            self.request,
+            store=self.store,
+            images=self.images,
+            suppliers=self.market,
+            errands=AtOnce(),
+            progress=self.progress,
+            **options,
+        )
         self.machine.connect = work.connection
         return work.run(self.machine, jobs=2)
 
-    def fails(self, call: str, words: str) -> MvmnixError:
+    def fails(self, call: str, words: str, **options: Any) -> MvmnixError:
         self.machine.fails = {call: words}
         with pytest.raises(MvmnixError) as error:
-            self.build()
+            self.build(**options)
         assert not list((self.path / "images").iterdir())
         return error.value
 
@@ -109,18 +113,18 @@ def test_what_the_machine_was_given(site: Site) -> None:
 def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
     site.machine = replace(site.machine, answers={"build": str(OUTPUT).encode() + b"\n"})
     assert site.build().given == ()
-    assert set(site.fetched) == {DEB, TOOL, SEED}
+    assert set(site.market.asked) == {it.uri for it in (DEB, TOOL, SEED)}
 
 
 def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
     used, unused = site.request.lock.locked
     assert {used.name, unused.name} == {"used", "nixpkgs"}
     site.machine.wants = (used.store_path,)
+    site.market.files = CONTENTS | {used.nar: nar_of(b"other")}
     with pytest.raises(RefusedError) as refusal:
         site.build()
-    assert refusal.value.codes == (ReasonCode.LOCK_NODE_UNSUPPORTED,)
-    reason = refusal.value.reasons[0]
-    assert (reason.what, reason.why) == (used.name, f"evaluation needs {used.uri}")
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    assert f"mvm: asking for {used.uri} (lock node ".encode() in site.progress.said
 
 
 @pytest.mark.parametrize(
@@ -198,13 +202,8 @@ def test_an_output_that_is_no_image_leaves_nothing(site: Site) -> None:
 
 
 def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
-    def spoil(sources: Iterable[Source]) -> None:
-        site.store.put(b"tool", TOOL.digest)
-        for it in sources:
-            (site.path / "sources" / it.digest.hex).write_bytes(b"evil")
-
-    work = Build(site.request, store=site.store, images=site.images, fetch=spoil, progress=site.progress)
-    site.machine.connect = work.connection
+    site.store.put(b"tool", TOOL.digest)
+    (site.path / "sources" / TOOL.digest.hex).write_bytes(b"evil")
     with pytest.raises(RefusedError) as refusal:
-        work.run(site.machine, jobs=1)
+        site.build()
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mvmnix.builder.session.cache import Connection, Ledger, Offer
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.ledger import Ledger, Offer
 from mvmnix.model import Digest, HashMode, Source
 from tests.fakes import get, nar_of, pulled, source
 
@@ -13,8 +14,8 @@ TREE = Source("path:x", "source", Digest.of(nar_of(b"tree")), HashMode.NAR)
 @pytest.fixture
 def ledger() -> Ledger:
     made = Ledger()
-    made.offer([Offer(DEB.store_path, DEB.digest, DEB.mode, lambda: (nar_of(b"debian" * 100),))])
-    made.offer([Offer(TREE.store_path, TREE.digest, TREE.mode, lambda: iter([nar_of(b"tree")]))])
+    made.offer([Offer.by_content(DEB.store_path, DEB.digest, DEB.mode, lambda: (nar_of(b"debian" * 100),))])
+    made.offer([Offer.by_content(TREE.store_path, TREE.digest, TREE.mode, lambda: iter([nar_of(b"tree")]))])
     return made
 
 
@@ -107,7 +108,7 @@ def test_the_archive_of_an_answer_is_read_when_it_is_its_turn(ledger: Ledger) ->
         return [nar_of(b"x")]
 
     lazy = source("lazy", b"x")
-    ledger.offer([Offer(lazy.store_path, lazy.digest, lazy.mode, archive)])
+    ledger.offer([Offer.by_content(lazy.store_path, lazy.digest, lazy.mode, archive)])
     get(Connection(ledger), f"{lazy.store_path.hash}.narinfo")
     assert len(reads) == 1
     get(Connection(ledger), f"{lazy.store_path.hash}.narinfo")

@@ -14,12 +14,14 @@ GUEST = (
     *("/usr/bin/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw"),
     *("--option", "substitute", "true", "--option", "connect-timeout", "60"),
     *("--option", "stalled-download-timeout", "600", "--option", "download-attempts", "1"),
+    *("--option", "narinfo-cache-negative-ttl", "0"),
 )
 PURE = (
-    *("--option", "pure-eval", "true", "--option", "allow-import-from-derivation", "false"),
+    *("--option", "pure-eval", "true"),
     *("--option", "accept-flake-config", "false", "--option", "flake-registry", ""),
     *("--option", "use-registries", "false", "--option", "eval-cache", "false", "--no-update-lock-file"),
 )
+IMPORTS = ("--option", "allow-import-from-derivation")
 STORE = ("--option", "build-users-group", "", "--option", "substitute", "false", "--option", "flake-registry", "")
 HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw", *STORE)
 
@@ -31,14 +33,35 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         (nix.fetch_tree(TREE), ("/usr/bin/nix-store", "--realise", str(TREE))),
         (
             nix.evaluate("path:x", "a.b"),
-            (*GUEST, "eval", "--raw", *PURE, "path:x#packages.x86_64-linux.a.b.drvPath"),
+            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "false", "path:x#packages.x86_64-linux.a.b.drvPath"),
+        ),
+        (
+            nix.evaluate("path:x", "a", from_derivation=True),
+            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "true", "path:x#packages.x86_64-linux.a.drvPath"),
+        ),
+        (nix.show_these([DRV, DRV]), (*GUEST, "derivation", "show", str(DRV), str(DRV))),
+        (
+            nix.derivations_with(["0" * 32]),
+            (
+                *("/bin/busybox", "sh", "-c"),
+                'for h; do grep -l -F -- "/nix/store/$h-" /nix/store/*.drv; done; true',
+                *("derivations", "0" * 32),
+            ),
+        ),
+        (
+            nix.pressure(),
+            (
+                *("/bin/busybox", "sh", "-c"),
+                "df -P -k /nix; df -P -i /nix; grep -E '^(oom_kill|nr_free_pages) ' /proc/vmstat",
+            ),
         ),
         (nix.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", str(DRV))),
         (
             nix.build(DRV, jobs=3),
             (
                 *(*GUEST, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
-                *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false", f"{DRV}^out"),
+                *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false"),
+                *("--keep-failed", f"{DRV}^out"),
             ),
         ),
         (
@@ -63,7 +86,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         ),
         (
             nix.host_evaluate("/n/nix", TREE, NAR, "builder"),
-            (*HOST, "eval", "--raw", *PURE, f"{URL}#packages.x86_64-linux.builder.drvPath"),
+            (*HOST, "eval", "--raw", *PURE, *IMPORTS, "false", f"{URL}#packages.x86_64-linux.builder.drvPath"),
         ),
         (nix.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", str(DRV))),
         (

@@ -1,0 +1,59 @@
+"""Runs what takes long beside the thread that answers the VM: a few threads, each result handed back to that thread."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from mvmnix.errors import MvmnixError
+
+#: As many as the builder's Nix has questions under way (profiles/builder.nix: http-connections).
+THREADS: Final = 8
+
+type Outcome[T] = T | MvmnixError
+
+
+class Errands(Protocol):
+    """Who runs errands."""
+
+    def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
+        """Run `work`, and then `done` with its result or its failure, in the thread that answers the VM."""
+
+
+class Threads:
+    """Daemon threads: whoever is interrupted doesn't wait for a download. `post` hands a call to the answering thread.
+
+    An error that isn't one of ours is handed on as one: no thread dies with a question unanswered.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
+        self._post = post
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
+        """Run `work` in one of the threads, which begin with the first errands."""
+
+        def errand() -> None:
+            ended = outcome(work)
+            self._post(lambda: done(ended))
+
+        self._queue.put(errand)
+        if len(self._threads) < THREADS:
+            thread = threading.Thread(target=self._work, daemon=True, name="mvm-errand")
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while True:
+            self._queue.get()()
+
+
+def outcome[T](work: Callable[[], T]) -> Outcome[T]:
+    """The result of `work`, or its failure."""
+    try:
+        return work()
+    except MvmnixError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")

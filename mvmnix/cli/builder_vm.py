@@ -1,0 +1,87 @@
+"""Starts a builder VM for a command: a guest like any other, from a plan that is signed and verified for this once."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.errands import Errands, Threads
+from mvmnix.cli.house import House
+from mvmnix.cli.progress import Steps
+from mvmnix.keys import Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.host import Host, now
+from mvmnix.launch.machine import Machine
+from mvmnix.launch.start import start
+from mvmnix.launch.supervisor import stopping_signals
+from mvmnix.model import Verb
+from mvmnix.provenance.slsa import Limits
+
+type Connect = Callable[[Callable[[], None]], Connection]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a build may use, where it isn't what the builder image says: processors, MiB of memory and disk, seconds."""
+
+    vcpus: int | None = None
+    memory_mib: int | None = None
+    scratch_mib: int | None = None
+    seconds: int | None = None
+
+
+#: A build that says nothing of its time gets a day.
+AS_THE_IMAGE_SAYS = Means()
+
+
+def builder_plan(house: House, builder: Finished, means: Means = AS_THE_IMAGE_SAYS) -> plans.Plan:
+    """The plan of one builder VM: it may be sent commands, and may ask on one port."""
+    made = plans.Plan.for_image(
+        builder.image,
+        policy=house.policy.digest,
+        provenance=builder.provenance.bundle,
+        now=now(),
+        verbs=frozenset({Verb.EXEC, Verb.STREAM}),
+        ports=(nix.CACHE_PORT,),
+    )
+    return replace(
+        made,
+        vcpus=means.vcpus or made.vcpus,
+        memory_mib=means.memory_mib or made.memory_mib,
+        scratch_mib=means.scratch_mib or made.scratch_mib,
+        timeouts=replace(made.timeouts, wall_seconds=means.seconds or made.timeouts.wall_seconds),
+    )
+
+
+def limits_of(plan: plans.Plan) -> Limits:
+    """What the plan lets a build use, as provenance says it."""
+    return Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
+
+
+class BuilderVm:
+    """The means of one session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
+
+    def __init__(self, house: House, progress: Steps, builder: Finished, plan: plans.Plan) -> None:
+        self._house = house
+        self._builder = builder
+        self._plan = plan
+        progress.step_alone("starting the builder VM")
+        self._host: Host = house.host(progress.notice)
+        self._host.loop.listen()
+        self.errands: Errands = Threads(self._host.loop.post)
+
+    @contextmanager
+    def running(self, connect: Connect) -> Iterator[Machine]:
+        """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
+        bundle = self._house.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
+        services = {nix.CACHE_PORT: connect}
+        with (
+            self._house.admitted(bundle, self._builder) as verified,
+            stopping_signals(self._host.loop),
+            start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            self._house.recorded(),
+        ):
+            yield machine
