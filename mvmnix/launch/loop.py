@@ -4,10 +4,10 @@ import heapq
 import itertools
 import os
 import selectors
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 type Callback = Callable[[], None]
@@ -46,6 +46,7 @@ class Loop:
         self._serial = itertools.count()
         self._posted: deque[Callback] = deque()
         self._bell = -1
+        self._ringing = threading.Lock()
 
     def watch(self, fd: int, *, read: Callback | None = None, write: Callback | None = None) -> None:
         """Set what is watched on `fd`, replacing what was; with neither callback the descriptor is forgotten.
@@ -77,9 +78,10 @@ class Loop:
 
         `listen` has to come before, in the loop's own thread.
         """
-        self._posted.append(callback)
-        with suppress(OSError):  # closed: nobody turns it any more
-            os.eventfd_write(self._bell, 1)
+        with self._ringing:  # its number may be another descriptor's once it is closed
+            if self._bell >= 0:
+                self._posted.append(callback)
+                os.eventfd_write(self._bell, 1)
 
     def listen(self) -> None:
         """Be ready for `post`."""
@@ -115,6 +117,7 @@ class Loop:
     def close(self) -> None:
         """Give the selector's own descriptor and the bell's back; what is posted later is never run."""
         self._selector.close()
-        if self._bell >= 0:
-            bell, self._bell = self._bell, -1
-            os.close(bell)
+        with self._ringing:
+            if self._bell >= 0:
+                os.close(self._bell)
+                self._bell = -1
