@@ -5,7 +5,7 @@ import sys
 import click
 
 from mvmnix.cli.house import House, house
-from mvmnix.cli.telling import answer, escape
+from mvmnix.cli.telling import answer, escape, table
 from mvmnix.launch import registry
 from mvmnix.launch.host import now
 from mvmnix.launch.registry import Entry, Log
@@ -29,11 +29,8 @@ def ps(everything: bool, as_json: bool) -> None:
     if as_json:
         answer("machines", [_record(entry) for entry in shown])
         return
-    rows: list[tuple[str, ...]] = [("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")]
-    rows += [tuple(escape(str(value)) for value in _record(entry).values()) for entry in shown]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:  # never cut: an id is there to be copied
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
+    table(header, (tuple(map(str, _record(entry).values())) for entry in shown))
 
 
 def _record(entry: Entry) -> dict[str, str | int]:

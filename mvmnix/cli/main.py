@@ -15,14 +15,17 @@ COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
+    "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
+    "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),
     "ps": ("mvmnix.cli.machines", "ps", "List machines."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
     "stop": ("mvmnix.cli.machines", "stop", "Stop a machine."),
+    "store": ("mvmnix.cli.store", "store", "Tidy the cache of downloads."),
     "verify": ("mvmnix.cli.verify", "verify", "Verify an image's files against their provenance and the trust policy."),
 }
 

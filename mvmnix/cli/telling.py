@@ -1,6 +1,7 @@
 """How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for."""
 
 import json
+from collections.abc import Iterable
 
 import click
 
@@ -8,6 +9,7 @@ from mvmnix.errors import MvmnixError, RefusedError
 
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
+MIB = 1 << 20
 
 
 def escape(text: str) -> str:
@@ -46,3 +48,17 @@ def tell(error: MvmnixError) -> int:
 def answer(kind: str, result: object) -> None:
     """Print a result as JSON on stdout, in the one envelope: version, kind, result."""
     click.echo(json.dumps({"version": ENVELOPE_VERSION, "kind": kind, "result": result}, indent=2, sort_keys=True))
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows on stdout, escaped and never cut: a digest is there to be copied."""
+    shown = [header, *(tuple(map(escape, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def tell_freed(what: str, leftovers: int, size: int, *, dry: bool) -> None:
+    """A line on stderr: what went, or would go."""
+    verb = "would free" if dry else "freed"
+    click.echo(f"{verb} {size / MIB:.1f} MiB: {what}, {leftovers} leftovers of killed writers", err=True)

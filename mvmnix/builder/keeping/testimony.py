@@ -1,10 +1,12 @@
 """Turns a build's record into the provenance that is signed: what was built, from what, by whom; pure."""
 
 import secrets
+from collections.abc import Iterable
 
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.provenance.parts import Parts
 from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
@@ -54,9 +56,13 @@ def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limi
     )
 
 
-def check_sources(record: BuildRecord) -> None:
-    """Every source that the manifest names came in. Raises RefusedError: the builder lied, or the flake did."""
-    missing = set(record.image.sources) - set(record.given)
+def check_sources(record: BuildRecord, parts: Iterable[Parts] = ()) -> None:
+    """Every source that the manifest names came in, or into these parts, which were kept.
+
+    Raises RefusedError: the builder lied, or the flake did.
+    """
+    inherited = (source for each in parts for source in each.provenance.sources)
+    missing = set(record.image.sources) - {*record.given, *inherited}
     if missing:
         why = f"the manifest names sources that never came in: {', '.join(sorted(s.name for s in missing))[:400]}"
         raise refuse(ReasonCode.DEPENDENCY_MISMATCH, "builder output", why, "build images with mkGuest alone")

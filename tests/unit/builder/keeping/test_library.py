@@ -1,69 +1,25 @@
 """Finished builds: what is found was verified in every byte; a lying index and changed files are told."""
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvmnix import strict
-from mvmnix.builder.keeping.library import BuildKey, Finished, Library
+from mvmnix.builder.keeping.library import BuildKey
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa import HOST_NIX
-from mvmnix.state import Directory
-from tests.fakes import files_of
-from tests.unit.provenance.world import PLANNER, World, drop, new_world, put
-
-TREE = Digest.of(b"root tree")
-BUILDER = "/nix/store/0-guest-builder.drv"
-KEY = BuildKey(TREE, "examples/hello", "default", BUILDER)
-
-
-@dataclass
-class Shelf:
-    """A library on disk, and a world whose image lies in it."""
-
-    path: Path
-    world: World
-
-    def __post_init__(self) -> None:
-        self.library = Library(Directory.create(str(self.path)))
-        self.hold(self.world)
-
-    def hold(self, world: World) -> None:
-        for data in files_of(world).values():
-            self.library.images.put(data, Digest.of(data))
-
-    def keep(self, key: BuildKey = KEY, world: World | None = None) -> Finished:
-        it = world or self.world
-        return self.library.keep(key, it.image, bundle=it.provenance_bundle, lock=it.lock, policy=it.policy, now=it.now)
-
-    def find(self, key: BuildKey = KEY) -> Finished | None:
-        return self.library.find(key, policy=self.world.policy, now=self.world.now)
-
-    def file(self, room: str, data: bytes) -> Path:
-        return self.path / room / Digest.of(data).hex
-
-    def index(self, key: BuildKey = KEY) -> Path:
-        return self.path / "builds" / key.name
+from tests.unit.builder.keeping.shelf import BUILDER, KEY, TREE, Shelf, other_world, spoil
+from tests.unit.provenance.world import PLANNER, drop, new_world, put
 
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[Shelf]:
     (tmp_path / "world").mkdir()
     yield Shelf(tmp_path / "state", new_world(tmp_path / "world"))
-
-
-def spoil(path: Path) -> None:
-    """Flip the last byte, and leave no other trace."""
-    status = path.stat()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_what_was_kept_is_found(shelf: Shelf) -> None:
@@ -172,14 +128,6 @@ def test_a_broken_entry_names_itself(shelf: Shelf, change: Callable[[bytes], byt
         with pytest.raises(MvmnixError, match="index is broken") as error:
             ask()
         assert str(shelf.index()) in error.value.hint
-
-
-def other_world(tmp_path: Path) -> World:
-    """Another build by the same builder, which verifies as well."""
-    (tmp_path / "other").mkdir()
-    world = new_world(tmp_path / "other", seed=1)
-    world.sign_provenance(directory="examples/other")
-    return world
 
 
 def test_an_entry_that_was_swapped_for_another_build_s(shelf: Shelf, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""Packs a kept image with its evidence into one archive, and takes such an archive in as a stranger's bytes.
+
+POSIX.1-1988 ustar: evidence first, then the files that boot. Taking one in:
+
+1. The stream is taken apart by the strict reader: plain files of expected names within bounds, nothing else.
+2. Kernel, initrd, rootfs and manifest are hashed as they arrive, and must agree with each other and with verity.
+3. The provenance is verified against the policy in force, over what was hashed, before anything gets a name here.
+4. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake.
+"""
+
+import tarfile
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+from mvmnix.builder.keeping.library import LIMIT, Entry, Finished, Library
+from mvmnix.builder.session import receive
+from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
+from mvmnix.builder.session.receive import Reception
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.model import Digest
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import verify_provenance
+from mvmnix.strict import canonical
+
+#: Under which names an export and an archive hold the evidence beside the image's four files.
+BUNDLE: Final = "provenance.sigstore.json"
+LOCK: Final = "flake.lock"
+
+_EVIDENCE: Final = (BUNDLE, LOCK)
+#: What eleven octal digits can say.
+_LARGEST: Final = 8**11 - 1
+#: Blocks of zeros behind the end that are still read; tar pads to twenty.
+_PADDING: Final = 1 << 20
+
+
+def pack(library: Library, finished: Finished, write: Callable[[bytes], object]) -> None:
+    """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
+    if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
+        raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
+    for name, data in ((BUNDLE, finished.bundle), (LOCK, finished.lock)):
+        if data is not None:
+            _begin(name, len(data), write)
+            write(data)
+            write(bytes(-len(data) % BLOCK))
+    for artifact in reversed(finished.image.artifacts):  # the manifest says what to expect
+        _begin(artifact.name, artifact.size, write)
+        library.images.copy(artifact.digest, write)
+        write(bytes(-artifact.size % BLOCK))
+    write(bytes(2 * BLOCK))
+
+
+def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o444
+    write(member.tobuf(tarfile.USTAR_FORMAT))
+
+
+def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
+    """Take an image in. Raises RefusedError, and nothing of it stays."""
+    with Reception(library.images) as reception:
+        evidence: dict[str, _Bytes] = {}
+
+        def begin(name: str) -> Receiver:
+            if name in _EVIDENCE:
+                return evidence.setdefault(name, _Bytes())
+            return reception.open(name)
+
+        limits = dict.fromkeys(_EVIDENCE, LIMIT) | receive.LIMITS
+        reader = ArchiveReader(limits, begin, optional=(LOCK,), refused=_refused)  # 1
+        most, size = sum(limits.values()) + _PADDING, 0
+        for chunk in archive:
+            size += len(chunk)
+            if size > most:
+                raise _refused(f"it is larger than {most} bytes")
+            reader.write(chunk)
+        reader.close()
+        image = reception.agreed()  # 2
+        bundle = bytes(evidence[BUNDLE].data)
+        lock = bytes(evidence[LOCK].data) if LOCK in evidence else None
+        provenance = verify_provenance(  # 3
+            bundle, policy=policy, artifacts=image.artifacts, lock=lock, image=image, now=now
+        )
+        reception.keep()  # 4
+    entry = Entry(image.manifest.digest, Digest.of(bundle), None if lock is None else Digest.of(lock))
+    described = library.take_in(entry, bundle=bundle, lock=lock)
+    library.note(_name(entry), entry)
+    return Finished(image, described, bundle, lock, provenance)
+
+
+class _Bytes:
+    """A small file of an archive, in memory; the reader bounds it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Take more bytes of it."""
+        self.data += data
+
+    def close(self) -> None:
+        """It is complete."""
+
+
+def _name(entry: Entry) -> str:
+    """The name of the index entry of something loaded: no build of a flake is ever looked for under it."""
+    return Digest.of(canonical(["loaded", entry.manifest.hex, entry.bundle.hex])).hex
+
+
+def _refused(why: str) -> RefusedError:
+    return refuse(ReasonCode.ARCHIVE_MALFORMED, "the archive", why, "have it made again, by `mvm image save`")

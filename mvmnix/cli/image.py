@@ -1,0 +1,16 @@
+"""`mvm image`: the group of commands about images; each is in a file of its own."""
+
+import click
+
+from mvmnix.cli.image_archive import load, save
+from mvmnix.cli.image_kept import inspect, list_, prune, rm
+from mvmnix.cli.image_pull import pull
+
+
+@click.group()
+def image() -> None:
+    """Pull OCI images by digest, and look after the images that are kept."""
+
+
+for command in (inspect, list_, load, prune, pull, rm, save):
+    image.add_command(command)

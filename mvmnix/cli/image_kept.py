@@ -1,0 +1,215 @@
+"""`mvm image ls`, `inspect`, `rm` and `prune`: the images that are kept here, each verified when it is looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import click
+
+from mvmnix.builder import bootstrap
+from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
+from mvmnix.builder.keeping.needs import Need, users
+from mvmnix.builder.keeping.shelves import Freed, Shelves
+from mvmnix.cli.house import House, house
+from mvmnix.cli.needs import drop_expired, needs_of
+from mvmnix.cli.telling import MIB, answer, escape, table, tell_freed
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.launch.host import now
+from mvmnix.provenance.slsa import HOST_NIX
+from mvmnix.strict import show_time
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A kept build as it was just looked at: verified, or None and the reasons why not."""
+
+    name: str
+    entry: Entry
+    finished: Finished | None
+    reasons: tuple[str, ...]
+
+
+def _look(rooms: House, name: str, entry: Entry) -> Seen:
+    """Verify a kept build, every byte of it."""
+    try:
+        return Seen(name, entry, rooms.library.open(entry, policy=rooms.policy, now=now()), ())
+    except RefusedError as refused:
+        return Seen(name, entry, None, tuple(map(str, dict.fromkeys(refused.codes))))
+    except MvmnixError as error:
+        return Seen(name, entry, None, (error.message,))
+
+
+def _record(seen: Seen, needs: tuple[Need, ...]) -> dict[str, object]:
+    """What is said about a build; nothing of what an unverified one says of itself."""
+    said: dict[str, object] = {
+        "manifest": str(seen.entry.manifest),
+        "provenance": str(seen.entry.bundle),
+        "verified": seen.finished is not None,
+        "neededBy": list(users(seen.entry, needs)),
+    }
+    if seen.finished is None:
+        return said | {"reasons": list(seen.reasons)}
+    claim = seen.finished.provenance.claim
+    where = f"?dir={claim.directory}" if claim.directory else ""
+    return said | {
+        "name": seen.finished.image.name,
+        "finished": show_time(claim.finished),
+        "flake": f"{claim.root.uri}{where}#{claim.attribute}",
+        "size": sum(artifact.size for artifact in seen.finished.image.artifacts),
+        "signer": seen.finished.provenance.signer.name,
+        "level": seen.finished.provenance.level,
+    }
+
+
+@click.command("ls")
+@_JSON
+def list_(as_json: bool) -> None:
+    """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
+    with house() as rooms, rooms.working():
+        needs = needs_of(rooms)
+        records = [_record(_look(rooms, name, entry), needs) for name, entry in rooms.library.index()]
+    records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
+    if as_json:
+        answer("images", records)
+        return
+    table(("NAME", "MANIFEST", "FINISHED", "MIB", "NEEDED BY", "FLAKE"), map(_row, records))
+
+
+def _row(record: Mapping[str, object]) -> tuple[str, ...]:
+    digest, needed = str(record["manifest"]).removeprefix("sha256:"), _joined(record["neededBy"])
+    if not record["verified"]:
+        return ("UNVERIFIED", digest, "", "", needed, _joined(record["reasons"]))
+    mib = f"{int(str(record['size'])) / MIB:.1f}"
+    return (str(record["name"]), digest, str(record["finished"]), mib, needed, str(record["flake"]))
+
+
+def _joined(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@click.command()
+@click.argument("digest")
+@_JSON
+def inspect(digest: str, as_json: bool) -> None:
+    """Verify the image whose manifest has DIGEST, and say what is known about it. DIGEST may be its beginning."""
+    with house() as rooms, rooms.working():
+        needs = needs_of(rooms)
+        builds = []
+        for _, entry in Shelves(rooms.library).find(digest):
+            finished = rooms.library.open(entry, policy=rooms.policy, now=now())
+            builds.append(_record(Seen("", entry, finished, ()), needs) | _details(finished))
+    if as_json:
+        answer("image", builds)
+        return
+    for build in builds:
+        for key, value in build.items():
+            click.echo(escape(f"{key + ':':<12} {_joined(value)}"))
+
+
+def _details(finished: Finished) -> dict[str, object]:
+    described, claim = finished.image, finished.provenance.claim
+    return {
+        "files": [f"{artifact.name} {artifact.digest} {artifact.size}" for artifact in described.artifacts],
+        "verityRoot": str(described.verity.root),
+        "command": list(described.workload.argv),
+        "posture": str(described.posture),
+        "verbs": sorted(described.verbs),
+        "tree": str(claim.root.nar),
+        "lock": str(claim.lock or "none"),
+        "builder": claim.builder_id,
+        "mvm": claim.versions.mvm,
+        "nix": claim.versions.nix,
+        "derivation": str(claim.derivation or ""),
+        "sources": len(claim.sources),
+        "cached": len(claim.cached),
+        "inputs": [node.source.uri for node in claim.nodes.inputs],
+        "untouched": [node.node for node in claim.nodes.untouched],
+        "sbom": str(claim.sbom or "none"),
+    }
+
+
+@click.command()
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST...")
+@_JSON
+def rm(digests: tuple[str, ...], as_json: bool) -> None:
+    """Remove the images with these manifest digests, and the files that were theirs alone.
+
+    An image that a running machine or a signed, unexpired plan needs is not removed.
+    """
+    with house() as rooms, rooms.clearing():
+        shelves, needs = Shelves(rooms.library), needs_of(rooms)
+        _refuse_unknown(needs)
+        freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
+    _tell(freed, as_json, dry=False)
+
+
+@click.command()
+@click.option("--all", "-a", "every", is_flag=True, help="Finished images too that no machine and no plan needs.")
+@click.option(
+    "--older-than",
+    type=click.IntRange(0),
+    metavar="DAYS",
+    help="With --all: those alone that were finished, by their verified provenance, so long ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@_JSON
+def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove files of images that nothing names any more, and what killed builds left.
+
+    What a kept image, a running machine or a signed, unexpired plan needs stays. With --all, finished images go too,
+    but for this installation's builder image and those that a machine or plan needs.
+    """
+    if older_than is not None and not every:
+        raise click.UsageError("--older-than chooses among finished images: give --all, too")
+    with house() as rooms, rooms.clearing():
+        needs = needs_of(rooms)
+        _refuse_unknown(needs)
+        before = None if older_than is None else now() - timedelta(days=older_than)
+        freed = Shelves(rooms.library).prune(
+            needs,
+            every=every,
+            spared=_spared() if every else (),
+            finished=_times(rooms) if before else {},
+            before=before,
+            remove=not dry_run,
+        )
+        if not dry_run:
+            drop_expired(rooms)
+    _tell(freed, as_json, dry=dry_run)
+
+
+def _refuse_unknown(needs: tuple[Need, ...]) -> None:
+    """Somebody needs images and doesn't say which: nothing can be removed then."""
+    if unknown := [need.who for need in needs if need.image is None]:
+        why = f"nobody knows which images are needed by {', '.join(unknown)}"
+        raise MvmnixError(why, hint="stop that machine, or remove that plan, and try again")
+
+
+def _spared() -> tuple[str, ...]:
+    """The index entry of this installation's builder image: without it the next build begins with building that."""
+    request = bootstrap.request()
+    return (BuildKey(request.flake.nar, request.flake.directory, request.attribute, HOST_NIX).name,)
+
+
+def _times(rooms: House) -> dict[str, datetime]:
+    """When each build that verifies was finished, by its index entry."""
+    seen = (_look(rooms, name, entry) for name, entry in rooms.library.index())
+    return {it.name: it.finished.provenance.claim.finished for it in seen if it.finished is not None}
+
+
+def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
+    if as_json:
+        result = {
+            "images": [str(digest) for digest in freed.builds],
+            "files": [f"{file.room}/{file.digest.hex}" for file in freed.files],
+            "leftovers": list(freed.leftovers),
+            "bytes": freed.size,
+            "removed": not dry,
+        }
+        answer("freed", result)
+        return
+    for digest in freed.builds:
+        click.echo(str(digest))
+    tell_freed(f"{len(freed.files)} files", len(freed.leftovers), freed.size, dry=dry)

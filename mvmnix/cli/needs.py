@@ -1,0 +1,71 @@
+"""Asks machines and signed plans which images they need: the one place that joins what launch and builder know."""
+
+from mvmnix.builder.keeping.needs import Need
+from mvmnix.cli.house import House
+from mvmnix.cli.plan import plan_of
+from mvmnix.errors import RefusedError
+from mvmnix.keys import Role
+from mvmnix.launch import registry
+from mvmnix.launch.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.model import Digest
+from mvmnix.provenance import statement
+from mvmnix.provenance.authenticate import authenticate
+
+#: Largest plan that is read, in bytes.
+_LIMIT = 16 * 1024 * 1024
+
+
+def needs_of(rooms: House) -> tuple[Need, ...]:
+    """Everybody's: machines that live, and plans that were signed here and may still be used."""
+    return (*_machines(rooms), *_plans(rooms))
+
+
+def drop_expired(rooms: House) -> None:
+    """Let go of the copies of plans that nobody can use any more."""
+    for digest in rooms.plans.digests():
+        plan = _plan(rooms, digest)
+        if plan is not None and _expired(plan):
+            rooms.plans.remove(digest)
+    rooms.plans.sweep()
+
+
+def _machines(rooms: House) -> tuple[Need, ...]:
+    living = [entry.status for entry in registry.entries(rooms.machines) if entry.alive]
+    return tuple(
+        Need(
+            f"the machine {status.name or status.machine}",
+            (status.manifest, status.provenance) if status.manifest and status.provenance else None,
+        )
+        for status in living
+    )
+
+
+def _plans(rooms: House) -> tuple[Need, ...]:
+    found = []
+    for digest in rooms.plans.digests():
+        plan = _plan(rooms, digest)
+        if plan is None:
+            found.append(Need(f"a plan that can't be read: {rooms.plans.where(digest)}", None))
+        elif not _expired(plan):
+            found.append(Need(f"the plan {digest}", _image_of(plan)))
+    return tuple(found)
+
+
+def _plan(rooms: House, digest: Digest) -> Plan | None:
+    """A kept plan; None for one that this policy or this version doesn't understand, which then needs everything."""
+    try:
+        bundle = rooms.plans.read(digest, limit=_LIMIT)
+        authentic = authenticate(bundle, policy=rooms.policy, role=Role.PLANNER, what="a kept plan")
+        return plan_of(statement.parse(authentic.payload))
+    except RefusedError:
+        return None
+
+
+def _expired(plan: Plan) -> bool:
+    return plan.window.not_after <= now()
+
+
+def _image_of(plan: Plan) -> tuple[Digest, Digest] | None:
+    manifests = [subject.digest for subject in plan.subjects if subject.name == "manifest.json"]
+    return (manifests[0], plan.provenance) if manifests else None
