@@ -16,6 +16,7 @@ COMMANDS = {
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
     "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
+    "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),

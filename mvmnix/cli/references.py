@@ -1,22 +1,35 @@
-"""Reads what users type for flakes."""
+"""Reads what users type for flakes, and for OCI images in their place."""
 
 from pathlib import Path
 
+from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 
+type Reference = FlakeRef | OciRef
 
-def reference(text: str) -> FlakeRef:
-    """A flake reference. Raises UsageError."""
+
+def reference(text: str) -> Reference:
+    """A flake or image reference. Raises UsageError, and RefusedError for an image that is not named by digest."""
+    if text.startswith(SCHEME):
+        return image_reference(text)
     try:
         return FlakeRef.parse(text)
     except ValueError as error:
         raise UsageError(str(error), hint="DIR#ATTR, path:DIR#ATTR or path:DIR?dir=SUB#ATTR") from error
 
 
-def existing(text: str) -> FlakeRef:
-    """A flake reference whose directory is there. Raises UsageError."""
+def image_reference(text: str) -> OciRef:
+    """An image reference. Raises UsageError, and RefusedError for one that is not named by digest."""
+    try:
+        return OciRef.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"{SCHEME}HOST[:PORT]/NAME@sha256:DIGEST") from error
+
+
+def existing(text: str) -> Reference:
+    """A flake reference whose directory is there, or an image reference. Raises as `reference` does."""
     found = reference(text)
-    if not Path(found.directory).is_dir():
+    if isinstance(found, FlakeRef) and not Path(found.directory).is_dir():
         raise UsageError(f"{found.directory} is not a directory", hint="name the directory of a flake.nix")
     return found

@@ -1,0 +1,127 @@
+"""Brings what an OCI reference names into the store of sources, by the one downloader; believes no byte unhashed.
+
+1. What the store has is not asked for.
+2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.
+3. Whoever asks for a token is given none but the one that anybody may have, from a host that is on the allowlist too.
+4. The bytes are hashed as they come, and kept only if they are those that were named.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from mvmnix.builder.fetch.https import Downloader, DownloadError
+from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.oci import challenge
+from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
+from mvmnix.builder.oci.reference import SCHEME, OciRef
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.model import Source
+from mvmnix.store import Incoming, Store
+
+_ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
+
+
+class Registry(Protocol):
+    """Where images come from; see Registries."""
+
+    def document(self, reference: OciRef) -> bytes:
+        """The bytes of an index or manifest."""
+
+    def blob(self, reference: OciRef) -> bytes:
+        """The bytes of a configuration."""
+
+
+class Registries:
+    """All registries that the downloader may reach. Tokens live as long as this object."""
+
+    def __init__(self, downloader: Downloader, store: Store) -> None:
+        self._downloader = downloader
+        self._store = store
+        self._tokens: dict[tuple[str, str], str] = {}
+
+    def document(self, reference: OciRef) -> bytes:
+        """The bytes of an index or manifest. Raises RefusedError, DownloadError."""
+        self._bring(reference, ("manifests",), LIMIT)
+        return self._store.read(reference.digest, limit=LIMIT)
+
+    def blob(self, reference: OciRef) -> bytes:
+        """The bytes of a configuration. Raises RefusedError, DownloadError."""
+        self._bring(reference, ("blobs",), LIMIT)
+        return self._store.read(reference.digest, limit=LIMIT)
+
+    def fetch(self, sources: Iterable[Source], progress: Progress) -> None:
+        """Bring those sources that are parts of OCI images; what kind of part, their address does not tell."""
+        parts = [source for source in sources if source.uri.startswith(SCHEME)]
+        missing = [source for source in dict.fromkeys(parts) if not self._store.has(source.digest)]
+        if missing:
+            progress.total(len(missing))
+        for source in missing:
+            progress.advance(source.name, self._bring(_reference(source), ("blobs", "manifests"), MAX_BYTES))
+
+    def _bring(self, reference: OciRef, kinds: tuple[str, ...], limit: int) -> int:
+        # 1. what is there
+        if self._store.has(reference.digest):
+            return 0
+        *others, last = kinds
+        for kind in others:
+            try:
+                return self._download(reference, kind, limit)
+            except DownloadError as error:
+                if error.status != 404:
+                    raise
+        return self._download(reference, last, limit)
+
+    def _download(self, reference: OciRef, kind: str, limit: int) -> int:
+        incoming = self._store.receive()
+        try:
+            self._ask(
+                f"{self._origin(reference)}/v2/{reference.name}/{kind}/{reference.digest}", reference, incoming, limit
+            )
+            # 4. the bytes that were named
+            if incoming.digest != reference.digest:
+                why = f"what was served hashes to {incoming.digest}"
+                raise refuse(ReasonCode.SOURCE_MISMATCH, str(reference), why, "find out who serves it")
+            incoming.close()
+            incoming.keep()
+            return incoming.size
+        finally:
+            incoming.discard()
+
+    def _origin(self, reference: OciRef) -> str:
+        # 2. how it is asked
+        plain = f"http://{reference.host}"
+        return plain if plain in self._downloader.allowed.loopback else f"https://{reference.host}"
+
+    def _ask(self, url: str, reference: OciRef, incoming: Incoming, limit: int) -> None:
+        place = reference.host, reference.name
+        try:
+            self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
+        except DownloadError as error:
+            if error.status != 401 or not error.challenge or place in self._tokens:
+                raise
+            # 3. a token for anybody
+            self._tokens[place] = self._token(challenge.token_url(error.challenge, reference.name))
+            self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
+
+    def _headers(self, place: tuple[str, str]) -> dict[str, str]:
+        known = {"Authorization": f"Bearer {self._tokens[place]}"} if place in self._tokens else {}
+        return {"Accept": _ACCEPT, **known}
+
+    def _token(self, url: str) -> str:
+        said = bytearray()
+        self._downloader.get(url, said.extend, limit=challenge.LIMIT)
+        return challenge.token(bytes(said))
+
+
+def _reference(source: Source) -> OciRef:
+    """What a source's address names, which has to be what its digest says. Raises RefusedError."""
+    try:
+        reference = OciRef.parse(source.uri)
+    except (ValueError, MvmnixError) as error:
+        raise refuse(
+            ReasonCode.SOURCE_UNKNOWN, source.uri[:300], str(error), "pin it by digest: docs/oci.md"
+        ) from error
+    if reference.digest != source.digest:
+        why = f"its address names {reference.digest}, and it is pinned as {source.digest}"
+        raise refuse(ReasonCode.SOURCE_MISMATCH, source.uri, why, "correct the pin")
+    return reference

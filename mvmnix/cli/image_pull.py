@@ -1,0 +1,47 @@
+"""`mvm image pull`: makes a guest of an OCI image that is named by digest, inside the builder VM."""
+
+from pathlib import Path
+
+import click
+
+from mvmnix.cli.build import export
+from mvmnix.cli.house import house
+from mvmnix.cli.references import image_reference
+from mvmnix.cli.telling import answer
+from mvmnix.cli.workshop import workshop
+
+
+@click.command()
+@click.argument("reference", metavar="oci://HOST/NAME@sha256:DIGEST")
+@click.option("--again", is_flag=True, help="Build it even if a finished image is kept.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
+def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
+    """Bring an OCI image by the digest of its manifest or index, and make a guest of it inside the builder VM.
+
+    Its layers are applied there and nowhere else. Tags are refused. `mvm run`, `mvm build` and `mvm plan create` take
+    the same reference where they take a flake. The registry's host has to be listed in config.toml.
+    """
+    wanted = image_reference(reference)
+    with house() as rooms:
+        with workshop(rooms) as shop:
+            finished = shop.new_image(wanted) if again else shop.image(wanted)
+        if out is not None:
+            export(rooms, finished, out)
+    image, evidence = finished.image, finished.provenance
+    if as_json:
+        artifacts = {artifact.name: str(artifact.digest) for artifact in image.artifacts}
+        answer(
+            "image-pull",
+            {
+                "reference": str(wanted),
+                "image": image.name,
+                "artifacts": artifacts,
+                "provenance": str(evidence.bundle),
+                "level": evidence.level,
+            },
+        )
+    else:
+        click.echo(str(image.manifest.digest))
