@@ -15,6 +15,7 @@ class ReasonCode(StrEnum):
     LOCK_MALFORMED = "lock-malformed"
     LOCK_STALE = "lock-stale"
     LOCK_NODE_UNSUPPORTED = "lock-node-unsupported"
+    LOCK_SUBSTITUTED = "lock-substituted"
     SOURCE_MISMATCH = "source-mismatch"
     SOURCE_UNKNOWN = "source-unknown"
     FETCH_NOT_ALLOWED = "fetch-not-allowed"
