@@ -241,6 +241,13 @@ class Verb(StrEnum):
     STREAM = "stream"
 
 
+class DirectoryOrder(StrEnum):
+    """In which order a guest's writable directories list their names: as a tmpfs does, newest first, or in reverse."""
+
+    NATURAL = "natural"
+    REVERSED = "reversed"
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """The workload's numeric user and group; never root."""

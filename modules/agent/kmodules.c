@@ -64,6 +64,11 @@ static int load(const char *name, bool keep_signature)
     return result == 0 ? 0 : -1;
 }
 
+int kmodules_load_one(const char *name)
+{
+    return load(name, signatures_enforced());
+}
+
 int kmodules_load(void)
 {
     static char order[16384];

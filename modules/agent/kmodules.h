@@ -4,5 +4,7 @@
 
 // Load what /modules/order names, one file of /modules per line, and delete it; -1 with fault() told.
 int kmodules_load(void);
+// Load one that no ordinary machine needs, which is in /modules and not in the order; -1 with fault() told.
+int kmodules_load_one(const char *name);
 
 #endif

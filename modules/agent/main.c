@@ -10,6 +10,7 @@
 
 #include "boot.h"
 #include "conversation.h"
+#include "ext4.h"
 #include "fault.h"
 #include "root.h"
 
@@ -45,6 +46,7 @@ static int accept_anything(const struct config *config)
     return 0;
 }
 
+// `agent --format GROUPS >FILE`: an empty file system, for whoever checks those.
 // `agent --serve FD`: the conversation alone, over an inherited socket, on the machine of whoever tests it.
 static int serve_test(const char *number)
 {
@@ -63,6 +65,8 @@ int main(int argc, char **argv)
 #ifdef AGENT_TEST_MODE
     if (argc == 3 && strcmp(argv[1], "--serve") == 0)
         return serve_test(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--format") == 0)
+        return ext4_format(STDOUT_FILENO, (uint32_t)atoi(argv[2])) == 0 ? 0 : 1;
 #endif
     (void)argc;
     (void)argv;

@@ -22,6 +22,8 @@
 #define VERB_EXEC 1u
 #define VERB_STREAM 2u
 #define VERB_ALL (VERB_EXEC | VERB_STREAM)
+// Beside the verbs, in the same word: the scratch space lists its directories in reverse.
+#define OPTION_REVERSED 0x10000u
 
 enum frame_type {
     FRAME_HELLO = 1,

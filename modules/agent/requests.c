@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "ext4.h"
 #include "fault.h"
 
 // Where the strings of one request go: each costs four bytes of length on the wire and one byte of NUL here.
@@ -146,7 +147,9 @@ static void read_fixed(struct reader *reader, struct config *config)
         memcpy(config->entropy, entropy, ENTROPY_BYTES);
     config->uid = (uid_t)get_number(reader, 4);
     config->gid = (gid_t)get_number(reader, 4);
-    config->verbs = (uint32_t)get_number(reader, 4);
+    uint32_t wishes = (uint32_t)get_number(reader, 4);
+    config->verbs = wishes & ~OPTION_REVERSED;
+    config->reversed = (wishes & OPTION_REVERSED) != 0;
     size_t length = 0;
     const uint8_t *hostname = get_string(reader, MAX_HOSTNAME, &length);
     if (hostname != NULL)
@@ -162,6 +165,8 @@ static int judge(const struct config *config)
         return fault("ports are to be forwarded, but the verb stream is not granted");
     if (config->writable_count > 0 && config->scratch < 4096)
         return fault("writable paths without scratch space");
+    if (config->reversed && (config->scratch < EXT4_GROUP_BYTES || config->scratch > EXT4_MOST_GROUPS * EXT4_GROUP_BYTES))
+        return fault("reversed directories need 128 MiB to 1 TiB of scratch space");
     if (config->uid == 0 || config->gid == 0 || config->uid == (uid_t)-1 || config->gid == (gid_t)-1)
         return fault("writable paths can't belong to %u:%u", config->uid, config->gid);
     if (config->has_request && (request->uid == 0 || request->gid == 0))

@@ -27,6 +27,7 @@ struct config {
     uid_t uid;
     gid_t gid;
     uint32_t verbs;
+    bool reversed;
     char hostname[MAX_HOSTNAME + 1];
     size_t writable_count;
     char (*writable)[MAX_PATH + 1];

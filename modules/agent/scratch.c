@@ -1,4 +1,4 @@
-// The one tmpfs behind all places that the workload may write to.
+// The one file system in memory behind all places that the workload may write to.
 #include "scratch.h"
 
 #include <errno.h>
@@ -15,6 +15,7 @@
 
 #include "fault.h"
 #include "files.h"
+#include "reversed.h"
 
 #define SCRATCH "/scratch"
 
@@ -24,10 +25,12 @@ int scratch_open(const struct config *config)
 {
     if (config->scratch == 0)
         return 0;
-    char options[64];
-    (void)snprintf(options, sizeof options, "mode=0700,size=%" PRIu64, config->scratch);
     if (make_directory(SCRATCH, 0700) != 0)
         return -1;
+    if (config->reversed)
+        return reversed_mount(config->scratch, SCRATCH);
+    char options[64];
+    (void)snprintf(options, sizeof options, "mode=0700,size=%" PRIu64, config->scratch);
     return mount_on("tmpfs", "scratch", SCRATCH, MS_NOSUID | MS_NODEV, options);
 }
 

@@ -1,4 +1,4 @@
-// The one tmpfs behind all places that the workload may write to.
+// The one file system in memory behind all places that the workload may write to.
 #ifndef AGENT_SCRATCH_H
 #define AGENT_SCRATCH_H
 
@@ -8,7 +8,7 @@
 int scratch_open(const struct config *config);
 // Mount a new directory of it on `path` below `root`, never by way of a symbolic link.
 int scratch_bind(const char *root, const char *path, const struct config *config, unsigned long flags);
-// Take the tmpfs itself out of sight; what was bound stays.
+// Take the file system itself out of sight; what was bound stays.
 int scratch_close(void);
 
 #endif

@@ -16,6 +16,8 @@ let
     "lib/libcrc32c"
     "fs/erofs/erofs"
   ];
+  # Beside them, and not in that order: what the agent loads for a rebuild alone (agent/reversed.c).
+  onDemand = [ "drivers/block/loop" ];
 in
 {
   inherit package modules;
@@ -39,14 +41,15 @@ in
   loadable = build.run {
     name = "kernel-modules-${package.version}";
     inherit (package) tree;
-    inherit modules;
+    inherit modules onDemand;
     script = ''
       mkdir -p "$out/modules"
+      unpack() { unxz -c "$tree"/usr/lib/modules/*/kernel/"$1".ko.xz > "$out/modules/$(basename "$1").ko"; }
       for module in $modules; do
-        name=$(basename "$module").ko
-        unxz -c "$tree"/usr/lib/modules/*/kernel/"$module".ko.xz > "$out/modules/$name"
-        echo "$name" >> "$out/modules/order"
+        unpack "$module"
+        echo "$(basename "$module").ko" >> "$out/modules/order"
       done
+      for module in $onDemand; do unpack "$module"; done
     '';
   };
 }

@@ -14,9 +14,9 @@ from typing import Final, Self
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.launch.command_line import LONGEST
-from mvmnix.model import Digest, Image, Posture, User, Verb, Verity, Workload
+from mvmnix.model import Digest, DirectoryOrder, Image, Posture, User, Verb, Verity, Workload
 from mvmnix.provenance.policy import Isolation
-from mvmnix.provenance.slsa import subjects_of
+from mvmnix.provenance.slsa import Variation, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
 
 PREDICATE_TYPE: Final = "urn:mvmnix:plan:1"
@@ -71,7 +71,8 @@ class Window:
 class Plan:
     """What may run. Sizes in MiB where named so; `ports` are the guest's loopback ports that may be streamed.
 
-    `policy` is the digest of the trust policy that the plan was made under, `provenance` that of the image's bundle.
+    `policy` is the digest of the trust policy that the plan was made under, `provenance` that of the image's bundle;
+    `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine.
     """
 
     subjects: tuple[Subject, ...]
@@ -92,6 +93,7 @@ class Plan:
     nonce: str
     policy: Digest
     provenance: Digest
+    variation: Variation | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ports)) != len(self.ports):
@@ -102,6 +104,8 @@ class Plan:
             raise ValueError("a sealed guest grants no verb")
         if not self.workload.argv and Verb.EXEC not in self.verbs:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
+        if self.variation is not None and self.variation.directory_order not in DirectoryOrder:
+            raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
 
     @classmethod
     def for_image(
@@ -188,6 +192,14 @@ def _predicate(plan: Plan) -> Mapping[str, object]:
         },
         "nonce": plan.nonce,
         "evidence": {"policy": plan.policy.hex, "provenance": plan.provenance.hex},
+    } | ({} if plan.variation is None else {"variation": _shown(plan.variation)})
+
+
+def _shown(variation: Variation) -> Mapping[str, object]:
+    return {
+        "hostname": variation.hostname,
+        "clockOffsetSeconds": variation.clock_offset,
+        "directoryOrder": variation.directory_order,
     }
 
 
@@ -215,6 +227,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         nonce=record.text("nonce", _NONCE),
         policy=policy,
         provenance=provenance,
+        variation=record.child("variation", _variation) if record.has("variation") else None,
     )
 
 
@@ -256,6 +269,14 @@ def _environment(record: strict.Record) -> Mapping[str, str]:
         if not re.fullmatch(_VARIABLE, name):
             raise ValueError(f"{name[:80]!r} is not the name of a variable")
     return {name: record.text(name) for name in record.names()}
+
+
+def _variation(record: strict.Record) -> Variation:
+    return Variation(
+        hostname=record.text("hostname", limit=64),
+        clock_offset=record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
+        directory_order=record.choice("directoryOrder", DirectoryOrder),
+    )
 
 
 def _timeouts(record: strict.Record) -> Timeouts:

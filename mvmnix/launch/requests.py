@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Self
 
 from mvmnix.launch.wire import ChannelProtocolError, Reader, Writer
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import DirectoryOrder, User, Verb, Workload
 
 #: Largest payload of any frame, and so of a configuration or a command with its environment.
 MAX_PAYLOAD = 65536
@@ -16,8 +16,13 @@ MAX_PORTS = 64
 MAX_WRITABLE = 64
 
 ENTROPY_BYTES = 32
+_SPACE = "reversed directories need 128 MiB to 1 TiB of scratch"
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _VERB_BITS = {Verb.EXEC: 1, Verb.STREAM: 2}
+#: In the same word: writable directories list in reverse. For that, the agent makes a file system in whole groups.
+_REVERSED = 0x10000
+_GROUP = 1 << 27
+_MOST_GROUPS = 8192
 
 
 def _absolute(path: str) -> bool:
@@ -74,8 +79,9 @@ class GuestConfig:
     """All that the agent is told, once. Raises ValueError for what the guest would refuse.
 
     `time_ns` is Unix time in nanoseconds, `entropy` 32 bytes of randomness, `scratch` the size in bytes of the one
-    tmpfs behind the `writable` paths, which belong to `owner`. `ports` are TCP ports on the guest's loopback that
-    are forwarded to the host. `workload` is what RUN starts, `timeout_ms` its limit in milliseconds (0: none).
+    file system in memory behind the `writable` paths, which belong to `owner` and list in this `order`. `ports` are TCP
+    ports on the guest's loopback that are forwarded to the host. `workload` is what RUN starts, `timeout_ms` its limit
+    in milliseconds (0: none).
     """
 
     hostname: str
@@ -88,6 +94,7 @@ class GuestConfig:
     ports: tuple[int, ...] = ()
     workload: Workload | None = None
     timeout_ms: int = 0
+    order: DirectoryOrder = DirectoryOrder.NATURAL
 
     def __post_init__(self) -> None:
         if problems := [why for bad, why in self._checks() if bad]:
@@ -103,6 +110,7 @@ class GuestConfig:
             (len(self.entropy) != ENTROPY_BYTES, f"entropy has {len(self.entropy)} bytes, not {ENTROPY_BYTES}"),
             (not 0 <= self.scratch < 2**63, f"not a size in bytes: {self.scratch}"),
             (bool(self.writable) and self.scratch < 4096, "writable paths need a scratch of at least 4096 bytes"),
+            (self.order is DirectoryOrder.REVERSED and not _GROUP <= self.scratch <= _MOST_GROUPS * _GROUP, _SPACE),
             (len(self.writable) > MAX_WRITABLE, f"more than {MAX_WRITABLE} writable paths"),
             (any(not _clean(path) for path in self.writable), f"not clean absolute paths: {self.writable!r}"),
             (len(ports) > MAX_PORTS or len(set(ports)) != len(ports), "too many ports, or one twice"),
@@ -114,7 +122,8 @@ class GuestConfig:
     def encode(self) -> bytes:
         """The payload of CONFIG."""
         out = Writer().pack("QQ", self.time_ns, self.scratch).raw(self.entropy)
-        out.pack("III", self.owner.uid, self.owner.gid, sum(_VERB_BITS[verb] for verb in self.verbs))
+        order = _REVERSED if self.order is DirectoryOrder.REVERSED else 0
+        out.pack("III", self.owner.uid, self.owner.gid, order + sum(_VERB_BITS[verb] for verb in self.verbs))
         out.string(self.hostname).strings(self.writable).pack("I", len(self.ports))
         out.pack("H" * len(self.ports), *self.ports)
         if self.workload is not None:
@@ -131,7 +140,7 @@ class GuestConfig:
         ports = tuple(reader.number("H") for _ in range(min(reader.number("I"), MAX_PORTS + 1)))
         rest = reader.rest()
         request = ExecRequest.parse(rest) if rest else None
-        if bits & ~sum(_VERB_BITS.values()):
+        if bits & ~(_REVERSED + sum(_VERB_BITS.values())):
             raise ChannelProtocolError(f"unknown verbs: {bits:#x}")
         try:
             return cls(
@@ -145,6 +154,7 @@ class GuestConfig:
                 ports=ports,
                 workload=request.workload if request else None,
                 timeout_ms=request.timeout_ms if request else 0,
+                order=DirectoryOrder.REVERSED if bits & _REVERSED else DirectoryOrder.NATURAL,
             )
         except ValueError as error:
             raise ChannelProtocolError(str(error)) from error

@@ -31,6 +31,7 @@ from mvmnix.launch.services import ServiceFactory
 from mvmnix.launch.status import MachineState
 from mvmnix.launch.tsc import TscClock
 from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import DirectoryOrder
 
 _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
@@ -73,7 +74,7 @@ def start(
         preparation.discard()
         home.discard(host.machines)
         raise
-    machine = _spawned(course, preparation, services, replace(config, hostname=f"mvm-{home.status.machine}"))  # 4
+    machine = _spawned(course, preparation, services, _named(config, plan, home))  # 4
     try:
         machine.boot()  # 5
     except BaseException:
@@ -84,14 +85,14 @@ def start(
 
 def _config(plan: VerifiedPlan, host: Host, services: Collection[int]) -> GuestConfig:
     """What the guest will be told; its host name is still to come. Raises RefusedError."""
-    wanted = plan.plan
+    wanted, variation = plan.plan, plan.plan.variation
     if unasked := sorted(set(services) - set(wanted.ports)):
         hint = "name the ports in the plan, with the verb stream"
         raise refuse(ReasonCode.VERB_NOT_GRANTED, "stream", f"the plan doesn't grant the ports {unasked}", hint)
     try:
         return GuestConfig(
-            hostname="mvm",
-            time_ns=int(host.clock().timestamp() * 1e9),
+            hostname="mvm" if variation is None else variation.hostname,
+            time_ns=int((host.clock().timestamp() + (variation.clock_offset if variation else 0)) * 1e9),
             entropy=os.urandom(ENTROPY_BYTES),
             scratch=wanted.scratch_mib * _MIB,
             owner=wanted.workload.user,
@@ -100,10 +101,16 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int]) -> GuestC
             ports=tuple(sorted(services)),
             workload=wanted.workload if wanted.workload.argv else None,
             timeout_ms=wanted.timeouts.wall_seconds * 1000,
+            order=DirectoryOrder(variation.directory_order) if variation else DirectoryOrder.NATURAL,
         )
     except ValueError as error:
         why = f"no guest can be set up like that: {error}"
         raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "correct the image or the plan, and sign it") from error
+
+
+def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
+    """The same with the machine's own host name, unless the plan gives it another."""
+    return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:

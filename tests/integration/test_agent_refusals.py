@@ -1,6 +1,5 @@
 """What the guest agent itself refuses, and how it ends: hosts without manners, configurations without sense."""
 
-import os
 import socket
 import struct
 from contextlib import suppress
@@ -14,9 +13,10 @@ from mvmnix.launch.frames import Config, Failed, Kind, Ping, Pong, Ready
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
 from mvmnix.launch.wire import ChannelClosedError, GuestFailedError
-from mvmnix.model import Verb
+from mvmnix.model import DirectoryOrder, Verb
 from tests.integration.agent_house import (
     IDLE,
+    USER,
     Raw,
     alive,
     build,
@@ -83,19 +83,32 @@ def config_bytes(**changes: object) -> bytes:
 
 BAD_CONFIGS = {
     "the verb stream is not granted": config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,)),
+    "128 MiB to 1 TiB": config_bytes(order=DirectoryOrder.REVERSED, scratch=(1 << 27) - 1),
+    "reversed directories need": config_bytes(order=DirectoryOrder.REVERSED, scratch=(1 << 40) + 1),
+    "unknown verbs": config_bytes().replace(
+        struct.pack(">III", USER.uid, USER.gid, 3), struct.pack(">III", USER.uid, USER.gid, 0x20003)
+    ),
     "without scratch space": config_bytes(writable=("/tmp",), scratch=0),
     "can't be taken apart": config_bytes(writable=("tmp",)),
     "or well-formed environment": config_bytes().replace(b"PATH=", b"PATH_"),
-    "can't listen on": config_bytes(ports=(1,)) if os.geteuid() else config_bytes(ports=(0,)),
+    "a configuration that can't be": config_bytes(ports=(0,)),
 }
 
 
-@pytest.mark.parametrize("data", BAD_CONFIGS.values(), ids=BAD_CONFIGS.keys())
-def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, data: bytes) -> None:
+@pytest.mark.parametrize(("why", "data"), BAD_CONFIGS.items(), ids=BAD_CONFIGS.keys())
+def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, why: str, data: bytes) -> None:
     with raw(agent, ready=False) as host:
         host.says(data)
-        assert isinstance(host.hears(), Failed)
+        failed = host.hears()
+        assert isinstance(failed, Failed)
+        assert why in failed.message.decode()
         assert host.hears() is None
+
+
+def test_directories_may_be_asked_for_in_reverse(agent: Path) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(config_bytes(order=DirectoryOrder.REVERSED, scratch=1 << 27))
+        assert host.hears() == Ready()
 
 
 def test_a_port_that_is_taken_is_reported(agent: Path, port: int) -> None:

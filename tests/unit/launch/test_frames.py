@@ -40,7 +40,7 @@ from mvmnix.launch.stream_frames import (
     Window,
 )
 from mvmnix.launch.wire import ChannelProtocolError, Reader, Writer, printable
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import DirectoryOrder, User, Verb, Workload
 
 USER = User(1000, 1000)
 WORK = Workload(("sh", "-c", "echo 'Grüße'\n"), {"PATH": "/bin", "RAW": "\udcff"}, "/tmp", USER)
@@ -66,6 +66,7 @@ EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
     (FROM_GUEST, Hello(1, "0.1", "6.12.1")),
     (FROM_HOST, Config(config())),
     (FROM_HOST, Config(config(workload=None, timeout_ms=0, ports=(), writable=()))),
+    (FROM_HOST, Config(config(order=DirectoryOrder.REVERSED, scratch=1 << 27))),
     (FROM_GUEST, Ready()),
     (FROM_GUEST, Failed(b"no disk")),
     (FROM_HOST, Run(1)),
@@ -218,6 +219,8 @@ BAD_CONFIGS: dict[str, dict[str, object]] = {
     "entropy": {"entropy": b"short"},
     "size in bytes": {"scratch": -1},
     "scratch of at least": {"scratch": 0},
+    "128 MiB to 1 TiB": {"order": DirectoryOrder.REVERSED, "scratch": (1 << 27) - 1},
+    "reversed directories need": {"order": DirectoryOrder.REVERSED, "scratch": (1 << 40) + 1},
     "writable paths": {"writable": tuple(f"/w{number}" for number in range(65))},
     "not clean absolute paths": {"writable": ("/tmp/../etc",)},
     "not clean": {"writable": ("/",)},

@@ -13,6 +13,7 @@ from mvmnix.launch.plan import Accelerator, Timeouts, Window
 from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.provenance import statement
 from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.slsa import Variation
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import NOW, World
 
@@ -44,6 +45,8 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"workload": Workload(("/bin/é", ""), {"A": "b\nc"}, "/tmp", User(1, 2**32 - 2))},
         {"workload": Workload((), {}, "/", User(1, 1)), "verbs": frozenset({Verb.EXEC})},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
+        {"variation": Variation("other", -86400, "reversed")},
+        {"variation": Variation("other", 0, "natural")},
     ],
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
@@ -62,10 +65,11 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"verbs": frozenset({Verb.STREAM}), "ports": (80, 80)},
         {"posture": Posture.SEALED, "verbs": frozenset({Verb.EXEC})},
         {"workload": Workload((), {}, "/", User(1, 1))},
+        {"variation": Variation("other", 0, "random")},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"port|verb|command"):
+    with pytest.raises(ValueError, match=r"port|verb|command|order"):
         world.plan(**changes)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.start import start
 from mvmnix.launch.status import MachineState
-from mvmnix.model import Posture, Verb
+from mvmnix.model import DirectoryOrder, Posture, Verb
+from mvmnix.provenance.slsa import Variation
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house, nowhere
+from tests.unit.provenance.world import NOW
 
 EXEC = frozenset({Verb.EXEC})
 
@@ -264,6 +267,39 @@ def test_a_guest_that_nobody_could_set_up(here: House) -> None:
     here.world.sign_provenance()
     with here.plan(scratch_mib=0) as plan:
         refused(here, ReasonCode.PLAN_MISMATCH, lambda: start(plan, here.host()))
+
+
+def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()) as machine:
+        told = machine._config
+    assert (told.hostname, told.time_ns) == (f"mvm-{machine.id}", time_ns(NOW + timedelta(seconds=1)))
+    assert told.order is DirectoryOrder.NATURAL
+
+
+def test_a_variation_tells_the_guest_otherwise(here: House) -> None:
+    variation = Variation("other", 86_400, "reversed")
+    with here.plan(variation=variation, scratch_mib=128) as plan, start(plan, here.host()) as machine:
+        told = machine._config
+    assert (told.hostname, told.time_ns) == ("other", time_ns(NOW + timedelta(days=1, seconds=1)))
+    assert told.order is DirectoryOrder.REVERSED
+
+
+def time_ns(time: datetime) -> int:
+    return int(time.timestamp()) * 10**9
+
+
+@pytest.mark.parametrize(
+    ("variation", "scratch"),
+    [(Variation("other", 0, "reversed"), 127), (Variation("other", -3_000_000_000, "natural"), 1)],
+)
+def test_a_variation_that_no_guest_can_show(here: House, variation: Variation, scratch: int) -> None:
+    with (
+        here.plan(variation=variation, scratch_mib=scratch) as plan,
+        pytest.raises(RefusedError) as caught,
+        start(plan, here.host()),
+    ):
+        pass
+    assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)
 
 
 def test_exec_needs_its_verb(here: House) -> None:

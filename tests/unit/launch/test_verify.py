@@ -225,6 +225,7 @@ def untouched_plan(change: Callable[[World], object]) -> Callable[[World], objec
 
 HASH_OFFSET = worlds.BLOCKS * 4096
 PREDICATE = ("predicate",)
+VARIATION = {"hostname": "other", "clockOffsetSeconds": 60, "directoryOrder": "reversed"}
 MALFORMED = ReasonCode.PLAN_MALFORMED
 ROWS = (
     # 1 to 5: who signed
@@ -275,6 +276,12 @@ ROWS = (
                 "12345678123442348234123456789abc", *PREDICATE, "image", "verity", "uuid"
             ),
             "no digest": put("00", *PREDICATE, "evidence", "policy"),
+            "a variation of nothing": put({}, *PREDICATE, "variation"),
+            "a variation of more": put(VARIATION | {"locale": "C"}, *PREDICATE, "variation"),
+            "a host name in capitals": put(VARIATION | {"hostname": "Host"}, *PREDICATE, "variation"),
+            "a clock of another age": put(VARIATION | {"clockOffsetSeconds": 2**33}, *PREDICATE, "variation"),
+            "a clock in words": put(VARIATION | {"clockOffsetSeconds": "60"}, *PREDICATE, "variation"),
+            "an unknown order": put(VARIATION | {"directoryOrder": "random"}, *PREDICATE, "variation"),
         }.items()
     ),
     Row(
