@@ -1,4 +1,4 @@
-"""Downloads one file at a time by https, and looks at every address it is sent to; what it brings, others check.
+"""Downloads files by https, so many at a time, and looks at every address it is sent to; what it brings, others check.
 
 1. The address is on the allowlist; each redirect is looked at like the first one, and credentials don't follow it.
 2. A connection leads to a public address, or to a listed origin on the loopback (connections.py).
@@ -10,7 +10,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
@@ -79,6 +80,7 @@ class Downloader:
         self._sleep = sleep
         self._lines: set[Lifeline] = set()
         self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(limits.parallel)
         self._closed = False
         self._connections = Connections(
             limits.parallel,
@@ -120,15 +122,21 @@ class Downloader:
         first = self.allowed.admit(url)
         size = self.limits.size if limit is None else min(limit, self.limits.size)
         transfer = Transfer(str(first), write, size)
-        line = Lifeline(self.limits.seconds)
-        with self._lock:
-            self._lines.add(line)
-        try:
-            with line:
-                return self._insist(first, headers, transfer, line)
-        finally:
+        with self._slots, self._line() as line:
+            self._must_run(first, line)
+            return self._insist(first, headers, transfer, line)
+
+    @contextmanager
+    def _line(self) -> Iterator[Lifeline]:
+        """A lifeline that `close` cuts."""
+        with Lifeline(self.limits.seconds) as line:
             with self._lock:
-                self._lines.discard(line)
+                self._lines.add(line)
+            try:
+                yield line
+            finally:
+                with self._lock:
+                    self._lines.discard(line)
 
     def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, line: Lifeline) -> Response:
         """Try until it works, the attempts are used up, or time is over."""

@@ -1,4 +1,4 @@
-"""The only downloader of build inputs: by hash, through apt and pip, into the store; nothing else opens a connection.
+"""Brings build inputs into the store by their hash: through apt and pip, and from listed addresses of the web.
 
 1. A source that the store has is left alone: its bytes are hashed when they are used.
 2. What is missing is downloaded in batches by a few children, mirror after mirror.
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mvmnix import process
+from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.registries import Failure, Mirror, Progress, Registry, Trouble
+from mvmnix.builder.fetch.web import Web, is_web
 from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
@@ -32,29 +34,43 @@ _CHUNK = 1 << 20
 
 
 def fetch(
-    sources: Iterable[Source], store: Store, progress: Progress, *, registries: Sequence[Registry] | None = None
+    sources: Iterable[Source],
+    store: Store,
+    progress: Progress,
+    *,
+    registries: Sequence[Registry] | None = None,
+    downloader: Downloader | None = None,
 ) -> None:
-    """Bring every source into the store.
+    """Bring every source into the store; those with https addresses by `downloader`, if there is one.
 
-    Raises RefusedError [source-unknown] for a URI that no registry answers for, [source-mismatch] for wrong bytes, and
-    MvmnixError for pins that are no longer served or registries that can't be reached; each time for all of them.
+    Raises RefusedError [source-unknown] for a URI that nobody answers for, [fetch-not-allowed] for an address that is
+    not on the list, [source-mismatch] for wrong bytes, [fetch-limit]; and MvmnixError for what is no longer served or
+    can't be reached; each time for all of them.
     """
     wanted = tuple(dict.fromkeys(sources))
     answering = (Apt(), Pip()) if registries is None else registries
     missing = [source for source in wanted if not store.has(source.digest)]
-    _refuse_unknown(missing, answering)
-    parts = [source for source in missing if source.mode is HashMode.NAR]
+    web = None if downloader is None else Web(downloader, store, progress)
+    far = [source for source in missing if web is not None and is_web(source)]
+    near = [source for source in missing if source not in far]
+    reasons = _unknown(near, answering) + (web.refusals(far) if web is not None else [])
+    if reasons:
+        raise RefusedError(*reasons)
+    parts = [source for source in near if source.mode is HashMode.NAR]
     whole = _whole(parts, wanted)
-    files = [source for source in missing if source.mode is HashMode.FLAT]
+    files = [source for source in near if source.mode is HashMode.FLAT]
     files += [
         package for package in dict.fromkeys(whole.values()) if package not in files and not store.has(package.digest)
     ]
-    progress.total(len(files))
+    progress.total(len(files) + len(far))
+    problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
     for registry in answering:
         failed |= _Download(registry, store, progress).run(_of(registry, files))
     if failed:
-        raise _failure(failed, answering)
+        problems.append(_failure(failed, answering))
+    if problems:
+        raise _joined(problems)
     for part, package in whole.items():
         _take_out(part, package, store)
 
@@ -156,12 +172,23 @@ def _take_out(part: Source, package: Source, store: Store) -> None:
         raise refuse(ReasonCode.SOURCE_MISMATCH, part.uri, why, "let `mvm pin update` write the seed anew") from error
 
 
-def _refuse_unknown(sources: Iterable[Source], registries: Sequence[Registry]) -> None:
+def _unknown(sources: Iterable[Source], registries: Sequence[Registry]) -> list[Reason]:
     schemes = tuple(registry.scheme for registry in registries)
-    unknown = [source for source in sources if not source.uri.startswith(schemes)]
-    if unknown:
-        why, hint = "no registry answers for this URI", f"pin it: {' and '.join(schemes)} are known"
-        raise RefusedError(*(Reason(ReasonCode.SOURCE_UNKNOWN, source.uri, why, hint) for source in unknown))
+    why, hint = "no registry answers for this URI", f"pin it: {' and '.join(schemes)} are known"
+    return [
+        Reason(ReasonCode.SOURCE_UNKNOWN, source.uri, why, hint)
+        for source in sources
+        if not source.uri.startswith(schemes)
+    ]
+
+
+def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:
+    """Everything that went wrong as one: what is refused, or else what failed."""
+    reasons = [reason for problem in problems if isinstance(problem, RefusedError) for reason in problem.reasons]
+    if reasons:
+        return RefusedError(*dict.fromkeys(reasons))
+    hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+    return MvmnixError("\n".join(problem.message for problem in problems), hint=" && ".join(hints))
 
 
 def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -> MvmnixError:

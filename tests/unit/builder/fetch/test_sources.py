@@ -14,7 +14,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
 from mvmnix.state import Directory
-from mvmnix.store import Store
+from mvmnix.store import Cache, Store
 from tests.unit.builder.pins.small_index import deb
 
 SCHEME = "mirror://debian/"
@@ -92,7 +92,7 @@ class Recorder:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Directory.create(str(tmp_path / "sources")) as directory:
-        yield Store(directory)
+        yield Cache(directory)
 
 
 @pytest.fixture
