@@ -13,7 +13,7 @@
       mvm = import ./modules/python/mvm.nix { inherit house; };
     in
     {
-      lib = { inherit (house) mkGuest mkOciGuest packages profiles; };
+      lib = { inherit (house) mkGuest packages profiles; };
 
       packages.${system} = {
         inherit mvm;
@@ -36,8 +36,10 @@
 
       # Preview: for users of nixpkgs, and evaluated against a stand-in only.
       overlays.default = final: _prev: { mvm = import ./modules/nixpkgs.nix { pkgs = final; }; };
-      legacyPackages.${system}.mvm-nixpkgs = import ./modules/nixpkgs.nix {
-        pkgs = nixpkgs.legacyPackages.${system};
+      legacyPackages.${system} = {
+        # all that guests are made of and that depends on none of them
+        inherit (house) parts;
+        mvm-nixpkgs = import ./modules/nixpkgs.nix { pkgs = nixpkgs.legacyPackages.${system}; };
       };
     };
 }

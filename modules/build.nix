@@ -31,20 +31,25 @@ let
     hash = lock.seed.narHash;
   };
 
-  # A derivation from a busybox shell script. Applets are found without PATH, and every failure ends the build.
-  run =
+  # A derivation from a busybox shell script; every failure ends the build.
+  runner =
+    { busybox, path }:
     { name, script, ... }@args:
     derivation (
       {
         inherit system;
         name = storeName name;
-        builder = "${seed}/bin/busybox";
+        builder = "${busybox}/bin/busybox";
         args = [ "sh" "-euc" "set -o pipefail; export LC_ALL=C TZ=UTC; umask 022\n${script}" ];
-        PATH = "/no-such-directory";
+        PATH = path;
       }
       // builtins.removeAttrs args [ "name" "script" ]
     );
 in
 {
-  inherit pin run storeName;
+  inherit pin storeName;
+  # The seed finds its applets without PATH.
+  run = runner { busybox = seed; path = "/no-such-directory"; };
+  # The same by another busybox, which may have been built to look for its applets in PATH.
+  runBy = busybox: runner { inherit busybox; path = "${busybox}/bin"; };
 }

@@ -1,4 +1,4 @@
-# The Nix side of the house, wired: the shell to build with, the package set, and what makes guests of it and of OCI images.
+# The Nix side of the house, wired: the shell to build with, the package set, and mkGuest over them.
 { system }:
 let
   lock = builtins.fromJSON (builtins.readFile ./debian/lock.json);
@@ -7,6 +7,7 @@ let
   tools = import ./debian/tools.nix { inherit packages; };
   agent = import ./agent { inherit build tools; };
   kernel = import ./guest/kernel.nix { inherit build packages tools; };
+  initrd = import ./guest/initrd.nix { inherit build agent kernel; };
 in
 rec {
   inherit build packages tools;
@@ -14,9 +15,12 @@ rec {
     inherit build packages tools agent kernel;
     defaults = profiles.minimal;
   };
-  mkOciGuest = import ./oci {
-    inherit build packages tools agent kernel;
-    defaults = profiles.minimal;
-  };
   profiles = import ../profiles;
+
+  # What guests are made of and what depends on none of them, by name: each embedded package unpacked, and mvm's own.
+  parts = builtins.mapAttrs (name: _: packages.${name}.tree) lock.packages // {
+    inherit agent initrd;
+    inherit (kernel) vmlinux;
+    kernel-modules = kernel.loadable;
+  };
 }

@@ -4,6 +4,8 @@ let
 in
 {
   inherit name;
+  pkgs = null;
+  parts = _: { };
   packages = p: [ p.busybox-static ];
   without = _: [ ];
   files = {

@@ -42,7 +42,7 @@ let
     version = 1;
     system = "x86_64-linux";
     inherit (guest) name posture verbs writable vcpus memoryMiB scratchMiB;
-    sources = rootfs.sources ++ [ kernel.package.source ];
+    sources = rootfs.sources ++ kernel.sources;
   };
 in
 join (join known filled) "{\"workload\":${workload}}"

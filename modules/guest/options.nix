@@ -12,6 +12,14 @@ in
     must = "be a name: letters, digits, '-', '_' or '.', at most 64";
     is = v: isString v && match "[A-Za-z0-9][A-Za-z0-9._-]*" v != null && stringLength v <= 64;
   };
+  pkgs = {
+    must = "be null, or nixpkgs' packages for x86_64-linux, such as nixpkgs.legacyPackages.x86_64-linux";
+    is = v: v == null || isAttrs v && (v.stdenv.hostPlatform.system or "x86_64-linux") == "x86_64-linux";
+  };
+  parts = {
+    must = "be a function from 'pkgs' to packages that take the place of mvm's own: { kernel, busybox, erofs-utils, cryptsetup }";
+    is = builtins.isFunction;
+  };
   packages = {
     must = "be a function from the package set to a list of packages";
     is = builtins.isFunction;
