@@ -13,7 +13,7 @@
       mvm = import ./modules/python/mvm.nix { inherit house; };
     in
     {
-      lib = { inherit (house) mkGuest packages profiles; };
+      lib = { inherit (house) mkGuest mkOciGuest packages profiles; };
 
       packages.${system} = {
         inherit mvm;

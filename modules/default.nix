@@ -1,4 +1,4 @@
-# The Nix side of the house, wired: the shell to build with, the package set, and mkGuest over them.
+# The Nix side of the house, wired: the shell to build with, the package set, and what makes guests of it and of OCI images.
 { system }:
 let
   lock = builtins.fromJSON (builtins.readFile ./debian/lock.json);
@@ -12,6 +12,10 @@ in
 rec {
   inherit build packages tools;
   mkGuest = import ./guest {
+    inherit build packages tools agent kernel;
+    defaults = profiles.minimal;
+  };
+  mkOciGuest = import ./oci {
     inherit build packages tools agent kernel;
     defaults = profiles.minimal;
   };
