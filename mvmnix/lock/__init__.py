@@ -1,6 +1,27 @@
 """Reads flake.lock: bytes in, typed nodes that are all locked by a hash out; pure parsers."""
 
 from mvmnix.lock.file import LockedFlake, parse
-from mvmnix.lock.node import FILE_NAME, LockedNode, NodeKind, RelativeNode
+from mvmnix.lock.node import FILE_NAME, Asked, LockedNode, RelativeNode, tree
+from mvmnix.lock.pairs import Pair, mismatches
+from mvmnix.lock.reference import Attributes, Forge, Git, Local, NodeKind, Place, Unknown, Web, place
 
-__all__ = ["FILE_NAME", "LockedFlake", "LockedNode", "NodeKind", "RelativeNode", "parse"]
+__all__ = [
+    "FILE_NAME",
+    "Asked",
+    "Attributes",
+    "Forge",
+    "Git",
+    "Local",
+    "LockedFlake",
+    "LockedNode",
+    "NodeKind",
+    "Pair",
+    "Place",
+    "RelativeNode",
+    "Unknown",
+    "Web",
+    "mismatches",
+    "parse",
+    "place",
+    "tree",
+]

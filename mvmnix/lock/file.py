@@ -13,7 +13,8 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.lock import node as nodes_of
-from mvmnix.lock.node import FILE_NAME, HINT, Attributes, LockedNode, RawNode, RelativeNode
+from mvmnix.lock.node import FILE_NAME, HINT, LockedNode, RawNode, RelativeNode
+from mvmnix.lock.reference import Attributes
 from mvmnix.model import Digest
 
 _NAME: Final = r"[^\x00-\x1f\x7f]{1,255}"
@@ -106,7 +107,7 @@ def _attributes(record: strict.Record) -> Attributes:
             case str() | int() as value:  # bool is an int
                 result[name] = value
             case list() if name == "publicKeys":
-                pass
+                result[name] = True
             case _:
                 raise ValueError(f"{name!r} is neither text, number nor truth value")
     return result

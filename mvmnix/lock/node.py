@@ -3,57 +3,75 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from mvmnix.errors import Reason, ReasonCode
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.lock.reference import FORGES, Attributes, Forge, Git, Local, NodeKind, Place, Web, place
+from mvmnix.model import Digest, HashMode, Source, StorePath, is_subdirectory
 
 #: Where the lock file lies in a flake's directory.
 FILE_NAME: Final = "flake.lock"
 #: What to do about most problems.
+_TEXT: Final = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}"
 HINT: Final = "look at flake.lock, and lock the flake again with `nix flake lock`"
 
-type Attributes = Mapping[str, str | int | bool]
-
-
-class NodeKind(StrEnum):
-    """How Nix fetches a locked tree (nix: libfetchers)."""
-
-    GITHUB = "github"
-    GITLAB = "gitlab"
-    SOURCEHUT = "sourcehut"
-    GIT = "git"
-    TARBALL = "tarball"
-    FILE = "file"
-
-
-_FORGES: Final = (NodeKind.GITHUB, NodeKind.GITLAB, NodeKind.SOURCEHUT)
+_NO_USER: Final = "take user name and password out of the URL, and name them in config.toml, [[credentials]]"
 _COMMON: Final = frozenset({"type", "narHash", "lastModified", "dir", "rev", "revCount", "ref", "name", "__final"})
+#: What makes a tree depend on more than a commit, or promises a check: each with the reason why it is refused.
+_UNSUPPORTED: Final = {
+    "submodules": "its submodules would come from places that no lock names",
+    "lfs": "its large files would come from a place that no lock names",
+    "exportIgnore": "git archive's attributes are not applied",
+    "verifyCommit": "signatures of commits are not verified",
+    "keytype": "signatures of commits are not verified",
+    "publicKey": "signatures of commits are not verified",
+    "publicKeys": "signatures of commits are not verified",
+}
 _KNOWN: Final[Mapping[NodeKind, frozenset[str]]] = {
-    **dict.fromkeys(_FORGES, _COMMON | {"owner", "repo", "host", "treeHash"}),
-    NodeKind.GIT: _COMMON
-    | {"url", "submodules", "shallow", "allRefs", "exportIgnore", "lfs"}
-    | {"verifyCommit", "keytype", "publicKey", "publicKeys"},
-    NodeKind.TARBALL: _COMMON | {"url", "unpack"},
-    NodeKind.FILE: _COMMON | {"url", "unpack"},
+    **dict.fromkeys(FORGES, _COMMON | {"owner", "repo", "host", "treeHash"}),
+    NodeKind.GIT: _COMMON | {"url", "shallow", "allRefs", *_UNSUPPORTED},
+    NodeKind.TARBALL: _COMMON | {"url"},
+    NodeKind.FILE: _COMMON | {"url"},
 }
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What flake.nix asked for: a place, and a directory in the tree that is there."""
+
+    place: Place
+    directory: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The flake reference."""
+        return self.place.uri
+
+
+@dataclass(frozen=True, slots=True)
 class LockedNode:
-    """A tree that is named by content: `uri` without user information, `nar` the SHA-256 of its Nix archive.
+    """A tree that is named by content: `nar` is the SHA-256 of its Nix archive; `place` where it was locked from.
 
     `directory` is where the flake lies in that tree, "" for its top; `flake` whether it is one.
     """
 
     name: str
-    kind: NodeKind
-    uri: str
+    place: Forge | Git | Web
     nar: Digest
     directory: str
     flake: bool
+    asked: Asked
+
+    @property
+    def uri(self) -> str:
+        """The place as a flake reference, without user information."""
+        return self.place.uri
+
+    @property
+    def original(self) -> str:
+        """What flake.nix asked for, as a flake reference."""
+        return self.asked.uri
 
     @property
     def source(self) -> Source:
@@ -73,6 +91,23 @@ class RelativeNode:
     name: str
     path: str
     parent: tuple[str, ...]
+    asked: Asked
+    directory: str = ""
+
+    @property
+    def place(self) -> Local:
+        """The path as a place."""
+        return Local(self.path)
+
+    @property
+    def uri(self) -> str:
+        """The path as a flake reference."""
+        return self.place.uri
+
+    @property
+    def original(self) -> str:
+        """What flake.nix asked for, as a flake reference."""
+        return self.asked.uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +128,35 @@ class RawNode:
 
 def relative(node: RawNode) -> RelativeNode:
     """The typed node of a relative path that has no reasons against it."""
-    return RelativeNode(node.name, str((node.locked or {})["path"]), node.parent)
+    locked = node.locked or {}
+    return RelativeNode(node.name, str(locked["path"]), node.parent, _asked(node), str(locked.get("dir", "")))
 
 
 def locked(node: RawNode) -> LockedNode:
     """The typed node of a tree that has no reasons against it."""
     attributes = node.locked or {}
-    kind = NodeKind(node.kind)
+    where = place(attributes)
+    if not isinstance(where, Forge | Git | Web):
+        raise TypeError(f"no place to fetch from: {where}")
     nar = Digest.from_sri(str(attributes["narHash"]))
-    return LockedNode(node.name, kind, _uri(kind, attributes), nar, str(attributes.get("dir", "")), node.flake)
+    return LockedNode(node.name, where, nar, str(attributes.get("dir", "")), node.flake, _asked(node))
 
 
-def _uri(kind: NodeKind, attributes: Attributes) -> str:
-    """The flake reference in its URL form (Nix manual, `nix flake`, "Types")."""
-    if kind in _FORGES:
-        host = f"?host={attributes['host']}" if "host" in attributes else ""
-        return f"{kind}:{attributes['owner']}/{attributes['repo']}/{attributes['rev']}{host}"
-    url = str(attributes["url"])
-    match kind:
-        case NodeKind.GIT:
-            return f"git+{url}{'&' if '?' in url else '?'}rev={attributes['rev']}"
-        case NodeKind.FILE:
-            return f"file+{url}"
-        case _:
-            return url
+def tree(name: str, attributes: Attributes) -> LockedNode:
+    """The node of a tree that is locked by these attributes. Raises RefusedError with every reason against it."""
+    node = RawNode(name, attributes, attributes, flake=True, parent=())
+    found = list(reasons(node))
+    if node.kind == "path" and not found:
+        why, hint = "it is no tree of its own", "take it out of the tree that it lies in"
+        found = [Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, f"{FILE_NAME}: node {name!r}", why, hint)]
+    if found:
+        raise RefusedError(*found)
+    return locked(node)
+
+
+def _asked(node: RawNode) -> Asked:
+    original = node.original or {}
+    return Asked(place(original), str(original.get("dir", "")))
 
 
 def reasons(node: RawNode) -> Iterator[Reason]:
@@ -133,6 +173,7 @@ def reasons(node: RawNode) -> Iterator[Reason]:
         )
     if "dirtyRev" in locked or "dirtyShortRev" in locked:
         yield Reason(ReasonCode.FLAKE_DIRTY, what, "it was locked from a dirty tree", "commit there, and lock again")
+    yield from _text_reasons(what, locked, node.original or {})
     if node.kind == "path":
         yield from _path_reasons(what, locked)
     elif node.kind in set(NodeKind):
@@ -143,6 +184,21 @@ def reasons(node: RawNode) -> Iterator[Reason]:
         yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, hint)
 
 
+def _text_reasons(what: str, locked: Attributes, original: Attributes) -> Iterator[Reason]:
+    """What would make a reference's URL form another one than Nix's, or hide in a message."""
+    for where, attributes in (("locked", locked), ("original", original)):
+        strange = sorted(
+            name for name, value in attributes.items() if isinstance(value, str) and not re.fullmatch(_TEXT, value)
+        )
+        if strange:
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"unusual text in its {where} {', '.join(strange)}", HINT)
+    for where, attributes in (("locked", locked), ("original", original)):
+        if not is_subdirectory(str(attributes.get("dir", ""))):
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its {where} dir does not lead downwards", HINT)
+    if re.match(r"[^/?#]*//[^/?#]*@", str(original.get("url", ""))):
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "its original URL carries user information", _NO_USER)
+
+
 def _path_reasons(what: str, locked: Attributes) -> Iterator[Reason]:
     path = locked.get("path")
     if not isinstance(path, str) or not re.fullmatch(r"[^\x00-\x1f\x7f]{1,4096}", path):
@@ -150,7 +206,7 @@ def _path_reasons(what: str, locked: Attributes) -> Iterator[Reason]:
     elif path.startswith("/"):
         hint = "refer to it by a relative path in the same tree, or by git"
         yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, f"it names a place on one machine, {path}", hint)
-    yield from _unknown(what, locked, frozenset({"type", "path", "lastModified"}))
+    yield from _unknown(what, locked, frozenset({"type", "path", "lastModified", "dir"}))
 
 
 def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
@@ -159,19 +215,23 @@ def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Rea
     elif _nar(locked) is None:
         why = f"its narHash is no SHA-256 in SRI form: {str(locked['narHash'])[:80]!r}"
         yield Reason(ReasonCode.LOCK_MALFORMED, what, why, HINT)
-    if kind in {*_FORGES, NodeKind.GIT}:
+    if kind in {*FORGES, NodeKind.GIT}:
         rev = str(locked.get("rev", ""))
         if not rev:
             yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `nix flake lock`")
         elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", rev):
             yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is no commit", HINT)
+    for name in sorted(_UNSUPPORTED.keys() & locked.keys()):
+        if locked[name] not in {False, ""}:
+            hint = "lock it without, or fetch it from somewhere else"
+            yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, f"{name}: {_UNSUPPORTED[name]}", hint)
     dirty = {name for name in locked if name in {"dirtyRev", "dirtyShortRev"}}  # have their own reason
     yield from _unknown(what, locked, _KNOWN[kind] | dirty)
     yield from _place_reasons(what, kind, locked)
 
 
 def _place_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
-    if kind in _FORGES:
+    if kind in FORGES:
         for name in ("owner", "repo"):
             if not re.fullmatch(r"[A-Za-z0-9._~%+-]{1,255}", str(locked.get(name, ""))):
                 yield Reason(ReasonCode.LOCK_MALFORMED, what, f"it has no proper {name}", HINT)
@@ -189,8 +249,7 @@ def _place_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Re
         hint = "publish it where others can fetch it, or refer to it by a relative path"
         yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a place on one machine", hint)
     elif "@" in parts.netloc:
-        hint = "take user name and password out of the URL, and use a credential helper"
-        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "its URL carries user information", hint)
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "its URL carries user information", _NO_USER)
 
 
 def _unknown(what: str, locked: Attributes, known: frozenset[str] | set[str]) -> Iterator[Reason]:

@@ -11,7 +11,15 @@ from mvmnix.model import Digest, StorePath
 
 NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
 REV = "643809054d65fdd466a63e3155b8c498cb483c04"
-GITHUB = {"type": "github", "owner": "NixOS", "repo": "nixpkgs", "rev": REV, "narHash": NAR, "lastModified": 1785692966}
+GITHUB: dict[str, Any] = {
+    "type": "github",
+    "owner": "NixOS",
+    "repo": "nixpkgs",
+    "rev": REV,
+    "narHash": NAR,
+    "lastModified": 1785692966,
+}
+GIT: dict[str, Any] = {"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR}
 
 
 def file(nodes: dict[str, Any], root: dict[str, Any] | None = None) -> bytes:
@@ -41,9 +49,10 @@ def test_a_lock_without_inputs_has_a_digest() -> None:
 def test_a_github_node() -> None:
     parsed = lock.parse(node(GITHUB))
     (found,) = parsed.locked
-    assert found == lock.LockedNode(
-        "n", lock.NodeKind.GITHUB, f"github:NixOS/nixpkgs/{REV}", Digest.from_sri(NAR), "", flake=True
-    )
+    place = lock.Forge(lock.NodeKind.GITHUB, "NixOS", "nixpkgs", rev=REV)
+    asked = lock.Asked(lock.Forge(lock.NodeKind.GITHUB, "", ""))
+    assert found == lock.LockedNode("n", place, Digest.from_sri(NAR), "", flake=True, asked=asked)
+    assert found.uri == f"github:NixOS/nixpkgs/{REV}"
     assert found.store_path == StorePath.recursive("source", Digest.from_sri(NAR))
     assert found.source.uri == found.uri
 
@@ -54,7 +63,7 @@ def test_a_github_node() -> None:
         (GITHUB | {"type": "gitlab", "host": "git.example"}, f"gitlab:NixOS/nixpkgs/{REV}?host=git.example"),
         (GITHUB | {"type": "sourcehut", "owner": "~sircmpwn"}, f"sourcehut:~sircmpwn/nixpkgs/{REV}"),
         (
-            {"type": "git", "url": "https://h/r", "ref": "main", "rev": REV, "narHash": NAR, "submodules": True},
+            {"type": "git", "url": "https://h/r", "ref": "main", "rev": REV, "narHash": NAR, "shallow": True},
             f"git+https://h/r?rev={REV}",
         ),
         ({"type": "git", "url": "https://h/r?x=1", "rev": REV, "narHash": NAR}, f"git+https://h/r?x=1&rev={REV}"),
@@ -78,8 +87,8 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
     parsed = lock.parse(data)
     assert parsed.locked == ()
     assert parsed.relative == (
-        lock.RelativeNode("a", "../tree", ("mvm",)),
-        lock.RelativeNode("mvm", "../../sub", ()),
+        lock.RelativeNode("a", "../tree", ("mvm",), lock.Asked(lock.Local(""))),
+        lock.RelativeNode("mvm", "../../sub", (), lock.Asked(lock.Unknown("", ""))),
     )
 
 
@@ -107,6 +116,15 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (node(GITHUB | {"deep": {}}), ReasonCode.LOCK_MALFORMED),
         (node({"type": "tarball", "url": "no url", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
         (node({"type": "path", "path": ""}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB | {"dir": "../x"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB, original={"type": "github", "dir": "/x"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB, original={"type": "github", "ref": "a\x1b[2J"}), ReasonCode.LOCK_MALFORMED),
+        (node(GITHUB, original={"type": "git", "url": "https://u:p@h/r"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GIT | {"submodules": True}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GIT | {"lfs": True}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GIT | {"exportIgnore": True}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GIT | {"verifyCommit": True, "publicKeys": []}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (node(GIT | {"url": "file:///srv/r"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node(GITHUB | {"flavour": "x"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node(GITHUB | {"type": "mercurial"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "path", "path": "/etc"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
@@ -143,3 +161,95 @@ def test_follows_end_where_they_would_multiply() -> None:
     assert lock.parse(file({}, inputs | {"i60": "root"})).locked == ()  # without a memory: 60 to the 60th
     chain: dict[str, Any] = {f"i{n}": [f"i{n + 1}"] for n in range(50_000)}
     assert set(codes(file({}, chain))) == {ReasonCode.LOCK_MALFORMED}
+
+
+def test_dir_and_flake_false_and_follows() -> None:
+    nodes = {
+        "a": {"locked": GITHUB | {"dir": "sub/flake"}, "original": {"type": "github", "dir": "sub/flake"}},
+        "b": {"locked": GIT, "flake": False, "inputs": {"a": ["a"]}},
+    }
+    found = lock.parse(file(nodes)).locked
+    assert [(one.name, one.directory, one.flake) for one in found] == [("a", "sub/flake", True), ("b", "", False)]
+
+
+def test_harmless_attributes_of_git_are_taken() -> None:
+    assert lock.parse(node(GIT | {"allRefs": True, "submodules": False, "exportIgnore": False})).locked
+
+
+TARBALL = {"type": "tarball", "url": "https://h.test/a/t.tar.gz", "narHash": NAR}
+FILE = TARBALL | {"type": "file"}
+ASKED = {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}
+GIT_ASKED = {"type": "git", "url": "https://h/r"}
+
+
+def substituted(locked: dict[str, Any], original: dict[str, Any], *pairs: lock.Pair) -> list[str]:
+    parsed = lock.parse(file({"n": {"locked": locked, "original": original}}))
+    reasons = list(lock.mismatches(parsed, pairs))
+    assert {reason.code for reason in reasons} <= {ReasonCode.LOCK_SUBSTITUTED}
+    return [reason.why for reason in reasons]
+
+
+@pytest.mark.parametrize(
+    ("locked", "original"),
+    [
+        (GITHUB, ASKED),
+        (GITHUB, ASKED | {"ref": "nixos-unstable"}),
+        (GITHUB, ASKED | {"rev": REV}),
+        (GITHUB | {"host": "h.test"}, ASKED | {"host": "h.test"}),
+        (GITHUB | {"dir": "d"}, ASKED | {"dir": "d"}),
+        (GIT | {"ref": "main"}, GIT_ASKED),
+        (GIT | {"ref": "main"}, GIT_ASKED | {"ref": "main"}),
+        (TARBALL, {"type": "tarball", "url": "https://h.test/latest"}),
+        (FILE, {"type": "file", "url": "https://h.test/latest"}),
+        ({"type": "path", "path": "./x"}, {"type": "path", "path": "./x"}),
+    ],
+)
+def test_what_was_asked_for_was_locked(locked: dict[str, Any], original: dict[str, Any]) -> None:
+    assert substituted(locked, original) == []
+
+
+@pytest.mark.parametrize(
+    ("locked", "original", "what"),
+    [
+        (GITHUB, ASKED | {"owner": "nixos"}, "owner"),
+        (GITHUB, ASKED | {"repo": "nix"}, "repo"),
+        (GITHUB | {"host": "h.test"}, ASKED, "host"),
+        (GITHUB, ASKED | {"host": "h.test"}, "host"),
+        (GITHUB, ASKED | {"type": "gitlab"}, "type"),
+        (GITHUB, ASKED | {"rev": "0" * 40}, "rev"),
+        (GITHUB | {"ref": "evil"}, ASKED | {"ref": "main"}, "ref"),
+        (GITHUB | {"dir": "evil"}, ASKED, "dir"),
+        (GITHUB, GIT_ASKED, "type"),
+        (GITHUB, {}, "type"),
+        (GIT, GIT_ASKED | {"url": "https://h/other"}, "URL"),
+        (GIT, GIT_ASKED | {"url": "http://h/r"}, "URL"),
+        (GIT, GIT_ASKED | {"rev": "0" * 40}, "rev"),
+        (TARBALL, {"type": "tarball", "url": "https://other.test/a/t.tar.gz"}, "host"),
+        (TARBALL | {"url": "http://h.test/t"}, {"type": "tarball", "url": "https://h.test/t"}, "host"),
+        (TARBALL, {"type": "file", "url": "https://h.test/a/t.tar.gz"}, "type"),
+        ({"type": "path", "path": "./x"}, ASKED, "type"),
+        ({"type": "path", "path": "./x"}, {"type": "path", "path": "./y"}, "path"),
+    ],
+)
+def test_something_else_was_locked(locked: dict[str, Any], original: dict[str, Any], what: str) -> None:
+    (why,) = substituted(locked, original)
+    assert f"{what} " in why.partition("locked to ")[2]
+
+
+def test_a_pair_admits_what_it_names_on_both_sides() -> None:
+    moved = (GITHUB | {"owner": "fork"}, ASKED)
+    assert substituted(*moved, ("github:NixOS/nixpkgs*", "github:fork/nixpkgs/*")) == []
+    assert substituted(*moved, ("github:NixOS/nixpkgs*", "github:other/*"))
+    assert substituted(*moved, ("github:other/*", "github:fork/nixpkgs/*"))
+    assert substituted(*moved, ("GITHUB:nixos/*", "github:fork/nixpkgs/*"))
+
+
+def test_every_substituted_node_is_named_at_once() -> None:
+    data = file({name: {"locked": GITHUB, "original": GIT_ASKED} for name in ("a", "b")})
+    assert len(list(lock.mismatches(lock.parse(data)))) == 2
+
+
+def test_a_tree_by_its_attributes() -> None:
+    assert lock.tree("n", GITHUB).uri == f"github:NixOS/nixpkgs/{REV}"
+    with pytest.raises(RefusedError):
+        lock.tree("n", {"type": "path", "path": "./x"})
