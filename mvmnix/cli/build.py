@@ -1,19 +1,39 @@
 """`mvm build`: builds an image or finds it finished, verified either way, and exports it if asked."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import click
 
 from mvmnix.builder.keeping.library import Finished
+from mvmnix.cli.builder_vm import Means
 from mvmnix.cli.house import House, house
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import answer
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
+from mvmnix.model import Digest
 
 #: Under which names an export holds the evidence beside the image's four files.
-BUNDLE, LOCK = "provenance.sigstore.json", "flake.lock"
+BUNDLE, LOCK, SBOM = "provenance.sigstore.json", "flake.lock", "sbom.cdx.json"
+#: The bundles of kept parts, each with its digest for the star.
+PARTS = "parts-*.sigstore.json"
+
+
+def means(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that bound a build, handed over as one argument `limits`."""
+
+    @click.option("--vcpus", type=click.IntRange(1, 64), help="Processors of the builder VM.")
+    @click.option("--memory", type=click.IntRange(512, 2**20), metavar="MIB", help="Its memory.")
+    @click.option("--disk", type=click.IntRange(64, 2**20), metavar="MIB", help="Its disk, which is in that memory.")
+    @click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the build.")
+    @wraps(command)
+    def bounded(vcpus: int | None, memory: int | None, disk: int | None, timeout: int | None, **others: object) -> None:
+        command(limits=Means(vcpus, memory, disk, timeout), **others)
+
+    return bounded
 
 
 @click.command()
@@ -22,15 +42,16 @@ BUNDLE, LOCK = "provenance.sigstore.json", "flake.lock"
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
 )
+@means
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
-def build(flake: str, again: bool, out: Path | None, as_json: bool) -> None:
+def build(flake: str, again: bool, out: Path | None, limits: Means, as_json: bool) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 
     A finished build is used again after its bundle, manifest and bytes verify.
     """
     wanted = reference(flake)
     with house() as rooms, rooms.working():
-        with workshop(rooms) as shop:
+        with workshop(rooms, limits) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
         if out is not None:
             export(rooms, finished, out)
@@ -55,3 +76,7 @@ def export(rooms: House, finished: Finished, out: Path) -> None:
     (out / BUNDLE).write_bytes(finished.bundle)
     if finished.lock is not None:
         (out / LOCK).write_bytes(finished.lock)
+    if finished.sbom is not None:
+        (out / SBOM).write_bytes(finished.sbom)
+    for part in finished.parts:
+        (out / PARTS.replace("*", Digest.of(part).hex)).write_bytes(part)
