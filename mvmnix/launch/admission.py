@@ -22,13 +22,17 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is to be admitted: bytes of the two bundles, of manifest.json and flake.lock, and the open files."""
+    """What is to be admitted: bytes of the two bundles, of manifest.json and flake.lock, and the open files.
+
+    `parts` are the bundles of the kept parts that the provenance names.
+    """
 
     plan: bytes
     provenance: bytes
     manifest: bytes
     lock: bytes | None
     files: OpenFiles
+    parts: tuple[bytes, ...] = ()
 
 
 def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Callable[[], datetime]) -> VerifiedPlan:
@@ -43,6 +47,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
             files=it.files,
             policy=policy,
             now=now,
+            parts=it.parts,
         )
     except RefusedError as refused:
         journal.append(

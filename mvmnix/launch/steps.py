@@ -45,6 +45,7 @@ class Candidate:
     lock: bytes | None
     policy: TrustPolicy
     now: datetime
+    parts: tuple[bytes, ...] = ()
 
 
 def step_6_statement(authentic: Authentic) -> Statement:
@@ -155,7 +156,13 @@ def step_18_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
 def step_19_provenance(it: Candidate) -> Verified[Provenance]:
     """19. How the image came to be. The files are the manifest's: step 17 refuses others, step 18 an other rootfs."""
     return verify_provenance(
-        it.provenance, policy=it.policy, artifacts=it.image.artifacts, lock=it.lock, image=it.image, now=it.now
+        it.provenance,
+        policy=it.policy,
+        artifacts=it.image.artifacts,
+        lock=it.lock,
+        image=it.image,
+        now=it.now,
+        parts=it.parts,
     )
 
 

@@ -119,12 +119,14 @@ def verify(
     files: OpenFiles,
     policy: TrustPolicy,
     now: datetime,
+    parts: tuple[bytes, ...] = (),
 ) -> VerifiedPlan:
     """Take a plan through all steps.
 
     `plan` and `provenance` are bundles, `manifest` the bytes of manifest.json, `lock` those of flake.lock or None,
-    `policy` the one in force, `now` a time with its zone. Raises RefusedError with every reason of the group of steps
-    in which one was found; whatever was opened is closed again then.
+    `policy` the one in force, `now` a time with its zone, `parts` the bundles of kept parts that the provenance names.
+    Raises RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed
+    again then.
     """
     with only_refusals(_WHAT):
         authentic = authenticate(plan, policy=policy, role=Role.PLANNER, what=_WHAT)
@@ -135,7 +137,7 @@ def verify(
         image = manifest_file.parse(manifest)
         boot = BootFiles()
         try:
-            evidence = _look(Candidate(sheet.plan, image, files, provenance, lock, policy, now), boot)
+            evidence = _look(Candidate(sheet.plan, image, files, provenance, lock, policy, now, parts), boot)
             return VerifiedPlan(
                 sheet.plan, image, evidence, authentic.signer, policy.digest, authentic.digest, boot, _SEAL
             )
