@@ -23,6 +23,7 @@ def needed_by(claims: Iterable[Provenance]) -> Iterator[Digest]:
         yield from (source.digest for source in claim.sources)
         yield from (node.source.digest for node in claim.nodes.inputs)
         yield from (path.nar for path in claim.cached)
+        yield from (path.nar for path in claim.kept)
 
 
 def collect(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> Collected:

@@ -129,9 +129,7 @@ class Library:
         `parts` are the bundles of the kept parts that the provenance names. It is verified first, as it will be each
         time that it is found. Raises RefusedError.
         """
-        entry = Entry(
-            image.manifest.digest, Digest.of(bundle), _digest(lock), _digest(sbom), tuple(map(Digest.of, parts))
-        )
+        entry = entry_of(image, bundle=bundle, lock=lock, parts=parts, sbom=sbom)
         self.take_in(entry, bundle=bundle, lock=lock, parts=parts, sbom=sbom)
         finished = self.open(entry, policy=policy, now=now)
         self._index.write_atomic(key.name, _text(entry))
@@ -260,6 +258,11 @@ class Library:
             return Artifact(artifact.name, *digest_of(fd))
         finally:
             os.close(fd)
+
+
+def entry_of(image: Image, *, bundle: bytes, lock: bytes | None, parts: tuple[bytes, ...], sbom: bytes | None) -> Entry:
+    """What the index says of a build with this evidence."""
+    return Entry(image.manifest.digest, Digest.of(bundle), _digest(lock), _digest(sbom), tuple(map(Digest.of, parts)))
 
 
 def _digest(data: bytes | None) -> Digest | None:

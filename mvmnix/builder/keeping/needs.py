@@ -64,7 +64,7 @@ def users(entry: Entry, needs: Iterable[Need]) -> tuple[str, ...]:
 
 
 def outlived(entries: Collection[Entry], needs: Iterable[Need]) -> tuple[Entry, ...]:
-    """What is needed of builds that lost their place in the index to others; which locks were theirs isn't known."""
+    """What is needed of builds that lost their place in the index to others; their locks and the like are unknown."""
     wanted = {need.image for need in needs if need.image is not None}
     known = {(entry.manifest, entry.bundle) for entry in entries}
     return tuple(Entry(manifest, bundle, None) for manifest, bundle in sorted(wanted - known))

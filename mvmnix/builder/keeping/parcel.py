@@ -9,25 +9,29 @@ POSIX.1-1988 ustar: evidence first, then the files that boot. Taking one in:
 """
 
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.keeping.library import LIMIT, Entry, Finished, Library
+from mvmnix.builder.keeping.library import LIMIT, Entry, Finished, Kept, Library, entry_of
 from mvmnix.builder.session import receive
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
 from mvmnix.builder.session.receive import Reception
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.model import Digest
+from mvmnix.model import Digest, Image
 from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.predicate import SBOM_NAME
 from mvmnix.provenance.verify import verify_provenance
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.
 BUNDLE: Final = "provenance.sigstore.json"
 LOCK: Final = "flake.lock"
+#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
+PARTS: Final = "parts.sigstore.jsonl"
 
-_EVIDENCE: Final = (BUNDLE, LOCK)
+_OPTIONAL: Final = (LOCK, SBOM_NAME, PARTS)
+_EVIDENCE: Final = (BUNDLE, *_OPTIONAL)
 #: What eleven octal digits can say.
 _LARGEST: Final = 8**11 - 1
 #: Blocks of zeros behind the end that are still read; tar pads to twenty.
@@ -38,7 +42,9 @@ def pack(library: Library, finished: Finished, write: Callable[[bytes], object])
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
-    for name, data in ((BUNDLE, finished.bundle), (LOCK, finished.lock)):
+    parts = b"\n".join(finished.parts) or None
+    evidence = (finished.bundle, finished.lock, finished.sbom, parts)
+    for name, data in zip(_EVIDENCE, evidence, strict=True):
         if data is not None:
             _begin(name, len(data), write)
             write(data)
@@ -67,7 +73,7 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
             return reception.open(name)
 
         limits = dict.fromkeys(_EVIDENCE, LIMIT) | receive.LIMITS
-        reader = ArchiveReader(limits, begin, optional=(LOCK,), refused=_refused)  # 1
+        reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
         most, size = sum(limits.values()) + _PADDING, 0
         for chunk in archive:
             size += len(chunk)
@@ -76,16 +82,30 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
             reader.write(chunk)
         reader.close()
         image = reception.agreed()  # 2
-        bundle = bytes(evidence[BUNDLE].data)
-        lock = bytes(evidence[LOCK].data) if LOCK in evidence else None
+        it = _kept(image, {name: bytes(file.data) for name, file in evidence.items()})
         provenance = verify_provenance(  # 3
-            bundle, policy=policy, artifacts=image.artifacts, lock=lock, image=image, now=now
+            it.bundle,
+            policy=policy,
+            artifacts=image.artifacts,
+            lock=it.lock,
+            image=image,
+            now=now,
+            parts=it.parts,
+            sbom=it.sbom,
         )
+        if provenance.claim.sbom is not None and it.sbom is None:
+            raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
         reception.keep()  # 4
-    entry = Entry(image.manifest.digest, Digest.of(bundle), None if lock is None else Digest.of(lock))
-    described = library.take_in(entry, bundle=bundle, lock=lock)
+    entry = entry_of(image, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
+    described = library.take_in(entry, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
     library.note(_name(entry), entry)
-    return Finished(image, described, bundle, lock, provenance)
+    return Finished(image, described, it.bundle, it.lock, provenance, parts=it.parts, sbom=it.sbom)
+
+
+def _kept(image: Image, files: Mapping[str, bytes]) -> Kept:
+    """The evidence as it came; the manifest is read again where it is kept."""
+    parts = tuple(files[PARTS].split(b"\n")) if PARTS in files else ()
+    return Kept(image, b"", files[BUNDLE], files.get(LOCK), parts=parts, sbom=files.get(SBOM_NAME))
 
 
 class _Bytes:

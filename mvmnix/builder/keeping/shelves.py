@@ -103,9 +103,9 @@ class Shelves:
         return Freed(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
 
     def _outlived(self, entry: Entry) -> Shelved:
-        """What is kept of a build that lost its index entry; which lock and parts were its isn't known, so all stay."""
+        """What is kept of a build that lost its index entry; which evidence else was its is unknown, so all stays."""
         known = self._files(entry) if self._library.images.has(entry.manifest) else self._known_files(entry)
-        return Shelved("", entry, known | set(self._present(Room.LOCKS, Room.BUNDLES)))
+        return Shelved("", entry, known | set(self._present(Room.BUNDLES, Room.LOCKS, Room.SBOMS)))
 
     def _files(self, entry: Entry) -> frozenset[File]:
         try:

@@ -14,9 +14,10 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
+from mvmnix.provenance.slsa import Kept
 from tests.fakes import ustar
-from tests.unit.builder.keeping.shelf import Shelf, other_world
-from tests.unit.provenance.world import PLANNER, STRANGER, new_world
+from tests.unit.builder.keeping.shelf import KEY, Shelf, other_world
+from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER, new_world
 
 MEMBERS = ["provenance.sigstore.json", "flake.lock", "manifest.json", "rootfs", "initrd", "kernel"]
 
@@ -53,7 +54,7 @@ def unpack(shelf: Shelf, data: bytes, size: int = 1000) -> Finished:
 
 
 def files(shelf: Shelf) -> list[str]:
-    rooms = ("images", "bundles", "locks", "builds")
+    rooms = ("images", "bundles", "locks", "sboms", "builds")
     return [path.name for room in rooms for path in (shelf.path / room).iterdir()]
 
 
@@ -218,3 +219,56 @@ def test_a_file_changed_on_disk_is_not_packed(shelf: Shelf) -> None:
         parcel.pack(shelf.library, found, lambda _: None)
     assert path.exists()
     assert Digest.of(path.read_bytes()).hex != path.name
+
+
+SBOM = b'{"bomFormat":"CycloneDX"}'
+
+
+def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
+    it = shelf.world
+    it.keep_parts()
+    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    built = shelf.library.keep(
+        KEY,
+        it.image,
+        bundle=it.provenance_bundle,
+        lock=it.lock,
+        policy=it.policy,
+        now=it.now,
+        parts=it.parts,
+        sbom=SBOM,
+    )
+    given = members(packed(shelf))
+    assert (given["sbom.cdx.json"], given["parts.sigstore.jsonl"]) == (SBOM, it.parts[0])
+    assert unpack(elsewhere, packed(shelf)) == built
+    assert (elsewhere.path / "sboms" / Digest.of(SBOM).hex).read_bytes() == SBOM
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("sbom.cdx.json", None, Code.ARCHIVE_MALFORMED),
+        ("sbom.cdx.json", SBOM + b" ", Code.SBOM_MISMATCH),
+        ("parts.sigstore.jsonl", None, Code.PARTS_MISMATCH),
+        ("parts.sigstore.jsonl", b"\n", Code.PARTS_MISMATCH),
+    ],
+)
+def test_without_its_sbom_or_parts_it_is_refused(
+    shelf: Shelf, elsewhere: Shelf, name: str, data: bytes | None, code: Code
+) -> None:
+    it = shelf.world
+    it.keep_parts()
+    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    given = {"manifest.json": it.manifest, "kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
+    given |= {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}
+    given |= {"flake.lock": it.lock or b"", "parts.sigstore.jsonl": it.parts[0]}
+    if data is None:
+        del given[name]
+    else:
+        given[name] = data
+    with pytest.raises(RefusedError) as refusal:
+        unpack(elsewhere, ustar(given))
+    assert set(refusal.value.codes) == {code}
+    assert files(elsewhere) == []
