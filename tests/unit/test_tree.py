@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.nar import Dir, File, Symlink, nar_hash, nar_of_tree
-from mvmnix.tree import MAX_DEPTH, tree_of_directory
+from mvmnix.tree import MAX_DEPTH, tree_of_directory, tree_of_files
 
 
 @contextmanager
@@ -101,3 +101,46 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     with tree(tmp_path) as found:
         nar_hash(nar_of_tree(found))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def some(path: Path, *names: bytes) -> Dir:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return tree_of_files(fd, names)
+    finally:
+        os.close(fd)
+
+
+def test_of_some_files_those_that_are_there_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/run").write_bytes(b"#!")
+    (tmp_path / "a/b/run").chmod(0o755)
+    (tmp_path / "a/other").write_bytes(b"not asked for")
+    os.mkfifo(tmp_path / "a/fifo")
+    (tmp_path / "a/link").symlink_to("/etc/passwd")
+    taken = some(tmp_path, b"a/b/run", b"a/link", b"gone", b"gone/x", b"a/other/x")
+    inner = taken.entries[b"a"]
+    assert isinstance(inner, Dir)
+    assert (list(taken.entries), list(inner.entries)) == ([b"a"], [b"b", b"link"])
+    assert inner.entries[b"link"] == Symlink(b"/etc/passwd")
+    run = inner.entries[b"b"]
+    assert isinstance(run, Dir)
+    assert isinstance(run.entries[b"run"], File)
+    assert run.entries[b"run"].executable
+
+
+def test_of_some_files_a_directory_and_a_fifo_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "module").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(RefusedError) as refusal:
+        some(tmp_path, b"fifo", b"module")
+    assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED, ReasonCode.FLAKE_UNSUPPORTED)
+    assert "submodule" in refusal.value.reasons[1].why
+
+
+def test_of_some_files_none_is_reached_through_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/x").write_bytes(b"x")
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top/link").symlink_to("../away")
+    assert some(tmp_path / "top", b"link/x") == Dir({})

@@ -41,7 +41,7 @@ class Draft:
         if names is not None and os.fsencode(self._inner("flake.nix")) not in names:
             hint = f"git add {self._inner('flake.nix')}, or take the directory as it lies there: path:{where}"
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "git tracks no flake.nix there", hint)
-        _check_replaceable(self._top / self._directory / FILE_NAME)
+        _check_replaceable(self.lock_path)
         self._fd = os.open(self._top, _DIRECTORY)
         try:
             self._tree = tree_of_directory(self._fd) if names is None else tree_of_files(self._fd, names)
@@ -62,11 +62,15 @@ class Draft:
         tree = self._tree if lock is None else _with(self._tree, self._inner(FILE_NAME).encode().split(b"/"), lock)
         return source_of(tree, uri=f"path:{store_name(self._top.name)}", commit=None, directory=self._directory)
 
+    @property
+    def lock_path(self) -> Path:
+        """Where its flake.lock lies, or will."""
+        return self._top / self._directory / FILE_NAME
+
     def write(self, lock: bytes) -> Path:
         """Put this flake.lock beside flake.nix, in one step; returns where."""
-        where = self._top / self._directory
-        _check_replaceable(where / FILE_NAME)
-        fd = os.open(where, _DIRECTORY | os.O_NOFOLLOW)
+        _check_replaceable(self.lock_path)
+        fd = os.open(self.lock_path.parent, _DIRECTORY | os.O_NOFOLLOW)
         try:
             temporary = f".{FILE_NAME}.{secrets.token_hex(8)}.tmp"
             try:
@@ -80,7 +84,7 @@ class Draft:
                 raise
         finally:
             os.close(fd)
-        return where / FILE_NAME
+        return self.lock_path
 
     def _inner(self, name: str) -> str:
         return f"{self._directory}/{name}" if self._directory else name

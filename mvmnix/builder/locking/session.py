@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from mvmnix import lock
 from mvmnix.builder.flakes.take import FlakeSource
 from mvmnix.builder.locking import document, graph, inputs
 from mvmnix.builder.locking.document import InputPath
@@ -21,7 +22,7 @@ from mvmnix.builder.session.calls import KEPT, BuilderMachine, Progress, Said, c
 from mvmnix.builder.session.diagnosis import last_lines
 from mvmnix.builder.session.ledger import Ledger, Offer
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.lock import Attributes
+from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, HashMode
 from mvmnix.store import Store
 
@@ -36,8 +37,8 @@ class Trees(Protocol):
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
         """What a reference means now: the attributes that lock it, and its archive's digest."""
 
-    def bring(self, locked: Attributes) -> Digest:
-        """The archive's digest of the tree that is locked by these attributes."""
+    def tree(self, node: LockedNode) -> None:
+        """Bring the tree of a lock node, under the digest of its archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class NewLock:
-    """A lock that mvm and Nix take, and what it has otherwise than the old one."""
+    """A lock that mvm and Nix take; `data` is None where the old one stays. What it has otherwise than the old one."""
 
-    data: bytes
+    data: bytes | None
     changes: tuple[document.Change, ...]
 
 
@@ -85,6 +86,9 @@ class Locking:
         made = graph.compute(questions, root, old, updates=wish.inputs, everything=wish.everything)
         data = graph.checked(made)
         self._progress.step("checking the lock")
+        if made == old:  # as Nix has it: not written again because it is spelled otherwise
+            self._check(machine, source)
+            return NewLock(None, ())
         self._check(machine, self._draft(data))
         return NewLock(data, document.changes(old, made))
 
@@ -114,7 +118,12 @@ class Locking:
 
     def bring(self, locked: Attributes) -> Tree:
         """A locked tree."""
-        return self.tree(locked, lambda: (locked, self._trees.bring(locked)))
+        return self.tree(locked, lambda: (locked, self._brought(locked)))
+
+    def _brought(self, locked: Attributes) -> Digest:
+        node = lock.tree("input", locked)
+        self._trees.tree(node)
+        return node.nar
 
     def read(self, machine: BuilderMachine, place: Place) -> inputs.Flake:
         """What the flake there wants, as the VM reads it."""
