@@ -8,18 +8,14 @@ from pathlib import Path
 import click
 
 from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS
 from mvmnix.cli.builder_vm import Means
 from mvmnix.cli.house import House, house
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import answer
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
-from mvmnix.model import Digest
-
-#: Under which names an export holds the evidence beside the image's four files.
-BUNDLE, LOCK, SBOM = "provenance.sigstore.json", "flake.lock", "sbom.cdx.json"
-#: The bundles of kept parts, each with its digest for the star.
-PARTS = "parts-*.sigstore.json"
+from mvmnix.provenance.predicate import SBOM_NAME
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,6 +73,6 @@ def export(rooms: House, finished: Finished, out: Path) -> None:
     if finished.lock is not None:
         (out / LOCK).write_bytes(finished.lock)
     if finished.sbom is not None:
-        (out / SBOM).write_bytes(finished.sbom)
-    for part in finished.parts:
-        (out / PARTS.replace("*", Digest.of(part).hex)).write_bytes(part)
+        (out / SBOM_NAME).write_bytes(finished.sbom)
+    if finished.parts:
+        (out / PARTS).write_bytes(b"\n".join(finished.parts))

@@ -13,7 +13,7 @@ import click
 
 from mvmnix import manifest
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.build import BUNDLE, LOCK
+from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS
 from mvmnix.cli.house import file_bytes, house
 from mvmnix.cli.telling import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
@@ -23,6 +23,7 @@ from mvmnix.launch.verify import verify as verify_plan
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance import envelope
 from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.predicate import SBOM_NAME
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import Verified, verify_provenance
 from mvmnix.store import chunks, digest_of
@@ -91,7 +92,11 @@ def _verify(policy: TrustPolicy, directory: Path, bundle: str, plan: str) -> Ver
     data = _canonical(bundle)
     with ExitStack() as stack:
         described = _bytes(stack, directory / "manifest.json", manifest.LIMIT)
-        lock = _bytes(stack, directory / LOCK, LIMIT) if os.path.lexists(directory / LOCK) else None
+        lock, sbom, listed = (
+            _bytes(stack, directory / name, LIMIT) if os.path.lexists(directory / name) else None
+            for name in (LOCK, SBOM_NAME, PARTS)
+        )
+        parts = () if listed is None else tuple(listed.split(b"\n"))
         fds = [_open(stack, directory / name) for name in ("kernel", "initrd", "rootfs")]
         if plan:
             verify_plan(
@@ -102,10 +107,13 @@ def _verify(policy: TrustPolicy, directory: Path, bundle: str, plan: str) -> Ver
                 files=OpenFiles(*fds),
                 policy=policy,
                 now=now(),
+                parts=parts,
             ).close()
         image = manifest.parse(described)
         artifacts = _hashed(image, fds)
-        return verify_provenance(data, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now())
+        return verify_provenance(
+            data, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now(), parts=parts, sbom=sbom
+        )
 
 
 def _hashed(image: Image, fds: list[int]) -> tuple[Artifact, ...]:

@@ -1,9 +1,10 @@
-"""Holds what came into a build against the policy: steps 17 to 21 of verify.py, but for step 19; pure."""
+"""Holds what came into a build against the policy: steps 17 to 22 of verify.py, but for step 19; pure."""
 
 from collections import Counter
 from collections.abc import Iterator
 
-from mvmnix.errors import Reason, ReasonCode
+from mvmnix import lock as flake_lock
+from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
@@ -56,3 +57,12 @@ def step_21_sbom(it: Evidence) -> Iterator[Reason]:
     if it.sbom is not None and Digest.of(it.sbom) != it.provenance.sbom:
         why = f"it names the SBOM {it.provenance.sbom or 'not at all'}, and this one is {Digest.of(it.sbom)}"
         yield Reason(ReasonCode.SBOM_MISMATCH, WHAT, why, REBUILD)
+
+
+def step_22_originals(it: Evidence) -> Iterator[Reason]:
+    """22. Nix believes a lock file, whatever flake.nix asked for. One that can't be read was refused by step 13."""
+    try:
+        locked = flake_lock.parse(it.lock)
+    except RefusedError:
+        return
+    yield from flake_lock.mismatches(locked, it.policy.pairs)

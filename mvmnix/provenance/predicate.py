@@ -95,7 +95,7 @@ def _internal_value(it: Provenance) -> Mapping[str, object]:
     if it.variation is not None:
         internal["variation"] = {
             "hostname": it.variation.hostname,
-            "clockOffset": it.variation.clock_offset,
+            "clockOffsetSeconds": it.variation.clock_offset,
             "directoryOrder": it.variation.directory_order,
         }
     return internal
@@ -210,7 +210,7 @@ def _internal(record: strict.Record) -> _Internal:
 def _variation(record: strict.Record) -> Variation:
     return Variation(
         record.text("hostname", limit=63),
-        record.integer("clockOffset", -strict.MAX_INTEGER, strict.MAX_INTEGER),
+        record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
         record.text("directoryOrder", limit=63),
     )
 

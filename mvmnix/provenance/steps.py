@@ -8,7 +8,7 @@ from typing import Final
 
 from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.provenance.policy import Signer, TrustPolicy
 from mvmnix.provenance.slsa import Input, Provenance, Untouched, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
@@ -24,7 +24,8 @@ REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
 class Evidence:
     """An authentic claim, and what it is held against: files by their bytes, manifest, lock file, policy, time.
 
-    `parts` are the bundles of kept parts that were handed in, `sbom` the bytes of an SBOM, if one was.
+    `inherited` are the sources of the kept parts that it names and that verified, `unkept` what is wrong with the
+    others; `sbom` is the bytes of an SBOM, if one was handed in.
     """
 
     provenance: Provenance
@@ -35,7 +36,8 @@ class Evidence:
     image: Image
     lock: bytes | None
     now: datetime
-    parts: tuple[bytes, ...] = ()
+    inherited: frozenset[Source] = frozenset()
+    unkept: tuple[Reason, ...] = ()
     sbom: bytes | None = None
 
     @property
@@ -109,8 +111,8 @@ def _unaccounted(names: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
 
 
 def step_14_sources(it: Evidence) -> Iterator[Reason]:
-    """14. What the manifest says is in the image came in under that URI and digest."""
-    known = {(source.uri, source.digest) for source in it.provenance.sources}
+    """14. What the manifest says is in the image came in under that URI and digest, or in a part that was kept."""
+    known = {(source.uri, source.digest) for source in (*it.provenance.sources, *it.inherited)}
     for source in it.image.sources:
         if (source.uri, source.digest) not in known:
             why = f"the image contains {source.uri} ({source.digest}), which is not among the dependencies"

@@ -13,21 +13,22 @@ The claim is then held against what is known apart from it; all of these steps a
 11. the policy lets this signer name this builder for this image, and says up to which level;
 12. the lock file is the one that was built from, by the digest of its bytes;
 13. each node of the lock is a dependency, or listed as untouched, or lies in the root tree; and nothing else is listed;
-14. each source that the manifest names is among the dependencies, none of which is listed twice;
+14. each source that the manifest names is among the dependencies, or those of a kept part; none is listed twice;
 15. the root tree is one that the policy's source rules admit, local copies included;
 16. the build had begun before it ended, and both before now;
 17. each locked tree that was handed in is one that the policy's source rules admit, by what it is locked to;
 18. each store path from a binary cache is vouched for by a key of the policy, and listed once;
 19. each kept part is listed by a parts statement that was handed in and passes all of its own steps;
 20. evaluation built nothing, unless the policy lets it;
-21. an SBOM that was handed in is the one that the provenance names.
+21. an SBOM that was handed in is the one that the provenance names;
+22. each node of the lock is locked to the place that it asks for, unless the policy pairs the two.
 
-Steps 9 to 16 are in steps.py, 17 to 21 but for step 19 in origins.py. A parts statement is taken through steps 1 to 8
+Steps 9 to 16 are in steps.py, 17 to 22 but for step 19 in origins.py. A parts statement is taken through steps 1 to 8
 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder VM that the policy admits
 for the image `parts`, under steps 16, 18 and 20, and from no other kept parts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Final, NoReturn, final, override
@@ -99,9 +100,7 @@ def step_8_predicate(it: Statement) -> Provenance:
 
 def step_19_kept(it: Evidence) -> Iterator[Reason]:
     """19. What was kept was built by mvm from its own tree, and somebody admitted signed for it."""
-    if it.provenance.kept:
-        _, reasons = _parts_of(it)
-        yield from reasons
+    yield from it.unkept
 
 
 STEPS: tuple[Step, ...] = (
@@ -118,6 +117,7 @@ STEPS: tuple[Step, ...] = (
     step_19_kept,
     origins.step_20_evaluation,
     origins.step_21_sbom,
+    origins.step_22_originals,
 )
 
 
@@ -143,13 +143,15 @@ def verify_provenance(
         claim = step_6_statement(authentic)
         step_7_predicate_type(claim)
         provenance = step_8_predicate(claim)
+        kept, unkept = _kept(provenance, parts, policy, now)
+        inherited = frozenset(source for each in kept for source in each.claim.provenance.sources)
         evidence = Evidence(
-            provenance, claim, authentic.signer, policy, artifacts, image, lock, now, parts=parts, sbom=sbom
+            provenance, claim, authentic.signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
         )
         reasons = tuple(reason for step in STEPS for reason in step(evidence))
         if reasons:
             raise RefusedError(*reasons)
-        level = min((evidence.level or 0, *(each.level for each in _parts_of(evidence)[0])))
+        level = min((evidence.level or 0, *(each.level for each in kept)))
         return Verified(provenance, authentic.signer, level, policy.digest, authentic.digest, _SEAL)
 
 
@@ -173,24 +175,25 @@ def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verifi
         return Verified(found, signer, level or 0, policy.digest, authentic.digest, _SEAL)
 
 
-def _parts_of(it: Evidence) -> tuple[list[Verified[Parts]], list[Reason]]:
-    """The parts statements that a provenance names, and what is wrong with them or missing from them."""
-    named = {kept.bundle for kept in it.provenance.kept}
-    handed_in = {Digest.of(data): data for data in it.parts}
+def _kept(
+    it: Provenance, bundles: Iterable[bytes], policy: TrustPolicy, now: datetime
+) -> tuple[tuple[Verified[Parts], ...], tuple[Reason, ...]]:
+    """The parts statements that a provenance names, as far as they verify; what is wrong with them or missing."""
+    named = {kept.bundle for kept in it.kept}
+    handed_in = {digest: data for data in bundles if (digest := Digest.of(data)) in named}
     verified: dict[Digest, Verified[Parts]] = {}
     reasons: list[Reason] = []
-    for digest in sorted(named & handed_in.keys()):
+    for digest, data in sorted(handed_in.items()):
         try:
-            verified[digest] = verify_parts(handed_in[digest], policy=it.policy, now=it.now)
+            verified[digest] = verify_parts(data, policy=policy, now=now)
         except RefusedError as error:
             reasons.extend(error.reasons)
-    listed = {(part, digest) for digest, each in verified.items() for part in each.claim.parts}
-    for kept in it.provenance.kept:
-        if kept.bundle in named - handed_in.keys():
+    for kept in it.kept:
+        if kept.bundle not in handed_in:
             why = f"{kept.path} is to be in the parts statement {kept.bundle}, which was not handed in"
-        elif kept.bundle in verified and (Part(kept.path, kept.nar), kept.bundle) not in listed:
+        elif kept.bundle in verified and Part(kept.path, kept.nar) not in verified[kept.bundle].claim.parts:
             why = f"{kept.path} ({kept.nar}) is not in the parts statement {kept.bundle}"
         else:
             continue
         reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, steps.REBUILD))
-    return list(verified.values()), reasons
+    return tuple(verified.values()), tuple(reasons)

@@ -21,12 +21,13 @@ from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
+from mvmnix.provenance import parts as parts_room
 from mvmnix.provenance.predicate import to_statement
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Limits, RootTree, account, subjects_of
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
 from mvmnix.state import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
-from tests.unit.provenance.world import DEB, Json, World, new_world
+from tests.unit.provenance.world import DEB, KERNEL, Json, World, new_world
 
 BUILDER_NAME = str(DERIVATION)
 
@@ -104,14 +105,20 @@ class Station:
         self.monkeypatch.setattr(bootstrap, "house", lambda: path)
         self._keep(bootstrap.request(), self.world("builder", seed=7), HOST_NIX, (), None)
 
-    def flake(self, name: str = "hello", **manifest: Any) -> str:
-        """Have a flake whose image was built; returns its reference. Needs keys and an installation."""
+    def flake(self, name: str = "hello", *, sbom: bytes | None = None, parts: bool = False, **manifest: Any) -> str:
+        """Have a flake whose image was built, with an SBOM, or from a part that was kept; returns its reference.
+
+        Needs keys and an installation.
+        """
         path = self.path / "flakes" / name
         path.mkdir(parents=True)
         (path / "flake.nix").write_text(f"{{ description = {name!r}; }}")
         world = self.world(name, **manifest)
         builder = subjects_of(new_builder(self).image.artifacts)
         request = BuildRequest(take(FlakeRef(str(path), copy=True)), LockedFlake(None), "default")
+        world.sbom = sbom
+        if parts:
+            self._sign_parts(world)
         self._keep(request, world, MICROVM, builder, Limits(2, 2048, 4096, 3600))
         return f"path:{path}"
 
@@ -121,6 +128,11 @@ class Station:
         made = new_world(where, seed)
         made.change_manifest(lambda value: value.update({"name": name, "verbs": ["exec"]} | manifest))
         return made
+
+    def _sign_parts(self, world: World) -> None:
+        made = world.own_parts(started=now() - timedelta(minutes=4), finished=now() - timedelta(minutes=3))
+        with self.roots() as roots, House(roots) as rooms:
+            world.parts = (rooms.sign(Role.BUILDER, parts_room.to_statement(made).to_bytes()),)
 
     def _keep(
         self, request: BuildRequest, world: World, builder_id: str, builder: tuple[Any, ...], limits: Limits | None
@@ -141,13 +153,24 @@ class Station:
             started=now() - timedelta(minutes=2),
             finished=now() - timedelta(minutes=1),
             derivation=DERIVATION,
+            kept=tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in world.parts),
+            sbom=None if world.sbom is None else Digest.of(world.sbom),
         )
         with self.roots() as roots, House(roots) as rooms:
             for data in files_of(world).values():
                 rooms.library.images.put(data, Digest.of(data))
             bundle = rooms.sign(Role.BUILDER, to_statement(claim, world.image.artifacts).to_bytes())
             key = BuildKey(flake.nar, flake.directory, request.attribute, _builder_of(builder_id))
-            rooms.library.keep(key, world.image, bundle=bundle, lock=flake.lock, policy=rooms.policy, now=now())
+            rooms.library.keep(
+                key,
+                world.image,
+                bundle=bundle,
+                lock=flake.lock,
+                policy=rooms.policy,
+                now=now(),
+                parts=world.parts,
+                sbom=world.sbom,
+            )
 
 
 def _builder_of(builder_id: str) -> str:

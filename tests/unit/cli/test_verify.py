@@ -15,6 +15,9 @@ from tests.unit.cli.station import Station
 FILES = ["initrd", "kernel", "manifest.json", "provenance.sigstore.json", "rootfs"]
 
 
+SBOM = b'{"bomFormat": "CycloneDX"}'
+
+
 @pytest.fixture
 def exported(settled: Station) -> Path:
     out = settled.path / "out/hello"
@@ -57,6 +60,29 @@ def test_a_bundle_elsewhere_and_formatted_otherwise(settled: Station, exported: 
     bundle.unlink()
     assert settled.mvm("verify", exported).code == 2
     assert settled.mvm("verify", exported, "--bundle", other).code == 0
+
+
+@pytest.fixture
+def with_evidence(settled: Station) -> Path:
+    out = settled.path / "out/more"
+    said = settled.mvm("build", settled.flake("more", sbom=SBOM, parts=True), "--out", out)
+    assert said.code == 0, said.err
+    return out
+
+
+def test_an_sbom_and_kept_parts_are_exported_and_verified(settled: Station, with_evidence: Path) -> None:
+    parts = with_evidence / "parts.sigstore.jsonl"
+    assert (with_evidence / "sbom.cdx.json").read_bytes() == SBOM
+    assert sorted({path.name for path in with_evidence.iterdir()} - {parts.name, "sbom.cdx.json"}) == FILES
+    assert settled.mvm("verify", with_evidence).code == 0
+    (with_evidence / "sbom.cdx.json").write_bytes(SBOM + b"\n")
+    said = settled.mvm("verify", with_evidence)
+    assert (said.code, f"[{Code.SBOM_MISMATCH}]" in said.err) == (1, True)
+    (with_evidence / "sbom.cdx.json").unlink()
+    assert settled.mvm("verify", with_evidence).code == 0
+    parts.unlink()
+    said = settled.mvm("verify", with_evidence)
+    assert (said.code, f"[{Code.PARTS_MISMATCH}]" in said.err) == (1, True)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -50,7 +50,7 @@ def test_the_example_policy_is_one() -> None:
 
 
 def test_the_example_plan_has_the_fields_of_a_plan(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```json\n(.*?)```", PLAN, re.DOTALL)
+    example, *_ = re.findall(r"```json\n(.*?)```", PLAN, re.DOTALL)
 
     def shape(value: object) -> object:
         return {name: shape(it) for name, it in value.items()} if isinstance(value, dict) else type(value).__name__

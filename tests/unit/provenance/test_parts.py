@@ -93,6 +93,18 @@ def test_what_the_entries_look_like(world: World) -> None:
     ]
 
 
+def test_a_node_that_the_policy_pairs(world: World) -> None:
+    assert world.lock is not None
+    later = world.lock.replace(b'//host/used"', b'//other/used"')
+    world.sign_provenance(lock=Digest.of(later))
+    world.lock = later
+    with pytest.raises(RefusedError) as caught:
+        check(world)
+    assert set(caught.value.codes) == {Code.LOCK_SUBSTITUTED}
+    allow(world, 'pairs = [["https://other/*", "https://host/*"]]')
+    assert check(world).level == 1
+
+
 def test_an_sbom_need_not_be_handed_in(world: World) -> None:
     world.sign_provenance(sbom=Digest.of(SBOM))
     assert check(world).claim.sbom == Digest.of(SBOM)
@@ -121,6 +133,17 @@ def test_the_whole_is_worth_no_more_than_its_parts(world: World) -> None:
     assert check(world).level == 2
     world.keep_parts()
     assert check(world).level == 1
+
+
+def test_what_went_into_a_part_is_in_the_image_too(world: World) -> None:
+    world.keep_parts()
+    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
+    world.sign_provenance(sources=(), kept=kept)
+    assert check(world).claim.sources == ()
+    world.sign_provenance(sources=())  # the same parts are there, and nobody names them
+    with pytest.raises(RefusedError) as caught:
+        check(world)
+    assert set(caught.value.codes) == {Code.DEPENDENCY_MISMATCH}
 
 
 @pytest.mark.parametrize(
@@ -211,13 +234,13 @@ CACHED_AT = (*DEFINITION, "resolvedDependencies", -1)
         put("1" * 40, *CACHED_AT, "digest", "gitCommit"),
         put("no uri", *CACHED_AT, "uri"),
         put("yes", *DEFINITION, "internalParameters", "importFromDerivation"),
-        put({"hostname": "h", "clockOffset": 1}, *DEFINITION, "internalParameters", "variation"),
+        put({"hostname": "h", "clockOffsetSeconds": 1}, *DEFINITION, "internalParameters", "variation"),
         put(
-            {"hostname": "-", "clockOffset": 1, "directoryOrder": "reversed"},
+            {"hostname": "-", "clockOffsetSeconds": 1, "directoryOrder": "reversed"},
             *(*DEFINITION, "internalParameters", "variation"),
         ),
         put(
-            {"hostname": "h", "clockOffset": 2**40, "directoryOrder": "reversed"},
+            {"hostname": "h", "clockOffsetSeconds": 2**40, "directoryOrder": "reversed"},
             *(*DEFINITION, "internalParameters", "variation"),
         ),
         put([{"name": "sbom.cdx.json", "digest": {"sha256": "0" * 64}}], "predicate", "runDetails", "byproducts"),

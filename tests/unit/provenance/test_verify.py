@@ -401,6 +401,18 @@ ROWS = (
     ),
     Row(21, ReasonCode.SBOM_MISMATCH, both(provenance(sbom=Digest.of(b"{}")), hand_in(sbom=b"{ }")), "another SBOM"),
     Row(21, ReasonCode.SBOM_MISMATCH, hand_in(sbom=b"{}"), "an SBOM that nobody named"),
+    # 22: what the lock's nodes ask for
+    Row(22, ReasonCode.LOCK_SUBSTITUTED, with_lock(b'//host/used"', b'//other/used"'), "another origin"),
+    Row(22, ReasonCode.LOCK_SUBSTITUTED, with_lock(b'//host/nixpkgs"', b'//other/nixpkgs"'), "of an untouched node"),
+    Row(
+        22,
+        ReasonCode.LOCK_SUBSTITUTED,
+        both(
+            with_lock(b'//host/used"', b'//other/used"'),
+            policy("[launch]", 'pairs = [["https://other/u", "https://host/*"]]\n[launch]'),
+        ),
+        "another origin than the policy's pair has",
+    ),
 )
 
 
@@ -482,10 +494,10 @@ def test_the_contract_the_steps_and_the_rows_have_the_same_numbers() -> None:
         *verify.STEPS,
     )
     named = [it.__name__.split("_")[1] for it in steps]
-    assert described == named == [str(number) for number in range(1, 22)]
+    assert described == named == [str(number) for number in range(1, 23)]
     for step in steps:
         assert (step.__doc__ or "").startswith(step.__name__.split("_")[1] + ". ")
-    assert {row.step for row in ROWS} | {10} == set(range(1, 22))
+    assert {row.step for row in ROWS} | {10} == set(range(1, 23))
 
 
 def test_all_reasons_at_once(world: World) -> None:

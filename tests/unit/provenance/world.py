@@ -40,9 +40,11 @@ LOCK = b"""{"nodes": {
   "root": {"inputs": {"mvm": "mvm", "used": "used", "nixpkgs": "nixpkgs"}},
   "mvm": {"locked": {"type": "path", "path": "../.."}, "original": {"type": "path", "path": "../.."}, "parent": []},
   "used": {"locked": {"type": "tarball", "url": "https://host/used.tar.gz",
-    "narHash": "sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="}, "original": {"type": "tarball"}},
+    "narHash": "sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="},
+    "original": {"type": "tarball", "url": "https://host/used"}},
   "nixpkgs": {"locked": {"type": "tarball", "url": "https://host/nixpkgs.tar.gz",
-    "narHash": "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}, "original": {"type": "tarball"}}},
+    "narHash": "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+    "original": {"type": "tarball", "url": "https://host/nixpkgs"}}},
   "root": "root", "version": 7}"""
 TOUCHED = Digest.from_sri("sha256-BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=")
 
