@@ -64,6 +64,11 @@ class CacheRule:
     url: str
     keys: tuple[CacheKey, ...]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is one on this machine."""
+        return re.match(rf"{_LOOPBACK}(/|$)", self.url) is not None
+
 
 class TokenPlace(StrEnum):
     """Where a credential lies."""

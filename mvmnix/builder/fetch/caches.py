@@ -1,0 +1,236 @@
+"""Asks the allowed binary caches for store paths, and brings archives for which a trusted key has vouched.
+
+1. A question is `GET /<hash>.narinfo`, below the cache's address: it carries a hash and nothing else, and there are so
+   many at most. Each is recorded, whatever comes of it; an answer is final for the build, a miss too.
+2. An answer counts when narinfo.py takes it, for the path that was asked for.
+3. The archive comes from the cache's own origin, is unpacked into no more bytes than were signed, and gets its name
+   once it has the signed hash and size.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Final, Self
+
+from mvmnix.builder.fetch import narinfo
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.compression import Compression, Expander
+from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
+from mvmnix.config import CacheRule
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.model import Digest, StorePath
+from mvmnix.store import Incoming, Store
+from mvmnix.strict import MalformedError
+
+#: Questions of one build.
+MAX_ASKED: Final = 20_000
+#: What a cache answers that hasn't got it; 403 is how some object stores say so.
+_MISSES: Final = frozenset({403, 404, 410})
+
+
+class Outcome(StrEnum):
+    """What came of a question."""
+
+    FOUND = "found"
+    MISSED = "missed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question to one cache, for the record; `why` is said when nothing came of it."""
+
+    hash: str
+    cache: str
+    outcome: Outcome
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedPath:
+    """A store path that a cache has: `key` names the key that vouched for path, archive, size and references."""
+
+    path: StorePath
+    uri: str
+    nar: Digest
+    size: int
+    references: tuple[StorePath, ...]
+    key: str
+    cache: str
+    compression: Compression
+
+
+class Caches:
+    """The caches of the configuration, in its order, for one build; safe for many threads. A context manager."""
+
+    def __init__(
+        self, rules: Sequence[CacheRule], limits: Limits, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._rules = tuple(rules)
+        self._limits = limits
+        self._opened = ExitStack()
+        self._downloaders = {
+            rule.url: self._opened.enter_context(Downloader(_origin(rule), limits, environment=environment))
+            for rule in self._rules
+        }
+        self._lock = threading.Lock()
+        self._asked: list[Asked] = []
+        self._answers: dict[str, CachedPath | MvmnixError | None] = {}
+        self._down: dict[str, DownloadError] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cut what still runs, and let the connections go."""
+        self._opened.close()
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """Every question so far."""
+        with self._lock:
+            return tuple(self._asked)
+
+    def find(self, hash_part: str) -> CachedPath | None:
+        """What the first cache has that has the path with this hash, signed; None when all say that they haven't.
+
+        Raises RefusedError [cache-malformed, cache-signature, fetch-limit …] when what some say doesn't count and no
+        other has it, and MvmnixError when some could not be asked.
+        """
+        with self._lock:
+            known = hash_part in self._answers
+            answer = self._answers.get(hash_part)
+        if not known:
+            answer = self._ask(hash_part)
+            with self._lock:
+                answer = self._answers.setdefault(hash_part, answer)
+        if isinstance(answer, MvmnixError):
+            raise answer
+        return answer
+
+    def bring(self, path: CachedPath, store: Store) -> None:
+        """Put the archive of a path into the store, under its digest.
+
+        Raises RefusedError [source-mismatch, fetch-limit, fetch-not-allowed] and MvmnixError.
+        """
+        try:
+            self._bring(path, store)
+        except ChangedError:
+            self._bring(path, store)
+
+    def _ask(self, hash_part: str) -> CachedPath | MvmnixError | None:
+        StorePath(hash_part, "x")  # nothing but a hash goes out
+        problems: list[MvmnixError] = []
+        for rule in self._rules:
+            try:
+                found = self._ask_one(rule, hash_part)
+            except MvmnixError as error:
+                refused = isinstance(error, RefusedError)
+                self._record(hash_part, rule, Outcome.REFUSED if refused else Outcome.FAILED, error.message)
+                problems.append(error)
+                continue
+            self._record(hash_part, rule, Outcome.MISSED if found is None else Outcome.FOUND)
+            if found is not None:
+                return found
+        return _joined(problems)
+
+    def _record(self, hash_part: str, rule: CacheRule, outcome: Outcome, why: str = "") -> None:
+        with self._lock:
+            self._asked.append(Asked(hash_part, rule.url, outcome, why))
+
+    def _ask_one(self, rule: CacheRule, hash_part: str) -> CachedPath | None:
+        # 1. the question
+        url = f"{rule.url}/{hash_part}.narinfo"
+        self._may_ask(rule)
+        text = bytearray()
+        try:
+            self._downloaders[rule.url].get(url, text.extend, limit=narinfo.LIMIT)
+        except DownloadError as error:
+            if error.status in _MISSES:
+                return None
+            with self._lock:
+                self._down[rule.url] = error
+            raise
+        # 2. the answer
+        try:
+            info = narinfo.parse(bytes(text))
+        except MalformedError as error:
+            raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
+        if info.path.hash != hash_part:
+            raise refuse(ReasonCode.CACHE_MALFORMED, url, f"it is about {info.path}", "look at that cache")
+        if info.size > self._limits.size:
+            why = f"{info.path} has {info.size} bytes, and may have {self._limits.size}"
+            raise refuse(ReasonCode.FETCH_LIMIT, url, why, "raise size-limit-mib in config.toml, if that is right")
+        key = narinfo.vouched(info, rule.keys)
+        uri = f"{rule.url}/{info.url}"
+        return CachedPath(info.path, uri, info.nar, info.size, info.references, key.name, rule.url, info.compression)
+
+    def _may_ask(self, rule: CacheRule) -> None:
+        with self._lock:
+            count, down = len(self._asked), self._down.get(rule.url)
+        if down is not None:  # it was asked often enough to know
+            raise down
+        if count >= MAX_ASKED:
+            why, hint = f"this build has asked the caches {count} times", "build in parts, or look at what it asks for"
+            raise refuse(ReasonCode.FETCH_LIMIT, rule.url, why, hint)
+
+    def _bring(self, path: CachedPath, store: Store) -> None:
+        incoming = store.receive()
+        try:
+            # 3. the archive
+            self._receive(path, incoming)
+            if (incoming.digest, incoming.size) != (path.nar, path.size):
+                raise _mismatch(path, f"it is {incoming.digest.sri} of {incoming.size} bytes")
+            incoming.close()
+            incoming.keep()
+        finally:
+            incoming.discard()
+
+    def _receive(self, path: CachedPath, incoming: Incoming) -> None:
+        expander = Expander(path.compression, path.size)
+        # what can't be packed any smaller grows a little
+        packed = path.size + path.size // 16 + (1 << 16)
+        try:
+            self._downloaders[path.cache].get(path.uri, _writer(expander, incoming), limit=packed)
+            expander.close()
+        except MalformedError as error:
+            raise _mismatch(path, str(error)) from error
+
+
+def _writer(expander: Expander, incoming: Incoming) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        for chunk in expander.feed(data):
+            incoming.write(chunk)
+
+    return write
+
+
+def _mismatch(path: CachedPath, why: str) -> RefusedError:
+    said = f"what {path.key} signed is {path.nar.sri} of {path.size} bytes; {why}"
+    return refuse(ReasonCode.SOURCE_MISMATCH, path.uri, said, "look at that cache, or build without it")
+
+
+def _joined(problems: Sequence[MvmnixError]) -> MvmnixError | None:
+    """What to say when no cache has it: what was refused, or else that some could not be asked, or nothing."""
+    reasons: list[Reason] = [reason for one in problems if isinstance(one, RefusedError) for reason in one.reasons]
+    if reasons:
+        return RefusedError(*reasons)
+    return problems[0] if problems else None
+
+
+def _origin(rule: CacheRule) -> Allowlist:
+    """A cache is reached at its own origin and nowhere else, whatever it redirects to."""
+    scheme, _, rest = rule.url.partition("://")
+    place = rest.partition("/")[0]
+    if rule.is_local:
+        return Allowlist(frozenset(), frozenset({f"{scheme}://{place}"}))
+    return Allowlist(frozenset({place}))

@@ -1,0 +1,111 @@
+"""The text of config.toml: what it may say, and that nothing else is taken."""
+
+import base64
+
+import pytest
+
+from mvmnix.config import CacheKey, CacheRule, Config, CredentialRule, FetchRules, TokenPlace, parse
+from mvmnix.errors import ReasonCode, RefusedError
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+FULL = f"""
+version = 1
+
+[fetch]
+hosts = ["sources.example", "git.example:8443"]
+loopback = ["http://127.0.0.1:8080", "https://localhost:8443"]
+size-limit-mib = 10
+seconds = 60
+parallel = 3
+
+[[caches]]
+url = "https://cache.example/nix/"
+keys = ["cache.example-1:{KEY}"]
+
+[[caches]]
+url = "http://127.0.0.1:8081"
+keys = ["a:{KEY}", "b:{KEY}"]
+
+[[credentials]]
+node = "git+https://git.example/team/*"
+token = "env:GIT_TOKEN"
+
+[[credentials]]
+node = "github:team/*"
+token = "file:/home/me/token"
+"""
+
+
+def test_all_that_it_may_say() -> None:
+    config = parse(FULL.encode())
+    assert config.fetch == FetchRules(
+        frozenset({"sources.example", "git.example:8443"}),
+        frozenset({"http://127.0.0.1:8080", "https://localhost:8443"}),
+        10 << 20,
+        60,
+        3,
+    )
+    raw = bytes(range(32))
+    assert config.caches == (
+        CacheRule("https://cache.example/nix", (CacheKey("cache.example-1", raw),)),
+        CacheRule("http://127.0.0.1:8081", (CacheKey("a", raw), CacheKey("b", raw))),
+    )
+    assert [cache.is_local for cache in config.caches] == [False, True]
+    assert config.credentials == (
+        CredentialRule("git+https://git.example/team/*", TokenPlace.ENVIRONMENT, "GIT_TOKEN"),
+        CredentialRule("github:team/*", TokenPlace.FILE, "/home/me/token"),
+    )
+
+
+def test_an_empty_one_allows_nothing() -> None:
+    assert parse(b"version = 1") == Config()
+    assert not Config().fetch.hosts
+
+
+MALFORMED = {
+    "no version": "",
+    "another version": "version = 2",
+    "not TOML": "version",
+    "an unknown table": "version = 1\n[fetcher]",
+    "an unknown key": "version = 1\n[fetch]\nhost = []",
+    "a host with a scheme": 'version = 1\n[fetch]\nhosts = ["https://sources.example"]',
+    "a host with a star": 'version = 1\n[fetch]\nhosts = ["*.example"]',
+    "a host with a path": 'version = 1\n[fetch]\nhosts = ["sources.example/x"]',
+    "an address": 'version = 1\n[fetch]\nhosts = ["192.0.2.1"]',
+    "an address in other digits": 'version = 1\n[fetch]\nhosts = ["0x7f.1"]',
+    "a host in upper case": 'version = 1\n[fetch]\nhosts = ["Sources.example"]',
+    "a root dot": 'version = 1\n[fetch]\nhosts = ["sources.example."]',
+    "an origin elsewhere": 'version = 1\n[fetch]\nloopback = ["http://192.168.0.1:80"]',
+    "an origin with a path": 'version = 1\n[fetch]\nloopback = ["http://127.0.0.1:80/x"]',
+    "no limit": "version = 1\n[fetch]\nsize-limit-mib = 0",
+    "too many at once": "version = 1\n[fetch]\nparallel = 1000",
+    "a cache without keys": 'version = 1\n[[caches]]\nurl = "https://cache.example"\nkeys = []',
+    "a cache with a short key": 'version = 1\n[[caches]]\nurl = "https://cache.example"\nkeys = ["a:AAAA"]',
+    "a cache by plain http": f'version = 1\n[[caches]]\nurl = "http://cache.example"\nkeys = ["a:{KEY}"]',
+    "a cache with a query": f'version = 1\n[[caches]]\nurl = "https://cache.example/?a=b"\nkeys = ["a:{KEY}"]',
+    "a cache with a user": f'version = 1\n[[caches]]\nurl = "https://me@cache.example"\nkeys = ["a:{KEY}"]',
+    "a cache twice": f'version = 1\n[[caches]]\nurl = "https://c.example"\nkeys = ["a:{KEY}"]\n'
+    f'[[caches]]\nurl = "https://c.example/"\nkeys = ["a:{KEY}"]\n',
+    "a token itself": 'version = 1\n[[credentials]]\nnode = "github:a/b"\ntoken = "ghp_secret"',
+    "a token in a relative file": 'version = 1\n[[credentials]]\nnode = "github:a/b"\ntoken = "file:token"',
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_is_refused(case: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        parse(MALFORMED[case].encode())
+    assert set(refusal.value.codes) == {ReasonCode.CONFIG_MALFORMED}
+
+
+def test_a_secret_that_was_written_down_is_not_repeated_in_full() -> None:
+    secret = "s" * 200
+    with pytest.raises(RefusedError) as refusal:
+        parse(f'version = 1\n[[credentials]]\nnode = "github:a/b"\ntoken = "{secret}"'.encode())
+    assert secret not in str(refusal.value)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(RefusedError) as refusal:
+        parse(b'version = 3\nextra = 1\n[fetch]\nparallel = 0\nhosts = ["/"]')
+    assert len(refusal.value.reasons) == 4
