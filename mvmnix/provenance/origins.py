@@ -13,12 +13,11 @@ from mvmnix.provenance.steps import REBUILD, WHAT, Evidence
 
 def step_17_inputs(it: Evidence) -> Iterator[Reason]:
     """17. The trees that evaluation was given come from where the policy allows; untouched ones came from nowhere."""
-    for rule in it.policy.sources:
-        for node in it.provenance.nodes.inputs:
-            if not rule.admits_input(node.source.uri):
-                why = f"lock node {node.node!r} is locked to {node.source.uri}, which no pattern of inputs matches"
-                hint = "lock it to another place, or extend inputs in [sources] of trust.toml if you mean to"
-                yield Reason(ReasonCode.INPUT_NOT_ADMITTED, WHAT, why, hint)
+    for node in it.provenance.nodes.inputs:
+        if not it.policy.admits_input(node.source.uri):
+            why = f"lock node {node.node!r} is locked to {node.source.uri}, which no pattern of inputs matches"
+            hint = "lock it to another place, or extend inputs in [sources] of trust.toml if you mean to"
+            yield Reason(ReasonCode.INPUT_NOT_ADMITTED, WHAT, why, hint)
 
 
 def step_18_cached(it: Evidence) -> Iterator[Reason]:

@@ -129,6 +129,10 @@ class TrustPolicy:
             hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
 
+    def admits_input(self, uri: str) -> bool:
+        """Whether a lock node that is locked to this may be handed in: every source rule has to say so."""
+        return all(rule.admits_input(uri) for rule in self.sources)
+
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The pairs of original and locked that every source rule has."""

@@ -14,10 +14,10 @@ from mvmnix.builder.session.build import BuildRecord, BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
 from mvmnix.provenance import envelope, predicate
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Limits, Provenance
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Kept, Limits, Provenance, Variation
 from mvmnix.provenance.verify import Verified, verify_provenance
 from tests.fakes import DERIVATION, artifacts_of, source
-from tests.unit.provenance.world import BUILDER, COMMIT, DEB, LOCK, NOW, SEED, World, new_world
+from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, DEB, KERNEL, LOCK, NOW, SEED, World, new_world
 
 LIMITS = Limits(2, 2048, 4096, 3600)
 
@@ -87,6 +87,21 @@ def test_the_host_s_nix_is_believed_for_the_builder_image_only(world: World) -> 
     assert verified(testimony.by_host_nix(record_of(world, None), mvm="0.1.0"), world).level == 1
 
 
+def test_whatever_else_came_in_is_said_too(world: World) -> None:
+    record = replace(
+        record_of(world),
+        cached=(CACHED,),
+        kept=(Kept(KERNEL.path, KERNEL.nar, Digest.of(b"a bundle")),),
+        from_derivation=True,
+        variation=Variation("other", 60, "reversed"),
+        sbom=Digest.of(b"{}"),
+    )
+    claim = testimony.by_builder(record, mvm="0.1.0", builder=builder_image(world), limits=LIMITS)
+    assert (claim.cached, claim.kept, claim.variation) == (record.cached, record.kept, record.variation)
+    assert (claim.from_derivation, claim.sbom) == (True, record.sbom)
+    assert predicate.from_statement(predicate.to_statement(claim, ())) == claim
+
+
 def test_every_invocation_has_a_name_of_its_own(world: World) -> None:
     names = {testimony.by_host_nix(record_of(world), mvm="0.1.0").invocation for _ in range(10)}
     assert len(names) == 10
@@ -104,3 +119,4 @@ def test_a_source_that_the_manifest_names_and_that_never_came_in(world: World, g
         testimony.check_sources(replace(record, given=given))
     assert refusal.value.codes == (ReasonCode.DEPENDENCY_MISMATCH,)
     assert DEB.name in refusal.value.reasons[0].why
+    testimony.check_sources(replace(record, given=given), (world.own_parts(),))
