@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from mvmnix import process
 from mvmnix.builder.fetch.compression import Compression, expand
 from mvmnix.builder.fetch.https import ChangedError, Downloader
-from mvmnix.builder.fetch.jail import Jail
+from mvmnix.builder.fetch.jail import Bounds
+from mvmnix.builder.fetch.prefetch import prefetched
 from mvmnix.builder.fetch.registries import Progress
-from mvmnix.builder.fetch.unpack import unpacked
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash, nar_of_file
@@ -43,11 +43,11 @@ def is_web(source: Source) -> bool:
 class Web:
     """One fetch of several sources; `progress` is told by one thread at a time."""
 
-    def __init__(self, downloader: Downloader, store: Store, progress: Progress, jail: Jail = Jail()) -> None:  # noqa: B008 - frozen
+    def __init__(self, downloader: Downloader, store: Store, progress: Progress, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - frozen
         self._downloader = downloader
         self._store = store
         self._progress = progress
-        self._jail = jail
+        self._bounds = bounds
         self._telling = threading.Lock()
 
     def refusals(self, sources: Iterable[Source]) -> list[Reason]:
@@ -119,7 +119,7 @@ class Web:
         try:
             if any(self._fits(source, one, seen) for one in (*_files(fd), *self._packed(source, fd))):
                 return
-            with unpacked(path, self._jail) as nar:
+            with prefetched(path, self._bounds) as nar:
                 if self._fits(source, lambda: chunks(nar.fileno()), seen):
                     return
         except (process.ProcessError, MalformedError) as error:
