@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 import mvmnix
-from mvmnix.builder import bootstrap
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
@@ -21,7 +20,6 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
-from mvmnix.model import Source
 from mvmnix.state import Roots
 from mvmnix.store import Cache
 
@@ -152,13 +150,6 @@ def fetch(store_only: bool, lock_dir: Path | None) -> None:
         sources = fetch_all(locks, world.store, world.progress)
         added = () if store_only else add_to_nix(sources, world.store)
     click.echo(f"{len(sources)} pins are in the source store, {len(added)} new in /nix/store", err=True)
-
-
-def installed_pins() -> Iterator[Source]:
-    """What this installation's own lock files pin, as far as it has them: its builder image is made from that."""
-    directory = bootstrap.house() / "modules"
-    for lock in _locks(directory) if (directory / _DEBIAN).is_file() else ():
-        yield from lock.sources()
 
 
 def _locks(directory: Path) -> list[DebianLock | PythonLock]:

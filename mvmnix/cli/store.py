@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import click
 
 from mvmnix.builder.keeping.collect import collect, needed_by
+from mvmnix.cli import installed
 from mvmnix.cli.house import House, house
-from mvmnix.cli.pin import installed_pins
 from mvmnix.cli.telling import answer, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
@@ -31,7 +31,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     All of them can be fetched again by their hashes. What killed downloads left goes too.
     """
     with house() as rooms, rooms.clearing():
-        needed = {*needed_by(_claims(rooms)), *(source.digest for source in installed_pins())}
+        needed = {*needed_by(_claims(rooms)), *(source.digest for source in installed.pins())}
         collected = collect(rooms.sources, needed, remove=not dry_run)
     if as_json:
         result = {

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mvmnix import __version__, lock
 from mvmnix.builder import bootstrap
@@ -13,6 +14,7 @@ from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.oci import image as oci
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.cli import installed
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
@@ -21,6 +23,7 @@ from mvmnix.cli.references import Reference
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
+from mvmnix.model import Digest
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
 
@@ -34,6 +37,11 @@ class Workshop:
         self._house = house
         self._progress = progress
         self._means = means
+
+    @property
+    def progress(self) -> Steps:
+        """Where its work is shown."""
+        return self._progress
 
     def image(self, reference: Reference) -> Finished:
         """A finished image of this flake: a kept one, once it verifies, else a new one."""
@@ -99,7 +107,11 @@ class Workshop:
 
     def _keep(self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance) -> Finished:
         """Sign a build's provenance and keep it; the build itself is taken only as anybody would take it: verified."""
+        from mvmnix.builder.keeping import sbom  # noqa: PLC0415 - builds alone pay for it
+
         self._progress.step("signing and verifying provenance")
+        listed = sbom.of(record, versions=installed.debian_versions())
+        claim = replace(claim, sbom=Digest.of(listed))
         bundle = self._house.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
         return self._house.library.keep(
             key,
@@ -108,6 +120,7 @@ class Workshop:
             lock=record.request.flake.lock,
             policy=self._house.policy,
             now=now(),
+            sbom=listed,
         )
 
     def _request(self, reference: Reference) -> BuildRequest:
