@@ -18,6 +18,7 @@ class ReasonCode(StrEnum):
     LOCK_SUBSTITUTED = "lock-substituted"
     SOURCE_MISMATCH = "source-mismatch"
     SOURCE_UNKNOWN = "source-unknown"
+    SOURCE_UNUSABLE = "source-unusable"
     FETCH_NOT_ALLOWED = "fetch-not-allowed"
     FETCH_LIMIT = "fetch-limit"
     CACHE_MALFORMED = "cache-malformed"

@@ -154,6 +154,19 @@ def tree(name: str, attributes: Attributes) -> LockedNode:
     return locked(node)
 
 
+def original(name: str, attributes: Attributes) -> Forge | Git | Web:
+    """The place that an unlocked reference names, if it is one to fetch from. Raises RefusedError with every reason."""
+    what = f"input {name}"
+    found, where = list(_text_reasons(what, attributes, {})), place(attributes)
+    if not isinstance(where, Forge | Git | Web):
+        why, hint = f"{where.uri} is no fixed source", f"use one of {', '.join(NodeKind)}, or a relative path"
+        raise RefusedError(*found, Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, hint))
+    found += _attribute_reasons(what, NodeKind(str(attributes["type"])), attributes)
+    if found:
+        raise RefusedError(*found)
+    return where
+
+
 def _asked(node: RawNode) -> Asked:
     original = node.original or {}
     return Asked(place(original), str(original.get("dir", "")))
@@ -221,6 +234,10 @@ def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Rea
             yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `nix flake lock`")
         elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", rev):
             yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is no commit", HINT)
+    yield from _attribute_reasons(what, kind, locked)
+
+
+def _attribute_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
     for name in sorted(_UNSUPPORTED.keys() & locked.keys()):
         if locked[name] not in {False, ""}:
             hint = "lock it without, or fetch it from somewhere else"

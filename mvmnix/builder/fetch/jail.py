@@ -7,7 +7,7 @@ What a jailed program finds (bwrap(1)):
 3. No network device but a loopback of its own. A gateway's socket, where the caller names one, is the only way out.
 4. Exactly the environment that is written here: no configuration of the user or the system, no hooks, no prompts.
 5. Namespaces of its own for everything, no capability, a number that isn't the caller's; it dies with the caller.
-6. Limits on time, processes and the size of each file, what it says on stdout and stderr included.
+6. Limits on time, memory, processes and the size of each file, what it says on stdout and stderr included.
 """
 
 import shutil
@@ -81,11 +81,15 @@ _ENVIRONMENT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much a jailed program may take: wall time, memory for its files, bytes of stdout, processes."""
+    """How much a jailed program may take: wall time in seconds, processes, and sizes in bytes.
+
+    `room` is for all of its files, `memory` the address space of each process, `output` what it says on stdout.
+    """
 
     seconds: float = 900
-    room: int = 4096 * _MIB
-    output: int = 4096 * _MIB
+    room: int = 2048 * _MIB
+    memory: int = 4096 * _MIB
+    output: int = 2048 * _MIB
     processes: int = 256
 
 
@@ -147,7 +151,7 @@ class Jail:
         bounds = self.bounds
         return (
             *("prlimit", "--core=0", f"--fsize={max(bounds.output, _STDERR)}", f"--nproc={bounds.processes}"),
-            "--nofile=1024",
+            *("--nofile=1024", f"--as={bounds.memory}"),
         )
 
     def _environment(self) -> dict[str, str]:

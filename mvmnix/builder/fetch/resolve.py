@@ -1,0 +1,138 @@
+"""Finds out what an unlocked reference means now, for `mvm lock`: its tree, and the attributes that lock it.
+
+The attributes are those that Nix 2.26 writes (nix: libfetchers). Nothing is evaluated: a branch becomes a commit, an
+address a hash, by asking the one place that the reference names. Whoever locks believes what it says now.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, assert_never
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from mvmnix import lock
+from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url
+from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.jailed import Checkout, Depth, Unpacked, certificates, unpacked_commit
+from mvmnix.builder.fetch.trees import Outside, archive, downloaded, file_archive, keep, qualified
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.lock import Attributes, Forge, Git, NodeKind, Web
+from mvmnix.model import Digest
+from mvmnix.nar import nar_hash
+from mvmnix.store import Store
+
+#: RFC 8288, as Nix reads it (nix: libstore/filetransfer.cc, "Lockable HTTP Tarball Protocol").
+_IMMUTABLE: Final = re.compile(r'<([^>]+)>\s*;\s*rel="immutable"')
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The attributes that lock a reference, sorted, and the digest of its tree's archive, which the store has."""
+
+    locked: Attributes
+    nar: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """The attributes that were asked with, and those that were found beside the hash."""
+
+    asked: Attributes
+    own: Attributes
+
+
+def resolve(attributes: Attributes, store: Store, outside: Outside) -> Resolved:
+    """What these attributes of a reference mean now. Raises as `bring` does, and RefusedError [lock-node-unsupported].
+
+    A `narHash` among them is held against the tree: RefusedError [source-mismatch].
+    """
+    where = lock.original(lock.place(attributes).uri, attributes)
+    authorization = outside.credentials.authorization(where.uri)
+    match where:
+        case Git() as place:
+            found = _git(place, attributes, store, outside, authorization)
+        case Web(kind=NodeKind.FILE) as place:
+            with downloaded(place.url, outside, authorization) as (file, _):
+                digest, _ = nar_hash(file_archive(file))
+                found = _kept(place, _Both(attributes, {"url": place.url}), digest, file_archive(file), store)
+        case Web() as place:
+            with archive(place.uri, place.url, outside, authorization) as (tree, response):
+                own = _immutable(place, response, outside)
+                times = {} if "lastModified" in own else _times(tree)
+                found = _kept(place, _Both(attributes, {**own, **times}), tree.nar, tree.archive(), store)
+        case Forge() as place:
+            found = _forge(place, attributes, store, outside, authorization)
+        case _:
+            assert_never(where)
+    outside.fetched.add(lock.place(found.locked).uri, found.nar)
+    return found
+
+
+def _git(place: Git, attributes: Attributes, store: Store, outside: Outside, authorization: str) -> Resolved:
+    flags = {name: True for name in ("shallow", "allRefs") if attributes.get(name)}
+    checkout = Checkout(
+        outside.downloads.allowed.admit(place.url),
+        place.rev,
+        qualified(place.ref),
+        Depth.NEWEST if "shallow" in flags else Depth.HISTORY,
+        everywhere="allRefs" in flags,
+        authorization=authorization,
+        certificates=certificates(outside.environment),
+    )
+    with unpacked_commit(place.uri, checkout, outside.bounds) as tree:
+        counted = {"revCount": tree.revisions} if tree.revisions else {}
+        own = {"url": place.url, "ref": place.ref or tree.ref, "rev": tree.rev, **counted, **flags, **_times(tree)}
+        return _kept(place, _Both(attributes, own), tree.nar, tree.archive(), store)
+
+
+def _forge(place: Forge, attributes: Attributes, store: Store, outside: Outside, authorization: str) -> Resolved:
+    rev = place.rev or _commit(place, outside, authorization)
+    host = {"host": place.host} if place.host else {}
+    own = {"owner": place.owner, "repo": place.repo, "rev": rev, **host}
+    fixed = Forge(place.kind, place.owner, place.repo, place.host, rev)
+    url = archive_url(fixed, outside.downloads.allowed, private=bool(authorization))
+    with archive(fixed.uri, url, outside, authorization) as (tree, _):
+        return _kept(place, _Both(attributes, {**own, **_times(tree)}), tree.nar, tree.archive(), store)
+
+
+def _commit(place: Forge, outside: Outside, authorization: str) -> str:
+    answer = bytearray()
+    headers = {"Authorization": authorization} if authorization else {}
+    url = commit_url(place, outside.downloads.allowed)
+    outside.downloads.get(url, answer.extend, headers=headers, limit=ANSWER_LIMIT)
+    return commit(place, bytes(answer))
+
+
+def _times(tree: Unpacked) -> dict[str, str | int | bool]:
+    return {"lastModified": tree.modified}
+
+
+def _immutable(place: Web, response: Response, outside: Outside) -> dict[str, str | int | bool]:
+    """The URL that the server calls immutable, or the one that was asked; its query may hold attributes for Nix."""
+    match = _IMMUTABLE.search(response.headers.get("link", ""))
+    if match is None:
+        return {"url": place.url}
+    parts = urlsplit(str(outside.downloads.allowed.admit(match[1])))
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    rest = urlencode([(name, value) for name, value in query if name not in {*_TEXTS, *_NUMBERS}])
+    own: dict[str, str | int | bool] = {"url": parts._replace(query=rest).geturl()}
+    own |= {name: value for name, value in query if name in _TEXTS}
+    own |= {name: int(value) for name, value in query if name in _NUMBERS and re.fullmatch(r"[0-9]{1,15}", value)}
+    return own
+
+
+_TEXTS: Final = frozenset({"narHash", "rev"})
+_NUMBERS: Final = frozenset({"lastModified", "revCount"})
+
+
+def _kept(place: Forge | Git | Web, attributes: _Both, nar: Digest, content: Iterable[bytes], store: Store) -> Resolved:
+    """The tree into the store, and its attributes, if it is the one that somebody may have promised."""
+    for promised in (attributes.asked.get("narHash"), attributes.own.get("narHash")):
+        if promised not in {None, nar.sri}:
+            why, hint = f"its tree has {nar.sri}, and {promised} was promised", "find out who changed it"
+            raise refuse(ReasonCode.SOURCE_MISMATCH, place.uri, why, hint)
+    keep(place.uri, content, nar, store)
+    kind = "git" if isinstance(place, Git) else str(place.kind)
+    inherited = {name: attributes.asked[name] for name in ("dir",) if name in attributes.asked}
+    locked = {**attributes.own, **inherited, "type": kind, "narHash": nar.sri}
+    return Resolved(dict(sorted(locked.items())), nar)
