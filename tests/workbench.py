@@ -11,9 +11,10 @@ import pytest
 from mvmnix import lock
 from mvmnix.audit.reading import records
 from mvmnix.builder.flakes.take import take
-from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
-from mvmnix.cli.builder_vm import BuilderVm, builder_plan
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.provisions import Provisions
@@ -72,8 +73,9 @@ class Watched:
 class Workbench:
     """A context manager; the VM starts with the first build, and again after a build that was broken off."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, means: Means = AS_THE_IMAGE_SAYS) -> None:
         self.world = world
+        self.means = means
         self.rooms = rooms_of(world)
         self.progress = Quiet()
         self.from_derivation = False
@@ -142,7 +144,7 @@ class Workbench:
     def _running(self) -> Machine:
         if self._machine is None:
             builder = Workshop(self.rooms, cast("Steps", self.progress)).builder()
-            plan = builder_plan(self.rooms, builder)
+            plan = builder_plan(self.rooms, builder, self.means)
             self._vm = BuilderVm(self.rooms, cast("Steps", self.progress), builder, plan)
             self._machine = self._stack.enter_context(self._vm.running(self._connection))
         return self._machine

@@ -18,9 +18,10 @@ from mvmnix import lock, nar, process
 from mvmnix.builder.flakes.take import FlakeSource, source_of
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.session import graph, nix
-from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.calls import Progress
 from mvmnix.builder.session.receive import OUTPUTS, Reception
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
 from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store

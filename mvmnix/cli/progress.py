@@ -10,6 +10,9 @@ from rich.status import Status
 
 from mvmnix.cli.telling import escape
 
+#: Bytes of a builder's words that are kept.
+MOST_LOGGED = 64 * 1024 * 1024
+
 
 class Steps:
     """The progress port of builds and downloads, drawn by rich. `log` takes what a builder says, unescaped."""
@@ -21,6 +24,7 @@ class Steps:
         self._name = ""
         self._begun = 0.0
         self._files = self._bytes = 0
+        self._logged = 0
 
     def step(self, name: str) -> None:
         """A new step has begun; the one before is done."""
@@ -36,8 +40,14 @@ class Steps:
         self._name, self._begun = name, time.monotonic()
 
     def log(self, data: bytes) -> None:
-        """Something for the log."""
-        self._log.write(data)
+        """Something for the log, which ends when it has grown too long: a build that floods it fills no disk."""
+        room = MOST_LOGGED - self._logged
+        if room <= 0:
+            return
+        self._logged += len(data)
+        self._log.write(data[:room])
+        if self._logged >= MOST_LOGGED:
+            self._log.write(f"\nmvm: the log ends here, after {MOST_LOGGED} bytes\n".encode())
         self._log.flush()
 
     def total(self, files: int) -> None:

@@ -13,7 +13,8 @@ from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.oci import image as oci
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.session.build import Build, BuildRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.session import graph
-from mvmnix.builder.session.build import Build, BuildRequest
+from mvmnix.builder.session.build import Build
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.launch.commands import ExitStatus

@@ -17,7 +17,7 @@ from mvmnix.builder.oci.config import ImageConfig
 from mvmnix.builder.oci.descriptors import Index, Layer
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
-from mvmnix.builder.session.build import BuildRequest
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.strict import canonical
 

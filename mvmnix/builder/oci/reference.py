@@ -45,7 +45,7 @@ class OciRef:
         place, at, digest = text.removeprefix(SCHEME).partition("@")
         host, _, name = place.partition("/")
         tagged = _TAG.fullmatch(name)
-        if tagged is not None or not at:
+        if tagged is not None or (name and not at):
             raise _unpinned(text, f"{SCHEME}{host}/{tagged[1] if tagged else name}@{digest or 'sha256:…'}")
         algorithm, _, value = digest.partition(":")
         if algorithm != "sha256":

@@ -4,40 +4,28 @@
 2. The VM evaluates it, purely, to a derivation. A locked tree is brought when it is asked for, by the lock's hash.
    Where the policy allows it, evaluation builds what it imports: its fixed outputs are found through their derivations,
    and it is evaluated again with them, a bounded number of times.
-3. The derivation's graph tells which fixed outputs may be asked for.
+3. The derivation's graph tells which fixed outputs may be asked for, and which of mvm's own parts it is made of.
 4. The VM builds, and asks. What it was given is the list of what came in.
 5. The output comes back as a bounded archive and is hashed, parsed and its verity root recomputed here (receive.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from mvmnix.builder.flakes.take import FlakeSource
-from mvmnix.builder.session import diagnosis, graph, nix, pressure
-from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.calls import KEPT, BuilderMachine, Progress, Said, Tail, call, one_path, run
+from mvmnix.builder.session import diagnosis, graph, nix
+from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, one_path, run
 from mvmnix.builder.session.errands import Errands
-from mvmnix.builder.session.ledger import Ledger, Offer
 from mvmnix.builder.session.receive import OUTPUTS, Reception
-from mvmnix.builder.session.supply import Part, Suppliers, Supply
-from mvmnix.lock import LockedFlake, LockedNode
-from mvmnix.model import Digest, HashMode, Image, Source, StorePath
+from mvmnix.builder.session.session import BuildRequest, Session
+from mvmnix.builder.session.supply import Part, Suppliers
+from mvmnix.model import Digest, Image, Source, StorePath
 from mvmnix.provenance.slsa import Cached, Kept, Variation
 from mvmnix.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.
 MAX_ROUNDS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What shall be built: a root tree with its parsed lock, and the attribute of its packages."""
-
-    flake: FlakeSource
-    lock: LockedFlake
-    attribute: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +50,19 @@ class BuildRecord:
     sbom: Digest | None = None
 
 
+class PartsWantedError(Exception):
+    """The build stops before it builds: it is made of parts, among these derivations, that could be kept and aren't."""
+
+    def __init__(self, derivations: Collection[str]) -> None:
+        super().__init__("parts are wanted")
+        self.derivations = derivations
+
+
 class Build:
     """One build. `connection` answers the VM's questions; `run` does the rest.
 
-    `parts` may be asked for besides; `from_derivation` says whether evaluation may build what it imports.
+    `parts` may be asked for besides; `lacks` looks at the derivations of the build and says whether it is to stop,
+    since some of them are parts that could be kept; `from_derivation` is whether evaluation may build what it imports.
     """
 
     def __init__(
@@ -78,120 +75,93 @@ class Build:
         errands: Errands,
         progress: Progress,
         parts: Sequence[Part] = (),
+        lacks: Callable[[Collection[str]], bool] = lambda _: False,
         from_derivation: bool = False,
         variation: Variation | None = None,
     ) -> None:
-        self._request = request
+        self._session = Session(
+            request, store=store, suppliers=suppliers, errands=errands, progress=progress, parts=parts
+        )
         self._images = images
-        self._progress = progress
+        self._parts = {part.path for part in parts}
+        self._lacks = lacks
         self._from_derivation = from_derivation
         self._variation = variation
-        self._suppliers = suppliers
-        self._parts = {part.path: part for part in parts}
-        self._supply = Supply(suppliers, store, errands, self._asked)
-        self._supply.know(request.lock.locked)
-        self._supply.know(parts)
-        flake = request.flake
-        root = Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))
-        self._ledger = Ledger(self._supply)
-        self._ledger.offer([root])
-
-    def connection(self, wake: Callable[[], None]) -> Connection:
-        """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
-        return Connection(self._ledger, wake)
+        self.connection = self._session.connection
 
     def run(self, machine: BuilderMachine, *, jobs: int) -> BuildRecord:
         """Build it. Raises RefusedError for what may not be, MvmnixError with the last lines of a failed build."""
+        session = self._session
         started = datetime.now(UTC)
-        version = nix.read_version(self._ask(machine, nix.version()))
-        self._progress.step("evaluating")
+        version = nix.read_version(session.ask(machine, nix.version()))
+        session.progress.step("evaluating")
         derivation = self._evaluate(machine)
-        found = graph.parse(self._ask(machine, nix.show_derivations(derivation), limit=graph.LIMIT))
-        self._know(found, derivation)
-        self._progress.step("building")
-        output = one_path(self._ask(machine, nix.build(derivation, jobs=jobs)))
-        self._progress.step("receiving")
+        self._know(graph.parse(session.ask(machine, nix.show_derivations(derivation), limit=graph.LIMIT)), derivation)
+        session.progress.step("building")
+        output = one_path(session.ask(machine, nix.build([derivation], jobs=jobs)))
+        session.progress.step("receiving")
         image = self._receive(machine, output)
-        return self._record(image, derivation, version, started)
-
-    def _record(self, image: Image, derivation: StorePath, version: str, started: datetime) -> BuildRecord:
-        origins = [offer.origin for offer in self._ledger.given.values()]
+        given = session.given()
         return BuildRecord(
-            request=self._request,
+            request=session.request,
             image=image,
             derivation=derivation,
-            given=tuple(sorted(it for it in origins if isinstance(it, Source))),
-            touched=frozenset(it.nar for it in origins if isinstance(it, LockedNode)),
+            given=given.sources,
+            touched=given.touched,
             nix=version,
             started=started,
             finished=datetime.now(UTC),
-            cached=tuple(sorted((it for it in origins if isinstance(it, Cached)), key=lambda it: it.path)),
-            kept=tuple(sorted((it for it in origins if isinstance(it, Kept)), key=lambda it: it.path)),
+            cached=given.cached,
+            kept=given.kept,
             from_derivation=self._from_derivation,
             variation=self._variation,
         )
 
-    def _ask(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT) -> bytes:
-        said = call(machine, argv, self._progress, limit=limit)
-        if said.status != 0:
-            raise self._supply.failure or self._build_failure(machine, said)
-        return said.output
-
-    def _build_failure(self, machine: BuilderMachine, said: Said) -> Exception:
-        """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        state = pressure.read(call(machine, nix.pressure(), self._progress).output)
-        return pressure.failure(state, self._where, said.log) or diagnosis.of_build(self._where, said.log)
-
     def _evaluate(self, machine: BuilderMachine) -> StorePath:
-        flake = self._request.flake
-        self._ask(machine, nix.fetch_tree(flake.store_path))
-        url = nix.flake_url(flake.store_path, flake.nar, flake.directory)
-        argv = nix.evaluate(url, self._request.attribute, from_derivation=self._from_derivation)
-        said = call(machine, argv, self._progress)
+        session = self._session
+        url = session.bring_in(machine)
+        argv = nix.evaluate(url, session.request.attribute, from_derivation=self._from_derivation)
+        said = session.call(machine, argv)
         for _ in range(MAX_ROUNDS):
             if said.status == 0:
                 return one_path(said.output)
-            if self._supply.failure is not None or not (self._from_derivation and self._import(machine)):
+            if session.supply.failure is not None or not (self._from_derivation and self._import(machine)):
                 break
-            said = call(machine, argv, self._progress)
-        unlocked = "it has inputs, and no flake.lock" if self._request.lock.digest is None else ""
-        raise self._supply.failure or diagnosis.of_evaluation(self._where, said.log, unlocked=unlocked)
+            said = session.call(machine, argv)
+        unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
+        raise session.supply.failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
 
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""
-        missed = sorted(self._ledger.missed)[: nix.MOST_NAMES]
+        session = self._session
+        missed = sorted(session.ledger.missed)[: nix.MOST_NAMES]
         if not missed:
             return False
-        lines = call(machine, nix.derivations_with(missed), self._progress, limit=graph.LIMIT).output.split()
+        lines = session.call(machine, nix.derivations_with(missed), limit=graph.LIMIT).output.split()
         paths = [one_path(line) for line in lines[: nix.MOST_NAMES]]
         if not paths:
             return False
-        found = graph.parse(self._ask(machine, nix.show_these(paths), limit=graph.LIMIT))
-        new = [source for source in found.sources if source.store_path.hash in self._ledger.missed]
+        found = graph.parse(session.ask(machine, nix.show_these(paths), limit=graph.LIMIT))
+        new = [source for source in found.sources if source.store_path.hash in session.ledger.missed]
         graph.check_adaptive(new)
-        self._supply.know(new)
-        self._ledger.forgive(source.store_path.hash for source in new)
+        session.supply.know(new)
+        session.ledger.forgive(source.store_path.hash for source in new)
         return bool(new)
 
     def _know(self, found: graph.Graph, derivation: StorePath) -> None:
         """Let the graph's fixed outputs be asked for; those that will be are fetched at once, many side by side."""
-        if self._suppliers.caches is None:  # a cache may have what they are for
+        session = self._session
+        if self._lacks(found.derivations):
+            raise PartsWantedError(tuple(found.derivations))
+        if session.suppliers.caches is None:  # a cache may have what they are for
             needed = found.needed(derivation, have=self._parts)
-            self._progress.step("fetching sources")
-            self._suppliers.sources(needed)
-        self._supply.know(found.sources)
+            session.progress.step("fetching sources")
+            session.suppliers.sources(needed)
+        session.supply.know(found.sources)
 
     def _receive(self, machine: BuilderMachine, output: StorePath) -> Image:
-        log = Tail(self._progress.log)
+        log = Tail(self._session.progress.log)
         with Reception(self._images) as reception:
             if run(machine, nix.archive(output, OUTPUTS), reception.write, log) != 0:
-                raise diagnosis.of_output(self._where, log.text)
+                raise diagnosis.of_output(self._session.where, log.text)
             return reception.image()
-
-    def _asked(self, what: str) -> None:
-        """A question to others is on record before it is asked, whatever becomes of it."""
-        self._progress.log(f"mvm: asking for {what}\n".encode())
-
-    @property
-    def _where(self) -> str:
-        return f"{self._request.flake.uri}#{self._request.attribute}"

@@ -105,15 +105,32 @@ def pressure() -> tuple[str, ...]:
     return ("/bin/busybox", "sh", "-c", script)
 
 
-def build(derivation: StorePath, *, jobs: int) -> tuple[str, ...]:
-    """In the guest: build a derivation's `out` with its log on stderr; prints the output path.
+def evaluate_parts(url: str) -> tuple[str, ...]:
+    """In the guest: by name, derivation and output path of each of mvm's own parts (modules/default.nix), as JSON."""
+    imports = ("--option", "allow-import-from-derivation", "false")
+    both = "builtins.mapAttrs (_: it: { inherit (it) drvPath outPath; })"
+    return (*_NIX, "eval", "--json", *_PURE, *imports, f"{url}#legacyPackages.{SYSTEM}.parts", "--apply", both)
+
+
+def describe(paths: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: hash, size and references of valid paths, as JSON."""
+    return (*_NIX, "path-info", "--json", *map(str, paths))
+
+
+def dump(path: StorePath) -> tuple[str, ...]:
+    """In the guest: the Nix archive of a path on stdout."""
+    return ("/usr/bin/nix-store", "--dump", str(path))
+
+
+def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
+    """In the guest: build the `out` of derivations with their log on stderr; prints the output paths.
 
     A failed build's directory stays, so that a full disk is still full when the kernel is asked.
     """
     return (
         *(*_NIX, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
         *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed"),
-        f"{derivation}^out",
+        *(f"{derivation}^out" for derivation in derivations),
     )
 
 

@@ -13,7 +13,8 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.session import nix
-from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Source

@@ -15,7 +15,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from mvmnix import lock, strict
 from mvmnix.builder.flakes.take import FlakeSource
 from mvmnix.builder.keeping import sbom
-from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.provenance.slsa import Cached, Kept
 from tests.fakes import DERIVATION

@@ -10,7 +10,8 @@ from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.session.build import BuildRecord, BuildRequest
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
 from mvmnix.provenance import envelope, predicate

@@ -10,7 +10,8 @@ import pytest
 from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.session import nix
-from mvmnix.builder.session.build import Build, BuildRecord, BuildRequest
+from mvmnix.builder.session.build import Build, BuildRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import HashMode
 from mvmnix.state import Directory
@@ -92,7 +93,7 @@ def test_what_is_asked_of_the_machine(site: Site) -> None:
         nix.fetch_tree(flake.store_path),
         nix.evaluate(nix.flake_url(flake.store_path, flake.nar, "in"), "hello"),
         nix.show_derivations(DERIVATION),
-        nix.build(DERIVATION, jobs=2),
+        nix.build([DERIVATION], jobs=2),
         nix.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]
     for environment in site.machine.environments:

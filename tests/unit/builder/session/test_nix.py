@@ -39,6 +39,23 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             nix.evaluate("path:x", "a", from_derivation=True),
             (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "true", "path:x#packages.x86_64-linux.a.drvPath"),
         ),
+        (
+            nix.read_inputs("1 + 1"),
+            (
+                *("/bin/busybox", "timeout", "-s", "KILL", "120"),
+                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "--expr", "1 + 1"),
+            ),
+        ),
+        (nix.check_lock("path:x"), (*GUEST, "flake", "metadata", "--json", *PURE, "path:x")),
+        (
+            nix.evaluate_parts("path:x"),
+            (
+                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "path:x#legacyPackages.x86_64-linux.parts"),
+                *("--apply", "builtins.mapAttrs (_: it: { inherit (it) drvPath outPath; })"),
+            ),
+        ),
+        (nix.describe([TREE, DRV]), (*GUEST, "path-info", "--json", str(TREE), str(DRV))),
+        (nix.dump(TREE), ("/usr/bin/nix-store", "--dump", str(TREE))),
         (nix.show_these([DRV, DRV]), (*GUEST, "derivation", "show", str(DRV), str(DRV))),
         (
             nix.derivations_with(["0" * 32]),
@@ -57,7 +74,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         ),
         (nix.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", str(DRV))),
         (
-            nix.build(DRV, jobs=3),
+            nix.build([DRV], jobs=3),
             (
                 *(*GUEST, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
                 *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false"),

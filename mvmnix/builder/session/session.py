@@ -1,0 +1,105 @@
+"""What every session with a builder VM has: a root tree, a lock, a ledger of what may be asked for, what was given."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mvmnix.builder.flakes.take import FlakeSource
+from mvmnix.builder.session import diagnosis, nix, pressure
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.calls import KEPT, BuilderMachine, Progress, Said, call
+from mvmnix.builder.session.errands import Errands
+from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session.supply import Part, Suppliers, Supply
+from mvmnix.errors import MvmnixError
+from mvmnix.lock import LockedFlake, LockedNode
+from mvmnix.model import Digest, HashMode, Source
+from mvmnix.provenance.slsa import Cached, Kept
+from mvmnix.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What shall be built: a root tree with its parsed lock, and the attribute of its packages."""
+
+    flake: FlakeSource
+    lock: LockedFlake
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """All that came into the VM beside the root tree; `touched` are the archives of the lock's trees."""
+
+    sources: tuple[Source, ...]
+    touched: frozenset[Digest]
+    cached: tuple[Cached, ...]
+    kept: tuple[Kept, ...]
+
+
+class Session:
+    """One session. `connection` answers the VM's questions while `ask` has it work."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        *,
+        store: Store,
+        suppliers: Suppliers,
+        errands: Errands,
+        progress: Progress,
+        parts: Sequence[Part] = (),
+    ) -> None:
+        flake = request.flake
+        self.request = request
+        self.progress = progress
+        self.suppliers = suppliers
+        self.supply = Supply(suppliers, store, errands, self._asked)
+        self.supply.know(request.lock.locked)
+        self.supply.know(parts)
+        self.ledger = Ledger(self.supply)
+        self.ledger.offer([Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))])
+
+    def connection(self, wake: Callable[[], None]) -> Connection:
+        """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
+        return Connection(self.ledger, wake)
+
+    def call(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT) -> Said:
+        """Have the VM run a command, whatever becomes of it."""
+        return call(machine, argv, self.progress, limit=limit)
+
+    def ask(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT) -> bytes:
+        """What a command prints that has to succeed. Raises MvmnixError saying why it failed."""
+        said = self.call(machine, argv, limit=limit)
+        if said.status != 0:
+            raise self.supply.failure or self._failure(machine, said)
+        return said.output
+
+    def bring_in(self, machine: BuilderMachine) -> str:
+        """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""
+        flake = self.request.flake
+        self.ask(machine, nix.fetch_tree(flake.store_path))
+        return nix.flake_url(flake.store_path, flake.nar, flake.directory)
+
+    def given(self) -> Given:
+        """What the VM was given until now."""
+        origins = [offer.origin for offer in self.ledger.given.values()]
+        return Given(
+            sources=tuple(sorted(it for it in origins if isinstance(it, Source))),
+            touched=frozenset(it.nar for it in origins if isinstance(it, LockedNode)),
+            cached=tuple(sorted((it for it in origins if isinstance(it, Cached)), key=lambda it: it.path)),
+            kept=tuple(sorted((it for it in origins if isinstance(it, Kept)), key=lambda it: it.path)),
+        )
+
+    @property
+    def where(self) -> str:
+        """What is built, for people."""
+        return f"{self.request.flake.uri}#{self.request.attribute}"
+
+    def _failure(self, machine: BuilderMachine, said: Said) -> MvmnixError:
+        """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
+        state = pressure.read(self.call(machine, nix.pressure()).output)
+        return pressure.failure(state, self.where, said.log) or diagnosis.of_build(self.where, said.log)
+
+    def _asked(self, what: str) -> None:
+        """A question to others is on record before it is asked, whatever becomes of it."""
+        self.progress.log(f"mvm: asking for {what}\n".encode())
