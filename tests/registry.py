@@ -1,0 +1,99 @@
+"""Debian's docker-registry on the loopback, with a storage of its own; images are pushed over its own protocol."""
+
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from email.message import Message
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mvmnix.builder.oci.reference import OciRef
+from mvmnix.model import Digest
+from tests.unit.builder.oci.images import INDEX, MANIFEST, Pushed, name_of
+
+#: Seconds within which it has to listen, or it is taken for broken; nothing here measures time.
+PATIENCE: Final = 60
+
+
+class DockerRegistry:
+    """A context manager; `origin` is what config.toml lists, `host` what stands in references."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.origin = f"http://{self.host}"
+        self._directory = directory
+        self._log = (directory / "log").open("wb")
+        config = directory / "config.yml"
+        config.write_text(
+            f"version: 0.1\nlog:\n  accesslog:\n    disabled: false\nhttp:\n  addr: {self.host}\n"
+            f"storage:\n  filesystem:\n    rootdirectory: {directory}/storage\n"
+        )
+        argv = ["docker-registry", "serve", str(config)]
+        self._child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env={"OTEL_TRACES_EXPORTER": "none"}
+        )
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._ask("GET", f"{self.origin}/v2/")
+            except OSError:
+                alive = self._child.poll() is None and time.monotonic() < deadline
+                assert alive, self.log()
+                time.sleep(0.02)
+            else:
+                return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.terminate()
+        self._child.wait()
+        self._log.close()
+
+    def log(self) -> str:
+        """What it said: one line for each request."""
+        return (self._directory / "log").read_text(errors="replace")
+
+    def push(self, image: Pushed, name: str = "team/app", *, index: bytes | None = None) -> OciRef:
+        """Store an image, and an index of it if one is given; returns what names it."""
+        for digest, data in image.blobs.items():
+            begun = self._ask("POST", f"{self.origin}/v2/{name}/blobs/uploads/")
+            location = begun["Location"]
+            self._ask("PUT", f"{location}{'&' if '?' in location else '?'}digest={digest}", data)
+        document = image.document
+        self._manifest(name, document, image.manifest["mediaType"])
+        if index is not None:
+            document = index
+            self._manifest(name, index, INDEX)
+        return OciRef(self.host, name, Digest.of(document))
+
+    def stored(self, digest: Digest) -> Path:
+        """Where it keeps a blob."""
+        (found,) = self._directory.glob(f"storage/**/blobs/sha256/*/{digest.hex}/data")
+        return found
+
+    def _manifest(self, name: str, document: bytes, media_type: str = MANIFEST) -> None:
+        self._ask("PUT", f"{self.origin}/v2/{name}/manifests/{name_of(document)}", document, media_type)
+
+    def _ask(
+        self, method: str, url: str, data: bytes | None = None, media_type: str = "application/octet-stream"
+    ) -> Message:
+        request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": media_type})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=PATIENCE) as answer:
+                answer.read()
+                headers = answer.headers
+        except urllib.error.HTTPError as error:
+            message = f"{method} {url}: {error.code} {error.read()!r}"
+            raise AssertionError(message) from error
+        assert isinstance(headers, Message)
+        return headers

@@ -1,0 +1,114 @@
+"""An image from a real registry as a guest, by digest all the way; and a hostile one, which becomes none."""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.builder.oci.reference import SCHEME
+from mvmnix.builder.pins.parse import parse_debian
+from mvmnix.builder.pins.seed import executable
+from mvmnix.manifest import parse
+from mvmnix.provenance import envelope, predicate, statement
+from mvmnix.provenance.slsa import MICROVM
+from tests.conftest import World
+from tests.registry import DockerRegistry
+from tests.unit.builder.oci.images import name_of, pushed
+from tests.unit.modules.oci.layers import archive, file, folder, hard_link, member, symlink
+from tests.workbench import rooms_of
+
+pytestmark = pytest.mark.vm
+
+SCRIPT = """
+id -u; id -g; pwd; cat /etc/greeting; echo "$A"; ls /old 2>&1
+ls -ln /bin/su | cut -d ' ' -f 1; stat -c %h /bin/busybox; cat /secret 2>&1
+echo kept > /data/file && cat /data/file
+(echo x > /etc/greeting) 2>&1
+"""
+SAID = """33
+44
+/srv
+hello from a layer
+@kernel.size@
+ls: /old: No such file or directory
+-rwxr-xr-x
+2
+cat: can't open '/secret': Permission denied
+kept
+/bin/sh: can't create /etc/greeting: Read-only file system
+"""
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    with DockerRegistry(tmp_path / "registry") as running:
+        yield running
+
+
+def listed(world: World, registry: DockerRegistry) -> None:
+    (world.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
+
+
+def busybox(world: World) -> bytes:
+    """The pinned one, out of its package."""
+    lock = parse_debian((world.tree / "modules/debian/lock.json").read_bytes())
+    (source,) = (source for source in lock.sources() if "/busybox-static_" in source.uri and "#" not in source.uri)
+    with rooms_of(world) as rooms:
+        return executable(rooms.sources.read(source.digest, limit=1 << 30), lock.seed.path)
+
+
+def test_an_image_runs(copied: World, registry: DockerRegistry, tmp_path: Path) -> None:
+    """Pulled once; it runs again when the registry is gone, and its evidence names all that came."""
+    listed(copied, registry)
+    lower = archive(
+        folder("bin"),
+        file("bin/busybox", busybox(copied), mode=0o755),
+        *(symlink(f"bin/{name}", "busybox") for name in ("sh", "id", "cat", "ls", "cut", "stat")),
+        hard_link("bin/su", "bin/busybox"),
+        file("etc/passwd", b"root:x:0:0::/:/bin/sh\nweb:x:33:44::/:/bin/sh\n"),
+        file("old", b"x"),
+        file("secret", b"x", mode=0o600),
+    )
+    upper = archive(file(".wh.old"), file("etc/greeting", b"hello from a layer\n"), member("dev/sda", tarfile.BLKTYPE))
+    image = pushed(
+        lower,
+        upper,
+        Entrypoint=["sh", "-c"],
+        Cmd=[SCRIPT],
+        Env=["PATH=/bin", "A=@kernel.size@"],
+        User="web",
+        WorkingDir="/srv",
+        Volumes={"/data": {}},
+    )
+    wanted = registry.push(image, index=image.index())
+    exported = tmp_path / "image"
+    pulled = copied.home.mvm("image", "pull", str(wanted), "--json", "--out", exported)
+    assert pulled.returncode == 0, pulled.stderr.decode()
+    assert json.loads(pulled.stdout)["result"]["reference"] == str(wanted)
+    registry.__exit__(None, None, None)
+    ran = copied.home.mvm("run", str(wanted))
+    assert (ran.stdout.decode(), ran.returncode) == (SAID, 0), ran.stderr.decode()
+
+    bundle = envelope.parse((exported / "provenance.sigstore.json").read_bytes())
+    claim = predicate.from_statement(statement.parse(bundle.payload))
+    assert (claim.builder_id, claim.root.uri) == (MICROVM, f"path:oci/{str(wanted).removeprefix(SCHEME)}")
+    came = {source.uri.partition("@")[2] for source in claim.sources if source.uri.startswith(SCHEME)}
+    assert came == {str(wanted.digest), name_of(image.document), *image.blobs}
+    described = parse((exported / "manifest.json").read_bytes())
+    assert {source.uri for source in described.sources} >= {
+        source.uri for source in claim.sources if source.uri.startswith(SCHEME)
+    }
+
+
+def test_a_hostile_layer_makes_no_image(copied: World, registry: DockerRegistry) -> None:
+    listed(copied, registry)
+    wanted = registry.push(
+        pushed(archive(symlink("a", "../../nix/store"), file("b", b"x"), hard_link("c", "a/.links"))), "team/hostile"
+    )
+    images = sorted((copied.home.state / "images").iterdir())
+    refused = copied.home.mvm("image", "pull", str(wanted))
+    assert refused.returncode == 125, refused.stdout.decode()
+    assert b"the image is refused: layer 1 of 1: b'c': a hard link to b'a/.links'" in refused.stderr
+    assert sorted((copied.home.state / "images").iterdir()) == images
