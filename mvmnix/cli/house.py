@@ -13,7 +13,9 @@ from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.https import Downloader, Limits
+from mvmnix.builder.fetch.trees import Fetched, Outside
 from mvmnix.builder.keeping.library import Kept, Library
 from mvmnix.builder.oci.registry import Registries
 from mvmnix.builder.session.supply import Caches
@@ -102,6 +104,13 @@ class House:
         """The one downloader, for the hosts that the configuration lists."""
         rules = self.config.fetch
         return self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+
+    @cached_property
+    def outside(self) -> Outside:
+        """What fetching the trees of lock nodes needs: the downloader, credentials, and what was fetched from where."""
+        fetched = Fetched(self._room(self.roots.cache, "trees"))
+        credentials = Credentials(self.config.credentials, os.environ)
+        return Outside(self.downloader, fetched, credentials, environment=os.environ)
 
     @property
     def caches(self) -> Caches | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from mvmnix.builder.fetch.resolve import resolve
 from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.fetch.trees import bring
 from mvmnix.builder.session.supply import Caches
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
-from mvmnix.errors import ReasonCode, refuse
-from mvmnix.lock import LockedNode
-from mvmnix.model import Source
+from mvmnix.lock import Attributes, LockedNode
+from mvmnix.model import Digest, Source
 
 
 class Provisions:
@@ -18,7 +19,7 @@ class Provisions:
         self._house = house
         self._progress = progress
         # opened here, in the command's own thread; errands share them
-        self._store, self._registries = house.sources, house.registries
+        self._store, self._registries, self._outside = house.sources, house.registries, house.outside
 
     def sources(self, sources: Sequence[Source]) -> None:
         """Bring files by hash."""
@@ -27,8 +28,12 @@ class Provisions:
 
     def tree(self, node: LockedNode) -> None:
         """Bring a locked tree."""
-        hint = "x"
-        raise refuse(ReasonCode.LOCK_NODE_UNSUPPORTED, node.name, f"evaluation needs {node.uri}", hint)
+        bring(node, self._store, self._outside)
+
+    def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
+        """What a reference means now, for `mvm lock` (builder/locking/session.py): its tree is in the store then."""
+        found = resolve(original, self._store, self._outside)
+        return found.locked, found.nar
 
     @property
     def caches(self) -> Caches | None:

@@ -1,0 +1,74 @@
+"""`mvm lock`: makes or updates flake.lock, evaluated in the builder VM alone, and says what changed."""
+
+import click
+
+from mvmnix.builder.flakes.draft import Draft
+from mvmnix.builder.locking.document import Change, InputPath
+from mvmnix.builder.locking.session import Locking, NewLock, Wish
+from mvmnix.cli.builder_vm import BuilderVm, builder_plan
+from mvmnix.cli.foreground import notice
+from mvmnix.cli.house import House, house
+from mvmnix.cli.provisions import Provisions
+from mvmnix.cli.references import existing
+from mvmnix.cli.telling import answer, escape
+from mvmnix.cli.workshop import workshop
+from mvmnix.errors import UsageError
+from mvmnix.model import FlakeRef
+
+
+@click.command()
+@click.argument("flake", default=".")
+@click.option("--update", "updates", multiple=True, metavar="INPUT", help="Resolve this input anew, or INPUT/INPUT.")
+@click.option("--update-all", is_flag=True, help="Resolve all inputs anew.")
+@click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON.")
+def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) -> None:
+    """Make or update the flake.lock of FLAKE (default: the directory here).
+
+    The tracked files are taken as they lie there; with path:DIR, all files. What is locked stays, unless
+    the flake asks for something else, or --update says so.
+    """
+    if "#" in flake:
+        raise UsageError("a flake is locked as a whole", hint="name it without #ATTRIBUTE")
+    if updates and update_all:
+        raise UsageError("--update and --update-all exclude each other", hint="give one of them")
+    wish = Wish(tuple(_path(text) for text in updates), update_all)
+    with house() as rooms:
+        with rooms.recorded():
+            draft = Draft(_flake(flake))
+        with draft:
+            rooms.settle_in(notice)
+            with rooms.working():
+                made = _lock(rooms, draft, wish)
+            where = draft.lock_path if made.data is None else draft.write(made.data)
+    for change in made.changes:
+        click.echo(escape(_line(change)), err=True)
+    if as_json:
+        changes = [{"input": "/".join(it.input), "old": it.old, "new": it.new} for it in made.changes]
+        answer("lock", {"lock": str(where), "written": made.data is not None, "changes": changes})
+    elif not made.changes:
+        click.echo(f"{where}: " + ("nothing to change" if made.data is None else "written"), err=True)
+
+
+def _lock(rooms: House, draft: Draft, wish: Wish) -> NewLock:
+    with workshop(rooms) as shop:
+        builder = shop.builder()
+        vm = BuilderVm(rooms, shop.progress, builder, builder_plan(rooms, builder))
+        trees = Provisions(rooms, shop.progress)
+        work = Locking(draft.source, store=rooms.sources, trees=trees, progress=shop.progress)
+        with vm.running(work.connection) as machine:
+            return work.run(machine, wish)
+
+
+def _flake(text: str) -> FlakeRef:
+    found = existing(text)
+    if not isinstance(found, FlakeRef):
+        raise UsageError(f"{text} is an image, and has no lock", hint="name the directory of a flake.nix")
+    return found
+
+
+def _path(text: str) -> InputPath:
+    return tuple(part for part in text.split("/") if part)
+
+
+def _line(change: Change) -> str:
+    return f"{'/'.join(change.input)}: {change.old or '(none)'} → {change.new or '(none)'}"
