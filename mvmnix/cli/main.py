@@ -14,9 +14,10 @@ from mvmnix.errors import MvmnixError
 COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
+    "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
     "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
-    "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
+    "init": ("mvmnix.cli.init", "init", "Write a new flake that builds at once."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
