@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     MANIFEST_MALFORMED = "manifest-malformed"
     ARTIFACT_MISMATCH = "artifact-mismatch"
     VERITY_MISMATCH = "verity-mismatch"
+    NOT_REPRODUCIBLE = "not-reproducible"
     # who signed it
     BUNDLE_MALFORMED = "bundle-malformed"
     BUNDLE_NOT_CANONICAL = "bundle-not-canonical"

@@ -11,6 +11,7 @@ from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS
 from mvmnix.cli.builder_vm import Means
 from mvmnix.cli.house import House, house
+from mvmnix.cli.rebuild import rebuild, told
 from mvmnix.cli.references import reference
 from mvmnix.cli.telling import answer
 from mvmnix.cli.workshop import workshop
@@ -36,25 +37,30 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.option("--again", is_flag=True, help="Build it even if a finished build is kept.")
 @click.option(
+    "--rebuild", "twice", is_flag=True, help="Build it once more, in a machine that looks otherwise, and compare."
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
 )
 @means
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
-def build(flake: str, again: bool, out: Path | None, limits: Means, as_json: bool) -> None:
+def build(flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, as_json: bool) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 
-    A finished build is used again after its bundle, manifest and bytes verify.
+    A finished build is used again after its bundle, manifest and bytes verify. With --rebuild, that a second
+    build made the same four files is signed as a second provenance; files that differ are named.
     """
     wanted = reference(flake)
     with house() as rooms, rooms.working():
         with workshop(rooms, limits) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
+            second = rebuild(rooms, shop, shop.request(wanted), finished) if twice else None
         if out is not None:
             export(rooms, finished, out)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
     if as_json:
-        level = finished.provenance.level
-        answer("build", {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": level})
+        said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}
+        answer("build", said | ({} if second is None else {"rebuild": told(second)}))
     else:
         click.echo(str(finished.image.manifest.digest))
 

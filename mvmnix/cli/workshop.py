@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from mvmnix.cli.references import Reference
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
@@ -46,7 +47,7 @@ class Workshop:
 
     def image(self, reference: Reference) -> Finished:
         """A finished image of this flake: a kept one, once it verifies, else a new one."""
-        request = self._request(reference)
+        request = self.request(reference)
         builder = self.builder()
         key = _key(request, _name_of(builder))
         kept = self._kept(key)
@@ -60,7 +61,7 @@ class Workshop:
 
     def new_image(self, reference: Reference) -> Finished:
         """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
-        request = self._request(reference)
+        request = self.request(reference)
         try:
             builder = self.builder()
         except MvmnixError as error:
@@ -87,9 +88,15 @@ class Workshop:
         return self._keep(_key(request, slsa.HOST_NIX), record, claim)
 
     def _build(self, request: BuildRequest, builder: Finished) -> Finished:
-        """Build it in a builder VM of its own."""
+        return self._keep(_key(request, _name_of(builder)), *self.made(request, builder))
+
+    def made(
+        self, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan] | None = None
+    ) -> tuple[BuildRecord, slsa.Provenance]:
+        """Build it in a builder VM of its own, whose plan `vary` may change; what it made is not signed yet."""
         self._house.key(Role.BUILDER)
         plan = builder_plan(self._house, builder, self._means)
+        plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._house, self._progress, builder, plan)
         work = Build(
             request,
@@ -99,12 +106,12 @@ class Workshop:
             errands=vm.errands,
             progress=self._progress,
             from_derivation=self._house.policy.import_from_derivation,
+            variation=plan.variation,
         )
         with vm.running(work.connection) as machine:
             record = work.run(machine, jobs=plan.vcpus)
             testimony.check_sources(record)
-        claim = testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
-        return self._keep(_key(request, _name_of(builder)), record, claim)
+        return record, testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
 
     def _keep(self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance) -> Finished:
         """Sign a build's provenance and keep it; the build itself is taken only as anybody would take it: verified."""
@@ -124,7 +131,8 @@ class Workshop:
             sbom=listed,
         )
 
-    def _request(self, reference: Reference) -> BuildRequest:
+    def request(self, reference: Reference) -> BuildRequest:
+        """What the user named, as it lies there now."""
         with self._house.recorded():
             if isinstance(reference, OciRef):
                 return oci.request(reference, self._house.registries)

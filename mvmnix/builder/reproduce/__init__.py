@@ -1,0 +1,1 @@
+"""Compares what two builds of the same thing made."""

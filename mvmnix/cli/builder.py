@@ -1,0 +1,38 @@
+"""`mvm builder`: has the builder image build itself, inside itself, and compares."""
+
+import click
+
+from mvmnix.builder import bootstrap
+from mvmnix.cli.foreground import notice
+from mvmnix.cli.house import house
+from mvmnix.cli.rebuild import rebuild, told
+from mvmnix.cli.telling import answer
+from mvmnix.cli.workshop import workshop
+
+
+@click.group()
+def builder() -> None:
+    """The image that builds all others."""
+
+
+@builder.command()
+@click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
+def reproduce(as_json: bool) -> None:
+    """Build the builder image inside itself, and compare with what the host's Nix built.
+
+    If all four files are the same, that is signed as a second provenance and kept beside the first. If not,
+    the files that differ are named.
+    """
+    with house() as rooms:
+        rooms.settle_in(notice)
+        with workshop(rooms) as shop:
+            first = shop.builder()
+            second = rebuild(rooms, shop, bootstrap.request(), first)
+    image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
+    if as_json:
+        answer(
+            "builder reproduce",
+            {"artifacts": image, "provenance": str(first.provenance.bundle), "rebuild": told(second)},
+        )
+    else:
+        click.echo(str(first.image.manifest.digest))
