@@ -54,6 +54,10 @@ class DockerRegistry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """It is gone from now on."""
         self._child.terminate()
         self._child.wait()
         self._log.close()
