@@ -32,10 +32,14 @@ class Freed:
 
 
 class Shelves:
-    """The library, as it is tidied. Whoever removes holds the lock of `House.clearing`."""
+    """The library, as it is tidied. Whoever removes holds the lock of `House.clearing`.
 
-    def __init__(self, library: Library) -> None:
+    `held` are files that somebody else keeps there, such as the statements of kept parts.
+    """
+
+    def __init__(self, library: Library, *, held: Collection[File] = ()) -> None:
         self._library = library
+        self._held = frozenset(held)
 
     def find(self, text: str) -> tuple[tuple[str, Entry], ...]:
         """The index entries of the image with this manifest digest, or its beginning. Raises UsageError."""
@@ -91,7 +95,7 @@ class Shelves:
         stay = tuple(build for build in builds if build not in gone)
         stay += tuple(map(self._outlived, rules.outlived([build.entry for build in stay], needs)))
         present = frozenset[File]().union(*(build.files for build in gone)) if theirs else frozenset(self._present())
-        files = rules.surplus((file for file in present if self._has(file)), stay, needs)
+        files = rules.surplus((file for file in present - self._held if self._has(file)), stay, needs)
         size = sum(self._library.rooms[file.room].weight(file.digest) for file in files)
         if remove:
             for build in gone:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.keeping.library import Entry
-from mvmnix.builder.keeping.needs import Need
+from mvmnix.builder.keeping.library import Entry, Room
+from mvmnix.builder.keeping.needs import File, Need
 from mvmnix.builder.keeping.shelves import Freed, Shelves
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest
@@ -177,3 +177,12 @@ def test_what_a_killed_build_was_receiving_goes_and_what_a_living_one_receives_s
     freed = prune(shelf)
     assert (len(freed.leftovers), freed.size) == (2, 20)
     assert kept(shelf) == before
+
+
+def test_what_somebody_else_keeps_there_stays(shelf: Shelf, other: World) -> None:
+    """The statement of kept parts lies among the bundles, and no image names it."""
+    shelf.library.forget(OTHER.name)
+    statement = File(Room.BUNDLES, Digest.of(other.provenance_bundle))
+    assert Shelves(shelf.library, held=[statement]).prune((), every=False).files
+    assert f"bundles/{statement.digest.hex}" in kept(shelf)
+    assert not files(other) & kept(shelf) - {f"bundles/{statement.digest.hex}"}
