@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve(repositories: Path) -> Iterator[TreeServer]:
     """A server on a free port, as long as it is looked at."""
-    handler = type("Handler", (_Handler,), {})
+    handler: type[_Handler] = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         http.daemon_threads = True
         made = TreeServer(f"http://127.0.0.1:{http.server_address[1]}", repositories)

@@ -83,7 +83,8 @@ _ENVIRONMENT: Final = {
 class Bounds:
     """How much a jailed program may take: wall time in seconds, processes, and sizes in bytes.
 
-    `room` is for all of its files, `memory` the address space of each process, `output` what it says on stdout.
+    `room` is for all of its files, `memory` the address space of each process, `output` what it says on stdout. The
+    kernel exempts root's children from the number of processes (kernel/fork.c); time ends them too.
     """
 
     seconds: float = 900
