@@ -9,11 +9,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
-from contextvars import ContextVar
 from enum import Enum
-from types import TracebackType
-from typing import ClassVar, Self, override
+from typing import ClassVar, override
 from urllib.parse import unquote, urlsplit
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
@@ -23,59 +20,11 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
 from mvmnix.builder.fetch.allow import Url, must_be_peer
+from mvmnix.builder.fetch.lifeline import hold
 from mvmnix.errors import MvmnixError
 
 #: What a Debian machine trusts, for an OpenSSL that was built for another place (a pinned Python in the Nix store).
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-
-
-class Lifeline:
-    """The connections of one transfer, cut when its time is over, whatever they wait for. A context manager.
-
-    A time limit for each read is not enough: a peer that sends a byte now and then, be it of a header or a TLS
-    handshake, meets every one of them.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self.cut)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
-        self._held: list[socket.socket] = []
-        self.is_cut = False
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        self._token = _CURRENT.set(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        _CURRENT.reset(self._token)
-        with self._lock:
-            for held in self._held:
-                held.close()
-            self._held.clear()
-
-    def hold(self, connection: socket.socket) -> None:
-        """This connection is used from here on."""
-        held = socket.socket(fileno=os.dup(connection.fileno()))
-        with self._lock:
-            self._held.append(held)
-        if self.is_cut:
-            self.cut()
-
-    def cut(self) -> None:
-        """End the transfer now; whoever waits on its connections is woken."""
-        self.is_cut = True
-        with self._lock:
-            for held in self._held:
-                with suppress(OSError):
-                    held.shutdown(socket.SHUT_RDWR)
-
-
-_CURRENT: ContextVar[Lifeline | None] = ContextVar("lifeline", default=None)
 
 
 class _Peer(Enum):
@@ -86,16 +35,10 @@ class _Peer(Enum):
     PROXY = "proxy"
 
 
-def _hold(connection: socket.socket) -> None:
-    lifeline = _CURRENT.get()
-    if lifeline is not None:
-        lifeline.hold(connection)
-
-
 def _hold_again(connection: HTTPConnection) -> None:
     """A connection that was kept is used again; a new one is held when it is made."""
     if connection.sock is not None:
-        _hold(connection.sock)
+        hold(connection.sock)
 
 
 def _looked_at(connection: socket.socket, host: str, peer: _Peer) -> socket.socket:
@@ -103,7 +46,7 @@ def _looked_at(connection: socket.socket, host: str, peer: _Peer) -> socket.sock
     try:
         if peer is not _Peer.PROXY:
             must_be_peer(host, connection.getpeername()[0], local=peer is _Peer.LOCAL)
-        _hold(connection)
+        hold(connection)
     except BaseException:
         connection.close()
         raise

@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
@@ -21,7 +20,8 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from mvmnix.builder.fetch.allow import Allowlist, Url
-from mvmnix.builder.fetch.connections import Connections, Lifeline, is_certificate_trouble
+from mvmnix.builder.fetch.connections import Connections, is_certificate_trouble
+from mvmnix.builder.fetch.lifeline import Lifeline, Watch
 from mvmnix.builder.fetch.patience import TRANSIENT, Limits, pause
 from mvmnix.builder.fetch.transfer import BrokenError, ChangedError, DownloadError, Transfer
 from mvmnix.errors import ReasonCode, refuse
@@ -78,8 +78,7 @@ class Downloader:
         self.limits = limits
         self._meter = meter
         self._sleep = sleep
-        self._lines: set[Lifeline] = set()
-        self._lock = threading.Lock()
+        self._watch = Watch(limits.seconds)
         self._slots = threading.BoundedSemaphore(limits.parallel)
         self._closed = False
         self._connections = Connections(
@@ -99,11 +98,8 @@ class Downloader:
 
     def close(self) -> None:
         """Cut what still runs, and let every connection go."""
-        with self._lock:
-            self._closed = True
-            lines = tuple(self._lines)
-        for line in lines:
-            line.cut()
+        self._closed = True
+        self._watch.cut_all()
         self._connections.close()
 
     def get(
@@ -122,21 +118,9 @@ class Downloader:
         first = self.allowed.admit(url)
         size = self.limits.size if limit is None else min(limit, self.limits.size)
         transfer = Transfer(str(first), write, size)
-        with self._slots, self._line() as line:
+        with self._slots, self._watch.line() as line:
             self._must_run(first, line)
             return self._insist(first, headers, transfer, line)
-
-    @contextmanager
-    def _line(self) -> Iterator[Lifeline]:
-        """A lifeline that `close` cuts."""
-        with Lifeline(self.limits.seconds) as line:
-            with self._lock:
-                self._lines.add(line)
-            try:
-                yield line
-            finally:
-                with self._lock:
-                    self._lines.discard(line)
 
     def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, line: Lifeline) -> Response:
         """Try until it works, the attempts are used up, or time is over."""
@@ -204,13 +188,28 @@ class Downloader:
             raise _failed(url, f"the server answers {status}", status, headers.get("www-authenticate", ""))
         transfer.begin(status, headers, response.length_remaining)
         told = transfer.size
-        while data := response.read1(_CHUNK, decode_content=False):
+        for data in _pieces(response):
             transfer.take(data)
             if transfer.size - told >= _TELL:
                 told = transfer.size
                 self._meter.received(str(url), told, transfer.total)
         transfer.end()
         return Response(status, headers, str(url), transfer.size)
+
+
+def _pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """The body in pieces worth handling; TLS gives it in 16 KiB at most. What came before it broke counts too."""
+    piece = bytearray()
+    try:
+        while data := response.read1(_CHUNK, decode_content=False):
+            piece += data
+            if len(piece) >= _CHUNK:
+                yield bytes(piece)
+                piece.clear()
+    except HTTPError:
+        yield bytes(piece)
+        raise
+    yield bytes(piece)
 
 
 def _dismiss(response: BaseHTTPResponse) -> None:
