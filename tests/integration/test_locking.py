@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.locking import document, graph
+from tests.fakes import Repository
 from tests.integration.locking import HostNix, HostQuestions, Web, archive, web, write
 
 pytestmark = pytest.mark.integration
@@ -186,6 +187,27 @@ def test_it_is_the_lock_that_nix_makes(name: str, tmp_path: Path, served: Web) -
         lock_by_nix(HostNix(tmp_path / f"nix{number}"), theirs, step)
         lock_by_mvm(HostNix(tmp_path / f"mvm{number}"), ours, step)
         assert locked(ours) == locked(theirs), f"step {number}"
+
+
+def test_a_git_repository(tmp_path: Path, served: Web) -> None:
+    """By branch and directory, and by commit: over git's dumb protocol, which needs files and no program."""
+    made = Repository.make(tmp_path / "repo", {"sub/flake.nix": LEAF})
+    made.git("branch", "-q", "side")
+    made.git("update-server-info")
+    for path in sorted((made.path / ".git").rglob("*")):
+        if path.is_file():
+            served.files[f"repo.git/{path.relative_to(made.path / '.git')}"] = path.read_bytes()
+    url = f"git+{served.origin}/repo.git"
+    commit = made.git("rev-parse", "HEAD")
+    inputs = f'inputs.a.url = "{url}?ref=side&dir=sub"; '
+    inputs += f'inputs.b = {{ url = "{url}?rev={commit}&ref=side"; flake = false; }};'
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for root in (theirs, ours):
+        write(root, {"flake.nix": flake(inputs)})
+    lock_by_nix(HostNix(tmp_path / "nix"), theirs, Step())
+    lock_by_mvm(HostNix(tmp_path / "mvm"), ours, Step())
+    assert locked(ours) == locked(theirs)
+    assert commit in locked(ours)
 
 
 def locked(root: Path) -> str:
