@@ -127,7 +127,7 @@ class Store:
             os.close(fd)
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
-        """The bytes of a kept file, in chunks, unhashed: for receivers who hold them against their digest themselves."""
+        """The bytes of a kept file, in chunks, unhashed: for receivers who hold them against its digest themselves."""
         fd = self._open(digest)
         try:
             yield from chunks(fd)

@@ -16,7 +16,8 @@ from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.https import Downloader, Limits
 from mvmnix.builder.fetch.trees import Fetched, Outside
-from mvmnix.builder.keeping.library import Kept, Library
+from mvmnix.builder.keeping.library import Kept, Library, Room
+from mvmnix.builder.keeping.part_book import PartBook
 from mvmnix.builder.oci.registry import Registries
 from mvmnix.builder.session.supply import Caches
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
@@ -111,6 +112,11 @@ class House:
         fetched = Fetched(self._room(self.roots.cache, "trees"))
         credentials = Credentials(self.config.credentials, os.environ)
         return Outside(self.downloader, fetched, credentials, environment=os.environ)
+
+    @cached_property
+    def part_book(self) -> PartBook:
+        """Parts that are kept for later builds."""
+        return PartBook(self._room(self.roots.state, "parts"), self.library.rooms[Room.BUNDLES])
 
     @property
     def caches(self) -> Caches | None:

@@ -37,7 +37,7 @@ def rebuild(house: House, shop: Workshop, request: BuildRequest, first: Finished
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
-    record, claim = shop.made(request, shop.builder(), lambda plan: varied(plan, built))  # 2
+    record, claim = shop.made(request, shop.builder(), vary=lambda plan: varied(plan, built))  # 2
     with house.recorded():
         match compare(first.image, record.image):  # 3
             case Disagreement(differences):

@@ -11,13 +11,15 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
+from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
 from mvmnix.builder.oci import image as oci
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord
+from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House
+from mvmnix.cli.part_shop import PartShop
 from mvmnix.cli.progress import Steps, steps
 from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.references import Reference
@@ -88,12 +90,29 @@ class Workshop:
         return self._keep(_key(request, slsa.HOST_NIX), record, claim)
 
     def _build(self, request: BuildRequest, builder: Finished) -> Finished:
-        return self._keep(_key(request, _name_of(builder)), *self.made(request, builder))
+        """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
+        shop = PartShop(self._house, self._progress, builder, self._means)
+        stock = shop.stock()
+        try:
+            record, claim = self.made(request, builder, stock=stock)
+        except PartsWantedError as wanted:
+            stock = shop.fill(wanted.derivations)
+            record, claim = self.made(request, builder, stock=stock)
+        parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.kept}))
+        return self._keep(_key(request, _name_of(builder)), record, claim, parts)
 
     def made(
-        self, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan] | None = None
+        self,
+        request: BuildRequest,
+        builder: Finished,
+        *,
+        vary: Callable[[Plan], Plan] | None = None,
+        stock: Stock = NOTHING_KEPT,
     ) -> tuple[BuildRecord, slsa.Provenance]:
-        """Build it in a builder VM of its own, whose plan `vary` may change; what it made is not signed yet."""
+        """Build it in a builder VM of its own, whose plan `vary` may change; what it made is not signed yet.
+
+        Raises PartsWantedError where the stock lacks parts.
+        """
         self._house.key(Role.BUILDER)
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
@@ -105,15 +124,19 @@ class Workshop:
             suppliers=Provisions(self._house, self._progress),
             errands=vm.errands,
             progress=self._progress,
+            parts=stock.parts,
+            lacks=stock.lacks,
             from_derivation=self._house.policy.import_from_derivation,
             variation=plan.variation,
         )
         with vm.running(work.connection) as machine:
             record = work.run(machine, jobs=plan.vcpus)
-            testimony.check_sources(record)
+            testimony.check_sources(record, [it.claim for it in stock.statements.values()])
         return record, testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
 
-    def _keep(self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance) -> Finished:
+    def _keep(
+        self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance, parts: tuple[bytes, ...] = ()
+    ) -> Finished:
         """Sign a build's provenance and keep it; the build itself is taken only as anybody would take it: verified."""
         from mvmnix.builder.keeping import sbom  # noqa: PLC0415 - builds alone pay for it
 
@@ -128,6 +151,7 @@ class Workshop:
             lock=record.request.flake.lock,
             policy=self._house.policy,
             now=now(),
+            parts=parts,
             sbom=listed,
         )
 

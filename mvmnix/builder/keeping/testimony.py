@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.parts import PartsRecord
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.provenance.parts import Parts
+from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
@@ -29,6 +30,29 @@ def by_host_nix(record: BuildRecord, *, mvm: str) -> Provenance:
 def by_builder(record: BuildRecord, *, mvm: str, builder: Finished, limits: Limits) -> Provenance:
     """The provenance of a build in a VM that ran this builder image."""
     return _provenance(record, mvm=mvm, builder=builder, limits=limits)
+
+
+def of_parts(record: PartsRecord, *, mvm: str, builder: Finished, limits: Limits) -> Parts:
+    """What is signed of parts that were built in a VM that ran this builder image."""
+    flake, given = record.request.flake, record.given
+    provenance = Provenance(
+        root=RootTree(flake.uri, flake.nar, flake.commit),
+        directory=flake.directory,
+        attribute=record.request.attribute,
+        lock=record.request.lock.digest,
+        nodes=account(record.request.lock, given.touched),
+        sources=given.sources,
+        builder_id=MICROVM,
+        builder_image=subjects_of(builder.image.artifacts),
+        versions=Versions(mvm=mvm, nix=record.nix),
+        limits=limits,
+        invocation=secrets.token_hex(INVOCATION_BYTES),
+        started=record.started,
+        finished=record.finished,
+        derivation=None,
+        cached=given.cached,
+    )
+    return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
 
 
 def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limits: Limits | None) -> Provenance:

@@ -68,7 +68,7 @@ def evaluate(url: str, attribute: str, *, from_derivation: bool = False) -> tupl
 
 
 #: How long a flake's inputs may take to be read, in seconds. They are plain data, or should be.
-READING_SECONDS = 120
+READING_SECONDS = 60
 
 
 def read_inputs(expression: str) -> tuple[str, ...]:
@@ -85,7 +85,12 @@ def check_lock(url: str) -> tuple[str, ...]:
 
 def show_derivations(derivation: StorePath) -> tuple[str, ...]:
     """In the guest: the whole graph of a derivation as JSON."""
-    return (*_NIX, "derivation", "show", "--recursive", str(derivation))
+    return show_all([derivation])
+
+
+def show_all(derivations: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: the whole graphs of these derivations as JSON."""
+    return (*_NIX, "derivation", "show", "--recursive", *map(str, derivations))
 
 
 def show_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
@@ -108,7 +113,7 @@ def pressure() -> tuple[str, ...]:
 def evaluate_parts(url: str) -> tuple[str, ...]:
     """In the guest: by name, derivation and output path of each of mvm's own parts (modules/default.nix), as JSON."""
     imports = ("--option", "allow-import-from-derivation", "false")
-    both = "builtins.mapAttrs (_: it: { inherit (it) drvPath outPath; })"
+    both = "builtins.mapAttrs (_: it: { derivation = it.drvPath; output = it.outPath; })"
     return (*_NIX, "eval", "--json", *_PURE, *imports, f"{url}#legacyPackages.{SYSTEM}.parts", "--apply", both)
 
 

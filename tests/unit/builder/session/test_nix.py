@@ -42,7 +42,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         (
             nix.read_inputs("1 + 1"),
             (
-                *("/bin/busybox", "timeout", "-s", "KILL", "120"),
+                *("/bin/busybox", "timeout", "-s", "KILL", "60"),
                 *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "--expr", "1 + 1"),
             ),
         ),
@@ -51,7 +51,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             nix.evaluate_parts("path:x"),
             (
                 *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "path:x#legacyPackages.x86_64-linux.parts"),
-                *("--apply", "builtins.mapAttrs (_: it: { inherit (it) drvPath outPath; })"),
+                *("--apply", "builtins.mapAttrs (_: it: { derivation = it.drvPath; output = it.outPath; })"),
             ),
         ),
         (nix.describe([TREE, DRV]), (*GUEST, "path-info", "--json", str(TREE), str(DRV))),

@@ -1,0 +1,146 @@
+"""Builds parts that many guests are made of, from mvm's own tree and nothing else, in a builder VM of their own.
+
+What comes out may enter later builds, so nothing of anybody else may have run beside it: the tree is our own, and
+no kept part goes in. The archives are hashed on the host as they arrive. What the VM says of references is checked
+for form only: a false one makes a build fail that asks for it.
+
+1. The tree is brought in and evaluated to its parts: a derivation and an output path by name.
+2. Those that are wanted are built.
+3. Each output comes back as an archive, which gets its name from its hash.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from mvmnix import strict
+from mvmnix.builder.session import diagnosis, graph, nix
+from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, run
+from mvmnix.builder.session.errands import Errands
+from mvmnix.builder.session.session import BuildRequest, Given, Session
+from mvmnix.builder.session.supply import Suppliers
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.model import Digest, StorePath
+from mvmnix.store import Store
+
+#: The attribute that lists them, and the largest archive of one, in bytes.
+ATTRIBUTE: Final = "parts"
+LIMIT: Final = 1 << 32
+_MOST_SAID: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPart:
+    """One path that was built: digest and size of its archive, and the paths that it refers to."""
+
+    path: StorePath
+    nar: Digest
+    size: int
+    references: tuple[StorePath, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartsRecord:
+    """What was built, from what, by whom; `known` are all parts that there are: derivation to output path."""
+
+    request: BuildRequest
+    known: dict[str, StorePath]
+    built: tuple[BuiltPart, ...]
+    given: Given
+    nix: str
+    started: datetime
+    finished: datetime
+
+
+class PartsBuild:
+    """One session. `connection` answers the VM's questions; `run` does the rest."""
+
+    def __init__(
+        self, request: BuildRequest, *, store: Store, suppliers: Suppliers, errands: Errands, progress: Progress
+    ) -> None:
+        self._session = Session(request, store=store, suppliers=suppliers, errands=errands, progress=progress)
+        self._store = store
+        self.connection = self._session.connection
+
+    def run(self, machine: BuilderMachine, *, wanted: Collection[str], jobs: int) -> PartsRecord:
+        """Build those parts whose derivations are wanted. Raises as Build.run does."""
+        session, started = self._session, datetime.now(UTC)
+        version = nix.read_version(session.ask(machine, nix.version()))
+        session.progress.step("evaluating mvm's own parts")
+        url = session.bring_in(machine)
+        known = _known(session.ask(machine, nix.evaluate_parts(url), limit=_MOST_SAID))
+        chosen = {name: path for name, path in known.items() if name in wanted}
+        built = self._build(machine, chosen, jobs) if chosen else ()
+        return PartsRecord(session.request, known, built, session.given(), version, started, datetime.now(UTC))
+
+    def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[BuiltPart, ...]:
+        session = self._session
+        derivations = [StorePath.parse(name) for name in sorted(chosen)]
+        found = graph.parse(session.ask(machine, nix.show_all(derivations), limit=graph.LIMIT))
+        needed = {source for one in derivations for source in found.needed(one, have=())}
+        session.progress.step("fetching sources of the parts")
+        session.suppliers.sources(tuple(sorted(needed)))
+        session.supply.know(found.sources)
+        session.progress.step(f"building {len(derivations)} parts")
+        session.ask(machine, nix.build(derivations, jobs=jobs), limit=_MOST_SAID)
+        session.progress.step("receiving the parts")
+        described = session.ask(machine, nix.describe(sorted(chosen.values())), limit=_MOST_SAID)
+        references = _references(described, frozenset(chosen.values()))
+        return tuple(self._receive(machine, path, references[path]) for path in sorted(chosen.values()))
+
+    def _receive(self, machine: BuilderMachine, path: StorePath, references: tuple[StorePath, ...]) -> BuiltPart:
+        incoming, log = self._store.receive(), Tail(self._session.progress.log)
+
+        def take(data: bytes) -> None:
+            if incoming.size + len(data) > LIMIT:
+                raise _malformed(f"the archive of {path} is larger than {LIMIT} bytes")
+            incoming.write(data)
+
+        try:
+            if run(machine, nix.dump(path), take, log) != 0:
+                raise diagnosis.of_build(self._session.where, log.text)
+            incoming.close()
+            return BuiltPart(path, incoming.keep(), incoming.size, references)
+        finally:
+            incoming.discard()
+
+
+def _malformed(why: str) -> MvmnixError:
+    hint = "the builder VM said something odd of mvm's own parts: look at the build log"
+    return refuse(ReasonCode.OUTPUT_MALFORMED, "builder VM", why, hint)
+
+
+def _object(said: bytes) -> dict[str, object]:
+    try:
+        found = strict.parse_json(said)
+    except strict.MalformedError as error:
+        raise _malformed(f"what it says of the parts can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise _malformed("what it says of the parts is no object")
+    return cast("dict[str, object]", found)
+
+
+def _known(said: bytes) -> dict[str, StorePath]:
+    known = {}
+    for name, value in _object(said).items():
+        try:
+            it = cast("dict[str, object]", value)
+            known[str(StorePath.parse(str(it["derivation"])))] = StorePath.parse(str(it["output"]))
+        except (ValueError, TypeError, LookupError) as error:
+            raise _malformed(f"part {name[:80]!r} has no derivation or no path") from error
+    return known
+
+
+def _references(said: bytes, paths: frozenset[StorePath]) -> dict[StorePath, tuple[StorePath, ...]]:
+    found: dict[StorePath, tuple[StorePath, ...]] = {}
+    for name, value in _object(said).items():
+        try:
+            it = cast("dict[str, list[str]]", value)
+            found[StorePath.parse(name)] = tuple(sorted(map(StorePath.parse, it["references"])))
+        except (ValueError, TypeError, LookupError) as error:
+            raise _malformed(f"the references of {name[:120]!r} can't be read") from error
+    if found.keys() != paths:
+        raise _malformed(f"{len(paths)} parts were asked for, it describes {json.dumps(sorted(map(str, found)))[:300]}")
+    return found

@@ -1,0 +1,72 @@
+"""Keeps parts of mvm's own for the builds of one command: finds those that verify, and has what is lacking built."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from mvmnix import __version__
+from mvmnix.builder import bootstrap
+from mvmnix.builder.keeping import testimony
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.keeping.part_book import Stock
+from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.supply import Part
+from mvmnix.cli.builder_vm import BuilderVm, Means, builder_plan, limits_of
+from mvmnix.cli.house import House
+from mvmnix.cli.progress import Steps
+from mvmnix.cli.provisions import Provisions
+from mvmnix.errors import MvmnixError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import parts as claims
+from mvmnix.strict import canonical
+
+
+class PartShop:
+    """The parts of one domain: this installation's tree, built with this builder image."""
+
+    def __init__(self, house: House, progress: Steps, builder: Finished, means: Means) -> None:
+        self._house = house
+        self._progress = progress
+        self._builder = builder
+        self._means = means
+        own = bootstrap.request()
+        self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
+        self._domain = Digest.of(canonical([own.flake.nar.hex, str(builder.provenance.claim.derivation)]))
+
+    def stock(self) -> Stock:
+        """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
+        book = self._house.part_book
+        try:
+            return book.stock(self._domain, policy=self._house.policy, now=now())
+        except MvmnixError as error:
+            self._progress.notice(f"the kept parts are of no use, and are built again: {error}")
+            book.forget(self._domain)
+            return book.stock(self._domain, policy=self._house.policy, now=now())
+
+    def fill(self, wanted: Collection[str]) -> Stock:
+        """Build those of the parts that are among these derivations, in a VM in which nothing else runs."""
+        plan = builder_plan(self._house, self._builder, self._means)
+        vm = BuilderVm(self._house, self._progress, self._builder, plan)
+        work = PartsBuild(
+            self._request,
+            store=self._house.sources,
+            suppliers=Provisions(self._house, self._progress),
+            errands=vm.errands,
+            progress=self._progress,
+        )
+        with vm.running(work.connection) as machine:
+            record = work.run(machine, wanted=wanted, jobs=plan.vcpus)
+        if record.built:
+            claim = testimony.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
+            self._keep(record, claim)
+        else:
+            self._house.part_book.add(self._domain, record.known, (), None)
+        return replace(self.stock(), final=True)
+
+    def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
+        bundle = self._house.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
+        digest = Digest.of(bundle)
+        parts = tuple(Part(it.path, it.nar, it.size, it.references, digest) for it in record.built)
+        self._house.part_book.add(self._domain, record.known, parts, bundle)
