@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.fetching import fetching, own_pins
 from bench.pairs import Pair, pair
 from bench.place import TRUE, Place
 from bench.raw_qemu import RawQemu
@@ -47,4 +48,11 @@ def figures(place: Place, console: Console, *, rounds: int) -> None:
         pair(place.rebuild, click, rounds=rounds),
         "ours < 1.5",
     )
+    for what, sizes in (("as large as our own pins", own_pins()), ("of 8 MiB", [8 << 20] * 16)):
+        row(
+            f"fetch {len(sizes)} sources {what}",
+            "curl --parallel",
+            fetching(sizes, rounds=rounds),
+            "ratio at most 1.3",
+        )
     console.print(table)

@@ -153,8 +153,12 @@ class Directory:
 
     def rename(self, old: str, new: str) -> None:
         """Give a file of this directory another name, durably; what had that name is replaced."""
-        os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.rename_lightly(old, new)
         self.sync()
+
+    def rename_lightly(self, old: str, new: str) -> None:
+        """The same without waiting for the disk: for what a crash may take away again."""
+        os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def sync(self) -> None:
         """Make names durable (fsync of the directory)."""

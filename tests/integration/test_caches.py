@@ -20,6 +20,7 @@ from mvmnix.nar import nar_hash
 from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Authority, Server
+from tests.integration.webserver import serving
 
 pytestmark = pytest.mark.integration
 
@@ -28,19 +29,6 @@ NIX = (
     *("nix", "--extra-experimental-features", "nix-command flakes"),
     *("--option", "build-users-group", "", "--option", "substitute", "false"),
 )
-#: A directory that nobody else's nginx knows; as an unprivileged user, without a daemon.
-NGINX = """
-daemon off; master_process off; pid {base}/nginx.pid; error_log {base}/error.log;
-events {{}}
-http {{
-  access_log off; client_body_temp_path {base}/1; proxy_temp_path {base}/2; fastcgi_temp_path {base}/3;
-  uwsgi_temp_path {base}/4; scgi_temp_path {base}/5;
-  server {{
-    listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};
-    root {root};
-  }}
-}}
-"""
 
 
 def nix(*arguments: str | Path, home: Path, stdin: bytes = b"") -> str:
@@ -87,17 +75,10 @@ class World:
         return self.directory(name) / narinfo.parse(text).url
 
 
-def free_port() -> int:
-    with Server() as server:
-        return server.port
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     base = tmp_path_factory.mktemp("caches")
     authority = Authority.create(base)
-    authority.context("localhost")
-    port = free_port()
     (base / "www").mkdir()
     keys = {}
     for name in ("ours-1", "theirs-1"):
@@ -105,30 +86,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (base / f"{name}.sec").write_text(secret)
         keys[name] = CacheKey.parse(nix("key", "convert-secret-to-public", home=base, stdin=secret.encode()))
     needed, needing = store_paths(base)
-    world = World(base, authority, f"https://localhost:{port}", needed, needing, keys)
-    world.copy("good", "compression=xz", world.secret("ours-1"))
-    world.copy("plain", "compression=none", world.secret("ours-1"))
-    world.copy("bzip2", "compression=bzip2", world.secret("ours-1"))
-    world.copy("gzip", "compression=gzip", world.secret("ours-1"))
-    world.copy("zstd", "compression=zstd", world.secret("ours-1"))
-    world.copy("unsigned", "compression=xz")
-    world.copy("theirs", "compression=xz", world.secret("theirs-1"))
-    (base / "nginx.conf").write_text(NGINX.format(base=base, port=port, pem=base / "localhost.pem", root=base / "www"))
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program
-    argv = [program, "-e", str(base / "error.log"), "-p", str(base), "-c", str(base / "nginx.conf")]
-    with subprocess.Popen(argv) as nginx:
-        try:
-            wait_for(base / "nginx.pid", nginx)
-            yield world
-        finally:
-            nginx.terminate()
-
-
-def wait_for(pid: Path, nginx: "subprocess.Popen[bytes]") -> None:
-    """nginx writes its pid once it listens."""
-    while not pid.exists():
-        assert nginx.poll() is None, (pid.parent / "error.log").read_text()
+    with serving(base / "www", base, authority) as origin:
+        world = World(base, authority, origin, needed, needing, keys)
+        world.copy("good", "compression=xz", world.secret("ours-1"))
+        for compression in ("bzip2", "gzip", "zstd"):
+            world.copy(compression, f"compression={compression}", world.secret("ours-1"))
+        world.copy("plain", "compression=none", world.secret("ours-1"))
+        world.copy("unsigned", "compression=xz")
+        world.copy("theirs", "compression=xz", world.secret("theirs-1"))
+        yield world
 
 
 def store_paths(base: Path) -> tuple[StorePath, StorePath]:

@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
@@ -188,28 +188,13 @@ class Downloader:
             raise _failed(url, f"the server answers {status}", status, headers.get("www-authenticate", ""))
         transfer.begin(status, headers, response.length_remaining)
         told = transfer.size
-        for data in _pieces(response):
+        while data := response.read(_CHUNK, decode_content=False):
             transfer.take(data)
             if transfer.size - told >= _TELL:
                 told = transfer.size
                 self._meter.received(str(url), told, transfer.total)
         transfer.end()
         return Response(status, headers, str(url), transfer.size)
-
-
-def _pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """The body in pieces worth handling; TLS gives it in 16 KiB at most. What came before it broke counts too."""
-    piece = bytearray()
-    try:
-        while data := response.read1(_CHUNK, decode_content=False):
-            piece += data
-            if len(piece) >= _CHUNK:
-                yield bytes(piece)
-                piece.clear()
-    except HTTPError:
-        yield bytes(piece)
-        raise
-    yield bytes(piece)
 
 
 def _dismiss(response: BaseHTTPResponse) -> None:

@@ -90,7 +90,7 @@ class Web:
             self._downloader.get(source.uri, incoming.write)
             if incoming.digest != source.digest:
                 raise _mismatch(source, [incoming.digest])
-            # not made durable: what a crash leaves of it is found out when it is read, and fetched again
+            incoming.close()
             incoming.keep()
         finally:
             incoming.discard()

@@ -1,0 +1,74 @@
+"""Fetches sources over TLS from a web server on the loopback: mvm's fetcher against `curl --parallel`."""
+
+import json
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.pairs import Pair, pair
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.https import Downloader, Limits
+from mvmnix.builder.fetch.registries import Silent
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.model import Digest, Source
+from mvmnix.state import Directory
+from mvmnix.store import Cache
+from tests.conftest import TREE
+from tests.integration.misbehaving import Authority
+from tests.integration.webserver import serving
+
+#: As many at once as mvm's own default.
+PARALLEL = Limits().parallel
+
+
+def own_pins() -> list[int]:
+    """How large the sources are that this repository pins for itself."""
+    lock = json.loads((TREE / "modules/debian/lock.json").read_bytes())
+    return [pin["size"] for pin in lock["packages"].values()]
+
+
+def fetching(sizes: Sequence[int], *, rounds: int) -> Pair:
+    """Files of these sizes. Ours are hashed and get their names; curl only writes them."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-bench-fetch-") as name:
+        base = Path(name)
+        (base / "www").mkdir()
+        authority = Authority.create(base)
+        for number, size in enumerate(sizes):
+            (base / "www" / f"file{number}").write_bytes(secrets.token_bytes(size))
+        with serving(base / "www", base, authority) as origin:
+            subject = _Subject(base, authority, origin, len(sizes))
+            return pair(subject.ours, subject.theirs, rounds=rounds)
+
+
+class _Subject:
+    """The two ways to fetch all of them into an empty directory."""
+
+    def __init__(self, base: Path, authority: Authority, origin: str, files: int) -> None:
+        self._base = base
+        self._environment = {"SSL_CERT_FILE": str(authority.bundle)}
+        self._origin = origin
+        served = [base / "www" / f"file{number}" for number in range(files)]
+        self._sources = [Source(f"{origin}/{file.name}", file.name, Digest.of(file.read_bytes())) for file in served]
+
+    @contextmanager
+    def _empty(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self._base) as name:
+            yield Path(name)
+
+    def ours(self) -> None:
+        allowed = Allowlist(frozenset(), frozenset({self._origin}))
+        with (
+            self._empty() as place,
+            Directory.open(str(place)) as directory,
+            Downloader(allowed, Limits(), environment=self._environment) as downloader,
+        ):
+            fetch(self._sources, Cache(directory), Silent(), registries=[], downloader=downloader)
+
+    def theirs(self) -> None:
+        with self._empty() as place:
+            words = [word for source in self._sources for word in ("-o", f"{place}/{source.name}", source.uri)]
+            argv = ["curl", "--silent", "--fail", "--parallel", "--parallel-max", str(PARALLEL), *words]
+            subprocess.run(argv, env=self._environment, check=True)
