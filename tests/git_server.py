@@ -4,6 +4,7 @@ It keeps what it was asked, headers and all. Repositories are served by git's ow
 """
 
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -118,12 +119,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(repositories: Path) -> Iterator[TreeServer]:
-    """A server on a free port, as long as it is looked at."""
+def serve(repositories: Path, tls: ssl.SSLContext | None = None) -> Iterator[TreeServer]:
+    """A server on a free port, as long as it is looked at; with TLS, its name is localhost."""
     handler: type[_Handler] = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         http.daemon_threads = True
-        made = TreeServer(f"http://127.0.0.1:{http.server_address[1]}", repositories)
+        place = "http://127.0.0.1" if tls is None else "https://localhost"
+        if tls is not None:
+            http.socket = tls.wrap_socket(http.socket, server_side=True)
+        made = TreeServer(f"{place}:{http.server_address[1]}", repositories)
         handler.served = made
         thread = threading.Thread(target=http.serve_forever, daemon=True)
         thread.start()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve
+from tests.integration.misbehaving import Authority
 
 pytestmark = pytest.mark.integration
 _MIB = 1 << 20
@@ -240,6 +242,24 @@ def test_hosts_that_are_not_listed_are_not_asked(world: World) -> None:
         codes = refused(lambda: resolve(attributes, world.store, world.outside))  # noqa: B023 - called at once
         assert set(codes) <= {ReasonCode.FETCH_NOT_ALLOWED, ReasonCode.LOCK_NODE_UNSUPPORTED}
     assert world.server.asked == []
+
+
+def test_git_over_tls_believes_named_certificates_alone(world: World, tmp_path: Path) -> None:
+    for name in ("ca", "other"):
+        (tmp_path / name).mkdir()
+    authority, stranger = (Authority.create(tmp_path / name) for name in ("ca", "other"))
+    with ExitStack() as opened:
+        server = opened.enter_context(serve(tmp_path / "repositories", authority.context("localhost")))
+        allowed = Allowlist(frozenset(), frozenset({server.origin}))
+        downloads = opened.enter_context(Downloader(allowed, environment={}))
+        trusting, other = (
+            replace(world.outside, downloads=downloads, environment={"SSL_CERT_FILE": str(one.bundle)})
+            for one in (authority, stranger)
+        )
+        attributes: Attributes = {"type": "git", "url": f"{server.origin}/git/r.git"}
+        assert resolve(attributes, world.store, trusting).locked["ref"] == "refs/heads/main"
+        with pytest.raises(MvmnixError, match="certificate"):
+            resolve(attributes, world.store, other)
 
 
 def test_git_is_not_led_elsewhere(world: World, tmp_path: Path) -> None:
