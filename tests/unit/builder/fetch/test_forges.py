@@ -13,6 +13,7 @@ REV = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = Allowlist(frozenset())
 #: Not written in one piece: no file names a real host.
 GITHUB, GITLAB, SOURCEHUT = (".".join(words) for words in (("github", "com"), ("gitlab", "com"), ("git", "sr", "ht")))
+GITHUB_API = f"api.{GITHUB}"
 
 
 def forge(kind: NodeKind, **others: str) -> Forge:
@@ -23,7 +24,7 @@ def forge(kind: NodeKind, **others: str) -> Forge:
     ("place", "private", "url"),
     [
         (forge(NodeKind.GITHUB), False, f"https://{GITHUB}/o/r/archive/{REV}.tar.gz"),
-        (forge(NodeKind.GITHUB), True, f"https://api.{GITHUB}/repos/o/r/tarball/{REV}"),
+        (forge(NodeKind.GITHUB), True, f"https://{GITHUB_API}/repos/o/r/tarball/{REV}"),
         (forge(NodeKind.GITHUB, host="h.test"), False, f"https://h.test/api/v3/repos/o/r/tarball/{REV}"),
         (forge(NodeKind.GITLAB), False, f"https://{GITLAB}/api/v4/projects/o%2Fr/repository/archive.tar.gz?sha={REV}"),
         (
@@ -42,8 +43,8 @@ def test_where_archives_lie(place: Forge, private: bool, url: str) -> None:
 @pytest.mark.parametrize(
     ("place", "url"),
     [
-        (forge(NodeKind.GITHUB), f"https://api.{GITHUB}/repos/o/r/commits/HEAD"),
-        (forge(NodeKind.GITHUB, ref="a/b?c"), f"https://api.{GITHUB}/repos/o/r/commits/a%2Fb%3Fc"),
+        (forge(NodeKind.GITHUB), f"https://{GITHUB_API}/repos/o/r/commits/HEAD"),
+        (forge(NodeKind.GITHUB, ref="a/b?c"), f"https://{GITHUB_API}/repos/o/r/commits/a%2Fb%3Fc"),
         (forge(NodeKind.GITLAB, ref="v1"), f"https://{GITLAB}/api/v4/projects/o%2Fr/repository/commits?ref_name=v1"),
         (forge(NodeKind.SOURCEHUT, host="h.test"), "https://h.test/o/r/info/refs"),
     ],
