@@ -153,12 +153,8 @@ class Directory:
 
     def rename(self, old: str, new: str) -> None:
         """Give a file of this directory another name, durably; what had that name is replaced."""
-        self.rename_lightly(old, new)
-        self.sync()
-
-    def rename_lightly(self, old: str, new: str) -> None:
-        """The same without waiting for the disk: for what a crash may take away again."""
         os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.sync()
 
     def sync(self) -> None:
         """Make names durable (fsync of the directory)."""

@@ -235,7 +235,7 @@ class _Light(Incoming):
 
     @override
     def keep(self) -> Digest:
-        self._directory.rename_lightly(self._temporary, self.digest.hex)
+        os.rename(self._temporary, self.digest.hex, src_dir_fd=self._directory.fd, dst_dir_fd=self._directory.fd)
         return self.digest
 
 

@@ -62,6 +62,13 @@ class Steps:
         if self._status is not None:
             self._status.update(f"{self._name}: {self._files} files, {self._bytes >> 20} MiB, {escape(name)[:50]}")
 
+    def received(self, url: str, size: int, total: int | None) -> None:
+        """More of a large file arrived."""
+        if self._status is not None:
+            of = "" if total is None else f" of {total >> 20}"
+            name = escape(url.rpartition("/")[2])[:50]
+            self._status.update(f"{self._name}: {self._files} files, {name}: {size >> 20}{of} MiB")
+
     def notice(self, text: str) -> None:
         """A line that stays."""
         self._console.print(escape(text), style="yellow", highlight=False, markup=False)

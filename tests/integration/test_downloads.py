@@ -323,6 +323,23 @@ def test_connections_are_used_again(world: World) -> None:
     assert world.server.connections == 1
 
 
+def test_somebody_is_told_how_far_it_is(world: World) -> None:
+    told: list[tuple[str, int, int | None]] = []
+
+    class Meter:
+        def received(self, url: str, size: int, total: int | None) -> None:
+            told.append((url, size, total))
+
+    large = BODY * 10
+    world.server.routes["/file"] = whole(body=large)
+    url = world.server.origin + "/file"
+    with world.downloader(Limits(size=len(large))) as downloader:
+        downloader.meter = Meter()
+        downloader.get(url, lambda _: None)
+    assert [(url, total) for url, _, total in told] == [(url, len(large))] * 2
+    assert 1 << 20 <= told[0][1] < told[1][1] <= len(large)
+
+
 def test_retry_after_is_heeded(world: World) -> None:
     world.server.routes["/file"] = times(busy("503 Service Unavailable", "Retry-After: 7"), whole())
     assert world.get() == BODY

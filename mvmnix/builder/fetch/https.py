@@ -76,7 +76,7 @@ class Downloader:
     ) -> None:
         self.allowed = allowed
         self.limits = limits
-        self._meter = meter
+        self.meter = meter
         self._sleep = sleep
         self._watch = Watch(limits.seconds)
         self._slots = threading.BoundedSemaphore(limits.parallel)
@@ -192,7 +192,7 @@ class Downloader:
             transfer.take(data)
             if transfer.size - told >= _TELL:
                 told = transfer.size
-                self._meter.received(str(url), told, transfer.total)
+                self.meter.received(str(url), told, transfer.total)
         transfer.end()
         return Response(status, headers, str(url), transfer.size)
 
