@@ -5,21 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
-from mvmnix.builder.fetch.allow import Allowlist
-from mvmnix.builder.fetch.credentials import Credentials
-from mvmnix.builder.fetch.https import Downloader, Limits
-from mvmnix.builder.fetch.trees import Fetched, Outside
 from mvmnix.builder.keeping.library import Kept, Library, Room
 from mvmnix.builder.keeping.part_book import PartBook
-from mvmnix.builder.oci.registry import Registries
-from mvmnix.builder.session.supply import Caches
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.accelerator import KvmProbe
@@ -35,6 +29,9 @@ from mvmnix.provenance.policy_files import FILE_NAME, FLOOR, load
 from mvmnix.provenance.policy_text import default_policy
 from mvmnix.state import Directory, Roots
 from mvmnix.store import Cache, Store
+
+if TYPE_CHECKING:
+    from mvmnix.cli.outdoors import Outdoors
 
 #: Lock files beside what they guard: shared by whoever makes or reads something there, had alone to take it away.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
@@ -101,32 +98,16 @@ class House:
         return Store(self._room(self.roots.state, "plans"))
 
     @cached_property
-    def downloader(self) -> Downloader:
-        """The one downloader, for the hosts that the configuration lists."""
-        rules = self.config.fetch
-        return self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+    def outdoors(self) -> "Outdoors":
+        """All that reaches outside."""
+        from mvmnix.cli.outdoors import Outdoors  # noqa: PLC0415 - most commands fetch nothing, and don't pay for it
 
-    @cached_property
-    def outside(self) -> Outside:
-        """What fetching the trees of lock nodes needs: the downloader, credentials, and what was fetched from where."""
-        fetched = Fetched(self._room(self.roots.cache, "trees"))
-        credentials = Credentials(self.config.credentials, os.environ)
-        return Outside(self.downloader, fetched, credentials, environment=os.environ)
+        return Outdoors(self.config, self.sources, self._room(self.roots.cache, "trees"), self._opened)
 
     @cached_property
     def part_book(self) -> PartBook:
         """Parts that are kept for later builds."""
-        return PartBook(self._room(self.roots.state, "parts"), self.library.rooms[Room.BUNDLES])
-
-    @property
-    def caches(self) -> Caches | None:
-        """The binary caches that are allowed, if there are any."""
-        return None
-
-    @cached_property
-    def registries(self) -> Registries:
-        """Where OCI images come from."""
-        return Registries(self.downloader, self.sources)
+        return PartBook(self._room(self.roots.state, "parts"), self.library.rooms[Room.BUNDLES], self.sources)
 
     @cached_property
     def machines(self) -> Directory:

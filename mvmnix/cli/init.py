@@ -41,7 +41,7 @@ def _described(text: str) -> bytes:
 
     reference = image_reference(text)
     with house() as rooms, rooms.working():
-        return image.describe(image.resolve(reference, rooms.registries))
+        return image.describe(image.resolve(reference, rooms.outdoors.registries))
 
 
 def _next(directory: Path) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.resolve import resolve
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.fetch.trees import bring
-from mvmnix.builder.session.supply import Caches
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
+from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, Source
 
@@ -16,26 +17,28 @@ class Provisions:
     """The suppliers of a session (builder/session/supply.py)."""
 
     def __init__(self, house: House, progress: Steps) -> None:
-        self._house = house
         self._progress = progress
         # opened here, in the command's own thread; errands share them
-        self._store, self._registries, self._outside = house.sources, house.registries, house.outside
+        self._store, self._policy, outdoors = house.sources, house.policy, house.outdoors
+        self._downloader, self._outside = outdoors.downloader, outdoors.outside
+        self._downloader.meter = progress
+        self._registries = outdoors.registries
+        self.caches: Caches | None = outdoors.caches(self._policy)
 
     def sources(self, sources: Sequence[Source]) -> None:
         """Bring files by hash."""
         self._registries.fetch(sources, self._progress)
-        fetch(sources, self._store, self._progress)
+        fetch(sources, self._store, self._progress, downloader=self._downloader)
 
     def tree(self, node: LockedNode) -> None:
-        """Bring a locked tree."""
+        """Bring a locked tree, if the policy lets such a one into a build."""
+        if not self._policy.admits_input(node.uri):
+            why = f"evaluation needs {node.uri}, which the trust policy does not admit"
+            hint = "take another input, or extend inputs in trust.toml, [sources], if you mean to"
+            raise refuse(ReasonCode.INPUT_NOT_ADMITTED, node.name, why, hint)
         bring(node, self._store, self._outside)
 
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
         """What a reference means now, for `mvm lock` (builder/locking/session.py): its tree is in the store then."""
         found = resolve(original, self._store, self._outside)
         return found.locked, found.nar
-
-    @property
-    def caches(self) -> Caches | None:
-        """The binary caches of the configuration, if it names any."""
-        return self._house.caches

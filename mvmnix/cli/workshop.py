@@ -12,18 +12,15 @@ from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
-from mvmnix.builder.oci import image as oci
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House
-from mvmnix.cli.part_shop import PartShop
 from mvmnix.cli.progress import Steps, steps
-from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.references import Reference
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
@@ -77,6 +74,8 @@ class Workshop:
         return self._kept(_key(request, slsa.HOST_NIX)) or self._new_builder(request)
 
     def _new_builder(self, request: BuildRequest) -> Finished:
+        from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
+
         self._house.key(Role.BUILDER)  # a missing key is told before minutes were spent
         work = bootstrap.Bootstrap(
             request,
@@ -91,6 +90,8 @@ class Workshop:
 
     def _build(self, request: BuildRequest, builder: Finished) -> Finished:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
+        from mvmnix.cli.part_shop import PartShop  # noqa: PLC0415 - brings the downloader
+
         shop = PartShop(self._house, self._progress, builder, self._means)
         stock = shop.stock()
         try:
@@ -113,6 +114,8 @@ class Workshop:
 
         Raises PartsWantedError where the stock lacks parts.
         """
+        from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
+
         self._house.key(Role.BUILDER)
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
@@ -159,9 +162,14 @@ class Workshop:
         """What the user named, as it lies there now."""
         with self._house.recorded():
             if isinstance(reference, OciRef):
-                return oci.request(reference, self._house.registries)
+                from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
+
+                return oci.request(reference, self._house.outdoors.registries)
             flake = take(reference)
-            return BuildRequest(flake, lock.parse(flake.lock), reference.attribute)
+            locked = lock.parse(flake.lock)
+            if reasons := tuple(lock.mismatches(locked, self._house.policy.pairs)):
+                raise RefusedError(*reasons)
+            return BuildRequest(flake, locked, reference.attribute)
 
     def _kept(self, key: BuildKey) -> Finished | None:
         with self._house.recorded():

@@ -5,9 +5,8 @@ hash in their name. The bytes come through the source store, where nothing has a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from mvmnix import nar
 from mvmnix.builder.session.errands import Errands, Outcome
@@ -19,54 +18,18 @@ from mvmnix.nar import nar_hash
 from mvmnix.provenance.slsa import Cached, Kept
 from mvmnix.store import Store
 
-
-class CachedPath(Protocol):
-    """A store path in a binary cache, for which a trusted key has signed."""
-
-    @property
-    def path(self) -> StorePath:
-        """The path."""
-
-    @property
-    def nar(self) -> Digest:
-        """The digest of its archive."""
-
-    @property
-    def size(self) -> int:
-        """The size of its archive in bytes."""
-
-    @property
-    def references(self) -> tuple[StorePath, ...]:
-        """The paths that it needs, which may be itself too."""
-
-    @property
-    def uri(self) -> str:
-        """Where its archive lies."""
-
-    @property
-    def key(self) -> str:
-        """The name of the key that signed."""
+if TYPE_CHECKING:  # whoever asks caches has loaded what it takes
+    from mvmnix.builder.fetch.caches import CachedPath
 
 
 class Caches(Protocol):
     """The binary caches that may be asked."""
 
-    def find(self, hash_part: str) -> CachedPath | None:
+    def find(self, hash_part: str) -> "CachedPath | None":
         """What a trusted key says of the path with this hash. Raises MvmnixError."""
 
-    def bring(self, path: CachedPath, store: Store) -> None:
+    def bring(self, path: "CachedPath", store: Store) -> None:
         """Its archive, under its digest, into the store. Raises MvmnixError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A path that mvm's own modules built before, in a builder VM of its own; `bundle` is the statement's digest."""
-
-    path: StorePath
-    nar: Digest
-    size: int
-    references: tuple[StorePath, ...]
-    bundle: Digest
 
 
 class Suppliers(Protocol):
@@ -83,7 +46,7 @@ class Suppliers(Protocol):
         """The binary caches, None where none is allowed."""
 
 
-type Known = Source | LockedNode | Part
+type Known = Source | LockedNode | Kept
 
 
 class Supply:
@@ -100,7 +63,7 @@ class Supply:
     def know(self, things: Iterable[Known]) -> None:
         """Let these be brought when the VM asks for them; what was known of a path before stays."""
         for thing in things:
-            path = thing.path if isinstance(thing, Part) else thing.store_path
+            path = thing.path if isinstance(thing, Kept) else thing.store_path
             self._known.setdefault(path.hash, thing)
 
     @property
@@ -140,9 +103,8 @@ class Supply:
                 self._asked(f"{known.uri} (lock node {known.name})")
                 self._suppliers.tree(known)
                 return self._by_content(known.source, known)
-            case Part():
-                origin = Kept(known.path, known.nar, known.bundle)
-                return self._named(known.path, known.nar, known.size, known.references, origin)
+            case Kept():
+                return self._named(known.path, known.nar, (), known)
             case _:
                 assert_never(known)
 
@@ -151,9 +113,10 @@ class Supply:
         found = caches.find(name)
         if found is None:
             return None
+        self._asked(f"{found.uri} ({found.path}, signed by {found.key})")
         caches.bring(found, self._store)
         origin = Cached(found.path, found.uri, found.nar, found.key)
-        return self._named(found.path, found.nar, found.size, found.references, origin)
+        return self._named(found.path, found.nar, found.references, origin)
 
     def _by_content(self, source: Source, origin: Known) -> Offer:
         """An offer of a source in the store. Its bytes are hashed here, and by the VM when they arrive."""
@@ -163,10 +126,8 @@ class Supply:
         address = content_address(source.digest, source.mode)
         return Offer(source.store_path, digest, length, archive, address, origin=origin)
 
-    def _named(
-        self, path: StorePath, digest: Digest, size: int, references: tuple[StorePath, ...], origin: object
-    ) -> Offer:
-        self._store.size(digest)  # hashed: nothing that lies there is believed
+    def _named(self, path: StorePath, digest: Digest, references: tuple[StorePath, ...], origin: object) -> Offer:
+        size = self._store.size(digest)  # hashed: nothing that lies there is believed
         archive = partial(_archive, self._store, digest, size, HashMode.NAR)
         return Offer(path, digest, size, archive, references=references, origin=origin)
 
