@@ -22,7 +22,7 @@ _FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A fetched tree: the attributes that lock it, None for the root, and its archive's digest in the source store."""
+    """A fetched tree: the attributes that lock it, none for the root, and its archive's digest in the source store."""
 
     locked: Attributes
     nar: Digest
