@@ -9,9 +9,10 @@ import click
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
 from mvmnix.builder.keeping.needs import Need, users
+from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Freed, Shelves
 from mvmnix.cli.house import House, house
-from mvmnix.cli.needs import drop_expired, needs_of
+from mvmnix.cli.needs import drop_expired, held_of, needs_of
 from mvmnix.cli.telling import MIB, answer, escape, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.host import now
@@ -139,9 +140,10 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
     with house() as rooms, rooms.clearing():
-        shelves, needs = Shelves(rooms.library), needs_of(rooms)
+        shelves, needs = Shelves(rooms.library, held=held_of(rooms)), needs_of(rooms)
         _refuse_unknown(needs)
         freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
+        _forget_rebuilds(rooms, freed)
     _tell(freed, as_json, dry=False)
 
 
@@ -167,7 +169,7 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
         needs = needs_of(rooms)
         _refuse_unknown(needs)
         before = None if older_than is None else now() - timedelta(days=older_than)
-        freed = Shelves(rooms.library).prune(
+        freed = Shelves(rooms.library, held=held_of(rooms)).prune(
             needs,
             every=every,
             spared=_spared() if every else (),
@@ -177,7 +179,15 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
         )
         if not dry_run:
             drop_expired(rooms)
+            _forget_rebuilds(rooms, freed)
     _tell(freed, as_json, dry=dry_run)
+
+
+def _forget_rebuilds(rooms: House, freed: Freed) -> None:
+    """What rebuilds testified of images that are gone goes with them."""
+    left = {entry.manifest for entry in rooms.library.entries()}
+    for manifest in set(freed.builds) - left:
+        Rebuilds(rooms.roots.state).forget(manifest)
 
 
 def _refuse_unknown(needs: tuple[Need, ...]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mvmnix.builder import bootstrap
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 
 
 def _locks() -> tuple[DebianLock | None, PythonLock | None]:
@@ -23,7 +23,7 @@ def pins() -> tuple[Source, ...]:
     return tuple(source for lock in _locks() if lock is not None for source in lock.sources())
 
 
-def debian_versions() -> Mapping[Digest, str]:
-    """Full versions of Debian packages, by the digests of their files: a file's name leaves out the epoch."""
+def debian_versions() -> Mapping[str, str]:
+    """Full versions of Debian packages, by the URIs of their files: a file's name leaves out the epoch."""
     debian, _ = _locks()
-    return {} if debian is None else {pin.digest: pin.version for pin in debian.packages.values()}
+    return {} if debian is None else {pin.source.uri: pin.version for pin in debian.packages.values()}

@@ -1,6 +1,7 @@
 """Asks machines and signed plans which images they need: the one place that joins what launch and builder know."""
 
-from mvmnix.builder.keeping.needs import Need
+from mvmnix.builder.keeping.library import Room
+from mvmnix.builder.keeping.needs import File, Need
 from mvmnix.cli.house import House
 from mvmnix.cli.plan import plan_of
 from mvmnix.errors import RefusedError
@@ -19,6 +20,11 @@ _LIMIT = 16 * 1024 * 1024
 def needs_of(rooms: House) -> tuple[Need, ...]:
     """Everybody's: machines that live, and plans that were signed here and may still be used."""
     return (*_machines(rooms), *_plans(rooms))
+
+
+def held_of(rooms: House) -> frozenset[File]:
+    """The statements that vouch for kept parts: they lie among the bundles, and no image names them."""
+    return frozenset(File(Room.BUNDLES, part.bundle) for part in rooms.part_book.needed())
 
 
 def drop_expired(rooms: House) -> None:

@@ -1,4 +1,4 @@
-"""`mvm store gc`: removes downloads that no kept build and no pin of this installation needs."""
+"""`mvm store gc`: removes downloads that no kept build, no kept part and no pin of this installation needs."""
 
 from collections.abc import Iterator
 
@@ -26,12 +26,13 @@ def store() -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(dry_run: bool, as_json: bool) -> None:
-    """Remove sources that no kept image was built from and no pin of this installation names.
+    """Remove sources that no kept image was built from, and that are neither pins of this installation nor kept parts.
 
     All of them can be fetched again by their hashes. What killed downloads left goes too.
     """
     with house() as rooms, rooms.clearing():
         needed = {*needed_by(_claims(rooms)), *(source.digest for source in installed.pins())}
+        needed |= {part.nar for part in rooms.part_book.needed()}
         collected = collect(rooms.sources, needed, remove=not dry_run)
     if as_json:
         result = {

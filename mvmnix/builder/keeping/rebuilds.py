@@ -10,6 +10,7 @@ A bundle counts after it was verified for that image, and speaks of the same bui
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from mvmnix.builder.keeping.library import LIMIT, Finished
@@ -39,6 +40,11 @@ class Rebuilds:
     def of(self, first: Finished, *, policy: TrustPolicy, now: datetime) -> tuple[Verified[Provenance], ...]:
         """What is kept of rebuilds of this image, verified. Raises RefusedError."""
         return tuple(_verified(first, bundle, where, policy=policy, now=now) for where, bundle in self._bundles(first))
+
+    def forget(self, manifest: Digest) -> None:
+        """Let go of what rebuilds of this image testified, for the image itself is gone."""
+        with self._state.child("rebuilds") as all_, suppress(FileNotFoundError):
+            all_.remove_tree(manifest.hex)
 
     def _bundles(self, first: Finished) -> Iterator[tuple[str, bytes]]:
         name = first.image.manifest.digest.hex

@@ -31,10 +31,10 @@ _OCI: Final = re.compile(r"oci://(([^/@]+)/(?:[^@]+/)?([^/@]+))@(sha256:[0-9a-f]
 _STORE_NAME: Final = re.compile(r"(.+?)-([0-9][^-]*(?:-.*)?)")
 
 
-def of(record: BuildRecord, *, versions: Mapping[Digest, str]) -> bytes:
+def of(record: BuildRecord, *, versions: Mapping[str, str]) -> bytes:
     """The SBOM of what was built, in canonical JSON.
 
-    `versions` has full Debian versions by the digests of packages: file names leave out the epoch.
+    `versions` has full Debian versions by the URIs of packages: file names leave out the epoch.
     """
     image = _image(record.image, record)
     bom = Bom(
@@ -76,7 +76,7 @@ def _tools(record: BuildRecord) -> ToolRepository:
     )
 
 
-def _components(record: BuildRecord, versions: Mapping[Digest, str]) -> Iterator[Component]:
+def _components(record: BuildRecord, versions: Mapping[str, str]) -> Iterator[Component]:
     contained = frozenset(record.image.sources)
     for source in sorted(contained | frozenset(record.given)):
         scope = ComponentScope.REQUIRED if source in contained else ComponentScope.EXCLUDED
@@ -89,7 +89,7 @@ def _components(record: BuildRecord, versions: Mapping[Digest, str]) -> Iterator
         yield _path(part.path, part.nar, statement=str(part.bundle))
 
 
-def _source(source: Source, scope: ComponentScope, versions: Mapping[Digest, str]) -> Component:
+def _source(source: Source, scope: ComponentScope, versions: Mapping[str, str]) -> Component:
     purl, kind = _purl(source, versions)
     flat = source.mode is HashMode.FLAT
     more = {} if flat else {"narHash": source.digest.sri}
@@ -106,11 +106,12 @@ def _source(source: Source, scope: ComponentScope, versions: Mapping[Digest, str
     )
 
 
-def _purl(source: Source, versions: Mapping[Digest, str]) -> tuple[PackageURL, ComponentType]:
+def _purl(source: Source, versions: Mapping[str, str]) -> tuple[PackageURL, ComponentType]:
     """How the world names this source; what it has no name for is `generic`, by its hash."""
     if deb := _DEB.fullmatch(source.uri):
-        version = versions.get(source.digest, deb[2])
-        return PackageURL("deb", "debian", deb[1], version, {"arch": deb[3]}), ComponentType.LIBRARY
+        whole, _, member = source.uri.partition("#")
+        version = versions.get(whole, deb[2])
+        return PackageURL("deb", "debian", deb[1], version, {"arch": deb[3]}, member or None), ComponentType.LIBRARY
     if wheel := _WHEEL.fullmatch(source.uri):
         return PackageURL("pypi", None, wheel[1], wheel[2]), ComponentType.LIBRARY
     if forge := _FORGE.fullmatch(source.uri):

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from mvmnix.builder.keeping.part_book import Domain
 from mvmnix.cli.house import LIBRARY_LOCK, SOURCES_LOCK, House
 from mvmnix.launch.home import MachineHome
 from mvmnix.launch.host import now
-from mvmnix.model import Digest
+from mvmnix.model import Digest, StorePath
+from mvmnix.provenance.slsa import Kept
+from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
@@ -258,6 +261,18 @@ def test_a_machine_at_work_holds_nothing_up(settled: Station) -> None:
     assert seen == [(None, None)]
 
 
+@pytest.mark.parametrize("command", ["rm", "prune"])
+def test_what_rebuilds_testified_goes_with_the_image(settled: Station, command: str) -> None:
+    settled.flake()
+    digests = {name: named(settled, name)["manifest"].removeprefix("sha256:") for name in ("hello", "builder")}
+    for digest in digests.values():
+        (settled.state / "rebuilds" / digest).mkdir(parents=True, mode=0o700)
+        (settled.state / "rebuilds" / digest / ("0" * 64)).write_bytes(b"a bundle")
+    (settled.state / "rebuilds").chmod(0o700)
+    assert settled.mvm("image", command, digests["hello"] if command == "rm" else "--all").code == 0
+    assert [it.name for it in (settled.state / "rebuilds").iterdir()] == [digests["builder"]]
+
+
 # -- archives
 
 
@@ -328,3 +343,16 @@ def test_a_build_whose_claim_is_refused_stops_it(settled: Station) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     said = settled.mvm("store", "gc")
     assert (said.code, f"mvm image rm {hello['manifest']}" in said.err) == (125, True)
+
+
+def test_kept_parts_stay(settled: Station) -> None:
+    """Their archives lie among the sources, the statements that vouch for them among the bundles."""
+    archive, statement = b"archive of a part", b"a signed statement"
+    part = Kept(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
+    with settled.roots() as roots, House(roots) as rooms:
+        rooms.sources.put(archive, part.nar)
+        rooms.part_book.add(Domain(Digest.of(b"tree"), ()), {}, (part,), statement)
+    for command in (("image", "prune", "--all"), ("store", "gc")):
+        assert settled.mvm(*command).code == 0
+    assert (settled.state / "bundles" / part.bundle.hex).read_bytes() == statement
+    assert (settled.home / ".cache/mvmnix/sources" / part.nar.hex).read_bytes() == archive

@@ -59,7 +59,7 @@ def make_record(directory: Path) -> BuildRecord:
     )
 
 
-def document(record: BuildRecord, versions: dict[Digest, str] | None = None) -> dict[str, Any]:
+def document(record: BuildRecord, versions: dict[str, str] | None = None) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(sbom.of(record, versions=versions or {}))
     return value
 
@@ -139,13 +139,13 @@ def test_a_github_input() -> None:
     assert str(purl) == f"pkg:github/nixos/nixpkgs@{'1' * 40}"
 
 
-def test_a_known_epoch_is_added(record: BuildRecord) -> None:
-    record = replace(record, given=(), image=replace(record.image, sources=(BUSYBOX,)))
-    found = component(record, "busybox-static", versions={BUSYBOX.digest: "1:1.37.0-6+b9"})
-    assert (found["version"], found["purl"]) == (
-        "1:1.37.0-6+b9",
-        "pkg:deb/debian/busybox-static@1:1.37.0-6%2Bb9?arch=amd64",
-    )
+@pytest.mark.parametrize("version", ["1.37.0-6+b9", "1:1.37.0-6+b9"])
+def test_a_known_epoch_is_added_to_a_package_and_to_what_comes_out_of_it(record: BuildRecord, version: str) -> None:
+    record = replace(record, given=(PROGRAM,), image=replace(record.image, sources=(BUSYBOX,)))
+    made = document(record, {BUSYBOX.uri: version} if ":" in version else {})
+    purl = f"pkg:deb/debian/busybox-static@{version.replace('+', '%2B')}?arch=amd64"
+    found = {it["purl"]: (it["version"], it["scope"]) for it in made["components"] if it["name"] == "busybox-static"}
+    assert found == {purl: (version, "required"), f"{purl}#usr/bin/busybox": (version, "excluded")}
 
 
 def test_nothing_is_left_out(record: BuildRecord) -> None:
