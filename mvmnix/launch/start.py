@@ -56,16 +56,7 @@ def start(
     except RefusedError as refused:
         host.journal.append(_refusal(plan, host, refused))
         raise
-    home = MachineHome.create(  # 2
-        host.machines,
-        name=name,
-        image=plan.plan.image,
-        plan=plan.digest,
-        policy=plan.policy,
-        now=host.clock(),
-        manifest=plan.image.manifest.digest,
-        provenance=plan.plan.provenance,
-    )
+    home = _home(plan, host, name)  # 2
     preparation = Preparation(host.hypervisor, replace(spec, tsc_khz=tsc.khz()))
     course = Course(plan, host, home, preparation.invocation, spec.acceleration)
     try:
@@ -111,6 +102,20 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int]) -> GuestC
 def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
     """The same with the machine's own host name, unless the plan gives it another."""
     return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
+
+
+def _home(plan: VerifiedPlan, host: Host, name: str) -> MachineHome:
+    """Its directory, with the lock. Raises UsageError for the name."""
+    return MachineHome.create(
+        host.machines,
+        name=name,
+        image=plan.plan.image,
+        plan=plan.digest,
+        policy=plan.policy,
+        now=host.clock(),
+        manifest=plan.image.manifest.digest,
+        provenance=plan.plan.provenance,
+    )
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
