@@ -1,4 +1,4 @@
-"""`python -m bench [figures|boots] [--world DIR] [--rounds N]`: prints tables; without a world a new one is made."""
+"""`python -m bench [figures|boots|fetches] [--world DIR] [--rounds N]`: prints tables; makes a world if it needs one."""
 
 import argparse
 import tempfile
@@ -7,17 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.boots import boots
-from bench.figures import figures
+from bench.figures import fetches, figures
 from bench.place import Place, prepare
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
-    parser.add_argument("what", nargs="?", choices=("figures", "boots"), default="figures")
+    parser.add_argument("what", nargs="?", choices=("figures", "boots", "fetches"), default="figures")
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     given = parser.parse_args()
+    if given.what == "fetches":
+        fetches(Console(width=160), rounds=given.rounds)
+        return
     if given.world is not None:
         _measure(given.what, prepare(given.world.resolve()), given.rounds)
         return

@@ -21,15 +21,37 @@ def _process(place: Place, *argv: str) -> Callable[[], object]:
     return run
 
 
+class Rows:
+    """A table of pairs."""
+
+    def __init__(self, rounds: int) -> None:
+        title = f"seconds: median (min to max); A B A B, {rounds} rounds or more"
+        self.table = Table(title=title, show_lines=True)
+        for heading in ("what", "ours", "compared with", "theirs", "difference", "ratio", "asked"):
+            self.table.add_column(heading)
+
+    def add(self, what: str, compared: str, found: Pair, asked: str) -> None:
+        difference = f"{found.difference:+.3f}"
+        self.table.add_row(what, str(found.ours), compared, str(found.theirs), difference, f"{found.ratio:.2f}", asked)
+
+
+def fetches(console: Console, *, rounds: int) -> None:
+    """Measure the fetcher alone, which needs no world."""
+    table = Rows(rounds)
+    _fetching(table, rounds)
+    console.print(table.table)
+
+
+def _fetching(table: Rows, rounds: int) -> None:
+    for what, sizes in (("as large as our own pins", own_pins()), ("of 8 MiB", [8 << 20] * 16)):
+        found = fetching(sizes, rounds=rounds)
+        table.add(f"fetch {len(sizes)} sources {what}", "curl --parallel", found, "ratio at most 1.3")
+
+
 def figures(place: Place, console: Console, *, rounds: int) -> None:
     """Measure and print everything that takes minutes at most."""
-    table = Table(title=f"seconds: median (min to max); A B A B, {rounds} rounds or more", show_lines=True)
-    for heading in ("what", "ours", "compared with", "theirs", "difference", "ratio", "asked"):
-        table.add_column(heading)
-
-    def row(what: str, compared: str, found: Pair, asked: str) -> None:
-        difference = f"{found.difference:+.3f}"
-        table.add_row(what, str(found.ours), compared, str(found.theirs), difference, f"{found.ratio:.2f}", asked)
+    table = Rows(rounds)
+    row = table.add
 
     raw = RawQemu.of(place.hello, *TRUE)
     row(
@@ -48,11 +70,5 @@ def figures(place: Place, console: Console, *, rounds: int) -> None:
         pair(place.rebuild, click, rounds=rounds),
         "ours < 1.5",
     )
-    for what, sizes in (("as large as our own pins", own_pins()), ("of 8 MiB", [8 << 20] * 16)):
-        row(
-            f"fetch {len(sizes)} sources {what}",
-            "curl --parallel",
-            fetching(sizes, rounds=rounds),
-            "ratio at most 1.3",
-        )
-    console.print(table)
+    _fetching(table, rounds)
+    console.print(table.table)

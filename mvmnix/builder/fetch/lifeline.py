@@ -82,7 +82,7 @@ class Lifeline:
 
     def hold(self, connection: socket.socket) -> None:
         """This connection is used from here on."""
-        held = socket.socket(fileno=os.dup(connection.fileno()))
+        held = socket.socket(connection.family, connection.type, connection.proto, os.dup(connection.fileno()))
         with self._lock:
             self._held.append(held)
         if self.is_cut:
