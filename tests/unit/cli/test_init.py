@@ -1,11 +1,13 @@
 """`mvm init` says what to do next, and refuses what does not belong together."""
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.unit.builder.oci.images import Memory, pushed
 from tests.unit.cli.station import Station
 
 
@@ -72,3 +74,16 @@ def test_an_image_is_named_by_digest_from_a_listed_host(station: Station, refere
     said = station.mvm("init", "--template", "oci", "--from", reference, target)
     assert (said.code, why in said.err) == (code, True), said.err
     assert not target.exists()
+
+
+def test_an_image_by_its_digest(station: Station) -> None:
+    registry, image = Memory(), pushed(b"layer", Cmd=["/bin/app"])
+    reference = registry.hold(image.document, image=image)
+    station.monkeypatch.setattr("mvmnix.cli.outdoors.Outdoors.registries", registry)
+    target = station.path / "guest"
+    said = station.mvm("init", "--template", "oci", "--from", str(reference), target)
+    assert said.code == 0, said.err
+    described = json.loads((target / "image.json").read_bytes())
+    assert described["command"] == ["/bin/app"]
+    assert [pin["url"] for pin in described["pins"]] == registry.asked
+    assert "mkOciGuest" in (target / "flake.nix").read_text()
