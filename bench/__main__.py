@@ -1,4 +1,4 @@
-"""`python -m bench [figures|boots|fetches] [--world DIR] [--rounds N]`: prints tables; makes a world if it needs one."""
+"""`python -m bench [figures|boots|fetches] [--world DIR] [--rounds N]`: prints tables; makes a world if need be."""
 
 import argparse
 import tempfile
