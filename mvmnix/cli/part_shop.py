@@ -7,10 +7,9 @@ from mvmnix import __version__
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.part_book import Stock
+from mvmnix.builder.keeping.part_book import Domain, Stock
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.builder.session.supply import Part
 from mvmnix.cli.builder_vm import BuilderVm, Means, builder_plan, limits_of
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
@@ -20,7 +19,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance import parts as claims
-from mvmnix.strict import canonical
+from mvmnix.provenance.slsa import Kept, subjects_of
 
 
 class PartShop:
@@ -33,7 +32,7 @@ class PartShop:
         self._means = means
         own = bootstrap.request()
         self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
-        self._domain = Digest.of(canonical([own.flake.nar.hex, str(builder.provenance.claim.derivation)]))
+        self._domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
 
     def stock(self) -> Stock:
         """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
@@ -46,7 +45,19 @@ class PartShop:
             return book.stock(self._domain, policy=self._house.policy, now=now())
 
     def fill(self, wanted: Collection[str]) -> Stock:
-        """Build those of the parts that are among these derivations, in a VM in which nothing else runs."""
+        """Have those of the parts kept that are among these derivations; whoever builds them first does it for all."""
+        with self._house.building(f"parts-{self._domain.name}", self._wait):
+            stock = self.stock()
+            if stock.lacks(wanted):
+                self._build(wanted)
+                stock = self.stock()
+        return replace(stock, final=True)
+
+    def _wait(self) -> None:
+        self._progress.notice("mvm's own parts are being built already: waiting for them")
+
+    def _build(self, wanted: Collection[str]) -> None:
+        """Build them, in a VM in which nothing else runs."""
         plan = builder_plan(self._house, self._builder, self._means)
         vm = BuilderVm(self._house, self._progress, self._builder, plan)
         work = PartsBuild(
@@ -63,10 +74,8 @@ class PartShop:
             self._keep(record, claim)
         else:
             self._house.part_book.add(self._domain, record.known, (), None)
-        return replace(self.stock(), final=True)
 
     def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
         bundle = self._house.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
-        digest = Digest.of(bundle)
-        parts = tuple(Part(it.path, it.nar, it.size, it.references, digest) for it in record.built)
+        parts = tuple(Kept(it.path, it.nar, Digest.of(bundle)) for it in record.built)
         self._house.part_book.add(self._domain, record.known, parts, bundle)

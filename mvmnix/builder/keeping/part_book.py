@@ -1,7 +1,12 @@
 """Remembers which parts are kept, for each domain of trust, and hands out those whose signed statements verify.
 
 A domain is mvm's own tree and the builder image that built: parts of one never enter a build of another. The book only
-says where to look: a part counts when a statement that verifies now names its path and its archive's digest.
+says where to look. A part counts when
+
+1. a parts statement lies under the digest that the book names, and verifies now, under the policy in force;
+2. that statement is about the domain's tree, built by the domain's builder image;
+3. it lists this very path with this very digest of its archive;
+4. there is an archive under that digest, which is hashed when it is handed out.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -9,11 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.session.supply import Part
 from mvmnix.errors import MvmnixError
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import Digest, StorePath, is_digest
 from mvmnix.provenance import parts as claims
 from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Kept
+from mvmnix.provenance.statement import Subject
 from mvmnix.provenance.verify import Verified, verify_parts
 from mvmnix.state import Directory
 from mvmnix.store import Store
@@ -24,11 +30,28 @@ _PATH: Final = r"/nix/store/[0-9a-z]{32}-[0-9a-zA-Z+._?=-]{1,211}"
 
 
 @dataclass(frozen=True, slots=True)
+class Domain:
+    """Who built from what: mvm's own tree, by its archive, and the files of the builder image."""
+
+    tree: Digest
+    builder: tuple[Subject, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its page."""
+        return Digest.of(canonical([self.tree.hex, *([it.name, it.digest.hex] for it in self.builder)])).hex
+
+    def made(self, it: claims.Parts) -> bool:
+        """Whether these parts are of this domain."""
+        return (it.provenance.root.nar, it.provenance.builder_image) == (self.tree, self.builder)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What the book says of one domain: all parts that there are (derivation to path), and those that are kept."""
 
     known: Mapping[str, StorePath]
-    kept: tuple[Part, ...]
+    kept: tuple[Kept, ...]
 
 
 EMPTY: Final = Page({}, ())
@@ -42,7 +65,7 @@ class Stock:
     """
 
     page: Page
-    parts: tuple[Part, ...]
+    parts: tuple[Kept, ...]
     bundles: Mapping[Digest, bytes]
     statements: Mapping[Digest, Verified[claims.Parts]]
     final: bool = False
@@ -60,67 +83,56 @@ NOTHING_KEPT: Final = Stock(EMPTY, (), {}, {}, final=True)
 
 
 class PartBook:
-    """The book, in a directory of its own; bundles lie in `bundles`, archives in the source store."""
+    """The book, in a directory of its own; bundles lie in `bundles`, archives in `archives`, the source store."""
 
-    def __init__(self, directory: Directory, bundles: Store) -> None:
+    def __init__(self, directory: Directory, bundles: Store, archives: Store) -> None:
         self._directory = directory
         self._bundles = bundles
+        self._archives = archives
 
-    def stock(self, domain: Digest, *, policy: TrustPolicy, now: datetime) -> Stock:
+    def stock(self, domain: Domain, *, policy: TrustPolicy, now: datetime) -> Stock:
         """What is kept for a domain, verified. Raises RefusedError, and MvmnixError where the book can't be read."""
-        page = self._page(domain)
+        page = self._page(domain.name)
         bundles = {digest: self._bundles.read(digest, limit=LIMIT) for digest in {part.bundle for part in page.kept}}
-        statements = {digest: verify_parts(data, policy=policy, now=now) for digest, data in bundles.items()}
-        vouched = {
-            (digest, it.path, it.nar) for digest, statement in statements.items() for it in statement.claim.parts
-        }
-        parts = tuple(part for part in page.kept if (part.bundle, part.path, part.nar) in vouched)
-        return Stock(page, parts, bundles, statements)
+        statements = {digest: verify_parts(data, policy=policy, now=now) for digest, data in bundles.items()}  # 1
+        ours = {digest: statement for digest, statement in statements.items() if domain.made(statement.claim)}  # 2
+        vouched = {Kept(it.path, it.nar, digest) for digest, each in ours.items() for it in each.claim.parts}
+        parts = tuple(part for part in page.kept if part in vouched and self._archives.has(part.nar))  # 3, 4
+        return Stock(page, parts, {digest: bundles[digest] for digest in ours}, ours)
 
     def add(
-        self, domain: Digest, known: Mapping[str, StorePath], parts: tuple[Part, ...], bundle: bytes | None
+        self, domain: Domain, known: Mapping[str, StorePath], parts: tuple[Kept, ...], bundle: bytes | None
     ) -> None:
         """Write down which parts a domain has, and what was built of them, in place of what was said of these paths."""
         if bundle is not None:
             self._bundles.put(bundle, Digest.of(bundle))
         new = {part.path for part in parts}
-        kept = (*(part for part in self._page(domain).kept if part.path not in new), *parts)
-        self.write(domain, Page(known, tuple(sorted(kept, key=lambda part: part.path))))
+        kept = (*(part for part in self._page(domain.name).kept if part.path not in new), *parts)
+        page = Page(known, tuple(sorted(kept, key=lambda part: part.path)))
+        self._directory.write_atomic(domain.name, _text(page))
 
-    def forget(self, domain: Digest) -> None:
+    def forget(self, domain: Domain) -> None:
         """Say nothing more of a domain."""
-        self._directory.remove(domain.hex)
+        self._directory.remove(domain.name)
 
-    def write(self, domain: Digest, page: Page) -> None:
-        """Replace a domain's page."""
-        self._directory.write_atomic(domain.hex, _text(page))
-
-    def needed(self) -> Iterator[Part]:
-        """All parts of all domains, for whoever clears up."""
+    def needed(self) -> Iterator[Kept]:
+        """All parts of all domains, for whoever clears up. Raises MvmnixError for a page that can't be read."""
         for name in self._directory.names():
-            yield from self._page(Digest(name)).kept
+            if is_digest(name):
+                yield from self._page(name).kept
 
-    def _page(self, domain: Digest) -> Page:
-        if not self._directory.exists(domain.hex):
+    def _page(self, name: str) -> Page:
+        if not self._directory.exists(name):
             return EMPTY
         try:
-            return read(parse_json(self._directory.read(domain.hex, LIMIT)), "parts", _page)
+            return read(parse_json(self._directory.read(name, LIMIT)), "parts", _page)
         except MalformedError as error:
-            hint = f"remove it; the parts are built again then: {self._directory.where(domain.hex)}"
+            hint = f"remove it; the parts are built again then: {self._directory.where(name)}"
             raise MvmnixError(f"the list of kept parts is broken: {error}", hint=hint) from error
 
 
 def _text(page: Page) -> bytes:
-    kept = [
-        {
-            "path": str(part.path),
-            "nar": part.nar.hex,
-            "size": part.size,
-            "references": [str(path) for path in part.references],
-            "bundle": part.bundle.hex,
-        }
-        for part in page.kept
-    ]
+    kept = [{"path": str(part.path), "nar": part.nar.hex, "bundle": part.bundle.hex} for part in page.kept]
     return canonical({"known": {name: str(path) for name, path in sorted(page.known.items())}, "kept": kept})
 
 
@@ -129,11 +141,5 @@ def _page(record: Record) -> Page:
     return Page(known, record.each("kept", _part, 1 << 14))
 
 
-def _part(record: Record) -> Part:
-    return Part(
-        StorePath.parse(record.text("path", _PATH)),
-        record.digest("nar"),
-        record.integer("size", 0, 2**53),
-        tuple(map(StorePath.parse, record.texts("references", _PATH, 1 << 12))),
-        record.digest("bundle"),
-    )
+def _part(record: Record) -> Kept:
+    return Kept(StorePath.parse(record.text("path", _PATH)), record.digest("nar"), record.digest("bundle"))

@@ -19,7 +19,7 @@ from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, one_pat
 from mvmnix.builder.session.errands import Errands
 from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest, Session
-from mvmnix.builder.session.supply import Part, Suppliers
+from mvmnix.builder.session.supply import Suppliers
 from mvmnix.model import Digest, Image, Source, StorePath
 from mvmnix.provenance.slsa import Cached, Kept, Variation
 from mvmnix.store import Store
@@ -74,7 +74,7 @@ class Build:
         suppliers: Suppliers,
         errands: Errands,
         progress: Progress,
-        parts: Sequence[Part] = (),
+        parts: Sequence[Kept] = (),
         lacks: Callable[[Collection[str]], bool] = lambda _: False,
         from_derivation: bool = False,
         variation: Variation | None = None,
@@ -129,7 +129,11 @@ class Build:
                 break
             said = session.call(machine, argv)
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise session.supply.failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
+        raise (
+            session.supply.failure
+            or session.pressed(machine, said)  # what the kernel killed had no last words
+            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
+        )
 
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""

@@ -1,15 +1,14 @@
 """Builds parts that many guests are made of, from mvm's own tree and nothing else, in a builder VM of their own.
 
 What comes out may enter later builds, so nothing of anybody else may have run beside it: the tree is our own, and
-no kept part goes in. The archives are hashed on the host as they arrive. What the VM says of references is checked
-for form only: a false one makes a build fail that asks for it.
+no kept part goes in. The archives are hashed on the host as they arrive. A part refers to no other path: its own, and
+its archive's hash, which are signed, are all that there is to say of it.
 
 1. The tree is brought in and evaluated to its parts: a derivation and an output path by name.
 2. Those that are wanted are built.
 3. Each output comes back as an archive, which gets its name from its hash.
 """
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,12 +32,10 @@ _MOST_SAID: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BuiltPart:
-    """One path that was built: digest and size of its archive, and the paths that it refers to."""
+    """One path that was built, and the digest of its archive."""
 
     path: StorePath
     nar: Digest
-    size: int
-    references: tuple[StorePath, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,11 @@ class PartsBuild:
         session.progress.step(f"building {len(derivations)} parts")
         session.ask(machine, nix.build(derivations, jobs=jobs), limit=_MOST_SAID)
         session.progress.step("receiving the parts")
-        described = session.ask(machine, nix.describe(sorted(chosen.values())), limit=_MOST_SAID)
-        references = _references(described, frozenset(chosen.values()))
-        return tuple(self._receive(machine, path, references[path]) for path in sorted(chosen.values()))
+        paths = sorted(chosen.values())
+        _check_alone(session.ask(machine, nix.describe(paths), limit=_MOST_SAID), frozenset(paths))
+        return tuple(self._receive(machine, path) for path in paths)
 
-    def _receive(self, machine: BuilderMachine, path: StorePath, references: tuple[StorePath, ...]) -> BuiltPart:
+    def _receive(self, machine: BuilderMachine, path: StorePath) -> BuiltPart:
         incoming, log = self._store.receive(), Tail(self._session.progress.log)
 
         def take(data: bytes) -> None:
@@ -102,7 +99,7 @@ class PartsBuild:
             if run(machine, nix.dump(path), take, log) != 0:
                 raise diagnosis.of_build(self._session.where, log.text)
             incoming.close()
-            return BuiltPart(path, incoming.keep(), incoming.size, references)
+            return BuiltPart(path, incoming.keep())
         finally:
             incoming.discard()
 
@@ -123,24 +120,24 @@ def _object(said: bytes) -> dict[str, object]:
 
 
 def _known(said: bytes) -> dict[str, StorePath]:
-    known = {}
+    known: dict[str, StorePath] = {}
     for name, value in _object(said).items():
         try:
             it = cast("dict[str, object]", value)
-            known[str(StorePath.parse(str(it["derivation"])))] = StorePath.parse(str(it["output"]))
+            derivation, output = str(StorePath.parse(str(it["derivation"]))), StorePath.parse(str(it["output"]))
         except (ValueError, TypeError, LookupError) as error:
             raise _malformed(f"part {name[:80]!r} has no derivation or no path") from error
+        if known.get(derivation, output) != output or (output in known.values() and derivation not in known):
+            raise _malformed(f"part {name[:80]!r} has the derivation or the path of another one")
+        known[derivation] = output
     return known
 
 
-def _references(said: bytes, paths: frozenset[StorePath]) -> dict[StorePath, tuple[StorePath, ...]]:
-    found: dict[StorePath, tuple[StorePath, ...]] = {}
-    for name, value in _object(said).items():
-        try:
-            it = cast("dict[str, list[str]]", value)
-            found[StorePath.parse(name)] = tuple(sorted(map(StorePath.parse, it["references"])))
-        except (ValueError, TypeError, LookupError) as error:
-            raise _malformed(f"the references of {name[:120]!r} can't be read") from error
-    if found.keys() != paths:
-        raise _malformed(f"{len(paths)} parts were asked for, it describes {json.dumps(sorted(map(str, found)))[:300]}")
-    return found
+def _check_alone(said: bytes, paths: frozenset[StorePath]) -> None:
+    """The VM says of all these paths, and of no others, that they refer to nothing."""
+    found = _object(said)
+    if found.keys() != {str(path) for path in paths}:
+        raise _malformed(f"{len(paths)} parts were asked for, it describes {sorted(found)!r:.300}")
+    for name, value in found.items():
+        if not isinstance(value, dict) or cast("dict[str, object]", value).get("references") != []:
+            raise _malformed(f"the part {name} refers to other paths, and can't be kept")

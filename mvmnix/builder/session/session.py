@@ -9,7 +9,7 @@ from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.calls import KEPT, BuilderMachine, Progress, Said, call
 from mvmnix.builder.session.errands import Errands
 from mvmnix.builder.session.ledger import Ledger, Offer
-from mvmnix.builder.session.supply import Part, Suppliers, Supply
+from mvmnix.builder.session.supply import Suppliers, Supply
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
@@ -47,7 +47,7 @@ class Session:
         suppliers: Suppliers,
         errands: Errands,
         progress: Progress,
-        parts: Sequence[Part] = (),
+        parts: Sequence[Kept] = (),
     ) -> None:
         flake = request.flake
         self.request = request
@@ -95,10 +95,13 @@ class Session:
         """What is built, for people."""
         return f"{self.request.flake.uri}#{self.request.attribute}"
 
+    def pressed(self, machine: BuilderMachine, said: Said) -> MvmnixError | None:
+        """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
+        return pressure.failure(pressure.read(self.call(machine, nix.pressure()).output), self.where, said.log)
+
     def _failure(self, machine: BuilderMachine, said: Said) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        state = pressure.read(self.call(machine, nix.pressure()).output)
-        return pressure.failure(state, self.where, said.log) or diagnosis.of_build(self.where, said.log)
+        return self.pressed(machine, said) or diagnosis.of_build(self.where, said.log)
 
     def _asked(self, what: str) -> None:
         """A question to others is on record before it is asked, whatever becomes of it."""

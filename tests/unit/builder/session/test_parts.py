@@ -1,0 +1,216 @@
+"""Parts of mvm's own, built in a VM that is none: what comes back by hash, and what a hostile VM may say of them."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, override
+
+import pytest
+
+from mvmnix import lock, nar
+from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.session import nix, parts
+from mvmnix.builder.session.parts import BuiltPart, PartsBuild, PartsRecord
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.model import Digest, StorePath
+from mvmnix.state import Directory
+from mvmnix.store import Store
+from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
+
+TOOL = source("tool.deb", b"tool")
+#: By name: derivation, output, and what it holds.
+PARTS = {
+    name: (StorePath(letter * 32, f"{name}.drv"), StorePath(letter * 32, name), nar_of(name.encode()))
+    for name, letter in (("agent", "a"), ("initrd", "b"), ("vmlinux", "c"))
+}
+WANTED = tuple(str(PARTS[name][0]) for name in ("agent", "initrd"))
+PATHS = [PARTS[name][1] for name in ("agent", "initrd")]
+
+
+def told(**changes: Any) -> bytes:
+    """What the evaluation prints."""
+    known = {name: {"derivation": str(drv), "output": str(out)} for name, (drv, out, _) in PARTS.items()}
+    return json.dumps(known | changes).encode()
+
+
+@dataclass
+class PartsVm(FakeBuilder):
+    """A builder VM that knows mvm's parts too."""
+
+    @override
+    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
+        programs: dict[str, tuple[str, Program]] = {
+            "eval": ("eval", lambda _: told()),
+            "path-info": ("path-info", self._describe),
+            "--dump": ("dump", lambda argv: next(it[2] for it in PARTS.values() if str(it[1]) == argv[-1])),
+        }
+        name = next((word for word in programs if word in argv), "")
+        if not name:
+            return super()._program(argv)
+        known, program = programs[name]
+        return known, (lambda _: self.answers[known]) if known in self.answers else program
+
+    @staticmethod
+    def _describe(argv: Sequence[str]) -> bytes:
+        paths = [word for word in argv if word.startswith("/nix/store/")]
+        return json.dumps({path: {"narSize": 1, "references": []} for path in paths}).encode()
+
+
+@dataclass
+class Site:
+    """Where parts are built."""
+
+    path: Path
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.store = Store(Directory.create(str(self.path / "sources")))
+        flake = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
+        self.request = BuildRequest(flake, lock.parse(None), "parts")
+        self.vm = PartsVm(flake.store_path, {}, (TOOL,), answers={"show": self.graph()})
+        self.market = Market(self.store, {TOOL.digest: b"tool"})
+
+    def answer(self, **answers: bytes) -> None:
+        self.vm.answers = {**self.vm.answers, **answers}
+
+    @staticmethod
+    def graph() -> bytes:
+        """Both parts are made of the tool."""
+        all_ = json.loads(shown(TOOL))
+        guest = all_.pop(next(name for name in all_ if "guest" in name))
+        for name in ("agent", "initrd"):
+            all_[str(PARTS[name][0])] = guest | {"outputs": {"out": {"path": str(PARTS[name][1])}}}
+        return json.dumps(all_).encode()
+
+    def build(self, wanted: Collection[str] = WANTED) -> PartsRecord:
+        work = PartsBuild(
+            self.request, store=self.store, suppliers=self.market, errands=AtOnce(), progress=self.progress
+        )
+        self.vm.connect = work.connection
+        return work.run(self.vm, wanted=wanted, jobs=2)
+
+    def refusal(self) -> RefusedError:
+        with pytest.raises(RefusedError) as refused:
+            self.build()
+        assert refused.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+        assert refused.value.reasons[0].hint
+        kept = {path.name for path in (self.path / "sources").iterdir()}
+        assert not kept & {Digest.of(archive).hex for _, _, archive in PARTS.values()}
+        assert not [name for name in kept if name.endswith(".tmp")]
+        return refused.value
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    yield Site(tmp_path)
+
+
+def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
+    record = site.build(wanted=(*WANTED, "/nix/store/a-user-s.drv"))
+    assert record.known == {str(drv): out for drv, out, _ in PARTS.values()}
+    assert record.built == tuple(BuiltPart(PARTS[name][1], Digest.of(PARTS[name][2])) for name in ("agent", "initrd"))
+    for part in record.built:
+        assert site.store.has(part.nar)
+    assert record.given.sources == (TOOL,)
+    assert record.given.kept == ()
+    assert (record.request, record.nix) == (site.request, "2.26.3")
+    derivations = [PARTS[name][0] for name in ("agent", "initrd")]
+    flake = site.request.flake
+    assert site.vm.calls == [
+        nix.version(),
+        nix.fetch_tree(flake.store_path),
+        nix.evaluate_parts(nix.flake_url(flake.store_path, flake.nar, "")),
+        nix.show_all(derivations),
+        nix.build(derivations, jobs=2),
+        nix.describe(PATHS),
+        *(nix.dump(path) for path in PATHS),
+    ]
+
+
+def test_where_none_is_wanted_none_is_built(site: Site) -> None:
+    record = site.build(wanted=("/nix/store/a-user-s.drv",))
+    assert (len(record.known), record.built) == (3, ())
+    assert not any("build" in call for call in site.vm.calls)
+
+
+def test_two_names_of_one_part_are_one_part(site: Site) -> None:
+    drv, out, _ = PARTS["agent"]
+    site.answer(eval=told(alias={"derivation": str(drv), "output": str(out)}))
+    assert [part.path for part in site.build().built] == PATHS
+
+
+AGENT, INITRD = PARTS["agent"], PARTS["initrd"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"a": 1, "a": 2}',
+        b"[" * 100_000,
+        told(x=None),
+        told(x=7),
+        told(x=["derivation", "output"]),
+        told(x="derivation"),
+        told(x={}),
+        told(x={"derivation": str(AGENT[0])}),
+        told(x={"derivation": str(AGENT[0]), "output": "/etc/passwd"}),
+        told(x={"derivation": str(AGENT[0]), "output": "/nix/store/../../etc/passwd"}),
+        told(x={"derivation": "agent.drv", "output": str(AGENT[1])}),
+        told(x={"derivation": str(AGENT[0]), "output": str(INITRD[1])}),
+        told(x={"derivation": str(StorePath("d" * 32, "other.drv")), "output": str(AGENT[1])}),
+    ],
+)
+def test_what_it_says_of_what_there_is(site: Site, said: bytes) -> None:
+    site.answer(eval=said)
+    site.refusal()
+
+
+def described(**changes: Any) -> bytes:
+    return json.dumps({str(path): {"references": []} for path in PATHS} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        described(x={"references": []}),
+        described(**{str(PARTS["vmlinux"][1]): {"references": []}}),
+        described(**{str(PATHS[0]): None}),
+        described(**{str(PATHS[0]): {}}),
+        described(**{str(PATHS[0]): {"references": {}}}),
+        described(**{str(PATHS[0]): {"references": "/nix/store"}}),
+        described(**{str(PATHS[0]): {"references": [str(PATHS[1])]}}),
+        described(**{str(PATHS[0]): {"references": [str(PATHS[0])]}}),
+    ],
+)
+def test_a_part_refers_to_nothing(site: Site, said: bytes) -> None:
+    site.answer(**{"path-info": said})
+    site.refusal()
+
+
+def test_an_archive_that_is_too_large_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "LIMIT", 64)
+    assert "larger than 64 bytes" in site.refusal().reasons[0].why
+
+
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "show", "build", "path-info", "dump"])
+def test_a_failure_shows_its_last_words(site: Site, call: str) -> None:
+    site.vm.fails = {call: "error: \x1b[31mno such thing\n"}
+    with pytest.raises(MvmnixError) as error:
+        site.build()
+    assert "?[31mno such thing" in error.value.message
+    assert not list((site.path / "sources").glob("*.tmp"))
+
+
+def test_a_source_that_nobody_has_is_told(site: Site) -> None:
+    site.market.files = {}
+    with pytest.raises(RefusedError) as refused:
+        site.build()
+    assert refused.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
