@@ -18,7 +18,6 @@ from mvmnix.launch.home import MachineHome
 from mvmnix.launch.host import now
 from mvmnix.model import Digest, StorePath
 from mvmnix.provenance.slsa import Kept
-from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
