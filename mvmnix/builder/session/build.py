@@ -20,6 +20,7 @@ from mvmnix.builder.session.errands import Errands
 from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest, Session
 from mvmnix.builder.session.supply import Suppliers
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, Image, Source, StorePath
 from mvmnix.provenance.slsa import Cached, Kept, Variation
 from mvmnix.store import Store
@@ -87,6 +88,7 @@ class Build:
         self._lacks = lacks
         self._from_derivation = from_derivation
         self._variation = variation
+        self._looked_for: set[str] = set()
         self.connection = self._session.connection
 
     def run(self, machine: BuilderMachine, *, jobs: int) -> BuildRecord:
@@ -121,36 +123,39 @@ class Build:
         session = self._session
         url = session.bring_in(machine)
         argv = nix.evaluate(url, session.request.attribute, from_derivation=self._from_derivation)
-        said = session.call(machine, argv)
         for _ in range(MAX_ROUNDS):
+            said = session.call(machine, argv)
             if said.status == 0:
                 return one_path(said.output)
             if session.supply.failure is not None or not (self._from_derivation and self._import(machine)):
                 break
-            said = session.call(machine, argv)
+        else:
+            raise _endless(session.where)
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise (
-            session.supply.failure
-            or session.pressed(machine, said)  # what the kernel killed had no last words
-            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
-        )
+        raise session.supply.failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
 
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""
-        session = self._session
-        missed = sorted(session.ledger.missed)[: nix.MOST_NAMES]
-        if not missed:
-            return False
-        lines = session.call(machine, nix.derivations_with(missed), limit=graph.LIMIT).output.split()
-        paths = [one_path(line) for line in lines[: nix.MOST_NAMES]]
-        if not paths:
-            return False
-        found = graph.parse(session.ask(machine, nix.show_these(paths), limit=graph.LIMIT))
-        new = [source for source in found.sources if source.store_path.hash in session.ledger.missed]
-        graph.check_adaptive(new)
-        session.supply.know(new)
-        session.ledger.forgive(source.store_path.hash for source in new)
-        return bool(new)
+        ledger = self._session.ledger
+        while names := sorted(ledger.missed - self._looked_for)[: nix.MOST_NAMES]:
+            self._looked_for.update(names)
+            if new := self._missed(machine, names):
+                graph.check_adaptive(new)
+                self._session.supply.know(new)
+                ledger.forgive(source.store_path.hash for source in new)
+                return True
+        return False
+
+    def _missed(self, machine: BuilderMachine, names: Sequence[str]) -> list[Source]:
+        """Those fixed outputs among the paths with these hashes that a derivation in the VM makes."""
+        session, found = self._session, list[Source]()
+        said = session.ask(machine, nix.derivations_with(names), limit=graph.LIMIT)
+        paths = sorted({one_path(line) for line in said.split()})[: graph.MAX_DERIVATIONS]
+        for start in range(0, len(paths), nix.MOST_NAMES):
+            some = nix.show_these(paths[start : start + nix.MOST_NAMES])
+            shown = graph.parse(session.ask(machine, some, limit=graph.LIMIT))
+            found += [source for source in shown.sources if source.store_path.hash in names]
+        return found
 
     def _know(self, found: graph.Graph, derivation: StorePath) -> None:
         """Let the graph's fixed outputs be asked for; those that will be are fetched at once, many side by side."""
@@ -169,3 +174,8 @@ class Build:
             if run(machine, nix.archive(output, OUTPUTS), reception.write, log) != 0:
                 raise diagnosis.of_output(self._session.where, log.text)
             return reception.image()
+
+
+def _endless(where: str) -> MvmnixError:
+    why = f"its evaluation builds what it imports more than {MAX_ROUNDS} times over"
+    return refuse(ReasonCode.FLAKE_UNSUPPORTED, where, why, "let the guest be built from it instead")

@@ -1,22 +1,34 @@
 """A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import pytest
 
 from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.session import nix
+from mvmnix.builder.session import build, nix
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.model import HashMode
+from mvmnix.model import HashMode, Source
 from mvmnix.state import Directory
 from mvmnix.store import Store
-from tests.fakes import DERIVATION, OUTPUT, AtOnce, FakeBuilder, Market, Progress, files_of, nar_of, source
+from tests.fakes import (
+    DERIVATION,
+    OUTPUT,
+    AtOnce,
+    FakeBuilder,
+    Market,
+    Program,
+    Progress,
+    files_of,
+    nar_of,
+    shown,
+    source,
+)
 from tests.unit.provenance.world import DEB, LOCK, World, new_world
 
 TOOL = source("tool.deb", b"tool")
@@ -145,15 +157,6 @@ def test_what_nix_complains_about(site: Site, words: str, code: ReasonCode) -> N
     assert not isinstance(site.fails("build", words), RefusedError), "a build's words mean nothing"
 
 
-@pytest.mark.parametrize("call", ["eval", "build"])
-def test_what_the_kernel_killed_is_told_by_name(site: Site, call: str) -> None:
-    site.machine.answers = {"pressure": b"oom_kill 1\n"}
-    error = site.fails(call, "error: in pure evaluation mode")
-    assert not isinstance(error, RefusedError)
-    assert "ran out of memory, and its kernel killed 1 processes" in error.message
-    assert "--memory" in error.hint
-
-
 def test_inputs_without_a_lock_file(tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     site = Site(tmp_path, new_world(tmp_path / "world"), lock=None)
@@ -217,3 +220,138 @@ def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
     with pytest.raises(RefusedError) as refusal:
         site.build()
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+
+
+# Import from derivation: what evaluation builds while it runs is made of fixed outputs too
+
+
+@dataclass
+class Importing(FakeBuilder):
+    """A builder whose evaluation imports one after another of `imports`, and asks for `besides` in vain each time."""
+
+    imports: tuple[Source, ...] = ()
+    besides: tuple[str, ...] = ()
+    hides: frozenset[str] = frozenset()
+
+    @override
+    def _evaluate(self, argv: Sequence[str]) -> bytes:
+        for name in self.besides:
+            self._get(f"{name}.narinfo")
+        for it in self.imports:
+            if it.name not in self.received:
+                self._substitute(it.store_path)
+        return super()._evaluate(argv)
+
+    @override
+    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
+        if argv[0] == "/bin/busybox" and "derivations" in argv:
+            return "derivations", self._derivations
+        if "show" in argv and "--recursive" not in argv:
+            return "show these", self._show
+        return super()._program(argv)
+
+    def _derivations(self, argv: Sequence[str]) -> bytes:
+        found = [it for it in self.imports if it.store_path.hash in argv and it.name not in self.hides]
+        others = [f"/nix/store/{name}-other.drv" for name in self.besides if name in argv]
+        return "\n".join([*(f"/nix/store/{'3' * 32}-{it.name}.drv" for it in found), *others]).encode()
+
+    def _show(self, argv: Sequence[str]) -> bytes:
+        return shown(*(it for it in self.imports if any(word.endswith(f"-{it.name}.drv") for word in argv)))
+
+
+def importing(site: Site, *imports: Source, **fields: Any) -> Importing:
+    site.machine = machine = Importing(
+        site.request.flake.store_path, files_of(site.world), (DEB, TOOL, SEED), imports=imports, **fields
+    )
+    return machine
+
+
+def evaluations(machine: FakeBuilder) -> int:
+    return sum("eval" in call for call in machine.calls)
+
+
+LIST = source("list.json", b"list")
+
+
+def test_what_evaluation_builds_is_brought_and_it_begins_again(site: Site) -> None:
+    """The second import shows only once the first is there."""
+    machine = importing(site, LIST, TOOL)
+    site.market.files = CONTENTS | {LIST.digest: b"list"}
+    record = site.build(from_derivation=True)
+    assert record.from_derivation
+    assert record.given == tuple(sorted((DEB, TOOL, SEED, LIST)))
+    assert evaluations(machine) == 3
+    assert machine.received[LIST.name] == nar_of(b"list")
+    assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said
+
+
+def test_where_the_policy_does_not_allow_it_nothing_is_looked_for(site: Site) -> None:
+    machine = importing(site, LIST)
+    with pytest.raises(MvmnixError):
+        site.build()
+    assert evaluations(machine) == 1
+    assert not any("derivations" in call for call in machine.calls)
+    assert site.market.asked == []
+    importing(site)
+    error = site.fails("eval", "error: cannot build 'x' because the option 'allow-import-from-derivation' is disabled")
+    assert isinstance(error, RefusedError)
+    assert error.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://host/list.json?secret=what-it-read",
+        "https://what-it-read@host/list.json",
+        "https://user:what-it-read@host/list.json",
+    ],
+)
+def test_an_address_that_could_carry_something_out_is_not_asked(site: Site, uri: str) -> None:
+    machine = importing(site, replace(LIST, uri=uri))
+    with pytest.raises(RefusedError) as refused:
+        site.build(from_derivation=True)
+    assert refused.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
+    assert refused.value.reasons[0].what == uri
+    assert site.market.asked == []
+    assert evaluations(machine) == 1
+
+
+def test_an_import_that_nobody_has_is_told(site: Site) -> None:
+    machine = importing(site, LIST)
+    with pytest.raises(RefusedError) as refused:
+        site.build(from_derivation=True)
+    assert [reason.what for reason in refused.value.reasons] == [LIST.uri]
+    assert evaluations(machine) == 2, "it is not asked for a third time"
+    assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said, "on record, though it failed"
+
+
+def test_an_import_that_no_derivation_makes_ends_it(site: Site) -> None:
+    machine = importing(site, LIST, hides=frozenset({LIST.name}))
+    with pytest.raises(MvmnixError, match="does not exist and cannot be created"):
+        site.build(from_derivation=True)
+    assert evaluations(machine) == 1
+
+
+def test_imports_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [source(f"{number}.json", str(number).encode()) for number in range(4)]
+    site.market.files = CONTENTS | {it.digest: str(number).encode() for number, it in enumerate(many)}
+    monkeypatch.setattr(build, "MAX_ROUNDS", 4)
+    machine = importing(site, *many)
+    with pytest.raises(RefusedError) as refused:
+        site.build(from_derivation=True)
+    assert refused.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert "more than 4 times" in refused.value.reasons[0].why
+    assert evaluations(machine) == 4
+    machine = importing(site, *many[:3])
+    assert site.build(from_derivation=True).from_derivation, "the last round counts"
+    assert evaluations(machine) == 4
+
+
+def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
+    """Each derivation's path is asked for, whether it is fixed or built: what is sought comes last by its hash."""
+    machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix.MOST_NAMES + 50)))
+    assert LIST.store_path.hash > max(machine.besides)
+    site.market.files = CONTENTS | {LIST.digest: b"list"}
+    assert LIST in site.build(from_derivation=True).given
+    asked = [call for call in machine.calls if "derivations" in call]
+    assert max(map(len, asked)) <= nix.MOST_NAMES + 5
