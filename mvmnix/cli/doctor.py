@@ -45,6 +45,7 @@ def _programs(_: House) -> Iterator[Finding]:
         ("nix", "nix-bin", "builds the first builder image"),
         ("git", "git", "reads flakes out of git trees"),
         ("apt-get", "apt", "fetches Debian pins"),
+        ("bwrap", "bubblewrap", "jails git and Nix, which read bytes of strangers"),
     ):
         found = shutil.which(program)
         if found:
