@@ -31,22 +31,23 @@ class PartShop:
         self._builder = builder
         self._means = means
         own = bootstrap.request()
+        #: Whose parts they are.
+        self.domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
         self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
-        self._domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
 
     def stock(self) -> Stock:
         """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
         book = self._house.part_book
         try:
-            return book.stock(self._domain, policy=self._house.policy, now=now())
+            return book.stock(self.domain, policy=self._house.policy, now=now())
         except MvmnixError as error:
             self._progress.notice(f"the kept parts are of no use, and are built again: {error}")
-            book.forget(self._domain)
-            return book.stock(self._domain, policy=self._house.policy, now=now())
+            book.forget(self.domain)
+            return book.stock(self.domain, policy=self._house.policy, now=now())
 
     def fill(self, wanted: Collection[str]) -> Stock:
         """Have those of the parts kept that are among these derivations; whoever builds them first does it for all."""
-        with self._house.building(f"parts-{self._domain.name}", self._wait):
+        with self._house.building(f"parts-{self.domain.name}", self._wait):
             stock = self.stock()
             if stock.lacks(wanted):
                 self._build(wanted)
@@ -58,6 +59,7 @@ class PartShop:
 
     def _build(self, wanted: Collection[str]) -> None:
         """Build them, in a VM in which nothing else runs."""
+        self._house.key(Role.BUILDER)  # a missing key is told before minutes were spent
         plan = builder_plan(self._house, self._builder, self._means)
         vm = BuilderVm(self._house, self._progress, self._builder, plan)
         work = PartsBuild(
@@ -73,9 +75,9 @@ class PartShop:
             claim = testimony.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
             self._keep(record, claim)
         else:
-            self._house.part_book.add(self._domain, record.known, (), None)
+            self._house.part_book.add(self.domain, record.known, (), None)
 
     def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
         bundle = self._house.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
         parts = tuple(Kept(it.path, it.nar, Digest.of(bundle)) for it in record.built)
-        self._house.part_book.add(self._domain, record.known, parts, bundle)
+        self._house.part_book.add(self.domain, record.known, parts, bundle)

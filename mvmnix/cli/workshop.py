@@ -20,7 +20,7 @@ from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_p
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
 from mvmnix.cli.references import Reference
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
@@ -193,8 +193,8 @@ def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Worksho
             try:
                 yield Workshop(house, progress, means)
             except MvmnixError as error:
-                if not error.hint and log.tell():
-                    error.hint = f"the whole log is {logs.where(name)}"
+                if log.tell() and not isinstance(error, (RefusedError, UsageError)):
+                    error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise
             finally:
                 if not log.tell():  # nothing was said

@@ -1,0 +1,86 @@
+"""Where images come from: what is finished is used again, and of two who build the same one waits for the other."""
+
+import threading
+from typing import cast
+
+import pytest
+
+from mvmnix.cli.house import House
+from mvmnix.cli.progress import Steps
+from mvmnix.cli.references import reference
+from mvmnix.cli.workshop import Workshop, workshop
+from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from tests.unit.cli.station import Station
+from tests.unit.cli.test_part_shop import Shown
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was built anew, which takes no VM here, and makes nothing."""
+    made: list[object] = []
+    monkeypatch.setattr(Workshop, "_build", lambda _, request, __: made.append(request))
+    return made
+
+
+def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
+    flake = settled.flake()
+    with settled.roots() as roots, House(roots) as rooms:
+        shop = Workshop(rooms, cast("Steps", Shown()))
+        assert shop.image(reference(flake)).image.name == "hello"
+        assert built == []
+        shop.image(reference(f"{flake}#another"))
+        assert len(built) == 1
+
+
+def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station, built: list[object]) -> None:
+    """The other holds the lock, and what it made is there only once this one has said that it waits."""
+    index, aside = settled.state / "builds", settled.path / "aside"
+    before = set(index.iterdir())
+    flake = settled.flake()
+    (entry,) = set(index.iterdir()) - before
+    entry.rename(aside)
+    held, said = threading.Event(), threading.Event()
+    progress = Shown()
+    with settled.roots() as roots, House(roots) as rooms:
+
+        def other() -> None:
+            with rooms.building(entry.name, lambda: None):
+                held.set()
+                said.wait()
+                aside.rename(entry)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        held.wait()
+        progress.heard = said.set
+        found = Workshop(rooms, cast("Steps", progress)).image(reference(flake))
+        thread.join()
+    assert found.image.name == "hello"
+    assert built == []
+    assert progress.notices == ["the same is being built already: waiting for it"]
+
+
+@pytest.mark.parametrize("hint", ["", "give it more"])
+def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> None:
+    with (
+        settled.roots() as roots,
+        House(roots) as rooms,
+        pytest.raises(MvmnixError) as failed,
+        workshop(rooms) as shop,
+    ):
+        shop.progress.log(b"all that the builder said")
+        raise MvmnixError("the build failed", hint=hint)
+    (log,) = (settled.state / "logs").iterdir()
+    assert log.read_bytes() == b"all that the builder said"
+    assert failed.value.hint == f"{hint}{'; ' if hint else ''}the whole log is {log}"
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no such package"), refuse(ReasonCode.LOCK_STALE, "a flake", "it is old", "lock it")]
+)
+def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
+    hint = error.hint
+    with settled.roots() as roots, House(roots) as rooms, pytest.raises(type(error)), workshop(rooms):
+        raise error
+    assert error.hint == hint
+    assert list((settled.state / "logs").iterdir()) == []
