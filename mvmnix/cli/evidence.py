@@ -10,6 +10,7 @@ from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.foreground import Done
 from mvmnix.cli.telling import escape
 from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.provenance.slsa import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Chain:
         yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
         yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
         yield "sources", f"{len(claim.sources)} files came in, each by its hash"
+        yield from built_before(claim)
         yield "derivation", str(claim.derivation)
         for artifact in self.image.image.artifacts:
             yield artifact.name, str(artifact.digest)
@@ -47,3 +49,17 @@ class Chain:
         yield "machine", f"{self.done.machine.id}, {self.done.machine.acceleration}"
         ended = self.done.finished.ended
         yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
+
+
+def built_before(claim: Provenance) -> Iterator[tuple[str, str]]:
+    """What came in that had been built before, and who vouches for it; nothing where all was built anew."""
+    if claim.kept:
+        statements = sorted({str(part.bundle) for part in claim.kept})
+        yield "kept parts", f"{len(claim.kept)} of mvm's own, under {_under(statements, 'statement')}"
+    if claim.cached:
+        keys = sorted({path.key for path in claim.cached})
+        yield "cached paths", f"{len(claim.cached)} from binary caches, under {_under(keys, 'key')}"
+
+
+def _under(names: list[str], what: str) -> str:
+    return f"the {what}{'' if len(names) == 1 else 's'} {', '.join(names)}"
