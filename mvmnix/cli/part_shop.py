@@ -49,8 +49,8 @@ class PartShop:
         """Have those of the parts kept that are among these derivations; whoever builds them first does it for all."""
         with self._house.building(f"parts-{self.domain.name}", self._wait):
             stock = self.stock()
-            if stock.lacks(wanted):
-                self._build(wanted)
+            if lacking := stock.lacking(wanted):
+                self._build(lacking)
                 stock = self.stock()
         return replace(stock, final=True)
 

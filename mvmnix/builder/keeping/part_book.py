@@ -70,12 +70,16 @@ class Stock:
     statements: Mapping[Digest, Verified[claims.Parts]]
     final: bool = False
 
-    def lacks(self, derivations: Collection[str]) -> bool:
-        """Whether a build of these derivations is made of parts that could be kept and aren't."""
+    def lacking(self, derivations: Collection[str]) -> tuple[str, ...]:
+        """Those of these derivations whose part could be kept and isn't; all, where nobody knows yet what could be."""
         if self.final or not self.page.known:
-            return not self.final
+            return () if self.final else tuple(derivations)
         have = {part.path for part in self.parts}
-        return any(name in self.page.known and self.page.known[name] not in have for name in derivations)
+        return tuple(name for name in derivations if name in self.page.known and self.page.known[name] not in have)
+
+    def lacks(self, derivations: Collection[str]) -> bool:
+        """Whether a build of these derivations is made of such parts."""
+        return bool(self.lacking(derivations))
 
 
 #: For a build that is to have no kept part.
