@@ -132,7 +132,11 @@ class Build:
         else:
             raise _endless(session.where)
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise session.supply.failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
+        raise (
+            session.supply.failure
+            or session.pressed(machine, said)  # what the kernel killed had no last words
+            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
+        )
 
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""

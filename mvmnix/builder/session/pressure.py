@@ -10,8 +10,8 @@ from typing import Final
 from mvmnix.builder.session.diagnosis import last_lines
 from mvmnix.errors import MvmnixError
 
-#: Less room than this is none: KiB; files.
-_LITTLE: Final = (256, 16)
+#: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
+_LITTLE: Final = (1024, 1024)
 
 
 @dataclass(frozen=True, slots=True)

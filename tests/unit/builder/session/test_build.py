@@ -157,6 +157,15 @@ def test_what_nix_complains_about(site: Site, words: str, code: ReasonCode) -> N
     assert not isinstance(site.fails("build", words), RefusedError), "a build's words mean nothing"
 
 
+@pytest.mark.parametrize("call", ["eval", "build"])
+def test_what_the_kernel_killed_is_told_by_name(site: Site, call: str) -> None:
+    site.machine.answers = {"pressure": b"oom_kill 1\n"}
+    error = site.fails(call, "error: in pure evaluation mode")
+    assert not isinstance(error, RefusedError)
+    assert "ran out of memory, and its kernel killed 1 processes" in error.message
+    assert "--memory" in error.hint
+
+
 def test_inputs_without_a_lock_file(tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     site = Site(tmp_path, new_world(tmp_path / "world"), lock=None)

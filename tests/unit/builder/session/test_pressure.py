@@ -34,7 +34,7 @@ def test_a_file_system_without_a_bound_is_not_full() -> None:
     ("state", "words", "option"),
     [
         (said(room=ROOM.replace(b"   142880", b"        0")), "disk is full: there is room for 0 KiB", "--disk"),
-        (said(files=FILES.replace(b"   742321", b"        3")), "disk is full: there is room for 3 files", "--disk"),
+        (said(files=FILES.replace(b"   742321", b"      131")), "disk is full: there is room for 131 files", "--disk"),
         (said(killed=3), "out of memory, and its kernel killed 3 processes", "--memory"),
     ],
 )
