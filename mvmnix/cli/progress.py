@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from mvmnix.cli.telling import escape
 
@@ -31,7 +32,7 @@ class Steps:
         self._done()
         self._name, self._begun = name, time.monotonic()
         self._files = self._bytes = 0
-        self._status = self._console.status(f"{name} …")
+        self._status = self._console.status(_plain(f"{name} …"))
         self._status.start()
 
     def step_alone(self, name: str) -> None:
@@ -53,14 +54,15 @@ class Steps:
     def total(self, files: int) -> None:
         """So many files will be fetched."""
         if self._status is not None and files:
-            self._status.update(f"{self._name}: {files} files …")
+            self._status.update(_plain(f"{self._name}: {files} files …"))
 
     def advance(self, name: str, size: int) -> None:
         """A file arrived."""
         self._files += 1
         self._bytes += size
         if self._status is not None:
-            self._status.update(f"{self._name}: {self._files} files, {self._bytes >> 20} MiB, {escape(name)[:50]}")
+            arrived = f"{self._files} files, {self._bytes >> 20} MiB, {escape(name)[:50]}"
+            self._status.update(_plain(f"{self._name}: {arrived}"))
 
     def received(self, url: str, size: int, total: int | None) -> None:
         """More of a large file arrived."""
@@ -89,7 +91,12 @@ class Steps:
         if name:
             took = time.monotonic() - self._begun
             files = f", {self._files} files" if self._files else ""
-            self._console.print(f"[green]✓[/green] {name} [dim]({took:.1f} s{files})[/dim]", highlight=False)
+            self._console.print(Text.assemble(("✓", "green"), f" {escape(name)} ", (f"({took:.1f} s{files})", "dim")))
+
+
+def _plain(text: str) -> Text:
+    """Words that are no markup, whoever wrote them."""
+    return Text(escape(text))
 
 
 @contextmanager
