@@ -14,7 +14,7 @@ from mvmnix.model import Digest, HashMode, Source, StorePath, is_subdirectory
 FILE_NAME: Final = "flake.lock"
 #: What to do about most problems.
 _TEXT: Final = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}"
-HINT: Final = "look at flake.lock, and lock the flake again with `nix flake lock`"
+HINT: Final = "look at flake.lock, and lock the flake again with `mvm lock`"
 
 _NO_USER: Final = "take user name and password out of the URL, and name them in config.toml, [[credentials]]"
 _COMMON: Final = frozenset({"type", "narHash", "lastModified", "dir", "rev", "revCount", "ref", "name", "__final"})
@@ -177,7 +177,7 @@ def reasons(node: RawNode) -> Iterator[Reason]:
     what = f"{FILE_NAME}: node {node.name!r}"
     locked = node.locked
     if locked is None or "type" not in locked:
-        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it is not locked", "run `nix flake lock`")
+        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it is not locked", "run `mvm lock`")
         return
     if (node.original or {}).get("type") == "indirect" or node.kind == "indirect":
         hint = "write the input's whole URL into flake.nix, and lock it again"
@@ -224,14 +224,14 @@ def _path_reasons(what: str, locked: Attributes) -> Iterator[Reason]:
 
 def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
     if "narHash" not in locked:
-        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it has no narHash", "run `nix flake lock`")
+        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it has no narHash", "run `mvm lock`")
     elif _nar(locked) is None:
         why = f"its narHash is no SHA-256 in SRI form: {str(locked['narHash'])[:80]!r}"
         yield Reason(ReasonCode.LOCK_MALFORMED, what, why, HINT)
     if kind in {*FORGES, NodeKind.GIT}:
         rev = str(locked.get("rev", ""))
         if not rev:
-            yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `nix flake lock`")
+            yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `mvm lock`")
         elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", rev):
             yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is no commit", HINT)
     yield from _attribute_reasons(what, kind, locked)

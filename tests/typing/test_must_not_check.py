@@ -46,4 +46,9 @@ def test_nobody_borrows_a_seal() -> None:
     """What the type checker cannot refuse: a module that imports another's private permission to mint evidence."""
     found = ((path, path.read_text()) for path in (ROOT / "mvmnix").rglob("*.py"))
     users = sorted(str(path.relative_to(ROOT)) for path, text in found if re.search(r"\b_(SEAL|Seal)\b", text))
-    assert users == ["mvmnix/launch/verify.py", "mvmnix/provenance/authenticate.py", "mvmnix/provenance/verify.py"]
+    assert users == [
+        "mvmnix/builder/reproduce/compare.py",
+        "mvmnix/launch/verify.py",
+        "mvmnix/provenance/authenticate.py",
+        "mvmnix/provenance/verify.py",
+    ]

@@ -15,7 +15,7 @@ _MEANINGS: Final = (
         r"requires lock file changes|while updating the lock file of flake",
         ReasonCode.LOCK_STALE,
         "flake.lock no longer fits flake.nix",
-        "run `nix flake lock` and commit flake.lock",
+        "run `mvm lock` and commit flake.lock",
     ),
     (
         r"unlocked (flake )?input|in pure evaluation mode",
