@@ -1,6 +1,6 @@
 """A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, override
@@ -9,11 +9,12 @@ import pytest
 
 from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.session import build, nix
-from mvmnix.builder.session.build import Build, BuildRecord
+from mvmnix.builder.session import build, graph, nix
+from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.model import HashMode, Source
+from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.fakes import (
@@ -229,6 +230,43 @@ def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
     with pytest.raises(RefusedError) as refusal:
         site.build()
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+
+
+# Parts that were kept (docs/adr/0015)
+
+PART = Kept(StorePath("5" * 32, "initrd"), Digest.of(nar_of(b"initrd")), Digest.of(b"a statement"))
+
+
+def test_a_kept_part_that_was_asked_for_is_recorded_with_its_statement(site: Site) -> None:
+    unused = Kept(StorePath("6" * 32, "vmlinux"), PART.nar, PART.bundle)
+    site.store.put(nar_of(b"initrd"), PART.nar)
+    site.machine.wants = (PART.path,)
+    record = site.build(parts=(PART, unused))
+    assert record.kept == (PART,)
+    assert record.given == tuple(sorted((DEB, TOOL, SEED))), "it is no source"
+    assert site.machine.received["initrd"] == nar_of(b"initrd")
+
+
+def test_without_kept_parts_the_same_path_is_a_miss(site: Site) -> None:
+    site.machine.wants = (PART.path,)
+    with pytest.raises(MvmnixError, match="does not exist and cannot be created"):
+        site.build()
+
+
+def test_where_parts_are_lacking_nothing_is_fetched_or_built(site: Site) -> None:
+    looked: list[Collection[str]] = []
+
+    def lacks(derivations: Collection[str]) -> bool:
+        looked.append(derivations)
+        return True
+
+    with pytest.raises(PartsWantedError) as wanted:
+        site.build(lacks=lacks)
+    assert set(wanted.value.derivations) == set(graph.parse(shown(DEB, TOOL, SEED)).derivations)
+    assert [set(it) for it in looked] == [set(wanted.value.derivations)]
+    assert site.market.asked == []
+    assert not any("build" in call for call in site.machine.calls)
+    assert not list((site.path / "images").iterdir())
 
 
 # Import from derivation: what evaluation builds while it runs is made of fixed outputs too
