@@ -7,8 +7,8 @@ import pytest
 
 from mvmnix.builder.session import graph
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.model import HashMode
-from tests.fakes import shown, source
+from mvmnix.model import HashMode, StorePath
+from tests.fakes import DERIVATION, OUTPUT, shown, source
 
 PIN, SEED = source("pin.deb", b"pin"), source("busybox", b"nar", HashMode.NAR)
 
@@ -57,3 +57,52 @@ def test_a_broken_promise_names_both_paths() -> None:
     assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
     assert str(SEED.store_path) in refusal.value.reasons[0].why
     assert str(PIN.store_path) in refusal.value.reasons[0].why
+
+
+# What is left to ask for, when some paths are had already
+
+PART, PART_DRV = StorePath("5" * 32, "initrd"), f"/nix/store/{'5' * 32}-initrd.drv"
+SEED_DRV = f"/nix/store/{'2' * 32}-{SEED.name}.drv"
+
+
+def with_part(**seed: Any) -> graph.Graph:
+    """The guest is made of the pin and a part, the part of the seed."""
+    derivations = json.loads(shown(PIN, SEED))
+    guest = derivations[str(DERIVATION)]
+    part = guest | {"outputs": {"out": {"path": str(PART)}}, "inputDrvs": {SEED_DRV: {"outputs": ["out"]}}}
+    del guest["inputDrvs"][SEED_DRV]
+    guest["inputDrvs"][PART_DRV] = {"outputs": ["out"]}
+    derivations[SEED_DRV]["outputs"]["out"].update(seed)
+    return graph.parse(json.dumps(derivations | {PART_DRV: part}).encode())
+
+
+def test_what_a_part_is_made_of_is_not_asked_for_when_it_is_had() -> None:
+    found = with_part()
+    assert found.needed(DERIVATION, have=()) == tuple(sorted((PIN, SEED)))
+    assert found.needed(DERIVATION, have={PART}) == (PIN,)
+    assert found.needed(StorePath.parse(PART_DRV), have={PART}) == ()
+    assert found.needed(DERIVATION, have={OUTPUT}) == ()
+    assert found.sources == tuple(sorted((PIN, SEED))), "all may be asked for"
+
+
+def test_one_of_two_outputs_is_not_enough() -> None:
+    derivations = json.loads(shown(SEED))
+    derivations[str(DERIVATION)]["outputs"]["dev"] = {"path": str(PART)}
+    found = graph.parse(json.dumps(derivations).encode())
+    assert found.needed(DERIVATION, have={OUTPUT}) == (SEED,)
+    assert found.needed(DERIVATION, have={OUTPUT, PART}) == ()
+
+
+def test_what_can_t_be_brought_is_refused_where_it_is_needed_and_nowhere_else() -> None:
+    found = with_part(hashAlgo="sha512")
+    assert found.needed(DERIVATION, have={PART}) == (PIN,)
+    with pytest.raises(RefusedError) as refusal:
+        found.needed(DERIVATION, have=())
+    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+    assert "not by SHA-256" in refusal.value.reasons[0].why
+
+
+def test_derivations_that_need_each_other_are_walked_once() -> None:
+    derivations = json.loads(shown(PIN))
+    derivations[str(DERIVATION)]["inputDrvs"][str(DERIVATION)] = {"outputs": ["out"]}
+    assert graph.parse(json.dumps(derivations).encode()).needed(DERIVATION, have=()) == (PIN,)
