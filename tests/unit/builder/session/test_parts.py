@@ -16,7 +16,7 @@ from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
 from mvmnix.state import Directory
-from mvmnix.store import Store
+from mvmnix.store import Incoming, Store
 from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
 
 TOOL = source("tool.deb", b"tool")
@@ -206,7 +206,23 @@ def test_a_failure_shows_its_last_words(site: Site, call: str) -> None:
     with pytest.raises(MvmnixError) as error:
         site.build()
     assert "?[31mno such thing" in error.value.message
-    assert not list((site.path / "sources").glob("*.tmp"))
+    assert not list((site.path / "sources").glob(".*.tmp"))
+
+
+def test_what_was_coming_in_when_somebody_broke_it_off_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal arrives when the first bytes are written."""
+    begun: list[bytes] = []
+
+    def write(incoming: Incoming, data: bytes) -> None:
+        begun.append(data)
+        assert list((site.path / "sources").glob(".incoming*"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Incoming, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        site.build()
+    assert begun
+    assert not list((site.path / "sources").glob(".incoming*"))
 
 
 def test_a_source_that_nobody_has_is_told(site: Site) -> None:
