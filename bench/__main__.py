@@ -1,4 +1,4 @@
-"""`python -m bench [figures|boots|fetches] [--world DIR] [--rounds N]`: prints tables; makes a world if need be."""
+"""`python -m bench [figures|boots|fetches|sessions] [--world DIR] [--rounds N]` prints tables; makes what it needs."""
 
 import argparse
 import tempfile
@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.boots import boots
-from bench.figures import fetches, figures
+from bench.figures import fetches, figures, sessions
 from bench.place import Place, prepare
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
-    parser.add_argument("what", nargs="?", choices=("figures", "boots", "fetches"), default="figures")
+    parser.add_argument("what", nargs="?", choices=("figures", "boots", "fetches", "sessions"), default="figures")
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     given = parser.parse_args()
@@ -30,10 +30,13 @@ def main() -> None:
 
 def _measure(what: str, place: Place, rounds: int) -> None:
     console = Console(width=160)
-    if what == "boots":
-        boots(place, console)
-    else:
-        figures(place, console, rounds=rounds)
+    match what:
+        case "boots":
+            boots(place, console)
+        case "sessions":
+            sessions(place, console, rounds=rounds)
+        case _:
+            figures(place, console, rounds=rounds)
 
 
 main()

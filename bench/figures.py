@@ -12,6 +12,7 @@ from bench.fetching import fetching, own_pins
 from bench.pairs import Pair, pair
 from bench.place import TRUE, Place
 from bench.raw_qemu import RawQemu
+from bench.session import in_one_vm
 
 
 def _process(place: Place, *argv: str) -> Callable[[], object]:
@@ -48,6 +49,18 @@ def _fetching(table: Rows, rounds: int) -> None:
         table.add(f"fetch {len(sizes)} sources {what}", "curl --parallel", found, "ratio at most 1.3")
 
 
+def sessions(place: Place, console: Console, *, rounds: int) -> None:
+    """Measure sessions in a builder VM alone."""
+    table = Rows(rounds)
+    _sessions(table, place, rounds)
+    console.print(table.table)
+
+
+def _sessions(table: Rows, place: Place, rounds: int) -> None:
+    what, compared = "evaluate + build examples/hello in one VM", "`nix build` typed in that VM"
+    table.add(what, compared, in_one_vm(place, rounds=rounds), "ratio at most 1.2")
+
+
 def figures(place: Place, console: Console, *, rounds: int) -> None:
     """Measure and print everything that takes minutes at most."""
     table = Rows(rounds)
@@ -70,5 +83,6 @@ def figures(place: Place, console: Console, *, rounds: int) -> None:
         pair(place.rebuild, click, rounds=rounds),
         "ours < 1.5",
     )
+    _sessions(table, place, rounds)
     _fetching(table, rounds)
     console.print(table.table)

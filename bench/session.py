@@ -1,0 +1,135 @@
+"""One builder VM: an example evaluated and built through mvm's session, against `nix build` typed in the same VM."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from bench.pairs import Pair, Times, timed
+from bench.place import Place
+from mvmnix import lock
+from mvmnix.builder.flakes.take import take
+from mvmnix.builder.keeping.part_book import Stock
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.build import Build
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.calls import run
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
+from mvmnix.cli.house import House
+from mvmnix.cli.part_shop import PartShop
+from mvmnix.cli.progress import Steps
+from mvmnix.cli.provisions import Provisions
+from mvmnix.cli.workshop import Workshop
+from mvmnix.launch.machine import Machine
+from mvmnix.model import SYSTEM, FlakeRef
+from mvmnix.provenance.policy_files import FILE_NAME
+from mvmnix.provenance.policy_text import effective
+from mvmnix.state import Roots
+
+
+class BuiltError(Exception):
+    """The build is over, and what is measured with it."""
+
+
+class Watch:
+    """Progress that stops a session where receiving begins."""
+
+    def step(self, name: str) -> None:
+        if name == "receiving":
+            raise BuiltError
+
+    def step_alone(self, name: str) -> None: ...
+
+    def log(self, data: bytes) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+    def total(self, files: int) -> None: ...
+
+    def advance(self, name: str, size: int) -> None: ...
+
+    def received(self, url: str, size: int, total: int | None) -> None: ...
+
+
+class Bench:
+    """A running builder VM, and the two ways to build examples/hello in it, each from an empty store."""
+
+    def __init__(self, rooms: House, place: Place) -> None:
+        self._rooms = rooms
+        self._progress = cast("Steps", Watch())
+        flake = take(FlakeRef.parse(str(place.tree / "examples/hello")))
+        self._request = BuildRequest(flake, lock.parse(flake.lock), "default")
+        self._builder = Workshop(rooms, self._progress).builder()
+        self._stock: Stock = PartShop(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
+        self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
+        self._current = self._new()
+        self._machine: Machine | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with self._vm.running(self._connection) as self._machine:
+            yield
+
+    def ours(self) -> None:
+        """What `mvm build` does in the VM, up to the finished output."""
+        self._current = self._new()
+        try:
+            self._current.run(self._there, jobs=2)
+        except BuiltError:
+            return
+        raise RuntimeError("it was not told that it has built")
+
+    def theirs(self) -> None:
+        """The same, as somebody would type it; what it asks for is known from the build before: no waiting."""
+        flake = self._request.flake
+        self._do(nix.fetch_tree(flake.store_path))
+        url = nix.flake_url(flake.store_path, flake.nar, flake.directory)
+        options = nix.version()[:-1]  # what every call begins with
+        strict = ("--no-update-lock-file", "--no-link", "--max-jobs", "2")
+        self._do((*options, "build", *strict, f"{url}#packages.{SYSTEM}.default"))
+
+    def clear(self) -> None:
+        """Empty the store, and forget what was answered."""
+        self._do(("/usr/bin/nix-store", "--gc"))
+        self._do(("/bin/busybox", "rm", "-rf", "/build/.cache"))
+
+    @property
+    def _there(self) -> Machine:
+        if self._machine is None:
+            raise RuntimeError("the VM doesn't run")
+        return self._machine
+
+    def _do(self, argv: Sequence[str]) -> None:
+        said = bytearray()
+        if run(self._there, argv, lambda _: None, said.extend) != 0:
+            raise RuntimeError(f"{' '.join(argv)}: {said[-2000:].decode(errors='replace')}")
+
+    def _new(self) -> Build:
+        rooms = self._rooms
+        return Build(
+            self._request,
+            store=rooms.sources,
+            images=rooms.library.images,
+            suppliers=Provisions(rooms, self._progress),
+            errands=self._vm.errands,
+            progress=self._progress,
+            parts=self._stock.parts,
+        )
+
+    def _connection(self, wake: Callable[[], None]) -> Connection:
+        return self._current.connection(wake)
+
+
+def in_one_vm(place: Place, *, rounds: int) -> Pair:
+    """Both ways in turns, the store emptied before each."""
+    with Roots.from_environment(place.home.environment) as roots, House(roots) as rooms:
+        rooms.policy = effective(None, (place.home.config / FILE_NAME).read_bytes())
+        bench = Bench(rooms, place)
+        with bench.running():
+            times: dict[str, list[float]] = {"ours": [], "theirs": []}
+            for _ in range(rounds + 1):
+                for name, subject in (("ours", bench.ours), ("theirs", bench.theirs)):
+                    bench.clear()
+                    times[name].append(timed(subject))
+    # the first round fills caches, and doesn't count
+    return Pair(Times(tuple(times["ours"][1:])), Times(tuple(times["theirs"][1:])))
