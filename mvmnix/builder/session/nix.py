@@ -21,6 +21,9 @@ _NIX = (
     *("--option", "download-attempts", "1"),
     *("--option", "narinfo-cache-negative-ttl", "0"),  # what was a miss may be known at the next try
 )
+#: What builders say, as they say it: `--print-build-logs` does nothing for a log that isn't a terminal's, and without
+#: it their last lines are all that is ever seen (libmain/loggers.cc). For builds only: what evaluation says is read.
+_WITH_LOGS = ("--log-format", "raw-with-logs")
 #: So many hashes or derivations are named in one call.
 MOST_NAMES = 256
 
@@ -133,7 +136,7 @@ def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
     A failed build's directory stays, so that a full disk is still full when the kernel is asked.
     """
     return (
-        *(*_NIX, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
+        *(*_NIX, "build", "--no-link", "--print-out-paths", *_WITH_LOGS),
         *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed"),
         *(f"{derivation}^out" for derivation in derivations),
     )
@@ -187,4 +190,4 @@ def host_show(nix: str, derivation: StorePath) -> tuple[str, ...]:
 
 def host_build(nix: str, derivation: StorePath) -> tuple[str, ...]:
     """On the host: build a derivation's `out`; prints derivation and outputs as JSON."""
-    return _on_host(nix, "build", "--no-link", "--json", "--print-build-logs", f"{derivation}^out")
+    return _on_host(nix, "build", "--no-link", "--json", *_WITH_LOGS, f"{derivation}^out")

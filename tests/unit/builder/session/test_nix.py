@@ -76,7 +76,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         (
             nix.build([DRV], jobs=3),
             (
-                *(*GUEST, "build", "--no-link", "--print-out-paths", "--print-build-logs"),
+                *(*GUEST, "build", "--no-link", "--print-out-paths", "--log-format", "raw-with-logs"),
                 *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false"),
                 *("--keep-failed", f"{DRV}^out"),
             ),
@@ -108,7 +108,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         (nix.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", str(DRV))),
         (
             nix.host_build("/n/nix", DRV),
-            (*HOST, "build", "--no-link", "--json", "--print-build-logs", f"{DRV}^out"),
+            (*HOST, "build", "--no-link", "--json", "--log-format", "raw-with-logs", f"{DRV}^out"),
         ),
     ],
 )
