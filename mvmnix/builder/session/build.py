@@ -135,7 +135,7 @@ class Build:
         raise (
             session.supply.failure
             or session.pressed(machine, said)  # what the kernel killed had no last words
-            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked)
+            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt)
         )
 
     def _import(self, machine: BuilderMachine) -> bool:

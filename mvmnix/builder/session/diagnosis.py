@@ -45,9 +45,13 @@ _MEANINGS: Final = (
 )
 
 
-def of_build(where: str, log: str) -> MvmnixError:
-    """A build, or something else in the VM, failed; `where` names the flake's attribute, `log` is how it ended."""
-    return MvmnixError(f"{where}: the build failed; its last words:\n{last_lines(log)}")
+def of_build(where: str, log: str, doubt: str = "") -> MvmnixError:
+    """A build, or something else in the VM, failed; `where` names the flake's attribute, `log` is how it ended.
+
+    `doubt` says why a binary cache's answer did not count, if one didn't: what it had, had to be built.
+    """
+    besides = f"\nbesides, a binary cache's answer did not count: {doubt}" if doubt else ""
+    return MvmnixError(f"{where}: the build failed; its last words:\n{last_lines(log)}{besides}")
 
 
 def of_output(where: str, log: str) -> MvmnixError:
@@ -56,7 +60,7 @@ def of_output(where: str, log: str) -> MvmnixError:
     return refuse(ReasonCode.OUTPUT_MALFORMED, where, why, "name a package that mkGuest makes")
 
 
-def of_evaluation(where: str, log: str, *, unlocked: str = "") -> MvmnixError:
+def of_evaluation(where: str, log: str, *, unlocked: str = "", doubt: str = "") -> MvmnixError:
     """An evaluation failed. `unlocked` says why nothing is locked, for a flake that has no flake.lock."""
     for pattern, code, why, hint in _MEANINGS:
         if found := re.search(pattern, log):
@@ -65,7 +69,7 @@ def of_evaluation(where: str, log: str, *, unlocked: str = "") -> MvmnixError:
             return refuse(code, where, why.format(**found.groupdict()), hint)
     if re.search(r"does not provide attribute", log):
         return UsageError(f"{where}: there is no such package in the flake", hint="name one: FLAKE#ATTRIBUTE")
-    return of_build(where, log)
+    return of_build(where, log, doubt)
 
 
 def last_lines(log: str, count: int = 20) -> str:

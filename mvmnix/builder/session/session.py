@@ -53,7 +53,7 @@ class Session:
         self.request = request
         self.progress = progress
         self.suppliers = suppliers
-        self.supply = Supply(suppliers, store, errands, self._asked)
+        self.supply = Supply(suppliers, store, errands, self._asked, self._doubted)
         self.supply.know(request.lock.locked)
         self.supply.know(parts)
         self.ledger = Ledger(self.supply)
@@ -101,8 +101,11 @@ class Session:
 
     def _failure(self, machine: BuilderMachine, said: Said) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        return self.pressed(machine, said) or diagnosis.of_build(self.where, said.log)
+        return self.pressed(machine, said) or diagnosis.of_build(self.where, said.log, self.supply.doubt)
 
     def _asked(self, what: str) -> None:
         """A question to others is on record before it is asked, whatever becomes of it."""
         self.progress.log(f"mvm: asking for {what}\n".encode())
+
+    def _doubted(self, why: MvmnixError) -> None:
+        self.progress.log(f"mvm: a binary cache's answer does not count: {why}\n".encode())

@@ -50,15 +50,27 @@ type Known = Source | LockedNode | Kept
 
 
 class Supply:
-    """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked."""
+    """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked.
 
-    def __init__(self, suppliers: Suppliers, store: Store, errands: Errands, asked: Callable[[str], None]) -> None:
+    What a cache can't give, or gives without a trusted signature, the VM builds: `doubted` hears why it did not count.
+    """
+
+    def __init__(
+        self,
+        suppliers: Suppliers,
+        store: Store,
+        errands: Errands,
+        asked: Callable[[str], None],
+        doubted: Callable[[MvmnixError], None],
+    ) -> None:
         self._suppliers = suppliers
         self._store = store
         self._errands = errands
         self._asked = asked
+        self._doubted = doubted
         self._known: dict[str, Known] = {}
         self._failures: list[MvmnixError] = []
+        self._doubts: list[MvmnixError] = []
 
     def know(self, things: Iterable[Known]) -> None:
         """Let these be brought when the VM asks for them; what was known of a path before stays."""
@@ -68,11 +80,16 @@ class Supply:
 
     @property
     def failure(self) -> MvmnixError | None:
-        """Why something that was asked for could not be had: all refusals at once, or else the first failure."""
+        """Why something that is known could not be had: all refusals at once, or else the first failure."""
         refused = [reason for one in self._failures if isinstance(one, RefusedError) for reason in one.reasons]
         if refused:
             return RefusedError(*dict[Reason, None].fromkeys(refused))
         return next(iter(self._failures), None)
+
+    @property
+    def doubt(self) -> str:
+        """The first reason for which a binary cache's answer did not count, "" when all of them did."""
+        return str(self._doubts[0]) if self._doubts else ""
 
     def seek(self, name: str, offer: Callable[[Offer | None], None]) -> bool:
         """Begin to bring the path with this hash (ledger.py: Seeker)."""
@@ -81,13 +98,21 @@ class Supply:
             self._errands.start(partial(self._bring, known), partial(self._brought, offer))
             return True
         if self._suppliers.caches is not None:
-            self._errands.start(partial(self._substitute, self._suppliers.caches, name), partial(self._brought, offer))
+            self._errands.start(partial(self._substitute, self._suppliers.caches, name), partial(self._found, offer))
             return True
         return False
 
     def _brought(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
         if isinstance(outcome, MvmnixError):
             self._failures.append(outcome)
+            offer(None)
+        else:
+            offer(outcome)
+
+    def _found(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
+        if isinstance(outcome, MvmnixError):
+            self._doubts.append(outcome)
+            self._doubted(outcome)
             offer(None)
         else:
             offer(outcome)

@@ -8,11 +8,12 @@ from typing import Any, override
 import pytest
 
 from mvmnix import lock, nar
+from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.flakes.take import source_of
 from mvmnix.builder.session import build, graph, nix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
@@ -402,3 +403,37 @@ def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
     assert LIST in site.build(from_derivation=True).given
     asked = [call for call in machine.calls if "derivations" in call]
     assert max(map(len, asked)) <= nix.MOST_NAMES + 5
+
+
+# Binary caches that can't be believed
+
+
+@dataclass
+class Unsigned:
+    """A cache that nobody trusted signs for."""
+
+    def find(self, hash_part: str) -> CachedPath | None:
+        raise refuse(ReasonCode.CACHE_SIGNATURE, f"{hash_part}.narinfo", "nobody trusted signed it", "look at it")
+
+    def bring(self, path: CachedPath, store: Store) -> None:
+        raise AssertionError(path, store)
+
+
+def test_what_a_cache_can_not_vouch_for_is_built(site: Site) -> None:
+    site.market.caches = Unsigned()
+    importing(site, LIST)
+    site.market.files = CONTENTS | {LIST.digest: b"list"}
+    record = site.build(from_derivation=True)
+    assert record.cached == ()
+    assert LIST in record.given, "it was asked of the cache first, and then where it comes from"
+    assert f"does not count: {LIST.store_path.hash}.narinfo: refused [cache-signature]".encode() in site.progress.said
+
+
+@pytest.mark.parametrize("call", ["eval", "build"])
+def test_a_failure_is_its_own_and_names_the_cache_besides(site: Site, call: str) -> None:
+    site.market.caches = Unsigned()
+    importing(site, besides=("0" * 32,))
+    error = site.fails(call, "error: my last words")
+    assert not isinstance(error, RefusedError)
+    assert "my last words\nbesides, a binary cache's answer did not count: " in error.message
+    assert "[cache-signature]" in error.message

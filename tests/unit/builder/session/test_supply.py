@@ -75,7 +75,13 @@ class Counter:
     def __post_init__(self) -> None:
         self.store = Cache(Directory.create(str(self.path / "sources")))
         self.market = Noting(self.store, {TOOL.digest: b"tool", TREE.digest: nar_of(b"seed")}, journal=self.journal)
-        self.supply = Supply(self.market, self.store, AtOnce(), lambda what: self.journal.append(f"record {what}"))
+        self.supply = Supply(
+            self.market,
+            self.store,
+            AtOnce(),
+            lambda what: self.journal.append(f"record {what}"),
+            lambda why: self.journal.append(f"doubt {why}"),
+        )
 
     def seek(self, name: str) -> tuple[bool, Offer | None]:
         """Whether it was looked for, and what was found."""
@@ -205,14 +211,30 @@ def test_all_refusals_are_told_at_once_and_each_once(counter: Counter) -> None:
     assert [reason.what for reason in failure.reasons] == [TOOL.uri, LIBRARY.uri]
 
 
-def test_a_refusal_comes_before_a_failure(counter: Counter) -> None:
-    counter.market.caches = shelf = Shelf(counter.journal, MvmnixError("the cache is down"))
-    counter.seek("0" * 32)
-    assert str(counter.supply.failure) == "the cache is down"
-    shelf.broken = refuse(ReasonCode.CACHE_SIGNATURE, "a narinfo", "nobody trusted signed it", "look at it")
-    counter.seek("1" * 32)
+def test_a_refusal_comes_before_a_failure(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter.supply.know([TOOL, LIBRARY])
+    counter.market.files = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(counter.market, "sources", lambda _: broken()())
+        counter.seek(TOOL.store_path.hash)
+    assert "OSError" in str(counter.supply.failure)
+    counter.seek(LIBRARY.store_path.hash)
     assert isinstance(counter.supply.failure, RefusedError)
     assert [line for line in counter.journal if line.startswith("record")], "what fails is on record too"
+
+
+def test_a_cache_s_answer_that_does_not_count_is_a_miss_and_on_record(counter: Counter) -> None:
+    """The VM can build what a cache hasn't got: if something else fails, that is what is told."""
+    counter.market.caches = shelf = Shelf(counter.journal, MvmnixError("the cache is down"))
+    assert counter.seek("0" * 32) == (True, None)
+    shelf.broken = refuse(ReasonCode.CACHE_SIGNATURE, "a narinfo", "nobody trusted signed it", "look at it")
+    assert counter.seek("1" * 32) == (True, None)
+    assert counter.supply.failure is None
+    assert counter.supply.doubt == "the cache is down"
+    assert [line for line in counter.journal if line.startswith("doubt")] == [
+        "doubt the cache is down",
+        f"doubt {shelf.broken}",
+    ]
 
 
 def broken() -> Callable[[], None]:
