@@ -12,6 +12,9 @@ from mvmnix.errors import MvmnixError
 
 #: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
 _LITTLE: Final = (1024, 1024)
+#: The last line of a Nix that had no room itself: it tidies up all then. What a builder says never comes last.
+_STUCK: Final = re.compile(r"(?:.*\n)?error: [^\n]*: No space left on device", re.DOTALL)
+_MORE_ROOM: Final = "give it more: mvm build --disk MIB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +44,7 @@ def failure(it: Pressure, where: str, log: str) -> MvmnixError | None:
     for left, little, what in ((it.room_kib, _LITTLE[0], "KiB"), (it.files, _LITTLE[1], "files")):
         if left is not None and left < little:
             why = f"the builder VM's disk is full: there is room for {left} {what}"
-            return MvmnixError(f"{where}: {why}; {words}", hint="give it more: mvm build --disk MIB")
+            return MvmnixError(f"{where}: {why}; {words}", hint=_MORE_ROOM)
+    if _STUCK.fullmatch(log.rstrip()):
+        return MvmnixError(f"{where}: the builder VM's disk is full, and Nix gave up; {words}", hint=_MORE_ROOM)
     return None

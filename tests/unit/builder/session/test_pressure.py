@@ -50,3 +50,13 @@ def test_a_build_that_failed_by_itself_is_neither() -> None:
     assert pressure.failure(pressure.read(said()), "x", "No space left on device") is None, (
         "its words count for nothing"
     )
+
+
+def test_a_nix_that_had_no_room_has_tidied_up() -> None:
+    last = "error: writing to file: No space left on device"
+    error = pressure.failure(pressure.read(said()), "x#y", f"note: keeping build directory\n{last}\n")
+    assert error is not None
+    assert "disk is full" in error.message
+    assert "--disk" in error.hint
+    for log in (f"{last}\nerror: builder for 'x' failed with exit code 1\n", f"x> {last}", f"{last}\n  > {last}"):
+        assert pressure.failure(pressure.read(said()), "x#y", log) is None, "a builder's words count for nothing"
