@@ -1,6 +1,7 @@
 """One builder VM in which many flakes are built, one after another: what `mvm build` does, without a boot for each."""
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,11 +23,12 @@ from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.commands import ExitStatus
 from mvmnix.launch.machine import Machine
+from mvmnix.launch.plan import Plan
 from mvmnix.model import FlakeRef
 from mvmnix.provenance.policy_files import FILE_NAME
 from mvmnix.provenance.policy_text import effective
 from mvmnix.state import Roots
-from tests.conftest import World
+from tests.conftest import PATIENCE, World
 
 
 class Quiet:
@@ -57,15 +59,17 @@ def rooms_of(world: World) -> House:
 
 
 class Watched:
-    """A machine, and whether a call to it was broken off by what its output was found to be."""
+    """A machine, and whether a call to it was broken off by what its output was found to be; no test hangs in one."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, patience: float) -> None:
         self._machine = machine
+        self._until = time.monotonic() + patience
         self.broken_off = False
 
     def exec(self, argv: Sequence[str], **options: Any) -> ExitStatus:
         self.broken_off = True
-        status = self._machine.exec(argv, **options)
+        left = max(1.0, self._until - time.monotonic())
+        status = self._machine.exec(argv, **(options | {"timeout": left}))
         self.broken_off = False
         return status
 
@@ -73,12 +77,18 @@ class Watched:
 class Workbench:
     """A context manager; the VM starts with the first build, and again after a build that was broken off."""
 
-    def __init__(self, world: World, means: Means = AS_THE_IMAGE_SAYS) -> None:
+    def __init__(
+        self, world: World, means: Means = AS_THE_IMAGE_SAYS, vary: Callable[[Plan], Plan] | None = None
+    ) -> None:
+        """`vary` changes the plan of the VM, as a rebuild does."""
         self.world = world
         self.means = means
+        self.vary = vary
         self.rooms = rooms_of(world)
         self.progress = Quiet()
         self.from_derivation = False
+        #: Seconds that a build may take before it counts as hung; the host's clock, whatever the guest does.
+        self.patience: float = PATIENCE
         self._vm: BuilderVm | None = None
         self._machine: Machine | None = None
         self._stack = ExitStack()
@@ -90,7 +100,7 @@ class Workbench:
         flake = take(wanted)
         request = BuildRequest(flake, lock.parse(flake.lock), wanted.attribute)
         images = self.rooms.library.images
-        watched = Watched(self._running())
+        watched = Watched(self._running(), self.patience)
         assert self._vm is not None
         work = Build(
             request,
@@ -128,9 +138,15 @@ class Workbench:
     def says(self, *argv: str) -> bytes:
         """What a program in the builder prints."""
         said = bytearray()
-        ended = self._running().exec(argv, environment={}, stdout=said.extend, stderr=lambda _: None)
+        ended = self._running().exec(
+            argv, environment={}, stdout=said.extend, stderr=lambda _: None, timeout=self.patience
+        )
         assert ended.exit_code == 0
         return bytes(said)
+
+    def renew(self) -> None:
+        """Let the next build have a VM that nobody was in before."""
+        self._stop()
 
     @property
     def images(self) -> frozenset[str]:
@@ -145,6 +161,7 @@ class Workbench:
         if self._machine is None:
             builder = Workshop(self.rooms, cast("Steps", self.progress)).builder()
             plan = builder_plan(self.rooms, builder, self.means)
+            plan = plan if self.vary is None else self.vary(plan)
             self._vm = BuilderVm(self.rooms, cast("Steps", self.progress), builder, plan)
             self._machine = self._stack.enter_context(self._vm.running(self._connection))
         return self._machine
@@ -157,6 +174,7 @@ class Workbench:
             environment={},
             stdout=lambda _: None,
             stderr=lambda _: None,
+            timeout=self.patience,
         )
         assert ended.exit_code == 0
 

@@ -3,7 +3,7 @@
 let
   make = name: script: build.run { inherit name; script = "mkdir $out\n${script}"; };
   files = "kernel initrd rootfs manifest.json";
-  fill = "for file in ${files}; do [ -e $out/$file ] || echo x > $out/$file; done";
+  fill = "for file in ${files}; do [ -e $out/$file ] || [ -L $out/$file ] || echo x > $out/$file; done";
   # hello's own files, and something more
   more = name: script: build.run { inherit name hello; script = "cp -r $hello $out; chmod -R u+w $out\n${script}"; };
 in
@@ -13,7 +13,16 @@ in
   a-directory-link = build.run { name = "a-directory-link"; script = "ln -s / $out"; };
   a-fifo = make "a-fifo" "mkfifo $out/kernel; ${fill}";
   a-device = make "a-device" "mknod $out/kernel c 1 5; ${fill}";
-  a-socket = make "a-socket" "(timeout 1 nc -l -U $out/kernel || true); syslogd -n -O /dev/null -S || true; ${fill}";
+  # the one program at hand that makes sockets makes them at the end of a link
+  a-socket = make "a-socket" ''
+    ln -s $out/kernel /dev/log
+    syslogd -n -O /dev/null &
+    for i in $(seq 100); do [ -S $out/kernel ] || usleep 100000; done
+    kill -9 $!
+    [ -S $out/kernel ]
+    echo a-socket-is-there >&2
+    ${fill}
+  '';
   a-set-uid-file = make "a-set-uid-file" "echo x > $out/kernel; chmod 4755 $out/kernel; ${fill}";
   hard-links = make "hard-links" "echo x > $out/kernel; ln $out/kernel $out/initrd; ${fill}";
   no-files = make "no-files" "true";

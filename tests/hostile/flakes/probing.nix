@@ -16,7 +16,8 @@ in
   unpinned-tree = import (builtins.fetchTree "github:a/b");
   host-file = builtins.readFile "/etc/passwd";
   endless-file = builtins.readFile "/dev/zero";
-  host-directory = builtins.attrNames (builtins.readDir "/");
+  host-directory = builtins.attrNames (builtins.readDir "/etc");
+  top-directory = throw "seen at the top: ${toString (builtins.attrNames (builtins.readDir "/"))}.";
   search-path = import <nixpkgs>;
   clock = builtins.currentTime;
   variable = if builtins.getEnv "HOME" == "" then throw "no-home-seen" else throw "home-seen";
@@ -39,6 +40,14 @@ in
     outputHashAlgo = "sha256";
     outputHash = "0000000000000000000000000000000000000000000000000000000000000001";
   };
+  # the address of a server on the host, which the test has listed; it serves something else
+  other-bytes = derived {
+    name = "other-bytes";
+    urls = [ "${builtins.readFile ./origin}/pinned" ];
+    outputHashMode = "flat";
+    outputHashAlgo = "sha256";
+    outputHash = builtins.hashString "sha256" "what was pinned";
+  };
   wanted = derived { outputHash = "0000000000000000000000000000000000000000000000000000000000000002"; outputHashAlgo = "sha256"; };
 
   # builders
@@ -50,16 +59,16 @@ in
     echo routes: $(tail -n +2 /proc/net/route | wc -l)
   '';
   machine = probe "machine" ''
-    for file in /dev/vda /dev/mem /dev/kmsg /dev/vport0p1 /dev/vport1p1 /dev/virtio-ports /dev/hvc0 /dev/ttyS0 /scratch; do
+    for file in /dev/vda /dev/mem /dev/kmsg /dev/vport0p1 /dev/vport1p1 /dev/virtio-ports /dev/hvc0 /dev/ttyS0 /dev/console /scratch; do
       [ -e "$file" ] && echo "SEEN $file"
     done
     echo user: $(id -u) caps: $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status) new-privs: $(sed -n 's/^NoNewPrivs:[[:space:]]*//p' /proc/self/status)
     mknod dev b 253 0 && echo MADE-a-device
     mount -t tmpfs none /tmp && echo MOUNTED
-    echo others: $(ls /proc | grep -c '^[0-9]')
+    find /dev /tmp /build -name 'vport*' -o -type s | sed 's/^/SEEN /'
   '';
   host = probe "host" ''
-    for file in /etc/nix /etc/shadow /root /home /usr /run /var /proc/sys/kernel/core_pattern; do
+    for file in /etc/nix /etc/shadow /root /home /usr /run /var; do
       cat "$file" >/dev/null 2>&1 && echo "READ $file"
       [ -d "$file" ] && echo "FOUND $file"
     done
@@ -67,16 +76,38 @@ in
     echo at the top: $(ls /)
     echo builds: $(ls /build)
   '';
+  # two at once: one has something to hide, and works for ever; the other looks for it, and for its process
+  neighbours = build.run {
+    name = "neighbours";
+    script = "exit 1";
+    works = build.run {
+      name = "works";
+      secret = "a-neighbours-secret";
+      script = "echo $secret > note; echo $secret > /tmp/note; echo the-neighbour-works >&2; sleep 1000000";
+    };
+    looks = probe "looks" ''
+      for round in $(seq 20); do
+        for file in /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/cwd/note /build/* /build/*/* /tmp/* /nix/var/nix/builds/*/*; do
+          grep -q "a-neighbours-[s]ecret" "$file" 2>/dev/null && echo "FOUND $file"
+        done
+        for process in /proc/[0-9]*; do
+          grep -q "^Name:.*sleep" $process/status && echo "FOUND $process"
+        done
+        usleep 200000
+      done
+      echo the-last-look
+    '';
+  };
   store = probe "store" ''
     echo evil > /nix/store/evil && echo WROTE-the-store
     for path in /nix/store/*; do
-      [ "$path" = "$out" ] && continue
+      [ "$path" = /nix/store/evil ] && continue
       echo evil 2>/dev/null > "$path" && echo WROTE-an-input
       echo evil 2>/dev/null > "$path/evil" && echo WROTE-into-an-input
     done
     ls /nix/var 2>/dev/null && echo SAW-the-database
     echo paths: $(ls /nix/store | wc -l)
   '';
-  flood = probe "flood" "yes flooding | head -c 3000000";
-  words = probe "words" "printf '\\033[2J\\033]0;title\\007 painted\\n'";
+  flood = probe "flood" "(yes flooding || true) | head -c 1000000; echo";
+  words = probe "words" "printf '\\033[2J \\233\\302\\2332J painted \\342\\200\\256 \\033]0;title\\007\\n'";
 }
