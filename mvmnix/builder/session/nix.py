@@ -103,7 +103,7 @@ def show_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
 
 def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
     """In the guest: which derivations name a path with one of these hashes; prints their paths."""
-    script = f'for h; do grep -l -F -- "{STORE_DIR}/$h-" {STORE_DIR}/*.drv; done; true'
+    script = f'printf "{STORE_DIR}/%s-\\n" "$@" | grep -l -F -f - {STORE_DIR}/*.drv; true'
     return ("/bin/busybox", "sh", "-c", script, "derivations", *hashes)
 
 

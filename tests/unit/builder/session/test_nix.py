@@ -61,7 +61,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             nix.derivations_with(["0" * 32]),
             (
                 *("/bin/busybox", "sh", "-c"),
-                'for h; do grep -l -F -- "/nix/store/$h-" /nix/store/*.drv; done; true',
+                'printf "/nix/store/%s-\\n" "$@" | grep -l -F -f - /nix/store/*.drv; true',
                 *("derivations", "0" * 32),
             ),
         ),
