@@ -11,8 +11,8 @@ from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.session import graph, nix
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Image, StorePath
-from mvmnix.provenance import envelope, predicate, statement
+from mvmnix.model import Digest, Image, StorePath
+from mvmnix.provenance import envelope, parts, predicate, statement
 from mvmnix.provenance.slsa import MICROVM, Provenance
 from mvmnix.state import Directory
 from mvmnix.store import Store
@@ -51,13 +51,27 @@ def derivation(world: World) -> StorePath:
 
 
 def test_what_came_in_is_what_the_provenance_lists(world: World, derivation: StorePath) -> None:
-    """In both directions: the fixed outputs of the derivation's graph, each once, and nothing else."""
+    """In both directions: of the derivation's graph, what was kept, and the fixed outputs that are left to ask for."""
     claim = claim_of(world.hello / "provenance.sigstore.json")
     assert (claim.builder_id, claim.derivation) == (MICROVM, derivation)
-    needed = graph.parse(on_the_host(world, "derivation", "show", "--recursive", str(derivation))).sources
+    found = graph.parse(on_the_host(world, "derivation", "show", "--recursive", str(derivation)))
+    kept = {part.path for part in claim.kept}
+    assert kept
+    assert kept <= {path for it in found.derivations.values() for path in it.outputs}
+    needed = found.needed(derivation, have=kept)
     assert set(claim.sources) == set(needed)
     assert len(claim.sources) == len(needed)
-    assert set(image_of(world.hello).sources) <= set(claim.sources)
+
+
+def test_what_is_in_the_image_came_in_or_into_its_parts(world: World) -> None:
+    claim = claim_of(world.hello / "provenance.sigstore.json")
+    bundles = (world.hello / "parts.sigstore.jsonl").read_bytes().splitlines()
+    made = [parts.from_statement(statement.parse(envelope.parse(bundle).payload)) for bundle in bundles]
+    assert {Digest.of(bundle) for bundle in bundles} == {part.bundle for part in claim.kept}
+    assert {(part.path, part.nar) for part in claim.kept} <= {(it.path, it.nar) for each in made for it in each.parts}
+    inherited = {source for each in made for source in each.provenance.sources}
+    assert set(image_of(world.hello).sources) <= {*claim.sources, *inherited}
+    assert not any(each.provenance.kept for each in made), "parts are made of sources alone"
 
 
 def test_the_lock_is_accounted_for(world: World) -> None:
