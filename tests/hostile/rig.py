@@ -27,7 +27,7 @@ from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb
-from mvmnix.provenance import envelope, predicate, statement
+from mvmnix.provenance import envelope, parts, predicate, statement
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from tests.conftest import Home, World
@@ -60,9 +60,12 @@ class Rig:
         self.key = self._index_key("hello")
         self.entry = self.kept(self.key)
         self.manifest = self.rooms.library.manifest(self.entry.manifest)
-        self.provenance = self.rooms.library.bundle(self.entry.bundle)
         self.lock = None if self.entry.lock is None else self.rooms.library.lock(self.entry.lock)
-        self.plan = self.signed_plan()
+        self.built = self._claim(self.entry.bundle)
+        self.claim = self._without_parts()
+        self.sign_provenance()
+        self.install()
+        self.entry = self.kept(self.key)
 
     @property
     def home(self) -> Home:
@@ -80,7 +83,11 @@ class Rig:
     def kept(self, name: str) -> Entry:
         """What the index of builds says under a name."""
         value = json.loads((self.home.state / "builds" / name).read_bytes())
-        return Entry(*(Digest(value[it]) if it in value else None for it in ("manifest", "bundle", "lock")))  # type: ignore[arg-type]
+        kinds = ("manifest", "bundle", "lock", "sbom")
+        made_of, bundle, lock, sbom = (Digest(value[it]) if it in value else None for it in kinds)
+        assert made_of is not None
+        assert bundle is not None
+        return Entry(made_of, bundle, lock, sbom, tuple(map(Digest, value.get("parts", ()))))
 
     @cached_property
     def builder(self) -> Entry:
@@ -91,10 +98,18 @@ class Rig:
     def image(self) -> Image:
         return manifest.parse(self.manifest)
 
-    @cached_property
-    def claim(self) -> Provenance:
-        """What the builder really said."""
-        return predicate.from_statement(statement.parse(envelope.parse(self.provenance).payload))
+    def _claim(self, bundle: Digest) -> Provenance:
+        return predicate.from_statement(statement.parse(envelope.parse(self.rooms.library.bundle(bundle)).payload))
+
+    def _without_parts(self) -> Provenance:
+        """What the builder would have said of the same image, had no part been kept: all sources came in then.
+
+        So that each row changes one thing; kept parts have rows of their own (tests/vm/test_parts.py).
+        """
+        bundles = map(self.rooms.library.bundle, self.entry.parts)
+        statements = [parts.from_statement(statement.parse(envelope.parse(data).payload)) for data in bundles]
+        inherited = {source for each in statements for source in each.provenance.sources}
+        return replace(self.built, kept=(), sources=tuple(sorted({*self.built.sources, *inherited})))
 
     def role(self, role: Role) -> PrivateKey:
         return self.rooms.key(role)
@@ -139,7 +154,8 @@ class Rig:
         for kind, data in entry.items():
             folder = {"bundle": "bundles", "manifest": "images", "lock": "locks"}[kind]
             replaced(self.home.state / folder / Digest.of(data).hex, data)
-        index = strict.canonical({kind: Digest.of(data).hex for kind, data in entry.items()})
+        sbom = {} if self.entry.sbom is None else {"sbom": self.entry.sbom.hex}
+        index = strict.canonical({kind: Digest.of(data).hex for kind, data in entry.items()} | sbom)
         replaced(self.home.state / "builds" / self.key, index)
 
     def stored(self, name: str) -> Path:

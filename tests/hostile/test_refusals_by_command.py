@@ -103,6 +103,8 @@ def test_verify_refuses_with_another_status(rig: Rig) -> None:
     shutil.copytree(rig.world.hello, copy)
     assert rig.home.mvm("verify", copy).returncode == 0
     bundle = copy / "provenance.sigstore.json"
+    bundle.chmod(0o600)
+    bundle.write_bytes(rig.provenance)
     (rig.home.path / "plan").write_bytes(rig.plan)
     assert rig.home.mvm("verify", copy, "--plan", rig.home.path / "plan").returncode == 0
     for name, (move, code) in {n: ROWS[n] for n in ("a stranger", "expired", "another rootfs in the plan")}.items():
@@ -111,7 +113,6 @@ def test_verify_refuses_with_another_status(rig: Rig) -> None:
         assert rig.told("verify", copy, "--plan", rig.home.path / "plan", status=1) == {code}, name
     for name, (move, code) in {n: ROWS[n] for n in ("a stranger builds", "no sources")}.items():
         move(rig)
-        bundle.chmod(0o600)
         bundle.write_bytes(rig.provenance)
         assert rig.told("verify", copy, status=1) == {code}, name
     bundle.write_bytes(flipped(rig.provenance, 100))

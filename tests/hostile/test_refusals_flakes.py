@@ -126,7 +126,7 @@ FLAKES: dict[str, tuple[Callable[[Path], object], Code]] = {
     "an input more": (text(INPUT, f'{INPUT} inputs.more.url = "github:a/b";'), Code.LOCK_STALE),
     "an input more within the tree": (text(INPUT, f'{INPUT} inputs.more.url = "path:../..";'), Code.LOCK_STALE),
     "an input less": (text(INPUT, ""), Code.LOCK_STALE),
-    "a locked tree that nobody fetches": (text(NAME, TOUCHES), Code.LOCK_NODE_UNSUPPORTED),
+    "a locked tree that nobody fetches": (text(NAME, TOUCHES), Code.FETCH_NOT_ALLOWED),
     "a fetcher without a hash": (
         text(NAME, f'{NAME} environment.X = builtins.readFile (builtins.fetchurl "https://host/x");'),
         Code.FLAKE_UNLOCKED,
@@ -188,7 +188,7 @@ def test_a_pin_with_other_bytes(rig: Rig, world: World, tmp_path: Path) -> None:
         directory.chmod(0o700)
     for pin in sources.iterdir():
         (mine / pin.name).hardlink_to(pin)
-    broken = rig.image.sources[0].digest.hex
+    broken = rig.built.sources[0].digest.hex
     good = (mine / broken).read_bytes()
     replaced(mine / broken, flipped(good, len(good) // 2))
     tree = ("--again", f"./{HELLO}")

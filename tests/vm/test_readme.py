@@ -58,7 +58,8 @@ def test_step_by_step(copied: World, checkout: Path) -> None:
 def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
     text = section("A guest of your own")
     (flake,) = re.findall(r"```nix\n(.*?)```", text, re.DOTALL)
-    (commands,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    first, commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert "mvm init clock" in first, "tests/vm/test_init.py runs it"
     (place,) = re.findall(r"`(guests/\w+/flake\.nix)`:", text)
     (checkout / place).parent.mkdir(parents=True)
     (checkout / place).write_text(flake)

@@ -14,7 +14,7 @@ from mvmnix import lock
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping.library import BuildKey
-from mvmnix.builder.session.build import BuildRequest
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.house import House
 from mvmnix.cli.main import main
 from mvmnix.keys import Role
