@@ -71,7 +71,8 @@ class BuilderVm:
         progress.step_alone("starting the builder VM")
         self._host: Host = house.host(progress.notice)
         self._host.loop.listen()
-        self.errands: Errands = Threads(self._host.loop.post)
+        self._threads = Threads(self._host.loop.post)
+        self.errands: Errands = self._threads
 
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:
@@ -84,4 +85,7 @@ class BuilderVm:
             start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._house.recorded(),
         ):
-            yield machine
+            try:
+                yield machine
+            finally:
+                self._threads.close()

@@ -9,6 +9,8 @@ from mvmnix.errors import MvmnixError
 
 #: As many as the builder's Nix has questions under way (profiles/builder.nix: http-connections).
 THREADS: Final = 8
+#: So many seconds an idle thread may take to leave; one that downloads is not waited for longer.
+_FAREWELL: Final = 1
 
 type Outcome[T] = T | MvmnixError
 
@@ -28,7 +30,7 @@ class Threads:
 
     def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
         self._post = post
-        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
@@ -44,9 +46,17 @@ class Threads:
             self._threads.append(thread)
             thread.start()
 
+    def close(self) -> None:
+        """Let the threads go: what is under way still ends, by itself. Whoever forks wants no thread beside it."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(_FAREWELL)
+        self._threads.clear()
+
     def _work(self) -> None:
-        while True:
-            self._queue.get()()
+        while (errand := self._queue.get()) is not None:
+            errand()
 
 
 def outcome[T](work: Callable[[], T]) -> Outcome[T]:

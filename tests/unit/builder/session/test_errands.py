@@ -24,6 +24,8 @@ def home_of(count: int, *works: Callable[[], int]) -> list[int | MvmnixError]:
         threads.start(work, done)
     for _ in range(count):
         posted.get(timeout=PATIENCE)()
+    threads.close()
+    assert not [it for it in threading.enumerate() if it.name == "mvm-errand"], "nobody forks beside a thread"
     return results
 
 
