@@ -2,10 +2,12 @@
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.parts import PartsRecord
+from mvmnix.builder.session.session import Given
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.slsa import (
@@ -24,46 +26,43 @@ INVOCATION_BYTES = 16
 
 def by_host_nix(record: BuildRecord, *, mvm: str) -> Provenance:
     """The provenance of a bootstrap build."""
-    return _provenance(record, mvm=mvm, builder=None, limits=None)
+    return _of_image(record, mvm=mvm, builder=None, limits=None)
 
 
 def by_builder(record: BuildRecord, *, mvm: str, builder: Finished, limits: Limits) -> Provenance:
     """The provenance of a build in a VM that ran this builder image."""
-    return _provenance(record, mvm=mvm, builder=builder, limits=limits)
+    return _of_image(record, mvm=mvm, builder=builder, limits=limits)
 
 
 def of_parts(record: PartsRecord, *, mvm: str, builder: Finished, limits: Limits) -> Parts:
     """What is signed of parts that were built in a VM that ran this builder image."""
-    flake, given = record.request.flake, record.given
-    provenance = Provenance(
-        root=RootTree(flake.uri, flake.nar, flake.commit),
-        directory=flake.directory,
-        attribute=record.request.attribute,
-        lock=record.request.lock.digest,
-        nodes=account(record.request.lock, given.touched),
-        sources=given.sources,
-        builder_id=MICROVM,
-        builder_image=subjects_of(builder.image.artifacts),
-        versions=Versions(mvm=mvm, nix=record.nix),
-        limits=limits,
-        invocation=secrets.token_hex(INVOCATION_BYTES),
-        started=record.started,
-        finished=record.finished,
-        derivation=None,
-        cached=given.cached,
-    )
+    provenance = _provenance(record, record.given, mvm=mvm, builder=builder, limits=limits)
     return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
 
 
-def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limits: Limits | None) -> Provenance:
+def _of_image(record: BuildRecord, *, mvm: str, builder: Finished | None, limits: Limits | None) -> Provenance:
+    given = Given(record.given, record.touched, record.cached, record.kept)
+    return replace(
+        _provenance(record, given, mvm=mvm, builder=builder, limits=limits),
+        derivation=record.derivation,
+        from_derivation=record.from_derivation,
+        variation=record.variation,
+        sbom=record.sbom,
+    )
+
+
+def _provenance(
+    record: BuildRecord | PartsRecord, given: Given, *, mvm: str, builder: Finished | None, limits: Limits | None
+) -> Provenance:
+    """What holds of every session: from what, by whom, when."""
     flake, lock = record.request.flake, record.request.lock
     return Provenance(
         root=RootTree(flake.uri, flake.nar, flake.commit),
         directory=flake.directory,
         attribute=record.request.attribute,
         lock=lock.digest,
-        nodes=account(lock, record.touched),
-        sources=record.given,
+        nodes=account(lock, given.touched),
+        sources=given.sources,
         builder_id=HOST_NIX if builder is None else MICROVM,
         builder_image=() if builder is None else subjects_of(builder.image.artifacts),
         versions=Versions(mvm=mvm, nix=record.nix),
@@ -71,12 +70,9 @@ def _provenance(record: BuildRecord, *, mvm: str, builder: Finished | None, limi
         invocation=secrets.token_hex(INVOCATION_BYTES),
         started=record.started,
         finished=record.finished,
-        derivation=record.derivation,
-        cached=record.cached,
-        kept=record.kept,
-        from_derivation=record.from_derivation,
-        variation=record.variation,
-        sbom=record.sbom,
+        derivation=None,
+        cached=given.cached,
+        kept=given.kept,
     )
 
 
