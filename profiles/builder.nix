@@ -34,5 +34,7 @@ minimal
   memoryMiB = 6144;
   scratchMiB = 5120;
   verbs = [ "exec" "stream" ];
+  # Nix's own sandbox is made of them
+  systemCalls = "namespaces";
   writable = minimal.writable ++ [ "/nix" "/build" ];
 }

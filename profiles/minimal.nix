@@ -32,7 +32,8 @@ in
   memoryMiB = 128;
   scratchMiB = 32;
   posture = "dev";
-  verbs = [ "exec" ];
+  verbs = [ "exec" "shell" "copy" ];
+  systemCalls = "default";
   writable = [ "/tmp" "/var/tmp" ];
   kernelParameters = [ ];
 }

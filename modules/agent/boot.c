@@ -49,13 +49,14 @@ static int mount_kernel_file_systems(void)
     return 0;
 }
 
-static void exempt_from_oom_killer(void)
+// TIOCSTI types into a terminal for whoever sits at it: nobody here needs that (since Linux 6.2 it can be turned off).
+static void forbid_typing_for_others(void)
 {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    int fd = open("/proc/sys/dev/tty/legacy_tiocsti", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    ssize_t count = write(fd, "-1000", 5);
-    (void)count;  // PID 1 is spared by the kernel in any case
+    ssize_t count = write(fd, "0", 1);
+    (void)count;
     (void)close(fd);
 }
 
@@ -80,7 +81,7 @@ int boot_prepare(void)
     if (mount_kernel_file_systems() != 0)
         return -1;
     open_console();
-    exempt_from_oom_killer();
+    forbid_typing_for_others();
     return kmodules_load() != 0 || bring_up_loopback() != 0 ? -1 : 0;
 }
 

@@ -9,10 +9,13 @@
 
 #include "bytes.h"
 #include "fault.h"
+#include "handover.h"
 #include "loop.h"
 #include "protocol.h"
 
 #define OUT_BYTES (512u * 1024u)
+// A frame lies in one piece, so at the end of the memory less than one frame is left unused.
+#define OUT_MEMORY (OUT_BYTES + HEADER_BYTES + MAX_PAYLOAD)
 // Frames with bytes are made below this mark; the rest of the buffer is for small frames.
 #define OUT_DATA_MARK (192u * 1024u)
 // Above this mark no frame from the host is looked at, since it might need an answer.
@@ -20,8 +23,13 @@
 
 static uint8_t in[HEADER_BYTES + MAX_PAYLOAD];
 static size_t in_length;
-static uint8_t out[OUT_BYTES];
+// What is queued comes behind what is handed over, which is only done while nothing is queued. It lies at `out_start`,
+// and when there was no more room behind it, then at the beginning. Nothing is moved to make room: where the processor
+// is emulated, that costs more than all else that is done with a byte.
+static uint8_t out[OUT_MEMORY];
 static size_t out_start;
+static size_t out_first;
+static size_t out_second;
 static size_t out_length;
 static bool ended = true;
 static bool hung_up;
@@ -56,7 +64,7 @@ static void settle(void)
 {
     if (ended)
         return;
-    uint32_t events = out_length > 0 ? (uint32_t)EPOLLOUT : 0;
+    uint32_t events = out_length + handover_waiting() > 0 ? (uint32_t)EPOLLOUT : 0;
     if (out_length <= OUT_CONTROL_MARK)
         events |= (uint32_t)EPOLLIN;
     if (loop_watch(SET_ALWAYS, &port, events) != 0 || loop_pause_streams(!channel_has_room()) != 0)
@@ -71,11 +79,57 @@ static uint8_t *make_room(size_t length)
         break_off();
         return NULL;
     }
-    if (out_start + out_length + length > OUT_BYTES) {
-        memmove(out, out + out_start, out_length);
-        out_start = 0;
+    if (out_second > 0 || out_start + out_first + length > OUT_MEMORY)
+        return out + out_second;
+    return out + out_start + out_first;
+}
+
+// So many bytes were put where make_room() said.
+static void queued(const uint8_t *room, size_t length)
+{
+    if (room == out + out_start + out_first)
+        out_first += length;
+    else
+        out_second += length;
+    out_length += length;
+}
+
+static void sent(size_t count)
+{
+    out_start += count;
+    out_first -= count;
+    out_length -= count;
+    if (out_first > 0)
+        return;
+    out_start = 0;
+    out_first = out_second;
+    out_second = 0;
+}
+
+// A virtio port takes at most 32 KiB at a time: write until it takes no more.
+static void write_some(void)
+{
+    if (handover_send(port.fd) != 0)
+        break_off();
+    if (handover_waiting() > 0)
+        return;
+    while (out_length > 0) {
+        ssize_t count = write(port.fd, out + out_start, out_first);
+        if (count < 0 && errno != EAGAIN && errno != EINTR) {
+            (void)fault_errno("the channel can't be written");
+            break_off();
+        }
+        if (count <= 0)
+            return;
+        sent((size_t)count);
     }
-    return out + out_start + out_length;
+}
+
+// At once where the port takes it: to be told that it does would cost more than the try.
+static void pass_on(void)
+{
+    write_some();
+    settle();
 }
 
 void channel_send(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length)
@@ -86,8 +140,8 @@ void channel_send(uint8_t type, uint32_t stream, const uint8_t *payload, size_t 
     put_header(room, type, stream, (uint32_t)length);
     if (length > 0)
         memcpy(room + HEADER_BYTES, payload, length);
-    out_length += HEADER_BYTES + length;
-    settle();
+    queued(room, HEADER_BYTES + length);
+    pass_on();
 }
 
 void channel_send_window(uint32_t stream, uint8_t lane, uint32_t credit)
@@ -100,7 +154,8 @@ void channel_send_window(uint32_t stream, uint8_t lane, uint32_t credit)
 
 ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit)
 {
-    size_t most = limit > MAX_PAYLOAD ? MAX_PAYLOAD : limit;
+    // so that a whole frame is two writes to a virtio port, and not a third one for its last bytes
+    size_t most = limit > MAX_PAYLOAD - HEADER_BYTES ? MAX_PAYLOAD - HEADER_BYTES : limit;
     uint8_t *room = ended ? NULL : make_room(HEADER_BYTES + most);
     if (room == NULL) {
         errno = EPIPE;
@@ -109,27 +164,28 @@ ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit)
     ssize_t count = read(fd, room + HEADER_BYTES, most);
     if (count > 0) {
         put_header(room, type, stream, (uint32_t)count);
-        out_length += HEADER_BYTES + (size_t)count;
-        settle();
+        queued(room, HEADER_BYTES + (size_t)count);
+        pass_on();
     }
     return count;
 }
 
-// A virtio port takes at most 32 KiB at a time: write until it takes no more.
-static void write_some(void)
+ssize_t channel_hand_over(uint8_t type, uint32_t stream, int fd, size_t limit)
 {
-    while (out_length > 0) {
-        ssize_t count = write(port.fd, out + out_start, out_length);
-        if (count < 0 && errno != EAGAIN && errno != EINTR) {
-            (void)fault_errno("the channel can't be written");
-            break_off();
-        }
-        if (count <= 0)
-            return;
-        out_start += (size_t)count;
-        out_length -= (size_t)count;
+    if (ended || out_length > 0 || !handover_has_room())
+        return channel_forward(type, stream, fd, limit);
+    ssize_t count = handover_take(type, stream, fd, limit);
+    if (count < 0 && errno == EPIPE) {
+        (void)fault("the channel lost bytes");
+        break_off();
     }
-    out_start = 0;
+    return count;
+}
+
+void channel_push(void)
+{
+    if (!ended)
+        pass_on();
 }
 
 static void handle_frames(void)
@@ -195,7 +251,7 @@ int channel_open(int fd, frame_handler handler)
 void channel_flush(int milliseconds)
 {
     struct pollfd poll_port = {.fd = port.fd, .events = POLLOUT};
-    while (!ended && out_length > 0 && poll(&poll_port, 1, milliseconds) > 0) {
+    while (!ended && out_length + handover_waiting() > 0 && poll(&poll_port, 1, milliseconds) > 0) {
         if ((poll_port.revents & (POLLERR | POLLHUP)) != 0)
             return;
         write_some();

@@ -28,6 +28,9 @@ void channel_send_window(uint32_t stream, uint8_t lane, uint32_t credit);
 // Read up to `limit` bytes (at most MAX_PAYLOAD) from `fd` straight into a frame: the number of bytes, 0 at the end of
 // file, -1 with errno. To be called by watches of the set of streams only, which is paused while there is no room.
 ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit);
+// The same for a pipe, without copying where that can be done; to be followed by channel_push().
+ssize_t channel_hand_over(uint8_t type, uint32_t stream, int fd, size_t limit);
+void channel_push(void);
 bool channel_has_room(void);
 
 #endif

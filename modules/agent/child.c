@@ -1,121 +1,94 @@
-// What happens between fork and exec: a process of its own session without privileges, then another program.
+// What happens between clone and exec: a process of its own session without privileges, then another program.
 #include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
-#include <linux/securebits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define REPORT_FD 3
-#define OPEN_FILES_SOFT 1024
-#define OPEN_FILES_HARD 524288
-#define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+#include "tasks.h"
+#include "copy.h"
+#include "pty.h"
+#include "raw.h"
 
-static _Noreturn void give_up(int report_fd, enum step step)
+#define REPORT_FD 3
+#define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+#define STACK_BYTES 32768
+#define MAX_LAUNCHES 4
+
+// A child that starts, from clone to exec in the agent's own memory, on a stack of its own: that costs neither a copy of
+// the page tables nor of the pages that both write. It is not vfork(2): the agent does not wait for a process that has
+// the workload's user already, and which the workload could stop. So both run at once, and the child writes nothing
+// but its stack; not even errno, hence raw.h. The workload can't get at this memory by way of the child, since the
+// agent's memory is not dumpable (PR_SET_DUMPABLE), and another user's now.
+struct launch {
+    _Alignas(16) uint8_t stack[STACK_BYTES];
+    struct request request;
+    struct child_fds fds;
+    bool taken;
+};
+
+static struct launch launches[MAX_LAUNCHES];
+
+static _Noreturn void leave(int status)
 {
-    struct child_report report = {(int32_t)step, (int32_t)errno};
-    ssize_t count = write(report_fd, &report, sizeof report);
-    _exit(count == (ssize_t)sizeof report ? 127 : 126);
+    for (;;)
+        (void)raw(SYS_exit_group, status, 0, 0, 0);
+}
+
+static _Noreturn void give_up(int report_fd, enum step step, long failure)
+{
+    const struct child_report report = {(int32_t)step, (int32_t)-failure};
+    long count = raw(SYS_write, report_fd, (long)&report, sizeof report, 0);
+    leave(count == (long)sizeof report ? 127 : 126);
 }
 
 // Move four descriptors to 0…3, though they may lie there already in another order, and close all others.
-static int place(const struct child_fds *fds)
+static long place(const struct child_fds *fds)
 {
     const int from[4] = {fds->input, fds->output, fds->error, fds->report};
-    int high[4];
+    long high[4];
     for (int i = 0; i < 4; i++) {
-        high[i] = fcntl(from[i], F_DUPFD, 10);
+        high[i] = from[i] > REPORT_FD ? from[i] : raw(SYS_fcntl, from[i], F_DUPFD, REPORT_FD + 1, 0);
         if (high[i] < 0)
-            return -1;
+            return high[i];
     }
-    for (int i = 0; i < 4; i++)
-        if (dup2(high[i], i) < 0)
-            return -1;
-    if (syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0) != 0)
-        return -1;
-    return fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC);
+    for (int i = 0; i < 4; i++) {
+        long result = raw(SYS_dup2, high[i], i, 0, 0);
+        if (result < 0)
+            return result;
+    }
+    long result = raw(SYS_close_range, REPORT_FD + 1, ~0u, 0, 0);
+    return result != 0 ? result : raw(SYS_fcntl, REPORT_FD, F_SETFD, FD_CLOEXEC, 0);
 }
 
+// What the agent ignores or holds back; all else is at its default (confine.c).
 static void default_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int number = 1; number <= 64; number++)
-        (void)sigaction(number, &action, NULL);  // KILL, STOP and the library's own refuse: they are at their default
-    sigset_t none;
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    const uint64_t default_action[4] = {0};  // the kernel's struct: handler, flags, restorer, mask
+    const uint64_t none = 0;
+    (void)raw(SYS_rt_sigaction, SIGPIPE, (long)default_action, 0, sizeof none);
+    (void)raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof none);
 }
 
-// The agent itself is exempt from the kernel's out-of-memory killer; its children are not.
-static void be_killable(void)
+// The rest has been given up by the agent already (confine.c).
+static long become(const struct request *request)
 {
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        ssize_t count = write(fd, "0", 1);
-        (void)count;  // as a plain user (in tests) this can't be lowered, nor need it
-        (void)close(fd);
+    const struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    long result = 0;
+    if (raw(SYS_geteuid, 0, 0, 0, 0) == 0) {
+        result = raw(SYS_setresgid, request->gid, request->gid, request->gid, 0);
+        if (result == 0)
+            result = raw(SYS_setresuid, request->uid, request->uid, request->uid, 0);
     }
-}
-
-static int limit(void)
-{
-    const struct rlimit no_core = {0, 0};
-    const struct rlimit files = {OPEN_FILES_SOFT, OPEN_FILES_HARD};
-    (void)umask(022);
-    (void)setrlimit(RLIMIT_NOFILE, &files);  // more than the kernel's default, where the agent may give it (not in tests)
-    return setrlimit(RLIMIT_CORE, &no_core);
-}
-
-static int drop_bounding_set(void)
-{
-    for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
-            return -1;
-    return 0;
-}
-
-// Whatever uid 0 meant by itself, it means no more, and can't again; a nested user namespace begins afresh.
-static int lock_securebits(void)
-{
-    const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED |
-                               SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
-                               SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
-    return prctl(PR_SET_SECUREBITS, bits, 0, 0, 0);
-}
-
-static int drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
-    memset(none, 0, sizeof none);
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
-        return -1;
-    return (int)syscall(SYS_capset, &header, none);
-}
-
-static int become(const struct request *request)
-{
-    if (geteuid() == 0) {
-        if (drop_bounding_set() != 0 || lock_securebits() != 0 || setgroups(0, NULL) != 0)
-            return -1;
-        if (setresgid(request->gid, request->gid, request->gid) != 0)
-            return -1;
-        if (setresuid(request->uid, request->uid, request->uid) != 0)
-            return -1;
-    }
-    if (drop_capabilities() != 0)
-        return -1;
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return result != 0 ? result : raw(SYS_capset, (long)&header, (long)none, 0, 0);
 }
 
 static const char *search_path(char *const *envp)
@@ -126,61 +99,102 @@ static const char *search_path(char *const *envp)
     return DEFAULT_PATH;
 }
 
+// One directory of a PATH, of which no program is taken from the working directory.
+static long execute_in(const char *directory, size_t length, const struct request *request)
+{
+    char file[MAX_PATH];
+    size_t name = strlen(request->argv[0]) + 1;
+    if (length == 0 || directory[0] != '/' || length + 1 + name > sizeof file)
+        return -ENOENT;
+    memcpy(file, directory, length);
+    file[length] = '/';
+    memcpy(file + length + 1, request->argv[0], name);
+    return raw(SYS_execve, (long)file, (long)request->argv, (long)request->envp, 0);
+}
+
 // As execvpe(3), but never by way of a shell, and with the child's own PATH.
-static void execute(const struct request *request)
+static long execute(const struct request *request)
 {
     const char *name = request->argv[0];
-    if (strchr(name, '/') != NULL) {
-        (void)execve(name, request->argv, request->envp);
-        return;
-    }
+    if (name == NULL)
+        return pty_execute_shell(request->envp);
+    if (strchr(name, '/') != NULL)
+        return raw(SYS_execve, (long)name, (long)request->argv, (long)request->envp, 0);
     bool denied = false;
     const char *path = search_path(request->envp);
-    errno = ENOENT;
     for (const char *end = path; end != NULL; path = end + 1) {
         end = strchr(path, ':');
-        size_t length = end == NULL ? strlen(path) : (size_t)(end - path);
-        char file[MAX_PATH];
-        int size = snprintf(file, sizeof file, "%.*s/%s", (int)length, path, name);
-        if (length == 0 || path[0] != '/' || size < 0 || (size_t)size >= sizeof file) {
-            errno = ENOENT;  // no program is taken from the working directory
-        } else {
-            (void)execve(file, request->argv, request->envp);
-        }
-        if (errno == EACCES)
+        long result = execute_in(path, end == NULL ? strlen(path) : (size_t)(end - path), request);
+        if (result == -EACCES)
             denied = true;
-        else if (errno != ENOENT && errno != ENOTDIR)
-            return;
+        else if (result != -ENOENT && result != -ENOTDIR)
+            return result;
         if (end == NULL)
             break;
     }
-    errno = denied ? EACCES : ENOENT;
+    return denied ? -EACCES : -ENOENT;
 }
 
 static _Noreturn void child_main(const struct request *request, const struct child_fds *fds)
 {
-    (void)setsid();
-    if (place(fds) != 0)
-        give_up(fds->report, STEP_PREPARE);
+    (void)raw(SYS_setsid, 0, 0, 0, 0);
+    long result = tasks_join();
+    if (result == 0)
+        result = place(fds);
+    if (result != 0)
+        give_up(fds->report, STEP_PREPARE, result);
+    if (fds->is_terminal && (result = pty_take()) != 0)
+        give_up(REPORT_FD, STEP_PREPARE, result);
     default_signals();
-    be_killable();
-    if (limit() != 0)
-        give_up(REPORT_FD, STEP_PREPARE);
-    if (become(request) != 0)
-        give_up(REPORT_FD, STEP_IDENTITY);
+    if ((result = become(request)) != 0)
+        give_up(REPORT_FD, STEP_IDENTITY, result);
 #ifdef AGENT_TEST_MODE
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
 #endif
-    if (chdir(request->directory) != 0)
-        give_up(REPORT_FD, STEP_DIRECTORY);
-    execute(request);
-    give_up(REPORT_FD, STEP_EXECUTE);
+    if ((result = raw(SYS_chdir, (long)request->directory, 0, 0, 0)) != 0)
+        give_up(REPORT_FD, STEP_DIRECTORY, result);
+    if (request->copy != COPY_NOTHING) {
+        (void)raw(SYS_close, REPORT_FD, 0, 0, 0);  // without a word: it has begun
+        _exit(copy(request));
+    }
+    give_up(REPORT_FD, STEP_EXECUTE, execute(request));
 }
 
-pid_t child_start(const struct request *request, const struct child_fds *fds)
+static int launched(void *argument)
 {
-    pid_t pid = fork();
-    if (pid == 0)
-        child_main(request, fds);
+    const struct launch *launch = argument;
+    child_main(&launch->request, &launch->fds);
+}
+
+static struct launch *free_launch(void)
+{
+    for (size_t i = 0; i < MAX_LAUNCHES; i++)
+        if (!launches[i].taken)
+            return &launches[i];
+    return NULL;
+}
+
+void child_let_go(struct launch *launch)
+{
+    if (launch != NULL)
+        launch->taken = false;
+}
+
+pid_t child_start(const struct request *request, const struct child_fds *fds, struct launch **launch)
+{
+    // What copies is the agent's own code, and needs memory of its own.
+    *launch = request->copy == COPY_NOTHING ? free_launch() : NULL;
+    if (*launch == NULL) {
+        pid_t pid = fork();
+        if (pid == 0)
+            child_main(request, fds);
+        return pid;
+    }
+    (*launch)->request = *request;
+    (*launch)->fds = *fds;
+    pid_t pid = clone(launched, (*launch)->stack + STACK_BYTES, CLONE_VM | SIGCHLD, *launch);
+    (*launch)->taken = pid >= 0;
+    if (pid < 0)
+        *launch = NULL;
     return pid;
 }

@@ -1,54 +1,41 @@
-// One command: its pipes and their credit, its signals, its time limit and its end.
+// One command: its pipes, or its terminal, and their credit, its signals, its time limit and its end.
 #include "command.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bytes.h"
 #include "channel.h"
+#include "ends.h"
 #include "fault.h"
+#include "pty.h"
 #include "sessions.h"
 #include "spawn.h"
+#include "verbs.h"
 
-static void close_watch(struct watch *watch)
-{
-    if (watch->fd < 0)
-        return;
-    (void)loop_watch(SET_STREAMS, watch, 0);
-    (void)close(watch->fd);
-    watch->fd = -1;
-}
+// So long a program may run before the host hears of it, unless it says something or ends. To hear of it at once would take
+// the processor from it in the middle of its start, which a short command would pay for more than for anything else.
+#define SILENCE_MS 20
 
-void send_exit(uint32_t stream, enum end end, enum step step, uint32_t code)
+void command_let_go(struct command *command)
 {
-    uint8_t payload[8] = {(uint8_t)end, (uint8_t)step};
-    put_number(payload + 4, 4, code);
-    channel_send(FRAME_EXIT, stream, payload, sizeof payload);
+    child_let_go(command->launch);
+    command->launch = NULL;
+    free_request(&command->request);
 }
 
 static void close_all(struct command *command)
 {
-    struct watch *watches[] = {&command->input, &command->report, &command->output[0].watch, &command->output[1].watch};
+    struct watch *watches[] = {
+        &command->input, &command->report, &command->terminal, &command->output[0].watch, &command->output[1].watch,
+    };
     for (size_t i = 0; i < sizeof watches / sizeof *watches; i++)
-        close_watch(watches[i]);
+        loop_close(SET_STREAMS, watches[i]);
     queue_free(&command->queue);
     timer_clear(&command->timer);
-}
-
-static void report_end(struct command *command)
-{
-    if (command->failed)
-        send_exit(command->stream, END_NOT_STARTED, (enum step)command->failure.step, (uint32_t)command->failure.number);
-    else if (command->timed_out)
-        send_exit(command->stream, END_TIMED_OUT, STEP_NONE, 0);
-    else if (WIFSIGNALED(command->status))
-        send_exit(command->stream, END_SIGNALED, STEP_NONE, (uint32_t)WTERMSIG(command->status));
-    else
-        send_exit(command->stream, END_EXITED, STEP_NONE, (uint32_t)WEXITSTATUS(command->status));
+    timer_clear(&command->silence);
 }
 
 // When the main process is gone and its last output is on its way, so is the command.
@@ -57,54 +44,9 @@ static void settle(struct command *command)
     bool silent = command->output[0].watch.fd < 0 && command->output[1].watch.fd < 0;
     if (!command->reaped || command->report.fd >= 0 || !silent)
         return;
-    report_end(command);
+    send_end(command);
     close_all(command);
     command->finished(command);
-}
-
-// Watch an output pipe while the host has room for its bytes.
-static void settle_lane(struct lane *lane)
-{
-    if (lane->watch.fd < 0)
-        return;
-    if (lane->last_bytes && lane->left == 0)
-        close_watch(&lane->watch);
-    else
-        (void)loop_watch(SET_STREAMS, &lane->watch, lane->credit > 0 ? (uint32_t)EPOLLIN : 0);
-}
-
-static void read_output(struct lane *lane)
-{
-    size_t limit = lane->credit;
-    if (lane->last_bytes && lane->left < limit)
-        limit = lane->left;
-    ssize_t count = channel_forward(lane->type, lane->stream, lane->watch.fd, limit);
-    if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (count <= 0) {
-        close_watch(&lane->watch);
-        return;
-    }
-    lane->credit -= (uint32_t)count;
-    if (lane->last_bytes)
-        lane->left -= (size_t)count;
-    settle_lane(lane);
-}
-
-static void on_stdout(struct watch *watch, uint32_t events)
-{
-    (void)events;
-    struct command *command = CONTAINER(watch, struct command, output[0].watch);
-    read_output(&command->output[0]);
-    settle(command);
-}
-
-static void on_stderr(struct watch *watch, uint32_t events)
-{
-    (void)events;
-    struct command *command = CONTAINER(watch, struct command, output[1].watch);
-    read_output(&command->output[1]);
-    settle(command);
 }
 
 static void input_consumed(struct command *command, size_t count)
@@ -124,7 +66,7 @@ static void settle_input(struct command *command)
     if (command->queue.length > 0)
         (void)loop_watch(SET_STREAMS, &command->input, (uint32_t)EPOLLOUT);
     else if (command->input_ends)
-        close_watch(&command->input);
+        loop_close(SET_STREAMS, &command->input);
     else
         (void)loop_watch(SET_STREAMS, &command->input, 0);
 }
@@ -137,7 +79,7 @@ static void write_input(struct command *command)
         input_consumed(command, (size_t)count);
     if (count < 0 && errno != EAGAIN && errno != EINTR) {
         queue_free(&command->queue);
-        close_watch(&command->input);
+        loop_close(SET_STREAMS, &command->input);
     }
     settle_input(command);
 }
@@ -156,29 +98,71 @@ static void deliver_signals(struct command *command)
     command->pending_signals = 0;
 }
 
-// The report ends without a word when the program replaced the child, or tells why it didn't.
+// The report ends without a word when the program replaced the child, or tells why it didn't. While it does neither, it
+// is watched, and the output waits.
+static void hear_report(struct command *command)
+{
+    if (command->report.fd < 0)
+        return;
+    ssize_t count = read(command->report.fd, &command->failure, sizeof command->failure);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
+        (void)loop_watch(SET_STREAMS, &command->report, (uint32_t)EPOLLIN);
+        for (size_t i = 0; i < 2; i++)
+            (void)loop_watch(SET_STREAMS, &command->output[i].watch, 0);
+        return;
+    }
+    timer_clear(&command->silence);
+    loop_close(SET_STREAMS, &command->report);
+    command->failed = count > 0;
+    if (command->failed) {
+        loop_close(SET_STREAMS, &command->output[0].watch);
+        loop_close(SET_STREAMS, &command->output[1].watch);
+        return;
+    }
+    command->started = true;
+    command_let_go(command);
+    channel_send(FRAME_STARTED, command->stream, NULL, 0);
+    lane_settle(&command->output[0]);
+    lane_settle(&command->output[1]);
+    settle_input(command);
+    if (!command->reaped)
+        deliver_signals(command);
+}
+
 static void on_report(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct command *command = CONTAINER(watch, struct command, report);
-    ssize_t count = read(watch->fd, &command->failure, sizeof command->failure);
-    if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    close_watch(watch);
-    command->failed = count > 0;
-    if (command->failed) {
-        close_watch(&command->output[0].watch);
-        close_watch(&command->output[1].watch);
-    } else {
-        command->started = true;
-        channel_send(FRAME_STARTED, command->stream, NULL, 0);
-        settle_lane(&command->output[0]);
-        settle_lane(&command->output[1]);
-        settle_input(command);
-        if (!command->reaped)
-            deliver_signals(command);
-    }
+    hear_report(command);
     settle(command);
+}
+
+static void on_silence(struct timer *timer)
+{
+    struct command *command = CONTAINER(timer, struct command, silence);
+    (void)loop_watch(SET_STREAMS, &command->report, (uint32_t)EPOLLIN);
+}
+
+static void on_output(struct command *command, struct lane *lane)
+{
+    hear_report(command);
+    if (command->started && lane->watch.fd >= 0)
+        lane_read(lane);
+    settle(command);
+}
+
+static void on_stdout(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    struct command *command = CONTAINER(watch, struct command, output[0].watch);
+    on_output(command, &command->output[0]);
+}
+
+static void on_stderr(struct watch *watch, uint32_t events)
+{
+    (void)events;
+    struct command *command = CONTAINER(watch, struct command, output[1].watch);
+    on_output(command, &command->output[1]);
 }
 
 static void on_timeout(struct timer *timer)
@@ -193,23 +177,31 @@ static void on_timeout(struct timer *timer)
 int command_start(struct command *command, uint32_t stream, const struct request *request)
 {
     command->stream = stream;
+    command->request = *request;
     command->input_allowed = INITIAL_WINDOW;
     command->input = (struct watch){.fd = -1, .ready = on_stdin};
     command->report = (struct watch){.fd = -1, .ready = on_report};
-    command->output[0] = (struct lane){{-1, 0, on_stdout}, FRAME_STDOUT, stream, INITIAL_WINDOW, false, 0};
-    command->output[1] = (struct lane){{-1, 0, on_stderr}, FRAME_STDERR, stream, INITIAL_WINDOW, false, 0};
+    command->terminal = (struct watch){.fd = -1};
+    command->output[0] = lane_of(FRAME_STDOUT, stream, on_stdout);
+    command->output[1] = lane_of(FRAME_STDERR, stream, on_stderr);
     command->timer.fire = on_timeout;
+    command->silence.fire = on_silence;
     struct spawned ours;
     command->pid = spawn(request, &ours);
     if (command->pid < 0) {
         send_exit(stream, END_NOT_STARTED, STEP_PREPARE, (uint32_t)errno);
         return -1;
     }
+    command->launch = ours.launch;
     command->input.fd = ours.input;
+    command->terminal.fd = ours.terminal;
+    command->output[0].is_terminal = ours.terminal >= 0;
     command->output[0].watch.fd = ours.output;
     command->output[1].watch.fd = ours.error;
     command->report.fd = ours.report;
-    (void)loop_watch(SET_STREAMS, &command->report, (uint32_t)EPOLLIN);
+    timer_set(&command->silence, SILENCE_MS);
+    lane_settle(&command->output[0]);
+    lane_settle(&command->output[1]);
     if (request->timeout_ms > 0)
         timer_set(&command->timer, request->timeout_ms);
     return 0;
@@ -246,6 +238,8 @@ void command_deliver(struct command *command, uint32_t number)
 {
     if (command->reaped)
         return;
+    if (number != SIGKILL)
+        hear_report(command);
     if (number == SIGKILL)
         session_kill(command->pid);
     else if (command->started) // it has a process group of its own
@@ -263,24 +257,26 @@ int command_window(struct command *command, const struct frame *frame)
         struct lane *lane = &command->output[i];
         if (lane->type != type)
             continue;
-        if (credit == 0 || credit > INITIAL_WINDOW - lane->credit)
+        if (credit == 0 || credit > OUTPUT_WINDOW - lane->credit)
             return fault("a window of %u for stream %u", credit, frame->stream);
         lane->credit += credit;
         if (command->started)
-            settle_lane(lane);
+            lane_settle(lane);
         return 0;
     }
     return fault("a window for no lane of stream %u", frame->stream);
 }
 
-// Only what lies in the pipes now is the command's output; who else still holds them is none of it.
-static void expect_last_bytes(struct lane *lane)
+int command_resize(struct command *command, const struct frame *frame)
 {
-    if (lane->watch.fd < 0)
-        return;
-    int left = 0;
-    lane->last_bytes = true;
-    lane->left = ioctl(lane->watch.fd, FIONREAD, &left) == 0 && left > 0 ? (size_t)left : 0;
+    struct reader reader = {.at = frame->payload, .left = frame->length};
+    uint16_t rows = 0;
+    uint16_t columns = 0;
+    if (!parse_size(&reader, &rows, &columns) || !command->output[0].is_terminal)
+        return fault("%u rows and %u columns for stream %u", rows, columns, frame->stream);
+    if (command->output[0].watch.fd >= 0)
+        (void)pty_resize(command->output[0].watch.fd, rows, columns);
+    return 0;
 }
 
 void command_ended(struct command *command, int status)
@@ -288,12 +284,14 @@ void command_ended(struct command *command, int status)
     command->reaped = true;
     command->status = status;
     timer_clear(&command->timer);
-    close_watch(&command->input);
+    loop_close(SET_STREAMS, &command->input);
+    loop_close(SET_STREAMS, &command->terminal);
     queue_free(&command->queue);
-    for (size_t i = 0; i < 2; i++) {
-        expect_last_bytes(&command->output[i]);
+    for (size_t i = 0; i < 2; i++)
+        lane_expect_last_bytes(&command->output[i]);
+    hear_report(command);
+    for (size_t i = 0; i < 2; i++)
         if (command->started || command->output[i].left == 0)
-            settle_lane(&command->output[i]);
-    }
+            lane_settle(&command->output[i]);
     settle(command);
 }

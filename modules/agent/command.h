@@ -1,4 +1,4 @@
-// One command: its pipes and their credit, its signals, its time limit and its end.
+// One command: its pipes, or its terminal, and their credit, its signals, its time limit and its end.
 #ifndef AGENT_COMMAND_H
 #define AGENT_COMMAND_H
 
@@ -9,26 +9,22 @@
 
 #include "child.h"
 #include "frames.h"
+#include "lane.h"
 #include "loop.h"
 #include "protocol.h"
 #include "queue.h"
 #include "requests.h"
 
-// One of the two output pipes: how much the host has room for, and how much is left once the main process has ended.
-struct lane {
-    struct watch watch;
-    uint8_t type;
-    uint32_t stream;
-    uint32_t credit;
-    bool last_bytes;
-    size_t left;
-};
-
 struct command {
     uint32_t stream;
     pid_t pid;
+    // Both until the child needs them no more.
+    struct request request;
+    struct launch *launch;
     struct watch input;
     struct watch report;
+    // The other end of its terminal, held until it has ended so that the terminal lives as long.
+    struct watch terminal;
     struct lane output[2];
     struct queue queue;
     uint32_t input_allowed;
@@ -42,24 +38,27 @@ struct command {
     int status;
     uint64_t pending_signals;
     struct timer timer;
+    struct timer silence;
     // Called when EXIT was sent; the command is closed and may be freed then.
     void (*finished)(struct command *command);
 };
 
-// Start it; when that fails, EXIT is sent and -1 returned.
+// Start it; when that fails, EXIT is sent and -1 returned. The request becomes the command's.
 int command_start(struct command *command, uint32_t stream, const struct request *request);
+
+// Give back what its start needed, once it has executed its program or was collected; may be called again.
+void command_let_go(struct command *command);
 
 // Each takes a frame of the command's stream; -1 (with fault() told) when it breaks the protocol.
 int command_stdin(struct command *command, const struct frame *frame);
 int command_signal(struct command *command, const struct frame *frame);
 int command_window(struct command *command, const struct frame *frame);
+int command_resize(struct command *command, const struct frame *frame);
 
 // Signal its process group, once it has one; 1 to 64.
 void command_deliver(struct command *command, uint32_t number);
 
 // The main process was collected.
 void command_ended(struct command *command, int status);
-
-void send_exit(uint32_t stream, enum end end, enum step step, uint32_t code);
 
 #endif

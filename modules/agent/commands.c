@@ -6,9 +6,11 @@
 #include <sys/wait.h>
 
 #include "command.h"
+#include "ends.h"
 #include "fault.h"
 #include "protocol.h"
 #include "sessions.h"
+#include "verbs.h"
 
 #define REAP_AT_ONCE 256
 
@@ -56,10 +58,12 @@ static void forget(struct command *command)
     for (size_t i = 0; i < MAX_STREAMS; i++)
         if (commands[i] == command)
             commands[i] = NULL;
+    command_let_go(command);
     free(command);
 }
 
-static void start(uint32_t stream, const struct request *request)
+// The request becomes the command's, or is freed.
+static void start(uint32_t stream, struct request *request)
 {
     for (size_t i = 0; i < MAX_STREAMS; i++) {
         if (commands[i] != NULL)
@@ -73,6 +77,7 @@ static void start(uint32_t stream, const struct request *request)
             forget(command);
         return;
     }
+    free_request(request);
     send_exit(stream, END_REFUSED, STEP_NONE, REFUSED_TOO_MANY);
 }
 
@@ -81,25 +86,37 @@ static int on_run(void)
     if (has_run || !allowed->has_request)
         return fault("RUN without a command of the configuration, or twice");
     has_run = true;
-    start(1, &allowed->request);
+    struct request request = allowed->request;
+    request.memory = NULL;  // it stays the configuration's
+    start(1, &request);
     return 0;
 }
 
-static int on_exec(const struct frame *frame)
+// Why it may not be, 0: it may.
+static uint32_t refusal(const struct verb *verb, const struct request *request)
+{
+    if ((allowed->verbs & verb->bit) == 0)
+        return REFUSED_VERB;
+    if (request->uid == 0 || request->gid == 0 || request->uid == (uid_t)-1 || request->gid == (gid_t)-1)
+        return REFUSED_ROOT;
+    return 0;
+}
+
+static int on_verb(const struct verb *verb, const struct frame *frame)
 {
     if (frame->stream <= last_stream || frame->stream == 1)
-        return fault("EXEC for stream %u after %u", frame->stream, last_stream);
+        return fault("a command for stream %u after %u", frame->stream, last_stream);
     last_stream = frame->stream;
     struct request request;
-    if (parse_request(frame->payload, frame->length, &request) != 0)
+    if (verb->parse(frame->payload, frame->length, &request) != 0)
         return -1;
-    if ((allowed->verbs & VERB_EXEC) == 0)
-        send_exit(frame->stream, END_REFUSED, STEP_NONE, REFUSED_VERB);
-    else if (request.uid == 0 || request.gid == 0 || request.uid == (uid_t)-1 || request.gid == (gid_t)-1)
-        send_exit(frame->stream, END_REFUSED, STEP_NONE, REFUSED_ROOT);
-    else
+    uint32_t why = refusal(verb, &request);
+    if (why == 0) {
         start(frame->stream, &request);
+        return 0;
+    }
     free_request(&request);
+    send_exit(frame->stream, END_REFUSED, STEP_NONE, why);
     return 0;
 }
 
@@ -107,8 +124,9 @@ int commands_frame(const struct frame *frame)
 {
     if (frame->type == FRAME_RUN)
         return on_run();
-    if (frame->type == FRAME_EXEC)
-        return on_exec(frame);
+    const struct verb *verb = verb_of(frame->type);
+    if (verb != NULL)
+        return on_verb(verb, frame);
     struct command *command = find_stream(frame->stream);
     if (command == NULL) {
         bool known = frame->stream == 1 ? has_run : frame->stream <= last_stream;
@@ -118,6 +136,8 @@ int commands_frame(const struct frame *frame)
         return command_stdin(command, frame);
     if (frame->type == FRAME_SIGNAL)
         return command_signal(command, frame);
+    if (frame->type == FRAME_RESIZE)
+        return command_resize(command, frame);
     return command_window(command, frame);
 }
 

@@ -11,10 +11,14 @@
 #include "bytes.h"
 #include "channel.h"
 #include "commands.h"
+#include "confine.h"
 #include "fault.h"
+#include "filter.h"
 #include "loop.h"
 #include "protocol.h"
+#include "secrets.h"
 #include "streams.h"
+#include "verbs.h"
 
 // How long the last frames may take to the host, and how long it may take to hang up after them.
 #define FLUSH_MS 2000
@@ -58,8 +62,8 @@ static void on_signal(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct signalfd_siginfo info;
-    while (read(watch->fd, &info, sizeof info) == (ssize_t)sizeof info)
-        ;
+    ssize_t count = read(watch->fd, &info, sizeof info);  // there is never more than one: it is not queued (signal(7))
+    (void)count;
     collect(&collector);
 }
 
@@ -81,10 +85,12 @@ static int on_config(const struct frame *frame)
 {
     if (phase != EXPECT_CONFIG)
         return fault("a second CONFIG");
-    if (parse_config(frame->payload, frame->length, &config) != 0 || apply(&config) != 0 || streams_open(&config) != 0) {
+    if (parse_config(frame->payload, frame->length, &config) != 0 || filter_make(config.tier) != 0 || apply(&config) != 0 ||
+        confine() != 0 || streams_open(&config) != 0) {
         conversation_failed();
         return 0;
     }
+    secrets_forget(&config.secrets);
     commands_allow(&config);
     phase = READY;
     channel_send(FRAME_READY, 0, NULL, 0);
@@ -117,7 +123,7 @@ static int on_frame(const struct frame *frame)
         return on_shutdown(frame);
     if (phase == EXPECT_CONFIG)
         return fault("a frame of type %u before CONFIG", frame->type);
-    if (phase == STOPPING && (frame->type == FRAME_RUN || frame->type == FRAME_EXEC))
+    if (phase == STOPPING && (frame->type == FRAME_RUN || verb_of(frame->type) != NULL))
         return fault("a command after SHUTDOWN");
     if (frame->stream % 2 == 1)
         return commands_frame(frame);

@@ -15,14 +15,15 @@ struct shape {
     uint32_t most;
 };
 
-// All that a host may say. CONFIG and EXEC have a length that only their own parser can judge.
+// All that a host may say. CONFIG, EXEC, SHELL and COPY have a length that only their own parser can judge.
 static const struct shape SHAPES[] = {
     {FRAME_CONFIG, CHANNEL, 1, MAX_PAYLOAD},  {FRAME_RUN, FIRST, 0, 0},
     {FRAME_EXEC, COMMAND, 1, MAX_PAYLOAD},    {FRAME_STDIN, COMMAND, 0, MAX_PAYLOAD},
     {FRAME_SIGNAL, COMMAND, 4, 4},            {FRAME_DATA, CONNECTION, 1, MAX_PAYLOAD},
     {FRAME_EOF, CONNECTION, 0, 0},            {FRAME_RESET, CONNECTION, 0, 0},
     {FRAME_WINDOW, EITHER, 5, 5},             {FRAME_PING, CHANNEL, 8, 8},
-    {FRAME_SHUTDOWN, CHANNEL, 4, 4},
+    {FRAME_SHUTDOWN, CHANNEL, 4, 4},          {FRAME_RESIZE, COMMAND, 4, 4},
+    {FRAME_SHELL, COMMAND, 5, MAX_PAYLOAD},   {FRAME_COPY, COMMAND, 5, MAX_PAYLOAD},
 };
 
 static bool carries(enum carrier carrier, uint32_t stream)

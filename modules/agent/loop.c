@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fault.h"
 
@@ -52,6 +53,15 @@ int loop_watch(enum set set, struct watch *watch, uint32_t events)
         return fault_errno("epoll_ctl for descriptor %d", watch->fd);
     watch->events = events;
     return 0;
+}
+
+void loop_close(enum set set, struct watch *watch)
+{
+    if (watch->fd < 0)
+        return;
+    (void)loop_watch(set, watch, 0);
+    (void)close(watch->fd);
+    watch->fd = -1;
 }
 
 void timer_clear(struct timer *timer)

@@ -29,6 +29,8 @@ enum set { SET_ALWAYS, SET_STREAMS };
 int loop_open(void);
 // Wait for these epoll events; none of them: forget the descriptor, which is to be done before it is closed.
 int loop_watch(enum set set, struct watch *watch, uint32_t events);
+// Forget the descriptor and close it, if there is one.
+void loop_close(enum set set, struct watch *watch);
 // Serve streams or not.
 int loop_pause_streams(bool paused);
 int loop_turn(void);

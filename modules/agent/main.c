@@ -1,4 +1,5 @@
 // The guest's first process: boots the machine, serves the host's wishes, restarts the machine when that is over.
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,9 @@
 #include "conversation.h"
 #include "ext4.h"
 #include "fault.h"
+#include "filter.h"
 #include "root.h"
+#include "tasks.h"
 
 static void serve_machine(void)
 {
@@ -30,23 +33,32 @@ static void serve_machine(void)
     conversation_run();
 }
 
+// reboot(2) is denied to the agent too once it is under the filter of its commands; this file is as good, and root's
+// (Documentation/admin-guide/sysrq.rst, b).
+static void reset(void)
+{
+    int fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
+    ssize_t count = fd < 0 ? -1 : write(fd, "b", 1);
+    (void)count;
+}
+
 static _Noreturn void restart(void)
 {
     (void)kill(-1, SIGKILL);
     sync();
     (void)reboot(RB_AUTOBOOT);
-    for (;;)
-        (void)pause();
+    reset();
+    _exit(1);  // a kernel without that file restarts when its first process ends (panic=-1)
 }
 
 #ifdef AGENT_TEST_MODE
 static int accept_anything(const struct config *config)
 {
-    (void)config;
-    return 0;
+    return tasks_bound(config->tasks, NULL);
 }
 
-// `agent --format GROUPS >FILE`: an empty file system, for whoever checks those.
+// `agent --filter TIER >FILE`: the program that commands of that tier run under.
+// `agent --format BYTES >FILE`: an empty file system, for whoever checks those.
 // `agent --serve FD`: the conversation alone, over an inherited socket, on the machine of whoever tests it.
 static int serve_test(const char *number)
 {
@@ -65,8 +77,10 @@ int main(int argc, char **argv)
 #ifdef AGENT_TEST_MODE
     if (argc == 3 && strcmp(argv[1], "--serve") == 0)
         return serve_test(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--filter") == 0)
+        return filter_make((enum tier)atoi(argv[2])) == 0 && filter_write(STDOUT_FILENO) == 0 ? 0 : 1;
     if (argc == 3 && strcmp(argv[1], "--format") == 0)
-        return ext4_format(STDOUT_FILENO, (uint32_t)atoi(argv[2])) == 0 ? 0 : 1;
+        return ext4_format(STDOUT_FILENO, strtoull(argv[2], NULL, 10)) == 0 ? 0 : 1;
 #endif
     (void)argc;
     (void)argv;

@@ -5,11 +5,14 @@
 #define PROTOCOL_VERSION 1u
 #define AGENT_VERSION "0.1.0"
 #define PORT_NAME "mvm.agent"
+#define DATA_SERIAL "data"
 
 #define HEADER_BYTES 12u
 #define MAX_PAYLOAD 65536u
 #define MAX_TEXT 1024u
 #define INITIAL_WINDOW 262144u
+// Of the lanes STDOUT and STDERR.
+#define OUTPUT_WINDOW 1048576u
 // Credit is returned in portions, so that small reads don't cost a frame each.
 #define WINDOW_PORTION (INITIAL_WINDOW / 4u)
 #define MAX_STREAMS 64u
@@ -17,13 +20,36 @@
 #define MAX_WRITABLE 64u
 #define MAX_PATH 4096u
 #define MAX_HOSTNAME 64u
+// Rows, or columns, of a terminal.
+#define MAX_TERMINAL 4096u
+// In COPY: whether a file that is in the way is replaced.
+#define COPY_REPLACES 1u
+// How deep directories may lie in one another, and how many records a copy may have.
+#define COPY_DEPTH 64u
+#define COPY_RECORDS 200000u
 #define ENTROPY_BYTES 32u
+#define MAX_SECRETS 32u
+#define MAX_SECRET 16384u
+#define MAX_SECRET_NAME 64u
+#define MAX_SHARES 8u
+#define MAX_SHARE_TAG 16u
 
 #define VERB_EXEC 1u
 #define VERB_STREAM 2u
-#define VERB_ALL (VERB_EXEC | VERB_STREAM)
+#define VERB_SHELL 4u
+#define VERB_COPY 8u
+#define VERB_ALL (VERB_EXEC | VERB_STREAM | VERB_SHELL | VERB_COPY)
 // Beside the verbs, in the same word: the scratch space lists its directories in reverse.
 #define OPTION_REVERSED 0x10000u
+// In the same word: secrets follow the ports.
+#define OPTION_SECRETS 0x20000u
+// In the same word: shares follow the secrets.
+#define OPTION_SHARES 0x40000u
+// In the same word: limits follow those.
+#define OPTION_LIMITS 0x80000u
+// In the same word: a place for the data disk follows those.
+#define OPTION_DATA 0x100000u
+#define MAX_TASKS 4194304u
 
 enum frame_type {
     FRAME_HELLO = 1,
@@ -47,7 +73,16 @@ enum frame_type {
     FRAME_PONG,
     FRAME_SHUTDOWN,
     FRAME_BYE,
+    FRAME_RESIZE,
+    FRAME_SHELL,
+    FRAME_COPY,
 };
+
+// What a share is: a file system that the host serves, or an image of one on a disk.
+enum share_kind { SHARE_VIRTIOFS = 1, SHARE_EROFS };
+
+// How much of the kernel a workload may ask for: filter_table.c.
+enum tier { TIER_DEFAULT, TIER_STRICT, TIER_NAMESPACES, TIERS };
 
 // How a command ended, in EXIT.
 enum end { END_EXITED = 1, END_SIGNALED, END_TIMED_OUT, END_NOT_STARTED, END_REFUSED };

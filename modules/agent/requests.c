@@ -54,7 +54,10 @@ static size_t skip_list(struct reader *reader)
 
 static bool sane(const struct request *request)
 {
-    if (request->argv[0] == NULL || request->argv[0][0] == '\0' || request->directory[0] != '/')
+    const char *program = request->argv[0];
+    if (program == NULL ? request->rows == 0 : program[0] == '\0')
+        return false;
+    if (request->directory[0] != '/')
         return false;
     for (char **entry = request->envp; *entry != NULL; entry++)
         if (strchr(*entry, '=') == NULL || **entry == '=')
@@ -62,10 +65,9 @@ static bool sane(const struct request *request)
     return true;
 }
 
-int parse_request(const uint8_t *payload, size_t length, struct request *request)
+int parse_command(struct reader reader, struct request *request)
 {
-    struct reader reader = {.at = payload, .left = length};
-    *request = (struct request){0};
+    size_t length = reader.left;
     request->uid = (uid_t)get_number(&reader, 4);
     request->gid = (gid_t)get_number(&reader, 4);
     request->timeout_ms = get_number(&reader, 8);
@@ -93,6 +95,12 @@ int parse_request(const uint8_t *payload, size_t length, struct request *request
         return 0;
     free_request(request);
     return fault("a command without a program, directory or well-formed environment");
+}
+
+int parse_request(const uint8_t *payload, size_t length, struct request *request)
+{
+    *request = (struct request){0};
+    return parse_command((struct reader){.at = payload, .left = length}, request);
 }
 
 void free_request(struct request *request)
@@ -138,6 +146,26 @@ static void read_ports(struct reader *reader, struct config *config)
     config->port_count = reader->bad ? 0 : count;
 }
 
+static void read_limits(struct reader *reader, struct config *config)
+{
+    uint64_t tier = get_number(reader, 4);
+    config->tasks = (uint32_t)get_number(reader, 4);
+    if (tier >= TIERS || config->tasks > MAX_TASKS)
+        reader->bad = true;
+    else
+        config->tier = (enum tier)tier;
+}
+
+static void read_data(struct reader *reader, struct config *config)
+{
+    size_t length = 0;
+    const uint8_t *path = get_string(reader, MAX_PATH, &length);
+    if (path == NULL || length < 2 || path[0] != '/')
+        reader->bad = true;
+    else
+        memcpy(config->data, path, length);
+}
+
 static void read_fixed(struct reader *reader, struct config *config)
 {
     config->time_ns = get_number(reader, 8);
@@ -148,7 +176,11 @@ static void read_fixed(struct reader *reader, struct config *config)
     config->uid = (uid_t)get_number(reader, 4);
     config->gid = (gid_t)get_number(reader, 4);
     uint32_t wishes = (uint32_t)get_number(reader, 4);
-    config->verbs = wishes & ~OPTION_REVERSED;
+    config->verbs = wishes & ~(OPTION_REVERSED | OPTION_SECRETS | OPTION_SHARES | OPTION_LIMITS | OPTION_DATA);
+    config->has_secrets = (wishes & OPTION_SECRETS) != 0;
+    config->has_shares = (wishes & OPTION_SHARES) != 0;
+    config->has_limits = (wishes & OPTION_LIMITS) != 0;
+    config->has_data = (wishes & OPTION_DATA) != 0;
     config->reversed = (wishes & OPTION_REVERSED) != 0;
     size_t length = 0;
     const uint8_t *hostname = get_string(reader, MAX_HOSTNAME, &length);
@@ -181,6 +213,14 @@ int parse_config(const uint8_t *payload, size_t length, struct config *config)
     read_fixed(&reader, config);
     read_writable(&reader, config);
     read_ports(&reader, config);
+    if (config->has_secrets)
+        secrets_read(&reader, &config->secrets);
+    if (config->has_shares)
+        shares_read(&reader, &config->shares);
+    if (config->has_limits)
+        read_limits(&reader, config);
+    if (config->has_data)
+        read_data(&reader, config);
     int result = reader.bad ? fault("a configuration that can't be taken apart") : 0;
     if (result == 0 && reader.left > 0) {
         config->has_request = true;
@@ -196,6 +236,8 @@ int parse_config(const uint8_t *payload, size_t length, struct config *config)
 void free_config(struct config *config)
 {
     free_request(&config->request);
+    secrets_forget(&config->secrets);
+    shares_free(&config->shares);
     free(config->writable);
     *config = (struct config){0};
 }

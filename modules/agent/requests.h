@@ -7,10 +7,20 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bytes.h"
 #include "protocol.h"
+#include "secrets.h"
+#include "shares.h"
 
-// A command to run. All pointers lead into `memory`.
+enum way { COPY_NOTHING, COPY_OUT, COPY_IN };
+
+// A command to run, in a terminal of this size unless it has no rows; or what is to be copied which way: the arguments are
+// a path then, and perhaps a name. All pointers lead into `memory`.
 struct request {
+    uint16_t rows;
+    uint16_t columns;
+    enum way copy;
+    bool replaces;
     uid_t uid;
     gid_t gid;
     uint64_t timeout_ms;
@@ -33,12 +43,24 @@ struct config {
     char (*writable)[MAX_PATH + 1];
     size_t port_count;
     uint16_t ports[MAX_PORTS];
+    bool has_secrets;
+    struct secrets secrets;
+    bool has_shares;
+    struct shares shares;
+    bool has_limits;
+    enum tier tier;
+    uint32_t tasks;
+    bool has_data;
+    // Where the data disk goes.
+    char data[MAX_PATH + 1];
     bool has_request;
     struct request request;
 };
 
-// Both return 0, or -1 with fault() told; on 0 the result is to be freed by its own function.
+// All return 0, or -1 with fault() told; on 0 the result is to be freed by its own function.
 int parse_request(const uint8_t *payload, size_t length, struct request *request);
+// What is left at `reader` as a command, into a request whose other fields are set.
+int parse_command(struct reader reader, struct request *request);
 int parse_config(const uint8_t *payload, size_t length, struct config *config);
 void free_request(struct request *request);
 void free_config(struct config *config);

@@ -18,14 +18,14 @@
 
 #define DEVICE "/dev/loop0"
 
-static int make_file(uint32_t groups)
+static int make_file(uint64_t size)
 {
     int file = memfd_create("scratch", MFD_CLOEXEC);
     if (file < 0)
         return fault_errno("no file for the scratch space");
-    if (ftruncate(file, (off_t)(groups * EXT4_GROUP_BYTES)) != 0)
+    if (ftruncate(file, (off_t)size) != 0)
         (void)fault_errno("no room for the scratch space");
-    else if (ext4_format(file, groups) == 0)
+    else if (ext4_format(file, size) == 0)
         return file;
     (void)close(file);
     return -1;
@@ -52,7 +52,7 @@ static int attach(int file)
 
 int reversed_mount(uint64_t size, const char *target)
 {
-    int file = make_file((uint32_t)(size / EXT4_GROUP_BYTES));
+    int file = make_file(size - size % EXT4_GROUP_BYTES);
     int device = file < 0 ? -1 : attach(file);
     // what is deleted goes back to the machine's memory; nothing here outlives a crash, so nothing waits for the disk
     int result = device < 0 ? -1 : mount_on("ext4", DEVICE, target, MS_NOSUID | MS_NODEV, "discard,nobarrier");

@@ -12,10 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "data_disk.h"
 #include "disk.h"
 #include "fault.h"
 #include "files.h"
 #include "scratch.h"
+#include "secret_files.h"
+#include "share_mounts.h"
+#include "sysctls.h"
+#include "tasks.h"
 #include "verity.h"
 
 #define ROOT "/newroot"
@@ -153,6 +158,14 @@ int root_configure(const struct config *config)
     if (mount_kernel_file_systems() != 0 || scratch_open(config) != 0)
         return -1;
     if (make_devices(config) != 0 || make_writable(config) != 0 || scratch_close() != 0)
+        return -1;
+    if (config->has_data && data_disk_mount(config->data, ROOT, config->uid, config->gid) != 0)
+        return -1;
+    if (shares_mount(&config->shares, ROOT) != 0)
+        return -1;
+    if (secrets_place(&config->secrets, ROOT, config->uid, config->gid) != 0)
+        return -1;
+    if (sysctls_set(config->tier) != 0 || tasks_bound(config->tasks, "/sys/fs/cgroup") != 0)
         return -1;
     return enter_root();
 }

@@ -50,8 +50,7 @@ static int make_source(const char *path, const struct config *config, char *sour
     return 0;
 }
 
-// The directory below `root`, made where it is missing and an earlier mount lets us.
-static int open_target(const char *root, const char *path)
+int scratch_target(const char *root, const char *path)
 {
     int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0)
@@ -72,7 +71,7 @@ static int open_target(const char *root, const char *path)
     }
     int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
     if (fd < 0)
-        (void)fault_errno("the image has no directory %s to make writable", path);
+        (void)fault_errno("the image has no directory %s", path);
     (void)close(root_fd);
     return fd;
 }
@@ -83,13 +82,13 @@ int scratch_bind(const char *root, const char *path, const struct config *config
     char target[64];
     if (make_source(path, config, source, sizeof source) != 0)
         return -1;
-    int fd = open_target(root, path);
+    int fd = scratch_target(root, path);
     if (fd < 0)
         return -1;
     (void)snprintf(target, sizeof target, "/proc/self/fd/%d", fd);
     int result = mount_on(NULL, source, target, MS_BIND, NULL);
     (void)close(fd);
-    fd = result == 0 ? open_target(root, path) : -1;  // the mount, and no more what lies beneath it
+    fd = result == 0 ? scratch_target(root, path) : -1;  // the mount, and no more what lies beneath it
     if (fd < 0)
         return -1;
     (void)snprintf(target, sizeof target, "/proc/self/fd/%d", fd);

@@ -8,6 +8,8 @@
 int scratch_open(const struct config *config);
 // Mount a new directory of it on `path` below `root`, never by way of a symbolic link.
 int scratch_bind(const char *root, const char *path, const struct config *config, unsigned long flags);
+// A descriptor of the directory below `root`, made where it is missing and an earlier mount lets us.
+int scratch_target(const char *root, const char *path);
 // Take the file system itself out of sight; what was bound stays.
 int scratch_close(void);
 

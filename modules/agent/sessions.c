@@ -13,6 +13,8 @@
 
 // More passes than this a process can only need that forks faster than it is killed; its machine has a time limit.
 #define MAX_PASSES 64
+// Of numbers with up to seven digits and a space: more than there can be commands.
+#define MAX_LIST 4096
 
 // Whether a living process belongs to the session: proc_pid_stat(5), fields 3 and 6, behind the name in parentheses.
 static bool belongs(int proc, const char *name, pid_t session)
@@ -54,17 +56,26 @@ static int kill_pass(pid_t session)
     return killed;
 }
 
+// The file is opened once: to look its name up in /proc takes longer than to read it.
 bool orphans_exist(bool (*known)(pid_t pid))
 {
-    FILE *children = fopen("/proc/thread-self/children", "re");
-    if (children == NULL)
+    static int children = -1;
+    char list[MAX_LIST];
+    if (children < 0)
+        children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    ssize_t count = children < 0 ? -1 : pread(children, list, sizeof list - 1, 0);
+    if (count < 0 || count == (ssize_t)sizeof list - 1)
         return true;
-    int pid = 0;
-    bool found = false;
-    while (!found && fscanf(children, "%d", &pid) == 1)
-        found = !known((pid_t)pid);
-    (void)fclose(children);
-    return found;
+    list[count] = '\0';
+    char *end = list;
+    for (const char *at = list; *at != '\0'; at = end) {
+        long pid = strtol(at, &end, 10);
+        if (end == at)
+            break;  // the space behind the last one
+        if (!known((pid_t)pid))
+            return true;
+    }
+    return false;
 }
 
 void session_kill(pid_t session)

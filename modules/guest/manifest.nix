@@ -38,11 +38,11 @@ let
       kernelCommandLine = commandLine;
     }
   );
-  known = literal {
+  known = literal ({
     version = 1;
     system = "x86_64-linux";
     inherit (guest) name posture verbs writable vcpus memoryMiB scratchMiB;
     sources = rootfs.sources ++ kernel.sources;
-  };
+  } // (if guest.systemCalls == "default" then { } else { inherit (guest) systemCalls; }));
 in
 join (join known filled) "{\"workload\":${workload}}"

@@ -55,8 +55,12 @@ in
   scratchMiB = { must = "be between 1 and 1048576"; is = between 1 1048576; };
   posture = { must = "be \"dev\" or \"sealed\""; is = v: builtins.elem v [ "dev" "sealed" ]; };
   verbs = {
-    must = "be a list of \"exec\" and \"stream\"";
-    is = v: isList v && all (x: builtins.elem x [ "exec" "stream" ]) v;
+    must = "be a list of \"exec\", \"shell\", \"copy\" and \"stream\"";
+    is = v: isList v && all (x: builtins.elem x [ "exec" "shell" "copy" "stream" ]) v;
+  };
+  systemCalls = {
+    must = "be \"default\", \"strict\" or \"namespaces\"";
+    is = v: builtins.elem v [ "default" "strict" "namespaces" ];
   };
   writable = {
     must = "be a list of absolute paths";

@@ -1,0 +1,10 @@
+// Sets the kernel's own settings that keep a workload from what is not its business.
+#ifndef AGENT_SYSCTLS_H
+#define AGENT_SYSCTLS_H
+
+#include "protocol.h"
+
+// Once all modules are loaded: none can be after this. Settings that this kernel doesn't have are left out. -1 with fault().
+int sysctls_set(enum tier tier);
+
+#endif
