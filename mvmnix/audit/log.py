@@ -1,27 +1,33 @@
 """The only writer of the audit log: appends records durably, and refuses to when the log does not verify.
 
-The order of writes, each on the disk before the next begins, so that a kill or power cut at any byte is told apart
-from tampering and loses nothing that `append` has returned for:
+A record and its seal are written to the same file and made durable by one `fdatasync`, so that an append costs what a
+bare write and fsync costs. The order of writes, which tells a kill or power cut at any byte apart from tampering and
+loses nothing that `append` has returned for:
 
-1. the record's line, at the end of the last segment (a full one is followed by a new one, which appears whole);
-2. the checkpoint that covers it, by renaming a complete file over the old one.
+1. the record's line, at the end of the last segment, and its seal, at the place that does not hold the seal before it;
+   both become durable, in whatever order. (A full segment is followed by a new one, which appears whole, with both.)
+2. the seal before it is blanked, without waiting for the disk: two seals mean that somebody was interrupted here.
 
-A crash between the two leaves a tail beyond the checkpoint: one line, whole or torn, for which no `append` returned,
-so nothing was started on its account. Nobody can tell who wrote those bytes, so the key never seals them as a record.
-The next append moves them to a file of their own and seals a record of kind `recovery` with their digest.
+A crash before 1 is over leaves the seal before, and maybe a tail: one line beyond it, whole or torn, or a torn seal.
+No `append` returned for it, so nothing was started on its account. Nobody can tell who wrote those bytes, so the key
+never seals them as a record: the next append moves them to a file of their own and seals a record of kind `recovery`
+with their digest.
 """
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
-from mvmnix.audit.head import CHECKPOINT, LOCK, PENDING, Head, is_begun, read_head
+from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.record import MAX_LINE, Kind, Record
-from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, Segment, segment_name
-from mvmnix.errors import MvmnixError
+from mvmnix.audit.reading import backwards
+from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
+from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
+from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
+from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.model import Digest
 from mvmnix.state import Directory
 
@@ -37,6 +43,47 @@ class Entry:
     checkpoint: Checkpoint
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A verified end of the log, as far as the next record needs it; `places` and offsets are in bytes of the file.
+
+    `before` is the tree before the last segment's first record, `start` where its places for seals begin, `end` where
+    the next record will; from there on spaces are written ahead, up to `size`.
+    """
+
+    checkpoint: Checkpoint
+    tree: CompactRange
+    before: CompactRange
+    places: bytes
+    start: int
+    end: int
+    size: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, tree: CompactRange, segment: Segment) -> Self:
+        """The end in a segment whose sealed records are all that it has."""
+        places, size = b"".join(segment.places), len(segment.data)
+        return cls(checkpoint, tree, segment.before, places, segment.start, size - segment.spare, size)
+
+    @property
+    def first(self) -> int:
+        """The index of the last segment's first record."""
+        return self.before.size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next record begins another segment."""
+        return self.tree.size - self.first >= CAPACITY
+
+    def place(self, number: int) -> int:
+        """Where in the file a place for a seal is."""
+        return self.start + number % PLACES * WIDTH
+
+
+class _StaleError(OSError):
+    """The log doesn't end any more where we thought it does."""
+
+
 class AuditLog:
     """The log in a directory, as its host writes it. Safe for any number of processes and threads at once."""
 
@@ -44,11 +91,33 @@ class AuditLog:
         """The directory stays the caller's to close."""
         self._directory = directory
         self._signer = signer
+        self._known: _End | None = None
 
     def check(self) -> Checkpoint | None:
         """The checkpoint, once the log's end verified; None before the first record. Raises RefusedError."""
         with self._directory.lock(LOCK):
             return read_head(self._directory, self._signer.key).checkpoint if is_begun(self._directory) else None
+
+    def latest_serials(self) -> Serials | None:
+        """The policy's serial numbers in the last sealed record that has any; None when none has.
+
+        Read from verified bytes only, from the end backwards. Raises RefusedError [log-mismatch].
+        """
+        if not is_begun(self._directory):
+            return None
+        found = (listed.record.serials for listed in backwards(self._directory, self._signer.key))
+        return next((serials for serials in found if serials is not None), None)
+
+    def about(self, machine: str) -> tuple[Record, ...]:
+        """A machine's sealed records, from the last one back to its start. Raises RefusedError [log-mismatch]."""
+        found = list[Record]()
+        if is_begun(self._directory):
+            for listed in backwards(self._directory, self._signer.key):
+                if listed.record.machine == machine:
+                    found.append(listed.record)
+                    if listed.record.kind is Kind.START:
+                        break
+        return tuple(found)
 
     def append(self, record: Record) -> Entry:
         """Put a record at the log's end; on return it is on the disk and sealed.
@@ -60,76 +129,161 @@ class AuditLog:
             raise ValueError("only the log itself writes recoveries")
         try:
             with self._directory.lock(LOCK):
-                head = self._recovered(self._head(), record.time)
-                return self._append(head, record)
+                if self._known is not None:
+                    with suppress(_StaleError):  # another process has written since
+                        return self._append(self._known, record)
+                return self._append(self._end(record.time), record)
         except OSError as error:
             hint = "make room or repair the disk; until the log can be written, nothing starts"
             raise MvmnixError(f"the audit log {self._directory.path} cannot be written: {error}", hint=hint) from error
 
-    def _head(self) -> Head:
-        """The log's end, verified; an empty log begins with a checkpoint, so that records without one are noticed."""
+    def _end(self, time: datetime) -> _End | None:
+        """The log's end, read and verified, with nothing beyond it; None before the first record."""
+        self._known = None
         if not is_begun(self._directory):
-            self._seal(CompactRange())
-        return read_head(self._directory, self._signer.key)
+            return self._recovered(None, time)
+        return self._recovered(read_head(self._directory, self._signer.key), time)
 
-    def _append(self, head: Head, record: Record) -> Entry:
+    def _append(self, end: _End | None, record: Record) -> Entry:
+        """Put a record behind this end. Raises _StaleError when it is none any more, and nothing was written then."""
         line = record.line
         if len(line) >= MAX_LINE:
             raise ValueError(f"a record of {len(line)} bytes is too long")
-        segment = self._segment(head)
-        self._write(segment, head.checkpoint.size, line + b"\n")
         leaf = leaf_hash(line)
-        checkpoint = self._seal(head.tree.append(leaf))
-        return Entry(head.checkpoint.size, Digest(leaf.hex()), checkpoint)
+        tree = (CompactRange() if end is None else end.tree).append(leaf)
+        checkpoint = Checkpoint.sign(tree.size, tree.root(), self._signer)
+        self._known = None  # until all is well
+        if end is None:
+            known = self._begin(CompactRange(), line, checkpoint, tree)
+            self._publish_key()
+        elif end.is_full:
+            os.close(self._opened(end, MAX_LINE))
+            known = self._begin(end.tree, line, checkpoint, tree)
+        else:
+            known = self._go_on(end, line + b"\n", checkpoint, tree)
+        self._known = known
+        return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
 
-    def _segment(self, head: Head) -> Segment:
-        """The segment that takes the next record; a new one when there is none yet, or the last one is full."""
-        segment = head.segment
-        if segment is None or head.checkpoint.size - segment.first >= CAPACITY:
-            segment = Segment(head.tree, ())
-            self._directory.write_atomic(segment_name(segment.first), segment.header)
-        return segment
+    def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> _End:
+        """Another segment, whole at once."""
+        segment = Segment(before, ()).sealed(line, Seal.of(checkpoint))
+        self._directory.write_atomic(segment_name(segment.first), segment.data)
+        return _End.of(checkpoint, tree, segment)
 
-    def _write(self, segment: Segment, size: int, data: bytes) -> None:
-        """Make `data` all that follows the records below index `size`."""
-        fd = self._directory.open_writable(segment_name(segment.first))
+    def _go_on(self, end: _End, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> _End:
+        """A line at the end of the last segment, and its seal. See the module's text for the order."""
+        after, seal = end.end + len(line), Seal.of(checkpoint)
+        ahead, size = (b"", end.size) if after <= end.size else (b" " * SPARE, after + SPARE)
+        fd = self._opened(end, len(line))
         try:
-            offset = segment.offset(size)
-            if os.fstat(fd).st_size != offset:
-                os.ftruncate(fd, offset)
-            written = 0
-            while written < len(data):
-                written += os.pwrite(fd, data[written:], offset + written)
-            os.fdatasync(fd)
+            self._close_before(end)
+            try:
+                _write_at(fd, line + ahead, end.end)
+                _write_at(fd, seal.line, end.place(seal.size))
+                os.fdatasync(fd)  # 1
+            except OSError:
+                with suppress(OSError):  # what could not be made durable shall not look sealed
+                    _write_at(fd, BLANK, end.place(seal.size))
+                raise
+            _write_at(fd, BLANK, end.place(seal.size - 1))  # 2
         finally:
             os.close(fd)
+        return replace(end, checkpoint=checkpoint, tree=tree, places=b"".join(seal.alone), end=after, size=size)
 
-    def _seal(self, tree: CompactRange) -> Checkpoint:
-        checkpoint = Checkpoint.sign(tree.size, tree.root(), self._signer)
-        self._directory.write_atomic(CHECKPOINT, checkpoint.note)
-        return checkpoint
+    def _opened(self, end: _End, room: int) -> int:
+        """A descriptor of the last segment, if it ends as it did when we read or wrote it. Raises _StaleError.
 
-    def _recovered(self, head: Head, time: datetime) -> Head:
+        It ends with our seal then, which vouches for the tree that we remember, and the next `room` bytes are blank or
+        not there. Records before it are not looked at again: if somebody changed one meanwhile, the next seal is still
+        for what was sealed, and what was changed doesn't fit it.
+        """
+        if self._directory.exists(segment_name(end.first + CAPACITY)):
+            raise _StaleError("another segment follows")
+        try:
+            fd = self._directory.open_writable(segment_name(end.first))
+        except FileNotFoundError as error:
+            raise _StaleError("its last segment is gone") from error
+        same_size = os.fstat(fd).st_size == end.size
+        if same_size and _is_blank(os.pread(fd, room, end.end)) and _places(fd, end) == end.places:
+            return fd
+        os.close(fd)
+        raise _StaleError("somebody else wrote to it")
+
+    def _close_before(self, end: _End) -> None:
+        """Take the seals off the segment before the last, once that has its first record: they are of no use any more.
+
+        Here and not when the last segment began, so that it is made up for after a crash in between.
+        """
+        if end.first == 0 or end.tree.size != end.first + 1:
+            return
+        before = read_segment(self._directory, end.first - CAPACITY)
+        if before == before.closed:
+            return
+        if before.after(before.first + len(before.lines)) != end.before or before.torn:
+            why = f"the records {before.first} to {end.first - 1} are not those that were sealed"
+            raise RefusedError(mismatch(self._directory, why))
+        self._directory.write_atomic(segment_name(before.first), before.closed.data)
+
+    def _recovered(self, head: Head | None, time: datetime) -> _End | None:
         """Set a tail aside and seal a record of it; repeatable, since we too may be killed at any moment.
 
         1. The tail is kept in a file, added to what an unfinished recovery kept there. 2. It is taken off the segment.
         3. The record is sealed. 4. The file gets its final name, the digest that the record holds.
         """
-        kept = self._pending()
-        if not head.tail and kept is None:
-            return head
-        tail = kept if kept is not None and kept.endswith(head.tail) else (kept or b"") + head.tail
+        end = None if head is None else _end_of(head)
+        kept, left = self._pending(), b"" if head is None else head.unsealed
+        if end is not None and not self._directory.exists(VERIFIER_KEY):
+            self._publish_key()
+        if kept is None and not left:
+            return end
+        tail = kept if kept is not None and kept.endswith(left) else (kept or b"") + left
         if tail != kept:
             self._directory.write_atomic(PENDING, tail)  # 1
-        if head.segment is not None:
-            self._write(head.segment, head.checkpoint.size, b"")  # 2
+        if end is not None:
+            end = self._cut(end)  # 2
         digest = Digest.of(tail)
-        self._append(head, Record(kind=Kind.RECOVERY, time=time, digests={"tail": digest}))  # 3
+        self._append(end, Record(kind=Kind.RECOVERY, time=time, digests={"tail": digest}))  # 3
+        recovered, self._known = self._known, None  # until the file has its name, this is not over
         self._directory.rename(PENDING, f"tail-{digest.hex}")  # 4
-        return read_head(self._directory, self._signer.key)
+        return recovered
+
+    def _publish_key(self) -> None:
+        self._directory.write_atomic(VERIFIER_KEY, f"{self._signer.key}\n".encode())
+
+    def _cut(self, end: _End) -> _End:
+        """Take what no seal covers off the last segment, and what was written ahead with it."""
+        fd = self._directory.open_writable(segment_name(end.first))
+        try:
+            os.ftruncate(fd, end.end)
+            _write_at(fd, BLANK, end.place(end.tree.size + 1))
+            os.fdatasync(fd)
+            return replace(end, size=end.end, places=_places(fd, end))
+        finally:
+            os.close(fd)
 
     def _pending(self) -> bytes | None:
         try:
             return self._directory.read(PENDING, _MAX_PENDING)
         except FileNotFoundError:
             return None
+
+
+def _end_of(head: Head) -> _End:
+    """The end where nothing but spaces follows; where something does, it is cut off before anything else."""
+    segment = head.segment if not head.tail else head.whole
+    return _End.of(head.checkpoint, head.tree, segment)
+
+
+def _places(fd: int, end: _End) -> bytes:
+    """What stands at the places for seals now."""
+    return os.pread(fd, len(end.places), end.start)
+
+
+def _is_blank(data: bytes) -> bool:
+    return not data.strip(b" ")
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)

@@ -43,13 +43,14 @@ class CompactRange:
 
     def append(self, leaf: bytes) -> "CompactRange":
         """The tree with one more leaf, given by its hash."""
-        return self._with((leaf,))
+        return self.extend_hashed((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> "CompactRange":
         """The tree with more leaves, given by their data, not their hashes."""
-        return self._with(map(leaf_hash, leaves))
+        return self.extend_hashed(map(leaf_hash, leaves))
 
-    def _with(self, leaves: Iterable[bytes]) -> "CompactRange":
+    def extend_hashed(self, leaves: Iterable[bytes]) -> "CompactRange":
+        """The tree with more leaves, given by their hashes."""
         size, hashes = self.size, list(self.hashes)
         for leaf in leaves:
             carry = size

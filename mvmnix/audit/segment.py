@@ -1,28 +1,33 @@
-"""The files in which the records lie: names, header and lines of a segment; pure.
+"""The files in which the records lie: names, header, seals and lines of a segment; pure.
 
 A segment is named after the index of its first record. Its first line is a header with the compact range of the tree
-before that record; each further line is one record. The header is not signed and need not be: whoever folds the
-segment's records into it must arrive at the root that the checkpoint signs.
+before that record; two places for seals follow (mvmnix/audit/seal.py), then each line is one record. The header is not
+signed and need not be: whoever folds the segment's records into it must arrive at the root that a seal signs. Behind
+the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it comes.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from mvmnix import strict
 from mvmnix.audit.merkle import HASH_SIZE, CompactRange
 from mvmnix.audit.record import MAX_LINE
+from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.strict import MalformedError
 
 #: A full segment has this many records, and each but the last is full: so the name of the last follows from the log's
 #: size, and what a start reads and hashes is bounded.
 CAPACITY: Final = 128
 _MAX_HEADER: Final = 8192
-#: The largest file that a writer of ours leaves behind: a full segment and a torn line after it.
-MAX_SEGMENT: Final = _MAX_HEADER + (CAPACITY + 1) * MAX_LINE
+#: So many spaces are written ahead at a time. One that is written over by a torn line makes no second line of it.
+SPARE: Final = 32_768
+_SPACE: Final = b" "
+#: The largest file that a writer of ours leaves behind: a full segment, a torn line, what was written ahead.
+MAX_SEGMENT: Final = _MAX_HEADER + PLACES * WIDTH + (CAPACITY + 1) * MAX_LINE + SPARE
 _NAME: Final = re.compile(r"([0-9]{16})\.jsonl")
 _HASH: Final = rf"[0-9a-f]{{{2 * HASH_SIZE}}}"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 def segment_name(first: int) -> str:
@@ -38,23 +43,33 @@ def first_of(name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as it lies on the disk: the tree before it, its complete lines, what follows the last newline."""
+    """A segment as it lies on the disk: the tree before it, its complete lines, what follows the last newline.
+
+    `places` are the bytes at the two places for seals, believed by nobody before a seal there was verified. `spare` is
+    the number of spaces at the end.
+    """
 
     before: CompactRange
     lines: tuple[bytes, ...]
     torn: bytes = b""
+    places: tuple[bytes, bytes] = NO_SEALS
+    spare: int = 0
 
     @classmethod
     def parse(cls, name: str, data: bytes) -> Self:
         """Read a file of that name. Raises MalformedError."""
-        header, *lines = data.split(b"\n")
-        torn = lines.pop() if lines else b""
+        header, newline, rest = data.partition(b"\n")
         before = strict.read(strict.parse_json(header), "header", _parse_header)
-        if _header(before) != header or not data.startswith(header + b"\n"):
+        if _header(before) != header or not newline:
             raise MalformedError("header: not in its canonical form")
         if first_of(name) != before.size or before.size % CAPACITY:
             raise MalformedError(f"header: it says that it begins at record {before.size}")
-        return cls(before, tuple(lines), torn)
+        if len(rest) < PLACES * WIDTH:
+            raise MalformedError("seals: they are cut off")
+        *lines, last = rest[PLACES * WIDTH :].split(b"\n")
+        torn = last.rstrip(_SPACE)
+        places = (rest[:WIDTH], rest[WIDTH : PLACES * WIDTH])
+        return cls(before, tuple(lines), torn, places, len(last) - len(torn))
 
     @property
     def first(self) -> int:
@@ -62,9 +77,29 @@ class Segment:
         return self.before.size
 
     @property
-    def header(self) -> bytes:
-        """The header's line, with its newline."""
-        return _header(self.before) + b"\n"
+    def seals(self) -> tuple[Seal, ...]:
+        """What may be seals of this segment's records, that of the most records first; none is verified."""
+        found = (Seal.parse(line, place) for place, line in enumerate(self.places))
+        ours = [seal for seal in found if seal is not None and self.first < seal.size <= self.first + CAPACITY]
+        return tuple(sorted(ours, key=lambda seal: seal.size, reverse=True))
+
+    @property
+    def data(self) -> bytes:
+        """The file's bytes."""
+        return self._head + b"".join(line + b"\n" for line in self.lines) + self.torn + self.spare * _SPACE
+
+    @property
+    def closed(self) -> "Segment":
+        """The same without seals and spaces: what another segment follows is proven by that one's header."""
+        return replace(self, places=NO_SEALS, spare=0)
+
+    @property
+    def _head(self) -> bytes:
+        return _header(self.before) + b"\n" + b"".join(self.places)
+
+    def sealed(self, line: bytes, seal: Seal) -> "Segment":
+        """The same with one more record, its seal, no other seal, and spaces written ahead."""
+        return replace(self, lines=(*self.lines, line), places=seal.alone, spare=SPARE)
 
     def after(self, size: int) -> CompactRange:
         """The tree of `size` leaves that ends in this segment. Raises ValueError when its records are too few."""
@@ -78,9 +113,14 @@ class Segment:
         rest = self.lines[size - self.first :]
         return b"".join(line + b"\n" for line in rest) + self.torn
 
+    @property
+    def start(self) -> int:
+        """Where in the file the places for seals begin."""
+        return len(self._head) - PLACES * WIDTH
+
     def offset(self, size: int) -> int:
         """Where in the file `beyond(size)` begins."""
-        return len(self.header) + sum(len(line) + 1 for line in self.lines[: size - self.first])
+        return len(self._head) + sum(map(len, self.lines[: size - self.first])) + size - self.first
 
 
 def _header(before: CompactRange) -> bytes:

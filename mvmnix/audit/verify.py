@@ -1,22 +1,14 @@
-"""Checks a whole log against its checkpoint and one kept elsewhere; needs the host's public key, nothing else of it."""
+"""Checks a whole log against its seal and a checkpoint kept elsewhere; of the host it needs the public key alone."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.head import (
-    TOO_MUCH,
-    absent,
-    is_begun,
-    mismatch,
-    quiet,
-    read_checkpoint,
-    read_segment,
-    segment_indices,
-)
-from mvmnix.audit.merkle import CompactRange, leaf_hash
+from mvmnix.audit.head import Head, absent, foreign, is_begun, mismatch, quiet, read_head, read_segment, segment_indices
+from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.record import Record
-from mvmnix.audit.segment import Segment, segment_name
+from mvmnix.audit.reading import Listed
+from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError
@@ -28,21 +20,24 @@ _MAX_REASONS: Final = 20
 class LogEvidence:
     """What was found of a log that verified in full: the checkpoint that seals it, and what it was compared with.
 
-    `tail` is the number of bytes beyond the checkpoint, which belong to no record: left by a writer that was killed.
+    `tail` is the number of bytes that no seal covers and that belong to no record: left by a writer that was killed.
+    `unended` are the starts of machines that have no end: of those that live, and those whose supervisor was lost.
     """
 
     checkpoint: Checkpoint
     pinned: Checkpoint | None
     tail: int
+    unended: tuple[Listed, ...] = ()
 
 
 def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None) -> LogEvidence:
-    """Check every record of a log against its checkpoint, and this against a note that was kept elsewhere.
+    """Check every record of a log against the seal at its end, and this against a note that was kept elsewhere.
 
-    1. The checkpoint is signed by the key. 2. So is the pinned one, and it is not ahead of it. 3. The segments follow
-    each other without gap or overlap, and each header is the tree of all records before it. 4. Every sealed line is a
-    record in its canonical form. 5. All records together give the signed root. 6. The first of them, as many as were
-    pinned, give the pinned root. 7. Beyond the checkpoint stands at most one line.
+    1. The log's end is sealed by the key (`read_head`). 2. The pinned checkpoint is signed by the same key, and not
+    ahead of it. 3. The segments follow each other without gap or overlap, and each header is the tree of all records
+    before it; since the last one's records give the sealed root, so do all. 4. Every sealed line is a record in its
+    canonical form. 5. The first records, as many as were pinned, give the pinned root. 6. Every segment but the last
+    is full, and has neither torn line, seal nor room; the one before a segment of one record may not be closed yet.
 
     Whoever lacks the key cannot change, drop, add or reorder a record unnoticed, but can put an older state back as a
     whole; the holder of the key can rewrite everything. Both are found against a pinned checkpoint only.
@@ -54,104 +49,125 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None) 
         raise absent(directory)
     walk = _Walk(directory)
     with quiet(directory):
-        checkpoint = read_checkpoint(directory, key)  # 1
+        head = walk.head(key)  # 1
         indices = segment_indices(directory)
-        # the other segments are full: nobody writes to them again, so they can be read without the lock
-        last = walk.read(indices[-1]) if indices else None
-    walk.expect("the checkpoint", checkpoint)
-    earlier = None if pinned is None else walk.pinned(pinned, key, checkpoint)  # 2
-    for first in indices[:-1]:
-        walk.full(walk.read(first))
-    tail = walk.last(last, checkpoint)
+    earlier = None if pinned is None else walk.pinned(pinned, key, head)  # 2
+    # all segments but the last are full: nobody writes to them again, so they can be read without the lock
+    for first in indices:
+        if head is None or first < head.segment.first:
+            walk.full(walk.read(first), head)
+        elif first == head.segment.first:
+            walk.fold(head.segment, head.segment.lines[: head.checkpoint.size - first])
+        else:
+            walk.problem(f"{segment_name(first)} begins beyond the {head.checkpoint.size} records that are sealed")
     walk.finish()
-    return LogEvidence(checkpoint, earlier, len(tail))
+    return LogEvidence(walk.proven(head), earlier, 0 if head is None else len(head.unsealed), walk.unended)
 
 
 class _Walk:
-    """One pass over a log, from the first record on: the tree so far, the roots to be met, what was wrong."""
+    """One pass over a log, from the first record on: the tree so far, the root to be met, what was wrong."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._tree = CompactRange()
-        self._expected: list[tuple[str, Checkpoint]] = []
+        self._pinned: Checkpoint | None = None
         self._reasons: list[Reason] = []
+        #: By machine, index and line: records by the thousand would keep the garbage collector busy.
+        self._begun: dict[str | None, tuple[int, bytes]] = {}
+
+    @property
+    def unended(self) -> tuple[Listed, ...]:
+        """The starts without an end so far."""
+        return tuple(Listed(index, Record.parse(line)) for index, line in self._begun.values())
+
+    def head(self, key: NoteKey) -> Head | None:
+        """The log's end, or None when it does not verify, so that the records are looked at all the same."""
+        try:
+            return read_head(self._directory, key)
+        except RefusedError as error:
+            self._reasons.extend(error.reasons)
+            return None
 
     def read(self, first: int) -> Segment | None:
         """A segment, or None when it cannot be read, so that the later ones are looked at too."""
         try:
             return read_segment(self._directory, first)
         except RefusedError as error:
-            self._reasons.extend(error.reasons)
+            self._reasons.extend(reason for reason in error.reasons if reason not in self._reasons)
             return None
 
-    def pinned(self, note: bytes, key: NoteKey, checkpoint: Checkpoint) -> Checkpoint | None:
+    def pinned(self, note: bytes, key: NoteKey, head: Head | None) -> Checkpoint | None:
         try:
             pinned = Checkpoint.verified(note, key)
         except NoteError as error:
-            self._problem(f"the checkpoint kept elsewhere is not one of this log: {error}")
+            self._reasons.append(foreign(self._directory, error))
             return None
-        if pinned.size > checkpoint.size:
-            self._problem(f"it was rolled back: {pinned.size} records were seen elsewhere, {checkpoint.size} are left")
-        else:
-            self.expect("the checkpoint kept elsewhere", pinned)
+        if head is not None and pinned.size > head.checkpoint.size:
+            left = head.checkpoint.size
+            self.problem(f"it was rolled back: {pinned.size} records were seen elsewhere, {left} are left")
+        self._pinned = pinned
+        self._compare()
         return pinned
 
-    def expect(self, what: str, checkpoint: Checkpoint) -> None:
-        """Compare with this root when the walk has passed as many records."""
-        self._expected.append((what, checkpoint))
-
-    def full(self, segment: Segment | None) -> None:
+    def full(self, segment: Segment | None, head: Head | None) -> None:
         """Walk over a segment that another one follows."""
         if segment is None:
             return
-        self._fold(segment, segment.lines)
-        if segment.torn:
-            self._problem(f"{segment_name(segment.first)} ends in the middle of a line, though another one follows")
+        self.fold(segment, segment.lines)
+        name = segment_name(segment.first)
+        if segment.torn:  # 6
+            self.problem(f"{name} ends in the middle of a line, though another one follows")
+        after = segment.first + CAPACITY
+        if segment != segment.closed and head is not None and head.checkpoint.size != after + 1:
+            self.problem(f"{name} has a seal, or room for more, though another segment follows")
 
-    def last(self, segment: Segment | None, checkpoint: Checkpoint) -> bytes:
-        """Walk over the last segment, up to the checkpoint; return what lies beyond."""
-        self._compare()
-        if segment is None:
-            return b""
-        if segment.first > checkpoint.size:
-            self._problem(
-                f"{segment_name(segment.first)} begins beyond the {checkpoint.size} records of the checkpoint"
-            )
-        self._fold(segment, segment.lines[: max(0, checkpoint.size - segment.first)])
-        tail = segment.beyond(max(segment.first, checkpoint.size))
-        if b"\n" in tail[:-1]:  # 7
-            self._problem(TOO_MUCH)
-        return tail
+    def proven(self, head: Head | None) -> Checkpoint:
+        """The checkpoint of an end that verified; where it did not, `finish` has raised."""
+        if head is None:
+            raise RefusedError(mismatch(self._directory, "its end does not verify"))
+        return head.checkpoint
 
     def finish(self) -> None:
         """Refuse with everything that was found, if anything was."""
-        for what, checkpoint in self._expected:
-            if checkpoint.size > self._tree.size:
-                self._problem(f"{what} knows {checkpoint.size} records, but only {self._tree.size} are there")
         if self._reasons:
             raise RefusedError(*self._reasons[:_MAX_REASONS])
 
-    def _problem(self, why: str) -> None:
+    def problem(self, why: str) -> None:
+        """Note something for `finish`."""
         self._reasons.append(mismatch(self._directory, why))
 
-    def _fold(self, segment: Segment, lines: tuple[bytes, ...]) -> None:
+    def fold(self, segment: Segment, lines: tuple[bytes, ...]) -> None:
+        """Walk over records of a segment."""
         if segment.before.size != self._tree.size:  # 3
-            self._problem(f"after record {self._tree.size - 1} comes the segment of record {segment.first}")
+            self.problem(f"after record {self._tree.size - 1} comes the segment of record {segment.first}")
         elif segment.before != self._tree:
             name = segment_name(segment.first)
-            self._problem(f"a record before {segment.first} was changed, or the header of {name}")
+            self.problem(f"a record before {segment.first} was changed, or the header of {name}")
+        for index, line in enumerate(lines, segment.first):
+            try:
+                self._follow(Record.parse(line), index, line)  # 4
+            except MalformedError as error:
+                self.problem(f"record {index} is none: {error}")
         # go on from what the header says, so that a change further on is found too
         self._tree = segment.before
-        self._compare()
-        for line in lines:
-            try:
-                Record.parse(line)  # 4
-            except MalformedError as error:
-                self._problem(f"record {self._tree.size} is none: {error}")
-            self._tree = self._tree.append(leaf_hash(line))
+        pinned = 0 if self._pinned is None else self._pinned.size - segment.first
+        if 0 < pinned <= len(lines):
+            self._tree = segment.before.extend(lines[:pinned])
             self._compare()
+            lines = lines[pinned:]
+        self._tree = self._tree.extend(lines)
+
+    def _follow(self, record: Record, index: int, line: bytes) -> None:
+        """Keep account of machines that started and ended."""
+        match record.kind:
+            case Kind.START:
+                self._begun[record.machine] = index, line
+            case Kind.END:
+                self._begun.pop(record.machine, None)
+            case _:
+                pass
 
     def _compare(self) -> None:
-        for what, checkpoint in self._expected:
-            if checkpoint.size == self._tree.size and checkpoint.root.raw != self._tree.root():  # 5, 6
-                self._problem(f"the first {checkpoint.size} records do not give the root of {what}")
+        pinned = self._pinned
+        if pinned is not None and pinned.size == self._tree.size and pinned.root.raw != self._tree.root():  # 5
+            self.problem(f"the first {pinned.size} records do not give the root of the checkpoint kept elsewhere")

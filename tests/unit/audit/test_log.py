@@ -1,54 +1,34 @@
 """Appending: what is written, that a killed writer loses nothing sealed, that many writers agree, when it refuses."""
 
+import errno
 import json
 import os
+import re
+import resource
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.head import CHECKPOINT, LOCK, PENDING
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint
+from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.segment import CAPACITY, segment_name
+from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
+from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from tests.unit.audit.world import NOON, World, new_signer, record
+from tests.unit.audit.killed import restore, snapshot
+from tests.unit.audit.world import NOON, World, content, new_signer, record
 
 FIRST = segment_name(0)
-
-
-@pytest.fixture
-def volatile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that takes its time for nothing: for tests that append often and cut no power."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda _: None)
-
-
-def kinds(world: World) -> list[Kind]:
-    return [listed.record.kind for listed in records(world.directory, world.key, last=10**6)]
-
-
-def snapshot(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir()}
-
-
-def restore(path: Path, files: dict[str, bytes]) -> None:
-    for file in path.iterdir():
-        file.unlink()
-    for name, data in files.items():
-        (path / name).write_bytes(data)
+HEADER = b'{"first":0,"hashes":[],"version":2}\n'
 
 
 def test_an_entry_says_where_the_record_is(world: World) -> None:
@@ -58,7 +38,7 @@ def test_an_entry_says_where_the_record_is(world: World) -> None:
         entry = world.log.append(record(number))
         assert entry.index == number
         assert entry.checkpoint.size == number + 1
-        assert Checkpoint.verified((world.path / CHECKPOINT).read_bytes(), world.key) == entry.checkpoint
+        assert Checkpoint.verified(entry.checkpoint.note, world.key) == entry.checkpoint
         assert world.log.check() == entry.checkpoint
         tree = tree.extend([record(number).line])
         assert entry.checkpoint.root.raw == tree.root()
@@ -66,8 +46,10 @@ def test_an_entry_says_where_the_record_is(world: World) -> None:
 
 def test_files_are_what_the_documentation_shows(world: World) -> None:
     world.fill(2)
-    header, *lines = (world.path / FIRST).read_bytes().decode().splitlines()
-    assert header == '{"first":0,"hashes":[],"version":1}'
+    header, even, odd, *lines = content(world.path / FIRST).decode().splitlines()
+    assert header == '{"first":0,"hashes":[],"version":2}'
+    assert re.fullmatch(r'\{"seal":"[A-Za-z0-9+/]{91}=","size":"0000000000000002"\}', even)
+    assert odd == " " * len(even)
     assert [json.loads(line)["machine"] for line in lines] == ["m0", "m1"]
     assert {file.stat().st_mode & 0o777 for file in world.path.iterdir()} == {0o600}
 
@@ -87,9 +69,9 @@ def test_a_full_segment_is_followed_by_another(world: World) -> None:
 
 @pytest.mark.usefixtures("volatile")
 def test_a_start_does_not_read_old_segments(world: World) -> None:
-    world.fill(CAPACITY + 1)
-    (world.path / FIRST).unlink()
-    world.log.append(record(0))
+    world.fill(CAPACITY + 2)
+    flip(world.path / FIRST, -20)
+    AuditLog(world.directory, world.signer).append(record(0))
     with pytest.raises(RefusedError):
         verify_log(world.directory, world.key)
 
@@ -104,155 +86,142 @@ def test_records_are_read_from_the_end(world: World) -> None:
         assert all(item.record == record(item.index) for item in found)
 
 
+def test_the_latest_serials_are_those_of_the_last_record_that_has_any(world: World) -> None:
+    assert world.log.latest_serials() is None
+    world.fill(2)
+    assert world.log.latest_serials() is None
+    for serial in (1, 2):
+        world.log.append(replace(record(3), serials=(serial, 0, 5, 9)))
+        world.fill(2)
+        assert world.log.latest_serials() == (serial, 0, 5, 9)
+
+
+@pytest.mark.usefixtures("volatile")
+def test_the_latest_serials_stand_in_an_older_segment(world: World) -> None:
+    world.log.append(replace(record(0), serials=(1, 2, 3, 4)))
+    world.fill(CAPACITY + 3)
+    assert world.log.latest_serials() == (1, 2, 3, 4)
+    flip(world.path / FIRST, -100)
+    with pytest.raises(RefusedError) as caught:
+        world.log.latest_serials()
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:
     with pytest.raises(ValueError, match="only the log itself"):
         world.log.append(Record(kind=Kind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
 
 
-# -- killed writers
-
-
-def states_of_an_append(world: World) -> list[dict[str, bytes]]:
-    """Every state of the disk that a kill at any byte of an append can leave: each file torn at each length."""
-    before = snapshot(world.path)
-    world.log.append(record(99))
-    after = snapshot(world.path)
-    states = []
-    now = dict(before)
-    for name in sorted(
-        name for name in set(after) - set(before) if name != LOCK
-    ):  # a new segment appears whole, with its header alone
-        torn = after[name].splitlines(keepends=True)[0]
-        states += [now | {f".{name}.0.tmp": torn[:length]} for length in range(len(torn) + 1)]
-        now |= {name: torn}
-        states.append(dict(now))
-    segment = next(name for name in sorted(after) if name.endswith(".jsonl") and after[name] != now[name])
-    start = len(now[segment])
-    states += [now | {segment: after[segment][:length]} for length in range(start, len(after[segment]) + 1)]
-    now |= {segment: after[segment]}
-    note = after[CHECKPOINT]
-    states += [now | {f".{CHECKPOINT}.0.tmp": note[:length]} for length in range(0, len(note) + 1, 20)]
-    return states
+# -- more than one writer, and room ahead
 
 
 @pytest.mark.usefixtures("volatile")
-@pytest.mark.parametrize("size", [0, 1, 3, CAPACITY - 1, CAPACITY])
-def test_killed_at_every_byte_of_an_append(world: World, size: int) -> None:
-    world.fill(size)
-    if size == 0:
-        world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(0, CompactRange().root(), world.signer).note)
-    sealed = [record(number).line for number in range(size)]
-    # a full segment takes its time, and is torn at the same places as the short ones
-    for state in states_of_an_append(world)[:: 1 if size < CAPACITY - 1 else 13]:
-        restore(world.path, state)
-        evidence = verify_log(world.directory, world.key)
-        assert evidence.checkpoint.size == size
-        world.log.append(record(100))
-        found = [listed.record for listed in records(world.directory, world.key, last=10**6)]
-        assert [item.line for item in found[:size]] == sealed
-        assert found[-1] == record(100)
-        recovered = found[size:-1]
-        assert len(recovered) == (1 if evidence.tail else 0)
-        if recovered:
-            tail = (world.path / f"tail-{recovered[0].digests['tail'].hex}").read_bytes()
-            assert len(tail) == evidence.tail
-            assert (record(99).line + b"\n").startswith(tail)
-        assert verify_log(world.directory, world.key).tail == 0
+def test_room_is_made_ahead(world: World) -> None:
+    """So that most records change no file's size, which would be one more thing to make durable."""
+    sizes = set()
+    for number in range(CAPACITY):
+        world.log.append(record(number))
+        sizes.add((world.path / FIRST).stat().st_size)
+    assert len(sizes) < 4
+    assert verify_log(world.directory, world.key).tail == 0
+    for more in (1, 2):
+        world.log.append(record(0))
+        full = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
+        assert (full == full.closed) == (more == 2)
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it, and every write after it is lost."""
-
-
-@pytest.mark.parametrize("tail", [b"torn", record(50).line + b"\n"])
-def test_killed_at_every_step_of_a_recovery(world: World, monkeypatch: pytest.MonkeyPatch, tail: bytes) -> None:
+@pytest.mark.usefixtures("volatile")
+def test_bytes_that_somebody_put_into_the_room_ahead(world: World) -> None:
+    """The process that wrote last notices them like any other: they become a tail."""
     world.fill(2)
-    with (world.path / FIRST).open("ab") as file:
-        file.write(tail)
-    start = snapshot(world.path)
-    step = 0
-    while True:
-        restore(world.path, start)
-        with monkeypatch.context() as patch:
-            count = kill_at(patch, step)
-            with suppress(Killed):
-                world.log.append(record(3))
-        finished = count() < step
-        assert verify_log(world.directory, world.key).checkpoint.size >= 2
-        world.log.append(record(4))
-        found = kinds(world)
-        assert found[:2] == [Kind.START, Kind.START]
-        assert Kind.RECOVERY in found[2:]
-        assert found[-1] is Kind.START
-        kept = b"".join(file.read_bytes() for file in world.path.iterdir() if file.name.startswith("tail-"))
-        assert tail in kept
-        assert not (world.path / PENDING).exists()
-        if finished:
-            break
-        step += 1
-    assert step > 8
+    data = bytearray((world.path / FIRST).read_bytes())
+    data[len(content(world.path / FIRST)) + 5] = ord("x")
+    (world.path / FIRST).write_bytes(data)
+    assert verify_log(world.directory, world.key).tail == 6
+    world.log.append(record(2))
+    assert world.kinds == [Kind.START, Kind.START, Kind.RECOVERY, Kind.START]
+    assert verify_log(world.directory, world.key).tail == 0
 
 
-def kill_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
-    """Raise Killed instead of the system call number `step` of those that change the disk."""
-    calls = 0
-
-    def counted[**P, R](real: Callable[P, R]) -> Callable[P, R]:
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            nonlocal calls
-            if calls == step:
-                raise Killed
-            calls += 1
-            return real(*args, **kwargs)
-
-        return call
-
-    for name in ("rename", "pwrite", "ftruncate", "fdatasync", "fsync"):
-        patch.setattr(os, name, counted(getattr(os, name)))
-    return lambda: calls
-
-
-WRITER = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from mvmnix.audit.log import AuditLog
-from mvmnix.state import Directory
-from tests.unit.audit.world import new_signer, record
-log = AuditLog(Directory.open(sys.argv[1]), new_signer())
-for number in range(int(sys.argv[2])):
-    print(log.append(record(number)).index, flush=True)
-"""
-ROOT = str(Path(__file__).parents[3])
-
-
-def writer(world: World, count: int) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", WRITER, str(world.path), str(count), ROOT]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-
-
-def test_eight_processes_at_once(world: World) -> None:
-    processes = [writer(world, 20) for _ in range(8)]
-    outputs = [process.communicate()[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8
-    assert sorted(int(index) for output in outputs for index in output) == list(range(160))
+@pytest.mark.usefixtures("volatile")
+def test_two_writers_in_turns(world: World) -> None:
+    """Each notices that the other was there, also where one has begun another segment."""
+    other = AuditLog(world.directory, world.signer)
+    for number in range(2 * CAPACITY + 3):
+        log = (world.log, other)[number // 3 % 2]
+        assert log.append(record(number)).index == number
     evidence = verify_log(world.directory, world.key)
-    assert (evidence.checkpoint.size, evidence.tail) == (160, 0)
-    machines = Counter(listed.record.machine for listed in records(world.directory, world.key, last=160))
-    assert machines == {f"m{number}": 8 for number in range(20)}
+    assert (evidence.checkpoint.size, evidence.tail) == (2 * CAPACITY + 3, 0)
 
 
-def test_kill_9_loses_no_sealed_record(world: World) -> None:
-    sealed: list[int] = []
-    for _ in range(6):
-        with writer(world, 10**6) as process:
-            assert process.stdout is not None
-            sealed += [int(process.stdout.readline()) for _ in range(7)]
-            process.send_signal(signal.SIGKILL)
-            sealed += [int(line) for line in process.stdout.read().split()]
-    evidence = verify_log(world.directory, world.key)
-    assert evidence.checkpoint.size > max(sealed)
-    found = {listed.index: listed.record.kind for listed in records(world.directory, world.key, last=10**6)}
-    assert all(found[index] is Kind.START for index in sealed)
+@pytest.mark.usefixtures("volatile")
+@pytest.mark.parametrize("whole", [1, CAPACITY - 2])
+@pytest.mark.parametrize("length", [1, WIDTH // 2, WIDTH - 1])
+def test_another_writer_was_killed_at_its_seal(world: World, whole: int, length: int) -> None:
+    """By the one that remembers where the log had ended before the other came."""
+    world.fill(whole)
+    AuditLog(world.directory, world.signer).append(record(whole))
+    data = bytearray((world.path / FIRST).read_bytes())
+    place = Segment.parse(FIRST, bytes(data)).start + (whole + 2) % PLACES * WIDTH
+    data[place : place + length] = b'{"seal":"AAAA'.ljust(WIDTH, b"A")[:length]
+    (world.path / FIRST).write_bytes(data)
+    world.log.append(record(whole + 1))
+    assert world.kinds[whole:] == [Kind.START, Kind.RECOVERY, Kind.START]
+    assert verify_log(world.directory, world.key).tail == 0
+
+
+@pytest.mark.usefixtures("volatile")
+@pytest.mark.parametrize("size", [2, CAPACITY])
+@pytest.mark.parametrize("kept", [0, 1, 20, SPARE])
+def test_room_ahead_that_is_cut_is_no_loss(world: World, size: int, kept: int) -> None:
+    """Blanks at the end say nothing: a log verifies without them, and both writers, old and new, go on."""
+    world.fill(size)
+    whole = (world.path / FIRST).read_bytes()
+    cut = content(world.path / FIRST).ljust(min(len(whole) - 1, len(content(world.path / FIRST)) + kept))
+    for log in (world.log, AuditLog(world.directory, world.signer)):
+        (world.path / FIRST).write_bytes(cut)
+        evidence = verify_log(world.directory, world.key)
+        assert (evidence.checkpoint.size, evidence.tail) == (size, 0)
+        assert log.append(record(size)).index == size
+        assert verify_log(world.directory, world.key).checkpoint.size == size + 1
+        for file in world.path.glob("*.jsonl"):
+            file.unlink()
+        (world.path / FIRST).write_bytes(whole)
+
+
+MEANWHILE: dict[str, Callable[[World], object]] = {
+    "cut": lambda world: cut(world.path / FIRST, 5),
+    "gone": lambda world: (world.path / FIRST).unlink(),
+    "another segment follows": lambda world: shutil.copy(world.path / FIRST, world.path / segment_name(CAPACITY)),
+    "a seal of another key": lambda world: resealed(world, seal(5, new_signer(2))),
+}
+
+
+@pytest.mark.parametrize("name", MEANWHILE)
+def test_what_was_changed_since_this_writer_wrote_is_refused(world: World, name: str) -> None:
+    world.fill(5)
+    MEANWHILE[name](world)
+    before = snapshot(world.path)
+    with pytest.raises(RefusedError) as caught:
+        world.log.append(record(5))
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+    assert snapshot(world.path) == before
+
+
+def test_somebody_who_writes_without_the_lock(world: World) -> None:
+    """Between reading the end and writing to it: nothing is written, and it is said."""
+    world.fill(2)
+
+    def sign(data: bytes) -> bytes:
+        with (world.path / FIRST).open("ab") as file:
+            file.write(b" ")
+        return world.signer.sign(data)
+
+    before = content(world.path / FIRST)
+    with pytest.raises(MvmnixError, match=r"cannot be written: somebody else wrote to it"):
+        AuditLog(world.directory, replace(world.signer, sign=sign)).append(record(2))
+    assert content(world.path / FIRST) == before
+    assert AuditLog(world.directory, world.signer).append(record(2)).index == 2
 
 
 def test_threads_of_one_process(world: World) -> None:
@@ -268,47 +237,54 @@ def test_threads_of_one_process(world: World) -> None:
 
 
 def cut(path: Path, count: int) -> None:
-    path.write_bytes(path.read_bytes()[:-count])
+    path.write_bytes(content(path)[:-count])
 
 
 def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
+    data = bytearray(content(path))
     data[position] ^= 1
     path.write_bytes(data)
 
 
-def older_checkpoint(world: World, size: int) -> None:
+def resealed(world: World, *seals: Seal) -> None:
+    """Put other seals at their places."""
+    segment = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
+    places = list(NO_SEALS)
+    for seal in seals:
+        places[seal.place] = seal.line
+    (world.path / FIRST).write_bytes(replace(segment, places=(places[0], places[1])).data)
+
+
+def seal(size: int, signer: Signer) -> Seal:
     tree = CompactRange().extend(record(number).line for number in range(size))
-    world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(size, tree.root(), world.signer).note)
+    return Seal.of(Checkpoint.sign(size, tree.root(), signer))
 
 
-def foreign_checkpoint(world: World) -> None:
-    tree = CompactRange().extend(record(number).line for number in range(5))
-    world.directory.write_atomic(CHECKPOINT, Checkpoint.sign(5, tree.root(), new_signer(2)).note)
+def at_the_wrong_place(world: World) -> None:
+    segment = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
+    (world.path / FIRST).write_bytes(replace(segment, places=segment.places[::-1]).data)
 
 
 REFUSED: dict[str, Callable[[World], object]] = {
-    "no checkpoint": lambda world: (world.path / CHECKPOINT).unlink(),
-    "an empty checkpoint": lambda world: (world.path / CHECKPOINT).write_bytes(b""),
-    "a huge checkpoint": lambda world: (world.path / CHECKPOINT).write_bytes(bytes(10**6)),
-    "a checkpoint of another key": foreign_checkpoint,
-    "an older checkpoint": lambda world: older_checkpoint(world, 3),
-    "a checkpoint of nothing": lambda world: older_checkpoint(world, 0),
-    "a doubled signature": lambda world: (world.path / CHECKPOINT).write_bytes(
-        (note := (world.path / CHECKPOINT).read_bytes()) + note.splitlines(keepends=True)[-1]
-    ),
-    "a signature of somebody else beside ours": lambda world: (world.path / CHECKPOINT).write_bytes(
-        (world.path / CHECKPOINT).read_bytes() + new_signer(2).note(b"x\n").split(b"\n\n")[1]
+    "no seal": resealed,
+    "a seal of another key": lambda world: resealed(world, seal(5, new_signer(2))),
+    "a seal of three records": lambda world: resealed(world, seal(3, world.signer)),
+    "an older seal beside a foreign one": lambda world: resealed(world, seal(2, world.signer), seal(5, new_signer(2))),
+    "a seal at the wrong place": at_the_wrong_place,
+    "a flipped byte of the seal": lambda world: flip(world.path / FIRST, len(HEADER) + WIDTH + 20),
+    "a seal of other records": lambda world: resealed(
+        world, replace(seal(5, world.signer), signature=seal(4, world.signer).signature)
     ),
     "no segment": lambda world: (world.path / FIRST).unlink(),
     "an empty segment": lambda world: (world.path / FIRST).write_bytes(b""),
     "a flipped byte of the header": lambda world: flip(world.path / FIRST, 10),
-    "a flipped byte of a record": lambda world: flip(world.path / FIRST, 100),
+    "a flipped byte of a record": lambda world: flip(world.path / FIRST, len(HEADER) + 2 * WIDTH + 100),
+    "a cut head": lambda world: os.truncate(world.path / FIRST, len(HEADER) + WIDTH),
     "a flipped last newline": lambda world: flip(world.path / FIRST, -1),
     "a dropped last record": lambda world: cut(world.path / FIRST, len(record(4).line) + 1),
     "a torn last record": lambda world: cut(world.path / FIRST, 5),
     "two records planted": lambda world: (world.path / FIRST).write_bytes(
-        (world.path / FIRST).read_bytes() + 2 * (record(9).line + b"\n")
+        content(world.path / FIRST) + 2 * (record(9).line + b"\n")
     ),
     "a segment from the future": lambda world: (world.path / FIRST).rename(world.path / segment_name(7)),
     "a segment that follows too early": lambda world: shutil.copy(
@@ -325,7 +301,7 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
     REFUSED[name](world)
     before = snapshot(world.path)
     for action in (
-        lambda: world.log.append(record(5)),
+        lambda: AuditLog(world.directory, world.signer).append(record(5)),
         world.log.check,
         lambda: list(records(world.directory, world.key, last=9)),
     ):
@@ -351,9 +327,14 @@ def test_a_link_in_place_of_a_file_is_refused(world: World, tmp_path: Path) -> N
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "rename"])
-def test_a_disk_that_fails_fails_the_append(world: World, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    world.fill(2)
+@pytest.mark.usefixtures("volatile")
+@pytest.mark.parametrize(
+    ("size", "call"), [(2, "pwrite"), (2, "fdatasync"), (CAPACITY, "rename"), (CAPACITY, "fsync"), (0, "rename")]
+)
+def test_a_disk_that_fails_fails_the_append(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, call: str
+) -> None:
+    world.fill(size)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -361,9 +342,59 @@ def test_a_disk_that_fails_fails_the_append(world: World, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(MvmnixError, match=r"cannot be written.*nothing starts"):
-            world.log.append(record(2))
+            world.log.append(record(99))
     world.log.append(record(3))
     assert verify_log(world.directory, world.key).tail == 0
+    kept = [listed.record for listed in records(world.directory, world.key, last=10**6) if listed.index >= size]
+    assert kept[-1] == record(3)
+    # what reached the disk before it failed is not vouched for, unless it was there with its seal at once
+    assert record(99) not in kept or call == "fsync"
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process may be larger: the kernel writes what fits, then fails (setrlimit(2), EFBIG)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("volatile")
+def test_a_disk_that_is_full_at_any_byte(world: World) -> None:
+    """Nothing starts, nothing that was sealed is lost, and the log goes on once there is room."""
+    world.fill(2)
+    start = snapshot(world.path)
+    whole = len(content(world.path / FIRST))
+    for size in range(0, whole + len(record(2).line) + 1, 11):
+        restore(world.path, start)
+        log = AuditLog(world.directory, world.signer)
+        with room_for(size), pytest.raises(MvmnixError, match=r"cannot be written.*nothing starts"):
+            log.append(record(2))
+        evidence = verify_log(world.directory, world.key)
+        assert (evidence.checkpoint.size, evidence.tail) == (2, max(0, size - whole))
+        log.append(record(3))
+        found = [listed.record for listed in records(world.directory, world.key, last=10)]
+        assert (found[:2], found[-1]) == ([record(0), record(1)], record(3))
+        assert verify_log(world.directory, world.key).tail == 0
+
+
+def test_a_file_system_that_is_read_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def open_(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    for size in (0, 2):
+        world.fill(size)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", open_)
+            with pytest.raises(MvmnixError, match=r"cannot be written.*Read-only.*nothing starts"):
+                world.log.append(record(2))
 
 
 def test_short_writes_are_continued(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Records: one spelling each, nothing in them that must not be written down, every malformed line refused."""
 
+import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix import strict
 from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record
 from mvmnix.errors import ReasonCode
+from mvmnix.launch.backends.kinds import Backend
 from mvmnix.model import Digest
+from mvmnix.provenance.policy import Isolation
 from mvmnix.strict import MalformedError
 from tests.unit.audit.world import NOON, record
 
@@ -24,12 +29,18 @@ RECORDS = st.builds(
     policy=DIGESTS,
     digests=st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True), DIGESTS, min_size=1, max_size=4),
     reasons=st.lists(st.sampled_from(list(ReasonCode)), min_size=1).map(tuple),
+    serials=st.none() | st.tuples(*[st.integers(0, 2**53 - 1)] * 4),
+    backend=st.none() | st.sampled_from([backend.logged for backend in Backend]),
 )
+ENDS = st.builds(replace, RECORDS, kind=st.just(Kind.END), exit_code=st.integers(0, 255))
+REFUSALS = st.builds(replace, RECORDS, kind=st.just(Kind.REFUSAL), count=st.integers(1, 2**53 - 1))
 
 
-@given(RECORDS)
+@given(RECORDS | ENDS | REFUSALS)
 def test_round_trip(original: Record) -> None:
+    """Its bytes are the canonical form of the value that any reader of JSON finds in them."""
     assert Record.parse(original.line) == original
+    assert strict.canonical(json.loads(original.line)) == original.line
     assert b"\n" not in original.line
 
 
@@ -50,6 +61,29 @@ def test_the_spelling_is_what_the_documentation_shows() -> None:
     )
 
 
+def test_numbers_are_spelled_as_they_are() -> None:
+    refusal = Record(kind=Kind.REFUSAL, time=NOON, reasons=("unsigned",), serials=(1, 2, 3, 4), count=5)
+    assert refusal.line.decode() == (
+        '{"count":5,"kind":"refusal","reasons":["unsigned"],"serials":[1,2,3,4],"time":"2026-01-31T12:00:00Z"}'
+    )
+    assert Record.parse(refusal.line) == refusal
+
+
+@pytest.mark.parametrize("backend", Backend)
+def test_a_start_says_what_was_started(backend: Backend) -> None:
+    """A container never without the word for what it isn't."""
+    begin = Record(
+        kind=Kind.START,
+        time=NOON,
+        machine="0123456789ab",
+        plan=Digest.of(b"plan"),
+        policy=Digest.of(b"policy"),
+        backend=backend.logged,
+    )
+    assert Record.parse(begin.line) == begin
+    assert (b"not a microVM" in begin.line) == (backend.isolation is not Isolation.MICROVM)
+
+
 def test_the_longest_record_fits_its_line() -> None:
     longest = Record(
         kind=Kind.END,
@@ -60,6 +94,7 @@ def test_the_longest_record_fits_its_line() -> None:
         digests={f"{number:d}".rjust(31, "a").rjust(32, "z"): Digest("a" * 64) for number in range(MAX_DIGESTS)},
         reasons=tuple(f"{number:d}".rjust(63, "a").rjust(64, "z") for number in range(MAX_REASONS)),
         exit_code=255,
+        serials=(2**53 - 1,) * 4,
     )
     assert len(longest.line) < MAX_LINE
 
@@ -95,16 +130,25 @@ GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": 
         {"digests": {"--token=secret": Digest("a" * 64)}},
         {"digests": {f"d{number}": Digest("a" * 64) for number in range(MAX_DIGESTS + 1)}},
         {"reasons": ("Not a code",)},
+        {"serials": (0, 0, 0)},
+        {"serials": (0, 0, 0, -1)},
+        {"serials": (0, 0, 0, 2**53)},
+        {"count": 1},  # an end
+        {"backend": "QEMU"},
+        {"backend": "container: not a microVM; rm -rf"},
+        {"backend": ""},
+        {"kind": Kind.REFUSAL, "exit_code": None, "reasons": ("x",), "count": 0},
         {"reasons": tuple(f"r{number}" for number in range(MAX_REASONS + 1))},
     ],
 )
 def test_records_that_are_none_are_refused(change: dict[str, Any]) -> None:
     Record(**GOOD)
-    with pytest.raises(ValueError, match=r"record|machine|digests|reason codes|exit code"):
+    with pytest.raises(ValueError, match=r"record|machine|digests|reason codes|exit code|serial|backend"):
         Record(**GOOD | change)
 
 
 LINE = record(1).line
+END = replace(record(1), kind=Kind.END, exit_code=1).line
 
 
 @pytest.mark.parametrize(
@@ -130,6 +174,27 @@ LINE = record(1).line
         LINE.replace(b"2026-01-31T12:00:01Z", b"2026-02-31T12:00:01Z"),
         LINE.replace(b"m1", b"m\\u0031"),
         LINE.replace(b'"plan"', b'"plam"'),
+        LINE.replace(b'"time"', b'"serials":[0,0,0],"time"'),
+        LINE.replace(b'"time"', b'"serials":[0,0,0,0,0],"time"'),
+        LINE.replace(b'"time"', b'"serials":[0,0,0,"0"],"time"'),
+        LINE.replace(b'"kind"', b'"count":1,"kind"'),
+        *(
+            LINE.replace(b'"time"', field + b',"time"')
+            for field in (
+                *(b'"serials":null', b'"serials":[0,0,0,true]', b'"serials":[0,0,0,null]', b'"serials":[0,0,0,1.0]'),
+                *(b'"serials":"0000"', b'"serials":{}', b'"reasons":"ab"', b'"reasons":[1]', b'"reasons":{"a":1}'),
+                *(b'"reasons":[["a"]]', b'"reasons":null'),
+            )
+        ),
+        *(LINE.replace(b'"kind"', field + b',"kind"') for field in (b'"backend":7', b'"backend":null', b'"exit":null')),
+        *(LINE.replace(b'"m1"', value) for value in (b"null", b"7", b'["m1"]', b'{"m1":1}', b"true")),
+        *(
+            END.replace(b'"exit":1,', b'"exit":' + value + b",")
+            for value in (b"true", b"1.0", b'"1"', b"[1]", b"01", b"1e0")
+        ),
+        *(END.replace(b'"end"', value) for value in (b"null", b"7", b'["end"]')),
+        b"[" * 5000,
+        b"9" * 5000,
     ],
 )
 def test_lines_that_are_none_are_refused(line: bytes) -> None:

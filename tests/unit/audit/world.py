@@ -1,5 +1,7 @@
 """A log, where it lies and who signs it: what the tests of this room share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
+from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.model import Digest
 from mvmnix.state import Directory
@@ -28,9 +31,22 @@ class World:
     def key(self) -> NoteKey:
         return self.signer.key
 
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of all sealed records, in order."""
+        return [listed.record.kind for listed in records(self.directory, self.key, last=10**6)]
+
     def fill(self, count: int) -> None:
         for number in range(count):
             self.log.append(record(number))
+
+
+@contextmanager
+def new_world(path: Path) -> Iterator[World]:
+    """A log in a directory that is made for it, with a key of its own."""
+    signer = new_signer()
+    with Directory.create(str(path)) as directory:
+        yield World(path, directory, signer, AuditLog(directory, signer))
 
 
 def new_signer(seed: int = 1) -> Signer:
@@ -46,3 +62,8 @@ def record(number: int) -> Record:
         plan=Digest.of(b"plan %d" % number),
         policy=Digest.of(b"policy"),
     )
+
+
+def content(path: Path) -> bytes:
+    """A segment's file without what was written ahead."""
+    return path.read_bytes().rstrip(b" ")

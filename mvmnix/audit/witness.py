@@ -1,0 +1,39 @@
+"""Holds a log against a checkpoint that was kept elsewhere: cheap where the witness has seen the log's last records."""
+
+from mvmnix.audit.head import foreign, is_begun, mismatch, quiet, read_head
+from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
+from mvmnix.audit.reading import tree_at
+from mvmnix.errors import RefusedError
+from mvmnix.state import Directory
+
+
+class ContradictedError(RefusedError):
+    """What a witness keeps and the log don't go together; a log that does not verify by itself is another matter."""
+
+
+def check_against_witness(directory: Directory, key: NoteKey, note: bytes) -> Checkpoint:
+    """The log's own checkpoint, once the log is known to go on from the one in `note`, which was kept elsewhere.
+
+    1. The note is a checkpoint of this log. 2. The end of the log verifies. 3. It has at least as many records as the
+    witness saw. 4. The first of them, as many as those, give the root that the witness saw.
+
+    Reads the segments from the last back to the one where the witness's checkpoint ends, no others. Raises
+    ContradictedError [log-mismatch] when the log is older than the witness, forked from it or gone, or the note is no
+    checkpoint of it, another RefusedError [log-mismatch] when the log doesn't verify.
+    """
+    try:
+        seen = Checkpoint.verified(note, key)  # 1
+    except NoteError as error:
+        raise ContradictedError(foreign(directory, error)) from error
+    if not is_begun(directory):
+        raise ContradictedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
+    with quiet(directory):
+        head = read_head(directory, key)  # 2
+    ours = head.checkpoint
+    if seen.size > ours.size:  # 3
+        why = f"it was rolled back: {seen.size} records were seen elsewhere, {ours.size} are left"
+        raise ContradictedError(mismatch(directory, why))
+    if tree_at(directory, head, seen.size).root() != seen.root.raw:  # 4
+        why = f"it was forked: its first {seen.size} records do not give the root of the checkpoint kept elsewhere"
+        raise ContradictedError(mismatch(directory, why))
+    return ours

@@ -1,0 +1,105 @@
+r"""The only place that makes a stranger's text harmless for the sink that shows it: terminal, HTML, workflow; pure.
+
+Evidence holds names that others chose, and guests print what they like. One function for each sink; each takes any
+text, lone surrogates included, and what it returns can be put there and is nothing but text there. Control, format
+and other invisible characters, those that turn the direction of writing among them, are written out as `\u202e`.
+"""
+
+import codecs
+import html
+import io
+import re
+import string
+from typing import Final
+
+#: What the runner of GitHub's workflows takes for a command at the beginning of a line, and anywhere in one.
+_COMMANDS: Final = re.compile(r"(?m)^ *:|##\[")
+_DATA: Final = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_PROPERTY: Final = _DATA | {":": "%3A", ",": "%2C"}
+
+
+def escape(text: str) -> str:
+    r"""For a terminal; line breaks stay.
+
+    >>> escape("a\x1b[2J")
+    'a\\u001b[2J'
+    """
+    return "".join(c if c == "\n" or c.isprintable() else _written_out(c) for c in text)
+
+
+class TerminalStream:
+    r"""For a terminal, from a stream that comes in pieces of bytes: UTF-8 as `escape` shows it, other bytes as `\xff`.
+
+    Tabs stay, and every line end is made `\n`, so that no line is written over. Half a character at the very end is
+    left out.
+
+    >>> shown = TerminalStream()
+    >>> shown(b"50%\r100%\r\n\x1b]0;mine\xff\xc3") + shown(b"\xa9")
+    b'50%\n100%\n\\u001b]0;mine\\xff\xc3\xa9'
+    """
+
+    def __init__(self) -> None:
+        utf8 = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+
+    def __call__(self, data: bytes) -> bytes:
+        """What the terminal is to be given for the next bytes."""
+        return "\t".join(escape(part) for part in self._decoder.decode(data).split("\t")).encode()
+
+
+def escape_html(text: str) -> str:
+    """For the content of an element or a quoted attribute of HTML; not for scripts, styles or addresses.
+
+    >>> escape_html("<a href='x'>")
+    '&lt;a href=&#x27;x&#x27;&gt;'
+    """
+    return html.escape(escape(text), quote=True)
+
+
+def escape_markdown(text: str) -> str:
+    r"""For one line of Markdown (CommonMark 0.31 with GitHub's tables), a cell of a table included.
+
+    A character reference never stands for structure (CommonMark, section 2.5), so all punctuation becomes one; line
+    breaks are written out.
+
+    >>> escape_markdown("**a**|")
+    '&#42;&#42;a&#42;&#42;&#124;'
+    """
+    shown = escape(text).replace("\n", _written_out("\n"))
+    return "".join(f"&#{ord(c)};" if c in string.punctuation else c for c in shown)
+
+
+def escape_workflow_data(text: str) -> str:
+    r"""For the message of a workflow command, `::error::MESSAGE`; the runner undoes it, so line breaks stay.
+
+    >>> escape_workflow_data("50%\n::stop-commands::x")
+    '50%25%0A::stop-commands::x'
+    """
+    return "".join(_DATA.get(c, c) for c in escape(text))
+
+
+def escape_workflow_property(text: str) -> str:
+    r"""For a property of a workflow command, `::error title=PROPERTY::…`.
+
+    >>> escape_workflow_property("a,line=1::b")
+    'a%2Cline=1%3A%3Ab'
+    """
+    return "".join(_PROPERTY.get(c, c) for c in escape(text))
+
+
+def escape_workflow_log(text: str) -> str:
+    r"""For whole lines of a workflow's log: none of them is taken for a command; line breaks stay.
+
+    >>> escape_workflow_log("::set-env name=PATH::x")
+    '\\u003a:set-env name=PATH::x'
+    """
+    return _COMMANDS.sub(lambda found: _without_command(found[0]), escape(text))
+
+
+def _without_command(found: str) -> str:
+    return found[:-1] + _written_out(found[-1])
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

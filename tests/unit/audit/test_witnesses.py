@@ -1,0 +1,241 @@
+"""Witnesses: what a file, a command and a branch keep, what they notice, and what happens when they can't."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.audit.merkle import CompactRange
+from mvmnix.audit.note import Checkpoint
+from mvmnix.audit.reading import records
+from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.verify import verify_log
+from mvmnix.audit.witnessed import WitnessedLog, check_against_all
+from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from tests.unit.audit.world import NOON, World, new_signer, record
+
+
+def git(repository: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(repository), *words], check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def file_witness(path: Path) -> Witness:
+    (path / "elsewhere").mkdir(mode=0o700)
+    return FileWitness("usb", True, str(path / "elsewhere/checkpoint"))
+
+
+def git_witness(path: Path) -> Witness:
+    subprocess.run(["git", "init", "-q", "--bare", str(path / "kept.git")], check=True)
+    hook = path / "kept.git/hooks/reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {path}/hooked\n")
+    hook.chmod(0o755)
+    return GitWitness("branch", True, str(path / "kept.git"), "audit/host-1", 60)
+
+
+KEEPERS: dict[str, Callable[[Path], Witness]] = {"file": file_witness, "git": git_witness}
+
+
+@pytest.fixture(params=KEEPERS)
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Witness:
+    return KEEPERS[request.param](tmp_path)
+
+
+def checkpoint(size: int, seed: int = 1, first: int = 0) -> Checkpoint:
+    tree = CompactRange().extend(record(number).line for number in range(first, first + size))
+    return Checkpoint.sign(size, tree.root(), new_signer(seed))
+
+
+KEY = new_signer().key
+
+
+def test_a_witness_keeps_the_latest(keeper: Witness) -> None:
+    assert keeper.latest() is None
+    for size in (1, 2, 5):
+        keeper.take(checkpoint(size), KEY)
+        assert keeper.latest() == checkpoint(size).note
+    keeper.take(checkpoint(3), KEY)
+    assert keeper.latest() == checkpoint(5).note, "an older one comes from a process that was slower"
+    keeper.take(checkpoint(5), KEY)
+    assert keeper.latest() == checkpoint(5).note
+
+
+def test_a_fork_is_noticed(keeper: Witness) -> None:
+    keeper.take(checkpoint(3), KEY)
+    with pytest.raises(MvmnixError, match="forked"):
+        keeper.take(checkpoint(3, first=7), KEY)
+    assert keeper.latest() == checkpoint(3).note
+
+
+def test_another_log_is_noticed(keeper: Witness) -> None:
+    keeper.take(checkpoint(3, seed=2), new_signer(2).key)
+    with pytest.raises(MvmnixError, match="no checkpoint of this log"):
+        keeper.take(checkpoint(9), KEY)
+    assert keeper.latest() == checkpoint(3, seed=2).note
+
+
+def test_a_branch_has_a_commit_for_each(tmp_path: Path) -> None:
+    keeper = git_witness(tmp_path)
+    for size in (1, 2):
+        keeper.take(checkpoint(size), KEY)
+    repository = tmp_path / "kept.git"
+    assert git(repository, "log", "--format=%s", "audit/host-1").splitlines() == [
+        f"{size} records of {KEY.name}" for size in (2, 1)
+    ]
+    assert git(repository, "show", "audit/host-1~1:checkpoint") == checkpoint(1).note.decode().strip()
+    assert not (tmp_path / "hooked").exists(), "hooks take no part"
+
+
+def test_a_branch_that_moves_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes commit at once: the slower one begins anew, on top of the other's."""
+    keeper = git_witness(tmp_path)
+    real = GitWitness._git
+    moved: list[bool] = []
+
+    def moving(self: GitWitness, *words: str, input_: bytes = b"") -> str:
+        if words[0] == "update-ref" and not moved:
+            moved.append(True)
+            keeper.take(checkpoint(1), KEY)
+        return real(self, *words, input_=input_)
+
+    monkeypatch.setattr(GitWitness, "_git", moving)
+    keeper.take(checkpoint(2), KEY)
+    assert git(tmp_path / "kept.git", "rev-list", "--count", "audit/host-1") == "2"
+    assert keeper.latest() == checkpoint(2).note
+
+
+def test_a_command_gets_it_on_its_standard_input(tmp_path: Path) -> None:
+    script = f"cat > {tmp_path}/got"
+    keeper = CommandWitness("post", True, ("/bin/sh", "-c", script), 10)
+    keeper.take(checkpoint(2), KEY)
+    assert (tmp_path / "got").read_bytes() == checkpoint(2).note
+    assert keeper.latest() is None
+
+
+FAILING: dict[str, Callable[[Path, bool], Witness]] = {
+    "no directory": lambda path, required: FileWitness("usb", required, str(path / "gone/checkpoint")),
+    "no repository": lambda path, required: GitWitness("branch", required, str(path / "gone.git"), "main", 60),
+    "no program": lambda path, required: CommandWitness("post", required, (str(path / "gone"),), 10),
+    "a command that fails": lambda _, required: CommandWitness("post", required, ("/bin/false",), 10),
+    "a command that never ends": lambda _, required: CommandWitness("post", required, ("/bin/sleep", "600"), 1),
+}
+
+
+@dataclass
+class Witnessed:
+    """A log with witnesses, and what was said of them."""
+
+    world: World
+    said: list[str] = field(default_factory=list)
+
+    def log(self, *witnesses: Witness) -> WitnessedLog:
+        return WitnessedLog(self.world.directory, self.world.signer, witnesses, self.said.append)
+
+    def records(self) -> list[Record]:
+        return [listed.record for listed in records(self.world.directory, self.world.key, last=1000)]
+
+
+@pytest.fixture
+def witnessed(world: World) -> Witnessed:
+    return Witnessed(world)
+
+
+REFUSAL = Record(kind=Kind.REFUSAL, time=NOON, reasons=("unsigned",))
+END = replace(record(1), kind=Kind.END)
+
+
+def test_records_of_weight_are_handed_over(witnessed: Witnessed, keeper: Witness) -> None:
+    log = witnessed.log(keeper)
+    for one in (replace(record(0), kind=Kind.ADMISSION), record(1), END):
+        entry = log.append(one)
+        assert keeper.latest() == entry.checkpoint.note
+    after = log.append(REFUSAL)
+    assert keeper.latest() != after.checkpoint.note, "whoever is refused can't keep witnesses busy"
+    assert verify_log(witnessed.world.directory, KEY, keeper.latest()).pinned is not None
+    assert witnessed.said == []
+
+
+@pytest.mark.parametrize("way", FAILING)
+@pytest.mark.parametrize("kind", [Kind.ADMISSION, Kind.START])
+def test_nothing_starts_without_a_required_witness(witnessed: Witnessed, tmp_path: Path, way: str, kind: Kind) -> None:
+    log = witnessed.log(FAILING[way](tmp_path, True))
+    with pytest.raises(RefusedError) as caught:
+        log.append(replace(record(0), kind=kind))
+    assert caught.value.codes == (ReasonCode.WITNESS_UNAVAILABLE,)
+    assert len(witnessed.said) == 1
+    assert [one.kind for one in witnessed.records()] == [kind, Kind.WITNESS]
+    assert witnessed.records()[-1].reasons == ("witness-unavailable",)
+
+
+def test_an_end_has_happened_witnessed_or_not(witnessed: Witnessed, tmp_path: Path) -> None:
+    witnessed.log(FAILING["no directory"](tmp_path, True)).append(END)
+    assert [one.kind for one in witnessed.records()] == [Kind.END, Kind.WITNESS]
+
+
+def test_what_another_witness_can_not_take_is_said_and_recorded_once(witnessed: Witnessed, tmp_path: Path) -> None:
+    witnesses = [FileWitness(name, False, str(tmp_path / "gone/checkpoint")) for name in ("a", "b")]
+    log = witnessed.log(*witnesses)
+    for _ in range(5):
+        log.append(record(0))
+    assert [one.kind for one in witnessed.records()].count(Kind.WITNESS) == 2
+    assert len({one.digests["witness"] for one in witnessed.records() if one.kind is Kind.WITNESS}) == 2
+    assert len(witnessed.said) == 2
+    assert "the log's witness a: refused [witness-unavailable]" in witnessed.said[0]
+
+
+@pytest.mark.parametrize("kind", [Kind.ADMISSION, Kind.START])
+@pytest.mark.parametrize("required", [True, False])
+def test_a_log_that_was_put_back_never_passes_for_a_later_one(
+    witnessed: Witnessed, keeper: Witness, kind: Kind, required: bool
+) -> None:
+    """Refusals and ends make it longer than the witness's; nothing of it reaches the witness."""
+    keeper = replace(keeper, required=required)  # type: ignore[type-var]
+    keeper.take(checkpoint(4), KEY)
+    log = witnessed.log(keeper)
+    for _ in range(4):
+        log.append(REFUSAL)
+        log.append(END)
+        before = len(witnessed.records())
+        with pytest.raises(RefusedError) as caught:
+            log.append(replace(record(0), kind=kind))
+        assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+        assert len(witnessed.records()) == before
+    assert len(witnessed.records()) > 4
+    assert keeper.latest() == checkpoint(4).note
+
+
+# -- holding the log against them
+
+
+def hold(world: World, *witnesses: Witness) -> list[str]:
+    said: list[str] = []
+    check_against_all(world.directory, KEY, witnesses, said.append)
+    return said
+
+
+def test_a_log_that_went_on_passes(world: World, keeper: Witness) -> None:
+    assert hold(world, keeper) == [], "nobody has seen anything yet"
+    keeper.take(world.log.append(record(0)).checkpoint, KEY)
+    world.fill(3)
+    assert hold(world, keeper, CommandWitness("post", True, ("/bin/false",), 1)) == []
+
+
+def test_a_log_older_than_its_witness_is_refused(world: World, keeper: Witness) -> None:
+    world.fill(2)
+    keeper.take(checkpoint(3), KEY)
+    with pytest.raises(RefusedError, match="rolled back") as caught:
+        hold(world, keeper)
+    assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+@pytest.mark.parametrize("way", ["no directory", "no repository"])
+def test_a_witness_that_can_not_be_asked(world: World, tmp_path: Path, way: str) -> None:
+    world.fill(1)
+    with pytest.raises(RefusedError) as caught:
+        hold(world, FAILING[way](tmp_path, True))
+    assert caught.value.codes == (ReasonCode.WITNESS_UNAVAILABLE,)
+    assert len(hold(world, FAILING[way](tmp_path, False))) == 1, "which is said"

@@ -1,0 +1,174 @@
+"""What a stranger wrote is text and nothing else, wherever it is shown."""
+
+from html.parser import HTMLParser
+from typing import override
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from mvmnix.escaping import (
+    TerminalStream,
+    escape,
+    escape_html,
+    escape_markdown,
+    escape_workflow_data,
+    escape_workflow_log,
+    escape_workflow_property,
+)
+
+ANYTHING = st.text(alphabet=st.characters(exclude_categories=()))
+#: Texts that are likely to mean something to one of the sinks.
+HOSTILE = st.lists(
+    st.sampled_from([*"<>&\"'`*_[]()!|#-+.~:,%\\ \n\r\t=@/", "::", "##[", "::error::", "]]>", "http://a.test", "1. "]),
+    max_size=12,
+).map("".join)
+TEXTS = ANYTHING | HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, ü, 漢字, 🙂", "plain text, ü, 漢字, 🙂"),
+        ("two\nlines", "two\nlines"),
+        ("\x00\x07\x08\x1b[2J\x7f", "\\u0000\\u0007\\u0008\\u001b[2J\\u007f"),
+        ("a\rb\tc\x0b\x0c", "a\\u000db\\u0009c\\u000b\\u000c"),
+        ("\x80\x9b31m\x9f", "\\u0080\\u009b31m\\u009f"),
+        ("\u202eevil\u202c\u2066\u2069\u200e\u200f\u061c", "\\u202eevil\\u202c\\u2066\\u2069\\u200e\\u200f\\u061c"),
+        ("\u200b\ufeff\u2028\u2029\u00a0\u00ad", "\\u200b\\ufeff\\u2028\\u2029\\u00a0\\u00ad"),
+        ("\ud800\udcff", "\\ud800\\udcff"),
+        ("\U000e0041\U000f0000", "\\U000e0041\\U000f0000"),
+    ],
+)
+def test_escape(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@given(ANYTHING)
+def test_whatever_is_escaped_can_be_printed(text: str) -> None:
+    shown = escape(text)
+    assert all(c == "\n" or c.isprintable() for c in shown)
+    shown.encode()
+    assert escape(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"a\tb\n", b"a\tb\n"),
+        (b"50%\r100%\r\n", b"50%\n100%\n"),
+        (b"\x1b]0;title\x07", b"\\u001b]0;title\\u0007"),
+        (b"\x1b[6n\x9b6n", b"\\u001b[6n\\x9b6n"),
+        ("\u202e\x9b".encode(), b"\\u202e\\u009b"),
+        (b"\xff\xfe", b"\\xff\\xfe"),
+        ("漢字".encode(), "漢字".encode()),
+    ],
+)
+def test_a_stream_for_a_terminal(data: bytes, shown: bytes) -> None:
+    whole, bytewise = TerminalStream(), TerminalStream()
+    assert whole(data) == shown
+    assert b"".join(bytewise(data[i : i + 1]) for i in range(len(data))) == shown
+
+
+@given(st.lists(st.binary() | ANYTHING.map(lambda text: text.encode(errors="surrogatepass"))))
+def test_whatever_comes_is_text_on_a_terminal(pieces: list[bytes]) -> None:
+    stream = TerminalStream()
+    shown = b"".join(stream(piece) for piece in pieces).decode()
+    assert all(c in "\n\t" or c.isprintable() for c in shown)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+
+    @override
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@given(TEXTS)
+def test_html_is_content_and_nothing_else(text: str) -> None:
+    found = Reader(f"<b title=\"{escape_html(text)}\" lang='{escape_html(text)}'>{escape_html(text)}</b>")
+    assert found.tags == [("b", [("title", escape(text)), ("lang", escape(text))])]
+    assert found.text == escape(text)
+
+
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+@given(TEXTS)
+def test_markdown_is_one_line_of_text(text: str) -> None:
+    line = escape(text).replace("\n", "\\u000a")
+    (before, inline, after) = MARKDOWN.parse(f"x{escape_markdown(text)}x")
+    assert (before.type, inline.type, after.type) == ("paragraph_open", "inline", "paragraph_close")
+    assert {token.type for token in inline.children or []} <= {"text", "text_special"}
+    assert "".join(token.content for token in inline.children or []) == f"x{line}x"
+
+
+@given(TEXTS)
+def test_markdown_stays_in_its_cell(text: str) -> None:
+    tokens = MARKDOWN.parse(f"| a | b |\n| - | - |\n| {escape_markdown(text)} | x |\n\nend")
+    assert [token.type for token in tokens].count("td_open") == 2
+    assert tokens[-2].content == "end"
+
+
+@pytest.mark.parametrize("text", ["# a", "- a", "1. a", "> a", "```", "<script>", "[a](http://b.test)", "---", "| a |"])
+def test_a_line_of_markdown_begins_no_block(text: str) -> None:
+    (before, inline, _) = MARKDOWN.parse(escape_markdown(text))
+    assert (before.type, inline.content.count("&#") > 0) == ("paragraph_open", True)
+
+
+def undone(text: str, also: str = "") -> str:
+    """What the runner makes of data, or of a property, in this order (actions/runner, ActionCommand.cs)."""
+    for code, character in (("%0D", "\r"), ("%0A", "\n"), *((f"%{ord(c):02X}", c) for c in also), ("%25", "%")):
+        text = text.replace(code, character)
+    return text
+
+
+@given(TEXTS)
+def test_the_message_of_a_workflow_command_is_one_line(text: str) -> None:
+    shown = escape_workflow_data(text)
+    assert len(f"::error::{shown}".splitlines()) == 1
+    assert undone(shown) == escape(text)
+
+
+@given(TEXTS)
+def test_a_property_of_a_workflow_command_stays_one(text: str) -> None:
+    shown = escape_workflow_property(text)
+    assert not set(shown) & set(":,\r\n")
+    assert undone(shown, ":,") == escape(text)
+
+
+def is_command(line: str) -> bool:
+    """What the runner takes for a command (actions/runner, ActionCommand.cs)."""
+    return line.lstrip().startswith("::") or "##[" in line
+
+
+@given(TEXTS)
+def test_no_line_of_a_log_is_a_command(text: str) -> None:
+    assert not any(map(is_command, escape_workflow_log(text).split("\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::x", "\\u003a:error::x"),
+        ("a\n  ::add-mask::x", "a\n  \\u003a:add-mask::x"),
+        ("a ##[error]x", "a ##\\u005berror]x"),
+        ("\x1b::error::x", "\\u001b::error::x"),
+        ("std::string 12:30", "std::string 12:30"),
+    ],
+)
+def test_lines_of_a_log(text: str, shown: str) -> None:
+    assert escape_workflow_log(text) == shown
