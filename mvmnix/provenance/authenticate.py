@@ -1,28 +1,36 @@
-"""Establishes who signed a claim, in numbered steps, from bytes alone; the only minter of Authentic.
+"""Establishes who signed a claim, in numbered steps, from bytes alone; the only minter of Authentic and Attested.
 
 A bundle is read (BUNDLE_MALFORMED, UNSIGNED), and then:
 
 1. its bytes are the canonical ones, so that none is there that nobody signed and nobody looks at;
-2. the key that its hint names is a signer's of the trust policy;
-3. the one signature is that key's, over DSSE's encoding of payload type and payload;
+2. the signer is one of the trust policy's, by the key that the hint names or by the certified identity; neither that
+   key or identity nor the bundle or the statement in it is revoked;
+3. the one signature is that signer's, over DSSE's encoding of payload type and payload, and whoever has to witness
+   it did: steps 3.1 to 3.8 of witnesses.py, for certificates and for keys whose signatures have to be in a log;
 4. that signer has the role which such a claim needs;
 5. the payload type is in-toto's.
 
-Steps 2, 4 and 5 are reported together with the others. The payload may be read only out of an Authentic.
+All of them are reported together. A certified identity is nobody until step 3 has passed. The payload may be read only
+out of an Authentic. Bundles of other tools are taken through steps 2 to 4 alone and make an Attested, which nothing
+that launches takes.
 """
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
-from typing import Final, NoReturn, final, override
+from datetime import datetime
+from typing import Final, NoReturn, assert_never, final, override
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.keys import Role
+from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope
-from mvmnix.provenance.envelope import Bundle
-from mvmnix.provenance.policy import Signer, TrustPolicy
+from mvmnix.provenance import envelope, hearing, revoking
+from mvmnix.provenance.envelope import Bundle, MessageBundle
+from mvmnix.provenance.hearing import Case, Testimony
+from mvmnix.provenance.revoking import Suspect, certified_key, named
 from mvmnix.provenance.statement import PAYLOAD_TYPE
+from mvmnix.provenance.trust import Identity, Signer, Trust
 
 
 class _Seal:
@@ -37,6 +45,8 @@ _SEAL: Final = _Seal()
 class Authentic:
     """Bytes that a known signer signed in a role that the policy gives them; `digest` is the bundle's.
 
+    `time` is when a log or timestamp authority saw the signature, None without either; `identity` subject and OIDC
+    issuer as certified, None for a key; `certificate` is in DER, empty for a key.
     Sealed: `authenticate` makes it. Not for pickling: another process verifies the bytes again.
     """
 
@@ -44,6 +54,14 @@ class Authentic:
     signer: Signer
     digest: Digest
     seal: InitVar[_Seal]
+    time: datetime | None = None
+    identity: tuple[str, str] | None = None
+    certificate: bytes = b""
+
+    @property
+    def spki(self) -> Digest | None:
+        """The SHA-256 of the key that made the signature, certified or not; asked of plans that several sign."""
+        return certified_key(self.certificate) if self.signer.key is None else self.signer.fingerprint
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -55,54 +73,124 @@ class Authentic:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a DSSE envelope holds."""
+
+    payload: bytes
+    payload_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A file that a bare signature may be about: its digest, and a way to its bytes where there is one."""
+
+    digest: Digest
+    read: Callable[[], bytes] | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What a known signer signed with whatever tool: a claim, or the file with this digest itself.
+
+    The other fields are Authentic's; `digest` is that of the bundle's bytes as they came, `logged` says whether a log
+    has it. It is not an Authentic: nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
+    """
+
+    content: Claim | Digest
+    signer: Signer
+    digest: Digest
+    seal: InitVar[_Seal]
+    time: datetime | None = None
+    identity: tuple[str, str] | None = None
+    logged: bool = False
+
+    def __post_init__(self, seal: _Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only authenticate_foreign() says that something is attested")
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("evidence stays in the process that verified it")
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """A bundle that is to be authenticated. `what` names it for people."""
+    """A bundle that is to be authenticated. `what` names it for people; `blob` is for a bare signature.
+
+    `canonical` is the bundle as mvm writes it, `testimony` what its witnesses say; `signer` whom the hint names, not
+    proven, or whom a domain certified: None if the policy knows nobody of the kind.
+    """
 
     what: str
     data: bytes
-    bundle: Bundle
-    policy: TrustPolicy
-    role: Role
+    bundle: Bundle | MessageBundle
+    canonical: bytes
+    trust: Trust
+    role: Role | None
+    blob: Blob | None
+    testimony: Testimony
+    signer: Signer | None
 
     @property
-    def signer(self) -> Signer | None:
-        """Whom the hint names, if the policy knows them; claimed, not proven."""
-        return self.policy.signer(self.bundle.hint)
+    def identity(self) -> tuple[str, str] | None:
+        """Subject and issuer of the certificate, once a domain stands for it; all that do read them alike."""
+        return next(((who.subject, who.issuer) for who in self.testimony.certified.values()), None)
 
 
 type Step = Callable[[Submission], Iterator[Reason]]
+_AGAIN: Final = "get an unchanged copy, or have it signed again"
+_ADD: Final = "have it signed by somebody who is, or name this one, in trust.toml or to `mvm verify`, if you mean to"
 
 
 def step_1_canonical(it: Submission) -> Iterator[Reason]:
     """1. Every byte is the one that mvm writes for this content."""
-    if it.bundle.to_bytes() != it.data:
+    if it.canonical != it.data:
         why = "its bytes are not those that mvm writes for this content"
         yield Reason(ReasonCode.BUNDLE_NOT_CANONICAL, it.what, why, "take the bundle as mvm wrote it")
 
 
 def step_2_signer(it: Submission) -> Iterator[Reason]:
-    """2. The policy knows the key."""
-    if it.signer is None:
-        why = f"the trust policy knows no key with the hint {it.bundle.hint}"
-        hint = "have it signed by a signer of the policy, or add the key to trust.toml if you mean to trust it"
-        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, why, hint)
+    """2. The policy knows the key or identity, and believes it still."""
+    hint = it.bundle.material.hint
+    # a certificate for which no domain stands names nobody: step 3 says why
+    if it.signer is None and (hint or it.identity or not it.testimony.reasons):
+        certified = "whoever is certified" if it.identity is None else named(it.identity)
+        who = f"the key with the hint {hint} (sha256 {base64.b64decode(hint).hex()})" if hint else certified
+        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is nobody who is believed here", _ADD)
+    suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
+    yield from revoking.reasons(suspect, it.trust.revocations)
 
 
 def step_3_signature(it: Submission) -> Iterator[Reason]:
-    """3. The key made the signature, over these very bytes. Without a key, step 2 has refused."""
-    if it.signer is None:
+    """3. The signer made the signature, over these very bytes, before witnesses. Without a key, step 2 has refused."""
+    yield from it.testimony.reasons
+    if isinstance(it.bundle, MessageBundle) and it.blob is not None and it.bundle.digest not in {None, it.blob.digest}:
+        why = f"it is about the file {it.bundle.digest}, not {it.blob.digest}"
+        yield Reason(ReasonCode.SUBJECT_MISMATCH, it.what, why, "hand in the file that it is about")
+    key = None if it.signer is None else it.signer.key
+    if key is None:
         return
     try:
-        it.signer.key.verified(it.bundle.signed_bytes, it.bundle.signature)
+        _signed(it, key)
     except ValueError as error:
-        yield Reason(
-            ReasonCode.SIGNATURE_INVALID, it.what, str(error), "get an unchanged copy, or have it signed again"
-        )
+        yield Reason(ReasonCode.SIGNATURE_INVALID, it.what, str(error), _AGAIN)
+
+
+def _signed(it: Submission, key: PublicKey) -> None:
+    match it.bundle:
+        case Bundle():
+            key.verified(it.bundle.signed_bytes, it.bundle.signature)
+        case MessageBundle():
+            blob = _needed(it.blob)
+            key.verified_digest(blob.digest, it.bundle.signature, blob.read)
+        case _:
+            assert_never(it.bundle)
 
 
 def step_4_role(it: Submission) -> Iterator[Reason]:
     """4. The signer may make such claims."""
-    if it.signer is not None and it.role not in it.signer.roles:
+    if it.signer is not None and it.role is not None and it.role not in it.signer.roles:
         has = ", ".join(sorted(it.signer.roles))
         why = f"it needs a {it.role}'s signature, and {it.signer.name!r} is {has}"
         yield Reason(ReasonCode.SIGNER_ROLE, it.what, why, f"have it signed with a {it.role} key")
@@ -110,24 +198,78 @@ def step_4_role(it: Submission) -> Iterator[Reason]:
 
 def step_5_payload_type(it: Submission) -> Iterator[Reason]:
     """5. The signature is about an in-toto statement."""
-    if it.bundle.payload_type != PAYLOAD_TYPE:
+    if isinstance(it.bundle, Bundle) and it.bundle.payload_type != PAYLOAD_TYPE:
         why = f"its payload is {it.bundle.payload_type!r}, not {PAYLOAD_TYPE!r}"
         yield Reason(ReasonCode.BUNDLE_MALFORMED, it.what, why, "sign an in-toto statement")
 
 
 STEPS: tuple[Step, ...] = (step_1_canonical, step_2_signer, step_3_signature, step_4_role, step_5_payload_type)
+FOREIGN_STEPS: tuple[Step, ...] = (step_2_signer, step_3_signature, step_4_role)
 
 
-def authenticate(data: bytes, *, policy: TrustPolicy, role: Role, what: str) -> Authentic:
+def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authentic:
     """Take a bundle through all steps. Raises RefusedError with every reason that was found."""
     with only_refusals(what):
-        bundle = envelope.parse(data)
-        it = Submission(what, data, bundle, policy, role)
-        reasons = tuple(reason for step in STEPS for reason in step(it))
-        signer = it.signer
-        if reasons or signer is None:
-            raise RefusedError(*reasons)
-        return Authentic(bundle.payload, signer, Digest.of(data), _SEAL)
+        bundle, canonical = envelope.read(data)
+        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None)
+        signer = _passed(it, STEPS)
+        seen, certificate = it.testimony.time, bundle.material.certificate
+        return Authentic(bundle.payload, signer, Digest.of(data), _SEAL, seen, it.identity, certificate)
+
+
+def authenticate_foreign(
+    data: bytes, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None
+) -> Attested:
+    """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
+
+    `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
+    What the payload of an envelope means, its type included, is for the caller. Raises RefusedError with every reason.
+    """
+    with only_refusals(what):
+        bundle, canonical = envelope.read_foreign(data)
+        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob)
+        signer = _passed(it, FOREIGN_STEPS)
+        content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _needed(blob).digest
+        seen = it.testimony
+        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.logged)
+
+
+def _submitted(
+    data: bytes,
+    bundle: Bundle | MessageBundle,
+    canonical: bytes,
+    *,
+    what: str,
+    trust: Trust,
+    role: Role | None,
+    blob: Blob | None,
+) -> Submission:
+    file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
+    testimony = hearing.hear(Case(what, bundle, canonical, trust, file))
+    signer = _signer(bundle.material.hint, testimony, trust, role)
+    return Submission(what, data, bundle, canonical, trust, role, blob, testimony, signer)
+
+
+def _signer(hint: str, testimony: Testimony, trust: Trust, role: Role | None) -> Signer | None:
+    """An identity may be several signers' of the policy: then it is one with the role that is needed, if any has it."""
+    if hint:
+        return trust.by_hint(hint)
+    found = [one for one in trust.signers if isinstance(one.credential, Identity) and testimony.names(one.credential)]
+    return next(iter([one for one in found if role in one.roles] or found), None)
+
+
+def _passed(it: Submission, steps: tuple[Step, ...]) -> Signer:
+    reasons = tuple(reason for step in steps for reason in step(it))
+    signer = it.signer
+    if reasons or signer is None:
+        raise RefusedError(*reasons)
+    return signer
+
+
+def _needed(blob: Blob | None) -> Blob:
+    if blob is None:
+        raise ValueError("it is a bare signature, and nobody said over which file")
+    return blob
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.slsa import CACHE_KEY_NAME, Cached, Input, Kept, Provenance, RootTree
+from mvmnix.provenance.slsa import CACHE_KEY, Cached, Input, Kept, Provenance, RootTree
 
 NAR_MEDIA_TYPE: Final = "application/x-nix-nar"
 STORE_SCHEME: Final = "nix-store:"
@@ -104,7 +104,7 @@ def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached 
     if path.name != name:
         raise ValueError("its name is not that of its store path")
     if record.has("cacheKey"):
-        return Cached(path, uri, digest, record.text("cacheKey", CACHE_KEY_NAME))
+        return Cached(path, uri, digest, record.text("cacheKey", CACHE_KEY))
     if uri != f"{STORE_SCHEME}{path}":
         raise ValueError("its URI is not its store path")
     return Kept(path, digest, Digest(record.text("partsBundle", _BUNDLE).removeprefix("sha256:")))

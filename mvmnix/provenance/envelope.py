@@ -1,37 +1,45 @@
-"""Wraps a statement and its signature as a Sigstore bundle with a DSSE envelope, signed by a plain key; reads it back.
+"""Wraps a statement and its signature as a Sigstore bundle with a DSSE envelope; reads such bundles back.
 
-DSSE is secure-systems-lab/dsse, protocol.md; the bundle is protobuf-specs, sigstore_bundle.proto, media type v0.3. Key
-mode has no certificate, no log entry and no trusted time: `publicKey.hint` names the key by base64(SHA-256(SPKI)), as
-`cosign` does. There is exactly one signature. Reading proves nothing: provenance/verify.py verifies.
+DSSE is secure-systems-lab/dsse, protocol.md; the bundle is protobuf-specs, sigstore_bundle.proto, media type v0.3. It
+is signed by a plain key, which `publicKey.hint` names by base64(SHA-256(SPKI)) as `cosign` does, or by a certified
+one; a log's entries and timestamps may stand beside either. There is exactly one signature. Bundles of other tools come
+in other formatting, by older media types, and with a signature over a file itself (`messageSignature`) in place of the
+envelope: `parse_foreign` reads those. Reading proves nothing: provenance/authenticate.py says who signed.
 """
 
 import base64
-import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
+from mvmnix.provenance import material as materials
+from mvmnix.provenance.material import Material, decode, encode, hash_output
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 #: base64 of the largest statement, with room for the rest.
 LIMIT: Final = 24 * 2**20
 
+_OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
+_ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
+_KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
+_HEAD: Final = b'{"dsseEnvelope":{"payload":"'
 _WHAT: Final = "the bundle"
 _HINT: Final = "have the claim signed again"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A payload with one signature; `hint` says which key is claimed to have made it."""
+    """A payload with one signature; `material` says who is claimed to have made it."""
 
     payload: bytes
     payload_type: str
     signature: bytes
-    hint: str
+    material: Material
 
     @property
     def signed_bytes(self) -> bytes:
@@ -40,22 +48,42 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         """The bundle in canonical JSON, as mvm writes it."""
-        return strict.canonical(
-            {
-                "mediaType": MEDIA_TYPE,
-                "verificationMaterial": {"publicKey": {"hint": self.hint}},
-                "dsseEnvelope": {
-                    "payload": base64.b64encode(self.payload).decode(),
-                    "payloadType": self.payload_type,
-                    "signatures": [{"keyid": "", "sig": base64.b64encode(self.signature).decode()}],
-                },
-            }
-        )
+        # the payload is nearly all of it, and base64 needs no escapes: it is put in where sorted keys bring it first
+        return b"".join((_HEAD, base64.b64encode(self.payload), self.without_payload().removeprefix(_HEAD)))
+
+    def without_payload(self) -> bytes:
+        """The same with an empty payload: what canonical bytes are around theirs."""
+        envelope = {
+            "payload": "",
+            "payloadType": self.payload_type,
+            "signatures": [{"keyid": "", "sig": encode(self.signature)}],
+        }
+        return _written(self.material, dsseEnvelope=envelope)
 
     @property
     def digest(self) -> Digest:
         """The digest of the canonical bytes, by which plans, receipts and the log name the bundle."""
         return Digest.of(self.to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class MessageBundle:
+    """A signature over a file itself; `digest` is what the bundle says the file's is, claimed as everything here."""
+
+    signature: bytes
+    digest: Digest | None
+    material: Material
+
+    def to_bytes(self) -> bytes:
+        """The bundle in canonical JSON."""
+        signature: dict[str, object] = {"signature": encode(self.signature)}
+        if self.digest is not None:
+            signature["messageDigest"] = {"algorithm": "SHA2_256", "digest": encode(self.digest.raw)}
+        return _written(self.material, messageSignature=signature)
+
+    def without_payload(self) -> bytes:
+        """The same: there is none in it."""
+        return self.to_bytes()
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -71,55 +99,109 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def sign(payload: bytes, key: PrivateKey) -> Bundle:
     """Sign the bytes of an in-toto statement."""
     signature = key.sign(pae(PAYLOAD_TYPE, payload))
-    return Bundle(payload, PAYLOAD_TYPE, signature, key.public.hint)
+    return Bundle(payload, PAYLOAD_TYPE, signature, Material(key.public.hint))
 
 
 def parse(data: bytes) -> Bundle:
     """Read a bundle in any formatting. Raises RefusedError BUNDLE_MALFORMED, or UNSIGNED when nobody signed."""
+    return read(data)[0]
+
+
+def parse_foreign(data: bytes) -> Bundle | MessageBundle:
+    """Read a bundle that another tool made. Raises as `parse` does.
+
+    Beyond formatting: media types of versions 0.1 to 0.3, a chain of certificates (the first counts), key IDs, which
+    nobody signed and nobody looks at, and message signatures.
+    """
+    return read_foreign(data)[0]
+
+
+def read(data: bytes) -> tuple[Bundle, bytes]:
+    """Read a bundle as `parse` does, and say what `to_bytes` writes of it: `data` itself, where mvm wrote that."""
+    return _read(data, _bundle)
+
+
+def read_foreign(data: bytes) -> tuple[Bundle | MessageBundle, bytes]:
+    """Read a bundle as `parse_foreign` does, and say what `to_bytes` writes of it."""
+    return _read(data, _foreign)
+
+
+def _written(material: Material, **content: object) -> bytes:
+    return strict.canonical({"mediaType": MEDIA_TYPE, "verificationMaterial": material.to_value(), **content})
+
+
+def _read[T: Bundle | MessageBundle](data: bytes, parse: Callable[[strict.Record, bytes], T | None]) -> tuple[T, bytes]:
+    payload, rest = _cut(data)
     try:
-        bundle = strict.read(strict.parse_json(data, limit=LIMIT), "bundle", _bundle)
+        bundle = _parsed(rest, lambda record: parse(record, payload))
+    except RefusedError:
+        # reasons say where something stands: in the bytes as they came
+        bundle = _parsed(data, lambda record: parse(record, b""))
+    if bundle is None:
+        raise _unsigned()
+    return bundle, data if bundle.without_payload() == rest else bundle.to_bytes()
+
+
+def _parsed[T](data: bytes, parse: Callable[[strict.Record], T]) -> T:
+    try:
+        return strict.read(strict.parse_json(data, limit=LIMIT), "bundle", parse)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.BUNDLE_MALFORMED, _WHAT, _HINT) from error
-    if bundle is None:
-        raise refuse(ReasonCode.UNSIGNED, _WHAT, "it carries no signature", "sign it: `mvm plan sign` for a plan")
+
+
+def _cut(data: bytes) -> tuple[bytes, bytes]:
+    """Take the payload out of a bundle as mvm writes it, and leave an empty one; out of any other, nothing.
+
+    It is nearly all of the bytes, and no base64 has a quote, an escape or a bracket in it: what JSON makes of the rest
+    is the same without it.
+    """
+    end = data.find(b'"', len(_HEAD))
+    if not data.startswith(_HEAD) or end < 0 or len(data) > LIMIT:
+        return b"", data
+    try:
+        return decode(memoryview(data)[len(_HEAD) : end]), b"".join((_HEAD, data[end:]))
+    except ValueError:
+        return b"", data
+
+
+def _unsigned() -> RefusedError:
+    return refuse(ReasonCode.UNSIGNED, _WHAT, "it carries no signature", "sign it: `mvm plan sign` for a plan")
+
+
+def _bundle(record: strict.Record, payload: bytes) -> Bundle | None:
+    record.text("mediaType", _OURS)
+    material = record.child("verificationMaterial", materials.material)
+    return record.child("dsseEnvelope", lambda it: _envelope(it, material, payload, ""))
+
+
+def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | None:
+    record.text("mediaType", _ANY)
+    material = record.child("verificationMaterial", materials.material)
+    if record.has("messageSignature"):
+        message: MessageBundle | None = record.child("messageSignature", lambda it: _message(it, material))
+        return message
+    bundle: Bundle | None = record.child("dsseEnvelope", lambda it: _envelope(it, material, payload, _KEY_ID))
     return bundle
 
 
-def _bundle(record: strict.Record) -> Bundle | None:
-    record.text("mediaType", MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+"))
-    hint = record.child("verificationMaterial", _hint)
-    return record.child("dsseEnvelope", lambda envelope: _envelope(envelope, hint))
-
-
-def _hint(material: strict.Record) -> str:
-    # key mode has no log entries; an empty list is how some writers say so
-    if material.has("tlogEntries") and material.array("tlogEntries"):
-        raise ValueError("it has log entries, which a claim signed by a plain key has not")
-    return material.child("publicKey", lambda key: key.text("hint", r"[A-Za-z0-9+/]{43}="))
-
-
-def _envelope(envelope: strict.Record, hint: str) -> Bundle | None:
-    payload = envelope.parsed("payload", _base64, b"", LIMIT)
+def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
+    payload = envelope.parsed("payload", decode, b"", LIMIT) or cut
     payload_type = envelope.text("payloadType", r"[!-~]{1,255}")
-    signatures = envelope.each("signatures", _signature, 16)
+    signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
     if len(signatures) > 1:
         raise ValueError("it has more than one signature")
     if not signatures or not signatures[0]:
         return None
-    return Bundle(payload, payload_type, signatures[0], hint)
+    return Bundle(payload, payload_type, signatures[0], material)
 
 
-def _signature(record: strict.Record) -> bytes:
+def _signature(record: strict.Record, key_id: str) -> bytes:
     if record.has("keyid"):
-        record.text("keyid", "")
-    return record.parsed("sig", _base64, b"")
+        record.text("keyid", key_id)
+    return record.parsed("sig", decode, b"")
 
 
-def _base64(text: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("not base64") from error
-    if base64.b64encode(data).decode() != text:
-        raise ValueError("not the only base64 of these bytes")
-    return data
+def _message(record: strict.Record, material: Material) -> MessageBundle | None:
+    signature = record.parsed("signature", decode, b"")
+    digest = record.child("messageDigest", hash_output) if record.has("messageDigest") else None
+    return MessageBundle(signature, digest, material) if signature else None

@@ -13,8 +13,13 @@ from mvmnix.provenance.steps import REBUILD, WHAT, Evidence
 
 def step_17_inputs(it: Evidence) -> Iterator[Reason]:
     """17. The trees that evaluation was given come from where the policy allows; untouched ones came from nowhere."""
-    for node in it.provenance.nodes.inputs:
-        if not it.policy.admits_input(node.source.uri):
+    yield from strange_inputs(it.provenance, it.policy)
+
+
+def strange_inputs(it: Provenance, policy: TrustPolicy) -> Iterator[Reason]:
+    """Which trees that were handed in are locked to places that the policy does not admit."""
+    for node in it.nodes.inputs:
+        if not policy.admits_input(node.source.uri):
             why = f"lock node {node.node!r} is locked to {node.source.uri}, which no pattern of inputs matches"
             hint = "lock it to another place, or extend inputs in [sources] of trust.toml if you mean to"
             yield Reason(ReasonCode.INPUT_NOT_ADMITTED, WHAT, why, hint)
@@ -27,10 +32,10 @@ def step_18_cached(it: Evidence) -> Iterator[Reason]:
 
 def strange_caches(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[Reason]:
     """The paths from binary caches that the policy does not admit, or that are listed twice."""
-    known = {key.name for key in policy.caches}
-    for name in sorted({each.key for each in it.cached} - known):
-        paths = sorted(str(each.path) for each in it.cached if each.key == name)
-        why = f"{len(paths)} store paths, such as {paths[0]}, stand on the cache key {name!r}, which the policy lacks"
+    known = {key.text for key in policy.caches}
+    for key in sorted({each.key for each in it.cached} - known):
+        paths = sorted(str(each.path) for each in it.cached if each.key == key)
+        why = f"{len(paths)} store paths, such as {paths[0]}, stand on the cache key {key!r}, which the policy lacks"
         hint = "build without that cache, or add its key as [[caches]] to trust.toml if you mean to"
         yield Reason(ReasonCode.CACHE_NOT_ADMITTED, what, why, hint)
     for path, count in Counter((*(each.path for each in it.cached), *(each.path for each in it.kept))).items():

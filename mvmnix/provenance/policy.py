@@ -1,133 +1,95 @@
-"""The trust policy: who may say what, and how much of it is believed; a user's file only narrows the machine's floor.
+"""The trust policy in force: who may say what, and how much of it is believed.
 
-Pure: bytes in, a policy out. Where the bytes may come from is provenance/policy_files.py; the format, which
-provenance/policy_text.py reads, is docs/trust-policy.md.
+Pure. What files say is read by provenance/policy_text.py and revocations.py, put together by policy_floor.py; where
+they may come from is policy_files.py. The format is docs/trust-policy.md.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
+from mvmnix.audit.record import Serials
 from mvmnix.config import CacheKey
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.keys import PublicKey, Role
+from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa import HOST_NIX, RootTree
+from mvmnix.provenance.isolation import Isolation as Isolation  # noqa: PLC0414 - a part of what a policy says
+from mvmnix.provenance.policy_rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.trust import Signer, Trust
+from mvmnix.strict import show_time
 
-#: The only image that the host's own Nix may have built.
-BUILDER_IMAGE: Final = "builder"
+#: The files that have a serial number, in the order of `TrustPolicy.serials`.
+SERIAL_FILES: Final = (
+    "the machine's trust.toml",
+    "the user's trust.toml",
+    "the machine's revocations.toml",
+    "the user's revocations.toml",
+)
 _DOMAIN: Final = b"mvmnix trust policy 1\0"
 
 
-class Isolation(StrEnum):
-    """What stands between a workload and the host."""
-
-    MICROVM = "microvm"
-    CONTAINER = "container: not a microVM"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Signer:
-    """A key with a name for people, and the claims that it may sign."""
+@dataclass(frozen=True, slots=True)
+class RootPin:
+    """A trust root, a trusted_root.json: its name in the file that pins it, and the SHA-256 of its bytes."""
 
     name: str
-    key: PublicKey
-    roles: frozenset[Role]
-
-    def __post_init__(self) -> None:
-        if not self.roles:
-            raise ValueError(f"signer {self.name!r} has no role")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class BuilderRule:
-    """A builder id that a signer may name, the SLSA Build level that it is worth at most, and for which images.
-
-    No image names mean every image; for `HOST_NIX` it is `builder` and no other.
-    """
-
-    builder_id: str
-    signer: Digest
-    level: int
-    images: frozenset[str]
-
-    def admits(self, *, builder_id: str, signer: Digest, image: str) -> bool:
-        """Whether a provenance by this key, naming this builder, is believed for this image."""
-        return (
-            (self.builder_id, self.signer) == (builder_id, signer)
-            and (not self.images or image in self.images)
-            and (self.builder_id != HOST_NIX or image == BUILDER_IMAGE)
-        )
-
-    def within(self, other: "BuilderRule") -> bool:
-        """Whether this rule admits nothing that the other does not."""
-        return (
-            (self.builder_id, self.signer) == (other.builder_id, other.signer)
-            and self.level <= other.level
-            and (not other.images or (bool(self.images) and self.images <= other.images))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRule:
-    """Which flakes may be built and run: patterns (`*`, `?`, `[…]`) of the root tree's URI; local copies or not.
-
-    `inputs` are patterns of what nodes of flake.lock are locked to; `pairs` say what of that, by the second pattern,
-    may stand for what a node asks for, by the first.
-    """
-
-    patterns: tuple[str, ...]
-    allow_local: bool
-    inputs: tuple[str, ...] = ("*",)
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def problem(self, root: RootTree) -> str | None:
-        """Why the rule does not admit this root tree; None when it does."""
-        if root.commit is None and not self.allow_local:
-            return f"{root.uri} is a local copy that no commit has"
-        if not any(fnmatchcase(root.uri, pattern) for pattern in self.patterns):
-            return f"{root.uri} matches none of {', '.join(self.patterns)}"
-        return None
-
-    def admits_input(self, uri: str) -> bool:
-        """Whether a lock node that is locked to this may be handed in."""
-        return any(fnmatchcase(uri, pattern) for pattern in self.inputs)
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """What one trust.toml says."""
+    """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
+    `plans` and `rebuilds` are thresholds, None where the file says nothing of them.
+    """
+
+    serial: int
+    expires: datetime
     signers: tuple[Signer, ...]
     builders: tuple[BuilderRule, ...]
     sources: SourceRule
-    isolation: Isolation
+    isolation: Isolation = Isolation.MICROVM
     caches: tuple[CacheKey, ...] = ()
     import_from_derivation: bool = False
+    roots: tuple[RootPin, ...] = ()
+    plans: int | None = None
+    rebuilds: int | None = None
+    freshness: Freshness = field(default_factory=Freshness)
+    verifiers: tuple[VerifierRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all files.
+    """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all trust.toml.
 
-    `caches` are the keys whose word about a store path is believed; `import_from_derivation` says whether evaluation
-    may build, and read what it built.
+    `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
+    path is believed; `import_from_derivation` says whether evaluation may build, and read what it built.
     """
 
-    signers: tuple[Signer, ...]
+    trust: Trust
     builders: tuple[BuilderRule, ...]
     sources: tuple[SourceRule, ...]
     isolation: Isolation
     digest: Digest
+    expires: datetime
+    serials: Serials
     caches: tuple[CacheKey, ...] = ()
     import_from_derivation: bool = False
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    freshness: Freshness = field(default_factory=Freshness)
+    verifiers: tuple[VerifierRule, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.signers or not self.builders or not all(rule.patterns for rule in self.sources):
+        if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):
             why = "it names no signer, no builder or no source, so nothing could be believed"
             hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
+
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """Everybody who may sign something."""
+        return self.trust.signers
 
     def admits_input(self, uri: str) -> bool:
         """Whether a lock node that is locked to this may be handed in: every source rule has to say so."""
@@ -139,15 +101,27 @@ class TrustPolicy:
         first, *others = self.sources
         return tuple(pair for pair in first.pairs if all(pair in rule.pairs for rule in others))
 
-    def signer(self, hint: str) -> Signer | None:
-        """The signer whose key a bundle's hint names."""
-        return next((signer for signer in self.signers if signer.key.hint == hint), None)
-
-    def level(self, *, builder_id: str, signer: Signer, image: str) -> int | None:
+    def level(self, it: Provenance, *, signer: Signer, image: str) -> int | None:
         """The highest SLSA Build level that is granted to such a provenance; None when it is not believed at all."""
-        key = signer.key.fingerprint
-        rules = (rule for rule in self.builders if rule.admits(builder_id=builder_id, signer=key, image=image))
+        who = signer.fingerprint
+        rules = (rule for rule in self.builders if rule.admits(it, signer=who, image=image))
         return max((rule.level for rule in rules), default=None)
+
+    def expired(self, now: datetime) -> Iterator[Reason]:
+        """Why nothing may stand on this policy any more."""
+        if now >= self.expires:
+            why = f"it expired at {show_time(self.expires)}, and now it is {show_time(now)}"
+            hint = "look whether it is still right, then set a later expires and a higher serial in trust.toml"
+            yield Reason(ReasonCode.POLICY_EXPIRED, "the trust policy", why, hint)
+
+    def rolled_back(self, latest: Serials | None) -> Iterator[Reason]:
+        """Why this policy is older than the one that the audit log saw last; `latest` are the serials there, if any."""
+        for name, here, before in zip(SERIAL_FILES, self.serials, latest or (0, 0, 0, 0), strict=True):
+            if here < before:
+                found = f"has serial {here}" if here else "is not there"
+                why = f"it {found}, and the last one in the audit log had serial {before}"
+                hint = f"put the newer file back, or write one with a serial of at least {before}"
+                yield Reason(ReasonCode.POLICY_ROLLBACK, name, why, hint)
 
 
 def digest_of(floor: bytes | None, user: bytes | None) -> Digest:
@@ -158,58 +132,3 @@ def digest_of(floor: bytes | None, user: bytes | None) -> Digest:
     """
     parts = (b"\0" if data is None else b"\1" + len(data).to_bytes(8) + data for data in (floor, user))
     return Digest.of(_DOMAIN + b"".join(parts))
-
-
-def combine(floor: PolicyFile | None, user: PolicyFile | None, digest: Digest) -> TrustPolicy:
-    """The policy of one file, or of a user's file within the floor.
-
-    Raises RefusedError: POLICY_MISSING without any file, POLICY_WIDENS with everything that the user's file adds to
-    the floor, POLICY_EMPTY when nothing is left that could be believed.
-    """
-    if floor is not None and user is not None:
-        reasons = tuple(Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor))
-        if reasons:
-            raise RefusedError(*reasons)
-        return _policy(user, (floor.sources, user.sources), digest)
-    only = user or floor
-    if only is None:
-        hint = (
-            "run `mvm run` once, which makes keys and a policy for this workstation, or write one: docs/trust-policy.md"
-        )
-        raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
-    return _policy(only, (only.sources,), digest)
-
-
-def _policy(it: PolicyFile, sources: tuple[SourceRule, ...], digest: Digest) -> TrustPolicy:
-    return TrustPolicy(it.signers, it.builders, sources, it.isolation, digest, it.caches, it.import_from_derivation)
-
-
-_ASK: Final = "take it out of your trust.toml, or have the machine's owner add it to the floor"
-
-
-def _widening(user: PolicyFile, floor: PolicyFile) -> list[str]:
-    """What the user's file would allow and the floor does not."""
-    allowed = {signer.key: signer.roles for signer in floor.signers}
-    why = [
-        f"signer {signer.name!r} has roles that the floor does not give to that key: {', '.join(sorted(more))}"
-        for signer in user.signers
-        if (more := signer.roles - allowed.get(signer.key, frozenset()))
-    ]
-    why += [
-        f"builder {rule.builder_id!r} is believed further than in the floor"
-        for rule in user.builders
-        if not any(rule.within(other) for other in floor.builders)
-    ]
-    if user.sources.allow_local and not floor.sources.allow_local:
-        why.append("it allows local copies as sources, which the floor does not")
-    why += [
-        f"it pairs {original!r} with {locked!r}, which the floor does not"
-        for original, locked in user.sources.pairs
-        if (original, locked) not in floor.sources.pairs
-    ]
-    why += [f"the cache key {key.name!r} is not one of the floor's" for key in user.caches if key not in floor.caches]
-    if user.import_from_derivation and not floor.import_from_derivation:
-        why.append("it allows import from derivation, which the floor does not")
-    if user.isolation is not floor.isolation:
-        why.append(f"it requires isolation {user.isolation!r}, the floor {floor.isolation!r}")
-    return why

@@ -19,8 +19,8 @@ BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"
 HOST_NIX: Final = "urn:mvmnix:builder:host-nix:1"
 #: The builder VM, which has no network device.
 MICROVM: Final = "urn:mvmnix:builder:microvm:1"
-#: How the keys of binary caches are named (nix: libutil/signature).
-CACHE_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}"
+#: How the public keys of binary caches are written, name:base64 (nix: libutil/signature).
+CACHE_KEY: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}:[A-Za-z0-9+/]{43}="
 
 #: A hundred years, in seconds.
 _LONGEST_OFFSET: Final = 3_155_760_000
@@ -76,7 +76,7 @@ class Accounted:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cached:
-    """A store path that came in from a binary cache: `uri` is its NAR's, `key` the name of the key that vouched for it.
+    """A store path that came in from a binary cache: `uri` is its NAR's, `key` the key that vouched for it.
 
     `nar` is the SHA-256 of the unpacked NAR, which is what the key signed; the cache may have packed it.
     """
@@ -89,8 +89,8 @@ class Cached:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[!-~]{1,4096}", self.uri):
             raise ValueError(f"not the URI of a NAR: {self.uri[:80]!r}")
-        if not re.fullmatch(CACHE_KEY_NAME, self.key):
-            raise ValueError(f"not the name of a cache's key: {self.key[:80]!r}")
+        if not re.fullmatch(CACHE_KEY, self.key):
+            raise ValueError(f"not a cache's key, name:base64: {self.key[:80]!r}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,9 +9,11 @@ from typing import Final
 from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Image, Source
-from mvmnix.provenance.policy import Signer, TrustPolicy
-from mvmnix.provenance.slsa import Input, Provenance, Untouched, subjects_of
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Input, Provenance, RootTree, Untouched, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
+from mvmnix.provenance.trust import Signer
+from mvmnix.strict import show_time
 
 #: How far two honest clocks, or one that was set in between, may be apart.
 SKEW: Final = timedelta(minutes=5)
@@ -24,8 +26,8 @@ REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
 class Evidence:
     """An authentic claim, and what it is held against: files by their bytes, manifest, lock file, policy, time.
 
-    `inherited` are the sources of the kept parts that it names and that verified, `unkept` what is wrong with the
-    others; `sbom` is the bytes of an SBOM, if one was handed in.
+    `inherited` are the sources of the kept parts that it names, None where one of their statements can't be read;
+    `unkept` is what is wrong with these statements, and `sbom` the bytes of an SBOM, if one was handed in.
     """
 
     provenance: Provenance
@@ -36,14 +38,14 @@ class Evidence:
     image: Image
     lock: bytes | None
     now: datetime
-    inherited: frozenset[Source] = frozenset()
+    inherited: frozenset[Source] | None = frozenset()
     unkept: tuple[Reason, ...] = ()
     sbom: bytes | None = None
 
     @property
     def level(self) -> int | None:
         """What the policy grants for this signer, builder and image."""
-        return self.policy.level(builder_id=self.provenance.builder_id, signer=self.signer, image=self.image.name)
+        return self.policy.level(self.provenance, signer=self.signer, image=self.image.name)
 
 
 type Step = Callable[[Evidence], Iterator[Reason]]
@@ -112,8 +114,9 @@ def _unaccounted(names: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
 
 def step_14_sources(it: Evidence) -> Iterator[Reason]:
     """14. What the manifest says is in the image came in under that URI and digest, or in a part that was kept."""
-    known = {(source.uri, source.digest) for source in (*it.provenance.sources, *it.inherited)}
-    for source in it.image.sources:
+    known = {(source.uri, source.digest) for source in (*it.provenance.sources, *(it.inherited or ()))}
+    # where a kept part's statement can't be read, step 19 refuses for that: nobody knows what it accounts for
+    for source in () if it.inherited is None else it.image.sources:
         if (source.uri, source.digest) not in known:
             why = f"the image contains {source.uri} ({source.digest}), which is not among the dependencies"
             yield Reason(ReasonCode.DEPENDENCY_MISMATCH, WHAT, why, REBUILD)
@@ -125,8 +128,13 @@ def step_14_sources(it: Evidence) -> Iterator[Reason]:
 
 def step_15_root(it: Evidence) -> Iterator[Reason]:
     """15. The flake is one that may be built and run."""
-    for rule in it.policy.sources:
-        why = rule.problem(it.provenance.root)
+    yield from strange_root(it.provenance.root, it.policy)
+
+
+def strange_root(root: RootTree, policy: TrustPolicy) -> Iterator[Reason]:
+    """Why this flake may not be built and run."""
+    for rule in policy.sources:
+        why = rule.problem(root)
         if why is not None:
             hint = "commit the flake and build from git, or extend [sources] in trust.toml if you mean to"
             yield Reason(ReasonCode.SOURCE_NOT_ADMITTED, WHAT, why, hint)
@@ -140,7 +148,7 @@ def step_16_times(it: Evidence) -> Iterator[Reason]:
 def untimely(it: Provenance, now: datetime, what: str) -> Iterator[Reason]:
     """Why these cannot be the times of a build."""
     if not it.started <= it.finished <= now + SKEW:
-        why = f"the build ran from {it.started} to {it.finished}, and now it is {now}"
+        why = f"the build ran from {show_time(it.started)} to {show_time(it.finished)}, and now it is {show_time(now)}"
         yield Reason(ReasonCode.BUILD_TIME, what, why, "set the clock; if it is right, build the image again")
 
 

@@ -10,7 +10,7 @@ The claim is then held against what is known apart from it; all of these steps a
 
 9. its subjects are the image's four files, by the digests of their bytes, and no other file;
 10. the manifest describes those same four files;
-11. the policy lets this signer name this builder for this image, and says up to which level;
+11. the policy lets this signer name this builder and its image for this image, and says up to which level;
 12. the lock file is the one that was built from, by the digest of its bytes;
 13. each node of the lock is a dependency, or listed as untouched, or lies in the root tree; and nothing else is listed;
 14. each source that the manifest names is among the dependencies, or those of a kept part; none is listed twice;
@@ -21,28 +21,36 @@ The claim is then held against what is known apart from it; all of these steps a
 19. each kept part is listed by a parts statement that was handed in and passes all of its own steps;
 20. evaluation built nothing, unless the policy lets it;
 21. an SBOM that was handed in is the one that the provenance names;
-22. each node of the lock is locked to the place that it asks for, unless the policy pairs the two.
+22. each node of the lock is locked to the place that it asks for, unless the policy pairs the two;
+23. the build ended no longer ago than the policy takes it;
+24. neither the image nor the one that built it is revoked, by any of their files;
+25. the policy has not expired.
 
-Steps 9 to 16 are in steps.py, 17 to 22 but for step 19 in origins.py. A parts statement is taken through steps 1 to 8
-as well, for its own build type, and then: it is mvm's own tree that was built, by a builder VM that the policy admits
-for the image `parts`, under steps 16, 18 and 20, and from no other kept parts.
+That is one builder's word. What starts or is passed on needs one more step:
+
+26. as many builders as the policy asks for have built the image alike, each of them under all of these steps.
+
+Steps 9 to 16 are in steps.py, 17 to 22 but for step 19 in origins.py, 23 to 26 in standing.py. A parts statement is
+taken through steps 1 to 8 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder
+VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Final, NoReturn, final, override
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import Role
-from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance import origins, parts, predicate, statement, steps
+from mvmnix.model import Artifact, Digest, Image, Source
+from mvmnix.provenance import origins, parts, predicate, standing, statement, steps
 from mvmnix.provenance.authenticate import Authentic, authenticate, only_refusals
 from mvmnix.provenance.parts import Part, Parts
-from mvmnix.provenance.policy import Signer, TrustPolicy
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Provenance
 from mvmnix.provenance.statement import Statement
 from mvmnix.provenance.steps import WHAT, Evidence
+from mvmnix.provenance.trust import Signer
 
 _PARTS: Final = "a parts statement"
 
@@ -118,6 +126,9 @@ STEPS: tuple[Step, ...] = (
     origins.step_20_evaluation,
     origins.step_21_sbom,
     origins.step_22_originals,
+    standing.step_23_fresh,
+    standing.step_24_not_revoked,
+    standing.step_25_policy,
 )
 
 
@@ -131,20 +142,67 @@ def verify_provenance(
     now: datetime,
     parts: tuple[bytes, ...] = (),
     sbom: bytes | None = None,
+    rebuilds: tuple[bytes, ...] = (),
 ) -> Verified[Provenance]:
     """Take a provenance bundle through all steps.
 
     `artifacts` are the four files by their bytes, `image` what manifest.json's bytes say, `lock` the bytes of
     flake.lock or None, `now` a time with its zone; `parts` the bundles of the parts statements that it names, `sbom`
-    the SBOM's bytes where they are to be believed. Raises RefusedError with every reason that was found.
+    the SBOM's bytes where they are to be believed; `rebuilds` the provenance bundles of other builds of these files,
+    which took in no kept parts. Raises RefusedError with every reason that was found.
+    """
+
+    def alone(data: bytes) -> Verified[Provenance]:
+        return verify_alone(data, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now)
+
+    with only_refusals(WHAT):
+        first = verify_alone(
+            bundle, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now, parts=parts, sbom=sbom
+        )
+        reasons = tuple(step_26_rebuilds(first, rebuilds, policy, alone))
+        if reasons:
+            raise RefusedError(*reasons)
+        return first
+
+
+def step_26_rebuilds(
+    first: Verified[Provenance],
+    rebuilds: Iterable[bytes],
+    policy: TrustPolicy,
+    alone: Callable[[bytes], Verified[Provenance]],
+) -> Iterator[Reason]:
+    """26. One builder can be broken into; several that agree are harder to."""
+
+    def told(it: Verified[Provenance]) -> standing.Told:
+        return it.claim, it.signer, it.bundle
+
+    wanted = policy.thresholds.rebuilds
+    yield from standing.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
+
+
+def verify_alone(
+    bundle: bytes,
+    *,
+    policy: TrustPolicy,
+    artifacts: tuple[Artifact, ...],
+    lock: bytes | None,
+    image: Image,
+    now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
+) -> Verified[Provenance]:
+    """Take a provenance bundle through steps 1 to 25, as `verify_provenance` does, without asking who else says so.
+
+    For whoever keeps builds, until others have built them too; what starts or passes an image asks `verify_provenance`.
     """
     with only_refusals(WHAT):
-        authentic = authenticate(bundle, policy=policy, role=Role.BUILDER, what=WHAT)
+        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=WHAT)
         claim = step_6_statement(authentic)
         step_7_predicate_type(claim)
         provenance = step_8_predicate(claim)
-        kept, unkept = _kept(provenance, parts, policy, now)
-        inherited = frozenset(source for each in kept for source in each.claim.provenance.sources)
+        handed_in = _handed_in(provenance, parts, policy)
+        kept, unkept = _kept(provenance, handed_in, policy, now)
+        inherited = _inherited(provenance, handed_in)
         evidence = Evidence(
             provenance, claim, authentic.signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
         )
@@ -157,15 +215,18 @@ def verify_provenance(
 
 def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
     """Take a parts bundle through all of its steps. Raises RefusedError with every reason that was found."""
+    return _judged_parts(*_read_parts(bundle, policy), policy, now)
+
+
+def _judged_parts(found: Parts, authentic: Authentic, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
+    """The steps of a parts statement from where it is known who signed it. Raises RefusedError with every reason."""
     with only_refusals(_PARTS):
-        authentic = authenticate(bundle, policy=policy, role=Role.BUILDER, what=_PARTS)
-        claim = step_6_statement(authentic)
-        step_7_predicate_type(claim)
-        found = parts.from_statement(claim)
         build, signer = found.provenance, authentic.signer
-        level = policy.level(builder_id=build.builder_id, signer=signer, image=parts.IMAGE)
+        level = policy.level(build, signer=signer, image=parts.IMAGE)
         reasons = [*parts.foreign(build), *steps.untimely(build, now, _PARTS)]
         reasons += [*origins.strange_caches(build, policy, _PARTS), *origins.built_by_evaluation(build, policy, _PARTS)]
+        reasons += [*standing.stale(build, policy, now, _PARTS), *standing.revoked_builder(build, policy, _PARTS)]
+        reasons += policy.expired(now)
         if level is None or build.builder_id != MICROVM:
             why = f"builder {build.builder_id!r}, named by {signer.name!r}, is not admitted for {parts.IMAGE!r}"
             hint = "have them built in the builder VM, or add a [[builders]] entry to trust.toml if you mean to"
@@ -175,17 +236,57 @@ def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verifi
         return Verified(found, signer, level or 0, policy.digest, authentic.digest, _SEAL)
 
 
+def _read_parts(bundle: bytes, policy: TrustPolicy) -> tuple[Parts, Authentic]:
+    """What a parts bundle says, once it is known who signed it. Raises RefusedError."""
+    with only_refusals(_PARTS):
+        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=_PARTS)
+        claim = step_6_statement(authentic)
+        step_7_predicate_type(claim)
+        return parts.from_statement(claim), authentic
+
+
+#: By a bundle's digest, what it says and who signed it, or why that isn't known.
+type _Handed = Mapping[Digest, tuple[Parts, Authentic] | RefusedError]
+
+
+def _handed_in(it: Provenance, bundles: Iterable[bytes], policy: TrustPolicy) -> _Handed:
+    """The parts statements that a provenance names, as far as they were handed in, in the order of their digests."""
+    named = {kept.bundle for kept in it.kept}
+    found: dict[Digest, tuple[Parts, Authentic] | RefusedError] = {}
+    for digest, data in sorted({digest: data for data in bundles if (digest := Digest.of(data)) in named}.items()):
+        try:
+            found[digest] = _read_parts(data, policy)
+        except RefusedError as error:
+            found[digest] = error
+    return found
+
+
+def _inherited(it: Provenance, handed_in: _Handed) -> frozenset[Source] | None:
+    """The sources of the kept parts, as their signers say, whether or not `_kept` refuses them for something else.
+
+    None where one of the statements isn't there, or nobody admitted signed it: what it accounts for isn't known then.
+    """
+    found: set[Source] = set()
+    for each in {kept.bundle for kept in it.kept}:
+        read = handed_in.get(each)
+        if read is None or isinstance(read, RefusedError):
+            return None
+        found.update(read[0].provenance.sources)
+    return frozenset(found)
+
+
 def _kept(
-    it: Provenance, bundles: Iterable[bytes], policy: TrustPolicy, now: datetime
+    it: Provenance, handed_in: _Handed, policy: TrustPolicy, now: datetime
 ) -> tuple[tuple[Verified[Parts], ...], tuple[Reason, ...]]:
     """The parts statements that a provenance names, as far as they verify; what is wrong with them or missing."""
-    named = {kept.bundle for kept in it.kept}
-    handed_in = {digest: data for data in bundles if (digest := Digest.of(data)) in named}
     verified: dict[Digest, Verified[Parts]] = {}
     reasons: list[Reason] = []
-    for digest, data in sorted(handed_in.items()):
+    for digest, read in handed_in.items():
+        if isinstance(read, RefusedError):
+            reasons.extend(read.reasons)
+            continue
         try:
-            verified[digest] = verify_parts(data, policy=policy, now=now)
+            verified[digest] = _judged_parts(*read, policy, now)
         except RefusedError as error:
             reasons.extend(error.reasons)
     for kept in it.kept:

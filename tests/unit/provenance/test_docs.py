@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch import command_line, verify
 from mvmnix.launch import plan as plans
-from mvmnix.provenance import authenticate, policy_text
+from mvmnix.launch import verify
+from mvmnix.launch.hypervisor import command_line
+from mvmnix.provenance import authenticate, policy_text, summary, witnesses
 from mvmnix.provenance import verify as provenance_verify
+from mvmnix.provenance.revocations import RevocationFile
 from tests.unit.provenance import world as worlds
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -30,11 +32,21 @@ def steps(text: str) -> dict[str, list[str]]:
         ("## Who signed it", authenticate),
         ("## The plan", verify),
         ("## The provenance", provenance_verify),
+        ("## A summary", summary),
     ],
 )
 def test_the_steps_are_the_modules(section: str, module: object) -> None:
     text = VERIFICATION.split(section, 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
     assert steps(text) == steps(module.__doc__ or "")
+
+
+def test_the_witnesses_steps_are_the_modules() -> None:
+    found = [
+        {number: re.sub(r"[;:.].*", "", words) for number, words in re.findall(r"(?m)^ *-? *(3[.]\d) (.*)", text)}
+        for text in (VERIFICATION, witnesses.__doc__ or "")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 8
 
 
 def test_every_code_in_the_documents_exists() -> None:
@@ -44,9 +56,15 @@ def test_every_code_in_the_documents_exists() -> None:
 
 
 def test_the_example_policy_is_one() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", (DOCS / "trust-policy.md").read_text(), re.DOTALL)
+    example, revoked = re.findall(r"```toml\n(.*?)```", (DOCS / "trust-policy.md").read_text(), re.DOTALL)
     policy = policy_text.effective(None, example.encode())
     assert [signer.name for signer in policy.signers] == ["builder", "planner"]
+    assert len(RevocationFile.parse(revoked.encode()).entries) == 3
+    whole = re.sub(r"(?m)^# (?=\[|\w+(?:-\w+)* = )", "", example).replace('"…"', f'"{"0" * 64}"')
+    whole = whole.replace('signer = "gate"', 'signer = "ci"')
+    complete = policy_text.parse(whole.encode())
+    assert (len(complete.signers), len(complete.roots), len(complete.verifiers)) == (3, 1, 1)
+    assert complete.signers[0].log == complete.roots[0].digest
 
 
 def test_the_example_plan_has_the_fields_of_a_plan(tmp_path: Path) -> None:

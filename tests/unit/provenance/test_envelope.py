@@ -1,20 +1,25 @@
 """Bundles and statements: written in one way only, read strictly."""
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope, statement
+from mvmnix.provenance.material import Material
 from mvmnix.provenance.statement import Statement, Subject
 
 KEY = PrivateKey.generate()
 STATEMENT = Statement((Subject("a", Digest.of(b"a")), Subject("b", Digest.of(b"b"))), "urn:x", {"k": [1, None, "é"]})
+SIGNED = envelope.sign(STATEMENT.to_bytes(), KEY).to_bytes()
 type Change = Callable[[Any], object]
 
 
@@ -24,14 +29,14 @@ def test_sign_and_read_back(algorithm: Algorithm) -> None:
     bundle = envelope.sign(STATEMENT.to_bytes(), key)
     again = envelope.parse(bundle.to_bytes())
     assert again == bundle
-    assert again.hint == key.public.hint == base64.b64encode(key.public.fingerprint.raw).decode()
+    assert again.material.hint == key.public.hint == base64.b64encode(key.public.fingerprint.raw).decode()
     assert key.public.verified(again.signed_bytes, again.signature) == again.signed_bytes
     assert statement.parse(again.payload) == STATEMENT
     assert bundle.digest == Digest.of(bundle.to_bytes())
 
 
 def test_the_exact_bytes() -> None:
-    bundle = envelope.Bundle(b"{}", "application/vnd.in-toto+json", b"\1\2\3", "h")
+    bundle = envelope.Bundle(b"{}", "application/vnd.in-toto+json", b"\1\2\3", Material("h"))
     assert bundle.to_bytes() == (
         b'{"dsseEnvelope":{"payload":"e30=","payloadType":"application/vnd.in-toto+json",'
         b'"signatures":[{"keyid":"","sig":"AQID"}]},"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json",'
@@ -97,6 +102,58 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_large_payload_passes() -> None:
     bundle = envelope.sign(b"x" * 2**20, KEY)
     assert envelope.parse(bundle.to_bytes()) == bundle
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 2), st.binary(max_size=2)), max_size=3))
+@example(changes=[])
+def test_what_is_cut_out_to_read_it_faster_is_read_alike(changes: list[tuple[int, int, bytes]]) -> None:
+    data = SIGNED
+    for place, gone, more in changes:
+        at = place % (len(data) + 1)
+        data = data[:at] + more + data[at + gone :]
+    # a space before it makes it nobody's canonical bytes, which are read as a whole
+    assert outcome(envelope.read, data) == outcome(envelope.read, b" " + data)
+    assert outcome(envelope.read_foreign, data) == outcome(envelope.read_foreign, b" " + data)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "=",
+        "====",
+        "e30",
+        "e31=",
+        "e3 0=",
+        "e30=\\n",
+        "\\u0065",
+        "é",
+        "\\",
+        '","payload":"',
+        "[" * 99,
+        "e30=\x00",
+        "e30-",
+    ],
+)
+def test_a_payload_with_other_characters_than_its_base64_is_refused(payload: str) -> None:
+    canonical = envelope.Bundle(b"", "application/vnd.in-toto+json", b"\1", Material("h" * 43 + "=")).to_bytes()
+    data = canonical.replace(b'"payload":""', b'"payload":"%s"' % payload.encode())
+    with pytest.raises(RefusedError):
+        envelope.parse(data)
+    assert outcome(envelope.read, data) == outcome(envelope.read, b" " + data)
+
+
+def outcome(read: Callable[[bytes], tuple[object, bytes]], data: bytes) -> object:
+    try:
+        return read(data)
+    except RefusedError as error:
+        # the space moves what JSON complains of by one
+        return [(reason.code, re.sub("[0-9]+", "N", reason.why)) for reason in error.reasons]
+
+
+def test_canonical_bytes_are_taken_as_they_are() -> None:
+    assert envelope.read(SIGNED)[1] is SIGNED
+    for other in (SIGNED + b"\n", SIGNED.replace(b'"keyid":"",', b""), SIGNED.replace(b'":', b'": ')):
+        assert envelope.read(other)[1] == SIGNED
 
 
 def test_a_statement_has_canonical_bytes() -> None:

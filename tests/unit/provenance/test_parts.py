@@ -16,7 +16,7 @@ from mvmnix.provenance.parts import Parts
 from mvmnix.provenance.slsa import HOST_NIX, Kept, RootTree, Variation
 from mvmnix.provenance.verify import Verified, verify_parts, verify_provenance
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.world import CACHED, KERNEL, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
+from tests.unit.provenance.world import CACHE_KEY, CACHED, KERNEL, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 SBOM = b'{"bomFormat": "CycloneDX"}'
 
@@ -76,7 +76,7 @@ def test_what_the_entries_look_like(world: World) -> None:
         "uri": CACHED.uri,
         "digest": {"sha256": CACHED.nar.hex},
         "mediaType": "application/x-nix-nar",
-        "annotations": {"narHash": CACHED.nar.sri, "storePath": str(CACHED.path), "cacheKey": "cache.example-1"},
+        "annotations": {"narHash": CACHED.nar.sri, "storePath": str(CACHED.path), "cacheKey": CACHE_KEY},
     }
     assert kept["uri"] == f"nix-store:{KERNEL.path}"
     assert kept["annotations"] == {

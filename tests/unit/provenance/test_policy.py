@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,49 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import policy_files, policy_text
-from mvmnix.provenance.policy import BUILDER_IMAGE, Isolation, SourceRule, digest_of
-from mvmnix.provenance.policy_text import default_policy, effective
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, RootTree
+from mvmnix.provenance import policy_files, policy_text, trusted_root
+from mvmnix.provenance.policy import Isolation, digest_of
+from mvmnix.provenance.policy_default import default_policy
+from mvmnix.provenance.policy_rules import BUILDER_IMAGE, Freshness, SourceRule, Thresholds
+from mvmnix.provenance.policy_text import effective
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Accounted, Provenance, RootTree, Versions
+from mvmnix.provenance.statement import Subject
 from mvmnix.state import Directory
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
+NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 OTHER = PrivateKey.generate().public
-DEFAULT = default_policy(KEYS)
+DEFAULT = default_policy(KEYS, now=NOW)
 ONE, TWO = (f"cache.{name}-1:{base64.b64encode(fill * 32).decode()}" for name, fill in (("one", b"\0"), ("two", b"\1")))
 PAIR = 'pairs = [["github:a/*", "github:b/*"]]\n[launch]'
 IFD = "[evaluation]\nimport-from-derivation = true\n[launch]"
 COMMITTED = RootTree(f"git+https://host/repository?rev={'1' * 40}", Digest.of(b""), "1" * 40)
+IMAGE = Digest.of(b"the builder image's manifest")
 LOCAL = RootTree("path:hello", Digest.of(b""), None)
+
+
+HEAD = b"version = 1\nserial = 1\nexpires = 2036-01-01T00:00:00Z\n"
+
+
+def by(builder_id: str) -> Provenance:
+    """A provenance that names this builder, and for a builder VM its image."""
+    files = () if builder_id == HOST_NIX else (Subject("kernel", Digest.of(b"k")), Subject("manifest.json", IMAGE))
+    return Provenance(
+        root=COMMITTED,
+        directory="",
+        attribute="default",
+        lock=None,
+        nodes=Accounted((), (), ()),
+        sources=(),
+        builder_id=builder_id,
+        builder_image=files,
+        versions=Versions("0.1.0", "2.26.3"),
+        limits=None,
+        invocation="1",
+        started=NOW,
+        finished=NOW,
+        derivation=None,
+    )
 
 
 def text(old: str = "", new: str = "") -> bytes:
@@ -43,17 +73,19 @@ def codes(floor: bytes | None, user: bytes | None) -> set[ReasonCode]:
 
 def test_the_default_policy_of_a_workstation() -> None:
     policy = effective(None, DEFAULT)
-    assert default_policy(KEYS) == DEFAULT
+    assert default_policy(KEYS, now=NOW) == DEFAULT
     assert {signer.name: signer.roles for signer in policy.signers} == {str(role): {role} for role in Role}
-    builder = policy.signer(KEYS[Role.BUILDER].hint)
-    planner = policy.signer(KEYS[Role.PLANNER].hint)
+    builder = policy.trust.by_hint(KEYS[Role.BUILDER].hint)
+    planner = policy.trust.by_hint(KEYS[Role.PLANNER].hint)
     assert builder is not None
     assert planner is not None
-    assert policy.signer(OTHER.hint) is None
-    assert policy.level(builder_id=MICROVM, signer=builder, image="hello") == 1
-    assert policy.level(builder_id=MICROVM, signer=planner, image="hello") is None
-    assert policy.level(builder_id=HOST_NIX, signer=builder, image=BUILDER_IMAGE) == 1
-    assert policy.level(builder_id=HOST_NIX, signer=builder, image="hello") is None
+    assert policy.trust.by_hint(OTHER.hint) is None
+    assert policy.level(by(MICROVM), signer=builder, image="hello") == 1
+    assert policy.level(by(MICROVM), signer=planner, image="hello") is None
+    assert policy.level(by(HOST_NIX), signer=builder, image=BUILDER_IMAGE) == 1
+    assert policy.level(by(HOST_NIX), signer=builder, image="hello") is None
+    assert (policy.serials, policy.expires) == ((0, 1, 0, 0), datetime(2037, 1, 1, tzinfo=UTC))
+    assert (policy.thresholds, policy.freshness, policy.verifiers) == (Thresholds(), Freshness(), ())
     assert policy.isolation is Isolation.MICROVM
     assert "level 1" in DEFAULT.decode()
     assert all(rule.problem(root) is None for rule in policy.sources for root in (COMMITTED, LOCAL))
@@ -68,10 +100,10 @@ def test_a_key_in_base64_is_the_same_key() -> None:
 def test_the_highest_matching_level_counts() -> None:
     more = b'\n[[builders]]\nid = "urn:mvmnix:builder:microvm:1"\nsigner = "builder"\nlevel = 2\nimages = ["hello"]\n'
     policy = effective(None, DEFAULT + more)
-    signer = policy.signer(KEYS[Role.BUILDER].hint)
+    signer = policy.trust.by_hint(KEYS[Role.BUILDER].hint)
     assert signer is not None
-    assert policy.level(builder_id=MICROVM, signer=signer, image="hello") == 2
-    assert policy.level(builder_id=MICROVM, signer=signer, image="other") == 1
+    assert policy.level(by(MICROVM), signer=signer, image="hello") == 2
+    assert policy.level(by(MICROVM), signer=signer, image="other") == 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +114,15 @@ def test_the_highest_matching_level_counts() -> None:
         ("version = 1", "version = true"),
         ("version = 1", "version = 1\nmore = 1"),
         ("version = 1", "version = 1\nversion = 1"),
-        ("version = 1", "version = 1\nserial = 1.5"),
+        ("serial = 1", "serial = 1.5"),
+        ("serial = 1", "serial = 0"),
+        ("serial = 1", "#"),
+        ("expires = ", "#"),
+        ("expires = 2037-01-01T00:00:00Z", "expires = 2037-01-01T00:00:00"),
+        ("expires = 2037-01-01T00:00:00Z", "expires = 2037-01-01"),
+        ("expires = 2037-01-01T00:00:00Z", 'expires = "2037-01-01T00:00:00Z"'),
+        ("expires = 2037-01-01T00:00:00Z", "expires = 2037-01-01T00:00:00+02:00"),
+        ("expires = 2037-01-01T00:00:00Z", "expires = 2037-01-01T00:00:00.5Z"),
         ('name = "planner"', 'name = "builder"'),
         ('name = "planner"', 'name = "a b"'),
         ('roles = ["planner"]', 'roles = ["king"]'),
@@ -101,7 +141,7 @@ def test_the_highest_matching_level_counts() -> None:
         ("allow-local", "allow_local"),
         ('patterns = ["*"]', 'patterns = ["*a*b*c*d*e"]'),
         ('patterns = ["*"]', "patterns = [1]"),
-        ('isolation = "microvm"', 'isolation = "container: not a microVM"'),
+        ('isolation = "microvm"', 'isolation = "container"'),
         ("[launch]", "[lunch]"),
         ("[launch]", "inputs = 1\n[launch]"),
         ("[launch]", 'inputs = ["a b"]\n[launch]'),
@@ -148,10 +188,10 @@ def test_not_utf8_and_too_large() -> None:
     [
         b"",
         b"\n# nothing\n",
-        b"version = 1\n",
+        HEAD,
         text('patterns = ["*"]', "patterns = []"),
         DEFAULT[: DEFAULT.index(b"[[builders]]")] + DEFAULT[DEFAULT.index(b"[sources]") :],
-        b'version = 1\n[sources]\npatterns = ["*"]\nallow-local = true\n',
+        HEAD + b'[sources]\npatterns = ["*"]\nallow-local = true\n',
     ],
 )
 def test_an_empty_policy_is_an_error(data: bytes) -> None:
@@ -172,14 +212,14 @@ def test_within_the_floor() -> None:
     assert [rule.patterns for rule in policy.sources] == [("git+https://host/*", "path:*"), ("*",)]
     elsewhere = replace(COMMITTED, uri=COMMITTED.uri.replace("host", "elsewhere"))
     assert [rule.problem(elsewhere) is None for rule in policy.sources] == [False, True]
-    fewer = default_policy({role: key for role, key in KEYS.items() if role is not Role.HOST})
+    fewer = default_policy({role: key for role, key in KEYS.items() if role is not Role.HOST}, now=NOW)
     assert [signer.name for signer in effective(FLOOR, fewer).signers] == ["builder", "planner", "verifier"]
 
 
 @pytest.mark.parametrize(
     ("floor", "user"),
     [
-        (DEFAULT, default_policy(KEYS | {Role.PLANNER: OTHER})),
+        (DEFAULT, default_policy(KEYS | {Role.PLANNER: OTHER}, now=NOW)),
         (DEFAULT, text('roles = ["planner"]', 'roles = ["planner", "host"]')),
         (DEFAULT, text("level = 1", "level = 2")),
         (DEFAULT, text(f'id = "{MICROVM}"', 'id = "urn:x"')),
@@ -262,7 +302,8 @@ def config(tmp_path: Path) -> Iterator[Directory]:
 
 def load(tmp_path: Path, config: Directory, *, cwd: str = "/", floor: str = "floor") -> Digest:
     home = str(tmp_path / "home")
-    return policy_files.load(floor=str(tmp_path / floor), config=config, cwd=cwd, home=home).digest
+    found = policy_files.load(floor=str(tmp_path / floor), config=config, cwd=cwd, home=home)
+    return policy_files.in_force(*found).digest
 
 
 def test_files(tmp_path: Path, config: Directory) -> None:
@@ -317,3 +358,67 @@ def test_a_policy_in_the_working_directory(tmp_path: Path, config: Directory, cw
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, config, cwd=str(tmp_path / cwd))
     assert caught.value.codes == (ReasonCode.POLICY_LOCATION,)
+
+
+def pinned(name: str, data: bytes) -> bytes:
+    return DEFAULT + f'[[roots]]\nname = "{name}"\nsha256 = "{Digest.of(data).hex}"\n'.encode()
+
+
+def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Directory) -> None:
+    config.write_atomic("trust.toml", pinned("ours", b"{}"))
+    config.write_atomic("revocations.toml", b"version = 1\nserial = 3\n")
+    with pytest.raises(RefusedError) as caught:
+        load(tmp_path, config)
+    assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+    with config.child("roots") as roots, Directory.create(str(tmp_path / "floor")) as floor:
+        roots.write_atomic("ours.json", b"{ }")
+        with pytest.raises(RefusedError) as caught:
+            load(tmp_path, config)
+        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+        roots.write_atomic("ours.json", b"{}")
+        floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
+        policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+        assert policy.serials == (0, 1, 2, 3)
+        assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
+        (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
+        with pytest.raises(RefusedError) as caught:
+            load(tmp_path, config)
+        assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+
+
+def test_the_root_that_the_library_ships(tmp_path: Path, config: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def shipped() -> bytes:
+        asked.append(1)
+        return b"{}"
+
+    monkeypatch.setattr(policy_files, "_public_good", shipped)
+    config.write_atomic("trust.toml", pinned("public-good", b"{}"))
+    policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    assert list(policy.trust.roots) == [Digest.of(b"{}")]
+    assert not asked, "whoever needs no identity does not pay for it"
+    assert [policy.trust.roots[Digest.of(b"{}")] for _ in range(2)] == [b"{}", b"{}"]
+    assert asked == [1]
+    config.write_atomic("trust.toml", pinned("public-good", b"another"))
+    other = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    with pytest.raises(RefusedError) as caught:
+        other.trust.roots[Digest.of(b"another")]
+    assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+    with config.child("roots") as roots:
+        roots.write_atomic("public-good.json", b"another")
+    assert (
+        policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config)).trust.roots[Digest.of(b"another")]
+        == b"another"
+    )
+    assert len(asked) == 2
+
+
+def test_the_shipped_root_is_one(tmp_path: Path, config: Directory) -> None:
+    """The very one of the sigstore library that is installed here."""
+    from mvmnix.provenance.sigstore import public_good_root
+
+    config.write_atomic("trust.toml", pinned("public-good", public_good_root()))
+    policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    (data,) = policy.trust.roots.values()
+    assert trusted_root.parse(data).newest is not None

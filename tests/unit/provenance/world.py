@@ -8,13 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mvmnix import lock, manifest, strict, verity
+from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.plan import Plan
+from mvmnix.launch.verify import VerifiedPlan, verify
 from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
-from mvmnix.provenance import envelope, parts, policy_text, predicate
+from mvmnix.provenance import envelope, parts, policy_default, policy_text, predicate
 from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import MICROVM, Accounted, Cached, Kept, Limits, Provenance, RootTree, Versions, account
@@ -24,6 +28,7 @@ NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
 COMMIT = "1" * 40
 BLOCKS = 200
+BUILDER_FILES = ("kernel", "initrd", "rootfs", "manifest.json")
 DEB = Source("mirror://debian/pool/main/b/bash.deb", "bash.deb", Digest.of(b"bash"))
 TOOL = Source("mirror://debian/pool/main/e/erofs.deb", "erofs.deb", Digest.of(b"erofs"))
 SEED = Source("mirror://debian/pool/main/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)
@@ -32,7 +37,7 @@ CACHED = Cached(
     StorePath.recursive("lib-1.0", Digest.of(b"lib")),
     "https://cache.example/nar/lib.nar.xz",
     Digest.of(b"the nar of lib"),
-    "cache.example-1",
+    CACHE_KEY,
 )
 KERNEL = Part(StorePath.recursive("kernel-6", Digest.of(b"kernel")), Digest.of(b"the nar of kernel"))
 TOOLS = Part(StorePath.recursive("tools", Digest.of(b"tools")), Digest.of(b"the nar of tools"))
@@ -55,9 +60,8 @@ BUILDER, PLANNER, HOST, STRANGER = (PrivateKey.generate(kind) for kind in (*Algo
 
 
 def trust() -> bytes:
-    return policy_text.default_policy(
-        {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
-    )
+    keys = {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
+    return policy_default.default_policy(keys, now=NOW)
 
 
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:
@@ -89,7 +93,7 @@ def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity,
         "memoryMiB": 128,
         "scratchMiB": 16,
         "posture": "dev",
-        "verbs": ["exec", "stream"],
+        "verbs": ["exec", "stream", "shell", "copy"],
         "writable": [],
         "sources": [{"uri": it.uri, "name": it.name, "sha256": it.digest.hex} for it in (DEB,)],
     }
@@ -138,7 +142,7 @@ class World:
             nodes=account(locked, {TOUCHED}),
             sources=(DEB, TOOL, SEED),
             builder_id=MICROVM,
-            builder_image=tuple(Subject(name, Digest.of(name.encode())) for name in ("kernel", "initrd", "rootfs")),
+            builder_image=tuple(Subject(name, Digest.of(name.encode())) for name in BUILDER_FILES),
             versions=Versions("0.1.0", "2.26.3"),
             limits=Limits(2, 2048, 4096, 3600),
             invocation="urn:uuid:12345678-1234-4234-8234-123456789abc",
@@ -185,6 +189,27 @@ class World:
             (directory / name).write_bytes(data)
             fds.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
         return OpenFiles(*fds)
+
+    def admitted(self, files: OpenFiles) -> VerifiedPlan:
+        """What the gate says of the plan that was signed last, for these files; they stay open."""
+        return verify(
+            plan=self.plan_bundle,
+            provenance=self.provenance_bundle,
+            manifest=self.manifest,
+            lock=self.lock,
+            files=files,
+            policy=self.policy,
+            now=self.now,
+        )
+
+    def verified(self, directory: Path) -> VerifiedPlan:
+        """The same for its own files, which are put into this directory."""
+        files = self.open(directory)
+        try:
+            return self.admitted(files)
+        finally:
+            for fd in (files.kernel, files.initrd, files.rootfs):
+                os.close(fd)
 
 
 def new_world(directory: Path, seed: int = 0) -> World:
@@ -240,6 +265,14 @@ def rewritten(bundle: bytes, change: Callable[[Mapping[str, Any]], object]) -> b
     assert isinstance(value, dict)
     change(value)
     return strict.canonical(value)
+
+
+def plan_refusal(plan: Plan, **said: object) -> RefusedError:
+    """Why nobody reads that plan once its predicate says this instead, or besides."""
+    claim = plans.to_statement(plan)
+    with pytest.raises(RefusedError) as caught:
+        plans.from_statement(replace(claim, predicate=dict(claim.predicate) | said))
+    return caught.value
 
 
 def flipped_signature(bundle: bytes) -> bytes:

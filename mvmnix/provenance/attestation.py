@@ -1,0 +1,157 @@
+"""Holds a signed statement against a file and what is required of it, all requirements at once; pure.
+
+A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
+together. Who signed it is settled before, by provenance/authenticate.py.
+"""
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.model import Digest
+from mvmnix.provenance import build_claims, foreign
+from mvmnix.provenance.build_claims import Origin
+from mvmnix.provenance.foreign import ForeignStatement
+
+#: Subjects that a reason lists.
+_SHOWN: Final = 4
+_OTHER: Final = "name the file that it is about, or hand in the statement about this one"
+_SOURCE: Final = "find out which source is right, then name that one or get the artifact that was built from it"
+_WORK_TREE: Final = "mvm build names a git work tree by its directory and commit, and knows of no address and no tag"
+_COPY: Final = "mvm build names a copy by its directory, and knows of no address, commit or tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a statement has to say besides being about the file; None where nothing is required.
+
+    `predicate_type` is a type URI, `source_digest` a git commit, `source_tag` a tag's name without `refs/tags/`.
+    """
+
+    predicate_type: str | None = None
+    source_uri: str | None = None
+    source_tag: str | None = None
+    source_digest: str | None = None
+    builder_id: str | None = None
+
+    @property
+    def about_source(self) -> bool:
+        """Whether the source matters."""
+        return not (self.source_uri is self.source_tag is self.source_digest is None)
+
+    @property
+    def about_content(self) -> bool:
+        """Whether anything is required that only a statement can say, and a bare signature can't."""
+        return self.about_source or self.predicate_type is not None or self.builder_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which statement of how many it is, of the file that is called `artifact`, and who signed it, for people."""
+
+    artifact: str
+    number: int
+    total: int
+    signer: str = ""
+
+    @property
+    def name(self) -> str:
+        """How reasons call it."""
+        return f"statement {self.number} of {self.total}"
+
+    def reason(self, code: ReasonCode, why: str, hint: str) -> Reason:
+        """A reason about this statement: `expected …, statement 2 of 3 says … (signer …)`."""
+        return Reason(code, self.artifact, f"{why}{f' (signer {self.signer})' if self.signer else ''}", hint)
+
+    def mismatch(self, code: ReasonCode, expected: str, said: str, hint: str) -> Reason:
+        """That it says something else than what is expected."""
+        return self.reason(code, f"expected {expected}, {self.name} says {said}", hint)
+
+    def refused(self, error: RefusedError) -> tuple[Reason, ...]:
+        """The same reasons, as reasons about this statement."""
+        return tuple(self.reason(it.code, f"{self.name}: {it.what}: {it.why}", it.hint) for it in error.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A statement that could be read, beside the file's digest and what is required."""
+
+    claim: ForeignStatement
+    artifact: Digest
+    wanted: Requirements
+    place: Place
+
+
+def unmet(payload: bytes, artifact: Digest, wanted: Requirements, place: Place) -> tuple[Reason, ...]:
+    """Why this statement does not count for the file with that digest; nothing when it does."""
+    try:
+        claim = foreign.parse(payload)
+    except RefusedError as error:
+        return place.refused(error)
+    return tuple(reason for check in CHECKS for reason in check(Held(claim, artifact, wanted, place)))
+
+
+def about_file(it: Held) -> Iterator[Reason]:
+    """It names the file, by digest."""
+    if it.artifact not in it.claim.subjects:
+        named = [str(each) for each in sorted(it.claim.subjects)]
+        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+        said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256"
+        yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
+
+
+def of_type(it: Held) -> Iterator[Reason]:
+    """It makes the kind of claim that is asked for."""
+    if it.wanted.predicate_type is not None and it.claim.predicate_type != it.wanted.predicate_type:
+        said, hint = it.claim.predicate_type, "ask for that type, or hand in a statement of the type that is needed"
+        yield it.place.mismatch(ReasonCode.PREDICATE_TYPE, it.wanted.predicate_type, said, hint)
+
+
+def by_builder(it: Held) -> Iterator[Reason]:
+    """It names the builder that is asked for."""
+    if it.wanted.builder_id is None:
+        return
+    try:
+        said = build_claims.builder_id(it.claim)
+    except RefusedError as error:
+        yield from it.place.refused(error)
+        return
+    if said != it.wanted.builder_id:
+        hint = "get the artifact that this builder built, or name the other one if you mean to trust it"
+        yield it.place.mismatch(ReasonCode.BUILDER_MISMATCH, it.wanted.builder_id, said, hint)
+
+
+def from_source(it: Held) -> Iterator[Reason]:
+    """It names the repository, tag and commit that are asked for."""
+    if not it.wanted.about_source:
+        return
+    try:
+        said = build_claims.origin(it.claim)
+    except RefusedError as error:
+        yield from it.place.refused(error)
+        return
+    wanted, hint = it.wanted, _what_would_match(said)
+    if wanted.source_uri is not None and build_claims.repository_of(wanted.source_uri) != said.repository:
+        expected = build_claims.repository_of(wanted.source_uri)
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, said.repository, hint)
+    if wanted.source_tag is not None and wanted.source_tag != said.tag:
+        found = said.ref or "no git reference"
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"refs/tags/{wanted.source_tag}", found, hint)
+    if wanted.source_digest is not None and wanted.source_digest != said.commit:
+        found = "no commit" if said.commit is None else f"commit {said.commit}"
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
+
+
+def _what_would_match(said: Origin) -> str:
+    """The options that this statement meets, as somebody would type them, and why mvm's own builds say no more."""
+    told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
+    options = " ".join(f"{name} {shlex.quote(value)}" for name, value in told.items() if value is not None)
+    own = {"file": f"; {_WORK_TREE}", "path": f"; {_COPY}"}.get(said.repository.partition(":")[0], "")
+    return f"{_SOURCE}; this one would match {options}{own}"
+
+
+type Check = Callable[[Held], Iterator[Reason]]
+
+CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source)

@@ -1,0 +1,99 @@
+"""Reads in-toto statements that any tool made, and says what files and what kind of claim they are about; pure.
+
+in-toto's attestation framework, spec/v1/statement.md; version 0.1 has the same fields. Its parsing rules let fields
+that nobody knows be ignored, and so they are here, for mvm looks at no other. A claim of mvm's own is read by
+provenance/statement.py, which ignores nothing.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+from mvmnix.model import Digest, is_digest
+from mvmnix.provenance.statement import LIMIT, STATEMENT_TYPE
+
+#: The older version, which `cosign` still writes.
+STATEMENT_TYPE_0_1: Final = "https://in-toto.io/Statement/v0.1"
+
+#: What people call predicate types; the names are those of `cosign --type`.
+TYPES: Final[Mapping[str, str]] = {
+    "slsaprovenance1": "https://slsa.dev/provenance/v1",
+    "slsaprovenance": "https://slsa.dev/provenance/v0.2",
+    "slsaprovenance02": "https://slsa.dev/provenance/v0.2",
+    "spdxjson": "https://spdx.dev/Document",
+    "spdx": "https://spdx.dev/Document",
+    "cyclonedx": "https://cyclonedx.org/bom",
+    "link": "https://in-toto.io/Link/v1",
+    "vuln": "https://cosign.sigstore.dev/attestation/vuln/v1",
+    "custom": "https://cosign.sigstore.dev/attestation/v1",
+}
+_HINT: Final = "have it made and signed again by a tool that writes in-toto Statement v1 or v0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignStatement:
+    """A claim about the files with these SHA-256 digests; `predicate` is for the reader of that predicate type."""
+
+    subjects: frozenset[Digest]
+    predicate_type: str
+    predicate: Mapping[str, object]
+
+
+def predicate_type(text: str) -> str:
+    """The type URI of one of the names in TYPES; a URI is itself. Raises ValueError for anything else.
+
+    >>> predicate_type("slsaprovenance1"), predicate_type("https://example.test/claim/v1")
+    ('https://slsa.dev/provenance/v1', 'https://example.test/claim/v1')
+    """
+    if text in TYPES:
+        return TYPES[text]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,1000}", text):
+        raise ValueError(f"neither a type URI nor one of {', '.join(TYPES)}: {text[:80]!r}")
+    return text
+
+
+def parse(payload: bytes) -> ForeignStatement:
+    """Read a statement. Raises RefusedError STATEMENT_MALFORMED, naming all problems."""
+    try:
+        value = strict.parse_json(payload, limit=LIMIT, fraction=_fraction)
+        return strict.read(value, "statement", _statement)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the signed statement", _HINT) from error
+
+
+def _fraction(text: str) -> object:
+    value = float(text)
+    if len(text) > 64 or not math.isfinite(value):
+        raise strict.MalformedError(f"the number {text[:24]} is too large")
+    return value
+
+
+def _statement(record: strict.Record) -> ForeignStatement:
+    record.text("_type", rf"{re.escape(STATEMENT_TYPE)}|{re.escape(STATEMENT_TYPE_0_1)}")
+    subjects = record.each("subject", _subject, 65_536)
+    kind = record.text("predicateType", r"[!-~]{1,1024}")
+    predicate = record.value("predicate") if record.has("predicate") else {}
+    record.leave_rest()
+    if not isinstance(predicate, dict):
+        raise ValueError("its predicate is not an object")  # noqa: TRY004 - the text is wrong, not a caller
+    named = frozenset(digest for digest in subjects if digest is not None)
+    return ForeignStatement(named, kind, cast("dict[str, object]", predicate))
+
+
+def _subject(record: strict.Record) -> Digest | None:
+    """The SHA-256 of a subject; None for one that is named by other algorithms, which names no file to mvm."""
+    found = record.child("digest", _digests)
+    record.leave_rest()
+    return found
+
+
+def _digests(record: strict.Record) -> Digest | None:
+    found = record.text("sha256") if record.has("sha256") else ""
+    record.leave_rest()
+    if found and not is_digest(found):
+        raise ValueError(f"not a SHA-256 digest in hexadecimal: {found[:80]!r}")
+    return Digest(found) if found else None

@@ -1,0 +1,166 @@
+"""Judges which of the bundles that were handed in count for a file, each alone; pure but for reading that file.
+
+For each bundle, in this order, and what one of the first two steps refuses is not read further:
+
+1. somebody who is trusted signed it (steps 2 to 4 of authenticate.py);
+2. what was signed is an in-toto statement, or the file itself;
+3. the statement is about the file and meets every requirement (attestation.py); a bare signature meets none;
+4. what the trust policy has to say about such a build, where one is asked, is met too (release_policy.py).
+
+Whatever was not expected is a refusal of that bundle. A file has passed when at least one bundle counts for it, or as
+many by different signers, of different builds, as the policy asks for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
+from mvmnix.keys import Role
+from mvmnix.model import Digest
+from mvmnix.provenance import build_claims, foreign
+from mvmnix.provenance.attestation import Place, Requirements, unmet
+from mvmnix.provenance.authenticate import Attested, Blob, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.foreign import ForeignStatement
+from mvmnix.provenance.statement import PAYLOAD_TYPE
+from mvmnix.provenance.trust import Trust
+
+_HAND_IN: Final = "hand in the file's bundle: `mvm verify --bundle BUNDLE …`"
+
+#: More that has to hold of an authentic statement about the file; yields the reasons why it does not.
+type Further = Callable[[ForeignStatement, Attested, Place], Iterator[Reason]]
+
+
+def nothing_further(claim: ForeignStatement, attested: Attested, place: Place) -> Iterator[Reason]:  # noqa: ARG001
+    """For whoever has said all in the requirements."""
+    yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What bundles are held against: who may have signed, in which role, what they have to say, how many have to."""
+
+    trust: Trust
+    wanted: Requirements
+    role: Role | None = None
+    further: Further = nothing_further
+    signers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature."""
+
+    number: int
+    attested: Attested
+    statement: ForeignStatement | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A file for which enough counts; `others` are the reasons why other bundles do not."""
+
+    name: str
+    digest: Digest
+    counted: tuple[Counted, ...]
+    others: tuple[Reason, ...]
+
+
+def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
+    """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
+    counted, reasons = list[Counted](), list[Reason]()
+    for number, data in enumerate(bundles, 1):
+        try:
+            with only_refusals(name):
+                counted.append(_alone(Place(name, number, len(bundles)), blob, data, standard))
+        except RefusedError as error:
+            reasons.extend(error.reasons)
+    reasons += _revoked(name, blob, standard)
+    voices = _voices(counted)
+    if not bundles:
+        why = "no bundle was handed in that could say anything about it"
+        reasons.append(Reason(ReasonCode.ATTESTATION_MISSING, name, why, _HAND_IN))
+    elif counted and voices < standard.signers:
+        why = f"{voices} of {standard.signers} builders that the policy asks for have built it"
+        reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
+    if voices < standard.signers or blob.digest in standard.trust.revocations.digests:
+        raise RefusedError(*reasons)
+    return Passed(name, blob.digest, tuple(counted), bounded(reasons))
+
+
+def _voices(counted: Sequence[Counted]) -> int:
+    """How many signers vouch, each once, and each for a build of its own: one build that two signed was built once."""
+    signers, builds = set[Digest](), set[str]()
+    for each in counted:
+        signer = each.attested.signer.fingerprint
+        named = {f"payload {Digest.of(each.payload)}"} if each.statement is not None else set[str]()
+        run = None if each.statement is None else build_claims.invocation(each.statement)
+        named |= set() if run is None else {f"run {run}"}
+        if signer not in signers and not named & builds:
+            signers.add(signer)
+            builds |= named
+    return len(signers)
+
+
+def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
+    if blob.digest in standard.trust.revocations.digests:
+        told = standard.trust.revocations.told(blob.digest)
+        why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
+        yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
+
+
+def _alone(place: Place, blob: Blob, data: bytes, standard: Standard) -> Counted:
+    try:
+        attested = authenticate_foreign(data, trust=standard.trust, role=standard.role, what=place.name, blob=blob)  # 1
+    except RefusedError as error:
+        raise RefusedError(
+            *(Reason(it.code, place.artifact, _said(it, place), it.hint) for it in error.reasons)
+        ) from error
+    signed = Place(place.artifact, place.number, place.total, signer_of(attested))
+    match attested.content:
+        case Claim():
+            claim = _statement(attested.content, blob, standard.wanted, signed)  # 2, 3
+            further = tuple(standard.further(claim, attested, signed))  # 4
+            if further:
+                raise RefusedError(*further)
+            return Counted(place.number, attested, claim, attested.content.payload)
+        case Digest():
+            return _signature(attested, blob, standard, signed)  # 2, 3
+        case _:
+            assert_never(attested.content)
+
+
+def _said(it: Reason, place: Place) -> str:
+    about = "" if it.what == place.name else f"{it.what}: "
+    return f"{place.name}: {about}{it.why}"
+
+
+def signer_of(it: Attested) -> str:
+    """Who signed, for people: the certified identity, or the key's name in the policy or on the command line."""
+    return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
+
+
+def _statement(content: Claim, blob: Blob, wanted: Requirements, place: Place) -> ForeignStatement:
+    if content.payload_type != PAYLOAD_TYPE:
+        raise RefusedError(
+            place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
+        )
+    reasons = unmet(content.payload, blob.digest, wanted, place)
+    if reasons:
+        raise RefusedError(*reasons)
+    return foreign.parse(content.payload)
+
+
+def _signature(attested: Attested, blob: Blob, standard: Standard, place: Place) -> Counted:
+    reasons = list[Reason]()
+    if attested.content != blob.digest:
+        said = str(attested.content)
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob.digest), said, "name the file it is about"))
+    if standard.wanted.about_content or standard.further is not nothing_further:
+        hint = "hand in a statement about the file, or ask for nothing but its signature"
+        said = "nothing: it is a bare signature over the file"
+        reasons.append(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
+    if reasons:
+        raise RefusedError(*reasons)
+    return Counted(place.number, attested, None, b"")

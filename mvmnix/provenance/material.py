@@ -1,0 +1,216 @@
+"""Reads and writes what a bundle brings to check its signature with: key hint or certificate, log entries, timestamps.
+
+The format is protobuf-specs' (sigstore_bundle.proto, sigstore_rekor.proto) in Protobuf's JSON: bytes in base64, 64-bit
+integers as decimal text. Each value has one spelling, so that no byte can change unnoticed. Reading proves nothing.
+"""
+
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix import strict
+from mvmnix.model import Digest
+
+#: More than any bundle has; only one entry is ever believed.
+MOST_ENTRIES: Final = 16
+MOST_TIMESTAMPS: Final = 16
+#: The path to a leaf of a tree with 2**63 leaves.
+_LONGEST_PATH: Final = 63
+#: base64 of an entry that repeats a whole attestation (`intoto` 0.0.2 may).
+_BODY_LIMIT: Final = 24 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That the leaf at `index` is in the tree of `size` leaves with that root; `checkpoint` is what the log signed."""
+
+    index: int
+    size: int
+    root: bytes
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+
+    def to_value(self) -> Mapping[str, object]:
+        """`InclusionProof`."""
+        return {
+            "logIndex": str(self.index),
+            "rootHash": encode(self.root),
+            "treeSize": str(self.size),
+            "hashes": [encode(one) for one in self.hashes],
+            "checkpoint": {"envelope": self.checkpoint},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a transparency log says it holds: `body` at `index`, taken in at `integrated` (seconds since 1970).
+
+    `promise` is the signed entry timestamp; logs that answer with a proof only have neither it nor a time.
+    """
+
+    index: int
+    log_id: bytes
+    kind: str
+    version: str
+    integrated: int | None
+    promise: bytes | None
+    proof: Proof
+    body: bytes
+
+    def to_value(self) -> Mapping[str, object]:
+        """`TransparencyLogEntry`."""
+        value: dict[str, object] = {
+            "logIndex": str(self.index),
+            "logId": {"keyId": encode(self.log_id)},
+            "kindVersion": {"kind": self.kind, "version": self.version},
+            "inclusionProof": self.proof.to_value(),
+            "canonicalizedBody": encode(self.body),
+        }
+        if self.integrated is not None:
+            value["integratedTime"] = str(self.integrated)
+        if self.promise is not None:
+            value["inclusionPromise"] = {"signedEntryTimestamp": encode(self.promise)}
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Who is claimed to have signed, by the hint of a key or by a certificate in DER, and who witnessed it.
+
+    `timestamps` are RFC 3161 responses in DER. Raises ValueError unless there is either a hint or a certificate.
+    """
+
+    hint: str = ""
+    certificate: bytes = b""
+    entries: tuple[Entry, ...] = ()
+    timestamps: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.hint) == bool(self.certificate):
+            raise ValueError("it names neither one key nor one certificate")
+
+    def to_value(self) -> Mapping[str, object]:
+        """`VerificationMaterial`; what is empty does not stand there."""
+        value: dict[str, object] = {}
+        if self.hint:
+            value["publicKey"] = {"hint": self.hint}
+        else:
+            value["certificate"] = {"rawBytes": encode(self.certificate)}
+        if self.entries:
+            value["tlogEntries"] = [entry.to_value() for entry in self.entries]
+        if self.timestamps:
+            stamps = [{"signedTimestamp": encode(one)} for one in self.timestamps]
+            value["timestampVerificationData"] = {"rfc3161Timestamps": stamps}
+        return value
+
+
+def material(record: strict.Record) -> Material:
+    """Read `VerificationMaterial`. What is empty may stand there; the canonical form leaves it out."""
+    hint = record.child("publicKey", _hint) if record.has("publicKey") else ""
+    certificate = record.child("certificate", raw_bytes) if record.has("certificate") else b""
+    if not hint and not certificate and record.has("x509CertificateChain"):
+        certificate = record.child("x509CertificateChain", _first)
+    entries = record.each("tlogEntries", _entry, MOST_ENTRIES) if record.has("tlogEntries") else ()
+    timed = record.has("timestampVerificationData")
+    return Material(hint, certificate, entries, record.child("timestampVerificationData", _stamps) if timed else ())
+
+
+def encode(data: bytes) -> str:
+    """Standard base64, as Protobuf's JSON writes bytes."""
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def decode(text: str | memoryview) -> bytes:
+    """The bytes of standard base64 in its only spelling, which may stand within other bytes. Raises ValueError.
+
+    >>> decode("MTI=")
+    b'12'
+    """
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise ValueError("not base64") from error
+    # strict mode settles all but the bits of the last character that mean nothing, where there are some
+    tail = text[-4:].encode() if isinstance(text, str) else text[-4:]
+    if (rest := len(data) % 3) and tail != binascii.b2a_base64(data[-rest:], newline=False):
+        raise ValueError("not the only base64 of these bytes")
+    return data
+
+
+def raw_bytes(record: strict.Record) -> bytes:
+    """`X509Certificate`, in DER."""
+    return some_bytes(record, "rawBytes")
+
+
+def some_bytes(record: strict.Record, name: str, limit: int = 65_536) -> bytes:
+    """A field of bytes that are not empty; b"" where that was noted as a problem."""
+    return record.parsed(name, _some, b"", limit)
+
+
+def hash_output(record: strict.Record) -> Digest:
+    """`HashOutput`, of the one algorithm that mvm knows."""
+    record.text("algorithm", "SHA2_256")
+    return record.parsed("digest", lambda text: Digest(decode(text).hex()), Digest("0" * 64))
+
+
+def _some(text: str) -> bytes:
+    data = decode(text)
+    if not data:
+        raise ValueError("empty")
+    return data
+
+
+def _hint(record: strict.Record) -> str:
+    return record.text("hint", r"[A-Za-z0-9+/]{43}=")
+
+
+def _first(record: strict.Record) -> bytes:
+    # older bundles carry the certificates above it too, which nobody here believes: the trust root has its own
+    chain = record.each("certificates", raw_bytes, 16)
+    return chain[0] if chain else b""
+
+
+def _stamps(record: strict.Record) -> tuple[bytes, ...]:
+    if not record.has("rfc3161Timestamps"):
+        return ()
+    return record.each("rfc3161Timestamps", lambda one: some_bytes(one, "signedTimestamp"), MOST_TIMESTAMPS)
+
+
+def _entry(record: strict.Record) -> Entry:
+    kind, version = record.child("kindVersion", lambda it: (it.text("kind", _WORD), it.text("version", _WORD)))
+    promised = record.has("inclusionPromise")
+    return Entry(
+        _integer(record, "logIndex"),
+        record.child("logId", lambda it: some_bytes(it, "keyId")),
+        kind,
+        version,
+        _integer(record, "integratedTime") if record.has("integratedTime") else None,
+        record.child("inclusionPromise", lambda it: some_bytes(it, "signedEntryTimestamp")) if promised else None,
+        record.child("inclusionProof", _proof),
+        some_bytes(record, "canonicalizedBody", _BODY_LIMIT),
+    )
+
+
+def _proof(record: strict.Record) -> Proof:
+    return Proof(
+        _integer(record, "logIndex"),
+        _integer(record, "treeSize"),
+        some_bytes(record, "rootHash"),
+        tuple(decode(one) for one in record.texts("hashes", limit=_LONGEST_PATH)) if record.has("hashes") else (),
+        record.child("checkpoint", lambda it: it.text("envelope", r"(?s)[^\x00]{1,16384}")),
+    )
+
+
+def _integer(record: strict.Record, name: str) -> int:
+    return record.parsed(name, _decimal, 0)
+
+
+def _decimal(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if str(number) != text or number >= 2**63:
+        raise ValueError("not a 64-bit integer in its only decimal form")
+    return number
+
+
+_WORD: Final = r"[A-Za-z0-9.]{1,32}"

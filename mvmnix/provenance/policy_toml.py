@@ -1,0 +1,74 @@
+"""Reads the strict TOML in which trust is written down: objects, times and durations; pure."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+
+#: No policy that people read is larger, in bytes.
+LIMIT: Final = 2**20
+
+_HINT: Final = "correct the file; docs/trust-policy.md has the format"
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+
+
+def read[T](data: bytes, name: str, parse: Callable[[strict.Record], T]) -> T:
+    """Read a file with `parse`. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some.
+
+    `name` is the file's, for people.
+    """
+    try:
+        return strict.read(_toml(data), name, parse)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.POLICY_MALFORMED, name, _HINT) from error
+
+
+def _toml(data: bytes) -> object:
+    if len(data) > LIMIT:
+        raise strict.MalformedError(f"larger than {LIMIT} bytes")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise strict.MalformedError(f"not TOML in UTF-8: {error}") from error
+
+
+def moment(record: strict.Record, name: str) -> datetime:
+    """A time in UTC and whole seconds, as TOML writes it: `2036-01-31T12:00:00Z`, without quotation marks.
+
+    Raises ValueError for anything else that stands there; what is missing is noted.
+    """
+    value = record.value(name)
+    if value is None:
+        return _EPOCH
+    if not isinstance(value, datetime) or value.utcoffset() != timedelta(0) or value.microsecond:
+        raise ValueError(f"{name} is not a time in UTC like 2036-01-31T12:00:00Z: {str(value)[:80]!r}")
+    return value.astimezone(UTC)
+
+
+def duration(text: str) -> timedelta:
+    """Days, hours or minutes, at least one. Raises ValueError.
+
+    >>> duration("90d").days, duration("36h") == timedelta(days=1.5)
+    (90, True)
+    """
+    if not re.fullmatch(r"[1-9][0-9]{0,5}[dhm]", text):
+        raise ValueError(f"not a duration like 90d, 36h or 30m: {text[:80]!r}")
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def show_duration(it: timedelta) -> str:
+    """A duration as `duration` reads it, in the largest unit that fits.
+
+    >>> show_duration(timedelta(days=90)), show_duration(timedelta(hours=36))
+    ('90d', '36h')
+    """
+    minutes = it // _UNITS["m"]
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes % size == 0:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"

@@ -1,0 +1,162 @@
+"""Reads trusted_root.json: which logs and authorities a trust domain believes, and from when to when; pure.
+
+The format is protobuf-specs' sigstore_trustroot.proto in Protobuf's JSON. Whose file it is, the policy says by its
+SHA-256; what is in it is believed for that domain alone, and two of them are never put together.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+from mvmnix.model import Digest
+from mvmnix.provenance.log_key import LogKey
+from mvmnix.provenance.material import raw_bytes, some_bytes
+
+LIMIT: Final = 4 * 2**20
+_MEDIA: Final = r"application/vnd\.dev\.sigstore\.trustedroot(\+json;version=0\.1|\.v0\.[12]\+json)"
+_HINT: Final = "get the trusted_root.json again from whoever runs that Sigstore"
+_TEXT: Final = r"[^\x00]{0,4096}"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when to when something is trusted, both ends included; without an end, until further notice."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether that moment lies within."""
+        return not (self.start is not None and moment < self.start) and not (self.end is not None and moment > self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A transparency log or CT log, by its ID."""
+
+    log_id: bytes
+    key: LogKey
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority or timestamp authority: its certificates in DER, nearest to the leaf first."""
+
+    certificates: tuple[bytes, ...]
+    window: Window
+
+
+#: For each list of a trusted root, in the order of its fields, which entries are valid at some moment.
+type Selection = tuple[tuple[bool, ...], ...]
+#: The lists of a trusted_root.json.
+LISTS: Final = ("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedRoot:
+    """One trust domain."""
+
+    logs: tuple[Log, ...]
+    authorities: tuple[Authority, ...]
+    ct_logs: tuple[Log, ...]
+    timestamping: tuple[Authority, ...]
+
+    def log(self, log_id: bytes) -> Log | None:
+        """The transparency log with that ID."""
+        return next((log for log in self.logs if log.log_id == log_id), None)
+
+    def at(self, moment: datetime) -> Selection:
+        """What of it was trusted at that moment."""
+        lists: tuple[Iterable[Log | Authority], ...] = (self.logs, self.authorities, self.ct_logs, self.timestamping)
+        return tuple(tuple(one.window.holds(moment) for one in each) for each in lists)
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the youngest of its entries began to be trusted: it is no older than that."""
+        lists: tuple[Iterable[Log | Authority], ...] = (self.logs, self.authorities, self.ct_logs, self.timestamping)
+        starts = [one.window.start for each in lists for one in each if one.window.start is not None]
+        return max(starts, default=None)
+
+
+@lru_cache(maxsize=16)
+def parse(data: bytes) -> TrustedRoot:
+    """Read a trusted_root.json. Raises RefusedError ROOT_MALFORMED, naming all problems."""
+    try:
+        return strict.read(strict.parse_json(data, limit=LIMIT), "root", _root)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.ROOT_MALFORMED, f"the trust root {Digest.of(data)}", _HINT) from error
+
+
+def _root(record: strict.Record) -> TrustedRoot:
+    record.text("mediaType", _MEDIA)
+    return TrustedRoot(
+        _each(record, "tlogs", _log),
+        _each(record, "certificateAuthorities", _authority),
+        _each(record, "ctlogs", _log),
+        _each(record, "timestampAuthorities", _authority),
+    )
+
+
+def _each[T](record: strict.Record, name: str, parse: Callable[[strict.Record], T]) -> tuple[T, ...]:
+    return record.each(name, parse, 64) if record.has(name) else ()
+
+
+def _log(record: strict.Record) -> Log:
+    record.text("baseUrl", _TEXT)
+    record.text("hashAlgorithm", "SHA2_256")
+    _optional(record, "operator")
+    log_id = record.child("logId", _key_id)
+    if record.has("checkpointKeyId"):
+        record.child("checkpointKeyId", _key_id)
+    key, window = record.child("publicKey", _public)
+    return Log(log_id, key, window)
+
+
+def _key_id(record: strict.Record) -> bytes:
+    return some_bytes(record, "keyId")
+
+
+def _public(record: strict.Record) -> tuple[LogKey, Window]:
+    key = LogKey(some_bytes(record, "rawBytes"), record.text("keyDetails", r"[A-Z0-9_]{1,64}"))
+    return key, record.child("validFor", _window) if record.has("validFor") else Window()
+
+
+def _authority(record: strict.Record) -> Authority:
+    if record.has("subject"):
+        record.child("subject", _subject)
+    _optional(record, "uri")
+    _optional(record, "operator")
+    certificates = record.child("certChain", lambda it: it.each("certificates", raw_bytes, 16))
+    if not certificates:
+        raise ValueError("an authority without a certificate")
+    return Authority(certificates, record.child("validFor", _window) if record.has("validFor") else Window())
+
+
+def _subject(record: strict.Record) -> None:
+    _optional(record, "organization")
+    _optional(record, "commonName")
+
+
+def _optional(record: strict.Record, name: str) -> None:
+    if record.has(name):
+        record.text(name, _TEXT)
+
+
+def _window(record: strict.Record) -> Window:
+    return Window(_moment(record, "start"), _moment(record, "end"))
+
+
+def _moment(record: strict.Record, name: str) -> datetime | None:
+    return record.parsed(name, _timestamp, None) if record.has(name) else None
+
+
+def _timestamp(text: str) -> datetime | None:
+    """Protobuf's Timestamp: RFC 3339 in UTC, with or without a fraction."""
+    if not text.endswith("Z"):
+        raise ValueError("not a time in UTC")
+    return datetime.fromisoformat(text)

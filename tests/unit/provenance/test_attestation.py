@@ -1,0 +1,259 @@
+"""A statement of another tool counts for a file when it alone meets every requirement; each that it fails is named."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.errors import RefusedError
+from mvmnix.model import Digest
+from mvmnix.provenance import build_claims, foreign, predicate
+from mvmnix.provenance.attestation import Place, Requirements, unmet
+from mvmnix.provenance.build_claims import Origin
+from mvmnix.provenance.slsa import RootTree
+from tests.unit.provenance import world as worlds
+from tests.unit.provenance.foreign_world import (
+    COMMIT,
+    DIGEST,
+    GENERATOR,
+    REF,
+    REPOSITORY,
+    TAG,
+    V0_2,
+    V1,
+    generator,
+    statement,
+    to_bytes,
+    workflow,
+)
+
+PLACE = Place("app.img", 2, 3, "the release key")
+ALL = Requirements(V1, REPOSITORY, TAG, COMMIT, GENERATOR)
+OTHER = Digest.of(b"another")
+
+
+def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST) -> list[Code]:
+    data = value if isinstance(value, bytes) else to_bytes(value)
+    return [reason.code for reason in unmet(data, artifact, wanted, PLACE)]
+
+
+def put(value: Any, *path: str | int, to: Any) -> Any:
+    here = value
+    for step in path[:-1]:
+        here = here[step]
+    here[path[-1]] = to
+    return value
+
+
+@pytest.mark.parametrize(("kind", "made"), [(V1, workflow), (V0_2, generator)])
+@pytest.mark.parametrize("version", ["v1", "v0.1"])
+@pytest.mark.parametrize("uri", [REPOSITORY, f"git+{REPOSITORY}", REPOSITORY.removeprefix("https://")])
+def test_all_requirements_are_met(kind: str, made: Callable[[], Any], version: str, uri: str) -> None:
+    wanted = Requirements(kind, uri, TAG, COMMIT, GENERATOR)
+    assert found(statement(kind, made(), version=version), wanted) == []
+    assert found(statement(kind, made(), OTHER, DIGEST, version=version), wanted) == []
+
+
+@pytest.mark.parametrize(("kind", "made"), [(V1, workflow), (V0_2, generator)])
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [
+        ({"predicate_type": "https://spdx.dev/Document"}, Code.PREDICATE_TYPE),
+        ({"source_uri": REPOSITORY + "2"}, Code.SOURCE_MISMATCH),
+        ({"source_uri": REPOSITORY[:-1]}, Code.SOURCE_MISMATCH),
+        ({"source_tag": "v1.2"}, Code.SOURCE_MISMATCH),
+        ({"source_tag": REF}, Code.SOURCE_MISMATCH),
+        ({"source_digest": "6" * 40}, Code.SOURCE_MISMATCH),
+        ({"source_digest": COMMIT[:-1]}, Code.SOURCE_MISMATCH),
+        ({"builder_id": GENERATOR.partition("@")[0]}, Code.BUILDER_MISMATCH),
+    ],
+)
+def test_each_requirement_alone(kind: str, made: Callable[[], Any], wanted: dict[str, str], code: Code) -> None:
+    assert found(statement(kind, made()), Requirements(**wanted)) == [code]
+    assert found(statement(kind, made()), Requirements()) == []
+
+
+def test_all_reasons_at_once_and_as_people_read_them() -> None:
+    wanted = Requirements(V0_2, "https://git.example/evil", "v9", "9" * 40, "https://other.example/builder")
+    reasons = unmet(to_bytes(statement(V1, workflow())), OTHER, wanted, PLACE)
+    assert [reason.code for reason in reasons] == [
+        Code.SUBJECT_MISMATCH,
+        Code.PREDICATE_TYPE,
+        Code.BUILDER_MISMATCH,
+        *[Code.SOURCE_MISMATCH] * 3,
+    ]
+    assert str(reasons[3]) == (
+        f"app.img: refused [source-mismatch]: expected https://git.example/evil, statement 2 of 3 says {REPOSITORY} "
+        f"(signer the release key). Next: {reasons[3].hint}"
+    )
+
+
+def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
+    for ref in ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "tags/v1.2.3", "v1.2.3", "tag v1.2.3"):
+        value = statement(V1, workflow(ref=ref))
+        wanted = Requirements(source_tag=TAG)
+        assert set(found(value, wanted)) == {Code.STATEMENT_MALFORMED if " " in ref else Code.SOURCE_MISMATCH}
+
+
+def test_subjects_count_by_sha256_alone() -> None:
+    for digest in ({"sha512": "0" * 128}, {"sha1": DIGEST.hex[:40]}, {"gitCommit": COMMIT}, {}):
+        value = put(statement(V1, workflow()), "subject", 0, "digest", to=digest)
+        assert found(value) == [Code.SUBJECT_MISMATCH]
+    both = put(statement(V1, workflow()), "subject", 0, "digest", to={"sha256": DIGEST.hex, "sha512": "0" * 128})
+    assert found(both) == []
+    assert found(statement(V1, workflow()) | {"subject": []}) == [Code.SUBJECT_MISMATCH]
+    many = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(9)))
+    (reason,) = unmet(to_bytes(many), DIGEST, Requirements(), PLACE)
+    assert "and 5 more" in reason.why
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"_type": "x", "_type": "x"}',
+        to_bytes(statement(V1, {}, version="v2")),
+        to_bytes(statement(V1, {}, version="v0.2")),
+        to_bytes(statement("", {})),
+        to_bytes(statement(V1, {}) | {"predicate": []}),
+        to_bytes(statement(V1, {}) | {"subject": {}}),
+        to_bytes(put(statement(V1, {}), "subject", 0, "digest", "sha256", to=DIGEST.hex.upper())),
+        to_bytes(put(statement(V1, {}), "subject", 0, "digest", "sha256", to=5)),
+        to_bytes(statement(V1, {"deep": json.loads("[" * 40 + "]" * 40)})),
+        to_bytes(statement(V1, {})).replace(b'"predicate": {}', b'"predicate": {"a": NaN}'),
+        to_bytes(statement(V1, {})).replace(b'"predicate": {}', b'"predicate": {"a": 1e999}'),
+        to_bytes(statement(V1, {})).replace(b'"predicate": {}', b'"predicate": {"a": 1' + b"0" * 5000 + b"}"),
+        to_bytes(statement(V1, {})).replace(b'"predicate": {}', b'"predicate": {"a": "\\ud800"}'),
+        to_bytes(statement(V1, {})).replace(b'"predicate": {}', b'"predicate": {"a": 1, "a": 2}'),
+    ],
+)
+def test_what_is_no_statement(data: bytes) -> None:
+    assert set(found(data, Requirements())) == {Code.STATEMENT_MALFORMED}
+
+
+def test_other_tools_have_fractions_and_fields_of_their_own() -> None:
+    value = statement("https://example.test/scan/v1", {"score": 9.8, "small": 1e-3}, annotations={"a": "b"})
+    value["subject"][0] |= {"uri": "pkg:generic/app", "annotations": {"x": 1}}
+    assert found(value, Requirements("https://example.test/scan/v1")) == []
+    assert found({key: value[key] for key in value if key != "predicate"}, Requirements()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "to"),
+    [
+        (Code.BUILD_TYPE, ("buildDefinition", "buildType"), "https://example.test/build/v1"),
+        (Code.BUILD_TYPE, ("buildDefinition", "buildType"), "https://actions.github.io/buildtypes/workflow/v2"),
+        (Code.EXTERNAL_PARAMETERS, ("buildDefinition", "externalParameters", "checkout"), {"ref": "evil"}),
+        (Code.DEPENDENCY_MISMATCH, ("buildDefinition", "resolvedDependencies"), []),
+        (Code.DEPENDENCY_MISMATCH, ("buildDefinition", "resolvedDependencies", 0, "uri"), f"git+{REPOSITORY}"),
+        (Code.DEPENDENCY_MISMATCH, ("buildDefinition", "externalParameters", "workflow", "ref"), "refs/tags/v9"),
+        (Code.STATEMENT_MALFORMED, ("buildDefinition", "externalParameters", "workflow", "repository"), None),
+        (Code.STATEMENT_MALFORMED, ("buildDefinition", "externalParameters"), "none"),
+        (Code.STATEMENT_MALFORMED, ("buildDefinition", "resolvedDependencies", 0, "digest", "gitCommit"), "main"),
+        (Code.STATEMENT_MALFORMED, ("buildDefinition", "resolvedDependencies", 0, "digest", "sha1"), "6" * 40),
+    ],
+)
+def test_a_source_that_is_not_understood_is_not_guessed(code: Code, path: tuple[str | int, ...], to: Any) -> None:
+    value = statement(V1, put(workflow(), *path, to=to))
+    assert code in found(value, Requirements(source_uri=REPOSITORY))
+    assert found(value, Requirements(builder_id=GENERATOR)) == []
+
+
+def test_two_commits_of_one_source() -> None:
+    made = workflow()
+    dependencies = made["buildDefinition"]["resolvedDependencies"]
+    dependencies.append(dependencies[0] | {"digest": {"gitCommit": "6" * 40}})
+    assert found(statement(V1, made), Requirements(source_uri=REPOSITORY)) == [Code.DEPENDENCY_MISMATCH]
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "to"),
+    [
+        (Code.DEPENDENCY_MISMATCH, ("materials",), []),
+        (Code.DEPENDENCY_MISMATCH, ("materials", 0, "uri"), f"git+{REPOSITORY}@refs/heads/main"),
+        (Code.DEPENDENCY_MISMATCH, ("materials", 0), {"uri": f"git+{REPOSITORY}@{REF}", "digest": {"sha1": "6" * 40}}),
+        (Code.STATEMENT_MALFORMED, ("invocation", "configSource"), {}),
+        (Code.STATEMENT_MALFORMED, ("invocation",), None),
+    ],
+)
+def test_a_source_of_version_0_2_came_in(code: Code, path: tuple[str | int, ...], to: Any) -> None:
+    value = statement(V0_2, put(generator(), *path, to=to))
+    assert code in found(value, Requirements(source_uri=REPOSITORY))
+
+
+def test_what_is_no_provenance_tells_no_source_and_no_builder() -> None:
+    value = statement("https://spdx.dev/Document", {})
+    assert found(value, Requirements(source_uri=REPOSITORY)) == [Code.PREDICATE_TYPE]
+    assert found(value, Requirements(builder_id=GENERATOR)) == [Code.PREDICATE_TYPE]
+    for kind in (V1, V0_2):
+        assert set(found(statement(kind, {}), Requirements(builder_id=GENERATOR))) == {Code.STATEMENT_MALFORMED}
+
+
+def test_mvms_own_provenance(tmp_path: Any) -> None:
+    world = worlds.new_world(tmp_path)
+    made = predicate.to_statement(world.provenance(), world.image.artifacts)
+    claim = foreign.parse(made.to_bytes())
+    assert build_claims.builder_id(claim) == "urn:mvmnix:builder:microvm:1"
+    assert build_claims.origin(claim) == Origin("https://host/repository", None, worlds.COMMIT)
+    for artifact in world.image.artifacts:
+        assert found(made.to_bytes(), Requirements(source_digest=worlds.COMMIT), artifact.digest) == []
+    strange = json.loads(made.to_bytes())
+    strange["predicate"]["buildDefinition"]["externalParameters"]["more"] = 1
+    assert Code.EXTERNAL_PARAMETERS in found(strange, Requirements(source_digest=worlds.COMMIT))
+
+
+@pytest.mark.parametrize(
+    ("root", "matches", "why"),
+    [
+        (
+            RootTree(f"git+file:app?rev={worlds.COMMIT}", OTHER, worlds.COMMIT),
+            f"--source-uri file:app --source-digest {worlds.COMMIT}",
+            "knows of no address and no tag",
+        ),
+        (RootTree("path:app", OTHER, None), "--source-uri path:app", "knows of no address, commit or tag"),
+    ],
+)
+def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: Any, matches: str, why: str) -> None:
+    world = worlds.new_world(tmp_path)
+    made = predicate.to_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
+    kernel = world.image.kernel.digest
+    for wanted in (Requirements(source_uri="git.example/org/app"), Requirements(source_tag="v1")):
+        (reason,) = unmet(made, kernel, wanted, PLACE)
+        assert f"would match {matches}; " in reason.hint
+        assert why in reason.hint
+    words = matches.split()
+    options = {name.removeprefix("--").replace("-", "_"): it for name, it in zip(words[::2], words[1::2], strict=True)}
+    assert unmet(made, kernel, Requirements(**options), PLACE) == ()
+    git = Requirements(source_uri=root.uri.partition("?")[0])
+    assert unmet(made, kernel, git, PLACE) == (), "as provenance writes it"
+
+
+def test_what_would_match_is_quoted_for_a_shell() -> None:
+    value = statement(V1, workflow(ref="refs/tags/$(id)"))
+    (reason,) = unmet(to_bytes(value), DIGEST, Requirements(source_tag="v1"), PLACE)
+    assert "--source-tag '$(id)'" in reason.hint
+
+
+def test_names_of_types() -> None:
+    assert foreign.predicate_type("slsaprovenance") == V0_2
+    assert foreign.predicate_type("urn:x:y") == "urn:x:y"
+    for text in ("provenance", "", "a b:c", "https://x\n", "https:"):
+        with pytest.raises(ValueError, match="slsaprovenance1"):
+            foreign.predicate_type(text)
+
+
+def test_a_refusal_keeps_its_place() -> None:
+    with pytest.raises(RefusedError) as caught:
+        foreign.parse(b"{}")
+    (first, *_) = PLACE.refused(caught.value)
+    assert (first.what, "statement 2 of 3" in first.why, "(signer the release key)" in first.why) == (
+        "app.img",
+        True,
+        True,
+    )
