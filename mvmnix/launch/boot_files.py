@@ -3,8 +3,12 @@
 Kernel and initrd are copied into sealed memory while they are hashed, so that nobody can change them between the look
 and the use. The root filesystem stays a file: whatever its size, four cheap looks tie it to the signed verity
 root (size, superblock, top hash block; dm-verity in the guest checks each block below when it is read).
+
+The kernel's copy is given back once the guest has booted: the hypervisor has it in the guest's memory then, and would
+keep it beside that for as long as the machine lives.
 """
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +20,8 @@ from mvmnix import store, verity
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Artifact, Verity
 
+#: No byte can be changed or added, by nobody; who may open it for writing can make it shorter.
+_RELEASABLE: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
 
 
@@ -45,6 +51,13 @@ class BootFiles:
         """The descriptor of `kernel`, `initrd` or `rootfs`. Raises KeyError when it was closed."""
         return self._fds[name]
 
+    def give_back(self, name: str) -> None:
+        """Free the memory of a `releasable_copy`, whoever has it open: it is empty then. A second call does nothing."""
+        fd = self._fds[name]
+        os.fchmod(fd, 0o600)
+        with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), "wb") as memory:
+            memory.truncate(0)
+
     def close(self) -> None:
         """Close what is open. A second call does nothing."""
         while self._fds:
@@ -54,12 +67,31 @@ class BootFiles:
 
 def sealed_copy(fd: int, artifact: Artifact) -> int:
     """A sealed copy in memory of exactly the bytes that the manifest names. Raises RefusedError ARTIFACT_MISMATCH."""
+    _check_size(fd, artifact)
+    return store.sealed_memfd(fd, artifact.digest, name=artifact.name)
+
+
+def releasable_copy(fd: int, artifact: Artifact) -> int:
+    """The same, which can't be changed either, for reading alone: `BootFiles.give_back` frees its memory.
+
+    Its owner alone can change the mode, and a hypervisor in its jail can't, not even as the owner (jail/syscalls.py):
+    so nobody else shortens it before it was loaded.
+    """
+    _check_size(fd, artifact)
+    memory = store.sealed_memfd(fd, artifact.digest, name=artifact.name, seals=_RELEASABLE)
+    try:
+        os.fchmod(memory, 0o444)
+        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(memory)
+
+
+def _check_size(fd: int, artifact: Artifact) -> None:
     _check_regular(fd, artifact.name)
     size = os.fstat(fd).st_size
     if size != artifact.size:  # a look that spares copying whatever lies there now
         why = f"the file has {size} bytes, the manifest says {artifact.size}"
         raise refuse(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
-    return store.sealed_memfd(fd, artifact.digest, name=artifact.name)
 
 
 def read_only(fd: int, artifact: Artifact) -> int:

@@ -4,22 +4,32 @@ Callbacks here never raise. Whatever goes wrong ends the process; with it the ch
 guest hears that from the channel, after all that the guest said before.
 """
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from mvmnix.launch.channel import Channel
-from mvmnix.launch.hypervisor import Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
-from mvmnix.launch.hypervisor_process import HypervisorProcess
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.channel.conversation import Channel
+from mvmnix.launch.channel.services import ServiceFactory
+from mvmnix.launch.data.prepared import PreparedDisk
+from mvmnix.launch.hypervisor.confinement import Jail
+from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
+from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.services import ServiceFactory
+from mvmnix.launch.shares.prepared import Shares
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
 _AFTERMATH = 5.0
+_DEAF = "end the machine: mvm kill"
 
 type ConsoleSink = Callable[[bytes], None]
+
+
+def _ignored(_event: MonitorEvent) -> None:
+    """For what nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +52,75 @@ class _Sockets:
 class Preparation:
     """A guest that is all there but not started: its arguments are known, so that they can be recorded first."""
 
-    def __init__(self, hypervisor: Hypervisor, sketch: LaunchSpec) -> None:
-        """`sketch` is complete but for the three sockets, which are made here."""
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        jail: Jail,
+        sketch: LaunchSpec,
+        shares: Shares | None = None,
+        disk: PreparedDisk | None = None,
+    ) -> None:
+        """`sketch` is complete but for the three sockets, which are made here; its `kvm` is taken over, and the others.
+
+        Raises MvmnixError where the host has no cell for it.
+        """
         self._hypervisor = hypervisor
+        self.shares = shares or Shares()
+        self._disk = disk
         self._sockets = _Sockets.make()
         self._spec = replace(
             sketch,
             channel=self._sockets.channel[1].fileno(),
             console=self._sockets.console[1].fileno(),
             monitor=self._sockets.monitor[1].fileno(),
+            memory=self.shares.memory,
+            shares=self.shares.attachments,
+            data=None if disk is None else disk.attachment,
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)
+        try:
+            self._cell = jail.cell(hypervisor.files, self._spec, self.invocation)
+        except BaseException:
+            self._sockets.close(0)
+            self._let_go()
+            self.shares.close()
+            raise
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What will execute the guest's instructions."""
+        return self._spec.acceleration
 
     def spawn(self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory]) -> "Guest":
-        """Start it, from the thread that will live as long. Raises ProcessError; the sockets are gone either way."""
+        """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
         monitor = self._hypervisor.monitor()
         try:
             # it waits in the socket until the hypervisor reads it, so that nobody has to wait for a greeting
             self._sockets.monitor[0].sendall(monitor.greeting())
-            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors)
+            self.shares.start()
+            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._cell)
         except BaseException:
             self.discard()
             raise
-        self._sockets.close(1)
-        return Guest(loop, process, monitor, self._sockets, console=console, services=services)
+        self._let_go()
+        return Guest(loop, process, monitor, self._sockets, console=console, services=services, shares=self.shares)
 
     def discard(self) -> None:
-        """Let go of the sockets of a guest that will not be started."""
+        """Let go of all that a guest had which will not be started. A second call does nothing."""
         self._sockets.close(0)
+        self._let_go()
+        self._cell.release()
+        self.shares.close()
+
+    def _let_go(self) -> None:
+        """Close what is the hypervisor's."""
         self._sockets.close(1)
+        self.shares.let_go()
+        if self._disk is not None:
+            self._disk.let_go()
+        if self._spec.kvm is not None:
+            os.close(self._spec.kvm)
+            self._spec = replace(self._spec, kvm=None)
 
 
 class Guest:
@@ -85,12 +135,16 @@ class Guest:
         *,
         console: ConsoleSink,
         services: Mapping[int, ServiceFactory],
+        shares: Shares,
     ) -> None:
         """Made by `Preparation.spawn` only."""
         self.process = process
+        self.shares = shares
         self.events: list[MonitorEvent] = []
         self.channel = Channel(sockets.channel[0], loop, services=services)
         self.console_bytes = 0
+        #: Is told each thing that the monitor says; it may not raise.
+        self.heard: Callable[[MonitorEvent], None] = _ignored
         self._loop = loop
         self._monitor = monitor
         self._console = console
@@ -101,11 +155,17 @@ class Guest:
         loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
         loop.watch(process.words, read=self._words_readable)
         loop.watch(process.fileno(), read=self._process_ended)
+        shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
 
     @property
     def progress(self) -> int:
         """Grows with everything that the guest says."""
         return self.console_bytes + self.channel.bytes_received + len(self.events)
+
+    @property
+    def traffic(self) -> int:
+        """Grows with everything that the guest says and is told."""
+        return self.progress + self.channel.bytes_sent
 
     def settle(self, seconds: float) -> None:
         """Let the guest end by itself for so long at most, reading all that it and its hypervisor still say."""
@@ -114,6 +174,22 @@ class Guest:
         while not expired and not self.process.ended:
             self._loop.turn()
         timer.cancel()
+
+    def pause(self) -> None:
+        """Have the guest stand still; the monitor says PAUSED then. Raises MvmnixError."""
+        self._tell(self._monitor.pause())
+
+    def resume(self) -> None:
+        """Have it go on; the monitor says READY then. Raises MvmnixError."""
+        self._tell(self._monitor.resume())
+
+    def _tell(self, data: bytes) -> None:
+        try:
+            told = self._sockets[1].send(data)
+        except OSError as error:
+            raise MvmnixError(f"the hypervisor can't be told: {error.strerror}", hint=_DEAF) from error
+        if told < len(data):
+            raise MvmnixError("the hypervisor doesn't listen", hint=_DEAF)
 
     def kill(self) -> None:
         """End the hypervisor now."""
@@ -127,6 +203,7 @@ class Guest:
         self._forget(self.process.fileno())
         self._forget(self.process.words)
         self.process.close()
+        self.shares.close(self._loop)
         self.channel.close()
         for connection in self._sockets:
             self._forget(connection.fileno())
@@ -171,6 +248,8 @@ class Guest:
         except ValueError:
             events = (MonitorEvent.INTERNAL_ERROR,)
         self.events.extend(events)
+        for event in events:
+            self.heard(event)
         if MonitorEvent.INTERNAL_ERROR in events:
             self.kill()  # QEMU would stand still for ever
 

@@ -3,31 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
 
-from mvmnix.audit.record import Record
-from mvmnix.launch.accelerator import KvmProbe, Notice
-from mvmnix.launch.hypervisor import Hypervisor
+from mvmnix.launch.hypervisor.accelerator import KvmProbe, Notice
+from mvmnix.launch.hypervisor.confinement import Jail
+from mvmnix.launch.hypervisor.port import Hypervisor
+from mvmnix.launch.journal import Journal
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.replay.gate import Replay
 from mvmnix.state import Directory
 
 #: Makes a bundle of a statement's bytes, with the host's key.
 type Sign = Callable[[bytes], bytes]
-
-
-class Indexed(Protocol):
-    """What a log says of a record that is in it."""
-
-    @property
-    def index(self) -> int:
-        """The record's number, from 0 on."""
-
-
-class Journal(Protocol):
-    """Where starts, ends and refusals are recorded; `AuditLog` is one."""
-
-    def append(self, record: Record) -> Indexed:
-        """Put it there durably, or raise RefusedError or MvmnixError."""
 
 
 def now() -> datetime:
@@ -37,13 +23,20 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The ports of a host. `machines` holds the machines' directories; `notice` takes a line of prose for the user."""
+    """The ports of a host. `machines` holds the machines' directories; `notice` takes a line of prose for the user.
+
+    `jail` is where the hypervisor runs, and what serves its guest; `replay` says whether a plan may still start.
+    `own` are the absolute paths of mvm's own directories, which no guest gets to see unless its plan says so.
+    """
 
     hypervisor: Hypervisor
+    jail: Jail
     kvm: KvmProbe
     journal: Journal
     sign: Sign
     machines: Directory
+    replay: Replay
     notice: Notice
+    own: tuple[str, ...] = ()
     clock: Callable[[], datetime] = now
     loop: Loop = field(default_factory=Loop)

@@ -1,23 +1,31 @@
 """A running machine: what can be asked of it, and its way to whatever end it takes; it is started by `start` only."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.errors import UsageError
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.conclusion import Course, Ended, conclude, failure
-from mvmnix.launch.console import BoundedLog
-from mvmnix.launch.ending import Ending, HostAction, LastWord
-from mvmnix.launch.endpoints import Sink, Stdin
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.launch.channel.commands import Command, ExitStatus
+from mvmnix.launch.channel.endpoints import Sink, Stdin
+from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
+from mvmnix.launch.channel.wire import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.control.granting import granted
+from mvmnix.launch.control.messages import Start
+from mvmnix.launch.control.wishes import record_of, request_of, verb_of
 from mvmnix.launch.guest import Guest
-from mvmnix.launch.hypervisor import Acceleration
-from mvmnix.launch.loop import Timer
-from mvmnix.launch.requests import ExecRequest, GuestConfig
-from mvmnix.launch.status import MachineState
-from mvmnix.launch.watchdog import BootWatch
-from mvmnix.launch.wire import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.hypervisor.console import BoundedLog
+from mvmnix.launch.hypervisor.port import Acceleration
+from mvmnix.launch.hypervisor.watchdog import BootWatch
+from mvmnix.launch.idle import IdleWatch
+from mvmnix.launch.loop import Loop, Timer
+from mvmnix.launch.pausing import Pausing
+from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure
+from mvmnix.launch.records.ending import Ending, HostAction, LastWord
+from mvmnix.launch.records.status import MachineState
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
@@ -45,7 +53,11 @@ class Machine:
         self._last_word = LastWord.NONE
         self._done = False
         self._timers: list[Timer] = []
+        self._pausing = Pausing(course, guest)
+        self._idle: IdleWatch | None = None
         self._ended: Ended | None = None
+        #: Why its end could not be written down; there is no second try, since its directory is let go of.
+        self._lost: MvmnixError | OSError | None = None
 
     @property
     def id(self) -> str:
@@ -74,7 +86,7 @@ class Machine:
 
     def output_logs(self) -> tuple[BoundedLog, BoundedLog]:
         """New logs in its directory for the standard output and standard error of a command that nobody watches."""
-        return self._course.home.outputs()
+        return self._course.home.outputs(self._course.plan.plan.limits.output_kib)
 
     def boot(self) -> None:
         """Wait until the guest is ready; called by `start.start`, once."""
@@ -84,10 +96,14 @@ class Machine:
         with self._talking():
             self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
             self._guest.channel.configure(self._config, idle=_NO_LIMIT)
+            self._config = self._config.without_secrets()
         watch.cancel()
         self._course.ready = self._course.host.clock()
         self._course.home.advance(MachineState.RUNNING)
         self._limit(timeouts.wall_seconds + _GRACE)
+        if idle := self._course.plan.plan.limits.idle_seconds:
+            loop = self._course.host.loop
+            self._idle = IdleWatch(loop, self._signs, idle, self._kill_on_idle)
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
         """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
@@ -128,6 +144,41 @@ class Machine:
                 limit.cancel()
         return status
 
+    @property
+    def loop(self) -> Loop:
+        """The loop that serves it."""
+        return self._course.host.loop
+
+    def open_door(self) -> socket.socket:
+        """The listening socket in its directory."""
+        return self._course.home.open_door()
+
+    def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
+        """Start something for another process and return at once; the loop serves it.
+
+        Raises RefusedError [verb-not-granted], which is logged; what the log raises, which has the command by its
+        digest before the guest does; UsageError for what can't be passed on, or not now; MvmnixError when it has ended.
+        """
+        plan = self._course.plan.plan
+        try:
+            granted(plan, verb_of(asked))
+        except RefusedError as refused:
+            self._course.record(Kind.REFUSAL, reasons=refused.codes)
+            raise
+        if self._ended is not None or self._guest.channel.failure is not None:
+            raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
+        self._pausing.refuse_if_paused()
+        try:
+            request, record = request_of(asked, plan), record_of(asked)
+            self._course.record(record.kind, digests=record.digests)
+            return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
+        except ValueError as error:
+            raise UsageError(f"this can't be run: {error}") from error
+
+    def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
+        """Have the guest stand still, or go on, and return at once: see `Pausing.change`."""
+        self._pausing.change(MachineState.PAUSED if paused else MachineState.RUNNING, done)
+
     def ping(self) -> float:
         """The time in seconds that a frame takes to the guest agent and back."""
         with self._talking():
@@ -149,6 +200,7 @@ class Machine:
         if not self._done:
             self._action = HostAction.ASKED_TO_STOP
         if self._course.home.status.state.may_become(MachineState.STOPPING):
+            self._pausing.let_go()  # a guest that stands still can't end in order
             self._course.home.advance(MachineState.STOPPING)
         loop, channel = self._course.host.loop, self._guest.channel
         self._timers.append(loop.after(grace + _AFTERMATH, self._kill_on_stop))
@@ -198,6 +250,14 @@ class Machine:
         self._action = HostAction.KILLED_ON_TIMEOUT
         self._guest.kill()
 
+    def _signs(self) -> int:
+        """Another number after each byte to or from the guest, and always while it is paused, which isn't idling."""
+        return time.monotonic_ns() if self._pausing.paused else self._guest.traffic
+
+    def _kill_on_idle(self) -> None:
+        self._action = HostAction.KILLED_ON_IDLE
+        self._guest.kill()
+
     def _kill_on_stop(self) -> None:
         self._action = HostAction.KILLED_ON_STOP
         self._guest.kill()
@@ -218,7 +278,16 @@ class Machine:
     def _conclude(self) -> Ended:
         for timer in self._timers:
             timer.cancel()
+        if self._idle is not None:
+            self._idle.cancel()
         self._guest.close()
-        self._course.last_words = self._guest.process.last_words
-        self._ended = conclude(self._course, Ending(self._action, self._last_word, tuple(self._guest.events)))
+        self._course.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
+        self._course.usage = self._guest.process.usage
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._ended = conclude(self._course, Ending(self._action, self._last_word, tuple(self._guest.events)))
+        except (MvmnixError, OSError) as error:
+            self._lost = error
+            raise
         return self._ended

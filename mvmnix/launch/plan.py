@@ -3,18 +3,27 @@
 docs/plan.md describes the predicate, `urn:mvmnix:plan:1`.
 """
 
-import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.command_line import LONGEST
-from mvmnix.model import Digest, DirectoryOrder, Image, Posture, User, Verb, Verity, Workload
+from mvmnix.launch import labels, plan_fields, variation
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.data import disk as disks
+from mvmnix.launch.data.disk import DataDisk
+from mvmnix.launch.labels import NO_LABELS, Labels
+from mvmnix.launch.limits import NO_LIMITS, Limits
+from mvmnix.launch.secrets import reference as references
+from mvmnix.launch.secrets.reference import Reference
+from mvmnix.launch.shares import share as sharing
+from mvmnix.launch.shares.share import Share
+from mvmnix.launch.validity import Use, Window
+from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
 from mvmnix.provenance.policy import Isolation
 from mvmnix.provenance.slsa import Variation, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
@@ -23,11 +32,7 @@ PREDICATE_TYPE: Final = "urn:mvmnix:plan:1"
 #: How long a plan may be used unless its author says otherwise.
 LIFETIME: Final = timedelta(hours=24)
 
-_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_PATH: Final = r"/[^\x00\n]{0,4094}"
-_UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NONCE: Final = r"[0-9a-f]{32}"
-_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 _LONGEST_TIME: Final = 2**31 - 1
 
 
@@ -44,7 +49,7 @@ class Timeouts:
     """How long the machine may take to become ready, and the workload to end.
 
     `boot_seconds` are of the guest's processor time since its last sign of life, so that a busy host is not taken for a
-    hung guest (launch/patience.py); `wall_seconds` are wall time.
+    hung guest (launch/hypervisor/patience.py); `wall_seconds` are wall time.
     """
 
     boot_seconds: int = 120
@@ -56,23 +61,13 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """When a plan may be used: from the first moment, up to but without the second; whole seconds, UTC."""
-
-    not_before: datetime
-    not_after: datetime
-
-    def __post_init__(self) -> None:
-        if self.not_before >= self.not_after:
-            raise ValueError("the plan's validity ends before it begins")
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What may run. Sizes in MiB where named so; `ports` are the guest's loopback ports that may be streamed.
 
     `policy` is the digest of the trust policy that the plan was made under, `provenance` that of the image's bundle;
-    `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine.
+    `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine; `secrets` what
+    the guest is told in confidence, by reference; `shares` which directories of the host it is given; `data` a disk
+    that it may write, and that ends with it.
     """
 
     subjects: tuple[Subject, ...]
@@ -90,12 +85,23 @@ class Plan:
     isolation: Isolation
     accelerator: Accelerator
     window: Window
+    use: Use
     nonce: str
     policy: Digest
     provenance: Digest
     variation: Variation | None = None
+    secrets: tuple[Reference, ...] = ()
+    backend: Backend = Backend.QEMU
+    labels: Labels = field(default_factory=lambda: NO_LABELS)
+    shares: tuple[Share, ...] = ()
+    limits: Limits = NO_LIMITS
+    data: DataDisk | None = None
 
     def __post_init__(self) -> None:
+        references.check(self.secrets, self.workload.environment)
+        labels.check(self.labels)
+        sharing.check(self.shares, self.backend)
+        disks.check(self.data, self.shares, self.backend)
         if len(set(self.ports)) != len(self.ports):
             raise ValueError("a port stands there twice")
         if bool(self.ports) != (Verb.STREAM in self.verbs):
@@ -106,6 +112,7 @@ class Plan:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
         if self.variation is not None and self.variation.directory_order not in DirectoryOrder:
             raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
+        self.backend.check(self.isolation, self.accelerator)
 
     @classmethod
     def for_image(
@@ -116,6 +123,7 @@ class Plan:
         provenance: Digest,
         now: datetime,
         lifetime: timedelta = LIFETIME,
+        use: Use = Use.WITHIN_WINDOW,
         verbs: frozenset[Verb] = frozenset(),
         ports: tuple[int, ...] = (),
     ) -> Self:
@@ -140,6 +148,7 @@ class Plan:
             isolation=Isolation.MICROVM,
             accelerator=Accelerator.ANY,
             window=Window(begin, begin + lifetime),
+            use=use,
             nonce=secrets.token_hex(16),
             policy=policy,
             provenance=provenance,
@@ -185,28 +194,33 @@ def _predicate(plan: Plan) -> Mapping[str, object]:
         "timeouts": {"bootSeconds": plan.timeouts.boot_seconds, "wallSeconds": plan.timeouts.wall_seconds},
         "access": {"posture": plan.posture, "verbs": sorted(plan.verbs), "ports": list(plan.ports)},
         "isolation": plan.isolation,
+        "backend": plan.backend,
         "accelerator": plan.accelerator,
         "validity": {
             "notBefore": strict.show_time(plan.window.not_before),
             "notAfter": strict.show_time(plan.window.not_after),
         },
+        "use": plan.use,
         "nonce": plan.nonce,
         "evidence": {"policy": plan.policy.hex, "provenance": plan.provenance.hex},
-    } | ({} if plan.variation is None else {"variation": _shown(plan.variation)})
+    } | _optional(plan)
 
 
-def _shown(variation: Variation) -> Mapping[str, object]:
-    return {
-        "hostname": variation.hostname,
-        "clockOffsetSeconds": variation.clock_offset,
-        "directoryOrder": variation.directory_order,
-    }
+def _optional(plan: Plan) -> dict[str, object]:
+    """What stands there only where there is some."""
+    shown = {"variation": variation.shown(plan.variation)} if plan.variation is not None else {}
+    confided = {"secrets": references.to_json(plan.secrets)} if plan.secrets else {}
+    shared = {"shares": sharing.to_json(plan.shares)} if plan.shares else {}
+    limited = {"limits": plan.limits.shown()} if plan.limits != NO_LIMITS else {}
+    stored = {"data": plan.data.shown()} if plan.data is not None else {}
+    labelled = {"labels": dict(plan.labels)} if plan.labels else {}
+    return {**shown, **confided, **shared, **limited, **stored, **labelled}
 
 
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
-    name, command_line, verity = record.child("image", _image)
-    vcpus, memory, scratch = record.child("resources", _resources)
-    posture, verbs, ports = record.child("access", _access)
+    name, command_line, verity = record.child("image", plan_fields.image)
+    vcpus, memory, scratch = record.child("resources", plan_fields.resources)
+    posture, verbs, ports = record.child("access", plan_fields.access)
     policy, provenance = record.child("evidence", lambda it: (it.digest("policy"), it.digest("provenance")))
     return Plan(
         subjects=subjects,
@@ -216,7 +230,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         vcpus=vcpus,
         memory_mib=memory,
         scratch_mib=scratch,
-        workload=record.child("workload", _workload),
+        workload=record.child("workload", plan_fields.workload),
         timeouts=record.child("timeouts", _timeouts),
         posture=posture,
         verbs=verbs,
@@ -224,68 +238,19 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         isolation=record.choice("isolation", Isolation),
         accelerator=record.choice("accelerator", Accelerator),
         window=record.child("validity", lambda it: Window(it.time("notBefore"), it.time("notAfter"))),
+        use=record.choice("use", Use),
         nonce=record.text("nonce", _NONCE),
         policy=policy,
         provenance=provenance,
-        variation=record.child("variation", _variation) if record.has("variation") else None,
-    )
-
-
-def _image(record: strict.Record) -> tuple[str, str, Verity]:
-    # launch/command_line.py says in a reason of its own what is wrong with a command line
-    return (
-        record.text("name", _NAME),
-        record.text("kernelCommandLine", limit=4 * LONGEST),
-        record.child("verity", _verity),
-    )
-
-
-def _verity(record: strict.Record) -> Verity:
-    return Verity(
-        root=record.digest("root"),
-        salt=bytes.fromhex(record.text("salt", r"([0-9a-f]{2}){0,256}")),
-        uuid=record.text("uuid", _UUID),
-        data_blocks=record.integer("dataBlocks", 1, 2**40),
-        hash_offset=record.integer("hashOffset", Verity.BLOCK, 2**52),
-    )
-
-
-def _resources(record: strict.Record) -> tuple[int, int, int]:
-    return (
-        record.integer("vcpus", 1, 64),
-        record.integer("memoryMiB", 96, 2**20),
-        record.integer("scratchMiB", 0, 2**20),
-    )
-
-
-def _workload(record: strict.Record) -> Workload:
-    user = record.child("user", lambda it: User(it.integer("uid", 1, 2**32 - 2), it.integer("gid", 1, 2**32 - 2)))
-    environment = record.child("environment", _environment)
-    return Workload(record.texts("command", limit=1024), environment, record.text("directory", _PATH), user)
-
-
-def _environment(record: strict.Record) -> Mapping[str, str]:
-    for name in record.names():
-        if not re.fullmatch(_VARIABLE, name):
-            raise ValueError(f"{name[:80]!r} is not the name of a variable")
-    return {name: record.text(name) for name in record.names()}
-
-
-def _variation(record: strict.Record) -> Variation:
-    return Variation(
-        hostname=record.text("hostname", limit=64),
-        clock_offset=record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
-        directory_order=record.choice("directoryOrder", DirectoryOrder),
+        variation=record.child("variation", variation.read) if record.has("variation") else None,
+        secrets=references.from_record(record),
+        backend=record.choice("backend", Backend),
+        labels=record.child("labels", labels.read) if record.has("labels") else NO_LABELS,
+        shares=sharing.from_record(record),
+        limits=record.child("limits", Limits.read) if record.has("limits") else NO_LIMITS,
+        data=record.child("data", DataDisk.read) if record.has("data") else None,
     )
 
 
 def _timeouts(record: strict.Record) -> Timeouts:
     return Timeouts(record.integer("bootSeconds", 1, 3600), record.integer("wallSeconds", 1, _LONGEST_TIME))
-
-
-def _access(record: strict.Record) -> tuple[Posture, frozenset[Verb], tuple[int, ...]]:
-    verbs = record.texts("verbs", "|".join(Verb), len(Verb))
-    if list(verbs) != sorted(set(verbs)):
-        raise ValueError("the verbs are not sorted, or one stands there twice")
-    ports = record.integers("ports", 1, 65_535, 64)
-    return record.choice("posture", Posture), frozenset(Verb(verb) for verb in verbs), ports

@@ -2,36 +2,52 @@
 
 The steps, which the code repeats by number:
 
-1. What the guest is to be told, and what executes it, is settled. A plan that demands what this host hasn't, or a
-   service that the plan doesn't grant, is refused, and that is logged.
-2. The machine gets its directory, and the lock that says that it lives.
-3. Its start is in the audit log, durably; if that can't be written, nothing starts.
-4. The hypervisor starts, from the very bytes that were verified.
-5. The guest agent reports, is told what the plan says, and answers that it is ready.
+1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
+   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan that demands what this
+   host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service that the
+   plan doesn't grant, is refused, and that is logged.
+2. The machine gets its directory, or takes the one that `mvm create` made for it, and the lock that says that it lives.
+3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
+   (launch/replay/gate.py). From here on it is spent, whatever fails: what was refused or failed before has spent
+   nothing. The machine's status says `starting` before.
+4. Its start is in the audit log, durably; if that can't be written, nothing starts. Nor does it when the log's witness
+   has to have the record, and doesn't take it: then the log has its end too.
+5. The hypervisor starts, from the very bytes that were verified.
+6. The guest agent reports, is told what the plan says, and answers that it is ready.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.accelerator import choose
-from mvmnix.launch.conclusion import Course, never_ran
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.channel.denials import counted
+from mvmnix.launch.channel.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.channel.services import ServiceFactory
+from mvmnix.launch.channel.shares import Mount
+from mvmnix.launch.data.prepared import PreparedDisk
 from mvmnix.launch.guest import Preparation
-from mvmnix.launch.home import MachineHome
 from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor import Acceleration, LaunchSpec
+from mvmnix.launch.hypervisor.accelerator import choose
+from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
+from mvmnix.launch.hypervisor.tsc import TscClock
 from mvmnix.launch.machine import Machine
-from mvmnix.launch.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.services import ServiceFactory
-from mvmnix.launch.status import MachineState
-from mvmnix.launch.tsc import TscClock
+from mvmnix.launch.records.conclusion import Course, never_ran
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.home import MachineHome
+from mvmnix.launch.records.status import MachineState, Origin
+from mvmnix.launch.secrets.resolve import resolve
+from mvmnix.launch.shares.prepared import Circumstances, Shares
 from mvmnix.launch.verify import VerifiedPlan
-from mvmnix.model import DirectoryOrder
+from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.state import Directory
 
 _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
@@ -40,46 +56,95 @@ _NONE: Final = -1
 
 
 def start(
-    plan: VerifiedPlan, host: Host, *, name: str = "", services: Mapping[int, ServiceFactory] = _NO_SERVICES
+    plan: VerifiedPlan,
+    host: Host,
+    *,
+    name: str = "",
+    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+    created: str = "",
 ) -> Machine:
     """Start what was verified; returns when the guest is ready. The plan stays the caller's, and open meanwhile.
 
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
+    `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [accelerator-unavailable, verb-not-granted, plan-mismatch] before anything is made, UsageError
-    for a name, MvmnixError when the log can't be written; and what `conclusion.failure` says when the boot fails.
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, verb-not-granted, plan-mismatch,
+    secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made, UsageError for a
+    name, what `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `conclusion.failure`
+    says when the boot fails.
     """
     tsc = TscClock.start()
-    try:  # 1
-        config = _config(plan, host, services)
-        spec = _settled(plan, host, tsc)
-    except RefusedError as refused:
-        host.journal.append(_refusal(plan, host, refused))
-        raise
-    home = _home(plan, host, name)  # 2
-    preparation = Preparation(host.hypervisor, replace(spec, tsc_khz=tsc.khz()))
-    course = Course(plan, host, home, preparation.invocation, spec.acceleration)
+    with refusals_logged(plan, host):  # 1
+        config, preparation = _prepared(plan, host, services, tsc)
     try:
-        course.record_start()  # 3
+        home = _taken(plan, host, created) if created else home_of(plan, host.machines, host.clock(), name)  # 2
+        course = Course(plan, host, home, preparation.invocation, preparation.acceleration)
+        begin(course)  # 3, 4
     except BaseException:
         preparation.discard()
-        home.discard(host.machines)
         raise
-    machine = _spawned(course, preparation, services, _named(config, plan, home))  # 4
+    machine = _spawned(course, preparation, services, _named(config, plan, home))  # 5
     try:
-        machine.boot()  # 5
+        machine.boot()  # 6
     except BaseException:
         machine.kill()
         raise
     return machine
 
 
-def _config(plan: VerifiedPlan, host: Host, services: Collection[int]) -> GuestConfig:
+def begin(course: Course) -> None:
+    """Steps 3 and 4. What fails here leaves nothing of it, or an end beside the start that is in the log."""
+    try:
+        started = None if course.home.status.origin is None else course.host.clock()
+        course.home.advance(MachineState.STARTING, acceleration=course.acceleration, started=started)
+        with _spent(course.plan, course.host, course.home) as nonce:  # 3
+            course.record_start(nonce)  # 4
+    except BaseException:
+        if course.start_is_logged:
+            never_ran(course, EndReason.NOT_STARTED)
+        else:
+            course.home.discard(course.host.machines)
+        raise
+
+
+@contextmanager
+def _spent(plan: VerifiedPlan, host: Host, home: MachineHome) -> Iterator[Digest]:
+    """The nonce, spent for this machine; nobody else spends one meanwhile."""
+    with ExitStack() as spending:
+        with refusals_logged(plan, host):
+            nonce = spending.enter_context(host.replay.spending(plan, home.status.machine))
+        yield nonce
+
+
+@contextmanager
+def refusals_logged(plan: VerifiedPlan, host: Host) -> Iterator[None]:
+    """Put a refusal into the log, but into none that is itself refused: it stays as it is, for evidence."""
+    try:
+        yield
+    except RefusedError as refused:
+        if ReasonCode.LOG_MISMATCH not in refused.codes:
+            host.journal.append(
+                Record(
+                    kind=Kind.REFUSAL,
+                    time=host.clock(),
+                    plan=plan.digest,
+                    policy=plan.policy,
+                    reasons=refused.codes,
+                )
+            )
+        raise
+
+
+def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: tuple[Mount, ...]) -> GuestConfig:
     """What the guest will be told; its host name is still to come. Raises RefusedError."""
     wanted, variation = plan.plan, plan.plan.variation
     if unasked := sorted(set(services) - set(wanted.ports)):
         hint = "name the ports in the plan, with the verb stream"
         raise refuse(ReasonCode.VERB_NOT_GRANTED, "stream", f"the plan doesn't grant the ports {unasked}", hint)
+    if services and wanted.secrets:
+        why = "a machine that the host answers, as it does a builder VM, is given no secrets"
+        raise refuse(ReasonCode.SECRET_UNAVAILABLE, "the plan", why, "make a plan without secrets for it")
+    secrets = resolve(wanted.secrets)
     try:
         return GuestConfig(
             hostname="mvm" if variation is None else variation.hostname,
@@ -93,10 +158,34 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int]) -> GuestC
             workload=wanted.workload if wanted.workload.argv else None,
             timeout_ms=wanted.timeouts.wall_seconds * 1000,
             order=DirectoryOrder(variation.directory_order) if variation else DirectoryOrder.NATURAL,
+            secrets=secrets,
+            shares=mounts,
+            system_calls=wanted.limits.system_calls or plan.image.system_calls,
+            tasks=wanted.limits.tasks or 0,
+            data=wanted.data.path if wanted.data else "",
         )
     except ValueError as error:
         why = f"no guest can be set up like that: {error}"
         raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "correct the image or the plan, and sign it") from error
+
+
+def _prepared(
+    plan: VerifiedPlan, host: Host, services: Collection[int], tsc: TscClock
+) -> tuple[GuestConfig, Preparation]:
+    """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
+    wanted = plan.plan
+    given = Circumstances(host.jail, wanted.memory_mib, wanted.workload.user, host.own)
+    shares, disk = Shares.ready(wanted.shares, given), None
+    try:
+        config = _config(plan, host, services, shares.mounts)
+        disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
+        spec = _settled(plan, host, tsc)
+        return config, Preparation(host.hypervisor, host.jail, replace(spec, tsc_khz=tsc.khz()), shares, disk)
+    except BaseException:
+        shares.close()
+        if disk is not None:
+            disk.let_go()
+        raise
 
 
 def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
@@ -104,23 +193,45 @@ def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestC
     return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
 
 
-def _home(plan: VerifiedPlan, host: Host, name: str) -> MachineHome:
-    """Its directory, with the lock. Raises UsageError for the name."""
+def _taken(plan: VerifiedPlan, host: Host, machine: str) -> MachineHome:
+    """The directory of a machine that waits. Raises UsageError, RefusedError [plan-mismatch]."""
+    home = MachineHome.take(host.machines, machine)
+    if home.status.plan != plan.digest:
+        home.close()
+        why = f"the machine {machine} was created from another one: {home.status.plan}"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "remove that machine, and create one from this plan")
+    return home
+
+
+def home_of(
+    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: Origin | None = None
+) -> MachineHome:
+    """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""
     return MachineHome.create(
-        host.machines,
+        machines,
         name=name,
         image=plan.plan.image,
         plan=plan.digest,
         policy=plan.policy,
-        now=host.clock(),
+        now=now,
         manifest=plan.image.manifest.digest,
         provenance=plan.plan.provenance,
+        bundle=plan.bundle,
+        labels=plan.plan.labels,
+        origin=origin,
     )
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
-    """The machine but for its sockets. Raises RefusedError [accelerator-unavailable]."""
+    """The machine but for its sockets. Raises RefusedError [backend-unavailable, accelerator-unavailable]."""
     wanted = plan.plan
+    if wanted.backend is not host.hypervisor.backend:
+        why = f"it names {wanted.backend}, and what would start it here is {host.hypervisor.backend}"
+        hint = "name this backend in a plan: `mvm plan create --backend`"
+        raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+    if wanted.backend is Backend.CONTAINER:
+        why, hint = "a container is no machine", "run it in the foreground: `mvm launch` without --detach"
+        raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
     spec = LaunchSpec(
         kernel=plan.kernel,
         initrd=plan.initrd,
@@ -133,9 +244,12 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
         command_line=wanted.command_line,
         acceleration=Acceleration.TCG,
         tsc_khz=tsc.khz(),
+        cpu_percent=wanted.limits.cpu_percent,
+        cpu_weight=wanted.limits.cpu_weight,
     )
     kernel = plan.image.kernel.digest
-    return replace(spec, acceleration=choose(wanted.accelerator, lambda: host.kvm.verdict(spec, kernel), host.notice))
+    chosen = choose(wanted.accelerator, lambda: host.kvm.verdict(spec, kernel), host.notice)
+    return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 
 def _spawned(
@@ -143,14 +257,10 @@ def _spawned(
 ) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
-        course.home.advance(MachineState.STARTING, acceleration=course.acceleration)
-        guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=services)
+        answering = counted(services, course.tally)
+        guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
     except BaseException:
         preparation.discard()
-        never_ran(course)
+        never_ran(course, EndReason.HYPERVISOR_DIED)
         raise
     return Machine(course, guest, config)
-
-
-def _refusal(plan: VerifiedPlan, host: Host, refused: RefusedError) -> Record:
-    return Record(kind=Kind.REFUSAL, time=host.clock(), plan=plan.digest, policy=plan.policy, reasons=refused.codes)

@@ -1,14 +1,15 @@
 """The steps by which launch/verify.py holds a plan against everything else; each yields the reasons that it finds."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch import command_line
 from mvmnix.launch import plan as plans
-from mvmnix.launch.boot_files import BootFiles, OpenFiles, read_only, sealed_copy, verity_reasons
+from mvmnix.launch.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.launch.hypervisor import command_line
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest, Image, Posture
 from mvmnix.provenance import statement
@@ -17,20 +18,34 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
 from mvmnix.provenance.steps import differences
+from mvmnix.provenance.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.strict import show_time
 
 _WHAT: Final = "the plan"
 _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"
 
 
 @dataclass(frozen=True, slots=True)
+class Handed:
+    """The digests of the bytes that were handed in: the plan's bundles as one, manifest.json, the provenance bundle.
+
+    `provenance` is None where a summary was handed in instead: step 23 then holds it against what the plan names.
+    """
+
+    plan: Digest
+    manifest: Digest
+    provenance: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
-    """An authentic plan, and what it is held against before anything of the image is read."""
+    """A plan, each of its bundles authentic, and what it is held against before anything of the image is read."""
 
     plan: Plan
+    signed: tuple[Authentic, ...]
     policy: TrustPolicy
-    manifest: Digest
-    provenance: Digest
+    handed: Handed
     now: datetime
 
 
@@ -41,11 +56,12 @@ class Candidate:
     plan: Plan
     image: Image
     files: OpenFiles
-    provenance: bytes
+    provenance: bytes | Summary
     lock: bytes | None
     policy: TrustPolicy
     now: datetime
     parts: tuple[bytes, ...] = ()
+    rebuilds: tuple[bytes, ...] = ()
 
 
 def step_6_statement(authentic: Authentic) -> Statement:
@@ -65,14 +81,20 @@ def step_8_plan(it: Statement) -> Plan:
     return plans.from_statement(it)
 
 
+def plan_of(it: Statement) -> Plan:
+    """The plan that a statement is, by steps 7 and 8 alone; nothing was held against it. Raises RefusedError."""
+    step_7_predicate_type(it)
+    return step_8_plan(it)
+
+
 def step_9_window(it: Sheet) -> Iterator[Reason]:
     """9. Neither too early nor too late."""
     window = it.plan.window
     if it.now < window.not_before:
-        why = f"it is valid from {window.not_before}, and now it is {it.now}"
+        why = f"it is valid from {show_time(window.not_before)}, and now it is {show_time(it.now)}"
         yield Reason(ReasonCode.PLAN_NOT_YET_VALID, _WHAT, why, f"wait, set the clock, or {_REPLAN}")
     if it.now >= window.not_after:
-        why = f"it was valid until {window.not_after}, and now it is {it.now}"
+        why = f"it was valid until {show_time(window.not_after)}, and now it is {show_time(it.now)}"
         yield Reason(ReasonCode.PLAN_EXPIRED, _WHAT, why, _REPLAN)
 
 
@@ -84,9 +106,9 @@ def step_10_policy(it: Sheet) -> Iterator[Reason]:
 
 
 def step_11_isolation(it: Sheet) -> Iterator[Reason]:
-    """11. What the policy requires between workload and host."""
-    if it.plan.isolation is not it.policy.isolation:
-        why = f"it asks for isolation {it.plan.isolation!r}, the policy requires {it.policy.isolation!r}"
+    """11. At least what the policy requires between workload and host."""
+    if not it.plan.isolation.suffices(it.policy.isolation):
+        why = f"it asks for the isolation {str(it.plan.isolation)!r}, the policy requires {str(it.policy.isolation)!r}"
         yield Reason(ReasonCode.ISOLATION_UNAVAILABLE, _WHAT, why, _REPLAN)
 
 
@@ -99,25 +121,76 @@ def step_12_command_line(it: Sheet) -> Iterator[Reason]:
 def step_13_manifest(it: Sheet) -> Iterator[Reason]:
     """13. This image and no other."""
     subjects = {subject.name: subject.digest for subject in it.plan.subjects}
-    if subjects.get("manifest.json") != it.manifest:
-        why = f"it is for the image with manifest {subjects.get('manifest.json')}, here is {it.manifest}"
+    if subjects.get("manifest.json") != it.handed.manifest:
+        why = f"it is for the image with manifest {subjects.get('manifest.json')}, here is {it.handed.manifest}"
         yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"name the image it was made for, or {_REPLAN}")
 
 
 def step_14_provenance(it: Sheet) -> Iterator[Reason]:
     """14. This evidence and no other."""
-    if it.plan.provenance != it.provenance:
-        why = f"it was made with provenance bundle {it.plan.provenance}, here is {it.provenance}"
+    if it.handed.provenance not in {None, it.plan.provenance}:
+        why = f"it was made with provenance bundle {it.plan.provenance}, here is {it.handed.provenance}"
         yield Reason(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"hand in the bundle it was made with, or {_REPLAN}")
 
 
-def step_15_subjects(it: Candidate) -> Iterator[Reason]:
-    """15. The files of one build, not of two."""
+def step_15_signers(it: Sheet) -> Iterator[Reason]:
+    """15. The first bundle's bytes are those that were read; a signer counts once, by key or identity, a key once."""
+    hint = "have another planner sign it too: `mvm plan sign`; instead of `mvm run`, begin with `mvm plan create`"
+    for number, each in enumerate(it.signed, 1):
+        if each.payload != it.signed[0].payload:
+            why = f"bundle {number} is about another statement than the first"
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+    signers = Counter(each.signer.fingerprint for each in it.signed)
+    for each in it.signed:
+        if signers[each.signer.fingerprint] > 1:
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, f"{each.signer.name!r} signed more than once", hint)
+    keys = {each.spki: each.signer for each in it.signed}
+    for each in it.signed:
+        if each.signer.fingerprint != keys[each.spki].fingerprint:
+            why = f"{each.signer.name!r} and {keys[each.spki].name!r} signed with the same key, {each.spki}"
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+    if len(signers) < it.policy.thresholds.plans:
+        why = f"{len(signers)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
+        yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+
+
+def step_16_policy_expiry(it: Sheet) -> Iterator[Reason]:
+    """16. A policy that nobody has looked at for so long decides nothing."""
+    yield from it.policy.expired(it.now)
+
+
+def step_17_fresh(it: Sheet) -> Iterator[Reason]:
+    """17. Whoever signs may not say for how long that is believed."""
+    window, bounds = it.plan.window, it.policy.freshness
+    for what, found, bound in (
+        ("is valid for", window.not_after - window.not_before, bounds.plan_window),
+        ("has been valid for", it.now - window.not_before, bounds.plan_age),
+    ):
+        if bound is not None and found > bound:
+            why = f"it {what} {found}, and the policy takes it for {bound}"
+            yield Reason(ReasonCode.PLAN_STALE, _WHAT, why, f"{_REPLAN}, with a shorter --valid-for")
+
+
+def step_18_not_revoked(it: Sheet) -> Iterator[Reason]:
+    """18. As the bundles that were handed in, as one of them, or as the statement in them; and the image."""
+    revoked, hint = it.policy.trust.revocations.digests, "look into revocations.toml: `mvm policy check` lists it"
+    ours = {it.handed.plan, Digest.of(it.signed[0].payload), *(each.digest for each in it.signed)}
+    for digest in sorted(revoked & ours):
+        yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)
+    for subject in it.plan.subjects:
+        if subject.digest in revoked:
+            told = it.policy.trust.revocations.told(subject.digest)
+            why = f"the {subject.name} that it starts ({subject.digest}) {told}"
+            yield Reason(ReasonCode.IMAGE_REVOKED, _WHAT, why, hint)
+
+
+def step_19_subjects(it: Candidate) -> Iterator[Reason]:
+    """19. The files of one build, not of two."""
     yield from differences(it.plan.subjects, it.image.artifacts, what=_WHAT, hint=_REPLAN)
 
 
-def step_16_agreement(it: Candidate) -> Iterator[Reason]:
-    """16. What plan and manifest both say, they say alike; the plan may grant less than the image offers."""
+def step_20_agreement(it: Candidate) -> Iterator[Reason]:
+    """20. What plan and manifest both say, they say alike; the plan may grant less than the image offers."""
     plan, image = it.plan, it.image
     for name, ours, theirs in (
         ("image name", plan.image, image.name),
@@ -129,22 +202,26 @@ def step_16_agreement(it: Candidate) -> Iterator[Reason]:
     if image.posture is Posture.SEALED and plan.posture is not Posture.SEALED:
         hint = f"build the image with posture dev if you mean to, or {_REPLAN}"
         yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, "it opens an image that was built sealed", hint)
+    if (tier := plan.limits.system_calls) and not tier.within(image.system_calls):
+        why = f"its filter of system calls is {tier}, which lets through more than the image's: {image.system_calls}"
+        yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"give the image that one if you mean to, or {_REPLAN}")
     for verb in sorted(plan.verbs - image.verbs):
         why = f"it grants {verb}, which the image does not offer"
         yield Reason(ReasonCode.VERB_NOT_GRANTED, _WHAT, why, f"add it to the image's verbs, or {_REPLAN}")
 
 
-def step_17_boot_files(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
-    """17. The bytes that are hashed are those that boot."""
-    for fd, artifact in ((it.files.kernel, it.image.kernel), (it.files.initrd, it.image.initrd)):
+def step_21_boot_files(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+    """21. The bytes that are hashed are those that boot."""
+    kernel, initrd = (it.files.kernel, it.image.kernel), (it.files.initrd, it.image.initrd)
+    for (fd, artifact), copy in ((kernel, releasable_copy), (initrd, sealed_copy)):
         try:
-            boot.keep(artifact.name, sealed_copy(fd, artifact))
+            boot.keep(artifact.name, copy(fd, artifact))
         except RefusedError as error:
             yield from error.reasons
 
 
-def step_18_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
-    """18. The disk that the verity root stands for, as far as its header tells."""
+def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+    """22. The disk that the verity root stands for, as far as its header tells."""
     try:
         boot.keep("rootfs", read_only(it.files.rootfs, it.image.rootfs))
     except RefusedError as error:
@@ -153,8 +230,20 @@ def step_18_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
     yield from verity_reasons(boot["rootfs"], it.plan.verity)
 
 
-def step_19_provenance(it: Candidate) -> Verified[Provenance]:
-    """19. How the image came to be. The files are the manifest's: step 17 refuses others, step 18 an other rootfs."""
+def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
+    """23. How the image came to be, or the word of a verifier that the policy names for it.
+
+    The files are the manifest's: step 21 refuses others, step 22 an other rootfs.
+    """
+    if isinstance(it.provenance, Summary):
+        return verify_summary(
+            it.provenance,
+            policy=it.policy,
+            artifacts=it.image.artifacts,
+            image=it.image,
+            provenance=it.plan.provenance,
+            now=it.now,
+        )
     return verify_provenance(
         it.provenance,
         policy=it.policy,
@@ -163,6 +252,7 @@ def step_19_provenance(it: Candidate) -> Verified[Provenance]:
         image=it.image,
         now=it.now,
         parts=it.parts,
+        rebuilds=it.rebuilds,
     )
 
 
@@ -173,9 +263,13 @@ SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (
     step_12_command_line,
     step_13_manifest,
     step_14_provenance,
+    step_15_signers,
+    step_16_policy_expiry,
+    step_17_fresh,
+    step_18_not_revoked,
 )
-IMAGE_STEPS: tuple[Callable[[Candidate], Iterator[Reason]], ...] = (step_15_subjects, step_16_agreement)
+IMAGE_STEPS: tuple[Callable[[Candidate], Iterator[Reason]], ...] = (step_19_subjects, step_20_agreement)
 FILE_STEPS: tuple[Callable[[Candidate, BootFiles], Iterator[Reason]], ...] = (
-    step_17_boot_files,
-    step_18_rootfs,
+    step_21_boot_files,
+    step_22_rootfs,
 )

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.conclusion import Ended
-from mvmnix.launch.endpoints import Sink, Stdin
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.endpoints import Sink, Stdin
+from mvmnix.launch.channel.services import ServiceFactory
+from mvmnix.launch.control.server import Control
 from mvmnix.launch.host import Host
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machine import Machine
-from mvmnix.launch.news import Failure, News, Ready, read_news
-from mvmnix.launch.services import ServiceFactory
+from mvmnix.launch.records.conclusion import Ended
+from mvmnix.launch.records.news import Failure, News, Ready, read_news
 from mvmnix.launch.start import start
 from mvmnix.launch.verify import VerifiedPlan
 
@@ -87,6 +88,7 @@ def supervise(
     *,
     name: str = "",
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+    created: str = "",
 ) -> Finished:
     """Start a machine, do `work` with it once its guest is ready, stop it.
 
@@ -94,14 +96,21 @@ def supervise(
     StopRequestedError when a signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start(plan, host, name=name, services=services)
+        machine = start(plan, host, name=name, services=services, created=created)
         try:
-            status = work(machine)
-            return Finished(status.exit_code, machine.stop(grace=GRACE))
-        except StopRequestedError as request:
-            return Finished(128 + request.number, _stopped(machine))
+            plan.kernel_loaded()
+            with Control(machine):
+                return _served(machine, work)
         finally:
             machine.kill()
+
+
+def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> Finished:
+    try:
+        status = work(machine)
+        return Finished(status.exit_code, machine.stop(grace=GRACE))
+    except StopRequestedError as request:
+        return Finished(128 + request.number, _stopped(machine))
 
 
 def run_foreground(
@@ -131,7 +140,7 @@ def _stopped(machine: Machine) -> Ended:
         return machine.kill()
 
 
-def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "") -> str:
+def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "", created: str = "") -> str:
     """Run a machine in a process of its own; returns the machine's id once its guest is ready.
 
     `make_host` is called in that process: locks, loops and logs don't survive a fork. The command's output goes to the
@@ -143,14 +152,14 @@ def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "")
     child = os.fork()
     if child == 0:
         ours.close()
-        _leave(theirs, plan, make_host, name)
+        _leave(theirs, plan, make_host, name, created)
     theirs.close()
     os.waitpid(child, 0)
     with ours:
         return read_news(ours)
 
 
-def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str) -> NoReturn:
+def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> NoReturn:
     """Fork once more, so that nobody has to reap the supervisor; then be it."""
     status = 125
     try:
@@ -158,7 +167,7 @@ def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host
         if os.fork() == 0:
             _let_go(news.fileno())
             os.chdir("/")
-            status = _supervise(News(news), plan, make_host, name)
+            status = _supervise(News(news), plan, make_host, name, created)
         else:
             status = 0
     finally:
@@ -178,7 +187,7 @@ def _let_go(keep: int) -> None:
             continue  # the directory's own descriptor
 
 
-def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str) -> int:
+def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # whoever asked for this machine is gone, and knows no id of it
@@ -190,7 +199,7 @@ def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], na
             stderr.close()
 
     try:
-        return supervise(plan, make_host(), work, name=name).exit_code
+        return supervise(plan, make_host(), work, name=name, created=created).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
         news.say(Failure.of(error))
         return 125

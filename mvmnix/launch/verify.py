@@ -1,6 +1,7 @@
 """Verifies a plan with everything it stands on, in numbered steps; the only minter of VerifiedPlan.
 
-Steps 1 to 5, who signed it, are those of provenance/authenticate.py, for the role `planner`. Only then is it read:
+Steps 1 to 5, who signed it, are those of provenance/authenticate.py, for the role `planner`; a plan that several signed
+is several bundles, and each of them is taken through. Only then is it read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
 7. its predicate is a plan;
@@ -10,23 +11,30 @@ Then it is held against time, policy and the other bytes that were handed in; no
 
 9. now is within its window;
 10. it was made under the policy that is in force, by the digest of the policy's bytes;
-11. it asks for the isolation that the policy requires;
+11. it asks for the isolation that the policy requires, or a stronger one;
 12. its kernel command line can neither be cut off nor read in two ways;
 13. it is about this manifest.json, by the digest of its bytes;
-14. it was made with this provenance bundle, by the digest of its bytes.
+14. it was made with this provenance bundle, by the digest of its bytes (or see step 23);
+15. as many signers as the policy asks for have signed it, these very bytes, and none of them, nor any key, twice;
+16. the policy has not expired;
+17. it is valid for no longer, and has been for no longer, than the policy takes it;
+18. neither it nor a file that it is about is revoked.
 
 Then the manifest is read, and the image's files are looked at:
 
-15. the plan's subjects are the files that the manifest names;
-16. name, verity parameters, kernel command line, posture and verbs are the manifest's, or narrower;
-17. kernel and initrd have the digests of the manifest; they are copied into sealed memory while they are hashed;
-18. the rootfs has the size, the superblock and the top hash block that the signed verity parameters make;
-19. the provenance passes all of its steps (provenance/verify.py) for these files, this manifest and this flake.lock.
+19. the plan's subjects are the files that the manifest names;
+20. name, verity parameters, kernel command line, posture and verbs are the manifest's, or narrower;
+21. kernel and initrd have the digests of the manifest; they are copied into sealed memory while they are hashed;
+22. the rootfs has the size, the superblock and the top hash block that the signed verity parameters make;
+23. the provenance passes all of its steps (provenance/verify.py) for these files, this manifest and this flake.lock;
+    or a summary (VSA) that was handed in instead passes all of its own (provenance/summary.py) for these files, this
+    manifest and the provenance that the plan names.
 
-Step 19 takes the rootfs's digest from the signed manifest: no gigabyte is hashed at launch, for every block of it is
-tied to the verity root of step 16, by step 18 and by the guest's kernel when it reads the block.
+Step 23 takes the rootfs's digest from the signed manifest: no gigabyte is hashed at launch, for every block of it is
+tied to the verity root of step 20, by step 22 and by the guest's kernel when it reads the block.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass
 from datetime import datetime
@@ -34,16 +42,17 @@ from types import TracebackType
 from typing import Final, NoReturn, Self, final, override
 
 from mvmnix import manifest as manifest_file
-from mvmnix.errors import Reason, RefusedError
-from mvmnix.keys import Role
-from mvmnix.launch import steps
+from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.launch import signatures, steps
 from mvmnix.launch.boot_files import BootFiles, OpenFiles
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import Candidate, Sheet
+from mvmnix.launch.steps import Candidate, Handed, Sheet
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.authenticate import authenticate, only_refusals
-from mvmnix.provenance.policy import Signer, TrustPolicy
+from mvmnix.provenance.authenticate import only_refusals
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.summary import Summary, VerifiedSummary
+from mvmnix.provenance.trust import Signer
 from mvmnix.provenance.verify import Verified
 
 _WHAT: Final = "the plan"
@@ -61,16 +70,18 @@ _SEAL: Final = _Seal()
 class VerifiedPlan:
     """A plan that passed every step, the evidence for it, and the descriptors that its machine boots from.
 
-    `policy` is the digest of the policy in force, `digest` that of the plan's bundle. Sealed: `verify` makes it. A
-    context manager that owns its descriptors. Neither copied nor pickled: another process forks from it, or verifies.
+    `signers` are all who signed it, `policy` is the digest of the policy in force, `bundle` the plan as it was signed,
+    one or several, `digest` that of these bytes. Sealed: `verify` makes it. A context manager that owns its
+    descriptors. Neither copied nor pickled: another process forks from it, or verifies.
     """
 
     plan: Plan
     image: Image
-    provenance: Verified[Provenance]
-    signer: Signer
+    provenance: Verified[Provenance] | VerifiedSummary
+    signers: tuple[Signer, ...]
     policy: Digest
     digest: Digest
+    bundle: bytes
     files: BootFiles
     seal: InitVar[_Seal]
 
@@ -79,9 +90,17 @@ class VerifiedPlan:
             raise TypeError("only launch.verify.verify() says that a plan is verified")
 
     @property
+    def signer(self) -> Signer:
+        """Whose signature comes first."""
+        return self.signers[0]
+
+    @property
     def kernel(self) -> int:
-        """Descriptor of the kernel's sealed copy."""
-        return self.files["kernel"]
+        """Descriptor of the kernel's sealed copy. Raises MvmnixError once `kernel_loaded` was called, in a fork too."""
+        fd = self.files["kernel"]
+        if os.fstat(fd).st_size != self.image.kernel.size:
+            raise MvmnixError("a machine has started from this plan, and has its kernel", hint="verify the plan anew")
+        return fd
 
     @property
     def initrd(self) -> int:
@@ -92,6 +111,13 @@ class VerifiedPlan:
     def rootfs(self) -> int:
         """Descriptor of the root filesystem, for reading."""
         return self.files["rootfs"]
+
+    def kernel_loaded(self) -> None:
+        """Give back the memory of the kernel's copy: a machine has booted from it, and no other one will.
+
+        A second call does nothing.
+        """
+        self.files.give_back("kernel")
 
     def close(self) -> None:
         """Close the descriptors. A second call does nothing."""
@@ -113,45 +139,48 @@ class VerifiedPlan:
 def verify(
     *,
     plan: bytes,
-    provenance: bytes,
+    provenance: bytes | Summary,
     manifest: bytes,
     lock: bytes | None,
     files: OpenFiles,
     policy: TrustPolicy,
     now: datetime,
     parts: tuple[bytes, ...] = (),
+    rebuilds: tuple[bytes, ...] = (),
 ) -> VerifiedPlan:
     """Take a plan through all steps.
 
-    `plan` and `provenance` are bundles, `manifest` the bytes of manifest.json, `lock` those of flake.lock or None,
-    `policy` the one in force, `now` a time with its zone, `parts` the bundles of kept parts that the provenance names.
-    Raises RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed
-    again then.
+    `plan` is a bundle or several, joined by newlines, `provenance` a bundle, or a summary in its place, `manifest` the
+    bytes of manifest.json, `lock` those of flake.lock or None, `policy` the one in force, `now` a time with its zone,
+    `parts` the bundles of kept parts that the provenance names, `rebuilds` those of other builds of the image. Raises
+    RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed again
+    then.
     """
     with only_refusals(_WHAT):
-        authentic = authenticate(plan, policy=policy, role=Role.PLANNER, what=_WHAT)
-        claim = steps.step_6_statement(authentic)
+        signed = signatures.gather(plan, policy.trust)
+        claim = steps.step_6_statement(signed[0])
         steps.step_7_predicate_type(claim)
-        sheet = Sheet(steps.step_8_plan(claim), policy, Digest.of(manifest), Digest.of(provenance), now)
+        evidence = None if isinstance(provenance, Summary) else Digest.of(provenance)
+        digests = Handed(Digest.of(plan), Digest.of(manifest), evidence)
+        sheet = Sheet(steps.step_8_plan(claim), signed, policy, digests, now)
         _refuse_any(reason for step in steps.SHEET_STEPS for reason in step(sheet))
         image = manifest_file.parse(manifest)
         boot = BootFiles()
         try:
-            evidence = _look(Candidate(sheet.plan, image, files, provenance, lock, policy, now, parts), boot)
-            return VerifiedPlan(
-                sheet.plan, image, evidence, authentic.signer, policy.digest, authentic.digest, boot, _SEAL
-            )
+            candidate = Candidate(sheet.plan, image, files, provenance, lock, policy, now, parts, rebuilds)
+            found, signers = _look(candidate, boot), tuple(each.signer for each in signed)
+            return VerifiedPlan(sheet.plan, image, found, signers, policy.digest, digests.plan, plan, boot, _SEAL)
         except BaseException:
             boot.close()
             raise
 
 
-def _look(it: Candidate, boot: BootFiles) -> Verified[Provenance]:
-    """Steps 15 to 19; all of them are taken, whatever the others say."""
+def _look(it: Candidate, boot: BootFiles) -> Verified[Provenance] | VerifiedSummary:
+    """Steps 19 to 23; all of them are taken, whatever the others say."""
     reasons = [reason for step in steps.IMAGE_STEPS for reason in step(it)]
     reasons += [reason for file_step in steps.FILE_STEPS for reason in file_step(it, boot)]
     try:
-        evidence = steps.step_19_provenance(it)
+        evidence = steps.step_23_provenance(it)
     except RefusedError as error:
         raise RefusedError(*reasons, *error.reasons) from error
     _refuse_any(reasons)

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from mvmnix.launch.channel import Channel
-from mvmnix.launch.codec import encode
-from mvmnix.launch.commands import Command
-from mvmnix.launch.frames import Frame, Hello, Ready
-from mvmnix.launch.loop import Loop
-from mvmnix.launch.requests import ExecRequest, GuestConfig
-from mvmnix.launch.wire import (
+from mvmnix.launch.channel.codec import encode
+from mvmnix.launch.channel.commands import Command
+from mvmnix.launch.channel.conversation import Channel
+from mvmnix.launch.channel.frames import Frame, Hello, Ready
+from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
+from mvmnix.launch.channel.wire import (
     ChannelError,
 )
+from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.fake_guest import FakeGuest
 

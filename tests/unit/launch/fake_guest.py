@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.codec import FROM_HOST, FrameDecoder, encode
-from mvmnix.launch.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.requests import GuestConfig
-from mvmnix.launch.stream_frames import (
+from mvmnix.launch.channel.codec import FROM_HOST, FrameDecoder, encode
+from mvmnix.launch.channel.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.channel.requests import GuestConfig
+from mvmnix.launch.channel.stream_frames import (
     Data,
     End,
     Eof,
@@ -29,17 +29,34 @@ from mvmnix.launch.stream_frames import (
     Step,
     Window,
 )
+from mvmnix.launch.channel.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest
+from mvmnix.launch.copies.records import Kind as Copied
+from mvmnix.launch.copies.records import head
 from mvmnix.model import Workload
 
 #: What a fake program does: its workload and all of its standard input in; output, error output and status out.
 type Program = Callable[[Workload, bytes], tuple[bytes, bytes, int]]
 
 PROGRAMS: dict[str, Program] = {
+    "linger": lambda _work, _stdin: (b"", b"", 0),
     "true": lambda _work, _stdin: (b"", b"", 0),
     "false": lambda _work, _stdin: (b"", b"", 1),
     "echo": lambda work, _stdin: (" ".join(work.argv[1:]).encode("utf-8", "surrogateescape") + b"\n", b"", 0),
+    "printenv": lambda work, _stdin: (work.environment.get(work.argv[1], "").encode(), b"", 0),
     "cat": lambda _work, stdin: (stdin, b"", 0),
     "complain": lambda work, _stdin: (b"", " ".join(work.argv[1:]).encode(), 3),
+}
+#: What there is to be copied out of a fake guest, by its path.
+COPIES = {
+    "/hello": head(Copied.FILE, mode=0o640, size=5) + b"hello" + head(Copied.END),
+    "/tree": head(Copied.DIRECTORY, mode=0o755)
+    + head(Copied.FILE, b"f", mode=0o644, size=1)
+    + b"x"
+    + head(Copied.LEFT_OUT, b"link\x1b[2J\nmvm: all is well", mode=10)
+    + head(Copied.LEAVE)
+    + head(Copied.END),
+    "/evil": head(Copied.DIRECTORY, mode=0o755) + head(Copied.FILE, b"up", size=1).replace(b"up", b"..") + b"x",
+    "/torn": head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384
 
@@ -57,8 +74,9 @@ class Peer:
 
 
 class _Process:
-    def __init__(self, work: Workload, program: Program) -> None:
+    def __init__(self, work: Workload, program: Program, *, is_shell: bool = False) -> None:
         self.work = work
+        self.is_shell = is_shell
         self.program = program
         self.stdin = bytearray()
         self.lanes: dict[type[Stdout | Stderr], bytearray] = {}
@@ -139,6 +157,8 @@ class FakeGuest:
         match frame:
             case Config():
                 self.config = frame.guest
+                files = {secret.name: secret.value for secret in frame.guest.secrets}
+                self._programs["reveal"] = lambda work, _stdin: (files.get(work.argv[1], b""), b"", 0)
                 self._say(Ready())
             case Ping():
                 self._say(Pong(frame.token))
@@ -151,13 +171,24 @@ class FakeGuest:
                 self._start(1, self.config.workload)
             case Exec():
                 self._start(frame.stream, frame.request.workload)
+            case Shell():
+                self._start(frame.stream, frame.request.workload, shell=frame.request)
+            case Copy():
+                self._copy(frame.stream, frame.request)
             case _ if frame.stream % 2:
                 self._to_process(frame)
             case _:
                 self._to_peer(frame)
         return True
 
-    def _start(self, stream: int, work: Workload) -> None:
+    def _start(self, stream: int, work: Workload, *, shell: ShellRequest | None = None) -> None:
+        if shell is not None:
+            self._processes[stream] = _Process(work, PROGRAMS["true"], is_shell=True)
+            self._say(Started(stream))
+            size = f"{shell.rows}x{shell.columns}"
+            words = ("a shell", *work.argv, work.environment.get("TERM", ""), size)
+            self._say(Stdout(stream, " ".join(words).encode() + b"\r\n"))
+            return
         program = self._programs.get(work.argv[0].rpartition("/")[2])
         if program is None:
             self._say(Exit(stream, End.NOT_STARTED, Step.EXECUTE, errno.ENOENT))
@@ -165,11 +196,28 @@ class FakeGuest:
         self._say(Started(stream))
         self._processes[stream] = _Process(work, program)
 
+    def _copy(self, stream: int, asked: CopyRequest) -> None:
+        """Out: what COPIES has of that path. In: all of it, which has to have an end."""
+        path, end = asked.workload.argv[0], head(Copied.END)
+
+        def copy_out(_work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
+            return (COPIES[path], b"", 0) if path in COPIES else (b"", f"{path}: \x1b[2Jno such file\n".encode(), 1)
+
+        def copy_in(_work: Workload, stdin: bytes) -> tuple[bytes, bytes, int]:
+            return (b"", b"", 0) if stdin.endswith(end) else (b"", b"it was broken off\n", 1)
+
+        self._processes[stream] = _Process(asked.workload, copy_out if asked.way == 1 else copy_in)
+        self._say(Started(stream))
+
     def _to_process(self, frame: Frame) -> None:
         process = self._processes.get(frame.stream)
         if process is None:
             return
         match frame:
+            case Stdin() | Resize() | Signal() if process.is_shell:
+                self._to_shell(process, frame)
+            case Stdin(data=b"") if process.work.argv[0].endswith("linger"):
+                pass  # until somebody ends it
             case Stdin(data=b""):
                 out, err, code = process.program(process.work, bytes(process.stdin))
                 process.lanes = {Stdout: bytearray(out), Stderr: bytearray(err)}
@@ -185,6 +233,21 @@ class FakeGuest:
             case _:
                 raise AssertionError(frame)
         self._flush(frame.stream, process)
+
+    def _to_shell(self, process: _Process, frame: Stdin | Resize | Signal) -> None:
+        """Says back what is typed, byte by byte, and how large its terminal is; Control-D ends it with 7."""
+        match frame:
+            case Stdin() if b"\x04" in frame.data:
+                process.exit = Exit(frame.stream, End.EXITED, Step.NONE, 7)
+            case Stdin():
+                process.lanes.setdefault(Stdout, bytearray()).extend(b"<" + frame.data + b">" if frame.data else b"")
+                if frame.data:
+                    self._say(Window(frame.stream, Kind.STDIN, len(frame.data)))
+            case Resize():
+                process.lanes.setdefault(Stdout, bytearray()).extend(f"[{frame.rows}x{frame.columns}]".encode())
+            case Signal():
+                self.signals.append(frame.number)
+                process.exit = Exit(frame.stream, End.SIGNALED, Step.NONE, frame.number)
 
     def _flush(self, stream: int, process: _Process) -> None:
         for kind, data in process.lanes.items():

@@ -4,10 +4,13 @@ Run as a program it is the hypervisor; imported it is the backend that starts it
 `Scenario`, or by the commands that it is given (see PROGRAMS).
 """
 
+import json
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +22,9 @@ _ROOT = Path(__file__).parents[3]
 if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
-from mvmnix.launch.frames import Bye, Frame  # noqa: E402 - as a program it must find the package first
-from mvmnix.launch.hypervisor import (  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.backends.kinds import Backend  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.channel.frames import Bye, Frame  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.hypervisor.port import (  # noqa: E402 - as a program it must find the package first
     Acceleration,
     Addition,
     BackendParameter,
@@ -28,7 +32,7 @@ from mvmnix.launch.hypervisor import (  # noqa: E402 - as a program it must find
     Invocation,
     LaunchSpec,
 )
-from mvmnix.launch.qmp import QmpMonitor  # noqa: E402
+from mvmnix.launch.hypervisor.qmp import QmpMonitor  # noqa: E402
 from mvmnix.model import Workload  # noqa: E402
 from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402
 
@@ -58,6 +62,11 @@ class FakeHypervisor(Hypervisor):
 
     @property
     @override
+    def backend(self) -> Backend:
+        return Backend.QEMU
+
+    @property
+    @override
     def name(self) -> str:
         return "fake"
 
@@ -65,6 +74,11 @@ class FakeHypervisor(Hypervisor):
     @override
     def firmware(self) -> tuple[str, ...]:
         return (__file__,)
+
+    @property
+    @override
+    def files(self) -> tuple[str, ...]:
+        return ()
 
     @override
     def monitor(self) -> QmpMonitor:
@@ -81,7 +95,22 @@ class FakeHypervisor(Hypervisor):
         return Invocation((sys.executable, __file__, scenario, *numbers, spec.command_line), additions)
 
 
-class _Mute(FakeGuest):
+class _Guest(FakeGuest):
+    """Does nothing while it is paused."""
+
+    going: threading.Event
+
+    @override
+    def _turn(self) -> bool:
+        poll = select.poll()  # select(2) knows no descriptor above 1,023
+        for fd in (self._sock.fileno(), self._wake_read):
+            poll.register(fd, select.POLLIN)
+        poll.poll()
+        self.going.wait()
+        return super()._turn()
+
+
+class _Mute(_Guest):
     """Ends when it is told to, without the farewell."""
 
     @override
@@ -96,6 +125,28 @@ class _Fake:
     def __init__(self, channel: int, console: int, monitor: int, disk: int) -> None:
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
+        self.going = threading.Event()
+        self.going.set()
+
+    def obey(self) -> None:
+        """Answer the monitor as QEMU does (qapi/misc.json: stop, cont; qapi/run-state.json: query-status)."""
+        for line in self.monitor.makefile("rb"):
+            match json.loads(line)["execute"]:
+                case "query-status":
+                    self.reply({"status": "running" if self.going.is_set() else "paused"})
+                    continue
+                case "stop" if self.going.is_set():
+                    self.going.clear()
+                    self.event("STOP")
+                case "cont" if not self.going.is_set():
+                    self.event("RESUME")
+                    self.going.set()
+                case _:
+                    pass
+            self.reply({})
+
+    def reply(self, value: object) -> None:
+        self.monitor.sendall(json.dumps({"return": value}).encode() + b"\r\n")
 
     def say(self, text: str) -> None:
         self.console.sendall(text.encode())
@@ -135,6 +186,11 @@ class _Fake:
         self.channel.sendall(b"\x00" * 64)
         time.sleep(600)
 
+    def knock(self, work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
+        for _ in range(int(work.argv[2])):
+            self.guest.connect(int(work.argv[1]), b"let me in")
+        return b"", b"", 0
+
     def programs(self) -> dict[str, Program]:
         def panic(_work: Workload, _stdin: bytes) -> NoReturn:
             self.panic()
@@ -162,6 +218,7 @@ class _Fake:
             return "\n".join(str(path.readlink()) for path in mine).encode(), b"", 0
 
         return {
+            "knock": self.knock,
             "panic": panic,
             "die": die,
             "violate": violate,
@@ -173,7 +230,8 @@ class _Fake:
         }
 
     def boot(self, scenario: Scenario) -> None:
-        self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n')
+        self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        threading.Thread(target=self.obey, daemon=True).start()
         fates: dict[Scenario, Callable[[], None]] = {
             Scenario.HANGS: lambda: time.sleep(600),
             Scenario.SPINS: self.spin,
@@ -193,10 +251,9 @@ class _Fake:
         if scenario is Scenario.NO_BYE:
             signal.signal(signal.SIGALRM, lambda *_: self.end("guest-reset"))
             signal.setitimer(signal.ITIMER_REAL, 0.3)
-        if scenario is Scenario.MUTE:
-            guest: FakeGuest = _Mute(self.channel, self.programs())
-        else:
-            guest = FakeGuest(self.channel, self.programs())
+        guest = (_Mute if scenario is Scenario.MUTE else _Guest)(self.channel, self.programs())
+        self.guest = guest
+        guest.going = self.going
         guest._main()  # on this thread: the process has no other
         if guest.error is not None:
             sys.stderr.write(f"fake: {guest.error!r}\n")

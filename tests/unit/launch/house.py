@@ -1,28 +1,36 @@
 """A host with all that machines need, and a hypervisor without a machine; plans are really signed and verified."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import records
-from mvmnix.audit.record import Record
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import ReasonCode, refuse
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.accelerator import KvmProbe
 from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor.accelerator import KvmProbe
+from mvmnix.launch.journal import Indexed
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan import Accelerator, Timeouts
-from mvmnix.launch.receipt import Receipt, from_statement
-from mvmnix.launch.verify import VerifiedPlan, verify
-from mvmnix.model import Verb, Workload
+from mvmnix.launch.records.home import LOCK, machine_ids
+from mvmnix.launch.records.receipt import Receipt, from_statement
+from mvmnix.launch.replay.clock import HostClock, Reading
+from mvmnix.launch.replay.gate import Replay, last_nonce, no_witness
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import Digest, Verb, Workload
 from mvmnix.provenance import envelope, statement
 from mvmnix.provenance.authenticate import authenticate
 from mvmnix.state import Directory
+from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.provenance.world import HOST, NOW, World, new_world
 
@@ -32,6 +40,8 @@ def nowhere(data: bytes) -> None:
 
 
 LOG_KEY = PrivateKey.generate()
+#: What the clocks of a house say.
+READING = Reading(NOW + timedelta(seconds=1), timedelta(hours=1), "this boot")
 
 
 @dataclass
@@ -41,22 +51,50 @@ class House:
     path: Path
     world: World
     notices: list[str] = field(default_factory=list)
+    reading: Reading = field(default=READING)
+    witness: Callable[[], None] = no_witness
+    opened: list[Directory] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
 
     def directory(self, name: str) -> Directory:
-        return Directory.create(str(self.path / name))
+        """One of its rooms, open until the house is left."""
+        self.opened.append(Directory.create(str(self.path / name)))
+        return self.opened[-1]
 
     def host(self, scenario: Scenario = Scenario.BOOTS, *, device: str = "/nonexistent/kvm") -> Host:
         hypervisor = FakeHypervisor(scenario)
+        self.loops.append(Loop())
         return Host(
             hypervisor=hypervisor,
-            kvm=KvmProbe(hypervisor, self.directory("cache"), device=device, seconds=10),
-            journal=AuditLog(self.directory("audit"), Signer.of_log(LOG_KEY.public.raw, LOG_KEY.sign)),
+            jail=BareJail(),
+            kvm=KvmProbe(hypervisor, BareJail(), self.directory("cache"), device=device, seconds=10),
+            journal=self.ledger(),
             sign=lambda payload: envelope.sign(payload, HOST).to_bytes(),
             machines=self.directory("machines"),
+            replay=self.replay(),
             notice=self.notices.append,
             clock=lambda: NOW + timedelta(seconds=1),
-            loop=Loop(),
+            loop=self.loops[-1],
         )
+
+    def ledger(self) -> AuditLog:
+        """The audit log, for whoever also reads it."""
+        return AuditLog(self.directory("audit"), Signer.of_log(LOG_KEY.public.raw, LOG_KEY.sign))
+
+    def replay(self) -> Replay:
+        """As the command line wires it, by the house's clock."""
+        return self.gate(self.directory("replay"))
+
+    def gate(self, directory: Directory) -> Replay:
+        """The same in a directory that the caller closes."""
+        clock = HostClock(directory, self.notices.append, lambda: self.reading)
+        witness = lambda: self.witness()  # noqa: E731, PLW0108 - a test may set it later
+        return Replay(directory, clock=clock, last=self.last_nonce, witness=witness)
+
+    def last_nonce(self) -> Digest | None:
+        """That of the last start in the log."""
+        with self.directory("audit") as log:
+            return last_nonce(log, NoteKey.of_log(LOG_KEY.public.raw))
 
     def plan(
         self,
@@ -78,25 +116,15 @@ class House:
             accelerator=accelerator,
             **changes,
         )
-        world = self.world
-        files = world.open(self.path)
-        try:
-            return verify(
-                plan=world.plan_bundle,
-                provenance=world.provenance_bundle,
-                manifest=world.manifest,
-                lock=world.lock,
-                files=files,
-                policy=world.policy,
-                now=world.now,
-            )
-        finally:
-            for fd in (files.kernel, files.initrd, files.rootfs):
-                os.close(fd)
+        return self.verified()
+
+    def verified(self) -> VerifiedPlan:
+        """The plan that was signed last, through the gate."""
+        return self.world.verified(self.path)
 
     def log(self) -> list[Record]:
         with self.directory("audit") as directory:
-            if not directory.names():
+            if not is_begun(directory):
                 return []
             return [it.record for it in records(directory, NoteKey.of_log(LOG_KEY.public.raw), last=1000)]
 
@@ -104,7 +132,8 @@ class House:
         """The receipts of all machines, their signatures checked."""
         found = []
         for path in sorted(self.path.glob("machines/*/receipt.sigstore.json")):
-            authentic = authenticate(path.read_bytes(), policy=self.world.policy, role=Role.HOST, what="the receipt")
+            trust = self.world.policy.trust
+            authentic = authenticate(path.read_bytes(), trust=trust, role=Role.HOST, what="the receipt")
             found.append(from_statement(statement.parse(authentic.payload)))
         return found
 
@@ -112,4 +141,36 @@ class House:
 @contextmanager
 def house(path: Path) -> Iterator[House]:
     path.mkdir(mode=0o700, exist_ok=True)
-    yield House(path, new_world(path))
+    made = House(path, new_world(path))
+    try:
+        yield made
+    finally:
+        for directory in made.opened:
+            directory.close()
+        for loop in made.loops:
+            loop.close()
+
+
+def end_machines(machines: Directory) -> None:
+    """Kill the supervisors of a test's machines, but for this process: those that hold the machines' locks.
+
+    What a machine says of itself isn't asked: a test may have damaged that.
+    """
+    for machine in machine_ids(machines):
+        with machines.existing(machine) as kept:
+            supervisor = kept.holder(LOCK)
+        if supervisor is not None and supervisor != os.getpid():
+            os.kill(supervisor, signal.SIGKILL)
+
+
+class Unwitnessed:
+    """A log whose required witness doesn't take the record of a start, which is in the log then."""
+
+    def __init__(self, host: Host) -> None:
+        self._log = host.journal
+
+    def append(self, record: Record) -> Indexed:
+        entry = self._log.append(record)
+        if record.kind is Kind.START:
+            raise refuse(ReasonCode.WITNESS_UNAVAILABLE, "the log's witness", "it is out of reach", "repair it")
+        return entry

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
+from mvmnix.launch.channel.wire import ChannelClosedError, ChannelProtocolError
 from mvmnix.launch.guest import Guest, Preparation
-from mvmnix.launch.hypervisor import Acceleration, Invocation, LaunchSpec, MonitorEvent
-from mvmnix.launch.hypervisor_process import HypervisorProcess
+from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
+from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.requests import ExecRequest, GuestConfig
-from mvmnix.launch.wire import ChannelClosedError, ChannelProtocolError
 from mvmnix.model import User, Verb, Workload
 from mvmnix.process import ProcessError, run, spawn
+from tests.unit.launch.bare import BareCell, BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 
 USER = User(1000, 1000)
@@ -35,7 +36,7 @@ def running(
 ) -> Iterator[Guest]:
     (path / "disk").write_bytes(b"the disk")
     spec, loop = sketch(path / "disk"), Loop()
-    guest = Preparation(FakeHypervisor(scenario), spec).spawn(loop, console=console, services={})
+    guest = Preparation(FakeHypervisor(scenario), BareJail(), spec).spawn(loop, console=console, services={})
     os.close(spec.kernel)
     try:
         yield guest
@@ -82,7 +83,7 @@ def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
         guest.channel.shutdown(grace_ms=100, idle=IDLE)
         guest.settle(IDLE)
         assert guest.process.ended
-    assert guest.events == [MonitorEvent.GUEST_RESET]
+    assert guest.events == [MonitorEvent.READY, MonitorEvent.GUEST_RESET]
     assert console == b"booted\n"
     assert guest.console_bytes == len(console)
 
@@ -161,7 +162,8 @@ def test_whoever_waits_for_a_guest_that_fails_hears_of_it(
 ) -> None:
     with running(tmp_path, scenario) as guest, pytest.raises(ChannelClosedError):
         guest.channel.wait_hello(idle=IDLE)
-    assert guest.events == events
+    # its monitor may have answered before it failed
+    assert [event for event in guest.events if event is not MonitorEvent.READY] == events
 
 
 def test_an_aborting_hypervisor_has_the_last_word(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) ->
 def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     with pytest.raises(ProcessError, match="/nonexistent/qemu"):
-        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), ())
+        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), (), BareCell())
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
@@ -204,7 +206,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 
 def test_the_launch_path_is_light() -> None:
     program = (
-        "import sys, mvmnix.launch.supervisor, mvmnix.launch.registry, mvmnix.launch.backends.qemu\n"
+        "import sys, mvmnix.launch.supervisor, mvmnix.launch.records.registry, mvmnix.launch.backends.qemu\n"
         "print(' '.join(sys.modules))"
     )
     loaded = run([sys.executable, "-c", program]).stdout.decode().split()

@@ -1,21 +1,24 @@
 """A plan is written and read back whole; what its predicate may not say is in test_verify.py, step 8."""
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mvmnix.errors import RefusedError
+from mvmnix.errors import ReasonCode
 from mvmnix.launch import plan as plans
-from mvmnix.launch.plan import Accelerator, Timeouts, Window
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.limits import Limits
+from mvmnix.launch.plan import Accelerator, Timeouts
+from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.provenance import statement
 from mvmnix.provenance.policy import Isolation
 from mvmnix.provenance.slsa import Variation
+from mvmnix.system_calls import SystemCalls
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.world import NOW, World
+from tests.unit.provenance.world import NOW, World, plan_refusal
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ def test_a_plan_for_an_image(world: World) -> None:
     assert (plan.vcpus, plan.memory_mib, plan.scratch_mib) == (image.vcpus, image.memory_mib, image.scratch_mib)
     assert plan.workload == image.workload
     assert plan.verbs == frozenset()
+    assert plan.use is Use.WITHIN_WINDOW
     assert plan.window.not_after - plan.window.not_before == timedelta(hours=24)
     assert plan.nonce != world.plan().nonce
     assert len(plan.nonce) == 32
@@ -41,12 +45,20 @@ def test_a_plan_for_an_image(world: World) -> None:
         {},
         {"verbs": frozenset({Verb.EXEC, Verb.STREAM}), "ports": (80, 443)},
         {"posture": Posture.SEALED},
-        {"accelerator": Accelerator.KVM, "isolation": Isolation.CONTAINER, "timeouts": Timeouts(1, 2)},
+        {"accelerator": Accelerator.KVM, "timeouts": Timeouts(1, 2)},
+        {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER},
+        {"backend": Backend.FIRECRACKER, "accelerator": Accelerator.KVM},
+        {"backend": Backend.CLOUD_HYPERVISOR},
         {"workload": Workload(("/bin/é", ""), {"A": "b\nc"}, "/tmp", User(1, 2**32 - 2))},
         {"workload": Workload((), {}, "/", User(1, 1)), "verbs": frozenset({Verb.EXEC})},
+        {"use": Use.ONCE},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
         {"variation": Variation("other", -86400, "reversed")},
         {"variation": Variation("other", 0, "natural")},
+        {"labels": {"tier": "web", "empty": ""}},
+        {"limits": Limits(idle_seconds=1)},
+        {"limits": Limits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
+        {"limits": Limits(system_calls=SystemCalls.STRICT)},
     ],
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
@@ -66,11 +78,39 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"posture": Posture.SEALED, "verbs": frozenset({Verb.EXEC})},
         {"workload": Workload((), {}, "/", User(1, 1))},
         {"variation": Variation("other", 0, "random")},
+        {"backend": Backend.CONTAINER},
+        {"isolation": Isolation.CONTAINER},
+        {"backend": Backend.FIRECRACKER, "isolation": Isolation.CONTAINER},
+        {"backend": Backend.CLOUD_HYPERVISOR, "accelerator": Accelerator.TCG},
+        {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"port|verb|command|order"):
+    with pytest.raises(ValueError, match=r"port|verb|command|order|isolation|KVM|accelerates"):
         world.plan(**changes)
+
+
+def test_limits_stand_there_only_where_there_are_some(world: World) -> None:
+    assert "limits" not in plans.to_statement(world.plan()).predicate
+    limited = world.plan(limits=Limits(tasks=7, system_calls=SystemCalls.STRICT))
+    assert plans.to_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
+
+
+def test_limits_have_bounds() -> None:
+    with pytest.raises(ValueError, match=r"tasks is between.*cpuPercent is between"):
+        Limits(tasks=0, cpu_percent=4)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        *({}, [], None, {"tasks": 0}, {"tasks": 4_194_305}, {"tasks": "7"}, {"tasks": True}, {"cpuPercent": 4}),
+        *({"cpuPercent": 6451}, {"cpuWeight": 0}, {"cpuWeight": 10_001}, {"consoleKiB": 0}, {"outputKiB": 2**20 + 1}),
+        *({"idleSeconds": 0}, {"idleSeconds": 1.5}, {"systemCalls": "none"}, {"tasks": 1, "more": 1}),
+    ],
+)
+def test_limits_that_are_none(world: World, limits: object) -> None:
+    assert set(plan_refusal(world.plan(), limits=limits).codes) == {ReasonCode.PLAN_MALFORMED}
 
 
 def test_windows_and_timeouts() -> None:
@@ -83,8 +123,4 @@ def test_windows_and_timeouts() -> None:
 
 
 def test_all_problems_at_once(world: World) -> None:
-    claim = plans.to_statement(world.plan())
-    broken = dict(claim.predicate) | {"nonce": "x", "accelerator": "y", "more": 1}
-    with pytest.raises(RefusedError) as caught:
-        plans.from_statement(replace(claim, predicate=broken))
-    assert len(caught.value.reasons) == 3
+    assert len(plan_refusal(world.plan(), nonce="x", accelerator="y", more=1).reasons) == 3

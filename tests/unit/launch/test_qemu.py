@@ -6,7 +6,15 @@ import json
 import pytest
 
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.hypervisor import Acceleration, Addition, BackendParameter, LaunchSpec
+from mvmnix.launch.hypervisor.port import (
+    Acceleration,
+    Addition,
+    Attachment,
+    BackendParameter,
+    DataAttachment,
+    LaunchSpec,
+    ShareKind,
+)
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(
@@ -45,7 +53,7 @@ def test_arguments_under_tcg() -> None:
         "-accel",
         "tcg,thread=multi,tb-size=64",
         "-cpu",
-        "max",
+        "max,erms=off,fsrm=off",
         "-smp",
         "2",
         "-m",
@@ -85,6 +93,7 @@ def test_kvm_gets_no_calibration() -> None:
     assert invocation.additions == ()
     assert invocation.argv[invocation.argv.index("-append") + 1] == SPEC.command_line
     assert invocation.argv[invocation.argv.index("-accel") + 1] == "kvm"
+    assert invocation.argv[invocation.argv.index("-cpu") + 1] == "max"
 
 
 def test_a_probe_guest_has_no_disk() -> None:
@@ -105,6 +114,24 @@ def test_the_command_line_is_one_argument_and_enters_no_other(smuggled: str) -> 
     assert (*argv[:at], *argv[at + 1 :]) == (*plain[:at], *plain[at + 1 :])
 
 
+def test_kvm_comes_as_a_descriptor() -> None:
+    spec = dataclasses.replace(SPEC, acceleration=Acceleration.KVM, kvm=16)
+    argv = QEMU.invocation(spec).argv
+    assert argv[argv.index("-accel") - 2 : argv.index("-accel") + 2] == (
+        "-add-fd",
+        "fd=16,set=2",
+        "-accel",
+        "kvm,device=/dev/fdset/2",
+    )
+    assert 16 in spec.descriptors
+
+
+def test_what_it_may_need_beside_the_guests_memory() -> None:
+    assert QEMU.invocation(SPEC).overhead_mib == 256 + 64
+    assert QEMU.invocation(dataclasses.replace(SPEC, memory_mib=8192)).overhead_mib == 256 + 512
+    assert QEMU.invocation(dataclasses.replace(SPEC, acceleration=Acceleration.KVM)).overhead_mib == 256
+
+
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "ü", "\x1b[2J"])
 def test_other_than_printable_ascii_never_gets_so_far(text: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII"):
@@ -115,3 +142,52 @@ def test_json_arguments_are_json() -> None:
     for argument in QEMU.invocation(SPEC).argv:
         if argument.startswith("{"):
             assert isinstance(json.loads(argument), dict)
+
+
+def test_shares_that_are_served_have_memory_that_their_servers_map() -> None:
+    shares = (Attachment("share0", 20, ShareKind.VIRTIOFS), Attachment("share1", 21, ShareKind.EROFS))
+    spec = dataclasses.replace(SPEC, memory=16, shares=shares)
+    argv = QEMU.invocation(spec).argv
+    plain = QEMU.invocation(SPEC).argv
+    assert [word for word in argv if word not in plain] == [
+        "-object",
+        '{"qom-type":"memory-backend-file","id":"memory","mem-path":"/proc/self/fd/16","size":268435456,"share":true}',
+        "microvm,memory-backend=memory",
+        "socket,id=share0,fd=20",
+        '{"driver":"vhost-user-fs-device","chardev":"share0","tag":"share0"}',
+        "fd=21,set=4",
+        BLOCKDEV.replace("root", "share1").replace("fdset/1", "fdset/4"),
+        '{"driver":"virtio-blk-device","drive":"share1","serial":"share1"}',
+    ]
+    assert set(spec.descriptors) - set(SPEC.descriptors) == {16, 20, 21}
+
+
+def test_a_data_disk_is_encrypted_and_its_key_no_argument() -> None:
+    spec = dataclasses.replace(SPEC, data=DataAttachment(20, 21, 22, 1 << 24))
+    plain = QEMU.invocation(SPEC).argv
+    assert QEMU.invocation(spec).argv == (
+        *plain,
+        "-add-fd",
+        "fd=20,set=12",
+        "-add-fd",
+        "fd=21,set=13",
+        "-object",
+        '{"qom-type":"secret","id":"data-key","file":"/proc/self/fd/22"}',
+        "-blockdev",
+        (
+            '{"driver":"luks","node-name":"data","key-secret":"data-key",'
+            '"file":{"driver":"file","filename":"/dev/fdset/12"},"header":{"driver":"file","filename":"/dev/fdset/13"},'
+            '"cache":{"no-flush":true}}'
+        ),
+        "-device",
+        (
+            '{"driver":"virtio-blk-device","drive":"data","serial":"data","discard":false,'
+            '"werror":"report","rerror":"report"}'
+        ),
+    )
+    assert set(spec.descriptors) - set(SPEC.descriptors) == {20, 21, 22}
+
+
+def test_no_file_system_is_served_without_memory_for_it() -> None:
+    with pytest.raises(ValueError, match="memory"):
+        dataclasses.replace(SPEC, shares=(Attachment("share0", 20, ShareKind.VIRTIOFS),))

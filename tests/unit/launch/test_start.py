@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,21 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.launch import registry
-from mvmnix.launch.conclusion import Ended, MachineFailedError
-from mvmnix.launch.ending import EndReason
-from mvmnix.launch.host import Host, Indexed
-from mvmnix.launch.hypervisor import Acceleration, Addition, BackendParameter
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.channel.services import StreamRefusedError
+from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter
+from mvmnix.launch.journal import Indexed
+from mvmnix.launch.limits import Limits
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Accelerator
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.conclusion import Ended, MachineFailedError
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
-from mvmnix.launch.status import MachineState
-from mvmnix.model import DirectoryOrder, Posture, Verb
+from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
 from mvmnix.provenance.slsa import Variation
+from mvmnix.system_calls import SystemCalls
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, Unwitnessed, house, nowhere
 from tests.unit.provenance.world import NOW
 
 EXEC = frozenset({Verb.EXEC})
@@ -68,6 +75,9 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     assert receipt.observed.reason is EndReason.GUEST_EXIT
     assert receipt.observed.corruption is None
     assert receipt.reported.status == ended.status
+    assert receipt.observed.console_bytes == len(b"booted\n")
+    assert (usage := receipt.observed.usage) is not None
+    assert min(usage.user_ms, usage.peak_kib) > 0
     assert [added.parameter for added in receipt.observed.additions] == [BackendParameter.TSC_EARLY_KHZ]
     assert receipt.subjects == plan.plan.subjects
     assert (receipt.plan, receipt.policy, receipt.provenance) == (plan.digest, plan.policy, plan.provenance.bundle)
@@ -77,6 +87,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     assert begin.machine == end.machine == machine.id
     assert begin.digests["kernel"] == plan.image.kernel.digest
     assert {"argv", "provenance", "initrd", "rootfs", "manifest"} < set(begin.digests)
+    assert begin.digests["shares"] == begin.digests["network"] == Digest.of(b"[]"), "there are none"
     assert end.digests["receipt"] == ended.receipt
     assert (end.exit_code, end.reasons) == (0, ())
     assert receipt.observed.start_record == 0
@@ -86,6 +97,13 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     console = Path(machine.where) / "console.log"
     assert console.read_bytes() == b"booted\n"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (console, console.parent, *console.parent.iterdir()))
+
+
+def test_what_runs_it_is_written_down(here: House) -> None:
+    with here.plan() as plan, start(plan, here.host()):
+        pass
+    assert [record.backend for record in here.log()] == ["qemu", None]
+    assert here.receipts()[0].observed.backend is Backend.QEMU
 
 
 def test_the_guest_boots_from_the_verified_descriptors(here: House) -> None:
@@ -171,8 +189,10 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.patience._WALL_FACTOR", 0.5)  # which ends and when is in test_patience.py
-    monkeypatch.setattr("mvmnix.launch.patience._TOTAL_FACTOR", 0.7)
+    monkeypatch.setattr(
+        "mvmnix.launch.hypervisor.patience._WALL_FACTOR", 0.5
+    )  # which ends and when is in test_patience.py
+    monkeypatch.setattr("mvmnix.launch.hypervisor.patience._TOTAL_FACTOR", 0.7)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
         start(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
@@ -192,6 +212,49 @@ def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: 
         machine.run(stdout=nowhere, stderr=nowhere)
     assert machine.ended is not None
     assert machine.ended.reason is EndReason.TIMEOUT
+
+
+def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
+    """Nobody asks it anything, and it says nothing."""
+    plan = here.plan("sleep", "600", limits=Limits(idle_seconds=1))
+    with plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError, match="did nothing"):
+        machine.run(stdout=nowhere, stderr=nowhere)
+    assert here.receipts()[0].observed.reason is EndReason.IDLE
+    assert here.log()[-1].reasons == (EndReason.IDLE,)
+
+
+def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
+    """For longer than it may do nothing; the last command says that it lives."""
+    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=2)) as plan, start(plan, here.host()) as machine:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            machine.ping()
+        assert exec_(machine, "echo", "x") == (0, b"x\n")
+        assert machine.ended is None
+
+
+def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
+    limits = Limits(tasks=9, system_calls=SystemCalls.STRICT, console_kib=1, output_kib=2)
+    with here.plan("flood", "4096", limits=limits) as plan, start(plan, here.host()) as machine:
+        told = machine._config
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+        stdout, stderr = machine.output_logs()
+        for log in (stdout, stderr):
+            log.write(bytes(10_000))
+            log.close()
+    assert (told.tasks, told.system_calls) == (9, SystemCalls.STRICT)
+    sizes = {path.name: path.stat().st_size for path in Path(machine.where).glob("*.log")}
+    marker = 64
+    assert 1024 <= sizes.pop("console.log") < 1024 + marker
+    assert all(2048 <= size < 2048 + marker for size in sizes.values())
+    assert len(sizes) == 2
+
+
+def test_the_filter_is_the_image_s_where_the_plan_says_nothing(here: House) -> None:
+    here.world.change_manifest(lambda value: value.update(systemCalls="namespaces"))
+    here.world.sign_provenance()
+    with here.plan() as plan, start(plan, here.host()) as machine:
+        assert (machine._config.system_calls, machine._config.tasks) == (SystemCalls.NAMESPACES, 0)
 
 
 def test_a_guest_that_ends_without_being_asked(here: House) -> None:
@@ -236,7 +299,7 @@ def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
 
 
 def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.home.CONSOLE_LIMIT", 65536)
+    monkeypatch.setattr("mvmnix.launch.records.home.CONSOLE_LIMIT", 65536)
     with here.plan("flood", "4096") as plan, start(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (Path(machine.where) / "console.log").stat().st_size < 66000
@@ -254,6 +317,13 @@ def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
 def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
     with here.plan(accelerator=Accelerator.KVM) as plan:
         refused(here, ReasonCode.ACCELERATOR_UNAVAILABLE, lambda: start(plan, here.host()))
+
+
+@pytest.mark.parametrize("backend", [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR])
+def test_a_plan_for_another_backend_than_the_hosts(here: House, backend: Backend) -> None:
+    """Whoever wires a host chooses by the plan; if they didn't, nothing starts."""
+    with here.plan(backend=backend) as plan:
+        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
 
 
 def test_a_service_that_the_plan_does_not_grant(here: House) -> None:
@@ -346,9 +416,30 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
         pid = machine._guest.process.pid
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
-    (dead,) = registry.tidy(here.directory("machines"), host.journal, host.clock)
+    (dead,) = registry.tidy(here.directory("machines"), here.ledger(), host.clock)
     assert dead.machine == machine.id
     assert kinds(here) == [Kind.START, Kind.END]
+
+
+def test_an_end_that_cannot_be_logged_is_told_for_what_it_is(here: House) -> None:
+    """However often somebody asks for it: its directory was let go of, and to say that would help nobody."""
+    host = here.host()
+    broken = replace(host, journal=BrokenJournal(host, 1))
+    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start(plan, broken) as machine:
+        for end in (machine.stop, machine.kill, machine.stop):
+            with pytest.raises(MvmnixError, match="No space left"):
+                end()
+
+
+def test_a_start_that_its_witness_does_not_take_has_an_end(here: House) -> None:
+    host = here.host()
+    with here.plan() as plan, pytest.raises(RefusedError, match="witness-unavailable"):
+        start(plan, replace(host, journal=Unwitnessed(host)))
+    assert kinds(here) == [Kind.START, Kind.END]
+    assert here.log()[-1].reasons == (EndReason.NOT_STARTED,)
+    assert only_entry(here).status.reason is EndReason.NOT_STARTED
+    assert only_entry(here).state == "ended"
+    assert here.receipts() == []
 
 
 def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +452,7 @@ def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.Mo
 
 def test_a_name_is_given_once(here: House) -> None:
     with here.plan() as plan:
-        with start(plan, here.host(), name="web"), pytest.raises(UsageError, match="'web' is running"):
+        with start(plan, here.host(), name="web"), pytest.raises(UsageError, match="'web' is there already"):
             start(plan, here.host(), name="web")
         with start(plan, here.host(), name="web"):
             pass
@@ -394,7 +485,8 @@ def test_nothing_is_left_open(here: House) -> None:
         host = here.host()
         with here.plan() as plan, start(plan, host) as machine:
             machine.run(stdout=nowhere, stderr=nowhere)
-        for directory in (host.machines, host.kvm._cache, host.journal._directory):  # type: ignore[attr-defined]
+        journal: AuditLog = host.journal  # type: ignore[assignment]
+        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory):
             directory.close()
         host.loop.close()
 
@@ -417,3 +509,39 @@ def test_states_are_written_as_they_come(here: House) -> None:
         assert only_entry(here).status.state is MachineState.RUNNING
         machine.kill()
         assert only_entry(here).status.state is MachineState.ENDED
+
+
+class Closed:
+    """A service that will have none of it."""
+
+    def data(self, data: bytes) -> None:
+        raise StreamRefusedError(f"not {len(data)} bytes")
+
+    def eof(self) -> None:
+        raise StreamRefusedError("nor their end")
+
+    def pull(self, limit: int) -> bytes | None:
+        return b""
+
+    def reset(self) -> None:
+        """Which it knows."""
+
+
+def test_a_guest_that_provokes_refusals_does_not_flood_the_log(here: House) -> None:
+    verbs = frozenset({Verb.EXEC, Verb.STREAM})
+    services = {port: lambda _wake: Closed() for port in (80, 443)}
+    with here.plan(verbs=verbs, ports=(80, 443)) as plan, start(plan, here.host(), services=services) as machine:
+        for times, port in enumerate(("80", "443", "80", "80"), 1):
+            assert exec_(machine, "knock", port, "40") == (0, b"")
+            for _ in range(1000):  # each turn of the guest opens one connection
+                machine.ping()
+                if sum(machine._course.tally.counts.values()) == 40 * times:
+                    break
+    *_, first, second, end = here.log()
+    assert [(it.kind, it.reasons, it.count) for it in (first, second)] == [
+        (Kind.REFUSAL, ("port-80-refused",), 120),
+        (Kind.REFUSAL, ("port-443-refused",), 40),
+    ]
+    assert len(here.log()) == 4
+    assert first.machine == end.machine == machine.id
+    assert end.kind is Kind.END

@@ -9,10 +9,11 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.ending import EndReason
+from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machine import Machine
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import StopRequestedError, run_foreground, stopping_signals, supervise
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house, nowhere
@@ -30,6 +31,25 @@ def test_the_exit_code_is_the_commands(here: House) -> None:
         finished = run_foreground(plan, here.host(), stdout=out.extend, stderr=err.extend)
     assert (finished.exit_code, finished.ended.reason) == (3, EndReason.GUEST_EXIT)
     assert (bytes(out), bytes(err)) == (b"", b"no")
+
+
+def test_a_running_machine_has_no_memory_for_its_kernels_file(here: House) -> None:
+    """It lies in the guest's memory since the boot; the hypervisor keeps what it was loaded from open."""
+    sizes = {}
+
+    def work(machine: Machine) -> ExitStatus:
+        for fd in Path(f"/proc/{machine._guest.process.pid}/fd").iterdir():
+            sizes[str(fd.readlink())] = fd.stat().st_blocks
+        return machine.run(stdout=nowhere, stderr=nowhere)
+
+    with here.plan() as plan:
+        finished = supervise(plan, here.host(), work)
+        with pytest.raises(MvmnixError, match="has its kernel"):
+            start(plan, here.host())
+        assert len(here.receipts()) == 1, "nothing was made for another one"
+    assert finished.ended.reason is EndReason.GUEST_EXIT
+    assert sizes["/memfd:kernel (deleted)"] == 0
+    assert sizes["/memfd:initrd (deleted)"] > 0
 
 
 def test_standard_input_reaches_the_command(here: House) -> None:
@@ -52,6 +72,7 @@ def test_a_signal_stops_the_machine(here: House, number: signal.Signals) -> None
     with here.plan("cat") as plan:
         finished = supervise(plan, host, work)
     os.close(writing)
+    os.close(reading)
     assert (finished.exit_code, finished.ended.reason) == (128 + number, EndReason.STOPPED)
     assert signal.getsignal(number) == before
     assert [record.kind for record in here.log()] == [Kind.START, Kind.END]

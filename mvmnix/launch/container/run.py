@@ -1,0 +1,227 @@
+"""The only starter of containers, and of nothing but what was verified: a plan that says the word, in the foreground.
+
+The steps are those of `launch/start.py`, but for what boots. A verified plan's root filesystem is hashed as a whole,
+into sealed memory, since nothing checks its blocks while they are read.
+"""
+
+import errno
+import os
+from contextlib import ExitStack
+from typing import Final
+
+from mvmnix import store
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.endpoints import Sink, Stdin
+from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.channel.wire import printable
+from mvmnix.launch.container.cell import OwnJail
+from mvmnix.launch.container.crun import Crun, Descriptors
+from mvmnix.launch.container.oci_config import USERS, configuration
+from mvmnix.launch.container.streams import Drain, Feed
+from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor import executables
+from mvmnix.launch.hypervisor.port import Acceleration, MonitorEvent
+from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.launch.limits import NO_LIMITS
+from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure, never_ran
+from mvmnix.launch.records.ending import Ending, EndReason, HostAction, LastWord
+from mvmnix.launch.records.receipt import HostFile
+from mvmnix.launch.records.status import MachineState
+from mvmnix.launch.start import begin, home_of, refusals_logged
+from mvmnix.launch.supervisor import Finished, StopRequestedError, stopping_signals
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.system_calls import SystemCalls
+
+#: Seconds in which what a container said before it ended is to be taken by whoever reads it.
+_AFTERMATH: Final = 30.0
+#: What crun says of a command that the image lacks, and how much of its words is read, in bytes.
+_NOT_FOUND: Final = "executable file"
+_COMPLAINT: Final = 4096
+
+
+def run_container(
+    plan: VerifiedPlan, host: Host, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, name: str = ""
+) -> Finished:
+    """Run the plan's command in a container, to its end; a stopping signal ends it at once.
+
+    Raises RefusedError [backend-unavailable, plan-mismatch, artifact-mismatch] before anything is made, and otherwise
+    as `start.start` does.
+    """
+    with stopping_signals(host.loop), ExitStack() as stack:
+        with refusals_logged(plan, host):
+            runtime = _runtime(plan, host)
+            image = store.sealed_memfd(plan.rootfs, plan.image.rootfs.digest, name="rootfs")
+        stack.callback(os.close, image)
+        host.notice(f"{plan.plan.isolation}: it shares this host's kernel, which plan and policy allow")
+        home = home_of(plan, host.machines, host.clock(), name)
+        config = store.memfd(
+            configuration(plan.plan, plan.image.writable, f"mvm-{home.status.machine}"), name="config.json"
+        )
+        stack.callback(os.close, config)
+        pipes = _Pipes(stack)
+        given = Descriptors(image, config, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
+        invocation = runtime.container(given, plan.image.rootfs.size)
+        course = Course(plan, host, home, invocation, Acceleration.NONE)
+        begin(course)
+        running = _Running(course, runtime, _spawned(course, given), pipes)
+        return running.finish(stdin, stdout, stderr)
+
+
+def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
+    """What runs it. Raises RefusedError for a plan that asks for what a container hasn't."""
+    runtime, wanted = host.hypervisor, plan.plan
+    if wanted.backend is not Backend.CONTAINER or not isinstance(runtime, Crun):
+        why = f"it names {wanted.backend}, and what would start it here is {runtime.backend}"
+        raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, "name the container in a plan")
+    if not wanted.workload.argv or wanted.variation is not None:
+        why = "a container runs the plan's command and nothing else, without variations"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "give it a command, or the backend qemu")
+    if wanted.secrets:
+        why = "a container gets no secrets in this version"
+        raise refuse(
+            ReasonCode.SECRET_UNAVAILABLE, "the plan", why, "make a plan without them, or for the backend qemu"
+        )
+    if plan.image.system_calls is SystemCalls.STRICT or wanted.limits != NO_LIMITS:
+        why = "a container has limits and a filter of system calls of its own, and not those of a plan or an image"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "run it under the backend qemu")
+    if max(wanted.workload.user.uid, wanted.workload.user.gid) >= USERS:
+        why = f"a container has the users 0 to {USERS - 1}, and the plan's is {wanted.workload.user.uid}"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "give the image another user, or the backend qemu")
+    return runtime
+
+
+def _spawned(course: Course, given: Descriptors) -> HypervisorProcess:
+    try:
+        course.open_console()
+        return HypervisorProcess.spawn(course.invocation, given.all, OwnJail())
+    except BaseException:
+        never_ran(course, EndReason.HYPERVISOR_DIED)
+        raise
+
+
+class _Pipes:
+    """Four pipes, reading end first. A container gets these and never the caller's own: crun changes their owner."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._open: set[int] = set()
+        self.stdin, self.stdout, self.stderr, self.marker = (self._pipe() for _ in range(4))
+        stack.callback(self._close)
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe2(os.O_CLOEXEC)
+        self._open |= set(ends)
+        return ends
+
+    def given(self, end: int) -> int:
+        """This end, which somebody else closes from now on."""
+        self._open.remove(end)
+        return end
+
+    def close(self, *ends: int) -> None:
+        """Close these."""
+        for end in ends:
+            os.close(self.given(end))
+
+    def _close(self) -> None:
+        self.close(*self._open)
+
+
+class _Running:
+    """A container on its way to whatever end it takes."""
+
+    def __init__(self, course: Course, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
+        self._runtime = runtime
+        self._course = course
+        self._process = process
+        self._pipes = pipes
+        self._action = HostAction.NOTHING
+        self._loop = course.host.loop
+
+    def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> Finished:
+        """See it to its end, and conclude it."""
+        stopped = 0
+        try:
+            self._look()
+            self._converse(stdin, stdout, stderr)
+        except StopRequestedError as request:
+            stopped, self._action = 128 + request.number, HostAction.KILLED_ON_STOP
+        finally:
+            ended = self._conclude()
+        if stopped:
+            return Finished(stopped, ended)
+        if ended.status is None or not ended.reason.orderly:
+            raise failure(ended, self._course, "it shares this host's kernel")
+        return Finished(ended.status.exit_code, ended)
+
+    def _look(self) -> None:
+        """Take the digests of what takes part."""
+        program, *others = (self._runtime.executable, *self._runtime.firmware)
+        self._course.confinement = self._process.layers
+        self._course.program = HostFile(program, executables.digest(program))
+        self._course.firmware = tuple(HostFile(path, executables.digest(path)) for path in others)
+
+    def _converse(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> None:
+        """Carry its streams, until it has ended and all that it said is out."""
+        loop, pipes, process = self._loop, self._pipes, self._process
+        pipes.close(pipes.stdin[0], pipes.stdout[1], pipes.stderr[1], pipes.marker[1])
+        limit = loop.after(self._course.plan.plan.timeouts.wall_seconds, self._time_is_up)
+        feed = Feed(loop, stdin, pipes.given(pipes.stdin[1]))
+        drains = (Drain(loop, pipes.given(pipes.stdout[0]), stdout), Drain(loop, pipes.given(pipes.stderr[0]), stderr))
+        loop.watch(process.fileno(), read=lambda: loop.forget(process.fileno()))
+        loop.watch(process.words, read=self._words)
+        self._course.home.advance(MachineState.RUNNING)
+        self._course.ready = self._course.host.clock()
+        try:
+            while not process.ended:
+                loop.turn()
+            late = loop.after(_AFTERMATH, lambda: None)
+            while late.pending and not all(drain.done for drain in drains):
+                loop.turn()
+            late.cancel()
+        finally:
+            limit.cancel()
+            feed.close()
+            for drain in drains:
+                drain.close()
+            for fd in (process.fileno(), process.words):
+                loop.forget(fd)
+
+    def _words(self) -> None:
+        if not self._process.listen():
+            self._loop.forget(self._process.words)
+
+    def _time_is_up(self) -> None:
+        self._action = HostAction.KILLED_ON_TIMEOUT
+        self._process.kill()
+
+    def _status(self, code: int) -> ExitStatus | None:
+        """How the command ended; None where it never began for other reasons than its own name."""
+        os.set_blocking(self._pipes.marker[0], False)
+        try:
+            unpacked, complaint = os.read(self._pipes.marker[0], _COMPLAINT).split(b"\n", 1)
+        except (BlockingIOError, ValueError):
+            return None  # it was not even unpacked
+        if unpacked or code < 0:
+            return None
+        if not complaint:
+            return ExitStatus(End.EXITED, code=code)
+        words = printable(complaint.strip())
+        self._course.last_words = (*self._course.last_words, words)
+        if not words.startswith(_NOT_FOUND):
+            return None
+        self._course.host.notice(f"crun: {words}")
+        return ExitStatus(End.NOT_STARTED, Step.EXECUTE, errno.ENOENT)
+
+    def _conclude(self) -> Ended:
+        """Its end, by what the host saw itself: whether it was unpacked, and with which status it ended."""
+        self._process.close()
+        course, code = self._course, self._process.status
+        course.last_words, course.usage = self._process.last_words, self._process.usage
+        course.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
+        if course.status is not None:
+            ending = Ending(self._action, LastWord.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))
+        else:
+            ending = Ending(self._action, LastWord.NONE, ())
+        return conclude(course, ending)

@@ -1,0 +1,1 @@
+"""What a hypervisor answers to, and its process: chosen, started, watched and recorded."""

@@ -1,0 +1,94 @@
+"""What a jail answers with, so that a hypervisor can be started in it; types alone, no I/O.
+
+No hypervisor is started without a `Cell`. `mvmnix/launch/jail/` has the one implementation that is shipped.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+from mvmnix.model import User
+
+#: Where the one directory lies in the cell of what serves or reads it.
+SHARED: Final = "/share"
+
+
+class Layer(StrEnum):
+    """What stands around a hypervisor, as its receipt says."""
+
+    NAMESPACES = "namespaces"
+    OWN_UID = "own-uid"
+    SECCOMP = "seccomp"
+    LANDLOCK = "landlock"
+    CGROUP_MEMORY = "cgroup-memory"
+    CGROUP_TASKS = "cgroup-pids"
+    CGROUP_CPU = "cgroup-cpu"
+
+
+class Cell(Protocol):
+    """The place of one hypervisor, held until it has ended: `release` is called then, or when it never started."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the command inherits besides the hypervisor's own descriptors; none of it reaches the hypervisor."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What is in force around the hypervisor, in the order of `Layer`."""
+
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """The command that runs these arguments in the cell; the first is an absolute path."""
+
+    def enter(self) -> None:
+        """What the child does between fork and exec; nothing that it calls may need a lock or the loop."""
+
+    def occupied(self, child: int) -> int:
+        """The hypervisor's own process id, once the command runs as the process `child` of ours.
+
+        It may have ended by then. Answers `child` itself when the command ended before there was another process.
+        """
+
+    def release(self) -> None:
+        """Let go of everything that was the cell's. A second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What works on one directory of the host in a cell: `program`, an absolute path, sees `directory` as SHARED.
+
+    `owner` are the ids of the host that it has, None for those of the cell; `inside` what they look like to itself.
+    `memory` bounds what it may take, in bytes, and `written` how large it may make a file; None bounds nothing.
+    `files` lie in its root besides, read-only.
+    """
+
+    program: str
+    directory: int
+    writable: bool
+    owner: User | None
+    inside: User
+    memory: int
+    written: int | None = None
+    files: tuple[str, ...] = ()
+
+
+class ServiceCell(Cell, Protocol):
+    """The place of one service."""
+
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        """A listening socket, and the one connection that it will ever get; nothing of it has a name any more."""
+
+
+class Jail(Protocol):
+    """Where hypervisors run, and what serves their guests."""
+
+    def service(self, service: Service) -> ServiceCell:
+        """A cell for this service, empty. Raises as `cell` does."""
+
+    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> Cell:
+        """A cell for this machine, empty; its root holds the program and these files.
+
+        Raises MvmnixError where there can be none, and says what to install.
+        """

@@ -1,0 +1,1 @@
+"""The jail around a hypervisor: a uid, namespaces and a root of its own, a filter of system calls, limits."""

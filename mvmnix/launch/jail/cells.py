@@ -1,0 +1,172 @@
+"""The pool of cells, as many as machines may run at once; as root each has a uid that no other machine has meanwhile.
+
+A cell is a number. Whoever holds the record lock `<number>.lock` has it. What it holds on the host is written down in
+`<number>.json` before it is made, and that file is removed after all of it is gone: where it lies beside a free lock,
+a supervisor was killed, and whoever comes next cleans up.
+"""
+
+import os
+import secrets
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mvmnix.errors import MvmnixError
+from mvmnix.file_lock import Lock
+from mvmnix.launch.jail.cgroups import remove
+from mvmnix.state import Directory
+from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
+
+#: The first uid and gid of the pool. Nobody else hands out numbers from here on: they lie beyond users, subordinate
+#: ids and what systemd takes for services and containers (its UIDS-GIDS document: 1879048192 and up is unused).
+FIRST_UID: Final = 1_900_544_000
+COUNT: Final = 4096
+#: Where root's cells are: uids are the whole machine's, whatever state directory a command has.
+MACHINE_WIDE: Final = "/run/mvmnix/cells"
+#: Seconds for which processes that were killed may take to be gone.
+_PATIENCE: Final = 10.0
+_LIMIT: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """A cell that is ours. `uid` is None where this process can't give one away."""
+
+    pool: "Cells"
+    number: int
+    uid: int | None
+    lock: Lock
+    #: For what belongs to it on the host: never given twice, as other users and directories have cells too.
+    name: str
+
+    def note(self, groups: Sequence[str]) -> None:
+        """Write down which control groups are about to be made for it: absolute paths."""
+        self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)}))
+
+    def release(self) -> None:
+        """Let others have it; its processes have ended. A second call does nothing."""
+        self.pool.give_back(self)
+
+
+class Cells:
+    """The cells whose locks lie in a directory: the machine's for root, the user's own otherwise."""
+
+    def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
+        """`first_uid` is None where uids can't be given away: without root."""
+        self.directory = directory
+        self._first_uid = first_uid
+        self._held: set[str] = set()
+
+    @staticmethod
+    def are_swept(directory: Directory) -> bool:
+        """Whether `sweep` would find nothing to do in this directory."""
+        numbers = {name.partition(".")[0] for name in directory.names()}
+        return all(directory.holder(f"{number}.lock") is not None for number in filter(str.isdecimal, numbers))
+
+    def take(self) -> Occupied:
+        """A free cell, with nothing left in it. Raises MvmnixError when there is none."""
+        for number in range(COUNT):
+            if (cell := self._try(number)) is not None:
+                return cell
+        hint = f"end machines, or see who holds the locks in {self.directory.path}"
+        raise MvmnixError(f"all {COUNT} cells for hypervisors are taken", hint=hint)
+
+    def sweep(self) -> None:
+        """Clean up what supervisors that were killed left."""
+        numbers = {name.partition(".")[0] for name in self.directory.names()}
+        for number in map(int, filter(str.isdecimal, numbers)):
+            if (cell := self._try(number)) is not None:
+                cell.release()
+        self.directory.sweep()
+
+    def give_back(self, cell: Occupied) -> None:
+        """Called by `Occupied.release`; what somebody else has by now stays as it is."""
+        if cell.name not in self._held:
+            return
+        self._held.remove(cell.name)
+        for name in (f"{cell.number}.json", f"{cell.number}.socket", f"{cell.number}.lock"):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.directory.fd)
+        cell.lock.release()
+
+    def _try(self, number: int) -> Occupied | None:
+        """This cell, emptied, if nobody has it."""
+        lock = self.directory.try_lock(f"{number}.lock")
+        if lock is None:
+            return None
+        uid = None if self._first_uid is None else self._first_uid + number
+        cell = Occupied(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
+        try:
+            if self._emptied(cell):
+                self._held.add(cell.name)
+                return cell
+        except BaseException:
+            lock.release()
+            raise
+        lock.release()
+        return None
+
+    def _emptied(self, cell: Occupied) -> bool:
+        """End what the last holder left; False when it can't be ended yet."""
+        try:
+            data = self.directory.read(f"{cell.number}.json", _LIMIT)
+        except FileNotFoundError:
+            return True
+        evicted = cell.uid is None or evict(cell.uid)
+        gone = [remove(path) for path in _groups(data)]  # each of them, whatever became of the others
+        return evicted and all(gone)
+
+
+def _groups(data: bytes) -> tuple[str, ...]:
+    def parse(record: Record) -> tuple[str, ...]:
+        return tuple(record.texts("groups"))
+
+    try:
+        return read(parse_json(data), "cell", parse)
+    except (MalformedError, ValueError):
+        return ()  # written by another version: its groups are found by their processes, if there are any
+
+
+def evict(uid: int) -> bool:
+    """Kill all processes of a uid that belongs to a cell, and wait until they are gone; whether they are."""
+    deadline = time.monotonic() + _PATIENCE
+    while pidfds := list(_processes(uid)):
+        poll = select.poll()
+        for pidfd in pidfds:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll.register(pidfd, select.POLLIN)
+        poll.poll(1000)
+        for pidfd in pidfds:
+            os.close(pidfd)
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def _processes(uid: int) -> Iterator[int]:
+    """A descriptor for each process with this real uid (proc_pid_status(5)) that has not ended."""
+    wanted = f"\nUid:\t{uid}\t".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        if not _has(process, wanted):
+            continue
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(int(process.name))
+            # only now is it certain that the number has not gone to another process
+            if _has(process, wanted):
+                yield pidfd
+            else:
+                os.close(pidfd)
+
+
+def _has(process: Path, wanted: bytes) -> bool:
+    try:
+        status = (process / "status").read_bytes()
+    except OSError:
+        return False
+    return wanted in status and b"\nState:\tZ" not in status

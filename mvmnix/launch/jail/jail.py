@@ -1,0 +1,80 @@
+"""Puts each hypervisor into a cell: the one implementation of the port, assembled by the composition root.
+
+What a cell is, from the outside in:
+
+1. A uid and gid that nobody else has meanwhile (as root), in control groups with the plan's limits.
+2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
+3. bubblewrap: mount, PID, IPC, UTS, network, user and cgroup namespaces of its own, no capability, no new privilege,
+   no terminal; death with whoever started it.
+4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, in which there is one
+   process; /dev/null. No directory of the host, no name that leads to one.
+5. A filter of system calls (syscalls.py), besides the hypervisor's own.
+6. Landlock, where the kernel has it: the same files once more, by rule.
+7. Descriptors: those of the machine, /dev/null, and a pipe for its last words.
+"""
+
+from collections.abc import Sequence
+from typing import override
+
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.launch.hypervisor.confinement import Jail, Service
+from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+from mvmnix.launch.jail import syscalls
+from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
+from mvmnix.launch.jail.cells import Cells
+from mvmnix.launch.jail.cgroups import Cgroups, Controller
+from mvmnix.launch.jail.limits import Limits
+from mvmnix.launch.jail.root import Root
+from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.state import Directory
+
+
+class BubblewrapJail(Jail):
+    """Cells made by bubblewrap."""
+
+    def __init__(self, cells: Cells, cache: Directory) -> None:
+        """`cache` keeps which libraries a program has."""
+        self._cells = cells
+        self._cache = cache
+
+    def sweep(self) -> None:
+        """Clean up what supervisors that were killed left."""
+        self._cells.sweep()
+
+    @override
+    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapCell:
+        """A cell; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
+        parts = self._parts(invocation.argv[0], files, Limits.of(spec, invocation))
+        return BubblewrapCell(parts, syscalls.program() if spec.memory is None else syscalls.program_with_pairs())
+
+    @override
+    def service(self, service: Service) -> DirectoryCell:
+        """A cell for it; `RefusedError` as `cell` says."""
+        return DirectoryCell(self._parts(service.program, service.files, Limits.of_service(service.memory)), service)
+
+    def _parts(self, program: str, files: Sequence[str], limits: Limits) -> Parts:
+        fixtures = Fixtures.find()
+        programs = (program,) if fixtures.setpriv is None else (program, fixtures.setpriv)
+        root = Root.of(programs, files, self._cache)
+        limits = _enforceable(limits, fixtures.cgroups)
+        self._cells.sweep()
+        occupied = self._cells.take()
+        try:
+            occupied.note(fixtures.cgroups.paths(occupied.name))
+            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.make(occupied.name, limits))
+        except OSError as error:
+            occupied.release()
+            hint = "`mvm doctor` says which control groups can be used"
+            raise MvmnixError(f"{error.filename} can't be made: {error.strerror}", hint=hint) from error
+        except BaseException:
+            occupied.release()
+            raise
+
+
+def _enforceable(limits: Limits, cgroups: Cgroups) -> Limits:
+    """What a plan asks for is enforced or refused: RefusedError [limit-unavailable]."""
+    if limits.demanded and Controller.CPU not in cgroups.controllers:
+        why = "this process may make no control group that limits processor time"
+        hint = "see `mvm doctor` for how to get one, or make a plan without --cpu-percent and --cpu-weight"
+        raise refuse(ReasonCode.LIMIT_UNAVAILABLE, "the plan's limits", why, hint)
+    return limits

@@ -1,0 +1,57 @@
+"""How much of the host one hypervisor may take, from what its plan says; pure."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+
+_MIB: Final = 1 << 20
+#: Threads besides those of virtual processors: the main loop, RCU, a signal thread, and QEMU's pool of 64 for files.
+_THREADS: Final = 96
+#: Processors that emulating devices may take beside the virtual ones.
+_DEVICES: Final = 0.5
+#: MiB of address space beyond the memory that may be touched: libraries, stacks, malloc's arenas for each thread.
+_ADDRESSES: Final = 8192
+#: MiB of address space for a guest's memory that is mapped too, the most that a plan may name.
+_GUESTS: Final = 1 << 20
+#: Threads of a server of files.
+_SERVICE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`memory` and `addresses` in bytes, `tasks` processes and threads, `processors` how many of them at once.
+
+    `weight` is the part where processors are short, as cgroup v2 counts, and None for everybody's; `demanded` says
+    whether a plan asks for either of them, so that nothing may start without. `written` is up to which byte a file
+    may be written.
+    """
+
+    memory: int
+    addresses: int
+    tasks: int
+    processors: float
+    weight: int | None = None
+    written: int = 0
+    demanded: bool = False
+
+    @classmethod
+    def of_service(cls, memory: int) -> Self:
+        """For what serves or reads a directory, with so many bytes of memory; it maps the guest's besides."""
+        return cls(memory, memory + _ADDRESSES * _MIB + _GUESTS * _MIB, _SERVICE, 1.0)
+
+    @classmethod
+    def of(cls, spec: LaunchSpec, invocation: Invocation) -> Self:
+        """The guest's memory and what the hypervisor needs beside it; the guest's processors and half of one more."""
+        memory = (spec.memory_mib + invocation.overhead_mib) * _MIB
+        most = spec.vcpus + _DEVICES
+        processors = most if spec.cpu_percent is None else min(most, spec.cpu_percent / 100)
+        return cls(
+            memory,
+            memory + _ADDRESSES * _MIB,
+            _THREADS + spec.vcpus,
+            processors,
+            spec.cpu_weight,
+            0 if spec.data is None else spec.data.size,
+            (spec.cpu_percent, spec.cpu_weight) != (None, None),
+        )

@@ -1,0 +1,104 @@
+"""The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
+
+It is a hypervisor's cell (jail.py) but for four things: the directory lies in its root; its uid is the directory's
+owner's, and looks like the guest's workload to itself; its filter of system calls lets it make files
+(service_syscalls.py); Landlock lets it make and change files and directories there, and nothing of any other kind.
+"""
+
+import os
+import resource
+import socket
+from contextlib import suppress
+from typing import Final, override
+
+from mvmnix import bubblewrap
+from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
+from mvmnix.launch.jail import landlock, near, service_syscalls
+from mvmnix.launch.jail.cell import BubblewrapCell, Parts
+
+#: Landlock's words for what is done beneath the directory (setpriv(1)), and those that a later version brought.
+_READ: Final = ("read-file", "read-dir")
+_WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
+_LATER: Final = {"refer": 2, "truncate": 3}
+#: What servers read of the kernel: how many descriptors a process may have.
+_NR_OPEN: Final = "/proc/sys/fs/nr_open"
+#: Descriptors: one for each file that a guest has looked at and not forgotten.
+DESCRIPTORS: Final = 1 << 20
+
+
+class DirectoryCell(BubblewrapCell, ServiceCell):
+    """One such cell."""
+
+    def __init__(self, parts: Parts, service: Service) -> None:
+        """Made by `BubblewrapJail.service` only."""
+        super().__init__(parts, service_syscalls.program())
+        self._service = service
+        self._near = near.place()
+        self._bring = None if self._near is None else near.bringing(service.directory, self._near)
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        directory = (self._service.directory,) if self._near is None else ()
+        return (*super().descriptors, *directory)
+
+    @override
+    def approach(self) -> None:
+        if self._bring is not None:
+            self._bring()
+
+    @override
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        """It has a name meanwhile, or nobody could connect: in the cells' directory, which is ours alone."""
+        pool, name = self._occupied.pool.directory, f"{self._occupied.number}.socket"
+        address = f"/proc/self/fd/{pool.fd}/{name}"
+        listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        try:
+            pool.remove(name)
+            listening.bind(address)
+            listening.listen(1)
+            calling.connect(address)
+        except BaseException:
+            listening.close()
+            calling.close()
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=pool.fd)
+        return listening, calling
+
+    @property
+    @override
+    def floor(self) -> tuple[str, ...]:
+        return bubblewrap.floor(str(self._service.inside.uid), str(self._service.inside.gid))
+
+    @property
+    @override
+    def mounts(self) -> tuple[str, ...]:
+        bind = "--bind" if self._service.writable else "--ro-bind"
+        if self._near is not None:
+            return (*super().mounts, bind, self._near, SHARED)
+        return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARED)
+
+    @override
+    def opened(self, setpriv: str) -> dict[str, str]:
+        words = [*_READ, *(_WRITE if self._service.writable else ())]
+        words += [word for word, since in _LATER.items() if self._service.writable and since <= landlock.abi()]
+        return {**super().opened(setpriv), SHARED: ",".join(words), _NR_OPEN: landlock.READ}
+
+    @override
+    def identity(self) -> tuple[int, int] | None:
+        owner = self._service.owner
+        return super().identity() if owner is None or os.geteuid() != 0 else (owner.uid, owner.gid)
+
+    @override
+    def process_limits(self) -> dict[int, int]:
+        limits = super().process_limits()
+        with suppress(ValueError):  # root may raise it, unless its own rights are bounded
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        written = self._service.written
+        limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written
+        if self._service.owner is not None:
+            limits.pop(resource.RLIMIT_NPROC, None)  # it counts what else has that uid
+        return limits

@@ -1,0 +1,27 @@
+"""Where a host writes down what happens, as a port: what is asked of an audit log; types alone."""
+
+from typing import Protocol
+
+from mvmnix.audit.record import Record
+
+
+class Indexed(Protocol):
+    """What a log says of a record that is in it."""
+
+    @property
+    def index(self) -> int:
+        """The record's number, from 0 on."""
+
+
+class Journal(Protocol):
+    """Where starts, ends and refusals are recorded; `AuditLog` is one."""
+
+    def append(self, record: Record) -> Indexed:
+        """Put it there durably, or raise RefusedError or MvmnixError."""
+
+
+class Ledger(Journal, Protocol):
+    """A journal that can be asked what it has; `AuditLog` is one."""
+
+    def about(self, machine: str) -> tuple[Record, ...]:
+        """A machine's records, from the last one back to its start. Raises RefusedError."""

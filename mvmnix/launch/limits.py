@@ -1,0 +1,79 @@
+"""What a plan bounds besides its resources and time-outs: a typed object, read and written as the plan has it; pure.
+
+docs/plan.md has each field; where one is left out nothing but the image, or what mvm has for everybody, bounds it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mvmnix.launch.channel.requests import MOST_TASKS
+from mvmnix.strict import Record
+from mvmnix.system_calls import SystemCalls
+
+#: In percent of one processor: what 64 virtual ones can use, with their devices.
+MOST_CPU: Final = 6450
+#: Below this a guest doesn't get through its boot.
+LEAST_CPU: Final = 5
+MOST_WEIGHT: Final = 10_000
+MOST_KIB: Final = 2**20
+MOST_SECONDS: Final = 2**31 - 1
+_FIELDS: Final = {
+    "tasks": ("tasks", 1, MOST_TASKS),
+    "cpuPercent": ("cpu_percent", LEAST_CPU, MOST_CPU),
+    "cpuWeight": ("cpu_weight", 1, MOST_WEIGHT),
+    "consoleKiB": ("console_kib", 1, MOST_KIB),
+    "outputKiB": ("output_kib", 1, MOST_KIB),
+    "idleSeconds": ("idle_seconds", 1, MOST_SECONDS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: not bounded here.
+
+    `tasks` are processes and threads of all commands in the guest; `cpu_percent` is of one processor of the host, for
+    the whole hypervisor, `cpu_weight` its part where processors are short, as cgroup v2 counts (100 is everybody's);
+    `console_kib` and `output_kib` are what is kept of the console and of each output of a detached command, in KiB;
+    `idle_seconds` may pass without a byte from or to the guest. `system_calls` is at least as strict as the image's.
+    Raises ValueError, with all problems, for what is out of its bounds.
+    """
+
+    tasks: int | None = None
+    cpu_percent: int | None = None
+    cpu_weight: int | None = None
+    console_kib: int | None = None
+    output_kib: int | None = None
+    idle_seconds: int | None = None
+    system_calls: SystemCalls | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is between {low} and {high}, not {value}"
+            for name, (_, low, high), value in self._numbers()
+            if value is not None and not low <= value <= high
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def _numbers(self) -> tuple[tuple[str, tuple[str, int, int], int | None], ...]:
+        return tuple((name, field, getattr(self, field[0])) for name, field in _FIELDS.items())
+
+    def shown(self) -> Mapping[str, object]:
+        """What stands in the plan: those that are given."""
+        found: dict[str, object] = {name: value for name, _, value in self._numbers() if value is not None}
+        return found if self.system_calls is None else found | {"systemCalls": self.system_calls}
+
+    @classmethod
+    def read(cls, record: Record) -> Self:
+        """The limits of a plan, where they are left out when there are none. Raises ValueError."""
+        if not record.names():
+            raise ValueError("no limits: leave them out")
+        numbers = {
+            field: record.integer(name, low, high) for name, (field, low, high) in _FIELDS.items() if record.has(name)
+        }
+        tier = record.choice("systemCalls", SystemCalls) if record.has("systemCalls") else None
+        return cls(system_calls=tier, **numbers)
+
+
+NO_LIMITS: Final = Limits()

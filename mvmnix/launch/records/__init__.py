@@ -1,0 +1,1 @@
+"""What is written about machines and read again: status, ends, receipts, archives."""

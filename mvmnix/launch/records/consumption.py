@@ -1,0 +1,55 @@
+"""What the processes of a running machine use, as the kernel counts it in /proc; a look, which changes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mvmnix.launch.proc import stat
+
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """By some processes together: their number and threads, processor milliseconds so far, resident memory in KiB.
+
+    Resident memory counts a page once for each process that has it.
+    """
+
+    processes: int
+    threads: int
+    cpu_ms: int
+    resident_kib: int
+
+
+def by_process(process: int) -> Used:
+    """What one process uses; nothing when it is gone."""
+    return _sum([process])
+
+
+def by_descendants(process: int) -> Used:
+    """What the processes below this one use: below a supervisor, those of its hypervisor."""
+    return _sum(_below(process))
+
+
+def _below(process: int) -> Iterator[int]:
+    """Its children and theirs (proc(5), /proc/pid/task/tid/children)."""
+    for path in (_PROC / str(process) / "task").glob("*/children"):
+        try:
+            children = [int(word) for word in path.read_text().split()]
+        except OSError:  # it ended meanwhile
+            continue
+        for child in children:
+            yield child
+            yield from _below(child)
+
+
+def _sum(processes: Iterator[int] | list[int]) -> Used:
+    found = [it for it in map(stat, processes) if it is not None]
+    return Used(
+        len(found),
+        sum(each.threads for each in found),
+        sum(each.cpu_ms for each in found),
+        sum(each.resident_kib for each in found),
+    )

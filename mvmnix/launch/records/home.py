@@ -1,0 +1,250 @@
+"""The only module that lays out a machine's directory: its status, lock, logs and receipt, under `machines/<id>`.
+
+Whether a machine lives is the kernel's word: its supervisor holds the record lock on `lock`, and the kernel drops that
+when the supervisor dies, however it dies. The status file says how far a machine came, never whether it runs.
+"""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.file_lock import Lock
+from mvmnix.launch.control import door
+from mvmnix.launch.hypervisor.console import CONSOLE_LIMIT, OUTPUT_LIMIT, BoundedLog
+from mvmnix.launch.labels import NO_LABELS, Labels
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.status import MachineState, MachineStatus, Origin, is_id
+from mvmnix.model import Digest
+from mvmnix.state import Directory
+
+STATUS: Final = "machine.json"
+LOCK: Final = "lock"
+CONSOLE: Final = "console.log"
+STDOUT: Final = "stdout.log"
+STDERR: Final = "stderr.log"
+RECEIPT: Final = "receipt.sigstore.json"
+#: What it was started from: `mvm run` keeps its plan nowhere else.
+PLAN: Final = "plan.sigstore.json"
+#: Held while a directory is made or tidied away: a name is given once, and nothing half-made is taken for a leftover.
+_REGISTER: Final = "register.lock"
+_KIB: Final = 1024
+_STATUS_LIMIT: Final = 65536
+_BUNDLE_LIMIT: Final = 16 * 1024 * 1024
+
+
+class MachineHome:
+    """One machine's directory, held by its supervisor together with its lock; a context manager."""
+
+    def __init__(self, directory: Directory, lock: Lock, status: MachineStatus) -> None:
+        """Made by `create` only."""
+        self._directory = directory
+        self._lock = lock
+        self.status = status
+
+    @classmethod
+    def create(
+        cls,
+        machines: Directory,
+        *,
+        name: str,
+        image: str,
+        plan: Digest,
+        policy: Digest,
+        now: datetime,
+        manifest: Digest | None = None,
+        provenance: Digest | None = None,
+        bundle: bytes | None = None,
+        labels: Labels = NO_LABELS,
+        origin: Origin | None = None,
+    ) -> Self:
+        """Make a directory with a new id and take its lock; `bundle` is the plan's, to be kept there.
+
+        With an `origin` it stays when its lock is let go of, until it is started. Raises UsageError when a living
+        machine has that name, or one that waits for its start.
+        """
+        machine = secrets.token_hex(6)
+        try:
+            status = MachineStatus(
+                machine=machine,
+                name=name,
+                image=image,
+                plan=plan,
+                policy=policy,
+                state=MachineState.CREATED,
+                created=now,
+                manifest=manifest,
+                provenance=provenance,
+                labels=labels,
+                origin=origin,
+            )
+        except ValueError as error:
+            raise UsageError(str(error), hint="choose another name") from error
+        directory, lock = _registered(machines, status, bundle)
+        return cls(directory, lock, status)
+
+    @classmethod
+    def take(cls, machines: Directory, machine: str) -> Self:
+        """The directory of a machine that waits for its start, with its lock. Raises UsageError when it doesn't."""
+        with register(machines), ExitStack() as stack:
+            try:
+                directory = stack.enter_context(machines.existing(machine))
+            except FileNotFoundError as error:
+                raise _no_start(machine, "gone") from error
+            lock = directory.try_lock(LOCK)
+            if lock is None:
+                raise _no_start(machine, "being started already")
+            stack.enter_context(lock)
+            status = read_status(directory)
+            if status is None or not status.waits:
+                raise _no_start(machine, "gone" if status is None else status.state)
+            stack.pop_all()
+        return cls(directory, lock, status)
+
+    @property
+    def where(self) -> str:
+        """The directory's path, for messages."""
+        return self._directory.path
+
+    def advance(
+        self,
+        state: MachineState,
+        *,
+        acceleration: str | None = None,
+        reason: EndReason | None = None,
+        exit_code: int | None = None,
+        started: datetime | None = None,
+    ) -> None:
+        """Write down, atomically, that the machine came so far. A step backwards is a mistake of ours: ValueError."""
+        if not self.status.state.may_become(state):
+            raise ValueError(f"a machine that is {self.status.state} can't become {state}")
+        acceleration = self.status.acceleration if acceleration is None else acceleration
+        self.status = replace(
+            self.status,
+            state=state,
+            acceleration=acceleration,
+            reason=reason,
+            exit_code=exit_code,
+            started=started or self.status.started,
+        )
+        self._directory.write_atomic(STATUS, self.status.to_bytes())
+
+    def console(self, kib: int | None) -> BoundedLog:
+        """The log of the guest's console, new and empty; None: as much as mvm keeps of any."""
+        limit = CONSOLE_LIMIT if kib is None else kib * _KIB
+        return BoundedLog(self._directory.create_file(CONSOLE), limit=limit)
+
+    def outputs(self, kib: int | None) -> tuple[BoundedLog, BoundedLog]:
+        """The logs of a detached machine's command: standard output and standard error; None as for the console."""
+        limit = OUTPUT_LIMIT if kib is None else kib * _KIB
+        stdout, stderr = (self._directory.create_file(name) for name in (STDOUT, STDERR))
+        return BoundedLog(stdout, limit=limit), BoundedLog(stderr, limit=limit)
+
+    def open_door(self) -> socket.socket:
+        """The listening socket for whoever wants something of the machine; it is gone with the lock."""
+        return door.listen(self._directory)
+
+    def keep_receipt(self, bundle: bytes) -> str:
+        """Keep the signed receipt; returns its path."""
+        self._directory.write_atomic(RECEIPT, bundle)
+        return self._directory.where(RECEIPT)
+
+    def discard(self, machines: Directory) -> None:
+        """Undo what was begun for a start that was never recorded: its directory is removed, or waits for another."""
+        if self.status.origin is not None:
+            self.status = replace(self.status, started=None)
+            self.advance(MachineState.CREATED, acceleration="")
+            self.close()
+            return
+        with register(machines):
+            machines.remove_tree(self.status.machine)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock: from now on the machine has no supervisor."""
+        if self._directory.fd >= 0:
+            self._directory.remove(door.NAME)
+        self._lock.release()
+        self._directory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _registered(machines: Directory, status: MachineStatus, bundle: bytes | None) -> tuple[Directory, Lock]:
+    """A new directory with its lock, and what lies in it from the start. Raises UsageError for a name that is taken."""
+    name = status.name
+    with register(machines):
+        if name and any(other.name == name for other in _taken(machines)):
+            hint = f"end it with `mvm rm --force {name}`, or choose another name"
+            raise UsageError(f"a machine named {name!r} is there already", hint=hint)
+        directory = machines.child(status.machine)
+        try:
+            lock = directory.lock(LOCK)
+            if bundle is not None:
+                directory.write_atomic(PLAN, bundle)
+            directory.write_atomic(STATUS, status.to_bytes())
+        except BaseException:
+            directory.close()
+            raise
+    return directory, lock
+
+
+def waiting(status: MachineStatus) -> MachineStatus:
+    """The status of a machine of `mvm create` whose start came to nothing: as it was before."""
+    return replace(status, state=MachineState.CREATED, acceleration="", started=None)
+
+
+def _no_start(machine: str, state: str) -> UsageError:
+    hint = "mvm start takes what `mvm create` made, once; mvm launch makes another machine from the same plan"
+    return UsageError(f"the machine {machine} can't be started: it is {state}", hint=hint)
+
+
+def _taken(machines: Directory) -> Iterator[MachineStatus]:
+    """The machines that keep their names for themselves."""
+    for machine in machine_ids(machines):
+        with machines.existing(machine) as directory:
+            alive, status = directory.holder(LOCK) is not None, read_status(directory)
+            if status is not None and (alive or status.waits):
+                yield status
+
+
+@contextmanager
+def register(machines: Directory) -> Iterator[None]:
+    """Hold the lock under which machine directories are made and removed."""
+    with machines.lock(_REGISTER):
+        yield
+
+
+def machine_ids(machines: Directory) -> tuple[str, ...]:
+    """The ids of all machine directories."""
+    return tuple(name for name in machines.names() if is_id(name))
+
+
+def read_status(directory: Directory) -> MachineStatus | None:
+    """The status in a machine's directory; None when its supervisor died before it wrote one."""
+    try:
+        data = directory.read(STATUS, _STATUS_LIMIT)
+    except FileNotFoundError:
+        return None
+    try:
+        return MachineStatus.parse(data)
+    except ValueError as error:
+        where = directory.where(STATUS)
+        raise MvmnixError(f"{where} is not what mvm writes: {error}", hint=f"remove {directory.path}") from error
+
+
+def read_kept(machines: Directory, machine: str, name: str) -> bytes | None:
+    """The bytes of a machine's plan or receipt (`PLAN`, `RECEIPT`), unverified; None when there is none."""
+    with machines.existing(machine) as directory:
+        return directory.read(name, _BUNDLE_LIMIT) if directory.exists(name) else None

@@ -1,0 +1,109 @@
+"""What a detached supervisor tells its caller, once, over a socket: its machine is ready, or why it isn't."""
+
+import socket
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
+from mvmnix.strict import Record, canonical, parse_json, read
+
+#: Bytes. The news come from a fork of ours; the bound is for a reader that never trusts a length.
+_LIMIT: Final = 1 << 20
+_LONGEST_TEXT: Final = 16384
+_KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The machine with this id is running."""
+
+    machine: str
+
+    def to_value(self) -> dict[str, object]:
+        """As JSON."""
+        return {"machine": self.machine}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The machine didn't start: an error of the exit code's kind, with its reasons when it was a refusal."""
+
+    exit_code: int
+    message: str
+    hint: str
+    reasons: tuple[Reason, ...]
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """What is told of an error."""
+        match error:
+            case RefusedError():
+                return cls(error.exit_code, error.message, error.hint, error.reasons)
+            case MvmnixError():
+                return cls(error.exit_code, error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_TEXT], ())
+            case _:
+                return cls(MvmnixError.exit_code, f"the machine's supervisor failed: {error!r}", "", ())
+
+    def to_error(self) -> MvmnixError:
+        """The error again, in the caller's process."""
+        if self.reasons:
+            return RefusedError(*self.reasons)
+        return _KINDS.get(self.exit_code, MvmnixError)(self.message, hint=self.hint)
+
+    def to_value(self) -> dict[str, object]:
+        """As JSON."""
+        reasons = [{"code": it.code, "what": it.what, "why": it.why, "hint": it.hint} for it in self.reasons]
+        return {"exitCode": self.exit_code, "message": self.message, "hint": self.hint, "reasons": reasons}
+
+
+class News:
+    """The supervisor's end; only the first word is heard."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def say(self, word: Ready | Failure) -> bool:
+        """Tell it and hang up; whether the caller was still there. What is said later is heard by nobody."""
+        if self._connection.fileno() < 0:
+            return False
+        with self._connection:
+            try:
+                self._connection.sendall(canonical(word.to_value()))
+            except OSError:
+                return False
+            return True
+
+
+def read_news(connection: socket.socket) -> str:
+    """Wait for the news: the machine's id. Raises what the supervisor raised, MvmnixError if it said nothing."""
+    data = bytearray()
+    while len(data) <= _LIMIT and (chunk := connection.recv(65536)):
+        data += chunk
+    if not data:
+        hint = "look at `dmesg` for a process that was killed, and at the machine's directory"
+        raise MvmnixError("the machine's supervisor ended without a word", hint=hint)
+    word = read(parse_json(bytes(data)), "news", _parse)
+    if isinstance(word, Failure):
+        raise word.to_error()
+    return word.machine
+
+
+def _parse(record: Record) -> Ready | Failure:
+    if record.has("machine"):
+        return Ready(record.text("machine", r"[0-9a-f]{12}"))
+    return parse_failure(record)
+
+
+def parse_failure(record: Record) -> Failure:
+    """A failure as `Failure.to_value` wrote it. Raises ValueError."""
+    return Failure(
+        record.integer("exitCode", 1, 255),
+        record.text("message", limit=_LONGEST_TEXT),
+        record.text("hint", limit=_LONGEST_TEXT),
+        record.each("reasons", _reason),
+    )
+
+
+def _reason(record: Record) -> Reason:
+    code = record.choice("code", ReasonCode)
+    return Reason(code, record.text("what"), record.text("why"), record.text("hint"))

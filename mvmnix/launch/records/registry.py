@@ -1,0 +1,295 @@
+"""Which machines there are and which of them live, by the kernel's word; ends them, reads their logs, tidies up.
+
+A status file may say `running` about a machine whose supervisor was killed: only a held lock proves a supervisor. With
+the supervisor the kernel ends its hypervisor, so a machine without a holder of its lock is dead, whatever is written.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control import door
+from mvmnix.launch.journal import Ledger
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.home import (
+    CONSOLE,
+    LOCK,
+    STATUS,
+    STDERR,
+    STDOUT,
+    machine_ids,
+    read_status,
+    register,
+    waiting,
+)
+from mvmnix.launch.records.status import MachineState, MachineStatus
+from mvmnix.state import Directory
+
+_CHUNK: Final = 65536
+#: Seconds between two looks at a machine that is being stopped.
+_LOOK: Final = 0.02
+#: Seconds between two looks at a log or machine that somebody follows.
+_FOLLOW: Final = 0.1
+
+
+class Log(StrEnum):
+    """What of a machine can be read back: its console, and the output of a detached machine's command."""
+
+    CONSOLE = CONSOLE
+    STDOUT = STDOUT
+    STDERR = STDERR
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A machine: what its status file says, and the process that supervises it.
+
+    `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here.
+    """
+
+    status: MachineStatus
+    supervisor: int | None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine has a supervisor."""
+        return self.supervisor is not None
+
+    @property
+    def state(self) -> str:
+        """How it is doing, in a word: its state, but `dead` when its supervisor was lost."""
+        known = self.alive or self.status.waits or self.status.state is MachineState.ENDED
+        return self.status.state if known else "dead"
+
+
+def entries(machines: Directory) -> tuple[Entry, ...]:
+    """All machines, the oldest first. Those that are being made or removed at this moment are left out."""
+    found = (_entry(machines, machine) for machine in machine_ids(machines))
+    return tuple(sorted((entry for entry in found if entry is not None), key=_age))
+
+
+def find(machines: Directory, text: str) -> Entry:
+    """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
+
+    Raises UsageError when there is none, or more than one.
+    """
+    known = entries(machines)
+    if named := [entry for entry in known if entry.status.name == text and text]:
+        return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
+    matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
+    if len(matching) != 1:
+        what = "no machine" if not matching else f"{len(matching)} machines"
+        raise UsageError(f"{what} with the name or id {text!r}", hint="mvm ps --all lists them")
+    return matching[0]
+
+
+def stop(machines: Directory, text: str, *, patience: float) -> Entry:
+    """Ask a machine's supervisor to stop it, and kill the supervisor after `patience` seconds if it doesn't.
+
+    Returns what is known afterwards. The hypervisor of a killed supervisor is killed by the kernel. Raises UsageError.
+    """
+    return _ended_by(machines, text, (signal.SIGTERM,), patience)
+
+
+def kill(machines: Directory, text: str, *, patience: float = 5.0) -> Entry:
+    """End a machine without asking its guest; as `stop` otherwise. Two signals say so to a supervisor.
+
+    Its supervisor writes the receipt, and is killed only if it takes more than `patience` seconds.
+    """
+    return _ended_by(machines, text, (signal.SIGTERM, signal.SIGINT), patience)
+
+
+def wait(machines: Directory, text: str) -> Entry:
+    """Wait until a machine has no supervisor any more; returns what is known then. Raises UsageError."""
+    entry = find(machines, text)
+    if entry.status.waits and not entry.alive:
+        raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
+    while _holder(machines, entry.status.machine) is not None:
+        time.sleep(_FOLLOW)
+    after = _entry(machines, entry.status.machine)
+    return entry if after is None else after  # somebody removed it meanwhile
+
+
+def read_log(machines: Directory, text: str, log: Log, *, follow: bool = False) -> Iterator[bytes]:
+    """A machine's log in chunks of raw bytes: whoever shows them escapes them. Raises UsageError.
+
+    As it is now; or, with `follow`, what is added too, until the machine has ended.
+    """
+    machine = find(machines, text).status.machine
+    with machines.existing(machine) as directory:
+        while (fd := _opened(directory, log)) is None:
+            if not follow or directory.holder(LOCK) is None:
+                raise UsageError(f"the machine {text!r} has no {log}", hint=f"it has: {_logs(directory)}")
+            time.sleep(_FOLLOW)  # the log of a command's output begins with the command
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            alive = follow
+            while True:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+                if not alive:
+                    return
+                time.sleep(_FOLLOW)
+                alive = directory.holder(LOCK) is not None  # asked before the last look at the file
+
+
+def files(machines: Directory, machine: str) -> dict[str, int]:
+    """What lies in a machine's directory, by the kernel's list: names and sizes in bytes."""
+    with machines.existing(machine) as directory:
+        return {name: os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size for name in directory.names()}
+
+
+def _opened(directory: Directory, log: Log) -> int | None:
+    try:
+        return directory.open_file(log)
+    except FileNotFoundError:
+        return None
+
+
+def is_tidy(machines: Directory) -> bool:
+    """Whether `tidy` would find nothing to do; a machine that is being made just now may look as if it did."""
+    return all(_is_tidy(machines, machine) for machine in machine_ids(machines))
+
+
+def _is_tidy(machines: Directory, machine: str) -> bool:
+    with suppress(FileNotFoundError), machines.existing(machine) as directory:
+        if directory.holder(LOCK) is not None:
+            return True
+        status = read_status(directory)
+        rests = status is not None and (status.waits or status.state is MachineState.ENDED)
+        return rests and not directory.exists(door.NAME) and not directory.sweep(remove=False)
+    return True  # somebody removed it meanwhile
+
+
+def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
+    """Write down the end of machines whose supervisors were lost, and remove what they left half made.
+
+    Each such end gets its record in the log. Returns the machines that were found dead.
+    """
+    dead = []
+    with register(machines):
+        for machine in machine_ids(machines):
+            with machines.existing(machine) as directory:
+                lock = directory.try_lock(LOCK)
+                if lock is None:
+                    continue
+                with lock:
+                    status = read_status(directory)
+                    if status is not None and status.state is not MachineState.ENDED and not status.waits:
+                        status = _settled(directory, status, journal, clock())
+                        dead.extend([status] if status is not None and not status.waits else [])
+                    directory.remove(door.NAME)
+                    directory.sweep()
+            if status is None:
+                machines.remove_tree(machine)
+    return tuple(dead)
+
+
+def remove(machines: Directory, text: str) -> MachineStatus:
+    """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
+    with register(machines):
+        entry = find(machines, text)
+        if entry.alive:
+            raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")
+        machines.remove_tree(entry.status.machine)
+    return entry.status
+
+
+def _entry(machines: Directory, machine: str) -> Entry | None:
+    try:
+        with machines.existing(machine) as directory:
+            # in this order: a machine whose lock is seen held, and whose status is read then, was alive in between
+            supervisor, status = directory.holder(LOCK), read_status(directory)
+    except FileNotFoundError:
+        return None
+    return None if status is None else Entry(status, supervisor)
+
+
+def _age(entry: Entry) -> tuple[datetime, str]:
+    return entry.status.created, entry.status.machine
+
+
+def _logs(directory: Directory) -> str:
+    return ", ".join(log for log in Log if directory.exists(log)) or "none"
+
+
+def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
+    """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
+
+    Its supervisor may have died between two writes: before the start was in the log, or after its end was.
+    """
+    known = {record.kind: record for record in journal.about(status.machine)}
+    if Kind.START not in known:
+        if status.origin is None:
+            return None
+        directory.write_atomic(STATUS, waiting(status).to_bytes())
+        return waiting(status)
+    if (end := known.get(Kind.END)) is None:
+        lost = (EndReason.SUPERVISOR_DIED,)
+        end = Record(
+            kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
+        )
+        journal.append(end)
+    ended = replace(status, state=MachineState.ENDED, reason=_reason(end), exit_code=end.exit_code)
+    directory.write_atomic(STATUS, ended.to_bytes())
+    return ended
+
+
+def _reason(end: Record) -> EndReason:
+    """What the record of an end says; it names no reason for an end that somebody meant."""
+    if end.reasons:
+        return EndReason(end.reasons[0])
+    return EndReason.STOPPED if end.exit_code is None else EndReason.GUEST_EXIT
+
+
+def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:
+    entry = find(machines, text)
+    machine = entry.status.machine
+    if entry.supervisor is None:
+        raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
+    if entry.supervisor == 0:
+        why = f"the supervisor of {text!r} lives in another PID namespace"
+        raise MvmnixError(why, hint="stop it from where it was started")
+    for signals, seconds in ((numbers, patience), ((signal.SIGKILL,), 10.0)):
+        if _signal_and_wait(machines, machine, entry.supervisor, signals, seconds):
+            return find(machines, machine)
+    raise MvmnixError(f"the supervisor of {text!r} (process {entry.supervisor}) doesn't end", hint="see dmesg")
+
+
+def _signal_and_wait(machines: Directory, machine: str, pid: int, numbers: tuple[int, ...], seconds: float) -> bool:
+    """Signal the process that holds a machine's lock, and wait until it lets go of it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # only now is it certain that the number hadn't gone to another process before it was opened
+        if _holder(machines, machine) != pid:
+            return True
+        with suppress(ProcessLookupError):
+            for number in numbers:
+                signal.pidfd_send_signal(pidfd, number)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        deadline = time.monotonic() + seconds
+        while _holder(machines, machine) == pid and time.monotonic() < deadline:
+            poll.poll(_LOOK * 1000)
+    finally:
+        os.close(pidfd)
+    return _holder(machines, machine) != pid
+
+
+def _holder(machines: Directory, machine: str) -> int | None:
+    try:
+        with machines.existing(machine) as directory:
+            return directory.holder(LOCK)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,164 @@
+"""Finds what looks like a credential in the texts of a plan, and refuses it; pure, and only for where plans are made.
+
+The detectors are those of detect-secrets, by their `analyze_string`, which looks at a text and at nothing else: not at
+its comments that allow a line, and not at the services that could say whether a token is valid. Importing them costs
+0.3 s, so `_WORTH_A_LOOK` spares that for texts in which none of them could find anything. Neither verification nor the
+supervisor imports this module (pyproject.toml): a heuristic makes nobody safe, it saves a careless caller.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.launch.plan import Plan
+
+#: No detector finds anything in a text without one of these; a test holds their patterns against it.
+_WORTH_A_LOOK: Final = re.compile(
+    r"(?i)xox|eyJ|pass|pwd|secret|contrase|token|key|bearer|cred|authorization|://\S+@"
+    r"|[A-Za-z0-9_=+-]{11}|[A-Za-z0-9_=+/-]{20}"
+)
+#: Names that the library's own list lacks; what they name is judged as what is named `secret`.
+_ALSO_SECRET: Final = re.compile(r"(?i)token|passphrase|credential|bearer|^pass$")
+#: Names that say of a secret where it is, or what it is like.
+_ABOUT: Final = re.compile(
+    r"(?i)(file|path|dir|name|id|url|uri|host|type|length|ttl|stdin|policy|algorithm|command|cmd)s?$"
+)
+#: What stands for a secret without being one.
+_NO_SECRET: Final = re.compile(
+    r"(?i)(env|file|keyring|command):.*|true|false|yes|no|on|off|none|null|stdin|prompt|\d{1,3}"
+)
+#: `--name=value`, `--name value` and `NAME=value`, in a word or in a line of shell.
+_NAMED: Final = re.compile(r"""(?<![\w-])(?:--?([A-Za-z][\w.-]*)(?:=|\s+)|([A-Z_][A-Z0-9_]*)=)["']?([^\s;&|"']+)""")
+_WHOLE: Final = re.compile(r"-{0,2}([A-Za-z_][\w.-]*)[=:](\S.*)", re.DOTALL)
+_OPTION: Final = re.compile(r"--?([A-Za-z][\w.-]*)")
+_BEARER: Final = re.compile(r"(?i)\b(?:bearer|basic|token)\s+[A-Za-z0-9._~+/=-]{16,}")
+
+#: A run of base64's characters that could be random, in letters of both cases and digits.
+_RUN: Final = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
+#: Digests (hexadecimal, or in the form of SRI, W3C Subresource Integrity) and the hash of a store path.
+_DIGEST: Final = re.compile(
+    r"(?:sha(?:1|256|384|512)[-:][A-Za-z0-9+/]{27,88}={0,2})|[0-9a-fA-F]{16,}|[0-9a-df-np-sv-z]{32}"
+)
+_PIECE: Final = 13
+#: Of all neighbours in a random run 64 % are of different kinds; of those in words that are written together, 40 %.
+_CHANGES: Final = 0.46
+
+_WHAT: Final = "the plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Something that looks like a credential: where it stands, what kind it seems, and what to call it. Not itself."""
+
+    where: str
+    kind: str
+    name: str
+
+    @property
+    def reason(self) -> Reason:
+        """Why it is refused, with what should stand there."""
+        name = self.name or "NAME"
+        hint = (
+            "revoke it if it was real, for command lines and plans are read by many; and hand the guest a reference: "
+            f"--secret {name}=env:{name}, or file:, keyring:, command: (docs/secrets.md)"
+        )
+        return Reason(
+            ReasonCode.PLAINTEXT_CREDENTIAL, _WHAT, f"{self.where} looks like a credential ({self.kind})", hint
+        )
+
+
+def refuse_in_plan(plan: Plan) -> None:
+    """Refuse a plan with a credential in its command, environment, directory or kernel command line.
+
+    Raises RefusedError [plaintext-credential] with a reason for each place; none repeats what stands there.
+    """
+    texts = {"the working directory": plan.workload.directory, "the kernel command line": plan.command_line}
+    for reference in plan.secrets:
+        texts |= {
+            f"word {number} of the reference of {reference.name}": it for number, it in enumerate(reference.words)
+        }
+    _refuse((*in_command(plan.workload.argv), *in_environment(plan.workload.environment), *_in_texts(texts)))
+
+
+def refuse_in_command(argv: Sequence[str]) -> None:
+    """The same for what was just typed, before anything is built for it."""
+    _refuse(in_command(argv))
+
+
+def in_command(argv: Sequence[str]) -> Iterator[Suspect]:
+    """What looks like a credential in a command, at most one for each argument."""
+    before = ("", *argv)
+    for number, (previous, word) in enumerate(pairwise(before), 0):
+        where = f"argument {number} of the command" if number else "the command's program"
+        option = _OPTION.fullmatch(previous)
+        kinds = _named(option[1], word) if option and not word.startswith("-") else iter(())
+        yield from _first(where, (*kinds, *_kinds(word)))
+
+
+def in_environment(environment: Mapping[str, str]) -> Iterator[Suspect]:
+    """The same for the values of variables."""
+    for name, value in environment.items():
+        yield from _first(f"the value of the variable {name}", (*_named(name, value), *_kinds(value)))
+
+
+def _in_texts(texts: Mapping[str, str]) -> Iterator[Suspect]:
+    for where, content in texts.items():
+        yield from _first(where, _kinds(content))
+
+
+def _refuse(suspects: Iterable[Suspect]) -> None:
+    if reasons := [suspect.reason for suspect in suspects]:
+        raise RefusedError(*reasons)
+
+
+def _first(where: str, kinds: Iterable[tuple[str, str]]) -> Iterator[Suspect]:
+    for kind, name in kinds:
+        yield Suspect(where, kind, re.sub(r"\W", "_", name).upper())
+        return
+
+
+def _kinds(content: str) -> Iterator[tuple[str, str]]:
+    """What kinds of credential a text seems to hold, each with the name that it is given there, or none."""
+    if not _WORTH_A_LOOK.search(content):
+        return
+    if whole := _WHOLE.fullmatch(content):
+        yield from _named(whole[1], whole[2])
+    for line in content.splitlines():
+        for option, variable, value in _NAMED.findall(line):
+            yield from _named(option or variable, value)
+        yield from ((kind, "") for kind in _by_form(line))
+
+
+def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
+    """Whether the name says that the value is a secret."""
+    if _ABOUT.search(name) or _NO_SECRET.fullmatch(value) or not _WORTH_A_LOOK.search(f"{name}={value}"):
+        return
+    from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.3 s, see above
+
+    if named_secret("secret" if _ALSO_SECRET.search(name) else name.replace("-", "_"), value):
+        yield "its name says so", name
+
+
+def _by_form(line: str) -> Iterator[str]:
+    """What the text itself gives away."""
+    from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.3 s, see above
+
+    yield from kinds_of(line)
+    if _BEARER.search(line):
+        yield "an Authorization header"
+    if any(_is_mixed(run) and looks_random(run) for run in _RUN.findall(_DIGEST.sub(" ", line))):
+        yield "a random string"
+
+
+def _is_mixed(run: str) -> bool:
+    """Whether a piece of it is of letters and digits in the disorder of chance, not of words in a path."""
+    return any(_is_mixed_piece(piece) for piece in re.split(r"[/_=+-]", run) if len(piece) >= _PIECE)
+
+
+def _is_mixed_piece(piece: str) -> bool:
+    kinds = ["A" if each.isupper() else "a" if each.islower() else "0" for each in piece]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    return len(set(kinds)) == 3 and changes >= _CHANGES * (len(piece) - 1)

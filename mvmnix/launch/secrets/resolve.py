@@ -1,0 +1,150 @@
+"""Follows references to secrets, in the process that supervises the guest, and keeps that process out of core dumps.
+
+Nothing here writes a value anywhere, and no error has one in its text.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.launch.discretion import seal_off
+from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
+from mvmnix.process import INHERITED, environment, first_bytes
+from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
+
+#: Seconds that a command may take; somebody may have to type a passphrase meanwhile.
+_PATIENCE: Final = 60.0
+#: What password managers need of our environment, beside what every child sees.
+_INHERITED: Final = (*INHERITED, "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "GPG_TTY", "PASSWORD_STORE_DIR")
+
+
+def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
+    """The secrets of a plan, all of them, in its order.
+
+    From here on this process writes no core file, and nobody but root may look into its memory (prctl(2),
+    PR_SET_DUMPABLE), if there is any secret. Raises RefusedError [secret-unavailable] with a reason for each reference
+    that leads nowhere.
+    """
+    if not references:
+        return ()
+    seal_off()
+    found: list[Secret] = []
+    reasons: list[Reason] = []
+    for reference in references:
+        try:
+            found.append(Secret(reference.name, reference.target, _value(reference)))
+        except (OSError, ValueError, MvmnixError) as error:
+            reasons.append(_reason(reference, _why(error)))
+    if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
+        reasons = [_reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most")]
+    if reasons:
+        raise RefusedError(*reasons)
+    return tuple(found)
+
+
+def _reason(reference: Reference, why: str) -> Reason:
+    hint = f"put it there, or correct the plan's reference ({reference.source}:…); docs/secrets.md"
+    return Reason(ReasonCode.SECRET_UNAVAILABLE, f"the secret {reference.name}", why, hint)
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without anything that a value could be part of: our own words, or the system's."""
+    match error:
+        case RefusedError():
+            return "; ".join(reason.why for reason in error.reasons)
+        case OSError():
+            return error.strerror or "it can't be read"
+        case _:
+            return str(error)
+
+
+def _value(reference: Reference) -> bytes:
+    """Raises OSError, ValueError, MvmnixError."""
+    value = _ASKED[reference.source](reference.words)
+    if reference.source is Source.COMMAND or reference.target is Target.VARIABLE:
+        value = value.removesuffix(b"\n")
+    if not value:
+        raise ValueError("there is nothing")
+    if len(value) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST} bytes")
+    if reference.target is Target.VARIABLE and (b"\0" in value or not _is_text(value)):
+        raise ValueError("a variable holds UTF-8 without NUL; have it as a file: --secret")
+    return value
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _variable(words: Sequence[str]) -> bytes:
+    return os.environb.get(os.fsencode(words[0]), b"")
+
+
+def _file(words: Sequence[str]) -> bytes:
+    """A regular file of ours that nobody else may read, without a symbolic link on the way to it."""
+    opened = _opened(words[0], os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with os.fdopen(opened, "rb", closefd=False) as file:  # which takes no directory, and would leave it open
+            status = os.fstat(opened)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is no regular file")
+            if status.st_uid not in {os.geteuid(), 0}:
+                raise ValueError(f"it belongs to uid {status.st_uid}")
+            if status.st_mode & 0o077:
+                raise ValueError(f"others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
+            return file.read(LARGEST + 1)
+    finally:
+        os.close(opened)
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of what a path names, every directory above it trusted. Raises OSError, RefusedError."""
+
+    def step(name: str, here: str, parent: int, how: int) -> int:
+        if how != DIRECTORY:  # not the last component yet
+            return open_component(name, here, parent, how)
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+    return walk(path, step)
+
+
+def _keyring(words: Sequence[str]) -> bytes:
+    """What the keyring of the caller's session has; the library is slow to import, and only here wanted."""
+    import keyring  # noqa: PLC0415
+    import keyring.errors  # noqa: PLC0415
+
+    try:
+        value = keyring.get_password(*words)
+    except keyring.errors.KeyringError as error:
+        raise ValueError(f"the keyring doesn't answer ({type(error).__name__})") from None
+    return (value or "").encode()
+
+
+def _command(words: Sequence[str]) -> bytes:
+    """What a command prints; its program is a real path that nobody but us and root can change. No shell."""
+    program = _opened(words[0], os.O_PATH)
+    try:
+        status = os.fstat(program)
+    finally:
+        os.close(program)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("the program is a symbolic link or no file: name the real one (realpath)")
+    judge(words[0], status)
+    done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST + 2, timeout=_PATIENCE)
+    if done.status != 0 and len(done.stdout) <= LARGEST + 1:
+        raise ValueError(f"the command failed with status {done.status}")
+    return done.stdout
+
+
+_ASKED: Final[Mapping[Source, Callable[[Sequence[str]], bytes]]] = {
+    Source.VARIABLE: _variable,
+    Source.FILE: _file,
+    Source.KEYRING: _keyring,
+    Source.COMMAND: _command,
+}

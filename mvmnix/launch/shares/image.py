@@ -1,0 +1,102 @@
+"""Makes an image (erofs) of a directory for a guest that only reads it: what changes on the host later shows nowhere.
+
+mkfs.erofs reads what strangers may have written, so it works in a cell, with nothing but the directory, and writes into
+memory that is sealed afterwards. Whoever has no rights on a file there can't put it into an image.
+"""
+
+import fcntl
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.hypervisor import executables
+from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service
+from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.launch.hypervisor.port import Invocation
+from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.model import Digest
+
+MKFS: Final = Candidates(
+    what="mkfs.erofs",
+    paths=("/usr/bin/mkfs.erofs", "/usr/sbin/mkfs.erofs"),
+    hint="apt-get install --no-install-recommends erofs-utils",
+)
+#: What mkfs.erofs loads only when one of its threads ends (pthread_exit(3)), by the names that it may have.
+_LOADED_LATE: Final = ("/lib/x86_64-linux-gnu/libgcc_s.so.1", "/usr/lib64/libgcc_s.so.1")
+#: Bytes and entries up to which a directory becomes an image, which lies in memory; a larger one is served.
+LARGEST: Final = 16 << 20
+MOST_ENTRIES: Final = 2_000
+#: Bytes that a maker of images may write: those of the files, and as many for the rest.
+WRITTEN: Final = 4 * LARGEST
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@dataclass(slots=True)
+class ShareImage:
+    """An image in memory: a descriptor, which `let_go` closes, the digest of its bytes, and what made it."""
+
+    fd: int
+    program: str
+    digest: Digest
+
+    def program_digest(self) -> Digest:
+        """Of the program's file."""
+        return executables.digest(self.program)
+
+    def let_go(self) -> None:
+        """Close it. A second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def is_small(directory: int) -> bool:
+    """Whether a directory has few enough files and bytes for an image. No link is followed, nothing but names read."""
+    entries = size = 0
+    for _, directories, files, here in os.fwalk(".", dir_fd=directory, follow_symlinks=False):
+        entries += len(directories) + len(files)
+        if entries > MOST_ENTRIES:
+            return False
+        for name in files:
+            with suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if size > LARGEST:
+            return False
+    return True
+
+
+def command(program: str, output: int) -> tuple[str, ...]:
+    """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the cell."""
+    return (program, "--quiet", "-d1", "-x-1", "--preserve-mtime", "--workers=0", f"/proc/self/fd/{output}", SHARED)
+
+
+def make(jail: Jail, service: Service) -> ShareImage:
+    """The image of the service's directory, which stays the caller's. Raises MvmnixError, what `jail` raises."""
+    files = tuple(path for path in _LOADED_LATE if Path(path).exists())
+    cell = jail.service(replace(service, files=files, written=WRITTEN))
+    memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        _run(HypervisorProcess.spawn(Invocation(command(service.program, memory), ()), (memory,), cell))
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(memory)
+    with os.fdopen(os.dup(readable), "rb") as file:
+        return ShareImage(readable, service.program, Digest(hashlib.file_digest(file, "sha256").hexdigest()))
+
+
+def _run(process: HypervisorProcess) -> None:
+    try:
+        process.wait()
+    finally:
+        process.close()
+    if process.status != 0:
+        words = "; ".join(process.last_words) or f"status {process.status}"
+        hint = "let its owner read all of it, or leave the share out of the plan"
+        raise MvmnixError(f"no image can be made of the directory: {words}", hint=hint)

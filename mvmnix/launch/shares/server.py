@@ -1,0 +1,114 @@
+"""The only place that knows virtiofsd's command line, and the process that runs it: one for each share, never root's.
+
+virtiofsd speaks vhost-user with the hypervisor (virtio-fs, virtio 1.2, section 5.11), which hands it the memory of the
+guest; its --sandbox is none since the cell around it is a stricter one (launch/jail/service.py).
+"""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from mvmnix.launch.hypervisor import executables
+from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service, ServiceCell
+from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.launch.hypervisor.port import Invocation
+from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.launch.loop import Loop
+from mvmnix.model import Digest, User
+
+VIRTIOFSD: Final = Candidates(
+    what="virtiofsd",
+    paths=("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"),
+    hint="apt-get install --no-install-recommends virtiofsd",
+)
+_EVERYBODY: Final = 2**32 - 1
+
+
+def command(program: str, listening: int, *, inside: User, writable: bool) -> tuple[str, ...]:
+    """Virtiofsd's arguments: whoever writes in the guest, on the host it is always the server's own user."""
+    return (
+        *(program, "--fd", str(listening), "--shared-dir", SHARED, "--sandbox", "none", "--seccomp", "kill"),
+        *("--translate-uid", f"squash-guest:0:{inside.uid}:{_EVERYBODY}"),
+        *("--translate-gid", f"squash-guest:0:{inside.gid}:{_EVERYBODY}"),
+        *("--inode-file-handles=never", "--no-announce-submounts", "--log-level", "error"),
+        *(() if writable else ("--readonly",)),
+    )
+
+
+class Server:
+    """The server of one directory: made first, started beside the hypervisor, and gone with it.
+
+    The kernel ends it with the thread that started it, as it does the hypervisor.
+    """
+
+    def __init__(self, jail: Jail, service: Service) -> None:
+        """Takes over the service's directory. Raises what `Jail.service` raises."""
+        self._service = service
+        self._process: HypervisorProcess | None = None
+        self._cell: ServiceCell = jail.service(service)
+        try:
+            #: `connection` is for the hypervisor.
+            self._listening, self.connection = self._cell.listen()
+        except BaseException:
+            self._cell.release()
+            raise
+
+    def start(self) -> None:
+        """Start it. Raises ProcessError."""
+        fd, it = self._listening.fileno(), self._service
+        argv = command(it.program, fd, inside=it.inside, writable=it.writable)
+        self._process = HypervisorProcess.spawn(Invocation(argv, ()), (fd,), self._cell)
+        self._listening.close()
+
+    def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
+        """Have `ended` called when it ends by itself, and its last words taken in."""
+        if (process := self._process) is None:
+            return
+
+        def heard() -> None:
+            if not process.listen():
+                loop.forget(process.words)
+
+        def gone() -> None:
+            loop.forget(process.fileno())
+            ended()
+
+        loop.watch(process.words, read=heard)
+        loop.watch(process.fileno(), read=gone)
+
+    @property
+    def program(self) -> str:
+        """The path of its program."""
+        return self._service.program
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it runs."""
+        return None if self._process is None or self._process.ended else self._process.pid
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines that it complained with, escaped."""
+        return () if self._process is None else self._process.last_words
+
+    def let_go(self) -> None:
+        """Close the hypervisor's end."""
+        self.connection.close()
+
+    def program_digest(self) -> Digest:
+        """Of the program that really runs, or of its file where it has ended."""
+        running = None if self._process is None else self._process.executable()
+        return running or executables.digest(self._service.program)
+
+    def close(self, loop: Loop | None = None) -> None:
+        """End it, and let go of all that it had, once; `loop` watched it."""
+        self._listening.close()
+        self.connection.close()
+        os.close(self._service.directory)
+        if self._process is None:
+            self._cell.release()
+            return
+        for fd in (self._process.words, self._process.fileno()):
+            if loop is not None and fd >= 0:
+                loop.forget(fd)
+        self._process.close()

@@ -1,0 +1,78 @@
+"""A jail without walls: what is tested with it is what goes on in front of them, with a Python program inside."""
+
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import override
+
+from mvmnix.launch.hypervisor.confinement import Cell, Jail, Layer, Service, ServiceCell
+from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+
+
+class BareCell(Cell):
+    """Runs the command as it is; counts how often it was let go of."""
+
+    def __init__(self) -> None:
+        self.released = 0
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    @override
+    def layers(self) -> tuple[Layer, ...]:
+        return ()
+
+    @override
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        return tuple(argv)
+
+    @override
+    def enter(self) -> None:
+        """There is nowhere to go."""
+
+    @override
+    def occupied(self, child: int) -> int:
+        return child
+
+    @override
+    def release(self) -> None:
+        self.released += 1
+
+
+class BareServiceCell(BareCell, ServiceCell):
+    """With a socket in a directory that is gone at once."""
+
+    @override
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        with tempfile.TemporaryDirectory() as where:
+            address = str(Path(where) / "socket")
+            listening.bind(address)
+            listening.listen(1)
+            calling.connect(address)
+        return listening, calling
+
+
+class BareJail(Jail):
+    """Keeps its cells, to be looked at."""
+
+    def __init__(self) -> None:
+        self.cells: list[BareCell] = []
+
+    @override
+    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BareCell:
+        self.cells.append(BareCell())
+        return self.cells[-1]
+
+    @override
+    def service(self, service: Service) -> BareServiceCell:
+        cell = BareServiceCell()
+        self.cells.append(cell)
+        return cell
+
+    def sweep(self) -> None:
+        """There is nothing to clean up."""

@@ -1,0 +1,297 @@
+"""Commands from other processes, in machines of both postures: what is granted, refused, bounded and cleaned up."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.control import door, packets
+from mvmnix.launch.control.client import Call, call
+from mvmnix.launch.control.messages import Exec, Stream, encode
+from mvmnix.launch.control.streams import CallerSink
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.registry import Entry
+from mvmnix.launch.supervisor import detach
+from mvmnix.model import Digest, Posture, Verb
+from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.test_guest import wait_until
+
+GRANTED: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
+OUT = (Stream.STDOUT, Stream.STDERR)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    with house(tmp_path / "house") as it:
+        yield it
+        end_machines(it.directory("machines"))
+
+
+def running(here: House, *command: str, **changes: Any) -> Entry:
+    """A detached machine; its command runs on until somebody ends it."""
+    with here.plan(*(command or ("linger",)), **(changes or GRANTED)) as plan:
+        machine = detach(plan, here.host, name="web")
+    return registry.find(here.directory("machines"), machine)
+
+
+def asked(here: House, *argv: str, fds: tuple[int, ...] = (), streams: tuple[Stream, ...] = (), **more: Any) -> Call:
+    return call(here.directory("machines"), "web", Exec(argv, streams=streams, **more), fds)
+
+
+def heard(here: House, *argv: str, stdin: bytes | None = None, **more: Any) -> tuple[int, bytes, bytes]:
+    """Run a command to its end, over pipes: exit code, standard output, standard error."""
+    streams = OUT if stdin is None else tuple(Stream)
+    with ExitStack() as stack:
+        pipes = {stream: os.pipe() for stream in streams}
+        theirs = tuple(ends[0 if stream is Stream.STDIN else 1] for stream, ends in pipes.items())
+        found = {stream: stack.enter_context(os.fdopen(pipes[stream][0], "rb")) for stream in OUT}
+        try:
+            it = stack.enter_context(asked(here, *argv, fds=theirs, streams=streams, **more))
+        finally:
+            packets.close(theirs)
+        if stdin is not None:
+            os.write(pipes[Stream.STDIN][1], stdin)
+            os.close(pipes[Stream.STDIN][1])
+        status = it.wait()
+        return status.exit_code, found[Stream.STDOUT].read(), found[Stream.STDERR].read()
+
+
+def descriptors(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def at_rest(here: House, entry: Entry) -> int:
+    """How many descriptors a supervisor has when nobody asks it for anything."""
+    assert entry.supervisor is not None
+    heard(here, "true")
+    seen = [0, descriptors(entry.supervisor)]
+    while seen[-2] != seen[-1]:
+        time.sleep(0.1)
+        seen.append(descriptors(entry.supervisor))
+    return seen[-1]
+
+
+def test_a_command_and_its_streams(here: House) -> None:
+    running(here)
+    assert heard(here, "echo", "two words") == (0, b"two words\n", b"")
+    assert heard(here, "complain", "no") == (3, b"", b"no")
+    assert heard(here, "cat", stdin=b"in and out") == (0, b"in and out", b"")
+    assert heard(here, "nosuch") == (127, b"", b"")
+
+
+def test_a_refusal_in_both_postures(here: House) -> None:
+    """No verb is granted by default, and a sealed machine grants none whatever is asked."""
+    for changes in ({"posture": Posture.SEALED}, {"posture": Posture.DEV}):
+        entry = running(here, "linger", **changes)
+        with pytest.raises(RefusedError) as caught:
+            heard(here, "echo", "no")
+        assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
+        last = here.log()[-1]
+        assert (last.kind, last.machine, last.reasons) == (
+            Kind.REFUSAL,
+            entry.status.machine,
+            (ReasonCode.VERB_NOT_GRANTED,),
+        )
+        registry.kill(here.directory("machines"), "web")
+    with pytest.raises(ValueError, match="sealed"):
+        here.plan(posture=Posture.SEALED, **GRANTED)
+
+
+def test_the_log_has_the_command_by_its_digest(here: House) -> None:
+    entry = running(here)
+    argv = ("echo", "a-word-that-nobody-else-says")
+    heard(here, *argv)
+    (record,) = [record for record in here.log() if record.kind is Kind.EXEC]
+    assert (record.machine, record.plan) == (entry.status.machine, entry.status.plan)
+    assert record.digests == {"argv": Digest.of(strict.canonical(list(argv)))}
+    kept = [path for path in here.path.rglob("*") if path.is_file() and b"nobody-else-says" in path.read_bytes()]
+    assert kept == []
+
+
+def test_files_and_nothing_at_all(here: House, tmp_path: Path) -> None:
+    running(here)
+    (tmp_path / "in").write_bytes(b"from a file")
+    with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as target:
+        fds = (source.fileno(), target.fileno(), target.fileno())
+        with asked(here, "cat", fds=fds, streams=tuple(Stream)) as it:
+            assert it.wait().exit_code == 0
+    assert (tmp_path / "out").read_bytes() == b"from a file"
+    with asked(here, "echo", "to nobody") as it:
+        assert it.wait() == ExitStatus(End.EXITED, Step.NONE, 0)
+
+
+def test_a_terminal_is_not_taken(here: House) -> None:
+    """It could hold up the supervisor: the caller's process stands between."""
+    running(here)
+    master, terminal = os.openpty()
+    with asked(here, "true", fds=(terminal,), streams=(Stream.STDOUT,)) as it, pytest.raises(UsageError, match="pipe"):
+        it.wait()
+    packets.close((master, terminal))
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody_else(here: House) -> None:
+    running(here)
+    full, pipe = os.pipe()
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+    with asked(here, "echo", "x" * 60_000, fds=(pipe,), streams=(Stream.STDOUT,)) as slow:
+        for _ in range(3):
+            assert heard(here, "echo", "meanwhile") == (0, b"meanwhile\n", b"")
+        os.close(pipe)
+        with os.fdopen(full, "rb") as file:
+            assert len(file.read()) == 60_001
+        assert slow.wait().exit_code == 0
+
+
+def test_a_disk_that_is_full_is_a_reader_that_left() -> None:
+    """Not the end of the machine, as it is of a run whose own output can't be written."""
+    said, released = list[str](), list[int]()
+    with Path("/dev/full").open("wb") as full:
+        sink = CallerSink(Loop(), full.fileno())
+        sink.bind(released=released.append, broken=lambda: said.append("broken"))
+        for _ in range(2):
+            sink(b"some output")
+    assert (said, sum(released), sink.pending) == (["broken"], 22, 0)
+
+
+def test_whoever_hangs_up_has_the_command_killed(here: House) -> None:
+    entry = running(here)
+    assert entry.supervisor is not None
+    before = at_rest(here, entry)
+    reading, writing = os.pipe()
+    with asked(here, "linger", fds=(writing,), streams=(Stream.STDOUT,)):
+        os.close(writing)
+        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+    with os.fdopen(reading, "rb") as file:
+        assert file.read() == b""  # the supervisor has let go of it
+    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
+
+
+def test_a_signal_reaches_the_command(here: House) -> None:
+    running(here)
+    with asked(here, "linger") as it:
+        it.signal(signal.SIGUSR1)
+        assert it.wait() == ExitStatus(End.SIGNALED, Step.NONE, signal.SIGUSR1)
+
+
+def test_the_machines_end_is_the_commands(here: House) -> None:
+    machines = here.directory("machines")
+    entry = running(here)
+    with asked(here, "linger") as it:
+        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+        registry.kill(machines, "web")
+        with pytest.raises(MvmnixError, match="has ended"):
+            it.wait()
+    assert not (here.path / "machines" / entry.status.machine / door.NAME).exists()
+    with pytest.raises(UsageError, match="isn't running"):
+        heard(here, "true")
+
+
+def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> None:
+    machines, host = here.directory("machines"), here.host()
+    entry = running(here)
+    assert entry.supervisor is not None
+    with asked(here, "linger") as it:
+        os.kill(entry.supervisor, signal.SIGKILL)
+        with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
+            it.wait()
+    wait_until(lambda: registry.find(machines, "web").state == "dead")
+    registry.tidy(machines, here.ledger(), host.clock)
+    assert not (here.path / "machines" / entry.status.machine / door.NAME).exists()
+
+
+BAD = [
+    b"",
+    b"{}",
+    b"[" * 1000,
+    encode(Exec(("true",), streams=OUT)),  # without its descriptors
+    encode(Exec(("true",))).replace(b'"true"', b'""'),
+    b'{"signal":{"number":9}}',
+    json.dumps(
+        {"exec": {"argv": ["x"], "environment": {"": "x"}, "directory": "", "seconds": 0, "streams": []}}
+    ).encode(),
+    encode(Exec(("true",), directory="relative")),
+    encode(Exec(("true",), environment={"A": "x" * 70_000})),
+]
+
+
+@pytest.mark.parametrize("data", BAD, ids=range(len(BAD)))
+def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
+    entry = running(here)
+    assert entry.supervisor is not None
+    before = at_rest(here, entry)
+    with here.directory("machines").existing(entry.status.machine) as directory:
+        for fds in ((), (0,)):
+            with door.connect(directory, entry.supervisor) as connection:
+                packets.send(connection, data, fds)
+                answer, _ = packets.receive(connection)
+                assert answer == b"" or b"failure" in answer
+    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
+    assert heard(here, "echo", "still there") == (0, b"still there\n", b"")
+
+
+def test_the_socket_is_private_and_another_user_is_hung_up_on(here: House) -> None:
+    entry = running(here)
+    where = here.path / "machines" / entry.status.machine
+    assert (where.stat().st_mode & 0o777, (where / door.NAME).stat().st_mode & 0o777) == (0o700, 0o600)
+    (where / door.NAME).chmod(0o666)  # as if somebody had opened all doors
+    fd = os.open(where, os.O_PATH)
+    where.chmod(0o711)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresuid(65534, 65534, 65534)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+                connection.connect(f"/proc/self/fd/{fd}/{door.NAME}")
+                connection.send(encode(Exec(("true",))))
+                os._exit(0 if connection.recv(100) == b"" else 1)
+        except (ConnectionResetError, BrokenPipeError):
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    where.chmod(0o700)
+    os.close(fd)
+    assert [record.kind for record in here.log()] == [Kind.START]
+
+
+def test_an_impostor_behind_the_socket_is_found(here: House) -> None:
+    entry = running(here)
+    assert entry.supervisor is not None
+    with (
+        here.directory("machines").existing(entry.status.machine) as directory,
+        door.listen(directory),
+        pytest.raises(UsageError, match="takes nothing"),
+    ):
+        door.connect(directory, entry.supervisor)
+
+
+def test_many_at_once(here: House) -> None:
+    entry = running(here)
+    assert entry.supervisor is not None
+    before = at_rest(here, entry)
+    results: list[tuple[int, bytes, bytes]] = []
+    threads = [
+        threading.Thread(target=lambda n=number: results.append(heard(here, "echo", str(n)))) for number in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == sorted((0, f"{number}\n".encode(), b"") for number in range(20))
+    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)

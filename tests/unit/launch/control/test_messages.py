@@ -1,0 +1,131 @@
+"""What goes over a control socket: written and read back whole, everything else refused, in bounded memory."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.channel.verbs import Way
+from mvmnix.launch.control import packets
+from mvmnix.launch.control.messages import (
+    LIMIT,
+    Answer,
+    Asked,
+    Copy,
+    Exec,
+    Exited,
+    Resize,
+    Shell,
+    Signal,
+    Stream,
+    encode,
+    parse_answer,
+    parse_asked,
+)
+from mvmnix.launch.control.packets import PacketError
+from mvmnix.launch.records.news import Failure
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Exec(("true",)),
+        Exec(("/bin/é", "", "\x1b[2J"), {"A": "b\nc"}, "/tmp", 7, tuple(Stream)),
+        Exec(("x",), streams=(Stream.STDOUT,)),
+        Signal(1),
+        Signal(64),
+        Shell((), 24, 80, "xterm-256color"),
+        Shell(("sh", "-i"), 1, 4096, "dumb", {"A": "b"}, "/tmp", ()),
+        Resize(4096, 1),
+        Copy(Way.OUT, "a\nb", streams=(Stream.STDOUT, Stream.STDERR)),
+        Copy(Way.IN, "/é", "name", replaces=True),
+    ],
+)
+def test_what_is_asked(asked: Asked) -> None:
+    assert parse_asked(encode(asked)) == asked
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(Exited(ExitStatus(end, Step.EXECUTE, 2)) for end in End),
+        Failure.of(UsageError("no", hint="do that")),
+        Failure.of(refuse(ReasonCode.VERB_NOT_GRANTED, "exec", "why", "hint")),
+    ],
+)
+def test_what_is_answered(answer: Answer) -> None:
+    assert parse_answer(encode(answer)) == answer
+
+
+def test_a_refusal_stays_one() -> None:
+    answer = parse_answer(encode(Failure.of(refuse(ReasonCode.VERB_NOT_GRANTED, "exec", "why", "hint"))))
+    assert isinstance(answer, Failure)
+    assert answer.reasons == (Reason(ReasonCode.VERB_NOT_GRANTED, "exec", "why", "hint"),)
+    assert answer.to_error().exit_code == 126
+
+
+GOOD = encode(Exec(("true",), streams=tuple(Stream)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'["true"]', b"[]"),
+        (b'["true"]', b'["a\\u0000b"]'),
+        (b'"seconds":0', b'"seconds":-1'),
+        (b'"seconds":0', b'"seconds":0,"user":0'),
+        (b'"stdin","stdout"', b'"stdout","stdin"'),
+        (b'"stdin","stdout"', b'"stdin","stdin"'),
+        (b'"exec"', b'"shell"'),
+        (b'{"exec"', b'{"more":1,"exec"'),
+        (b"{", b"["),
+    ],
+)
+def test_other_bytes_are_refused(old: bytes, new: bytes) -> None:
+    assert old in GOOD
+    with pytest.raises(ValueError):
+        parse_asked(GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"signal":{"number":0}}', b'{"signal":{"number":65}}', b'{"exited":{}}', b"", b"{}"]
+)
+def test_what_nobody_asks(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_asked(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    for parse in (parse_asked, parse_answer):
+        try:
+            parse(data)
+        except ValueError:
+            continue
+
+
+def test_a_message_that_is_too_long() -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        encode(Exec(("x" * LIMIT,)))
+
+
+def test_a_packet_with_too_many_descriptors_leaves_none_open() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, Path(__file__).open() as file:
+        packets.send(ours, b"x", (file.fileno(),) * 3)
+        data, received = packets.receive(theirs)
+        assert (data, len(received)) == (b"x", 3)
+        packets.close(received)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        packets.send(ours, b"x", (file.fileno(),) * 20)
+        with pytest.raises(PacketError):
+            packets.receive(theirs)
+        packets.send(ours, b"x" * (LIMIT + 1))
+        with pytest.raises(PacketError):
+            packets.receive(theirs)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,213 @@
+"""Every verb in machines of both postures: refused and allowed where it should be, each time in the audit log."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.audit.record import Kind
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.channel.verbs import Way
+from mvmnix.launch.control import door, packets
+from mvmnix.launch.control.client import Call, call
+from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
+from mvmnix.launch.records import registry
+from mvmnix.launch.start import start
+from mvmnix.launch.supervisor import detach
+from mvmnix.model import Digest, Posture, Verb
+from tests.unit.launch.channel_house import Services
+from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.test_guest import wait_until
+
+TERMINAL = (Stream.STDIN, Stream.STDOUT)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    with house(tmp_path / "house") as it:
+        yield it
+        end_machines(it.directory("machines"))
+
+
+def running(here: House, posture: Posture, *verbs: Verb) -> str:
+    """A detached machine; its command runs on. Returns its id."""
+    ports = (80,) if Verb.STREAM in verbs else ()
+    with here.plan("linger", posture=posture, verbs=frozenset(verbs), ports=ports) as plan:
+        return detach(plan, here.host, name="web")
+
+
+class Terminal:
+    """A shell in the machine, and our ends of its pipes."""
+
+    def __init__(self, here: House, asked: Shell) -> None:
+        (theirs_in, self.typing), (self.screen, theirs_out) = os.pipe(), os.pipe()
+        self.call: Call = call(here.directory("machines"), "web", asked, (theirs_in, theirs_out))
+        packets.close((theirs_in, theirs_out))
+
+    def until(self, words: bytes) -> bytes:
+        """What the screen shows up to these words."""
+        shown = b""
+        while words not in shown:
+            data = os.read(self.screen, 4096)
+            assert data, shown
+            shown += data
+        return shown
+
+    def close(self) -> None:
+        packets.close((self.typing, self.screen))
+
+
+def asked_to(here: House, asked: Start) -> Callable[[], None]:
+    """Ask for it with as many pipes as it wants; what it prints is nobody's."""
+
+    def ask() -> None:
+        pipes = [os.pipe() for _ in asked.streams]
+        theirs = tuple(
+            ends[0 if stream is Stream.STDIN else 1] for stream, ends in zip(asked.streams, pipes, strict=True)
+        )
+        with call(here.directory("machines"), "web", asked, theirs) as it:
+            packets.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
+            if asked.streams[:1] == (Stream.STDIN,):
+                with suppress(BrokenPipeError):  # whoever was refused may have nobody to type for already
+                    os.write(pipes[0][1], b"\x04")
+            os.close(pipes[0][1])
+            it.wait()
+
+    return ask
+
+
+ASKED: dict[Verb, Start] = {
+    Verb.EXEC: Exec(("true",), streams=(Stream.STDOUT,)),
+    Verb.SHELL: Shell((), 24, 80, "xterm"),
+    Verb.COPY: Copy(Way.OUT, "/hello", streams=(Stream.STDOUT, Stream.STDERR)),
+}
+#: What is asked for, of which posture, what the plan grants, and whether that is allowed.
+MATRIX = [
+    pytest.param(verb, posture, verbs, allowed, id=f"{verb}-{posture}-{name}")
+    for verb in Verb
+    for name, posture, verbs, allowed in (
+        ("none", Posture.SEALED, frozenset[Verb](), False),
+        ("none", Posture.DEV, frozenset[Verb](), False),
+        ("others", Posture.DEV, frozenset(Verb) - {verb}, False),
+        ("this", Posture.DEV, frozenset({verb}), True),
+    )
+]
+
+
+@pytest.mark.parametrize(("verb", "posture", "verbs", "allowed"), MATRIX)
+def test_each_verb_is_granted_by_itself(
+    here: House, verb: Verb, posture: Posture, verbs: frozenset[Verb], *, allowed: bool
+) -> None:
+    if verb is Verb.STREAM:
+        ports = (80,) if verb in verbs else ()
+        with here.plan("true", posture=posture, verbs=verbs, ports=ports) as plan:
+
+            def ask() -> None:
+                with start(plan, here.host(), services={80: Services()}):
+                    pass
+
+            judge(here, ask, allowed=allowed)
+        return
+    running(here, posture, *verbs)
+    judge(here, asked_to(here, ASKED[verb]), allowed=allowed)
+
+
+def judge(here: House, ask: Callable[[], None], *, allowed: bool) -> None:
+    if allowed:
+        ask()
+        assert Kind.REFUSAL not in {it.kind for it in here.log()}
+        return
+    with pytest.raises(RefusedError) as caught:
+        ask()
+    assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
+    assert (here.log()[-1].kind, here.log()[-1].reasons) == (Kind.REFUSAL, (ReasonCode.VERB_NOT_GRANTED,))
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_no_sealed_plan_can_be_made_with_a_verb(here: House, verb: Verb) -> None:
+    ports = (80,) if verb is Verb.STREAM else ()
+    with pytest.raises(ValueError, match="sealed"):
+        here.plan(posture=Posture.SEALED, verbs=frozenset({verb}), ports=ports)
+
+
+def test_a_shell_and_its_terminal(here: House) -> None:
+    machine = running(here, Posture.DEV, Verb.SHELL)
+    terminal = Terminal(here, Shell(("sh", "-i"), 30, 100, "vt220"))
+    with terminal.call:
+        assert terminal.until(b"\r\n") == b"a shell sh -i vt220 30x100\r\n"
+        os.write(terminal.typing, b"ls")
+        terminal.until(b"<ls>")
+        terminal.call.resize(50, 132)
+        terminal.until(b"[50x132]")
+        os.write(terminal.typing, b"\x04")
+        assert terminal.call.wait().exit_code == 7
+    terminal.close()
+    (record,) = [it for it in here.log() if it.kind is Kind.SHELL]
+    assert (record.machine, record.digests) == (machine, {"argv": Digest.of(strict.canonical(["sh", "-i"]))})
+
+
+@pytest.mark.parametrize("way", Way)
+def test_a_copy_is_in_the_log_by_its_way_and_the_digest_of_its_path(here: House, way: Way) -> None:
+    machine = running(here, Posture.DEV, Verb.COPY)
+    asked_to(here, Copy(way, "/hello", streams=(Stream.STDOUT,)))()
+    (record,) = [it for it in here.log() if it.kind is Kind.COPY]
+    assert (record.machine, record.digests) == (machine, {f"copied-{way}": Digest.of(strict.canonical(["/hello"]))})
+    kept = [path for path in here.path.rglob("*") if path.is_file() and b"/hello" in path.read_bytes()]
+    assert kept == []
+
+
+def test_a_shell_hears_that_its_caller_hung_up(here: House) -> None:
+    running(here, Posture.DEV, Verb.SHELL)
+    terminal = Terminal(here, Shell((), 24, 80, "xterm"))
+    with terminal.call:
+        terminal.until(b"24x80")
+    assert os.read(terminal.screen, 100) == b""  # the supervisor has let go of it: the shell has ended
+    terminal.close()
+
+
+def test_who_asks_twice_has_hung_up(here: House) -> None:
+    """The first command is not left to itself, with descriptors that may become somebody else's."""
+    running(here, Posture.DEV, Verb.EXEC)
+    reading, writing = os.pipe()
+    first = Exec(("linger",), streams=(Stream.STDOUT,))
+    with call(here.directory("machines"), "web", first, (writing,)) as it:
+        os.close(writing)
+        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+        packets.send(it._connection, encode(Exec(("true",))))
+        assert it.wait().exit_code == 128 + signal.SIGKILL
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(Shell((), 24, 80, "xterm", streams=())).replace(b"24", b"0"),
+        encode(Shell((), 24, 80, "xterm", streams=())).replace(b"80", b"4097"),
+        encode(Shell((), 24, 80, "xterm", streams=())).replace(b"xterm", b"../../etc"),
+        encode(Shell(("",), 24, 80, "xterm", streams=())),
+        b'{"resize":{"rows":24,"columns":80}}',
+        encode(Copy(Way.OUT, "")),
+        encode(Copy(Way.IN, "/tmp", "a/b")),
+        encode(Copy(Way.IN, "/tmp", "..")),
+        encode(Copy(Way.OUT, "/tmp", "name")),
+        encode(Copy(Way.OUT, "/tmp")).replace(b"out", b"up"),
+    ],
+)
+def test_what_nobody_can_have(here: House, data: bytes) -> None:
+    machine = running(here, Posture.DEV, Verb.SHELL, Verb.COPY)
+    entry = registry.find(here.directory("machines"), machine)
+    assert entry.supervisor is not None
+    with (
+        here.directory("machines").existing(machine) as directory,
+        door.connect(directory, entry.supervisor) as connection,
+    ):
+        packets.send(connection, data)
+        answer, _ = packets.receive(connection)
+        assert b"failure" in answer
+    assert not {Kind.SHELL, Kind.COPY} & {it.kind for it in here.log()}

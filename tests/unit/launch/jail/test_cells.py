@@ -1,0 +1,155 @@
+"""The pool of cells: one for each machine, none for two, and what a killed holder leaves is cleaned up first."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import override
+
+import pytest
+
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.launch.jail import cells as pool
+from mvmnix.launch.jail.cells import Cells, Occupied, evict
+from mvmnix.state import Directory
+
+
+class Lent(Cells):
+    """A pool that takes back in the end what a test took."""
+
+    def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
+        super().__init__(directory, first_uid=first_uid)
+        self.taken: list[Occupied] = []
+
+    @override
+    def take(self) -> Occupied:
+        self.taken.append(super().take())
+        return self.taken[-1]
+
+
+@contextmanager
+def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[Cells]:
+    """The pool in a directory, and nothing of it left open."""
+    with Directory.create(str(path)) as directory:
+        lent = Lent(directory, first_uid=first_uid)
+        yield lent
+        for cell in lent.taken:
+            cell.release()
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Iterator[Cells]:
+    with pool_in(tmp_path / "cells", first_uid=1_950_000_000) as it:
+        yield it
+
+
+def test_each_has_a_number_a_uid_and_a_name_of_its_own(cells: Cells) -> None:
+    one, other = cells.take(), cells.take()
+    assert (one.number, one.uid, other.number, other.uid) == (0, 1_950_000_000, 1, 1_950_000_001)
+    assert one.name != other.name
+    one.release()
+    again = cells.take()
+    assert again.number == 0
+    assert again.name != one.name, "what belonged to the last holder may still be there"
+    one.release()  # does nothing to the next holder's
+    assert cells.take().number == 2
+
+
+def test_without_root_there_are_no_uids(tmp_path: Path) -> None:
+    with pool_in(tmp_path / "cells") as cells:
+        assert cells.take().uid is None
+
+
+def test_nothing_is_left_of_a_cell_that_was_given_back(cells: Cells) -> None:
+    cell = cells.take()
+    cell.note(["/nonexistent/group"])
+    assert len(os.listdir(cells.directory.fd)) == 2  # noqa: PTH208
+    cell.release()
+    assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
+
+
+def test_when_all_are_taken(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "COUNT", 2)
+    cells.take()
+    cells.take()
+    with pytest.raises(MvmnixError, match="all 2 cells") as caught:
+        cells.take()
+    assert cells.directory.path in caught.value.hint
+
+
+HOLDER = """
+import sys
+from mvmnix.launch.jail.cells import Cells
+from mvmnix.state import Directory
+cell = Cells(Directory.create(sys.argv[1]), first_uid=None).take()
+cell.note([sys.argv[2]])
+print(cell.number, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_holder_left_goes_before_anybody_moves_in(tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / "cells"), str(group)]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"0\n"
+    with pool_in(tmp_path / "cells") as cells:
+        cells.sweep()
+        assert group.exists(), "its holder lives"
+        assert cells.take().number == 1
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+        cell = cells.take()
+        assert cell.number == 0
+        assert not group.exists()
+
+
+def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path / "cells"), str(group)]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with Directory.create(str(tmp_path / "cells")) as directory:
+        Cells(directory, first_uid=None).sweep()
+    assert list((tmp_path / "cells").iterdir()) == []
+    assert not group.exists()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
+def test_a_note_that_nobody_wrote_keeps_nobody_out(cells: Cells, garbage: bytes) -> None:
+    cells.directory.write_atomic("0.json", garbage)
+    cells.sweep()
+    assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
+
+
+def test_a_lock_that_nobody_holds_goes_too(cells: Cells) -> None:
+    cells.directory.write_atomic("7.lock", b"")
+    taken = cells.take()
+    cells.sweep()
+    assert os.listdir(cells.directory.fd) == [f"{taken.number}.lock"]  # noqa: PTH208
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells").chmod(0o777)
+    with pytest.raises(RefusedError) as caught:
+        Directory.create(str(tmp_path / "cells"))
+    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another uid")
+def test_processes_of_a_cells_uid_are_ended() -> None:
+    uid = 1_950_000_000 + os.getpid()
+    left = [subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) for _ in range(3)]
+    assert evict(uid)
+    assert [process.wait(10) for process in left] == [-signal.SIGKILL] * 3
+    assert evict(uid)

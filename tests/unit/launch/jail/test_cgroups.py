@@ -1,0 +1,159 @@
+"""Control groups in stand-ins for hierarchies of both versions; the real ones are in tests/hostile/test_jail.py."""
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.jail import cgroups
+from mvmnix.launch.jail.cgroups import Cgroups, Controller, Place, remove
+from mvmnix.launch.jail.limits import Limits
+
+LIMITS = Limits(memory=1 << 30, addresses=1 << 40, tasks=97, processors=1.5)
+
+
+def proc(path: Path, own: str, *mounts: tuple[str, str, str]) -> str:
+    """A stand-in for /proc/self: what is mounted there, as type, place and options."""
+    (path / "cgroup").write_text(own)
+    lines = [f"30 20 0:1 / {where} rw - {kind} {kind} {options}\n" for kind, where, options in mounts]
+    (path / "mountinfo").write_text("22 1 8:1 / / rw - ext4 /dev/root rw\n" + "".join(lines))
+    return str(path)
+
+
+def v2(path: Path, *, controllers: str, enabled: str) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "cgroup.controllers").write_text(controllers)
+    (path / "cgroup.subtree_control").write_text(enabled)
+    return path
+
+
+@pytest.mark.parametrize(("weight", "shares"), [(100, "1024"), (1, "10"), (10_000, "102400")])
+def test_a_weight(weight: int, shares: str) -> None:
+    limits = replace(LIMITS, processors=0.5, weight=weight)
+    one, two = (cgroups._settings(Place("", version, (Controller.CPU,)), limits) for version in (1, 2))
+    assert one == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "cpu.shares": shares}
+    assert two == {"cpu.max": "50000 100000", "cpu.weight": str(weight)}
+
+
+def settings(path: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in path.iterdir() if file.name != "cgroup.procs"}
+
+
+def made(found: Cgroups, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """What is written into new groups; a kernel would put files there."""
+    mkdir = os.mkdir
+
+    def kernel(path: str) -> None:
+        mkdir(path)
+        for name in ("cgroup.procs", "memory.swap.max"):
+            Path(path, name).touch()
+
+    monkeypatch.setattr(os, "mkdir", kernel)
+    monkeypatch.setattr(cgroups, "_write", lambda path, value: Path(path).write_text(value))
+    group = found.make("mvmnix-0", LIMITS)
+    group.join()
+    group.settled()
+    for path in found.paths("mvmnix-0"):
+        assert (Path(path) / "cgroup.procs").read_text() == "0"
+    return [settings(Path(path)) for path in found.paths("mvmnix-0")]
+
+
+def test_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("memory/ours", "cpu,cpuacct", "pids", "freezer"):
+        (tmp_path / name).mkdir(parents=True)
+    here = proc(
+        tmp_path,
+        "4:memory:/ours\n3:cpu,cpuacct:/\n2:pids:/not/to/be/seen\n1:freezer:/\n",
+        *(("cgroup", f"{tmp_path}/{name}", f"rw,{name}") for name in ("memory", "cpu,cpuacct", "pids", "freezer")),
+    )
+    found = Cgroups.find(proc=here)
+    assert [place.path for place in found.places] == [
+        f"{tmp_path}/memory/ours",
+        f"{tmp_path}/cpu,cpuacct",
+        f"{tmp_path}/pids",
+    ]
+    assert made(found, monkeypatch) == [
+        {"memory.limit_in_bytes": str(1 << 30), "memory.swap.max": ""},
+        {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000", "memory.swap.max": ""},
+        {"pids.max": "97", "memory.swap.max": ""},
+    ]
+
+
+def test_version_2_hands_on_from_the_nearest_group_that_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = v2(tmp_path / "unified", controllers="cpu memory pids", enabled="cpu memory pids")
+    v2(top / "user.slice", controllers="cpu memory pids", enabled="cpu memory pids")
+    session = v2(top / "user.slice/session", controllers="cpu memory pids", enabled="")
+    session.joinpath("cgroup.subtree_control").chmod(0o444)
+    here = proc(tmp_path, "0::/user.slice/session\n", ("cgroup2", str(top), "rw"))
+    monkeypatch.setattr(Path, "write_text", refusing(session))
+    found = Cgroups.find(proc=here)
+    monkeypatch.undo()
+    assert [(place.path, place.version) for place in found.places] == [(f"{top}/user.slice", 2)]
+    assert found.controllers == {"cpu", "memory", "pids"}
+    (written,) = made(found, monkeypatch)
+    assert written == {"cpu.max": "150000 100000", "memory.max": str(1 << 30), "memory.swap.max": "0", "pids.max": "97"}
+
+
+def refusing(session: Path) -> object:
+    """A group that has processes can't hand controllers on: the kernel answers EBUSY."""
+    real = Path.write_text
+
+    def write_text(self: Path, data: str, encoding: str | None = None) -> int:
+        if self.parent == session:
+            raise OSError(16, "Device or resource busy")
+        return real(self, data, encoding=encoding)
+
+    return write_text
+
+
+def test_each_controller_from_where_it_is(tmp_path: Path) -> None:
+    top = v2(tmp_path / "unified", controllers="pids", enabled="pids")
+    (tmp_path / "memory").mkdir()
+    here = proc(
+        tmp_path,
+        "1:memory:/\n0::/\n",
+        ("cgroup", f"{tmp_path}/memory", "rw,memory"),
+        ("cgroup2", str(top), "rw"),
+    )
+    found = Cgroups.find(proc=here)
+    assert {(place.path, place.version) for place in found.places} == {(f"{tmp_path}/memory", 1), (str(top), 2)}
+    assert found.controllers == {"memory", "pids"}
+
+
+def test_a_host_without_any(tmp_path: Path) -> None:
+    assert Cgroups.find(proc=proc(tmp_path, "0::/\n")).places == ()
+
+
+def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "pids/mvmnix-0/full").mkdir(parents=True)
+    here = proc(
+        tmp_path,
+        "2:memory:/\n1:pids:/\n",
+        ("cgroup", f"{tmp_path}/memory", "rw,memory"),
+        ("cgroup", f"{tmp_path}/pids", "rw,pids"),
+    )
+    with pytest.raises(OSError, match="mvmnix-0"):
+        Cgroups.find(proc=here).make("mvmnix-0", LIMITS)
+
+
+def test_removing_kills_what_is_left_in_it(tmp_path: Path) -> None:
+    assert remove(str(tmp_path / "never-there"))
+    group = tmp_path / "group"
+    group.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as left:
+        (group / "cgroup.procs").write_text(f"{left.pid}\n")
+
+        def gone(_number: int, _frame: object) -> None:
+            (group / "cgroup.procs").unlink()
+
+        before = signal.signal(signal.SIGCHLD, gone)
+        try:
+            assert remove(str(group))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        assert left.wait() == -signal.SIGKILL
+    assert not group.exists()

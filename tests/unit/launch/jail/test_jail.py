@@ -1,0 +1,171 @@
+"""Cells as a start sees them: where one can't be had nothing starts, and whatever was made for it is let go of."""
+
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.cli import hosting
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.launch.jail import cell as making
+from mvmnix.launch.jail import landlock
+from mvmnix.launch.jail.cell import BubblewrapCell
+from mvmnix.launch.jail.cells import COUNT, FIRST_UID, Cells
+from mvmnix.launch.jail.cgroups import Cgroups, Group, Place
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.jail.limits import Limits as Limits_
+from mvmnix.launch.limits import Limits
+from mvmnix.launch.replay.gate import nonce_of
+from mvmnix.launch.replay.nonces import Nonces
+from mvmnix.launch.start import start
+from mvmnix.state import Directory
+from tests.unit.launch.house import house
+
+PROGRAM = "/usr/bin/sleep"
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> Iterator[tuple[Directory, Directory]]:
+    with Directory.create(str(tmp_path / "cells")) as cells, Directory.create(str(tmp_path / "cache")) as cache:
+        yield cells, cache
+
+
+@pytest.fixture
+def jail(directories: tuple[Directory, Directory]) -> BubblewrapJail:
+    cells, cache = directories
+    return BubblewrapJail(Cells(cells, first_uid=None), cache)
+
+
+def cell(jail: BubblewrapJail) -> BubblewrapCell:
+    spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
+    return jail.cell((), spec, Invocation((PROGRAM, "1"), ()))
+
+
+def open_files() -> list[str]:
+    gc.collect()  # what tests before this one left to it is not ours
+    return os.listdir("/proc/self/fd")  # noqa: PTH208
+
+
+def test_without_bubblewrap_nothing_starts(
+    jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Candidates("bubblewrap", ("/nonexistent/bwrap",), making.BUBBLEWRAP.hint)
+    monkeypatch.setattr(making, "BUBBLEWRAP", nowhere)
+    with house(tmp_path / "house") as here, here.plan() as plan:
+        host = replace(here.host(), jail=jail)
+        before = open_files()
+        with pytest.raises(MvmnixError, match="bubblewrap is not installed") as caught:
+            start(plan, host)
+        assert caught.value.hint == "apt-get install bubblewrap"
+        assert open_files() == before
+        assert here.log() == []
+        assert host.machines.names() == ()
+        assert Nonces(here.directory("replay")).find(nonce_of(plan.plan)) is None, "it is spent"
+
+
+def test_a_limit_that_nothing_here_enforces_is_refused(
+    jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cgroups, "find", lambda: Cgroups(()))
+    with house(tmp_path / "house") as here, here.plan(limits=Limits(cpu_weight=1)) as plan:
+        host = replace(here.host(), jail=jail)
+        before = open_files()
+        with pytest.raises(RefusedError) as caught:
+            start(plan, host)
+        assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
+        assert open_files() == before
+        assert [record.reasons for record in here.log()] == [(ReasonCode.LIMIT_UNAVAILABLE,)]
+        assert host.machines.names() == ()
+
+
+@pytest.mark.parametrize(
+    ("percent", "weight", "processors"), [(None, None, 1.5), (50, None, 0.5), (6450, 7, 1.5), (None, 7, 1.5)]
+)
+def test_processor_time_is_the_plan_s(percent: int | None, weight: int | None, processors: float) -> None:
+    spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1, None, percent, weight)
+    limits = Limits_.of(spec, Invocation((PROGRAM,), ()))
+    assert (limits.processors, limits.weight) == (processors, weight)
+    assert limits.demanded is ((percent, weight) != (None, None))
+
+
+def test_nothing_of_a_cell_is_left(jail: BubblewrapJail, directories: tuple[Directory, Directory]) -> None:
+    before = open_files()
+    it = cell(jail)
+    assert directories[0].names() == ("0.json", "0.lock")
+    it.release()
+    it.release()
+    assert directories[0].names() == ()
+    assert open_files() == before
+
+
+def test_a_cell_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = cell(jail)
+
+    def refused(_group: object) -> None:
+        raise PermissionError(13, "Permission denied", "cgroup.procs")
+
+    monkeypatch.setattr(Group, "join", refused)
+    process = HypervisorProcess.spawn(Invocation((PROGRAM, "1"), ()), (), it)
+    process.wait()
+    assert process.ended
+    process.close()
+    (words,) = process.last_words
+    assert "can't be entered" in words
+    assert "cgroup.procs" in words
+
+
+def test_control_groups_that_can_not_be_made_are_told(
+    jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Cgroups((Place("/nonexistent", 1, ()),))
+    monkeypatch.setattr(Cgroups, "find", lambda: gone)
+    with pytest.raises(MvmnixError, match=r"/nonexistent/mvmnix-0-\w+ can't be made") as caught:
+        cell(jail)
+    assert "mvm doctor" in caught.value.hint
+    assert directories[0].names() == ()
+
+
+def test_landlock_is_left_out_where_the_kernel_has_none(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    it = cell(jail)
+    words = it.command((PROGRAM, "1"))
+    it.release()
+    assert words[-3:] == ("--", PROGRAM, "1")
+    assert not [word for word in words if "setpriv" in word or "landlock" in word]
+
+
+def test_landlock_rules_name_files_and_no_directory(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 7)
+    it = cell(jail)
+    words = it.command((PROGRAM, "1"))
+    it.release()
+    rules = [words[at + 1].split(":") for at, word in enumerate(words) if word == "--landlock-rule"]
+    assert all(Path(path).exists() and not Path(path).is_dir() for _, _, path in rules)
+    executed = [path for _, access, path in rules if "execute" in access]
+    assert [os.path.basename(path) for path in executed] == ["sleep", "ld-linux-x86-64.so.2"]  # noqa: PTH119
+    assert [path for _, access, path in rules if "write" in access] == ["/dev/null"]
+
+
+def test_roots_cells_lie_where_nobody_else_can_write(
+    directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(hosting, "MACHINE_WIDE", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o777)
+    with pytest.raises(RefusedError) as caught:
+        hosting.jail_of(*directories)
+    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+
+
+def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "all").write_text("         0          0 4294967295\n")
+    (tmp_path / "few").write_text("         0     100000      65536\n")
+    assert hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
+    assert not hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

@@ -1,0 +1,113 @@
+"""A receipt is written and read back whole, and says of each field who says so."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, ShareKind, Usage
+from mvmnix.launch.records import receipt
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported
+from mvmnix.launch.records.shared import Shared
+from mvmnix.launch.shares.share import Access
+from mvmnix.model import Digest
+from mvmnix.provenance import statement
+from mvmnix.provenance.statement import Subject
+from tests.unit.provenance.world import NOW, put
+
+OBSERVED = Observed(
+    machine="0123456789ab",
+    started=NOW,
+    ready=NOW + timedelta(seconds=2),
+    ended=NOW + timedelta(seconds=9),
+    accelerator=Acceleration.TCG,
+    hypervisor=HostFile("/usr/bin/qemu-system-x86_64", Digest.of(b"qemu")),
+    firmware=(HostFile("/usr/share/qemu/qboot.rom", Digest.of(b"qboot")),),
+    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998),),
+    reason=EndReason.GUEST_EXIT,
+    corruption=None,
+    start_record=17,
+    usage=Usage(1203, 45, 215_000),
+    console_bytes=29_111,
+    confinement=(Layer.NAMESPACES, Layer.SECCOMP),
+)
+SHARES = (
+    Shared("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
+    Shared("/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")),
+)
+RECEIPT = Receipt(
+    subjects=(Subject("kernel", Digest.of(b"kernel")),),
+    plan=Digest.of(b"plan"),
+    provenance=Digest.of(b"provenance"),
+    policy=Digest.of(b"policy"),
+    observed=OBSERVED,
+    reported=Reported(ExitStatus(End.EXITED, Step.NONE, 3)),
+)
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        RECEIPT,
+        replace(RECEIPT, reported=Reported(None)),
+        *(replace(RECEIPT, observed=replace(OBSERVED, backend=backend)) for backend in Backend),
+        *(replace(RECEIPT, reported=Reported(ExitStatus(end, step, 2**32 - 1))) for end in End for step in Step),
+        *(replace(RECEIPT, observed=replace(OBSERVED, reason=reason)) for reason in EndReason),
+        replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
+        replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
+        replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
+        replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(()))),
+        replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(tuple(range(5000))))),
+    ],
+)
+def test_round_trip(it: Receipt) -> None:
+    written = receipt.to_statement(it).to_bytes()
+    assert receipt.from_statement(statement.parse(written)) == it
+
+
+def test_who_says_what() -> None:
+    predicate = receipt.to_statement(RECEIPT).predicate
+    assert set(predicate) == {"plan", "provenance", "policy", "observedByHost", "reportedByGuest"}
+    assert predicate["reportedByGuest"] == {"end": "exited", "step": "none", "code": 3}
+    assert "code" not in str(predicate["observedByHost"])
+
+
+def test_many_corrupted_blocks_are_counted() -> None:
+    assert Corruption.of(tuple(range(5000))) == Corruption(5000, tuple(range(1024)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put(1, "predicate", "more"),
+        put("container", "predicate", "observedByHost", "backend"),
+        put("container: not a microVM", "predicate", "observedByHost", "isolation"),
+        put("later", "predicate", "observedByHost", "endedOn"),
+        put("qemu", "predicate", "observedByHost", "hypervisor", "path"),
+        put("none", "predicate", "observedByHost", "endReason"),
+        put("xen", "predicate", "observedByHost", "accelerator"),
+        put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "init"),
+        put({"count": 3, "first": [1]}, "predicate", "observedByHost", "corruptedBlocks"),
+        put(-1, "predicate", "observedByHost", "consoleBytes"),
+        put(["selinux"], "predicate", "observedByHost", "confinement"),
+        put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
+        put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
+        put("EXITED", "predicate", "reportedByGuest", "end"),
+        put(-1, "predicate", "reportedByGuest", "code"),
+    ],
+)
+def test_malformed(change: Any) -> None:
+    value = strict.parse_json(receipt.to_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    change(value)
+    with pytest.raises(RefusedError) as caught:
+        receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}

@@ -1,0 +1,246 @@
+"""References are followed with care, and what is wrong with one is said without what it leads to."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import override
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.secrets import resolve as room
+from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Target
+from mvmnix.launch.secrets.resolve import resolve
+from tests.descriptors import open_below
+
+SECRET = "hush-hunter2"
+
+
+def value(text: str, target: Target = Target.FILE) -> bytes:
+    (found,) = resolve([Reference.parse(text, target)])
+    return found.value
+
+
+def refusal(text: str, target: Target = Target.FILE) -> str:
+    with pytest.raises(RefusedError) as refused:
+        value(text, target)
+    assert set(refused.value.codes) == {ReasonCode.SECRET_UNAVAILABLE}
+    assert SECRET not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(SECRET)
+    return path
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], Path]:
+    """An executable that is a shell script: a program of the user's own."""
+
+    def make(text: str) -> Path:
+        path = tmp_path / "program"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o700)
+        return path
+
+    return make
+
+
+def test_a_variable_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFIDED", SECRET)
+    assert value("A=env:CONFIDED") == SECRET.encode()
+    monkeypatch.setenv("CONFIDED", "")
+    assert "there is nothing" in refusal("A=env:CONFIDED")
+    monkeypatch.delenv("CONFIDED")
+    assert "there is nothing" in refusal("A=env:CONFIDED")
+
+
+def test_a_file_byte_for_byte(file: Path) -> None:
+    file.write_bytes(b"\0\xff\n")
+    assert value(f"A=file:{file}") == b"\0\xff\n"
+    file.write_text(f"{SECRET}\n")
+    assert value(f"A=file:{file}", Target.VARIABLE) == SECRET.encode()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
+def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    assert "chmod 600" in refusal(f"A=file:{file}")
+
+
+def test_a_file_behind_a_link(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(file)
+    refusal(f"A=file:{tmp_path}/link")
+    (tmp_path / "directory").symlink_to(tmp_path)
+    assert "symbolic link" in refusal(f"A=file:{tmp_path}/directory/secret")
+
+
+def test_a_file_that_somebody_could_exchange(file: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert "may write to it" in refusal(f"A=file:{file}")
+
+
+def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "dir").mkdir(mode=0o700)
+    assert "no regular file" in refusal(f"A=file:{tmp_path}/fifo")
+    assert "Is a directory" in refusal(f"A=file:{tmp_path}/dir")
+    assert "No such file" in refusal(f"A=file:{tmp_path}/none")
+    file.write_bytes(b"")
+    assert "there is nothing" in refusal(f"A=file:{file}")
+    assert not open_below(tmp_path)
+    file.write_bytes(b"x" * (LARGEST + 1))
+    assert "larger" in refusal(f"A=file:{file}")
+    file.write_bytes(b"x" * LARGEST)
+    assert len(value(f"A=file:{file}")) == LARGEST
+
+
+def test_a_variable_holds_text(file: Path) -> None:
+    for data in (b"a\0b", b"\xff"):
+        file.write_bytes(data)
+        assert "have it as a file" in refusal(f"A=file:{file}", Target.VARIABLE)
+
+
+def test_all_together_are_bounded(file: Path) -> None:
+    file.write_bytes(b"x" * LARGEST)
+    many = [Reference.parse(f"A{n}=file:{file}", Target.FILE) for n in range(LARGEST_SUM // LARGEST + 1)]
+    with pytest.raises(RefusedError, match="all secrets together"):
+        resolve(many)
+    assert len(resolve(many[:-1])) == len(many) - 1
+
+
+def test_a_command_that_prints_it(script: Callable[[str], Path]) -> None:
+    program = script('printf "%s|%s|%s\\n" "$1" "$2" "$LEAK"')
+    os.environ["LEAK"] = "inherited"
+    assert value(f"A=command:{program} 'a b' '$HOME'") == b"a b|$HOME|"
+    del os.environ["LEAK"]
+
+
+def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Path]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert value(f"A=command:{script(f'echo {SECRET}')}", Target.VARIABLE) == SECRET.encode()
+    finally:
+        for fd in many:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_command_that_fails(script: Callable[[str], Path]) -> None:
+    assert "status 3" in refusal(f"A=command:{script(f'echo {SECRET}; echo {SECRET} >&2; exit 3')}")
+
+
+def test_a_command_that_prints_too_much(script: Callable[[str], Path]) -> None:
+    assert "larger" in refusal(f"A=command:{script('exec yes')}")
+
+
+def test_a_command_that_takes_too_long(script: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_PATIENCE", 0.3)
+    for text in (f"echo {SECRET}; exec sleep 1000", "exec >&-; sleep 1000"):
+        assert "no end after 0.3 s" in refusal(f"A=command:{script(text)}")
+
+
+def test_what_a_command_leaves_is_killed(script: Callable[[str], Path], tmp_path: Path) -> None:
+    """It holds the pipe open, and nobody waits for it."""
+    assert value(f"A=command:{script(f'sleep 1000 & echo $! >{tmp_path}/pid; echo x')}") == b"x"
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(1000):
+        if not alive(pid):
+            break
+        time.sleep(0.01)
+    assert not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except FileNotFoundError:
+        return False
+
+
+def test_a_program_that_is_not_to_be_trusted(script: Callable[[str], Path], tmp_path: Path) -> None:
+    program = script("echo x")
+    (tmp_path / "link").symlink_to(program)
+    assert "name the real one" in refusal(f"A=command:{tmp_path}/link")
+    program.chmod(0o722)
+    assert "may write to it" in refusal(f"A=command:{program}")
+    program.chmod(0o600)
+    assert "A" in refusal(f"A=command:{program}")
+    assert "No such file" in refusal(f"A=command:{tmp_path}/none")
+
+
+class Remembers(KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @override
+    def get_password(self, service: str, username: str) -> str | None:
+        if service == "locked":
+            raise keyring.errors.KeyringLocked(SECRET)
+        return SECRET if (service, username) == ("my/service", "me") else None
+
+    @override
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+
+def test_the_keyring() -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(Remembers())
+    try:
+        assert value("A=keyring:my/service/me") == SECRET.encode()
+        assert "there is nothing" in refusal("A=keyring:my/service/you")
+        assert "KeyringLocked" in refusal("A=keyring:locked/me")
+    finally:
+        keyring.set_keyring(before)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(RefusedError) as refused:
+        resolve([Reference.parse(f"A{n}=env:NOT_SET_{n}", Target.FILE) for n in range(3)])
+    assert [reason.what for reason in refused.value.reasons] == [f"the secret A{n}" for n in range(3)]
+
+
+def in_a_child(confided: bool) -> tuple[int, tuple[int, int]]:
+    """Whether a process that resolved secrets may be dumped, and the limit of its core files."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.environ["CONFIDED"] = SECRET
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+        resolve([Reference.parse("A=env:CONFIDED", Target.FILE)] if confided else [])
+        dumpable, limit = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)
+        os.write(write, f"{dumpable} {limit[0]} {limit[1]}".encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        dumpable, soft, hard = map(int, pipe.read().split())
+    os.waitpid(child, 0)
+    return dumpable, (soft, hard)
+
+
+def test_who_knows_a_secret_writes_no_core_file() -> None:
+    assert in_a_child(confided=True) == (0, (0, 0))
+    assert in_a_child(confided=False)[0] == 1
+
+
+def test_nothing_heavy_is_imported_before_a_keyring_is_asked() -> None:
+    program = "import sys, mvmnix.launch.secrets.resolve; sys.exit('keyring' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,150 @@
+"""Directories that are shared only by an explicit word: each kind is refused without it, and passes with it."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.shares import dangers
+from mvmnix.launch.shares.dangers import refuse_dangers
+from mvmnix.launch.shares.opening import open_directory
+from mvmnix.launch.shares.share import Access, Danger, Share
+
+
+def words(share: Share, own: tuple[str, ...] = (), *, is_there: bool = True) -> set[str]:
+    """The dangers that are refused, by the word that would acknowledge them."""
+    fd = open_directory(share.host) if is_there else None
+    try:
+        refuse_dangers(share, fd, own)
+    except RefusedError as refused:
+        assert set(refused.codes) == {ReasonCode.SHARE_FORBIDDEN}
+        return {reason.hint.rpartition("acknowledge=")[2] for reason in refused.reasons}
+    finally:
+        if fd is not None:
+            os.close(fd)
+    return set()
+
+
+def share(path: Path | str) -> Share:
+    return Share(str(path), "/data")
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that nothing speaks against."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    where = tmp_path.resolve() / "plain"
+    where.mkdir()
+    return where
+
+
+def test_a_plain_directory_passes(plain: Path) -> None:
+    (plain / "src" / "deep" / "er").mkdir(parents=True)
+    assert words(share(plain), (str(plain.parent / "state"),)) == set()
+
+
+@pytest.mark.parametrize("path", ["/etc", "/proc", "/sys", "/dev", "/run"])
+def test_the_system(path: str) -> None:
+    assert "system-directory" in words(share(path), is_there=False)
+    assert "system-directory" in words(share(f"{path}/in/it"), is_there=False)
+
+
+def test_the_root_is_everything_at_once() -> None:
+    assert {"root-directory", "system-directory", "home-directory"} <= words(share("/"))
+
+
+def test_homes_and_what_holds_them(plain: Path) -> None:
+    home = plain.parent / "home"
+    assert words(share(home.resolve())) == {"home-directory"}
+    assert words(share(home.parent.resolve())) == {"home-directory"}
+    (home / "project").mkdir()
+    assert words(share((home / "project").resolve())) == set(), "a directory in it is nobody's home"
+    assert "home-directory" in words(share("/root"), is_there=False)
+
+
+def own_state(plain: Path) -> tuple[str, ...]:
+    (plain / "state").mkdir()
+    return (str(plain / "state"),)
+
+
+@pytest.mark.parametrize("which", [".", "state", "state/machines"])
+def test_mvms_own(plain: Path, which: str) -> None:
+    own = own_state(plain)
+    (plain / "state/machines").mkdir()
+    assert words(share(plain / which), own) == {"mvm-state"}
+
+
+@pytest.mark.parametrize(
+    "name", [".ssh", ".aws", ".gnupg", ".kube", ".docker", ".config/gcloud", ".local/share/keyrings"]
+)
+def test_credentials_by_name(plain: Path, name: str) -> None:
+    (plain / "in" / name / "deep").mkdir(parents=True)
+    assert words(share(plain / "in" / name / "deep")) == {"credentials"}, "in it"
+    assert words(share(plain / "in" / name)) == {"credentials"}, "it"
+    assert words(share(plain / "in")) == {"credentials"}, "with it inside"
+
+
+def test_no_link_is_followed_to_credentials(plain: Path) -> None:
+    (plain.parent / "elsewhere" / ".ssh").mkdir(parents=True)
+    (plain / "link").symlink_to(plain.parent / "elsewhere")
+    assert words(share(plain)) == set()
+
+
+def test_a_large_directory_is_looked_through_to_a_bound(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dangers, "_ENTRIES", 100)
+    for number in range(150):
+        (plain / f"{number}").mkdir()
+    assert words(share(plain)) == set()
+
+
+def test_a_daemon_that_listens(plain: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(plain / "docker.sock"))
+        assert words(share(plain)) == set(), "nobody listens yet"
+        daemon.listen(1)
+        assert words(share(plain)) == {"daemon-socket"}
+        assert words(share(plain.parent / "home")) == {"home-directory"}
+
+
+def mountinfo(path: Path) -> Callable[[str], tuple[str, ...]]:
+    escaped = str(path).replace(" ", "\\040")
+    lines = {"/proc/self/mountinfo": (f"1 0 0:1 / {escaped} rw - proc proc rw",)}
+    return lambda name: lines.get(name, ())
+
+
+def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dangers, "_lines", mountinfo(plain / "a b"))
+    assert words(share(plain)) == {"mounts"}
+    monkeypatch.setattr(dangers, "_lines", mountinfo(plain))
+    assert words(share(plain)) == set(), "it may be a mount itself"
+
+
+def test_another_name_for_the_same_is_the_same(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a bind mount is one: here /proc/self/root, through which the system's directories have other names."""
+    fd = os.open("/proc/self/root/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(RefusedError, match="system-directory"):
+            refuse_dangers(share(plain), fd, ())
+    finally:
+        os.close(fd)
+
+
+def test_each_word_lets_its_own_danger_pass_and_no_other(plain: Path) -> None:
+    own = own_state(plain)
+    (plain / ".ssh").mkdir()
+    both = share(plain)
+    assert words(both, own) == {"mvm-state", "credentials"}
+    assert words(replace(both, acknowledged=(Danger.STATE,)), own) == {"credentials"}
+    assert words(replace(both, acknowledged=(Danger.CREDENTIALS, Danger.STATE)), own) == set()
+
+
+def test_the_error_shows_the_safe_form(plain: Path) -> None:
+    with pytest.raises(RefusedError) as refused:
+        refuse_dangers(Share("/etc", "/data", Access.READ_WRITE), None, ())
+    assert "--share /etc/DIRECTORY:/data:rw" in refused.value.hint
+    assert "--share /etc:/data:rw,acknowledge=system-directory" in refused.value.hint

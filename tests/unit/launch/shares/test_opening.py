@@ -1,0 +1,69 @@
+"""Directories that are opened: no link on the way, and held whatever becomes of their path."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.shares.opening import open_directory, opened, owner
+from mvmnix.launch.shares.share import Access, Share
+from mvmnix.model import User
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    real = tmp_path.resolve() / "a" / "b"
+    real.mkdir(parents=True)
+    (real.parent / "last").symlink_to("b")
+    (real.parent.parent / "first").symlink_to("a")
+    (real / "file").write_text("x")
+    return real
+
+
+def test_the_descriptor_stays_with_the_directory(where: Path) -> None:
+    fd = open_directory(str(where))
+    where.rename(where.parent / "moved")
+    where.symlink_to("/etc")
+    assert os.listdir(fd) == ["file"]  # noqa: PTH208 - a descriptor
+    os.close(fd)
+
+
+@pytest.mark.parametrize("path", ["last", "../first/b", "b/file", "nothing"])
+def test_links_files_and_nothing_are_refused(where: Path, path: str) -> None:
+    share = Share(os.path.normpath(where.parent / path), "/data")
+    with pytest.raises(RefusedError) as refused:
+        opened(share)
+    assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
+    if path in {"last", "../first/b"}:
+        assert f"--share {where}:/data" in refused.value.hint
+
+
+def test_the_root_itself_can_be_opened() -> None:
+    fd = open_directory("/")
+    assert os.path.samestat(os.fstat(fd), Path("/").stat())
+    os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")
+def test_under_root_a_share_has_the_rights_of_its_owner(where: Path) -> None:
+    read, write = Share(str(where), "/data"), Share(str(where), "/data", Access.READ_WRITE)
+    fd = open_directory(str(where))
+    os.fchmod(fd, 0o777)
+    assert owner(read, fd) is None, "nobody's rights for what is root's"
+    with pytest.raises(RefusedError, match="belongs to root") as refused:
+        owner(write, fd)
+    assert "chown" in refused.value.hint
+    os.fchown(fd, 1234, 0)
+    assert owner(write, fd) == owner(read, fd) == User(1234, 1234), "never root's group"
+    os.fchown(fd, 1234, 77)
+    assert owner(write, fd) == User(1234, 77)
+    os.close(fd)
+
+
+def test_without_root_it_is_the_caller(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    monkeypatch.setattr(os, "getegid", lambda: 4322)
+    fd = open_directory(str(where))
+    assert owner(Share(str(where), "/data", Access.READ_WRITE), fd) == User(4321, 4322)
+    os.close(fd)
