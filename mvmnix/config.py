@@ -1,11 +1,11 @@
-"""Reads the text of config.toml: where downloads may go, which caches are believed, where credentials lie; pure."""
+"""Reads the text of config.toml: where downloads may go, caches, credentials, the audit log's witnesses; pure."""
 
 import base64
 import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, Self, override
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
@@ -23,7 +23,12 @@ _CACHE: Final = rf"(https://{DNS_NAME}(:[1-9][0-9]{{0,4}})?|{_LOOPBACK})(/[A-Za-
 _NODE: Final = r"[!-~]{1,4096}"
 _KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _REFERENCE: Final = r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\x00]{1,4095})"
-_HINT: Final = "correct config.toml; docs/fetching.md has the format"
+_PATH: Final = r"/[^\x00-\x1f\x7f]{1,4095}"
+_WORD: Final = r"[^\x00]{0,4096}"
+_WITNESS_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+#: A part of git's rule for names (git-check-ref-format) that needs no further look.
+_BRANCH: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(/[A-Za-z0-9][A-Za-z0-9_-]{0,63}){0,7}"
+_HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md and docs/audit.md have the format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ class CacheKey:
             raise ValueError(f"not a cache's public key, name:base64: {text[:80]!r}")
         return cls(name, raw)
 
+    @property
+    def text(self) -> str:
+        """`name:base64`, as `parse` reads it: the name alone says nothing, for anybody may call a key so."""
+        return f"{self.name}:{base64.b64encode(self.raw).decode()}"
+
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
@@ -68,6 +78,22 @@ class CacheRule:
     def is_local(self) -> bool:
         """Whether it is one on this machine."""
         return re.match(rf"{_LOOPBACK}(/|$)", self.url) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRule:
+    """Somebody to whom the audit log's checkpoints are handed; one of `file`, `command` and `git` is there.
+
+    `required` says that nothing starts when it can't be reached; `seconds` is how long a command or git may take.
+    """
+
+    name: str
+    required: bool
+    file: str = ""
+    command: tuple[str, ...] = ()
+    git: str = ""
+    branch: str = ""
+    seconds: int = 10
 
 
 class TokenPlace(StrEnum):
@@ -87,12 +113,51 @@ class CredentialRule:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret lies, `env:NAME` or `file:/PATH`; the value itself is never written down, or typed in a command.
+
+    >>> SecretRef.parse("env:TOKEN").name
+    'TOKEN'
+    """
+
+    place: TokenPlace
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError."""
+        if not re.fullmatch(_REFERENCE, text):
+            raise ValueError("not a reference to a secret: env:NAME or file:/PATH")
+        place, _, name = text.partition(":")
+        return cls(TokenPlace(place), name)
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.place}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRule:
+    """Which roles sign keyless, where, and with what OIDC token; None where it is to be found.
+
+    `sigstore` is a public instance, `production` or `staging`, or the path of a trust configuration.
+    """
+
+    keyless: frozenset[str] = frozenset()
+    sigstore: str = "production"
+    token: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of config.toml; without the file, nothing beyond the registries may be asked."""
 
     fetch: FetchRules = FetchRules()
     caches: tuple[CacheRule, ...] = ()
     credentials: tuple[CredentialRule, ...] = ()
+    witnesses: tuple[WitnessRule, ...] = ()
+    signing: SigningRule = SigningRule()
+    key_password: SecretRef | None = None
 
 
 def parse(data: bytes) -> Config:
@@ -121,7 +186,12 @@ def _file(record: strict.Record) -> Config:
         raise ValueError("a cache stands there twice")
     if len({rule.node for rule in credentials}) != len(credentials):
         raise ValueError("two credentials are for the same node")
-    return Config(fetch, caches, credentials)
+    witnesses = record.each("witnesses", _witness, 8) if record.has("witnesses") else ()
+    if len({rule.name for rule in witnesses}) != len(witnesses):
+        raise ValueError("two witnesses have the same name")
+    signing = record.child("signing", _signing) if record.has("signing") else SigningRule()
+    password = record.child("keys", _keys) if record.has("keys") else None
+    return Config(fetch, caches, credentials, witnesses, signing, password)
 
 
 def _fetch(record: strict.Record) -> FetchRules:
@@ -146,6 +216,38 @@ def _cache(record: strict.Record) -> CacheRule:
     if not keys or len({key.name for key in keys}) != len(keys):
         raise ValueError("a cache needs the public keys of those whose signature is believed, each name once")
     return CacheRule(url.rstrip("/"), keys)
+
+
+def _witness(record: strict.Record) -> WitnessRule:
+    kinds = [kind for kind in ("file", "command", "git") if record.has(kind)]
+    if len(kinds) != 1:
+        raise ValueError("a witness is one of file, command and git")
+    command = record.texts("command", _WORD, 64) if "command" in kinds else ()
+    if "command" in kinds and not re.fullmatch(_PATH, (*command, "")[0]):
+        raise ValueError("a witness's command begins with the absolute path of a program")
+    return WitnessRule(
+        name=record.text("name", _WITNESS_NAME),
+        required=record.flag("required"),
+        file=record.text("file", _PATH) if "file" in kinds else "",
+        command=command,
+        git=record.text("git", _PATH) if "git" in kinds else "",
+        branch=record.text("branch", _BRANCH) if "git" in kinds else "",
+        seconds=record.integer("seconds", 1, 300) if kinds != ["file"] and record.has("seconds") else 10,
+    )
+
+
+def _signing(record: strict.Record) -> SigningRule:
+    roles = record.texts("keyless", "builder|planner|verifier", 3) if record.has("keyless") else ()
+    place = record.text("sigstore", rf"production|staging|file:{_PATH}") if record.has("sigstore") else "production"
+    return SigningRule(frozenset(roles), place.removeprefix("file:"), _secret(record, "identity-token"))
+
+
+def _keys(record: strict.Record) -> SecretRef | None:
+    return _secret(record, "password")
+
+
+def _secret(record: strict.Record, name: str) -> SecretRef | None:
+    return record.parsed(name, SecretRef.parse, None) if record.has(name) else None
 
 
 def _credential(record: strict.Record) -> CredentialRule:

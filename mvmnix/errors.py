@@ -1,8 +1,13 @@
 """What can go wrong, said so that the reader knows what to do next; the one place that fixes exit codes."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import override
+from typing import Final, override
+
+#: So many reasons of a refusal are told, and so many characters of each: what they quote, a stranger may have written.
+MOST_REASONS: Final = 128
+LONGEST: Final = 1024
 
 
 class ReasonCode(StrEnum):
@@ -40,12 +45,29 @@ class ReasonCode(StrEnum):
     SIGNATURE_INVALID = "signature-invalid"
     SIGNER_UNKNOWN = "signer-unknown"
     SIGNER_ROLE = "signer-role"
+    SIGNER_REVOKED = "signer-revoked"
+    BUNDLE_REVOKED = "bundle-revoked"
+    ROOT_MALFORMED = "root-malformed"
+    LOG_ENTRIES = "log-entries"
+    LOG_INCLUSION = "log-inclusion"
+    LOG_ENTRY_MISMATCH = "log-entry-mismatch"
+    SIGNING_TIME = "signing-time"
+    AUTHORITY_WINDOW = "authority-window"
+    CERTIFICATE_INVALID = "certificate-invalid"
+    IDENTITY_MALFORMED = "identity-malformed"
     STATEMENT_MALFORMED = "statement-malformed"
     PREDICATE_TYPE = "predicate-type"
     BUILD_TYPE = "build-type"
     EXTERNAL_PARAMETERS = "external-parameters"
     BUILDER_NOT_ADMITTED = "builder-not-admitted"
+    BUILDER_MISMATCH = "builder-mismatch"
+    VERIFIER_NOT_ADMITTED = "verifier-not-admitted"
+    RESOURCE_MISMATCH = "resource-mismatch"
+    VERIFICATION_FAILED = "verification-failed"
+    LEVEL_INSUFFICIENT = "level-insufficient"
+    SUMMARY_STALE = "summary-stale"
     SUBJECT_MISMATCH = "subject-mismatch"
+    ATTESTATION_MISSING = "attestation-missing"
     DEPENDENCY_MISMATCH = "dependency-mismatch"
     SOURCE_NOT_ADMITTED = "source-not-admitted"
     LOCK_MISMATCH = "lock-mismatch"
@@ -55,6 +77,9 @@ class ReasonCode(StrEnum):
     PARTS_MISMATCH = "parts-mismatch"
     IMPORT_FROM_DERIVATION = "import-from-derivation"
     SBOM_MISMATCH = "sbom-mismatch"
+    PROVENANCE_STALE = "provenance-stale"
+    IMAGE_REVOKED = "image-revoked"
+    REBUILDS_MISSING = "rebuilds-missing"
     # the trust policy
     POLICY_MISSING = "policy-missing"
     POLICY_MALFORMED = "policy-malformed"
@@ -62,22 +87,40 @@ class ReasonCode(StrEnum):
     POLICY_LOCATION = "policy-location"
     POLICY_WIDENS = "policy-widens"
     POLICY_MISMATCH = "policy-mismatch"
+    POLICY_EXPIRED = "policy-expired"
+    POLICY_ROLLBACK = "policy-rollback"
+    ROOT_MISMATCH = "root-mismatch"
     # the plan
     PLAN_MALFORMED = "plan-malformed"
     PLAN_EXPIRED = "plan-expired"
     PLAN_NOT_YET_VALID = "plan-not-yet-valid"
     PLAN_MISMATCH = "plan-mismatch"
+    PLAN_STALE = "plan-stale"
+    PLAN_THRESHOLD = "plan-threshold"
+    PLAN_REVOKED = "plan-revoked"
     PROVENANCE_MISMATCH = "provenance-mismatch"
     COMMAND_LINE = "kernel-command-line"
     ACCELERATOR_UNAVAILABLE = "accelerator-unavailable"
     ISOLATION_UNAVAILABLE = "isolation-unavailable"
+    BACKEND_UNAVAILABLE = "backend-unavailable"
+    LIMIT_UNAVAILABLE = "limit-unavailable"
     VERB_NOT_GRANTED = "verb-not-granted"
+    REPLAY = "replay"
+    COPY_REFUSED = "copy-refused"
+    PLAINTEXT_CREDENTIAL = "plaintext-credential"
+    SECRET_UNAVAILABLE = "secret-unavailable"  # noqa: S105 - the name of a refusal
+    SHARE_FORBIDDEN = "share-forbidden"
+    SHARE_UNAVAILABLE = "share-unavailable"
     # the host's own state
     CONFIG_MALFORMED = "config-malformed"
     KEY_PERMISSIONS = "key-permissions"
     KEY_MALFORMED = "key-malformed"
+    KEY_PASSWORD = "key-password"  # noqa: S105 - the name of a refusal
     STATE_PERMISSIONS = "state-permissions"
     LOG_MISMATCH = "log-mismatch"
+    WITNESS_UNAVAILABLE = "witness-unavailable"
+    STATE_MISMATCH = "state-mismatch"
+    CLOCK_WENT_BACK = "clock-went-back"
     UNEXPECTED = "unexpected"
 
 
@@ -134,14 +177,43 @@ class GuestCommandNotFoundError(MvmnixError):
     exit_code = 127
 
 
+def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """The same, unless there are too many or they are too long: then the first ones, one of each further code, a count.
+
+    A stranger's input can have as many mistakes as it has bytes.
+    """
+    shown = list(reasons[:MOST_REASONS])
+    left = reasons[MOST_REASONS:]
+    if left:
+        codes = {reason.code for reason in shown}
+        further = {reason.code: reason for reason in reversed(left) if reason.code not in codes}
+        shown += further.values()
+        why = f"and {len(left) - len(further)} reasons more"
+        shown.append(Reason(reasons[0].code, reasons[0].what, why, reasons[0].hint))
+    return tuple(reason if _is_short(reason) else _shortened(reason) for reason in shown)
+
+
+def _is_short(it: Reason) -> bool:
+    return max(len(it.what), len(it.why)) <= LONGEST
+
+
+def _shortened(it: Reason) -> Reason:
+    what, why = (text if len(text) <= LONGEST else f"{text[:LONGEST]} …" for text in (it.what, it.why))
+    return replace(it, what=what, why=why)
+
+
 class RefusedError(MvmnixError):
-    """Verification or policy said no; carries every reason that was found, not the first only."""
+    """Verification or policy said no; carries every reason that was found, not the first only, as `bounded` tells them.
+
+    Raises ValueError without one.
+    """
 
     exit_code = 126
 
     def __init__(self, *reasons: Reason) -> None:
         if not reasons:
             raise ValueError("a refusal needs a reason")
+        reasons = bounded(reasons)
         super().__init__("\n".join(str(reason) for reason in reasons), hint=reasons[0].hint)
         self.reasons = reasons
 

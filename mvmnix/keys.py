@@ -7,6 +7,7 @@ import base64
 import binascii
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn, Self, final, override
@@ -14,6 +15,7 @@ from typing import Final, NoReturn, Self, final, override
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
@@ -21,6 +23,7 @@ from mvmnix.state import Directory
 
 #: A PKCS#8 PEM of these kinds has less than 300 bytes.
 _LIMIT: Final = 4096
+_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
 class Role(StrEnum):
@@ -54,9 +57,12 @@ class PublicKey:
     def from_pem(cls, text: str) -> Self:
         """Parse `-----BEGIN PUBLIC KEY-----`. Raises ValueError."""
         try:
-            return cls(_encode(serialization.load_pem_public_key(text.encode())))
+            key = serialization.load_pem_public_key(text.encode())
         except UnsupportedAlgorithm as error:
             raise ValueError("not a public key in PEM, of a kind that mvm knows") from error
+        except ValueError as error:
+            raise ValueError("not a public key in PEM") from error
+        return cls(_encode(key))
 
     @classmethod
     def from_base64(cls, text: str) -> Self:
@@ -107,11 +113,34 @@ class PublicKey:
             raise ValueError(f"the signature was not made by key {self.fingerprint} over these bytes") from error
         return message
 
+    def verified_digest(self, digest: Digest, signature: bytes, read: Callable[[], bytes] | None = None) -> Digest:
+        """The digest of a file, now known to be signed by this key. Raises ValueError when it is not.
+
+        ECDSA signs the SHA-256 of a file, Ed25519 the file itself: for that its bytes are read, which `read` does.
+        """
+        key = self._load()
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            if read is None:
+                raise ValueError("an Ed25519 signature can be checked over the file itself only, not over its digest")
+            message = read()
+            if Digest.of(message) != digest:
+                raise ValueError(f"the file is not the one with the digest {digest}")
+            self.verified(message, signature)
+            return digest
+        try:
+            key.verify(signature, digest.raw, ec.ECDSA(Prehashed(hashes.SHA256())))
+        except InvalidSignature as error:
+            raise ValueError(f"the signature was not made by key {self.fingerprint} over this file") from error
+        return digest
+
     def _load(self) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
         try:
-            return _known_public(serialization.load_der_public_key(self.spki))
+            key = serialization.load_der_public_key(self.spki)
         except UnsupportedAlgorithm as error:
             raise ValueError("not a public key of a kind that mvm knows") from error
+        except ValueError as error:
+            raise ValueError("not the DER encoding of a public key") from error
+        return _known_public(key)
 
 
 @final
@@ -134,14 +163,19 @@ class PrivateKey:
                 return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def create(cls, directory: Directory, name: str, algorithm: Algorithm = Algorithm.ED25519) -> Self:
-        """Make a key and keep it durably (PKCS#8 PEM, 0600). Raises FileExistsError: a key is never replaced."""
+    def create(
+        cls, directory: Directory, name: str, algorithm: Algorithm = Algorithm.ED25519, password: str | None = None
+    ) -> Self:
+        """Make a key and keep it durably (PKCS#8 PEM, 0600; encrypted with a password: RFC 5958, section 3).
+
+        Raises FileExistsError: a key is never replaced.
+        """
         key = cls.generate(algorithm)
         fd = directory.create_file(name, 0o600)
         try:
             os.fchmod(fd, 0o600)
             with os.fdopen(fd, "wb") as file:
-                file.write(key._pem())  # noqa: SLF001 - our own class
+                file.write(key._pem(password))  # noqa: SLF001 - our own class
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
@@ -151,8 +185,11 @@ class PrivateKey:
         return key
 
     @classmethod
-    def load(cls, directory: Directory, name: str) -> Self:
-        """Read a key that only we can read. Raises FileNotFoundError, RefusedError [key-permissions]."""
+    def load(cls, directory: Directory, name: str, password: Callable[[], str] | None = None) -> Self:
+        """Read a key that only we can read; `password` is asked for if it is encrypted.
+
+        Raises FileNotFoundError, RefusedError KEY_PERMISSIONS, KEY_MALFORMED, KEY_PASSWORD for none or a wrong one.
+        """
         where = directory.where(name)
         try:
             fd = directory.open_file(name)
@@ -165,13 +202,13 @@ class PrivateKey:
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise _loose(where, f"others can read or change it (mode {stat.S_IMODE(status.st_mode):04o})")
             text = file.read(_LIMIT)
+        if text.startswith(_ENCRYPTED):
+            return cls(_decrypted(text, password, where))
         try:
             return cls(_known_private(serialization.load_pem_private_key(text, password=None)))
         except (ValueError, TypeError, UnsupportedAlgorithm):
             # no `from`: an error of the library could quote what it read
-            why = "it is no unencrypted PKCS#8 key (ECDSA P-256 or Ed25519) in PEM"
-            hint = "restore it from a backup, or move it away and run `mvm key create`"
-            raise refuse(ReasonCode.KEY_MALFORMED, where, why, hint) from None
+            raise _malformed(where) from None
 
     def sign(self, message: bytes) -> bytes:
         """A signature over the message: Ed25519, or ECDSA with SHA-256 in DER."""
@@ -179,9 +216,11 @@ class PrivateKey:
             return self._key.sign(message)
         return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
 
-    def _pem(self) -> bytes:
+    def _pem(self, password: str | None) -> bytes:
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return self._key.private_bytes(encoding, form, serialization.NoEncryption())
+        if password is None:
+            return self._key.private_bytes(encoding, form, serialization.NoEncryption())
+        return self._key.private_bytes(encoding, form, serialization.BestAvailableEncryption(password.encode()))
 
     @override
     def __repr__(self) -> str:
@@ -214,6 +253,31 @@ def _known_private(key: object) -> ed25519.Ed25519PrivateKey | ec.EllipticCurveP
             return key
         case _:
             raise ValueError("only ECDSA P-256 and Ed25519 keys are known")
+
+
+def _decrypted(
+    text: bytes, password: Callable[[], str] | None, where: str
+) -> ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey:
+    hint = "name its password: `[keys] password` in config.toml, env:NAME or file:/PATH; at a terminal it is asked for"
+    given = b"" if password is None else password().encode()
+    if not given:
+        raise refuse(ReasonCode.KEY_PASSWORD, where, "it is encrypted, and nobody gave a password", hint)
+    try:
+        key = serialization.load_pem_private_key(text, password=given)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # a wrong password and broken bytes look alike: neither is told more about
+        raise refuse(ReasonCode.KEY_PASSWORD, where, "the password does not open it", hint) from None
+    try:
+        return _known_private(key)
+    except ValueError:
+        raise _malformed(where) from None
+
+
+def _malformed(where: str) -> RefusedError:
+    why = "it is no PKCS#8 key (ECDSA P-256 or Ed25519) in PEM"
+    return refuse(
+        ReasonCode.KEY_MALFORMED, where, why, "restore it from a backup, or move it away and run `mvm key create`"
+    )
 
 
 def _loose(where: str, why: str) -> RefusedError:

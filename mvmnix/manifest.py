@@ -9,6 +9,7 @@ from typing import Final
 from mvmnix.errors import ReasonCode
 from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, User, Verb, Verity, Workload
 from mvmnix.strict import MalformedError, Record, parse_json, read
+from mvmnix.system_calls import SystemCalls
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
 LIMIT: Final = 4 * 1024 * 1024
@@ -72,6 +73,11 @@ def _source(record: Record) -> Source:
     return Source(record.text("uri", _URI), record.text("name", _STORE_NAME), record.digest())
 
 
+def _system_calls(record: Record) -> SystemCalls:
+    """Left out where it is the usual one, as in images that were made before there was another."""
+    return record.choice("systemCalls", SystemCalls) if record.has("systemCalls") else SystemCalls.DEFAULT
+
+
 def _distinct[T](name: str, values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
         raise MalformedError(f"{name}: a value stands there twice")
@@ -95,9 +101,10 @@ def _image(record: Record, data: bytes) -> Image:
         memory_mib=record.integer("memoryMiB", 96, 2**20),
         scratch_mib=record.integer("scratchMiB", 1, 2**20),
         posture=record.choice("posture", Posture),
-        verbs=frozenset(Verb(verb) for verb in _distinct("verbs", record.texts("verbs", "exec|stream", limit=8))),
+        verbs=frozenset(Verb(verb) for verb in _distinct("verbs", record.texts("verbs", "|".join(Verb), limit=8))),
         writable=_distinct("writable", record.texts("writable", _PATH, limit=64)),
         sources=record.each("sources", _source),
+        system_calls=_system_calls(record),
     )
 
 

@@ -4,9 +4,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self, override
+from typing import ClassVar, Self, override
+
+from mvmnix.system_calls import SystemCalls
 
 STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"
@@ -217,8 +219,7 @@ class Verity:
     uuid: str
     data_blocks: int
     hash_offset: int
-
-    BLOCK = 4096
+    BLOCK: ClassVar[int] = 4096
 
     def __post_init__(self) -> None:
         if self.data_blocks <= 0 or self.hash_offset != self.data_blocks * self.BLOCK:
@@ -239,6 +240,8 @@ class Verb(StrEnum):
 
     EXEC = "exec"
     STREAM = "stream"
+    SHELL = "shell"
+    COPY = "copy"
 
 
 class DirectoryOrder(StrEnum):
@@ -288,7 +291,8 @@ class Image:
     posture: Posture
     verbs: frozenset[Verb]
     writable: tuple[str, ...]
-    sources: tuple[Source, ...] = field(default=())
+    sources: tuple[Source, ...] = ()
+    system_calls: SystemCalls = SystemCalls.DEFAULT
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

@@ -1,9 +1,13 @@
 """The only importer of subprocess: argument lists without a shell, a small environment, failures that can be pasted."""
 
 import os
+import select
 import shlex
+import signal
 import subprocess  # the one import; see the linter's rule
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -112,3 +116,45 @@ def spawn(
         )
     except OSError as error:
         raise ProcessError(Completed(tuple(argv), 127, b"", str(error).encode())) from error
+
+
+def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, timeout: float) -> Completed:
+    """What a child prints, `limit` bytes of it at most; it and its session are gone then, and so is what it said else.
+
+    `timeout` is in seconds. Its status is -9 when it printed more. Raises ProcessError when it can't start or takes too
+    long; no error has anything of its output.
+    """
+    child = spawn(argv, env=env, stdout=subprocess.PIPE)
+    if child.stdout is None:  # for the type checker: a pipe was asked for
+        raise RuntimeError("a child without its pipe")
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        data, in_time = _heard(child.stdout.fileno(), pidfd, limit, time.monotonic() + timeout)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # it is not reaped yet, so the number is still its own
+        child.wait()
+        child.stdout.close()
+        os.close(pidfd)
+    if not in_time:
+        raise ProcessError(Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode()))
+    return Completed(tuple(argv), child.returncode, data, b"")
+
+
+def _heard(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:
+    """What came from a pipe until `limit` bytes or the child's end, and whether one of these came in time.
+
+    Whoever else holds the pipe then is not waited for.
+    """
+    data, poll = b"", select.poll()  # not select(), which knows no descriptor above 1,023
+    poll.register(output, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    while len(data) < limit:
+        ready = [fd for fd, _ in poll.poll(max(0.0, end - time.monotonic()) * 1000)]
+        if output not in ready:
+            return data, pidfd in ready
+        portion = os.read(output, limit - len(data))
+        data += portion
+        if not portion:
+            poll.unregister(output)
+    return data, True

@@ -68,8 +68,8 @@ class Directory:
         return self._open(name, os.O_RDONLY)
 
     def open_writable(self, name: str) -> int:
-        """A descriptor of a regular file, for reading and writing, made with mode 0600; the caller closes it."""
-        return self._open(name, os.O_RDWR | os.O_CREAT)
+        """A descriptor of a regular file, for reading and writing; the caller closes it."""
+        return self._open(name, os.O_RDWR)
 
     def create_file(self, name: str, mode: int = 0o600) -> int:
         """A descriptor of a new file, for reading and writing. Raises FileExistsError."""
@@ -78,7 +78,7 @@ class Directory:
     def _open(self, name: str, flags: int) -> int:
         path = self.where(name)
         try:
-            fd = os.open(_component(name), flags | _FILE, 0o600, dir_fd=self.fd)
+            fd = os.open(_component(name), flags | _FILE, dir_fd=self.fd)
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
                 raise

@@ -15,11 +15,12 @@ _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it a
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix") -> int:
-    """Copy a file into memory while hashing it, and seal the copy against every change.
+def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int = _SEALS) -> int:
+    """Copy a file into memory while hashing it, and seal the copy: against every change, if nothing else is asked for.
 
     `fd` is read from its first byte and stays open. Returns a new descriptor (close-on-exec) at its first byte, which
-    holds the hashed bytes whatever happens to the file. Raises RefusedError [artifact-mismatch] on another digest.
+    holds the hashed bytes whatever happens to the file. `seals` are fcntl(2)'s F_SEAL_…. Raises RefusedError
+    [artifact-mismatch] on another digest.
     """
     memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -28,11 +29,19 @@ def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix") -> int:
             hasher.update(chunk)
             _write(memory, chunk)
         _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name)
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
         os.lseek(memory, 0, os.SEEK_SET)
     except BaseException:
         os.close(memory)
         raise
+    return memory
+
+
+def memfd(data: bytes, *, name: str) -> int:
+    """A new descriptor (close-on-exec) of memory with these bytes, at the first of them; not sealed."""
+    memory = os.memfd_create(name, os.MFD_CLOEXEC)
+    _write(memory, data)
+    os.lseek(memory, 0, os.SEEK_SET)
     return memory
 
 

@@ -7,8 +7,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NoReturn, cast
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
@@ -19,7 +21,18 @@ MAX_DEPTH: Final = 32
 #: Largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER: Final = 2**53 - 1
 
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
+#: The beginning of an escape that makes half a surrogate pair (RFC 8259, section 7), and maybe the other.
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+#: For `bytes.translate`: one kind of bracket in the place of two, and what is none.
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(frozenset(range(256)) - frozenset(b"[]{}"))
+
+#: Matches all texts without NUL.
+_ANY: Final = r"[^\x00]*"
+#: Stand for what is missing.
+_NO_DIGEST: Final = Digest("0" * 64)
+_NO_TIME: Final = datetime.fromtimestamp(0, UTC)
 
 
 class MalformedError(ValueError):
@@ -52,28 +65,26 @@ def _no_number(text: str) -> NoReturn:
     raise MalformedError(f"the number {text[:24]} is not an integer")
 
 
-def _check(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
+def _has_more(data: bytes, what: bytes, times: int) -> bool:
+    """Whether it is found more often than that; `count` looks at every byte, even where there are few."""
+    at = -1
+    return all((at := data.find(what, at + 1)) >= 0 for _ in range(times + 1))
+
+
+def _check_depth(data: bytes) -> None:
+    """Peel the brackets of a JSON text off it, a level at a time, once strings are taken out: one walk is slower."""
+    left = b"".join(re.sub(rb"\\.", b"", data).split(b'"')[::2]).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        left = left.replace(b"[]", b"")
+    if left:
         raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
-    match value:
-        case str():
-            # lone surrogates, which \ud800 escapes can make, are a UnicodeEncodeError
-            value.isascii() or value.encode()
-        case list():
-            for item in value:
-                _check(item, depth + 1)
-        case dict():
-            for name, item in value.items():
-                _check(name, depth)
-                _check(item, depth + 1)
-        case _:
-            pass
 
 
-def parse_json(data: bytes, *, limit: int = 16 * 2**20) -> object:
+def parse_json(data: bytes, *, limit: int = 16 * 2**20, fraction: Callable[[str], object] = _no_number) -> object:
     """The value of a JSON text (RFC 8259) in UTF-8 of at most `limit` bytes.
 
-    Duplicate keys, floats, NaN, lone surrogates and deep nesting raise MalformedError.
+    Duplicate keys, NaN, lone surrogates and deep nesting raise MalformedError, and so do numbers that are no integers,
+    unless `fraction` reads them: claims that other tools make may have some.
     """
     if len(data) > limit:
         raise MalformedError(f"larger than {limit} bytes")
@@ -82,10 +93,14 @@ def parse_json(data: bytes, *, limit: int = 16 * 2**20) -> object:
             data.decode(),
             object_pairs_hook=_no_duplicates,
             parse_int=_integer,
-            parse_float=_no_number,
+            parse_float=fraction,
             parse_constant=_no_number,
         )
-        _check(value, 0)
+        # what is looked for takes as many brackets, or an escape of a surrogate: most texts have neither
+        if _has_more(data, b"[", MAX_DEPTH // 2) or _has_more(data, b"{", MAX_DEPTH // 2):
+            _check_depth(data)
+        if b"\\u" in data and _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False, default=str).encode()  # UnicodeEncodeError where half a pair is left
     except MalformedError:
         raise
     except (ValueError, RecursionError) as error:
@@ -93,21 +108,32 @@ def parse_json(data: bytes, *, limit: int = 16 * 2**20) -> object:
     return value
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical(value: object) -> bytes:
     """Canonical JSON: sorted keys, no spaces, ASCII only, no newline at the end. The same value, the same bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def show_time(moment: datetime) -> str:
     """RFC 3339 in UTC and whole seconds, as claims carry it: `2026-01-31T12:00:00Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:
     """The only form of RFC 3339 that `show_time` writes. Raises ValueError."""
     if not _TIME.fullmatch(text):
         raise ValueError(f"not a time like 2026-01-31T12:00:00Z: {text!r}")
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
+
+
+#: `re` has a cache too, which takes as long to ask as most patterns take to match.
+_compiled: Final = lru_cache(maxsize=256)(re.compile)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    return "\0" not in value if pattern == _ANY else _compiled(pattern).fullmatch(value) is not None
 
 
 class Record:
@@ -130,12 +156,17 @@ class Record:
 
     def _take(self, name: str) -> object:
         self._asked.add(name)
-        if name not in self._fields:
-            self._problem(name, "missing")
         return self._fields.get(name)
 
-    def _found(self, name: str) -> bool:
-        return name in self._fields
+    def _needed(self, name: str) -> object:
+        if name not in self._fields:
+            self._problem(name, "missing")
+        return self._take(name)
+
+    def _unfit[T](self, name: str, text: str, stand_in: T) -> T:
+        """Note what is wrong with a field that was asked for: most of all that it is not there."""
+        self._problem(name, text if name in self._fields else "missing")
+        return stand_in
 
     def has(self, name: str) -> bool:
         """Whether an optional field stands there."""
@@ -146,32 +177,26 @@ class Record:
         """All keys, for objects whose keys are data."""
         return tuple(self._fields)
 
-    def text(self, name: str, pattern: str = r"[^\x00]*", limit: int = 65_536) -> str:
-        """A string that matches `pattern` in full and has at most `limit` characters."""
+    def text(self, name: str, pattern: str = _ANY, limit: int = 65_536) -> str:
+        """A string that matches `pattern` in full and has at most `limit` characters; without one, it has no NUL."""
         value = self._take(name)
-        if isinstance(value, str) and len(value) <= limit and re.fullmatch(pattern, value):
+        if isinstance(value, str) and len(value) <= limit and _matches(pattern, value):
             return value
-        if self._found(name):
-            self._problem(name, f"not a string of the expected form: {str(value)[:80]!r}")
-        return ""
+        return self._unfit(name, f"not a string of the expected form: {str(value)[:80]!r}", "")
 
     def integer(self, name: str, low: int, high: int) -> int:
         """An integer in [low, high]; `true` is none."""
         value = self._take(name)
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
-        if self._found(name):
-            self._problem(name, f"not an integer from {low} to {high}: {str(value)[:80]!r}")
-        return low
+        return self._unfit(name, f"not an integer from {low} to {high}: {str(value)[:80]!r}", low)
 
     def flag(self, name: str) -> bool:
         """`true` or `false`."""
         value = self._take(name)
         if isinstance(value, bool):
             return value
-        if self._found(name):
-            self._problem(name, f"neither true nor false: {str(value)[:80]!r}")
-        return False
+        return self._unfit(name, f"neither true nor false: {str(value)[:80]!r}", False)
 
     def parsed[T](self, name: str, parse: Callable[[str], T], stand_in: T, limit: int = 65_536) -> T:
         """A string that `parse` accepts, which raises ValueError otherwise."""
@@ -179,17 +204,21 @@ class Record:
         try:
             return parse(value)
         except ValueError as error:
-            if self._found(name):
+            if name in self._fields:
                 self._problem(name, str(error))
             return stand_in
 
     def digest(self, name: str = "sha256") -> Digest:
         """A SHA-256 digest in hexadecimal."""
-        return self.parsed(name, Digest, Digest("0" * 64))
+        value = self._take(name)
+        if isinstance(value, str) and len(value) == 64:  # most of what a long log has is digests
+            with suppress(ValueError):
+                return Digest(value)
+        return self.parsed(name, Digest, _NO_DIGEST)
 
     def time(self, name: str) -> datetime:
         """A time as `show_time` writes it."""
-        return self.parsed(name, parse_time, datetime.fromtimestamp(0, UTC))
+        return self.parsed(name, parse_time, _NO_TIME)
 
     def choice[E: StrEnum](self, name: str, kind: type[E]) -> E:
         """A member of an enumeration, by its value."""
@@ -200,11 +229,9 @@ class Record:
         value = self._take(name)
         if isinstance(value, list) and len(value) <= limit:
             return tuple(value)
-        if self._found(name):
-            self._problem(name, f"not an array of at most {limit} values")
-        return ()
+        return self._unfit(name, f"not an array of at most {limit} values", ())
 
-    def texts(self, name: str, pattern: str = r"[^\x00]*", limit: int = 65_536) -> tuple[str, ...]:
+    def texts(self, name: str, pattern: str = _ANY, limit: int = 65_536) -> tuple[str, ...]:
         """An array of strings that match `pattern` in full."""
         values = self.array(name, limit)
         good = tuple(value for value in values if isinstance(value, str) and re.fullmatch(pattern, value))
@@ -222,11 +249,11 @@ class Record:
 
     def value(self, name: str) -> object:
         """A value that another parser will read."""
-        return self._take(name)
+        return self._needed(name)
 
     def child[T](self, name: str, parse: "Callable[[Record], T]") -> T:
         """An object in this object. Raises MalformedError when it is none, or when `parse` does."""
-        return _read(self._take(name), f"{self._where}.{name}", parse, self._problems)
+        return _read(self._needed(name), f"{self._where}.{name}", parse, self._problems)
 
     def each[T](self, name: str, parse: "Callable[[Record], T]", limit: int = 65_536) -> tuple[T, ...]:
         """An array of objects; a broken one is noted and left out, so that the others are looked at too."""
@@ -238,10 +265,15 @@ class Record:
                 self._problems.extend(error.problems)
         return tuple(result)
 
+    def leave_rest(self) -> None:
+        """Let other keys be: for formats of others, which may grow fields that change nothing in what is read."""
+        self._asked.update(self._fields)
+
     def close(self) -> None:
         """Note the keys that nobody asked for."""
-        for name in sorted(set(self._fields) - self._asked):
-            self._problem(name, "unknown")
+        if not self._fields.keys() <= self._asked:
+            for name in sorted(self._fields.keys() - self._asked):
+                self._problem(name, "unknown")
 
 
 def _read[T](value: object, where: str, parse: Callable[[Record], T], problems: list[str]) -> T:

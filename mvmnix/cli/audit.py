@@ -1,66 +1,215 @@
-"""`mvm audit`: reads and checks the audit log; the check needs the host's public key and nothing secret."""
+"""`mvm audit`: reads, proves and exports the audit log; for a log elsewhere its public key is all that it takes."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import click
 
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import records
-from mvmnix.audit.verify import verify_log
+from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
+from mvmnix.audit.note import Checkpoint, NoteError
+from mvmnix.audit.proof import ConsistencyProof, InclusionProof
+from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
+from mvmnix.builder.keeping.library import Room
+from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
+from mvmnix.cli.audit_verify import verify
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.telling import answer
-from mvmnix.errors import UsageError
-from mvmnix.keys import PublicKey
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.keys import Role
+from mvmnix.launch.records import archive
+from mvmnix.launch.records.home import RECEIPT, machine_ids
+from mvmnix.launch.records.registry import find
+from mvmnix.model import Digest
+from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
+from mvmnix.strict import MAX_INTEGER
 
-_KEY_LIMIT = 65_536
-_KEY = click.option("--key", "key_path", default="", help="The host's public key, PEM. Default: this host's own.")
-_DIRECTORY = click.option("--directory", type=click.Path(path_type=Path), help="A log elsewhere. Default: this host's.")
-
-
-def _log(rooms: House, key_path: str, directory: Path | None) -> tuple[Directory, NoteKey]:
-    try:
-        where = rooms.audit if directory is None else Directory.open(str(directory.resolve()))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{directory} is not a directory", hint="name the directory of an audit log") from error
-    if not key_path:
-        return where, rooms.log_key
-    try:
-        return where, NoteKey.of_log(PublicKey.from_pem(file_bytes(key_path, _KEY_LIMIT).decode()).raw)
-    except ValueError as error:
-        raise UsageError(f"{key_path}: {error}", hint="give the output of `mvm key show host`") from error
+_OUT = click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file. Default: standard output.")
+_COUNT = click.IntRange(1)
+_INDEX = re.compile("[0-9]{1,11}")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def audit() -> None:
-    """Read and check the audit log: one record for each admission, refusal, start and end."""
+    """Read and check the audit log: one record for each admission, refusal, start and end.
+
+    Exit codes: 0 verified, 1 mismatch, 2 could not verify, 3 verified but for an unsealed tail, 4 not found.
+    """
+
+
+audit.add_command(verify)
 
 
 @audit.command()
-@click.option("--lines", "-n", default=20, show_default=True, type=click.IntRange(1), help="How many records.")
-@_KEY
-@_DIRECTORY
-def tail(lines: int, key_path: str, directory: Path | None) -> None:
+@click.option("--lines", "-n", default=20, show_default=True, type=_COUNT, help="How many records.")
+@KEY
+@DIRECTORY
+def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with house() as rooms:
-        where, key = _log(rooms, key_path, directory)
-        for listed in records(where, key, last=lines):
-            click.echo(json.dumps({"index": listed.index} | json.loads(listed.record.line)))
+    with house() as rooms, verdicts() as told:
+        place = Place.of(rooms, key_path, directory)
+        most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
+        for listed in records(place.log, place.note_key, last=most):
+            click.echo(json.dumps(_shown(listed)))
+    return told.code
 
 
 @audit.command()
-@click.option("--pinned", default="", help="A checkpoint kept elsewhere: finds a fork or a rollback too.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was verified as JSON.")
-@_KEY
-@_DIRECTORY
-def verify(pinned: str, as_json: bool, key_path: str, directory: Path | None) -> None:
-    """Check every record of the log against its signed checkpoint."""
-    with house() as rooms:
-        where, key = _log(rooms, key_path, directory)
-        evidence = verify_log(where, key, file_bytes(pinned, _KEY_LIMIT) if pinned else None)
-    checkpoint = evidence.checkpoint
-    if as_json:
-        answer("log", {"records": checkpoint.size, "root": str(checkpoint.root), "unsealedBytes": evidence.tail})
-    else:
-        click.echo(f"{checkpoint.size} records verify, root {checkpoint.root}")
+@click.argument("which", metavar="INDEX|MACHINE")
+@_JSON
+@KEY
+@DIRECTORY
+def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
+    """Print one record by its index, or all records about a machine, by its id or name; verified."""
+    with house() as rooms, verdicts(as_json=as_json) as told:
+        place = Place.of(rooms, key_path, directory)
+        found = _found(place, which if _is_index(which) else _machine(rooms, which, directory))
+        if not found:
+            return told.not_found(f"the log has no record {which}", as_json=as_json)
+        if as_json:
+            answer("records", [_shown(listed) for listed in found])
+        for listed in () if as_json else found:
+            click.echo(json.dumps(_shown(listed)))
+    return told.code
+
+
+@audit.command()
+@_OUT
+@KEY
+@DIRECTORY
+def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
+    """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
+    with house() as rooms, verdicts() as told:
+        place = Place.of(rooms, key_path, directory)
+        if not is_begun(place.log):
+            raise absent(place.log)
+        with quiet(place.log):
+            note = read_head(place.log, place.note_key).checkpoint.note
+        _write(out, note)
+    return told.code
+
+
+@audit.command()
+@click.argument("index", type=click.IntRange(0), required=False)
+@click.option("--pinned", default="", help="A checkpoint kept elsewhere: prove that the log goes on from it.")
+@_OUT
+@KEY
+@DIRECTORY
+def prove(index: int | None, pinned: str, out: Path | None, key_path: str, directory: Path | None) -> int:
+    """Print a proof that record INDEX is in the log, or that the log goes on from a checkpoint kept elsewhere.
+
+    `mvm audit verify --proof FILE --key KEY` checks it, with nothing else.
+    """
+    if (index is None) == (not pinned):
+        raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
+    with house() as rooms, verdicts() as told:
+        place = Place.of(rooms, key_path, directory)
+        if not is_begun(place.log):
+            raise absent(place.log)
+        with quiet(place.log):
+            head = read_head(place.log, place.note_key)
+        note, leaves = head.checkpoint.note, leaf_hashes(place.log, head)
+        if index is None:
+            old = _pinned(file_bytes(pinned, KEY_LIMIT), place)
+            if old.size > len(leaves):
+                why = f"it was rolled back: {old.size} records were seen elsewhere, {len(leaves)} are left"
+                raise refuse(ReasonCode.LOG_MISMATCH, place.log.path, why, "keep both as evidence")
+            _write(out, ConsistencyProof.make(leaves, old.size, note).text)
+        elif found := _found(place, str(index)):
+            _write(out, InclusionProof.make(leaves, index, found[0].record.line, note).text)
+        else:
+            return told.not_found(f"the log has no record {index}")
+    return told.code
+
+
+@audit.command()
+@click.argument("target", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@click.option("--machine", default="", help="Only what is about this machine, by id or name, with a proof for each.")
+def export(target: Path, machine: str) -> int:
+    """Write the log into a new directory, with the bundles and receipts that it names and the host's public key.
+
+    `mvm audit verify --directory DIRECTORY` checks it anywhere.
+    """
+    with house() as rooms, verdicts() as told:
+        if target.exists():
+            raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
+        name = _machine(rooms, machine, None) if machine else ""
+        if name and not any(listed.record.machine == name for listed in backwards(rooms.audit, rooms.log_key)):
+            return told.not_found(f"the log has no record about a machine {machine}")
+        with Directory.create(str(target.resolve())) as place:
+            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, _Finder(rooms).find, name)
+        lacking = f"; {len(found.missing)} bundles are kept no longer" if found.missing else ""
+        said = f"wrote {len(found.records)} records and {found.receipts} receipts, checked, to {target}{lacking}"
+        click.echo(said, err=True)
+    return told.code
+
+
+class _Finder:
+    """Finds what records name: plans and bundles by their digest, receipts in the machines' directories."""
+
+    def __init__(self, rooms: House) -> None:
+        self._rooms = rooms
+        self._receipts: dict[Digest, bytes] | None = None
+
+    def find(self, digest: Digest) -> bytes | None:
+        """The bytes with this digest, if they are kept."""
+        for store in (self._rooms.plans, self._rooms.library.rooms[Room.BUNDLES]):
+            if store.has(digest):
+                return store.read(digest, limit=LIMIT)
+        if self._receipts is None:
+            found = filter(None, map(self._receipt, machine_ids(self._rooms.machines)))
+            self._receipts = {Digest.of(data): data for data in found}
+        return self._receipts.get(digest)
+
+    def _receipt(self, machine: str) -> bytes | None:
+        try:
+            with self._rooms.machines.existing(machine) as home:
+                return home.read(RECEIPT, LIMIT)
+        except FileNotFoundError:
+            return None
+
+
+def _machine(rooms: House, text: str, directory: Path | None) -> str:
+    """The id of a machine by its name, where its directory is still there; else what was typed."""
+    try:
+        return text if directory is not None else find(rooms.machines, text).status.machine
+    except UsageError:
+        return text
+
+
+def _is_index(text: str) -> bool:
+    """Whether it is a number below those with as many digits as a machine's id, which may have digits only too."""
+    return _INDEX.fullmatch(text) is not None
+
+
+def _found(place: Place, which: str) -> list[Listed]:
+    listed = backwards(place.log, place.note_key)
+    if not _is_index(which):
+        return [one for one in listed if one.record.machine == which][::-1]
+    return [one for one in listed if one.index == int(which)]
+
+
+def _shown(listed: Listed) -> dict[str, object]:
+    value: dict[str, object] = json.loads(listed.record.line)
+    return {"index": listed.index} | value
+
+
+def _pinned(note: bytes, place: Place) -> Checkpoint:
+    try:
+        return Checkpoint.verified(note, place.note_key)
+    except NoteError as error:
+        raise RefusedError(foreign(place.log, error)) from error
+
+
+def _write(out: Path | None, data: bytes) -> None:
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error

@@ -8,14 +8,17 @@ from pathlib import Path
 import click
 
 from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS
+from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
+from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.cli.builder_vm import Means
 from mvmnix.cli.house import House, house
 from mvmnix.cli.rebuild import rebuild, told
 from mvmnix.cli.references import reference
+from mvmnix.cli.signing import Choice, signing
 from mvmnix.cli.telling import answer
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
+from mvmnix.keys import Role
 from mvmnix.provenance.predicate import SBOM_NAME
 
 
@@ -43,17 +46,24 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
     "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
 )
 @means
+@signing
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
-def build(flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, as_json: bool) -> None:
+def build(
+    flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, choice: Choice, as_json: bool
+) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 
-    A finished build is used again after its bundle, manifest and bytes verify. With --rebuild, that a second
-    build made the same four files is signed as a second provenance; files that differ are named.
+    A finished build is used again after its bundle, manifest and bytes verify; not with --keyless, if a key signed
+    it. With --rebuild, that a second build made the same four files is signed as a second provenance; files that
+    differ are named.
     """
     wanted = reference(flake)
     with house() as rooms, rooms.working():
+        rooms.desk.choose(choice, Role.BUILDER)
         with workshop(rooms, limits) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
+            if choice.keyless and finished.provenance.signer.key is not None:
+                finished = shop.new_image(wanted)
             second = rebuild(rooms, shop, shop.request(wanted), finished) if twice else None
         if out is not None:
             export(rooms, finished, out)
@@ -82,3 +92,6 @@ def export(rooms: House, finished: Finished, out: Path) -> None:
         (out / SBOM_NAME).write_bytes(finished.sbom)
     if finished.parts:
         (out / PARTS).write_bytes(b"\n".join(finished.parts))
+    rebuilds = Rebuilds(rooms.roots.state).bundles(finished.image.manifest.digest)
+    if rebuilds:
+        (out / REBUILDS).write_bytes(b"\n".join(rebuilds))

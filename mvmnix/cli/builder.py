@@ -3,10 +3,9 @@
 import click
 
 from mvmnix.builder import bootstrap
-from mvmnix.cli.foreground import notice
 from mvmnix.cli.house import house
 from mvmnix.cli.rebuild import rebuild, told
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import answer, notice
 from mvmnix.cli.workshop import workshop
 
 

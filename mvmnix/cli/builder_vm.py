@@ -17,6 +17,7 @@ from mvmnix.launch.host import Host, now
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import stopping_signals
+from mvmnix.launch.validity import Use
 from mvmnix.model import Verb
 from mvmnix.provenance.slsa import Limits
 
@@ -38,12 +39,13 @@ AS_THE_IMAGE_SAYS = Means()
 
 
 def builder_plan(house: House, builder: Finished, means: Means = AS_THE_IMAGE_SAYS) -> plans.Plan:
-    """The plan of one builder VM: it may be sent commands, and may ask on one port."""
+    """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
         policy=house.policy.digest,
         provenance=builder.provenance.bundle,
         now=now(),
+        use=Use.ONCE,
         verbs=frozenset({Verb.EXEC, Verb.STREAM}),
         ports=(nix.CACHE_PORT,),
     )
@@ -80,11 +82,12 @@ class BuilderVm:
         bundle = self._house.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
         services = {nix.CACHE_PORT: connect}
         with (
-            self._house.admitted(bundle, self._builder) as verified,
+            self._house.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
             start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._house.recorded(),
         ):
+            verified.kernel_loaded()
             try:
                 yield machine
             finally:

@@ -4,38 +4,28 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from datetime import timedelta
 
 import click
 from rich.console import Console
 
 from mvmnix import __version__
 from mvmnix.audit.verify import verify_log
+from mvmnix.cli.doctor_jail import jail
+from mvmnix.cli.doctor_witnesses import witnesses
+from mvmnix.cli.findings import Finding, Health
 from mvmnix.cli.house import House, house
-from mvmnix.cli.telling import answer, escape
+from mvmnix.cli.telling import answer
 from mvmnix.errors import MvmnixError
+from mvmnix.escaping import escape
+from mvmnix.launch.backends import choice
+from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.host import now
+from mvmnix.launch.hypervisor.accelerator import Verdict, known
 
-
-class Health(StrEnum):
-    """How a finding is meant."""
-
-    GOOD = "good"
-    NOTE = "note"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    health: Health
-    said: str
-    next: str = ""
-
-
+#: How long before a policy expires that is said.
+_SOON = timedelta(days=30)
 _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]", Health.BAD: "[red]✗[/red]"}
 
 
@@ -45,7 +35,7 @@ def _programs(_: House) -> Iterator[Finding]:
         ("nix", "nix-bin", "builds the first builder image"),
         ("git", "git", "reads flakes out of git trees"),
         ("apt-get", "apt", "fetches Debian pins"),
-        ("bwrap", "bubblewrap", "jails git and Nix, which read bytes of strangers"),
+        ("bwrap", "bubblewrap", "jails hypervisors, and git and Nix, which read bytes of strangers"),
     ):
         found = shutil.which(program)
         if found:
@@ -54,7 +44,7 @@ def _programs(_: House) -> Iterator[Finding]:
             yield Finding(program, Health.BAD, f"is missing: {why}", f"apt-get install {package}")
 
 
-def _hypervisor(_: House) -> Iterator[Finding]:
+def _hypervisor(rooms: House) -> Iterator[Finding]:
     try:
         yield Finding("QEMU", Health.GOOD, Qemu.find().executable)
     except MvmnixError as error:
@@ -64,7 +54,28 @@ def _hypervisor(_: House) -> Iterator[Finding]:
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding("KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", "join the group kvm")
     else:
-        yield Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")
+        yield probed(known(rooms.roots.cache))
+
+
+def probed(verdicts: tuple[Verdict, ...]) -> Finding:
+    """What probes of this boot found; each is about one hypervisor and one kernel."""
+    if not verdicts:
+        return Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")
+    if failed := [verdict for verdict in verdicts if not verdict.usable]:
+        counted = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
+        return Finding("KVM", Health.NOTE, f"not usable{counted}, guests run under TCG: {failed[0].seen}")
+    return Finding("KVM", Health.GOOD, verdicts[0].seen)
+
+
+def _preview_backends(_: House) -> Iterator[Finding]:
+    """What a plan may name beside QEMU; that one of them can't be used is no fault of the machine."""
+    for backend, title in _TITLES.items():
+        missing = choice.lacks(backend)
+        if missing:
+            why, hints = (dict.fromkeys(parts) for parts in zip(*((it.why, it.hint) for it in missing), strict=True))
+            yield Finding(title, Health.NOTE, f"not usable: {'; '.join(why)}", "; ".join(hints))
+        else:
+            yield Finding(title, Health.NOTE, f"usable by a plan that says backend {backend}: {backend.isolation}")
 
 
 def _trust(rooms: House) -> Iterator[Finding]:
@@ -73,8 +84,14 @@ def _trust(rooms: House) -> Iterator[Finding]:
         yield Finding("keys", Health.NOTE, "none yet", "`mvm run` makes them on first use, or mvm key create ROLE")
         return
     yield Finding("keys", Health.GOOD, f"{', '.join(names)} in {rooms.keys.path}")
-    policy = rooms.policy
-    yield Finding("trust policy", Health.GOOD, f"{len(policy.signers)} signers, {policy.digest}")
+    policy, moment = rooms.policy, now()
+    latest = rooms.journal.latest_serials() if rooms.audit.names() else None
+    for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
+        yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
+    said = f"{len(policy.signers)} signers, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
+    soon = policy.expires - moment < _SOON
+    hint = "look whether it is still right, then set a later expires and a higher serial: `mvm policy check`"
+    yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
 
 
 def _log(rooms: House) -> Iterator[Finding]:
@@ -85,11 +102,21 @@ def _log(rooms: House) -> Iterator[Finding]:
     yield Finding("audit log", Health.GOOD, f"{checkpoint.size} records verify")
 
 
+#: How backends that are Preview are named, so that nobody takes one for the default.
+_TITLES = {
+    Backend.FIRECRACKER: "Firecracker (Preview)",
+    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Preview)",
+    Backend.CONTAINER: "container (Preview)",
+}
+
 CHECKS: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
     ("programs", _programs),
     ("hypervisor", _hypervisor),
+    ("jail", jail),
+    ("backends", _preview_backends),
     ("trust", _trust),
     ("audit log", _log),
+    ("witnesses", witnesses),
 )
 
 

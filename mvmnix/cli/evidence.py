@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.foreground import Done
-from mvmnix.cli.telling import escape
+from mvmnix.escaping import escape
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.provenance.slsa import Provenance
 
@@ -45,8 +45,9 @@ class Chain:
         signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
         yield "provenance", f"{evidence.bundle}, {signed}"
         yield "policy", str(self.plan.policy)
-        yield "plan", f"{self.plan.digest}, signed by {self.plan.signer.name}"
-        yield "machine", f"{self.done.machine.id}, {self.done.machine.acceleration}"
+        yield "plan", f"{self.plan.digest}, signed by {', '.join(signer.name for signer in self.plan.signers)}"
+        machine = self.done.machine
+        yield "machine", self.plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
         ended = self.done.finished.ended
         yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
 

@@ -8,25 +8,32 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
+from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.keeping.library import Kept, Library, Room
 from mvmnix.builder.keeping.part_book import PartBook
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.cli import witnesses
+from mvmnix.cli.desk import Desk, key_file
+from mvmnix.cli.hosting import host_of, jail_of
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.accelerator import KvmProbe
-from mvmnix.launch.admission import Submission, admit
-from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.admission import Submission, admit, as_verdict
+from mvmnix.launch.backends import kinds
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import Host, now
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.replay.clock import HostClock
+from mvmnix.launch.replay.gate import Replay, last_nonce
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.policy_files import FILE_NAME, FLOOR, load
-from mvmnix.provenance.policy_text import default_policy
+from mvmnix.provenance.policy_default import default_policy
+from mvmnix.provenance.policy_files import FLOOR, Files, in_force, load
+from mvmnix.provenance.policy_text import FILE_NAME
 from mvmnix.state import Directory, Roots
 from mvmnix.store import Cache, Store
 
@@ -38,11 +45,6 @@ LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
 
 #: The keys of a workstation, and what each signs.
 ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
-
-
-def key_file(role: Role) -> str:
-    """The name of a role's key in the keys directory."""
-    return f"{role}.pem"
 
 
 class House:
@@ -59,19 +61,25 @@ class House:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._opened.__exit__(kind, error, trace)
 
-    def _room(self, root: Directory, name: str) -> Directory:
-        return self._opened.enter_context(root.child(name))
+    def keep(self, directory: Directory) -> Directory:
+        """The directory, which is closed with the house."""
+        return self._opened.enter_context(directory)
 
     @cached_property
     def keys(self) -> Directory:
         """Where the private keys are."""
-        return self._room(self.roots.config, "keys")
+        return self.keep(self.roots.config.child("keys"))
 
     @cached_property
     def policy(self) -> TrustPolicy:
         """The trust policy in force. Raises RefusedError."""
+        return in_force(*self.policy_files)
+
+    @property
+    def policy_files(self) -> tuple[Files, Files]:
+        """What the machine's files and the user's say. Raises RefusedError."""
         home = os.path.realpath(os.environ.get("HOME", "/"))
         return load(floor=FLOOR, config=self.roots.config, cwd=os.path.realpath("."), home=home)
 
@@ -90,40 +98,40 @@ class House:
     @cached_property
     def sources(self) -> Store:
         """Files that builds may ask for, by digest."""
-        return Cache(self._room(self.roots.cache, "sources"))
+        return Cache(self.keep(self.roots.cache.child("sources")))
 
     @cached_property
     def plans(self) -> Store:
         """Plans that were signed here, by digest: until they expire, what they need is kept."""
-        return Store(self._room(self.roots.state, "plans"))
+        return Store(self.keep(self.roots.state.child("plans")))
 
     @cached_property
     def outdoors(self) -> "Outdoors":
         """All that reaches outside."""
         from mvmnix.cli.outdoors import Outdoors  # noqa: PLC0415 - most commands fetch nothing, and don't pay for it
 
-        return Outdoors(self.config, self.sources, self._room(self.roots.cache, "trees"), self._opened)
+        return Outdoors(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
 
     @cached_property
     def part_book(self) -> PartBook:
         """Parts that are kept for later builds."""
-        return PartBook(self._room(self.roots.state, "parts"), self.library.rooms[Room.BUNDLES], self.sources)
+        return PartBook(self.keep(self.roots.state.child("parts")), self.library.rooms[Room.BUNDLES], self.sources)
 
     @cached_property
     def machines(self) -> Directory:
         """The machines' directories."""
-        return self._room(self.roots.state, "machines")
+        return self.keep(self.roots.state.child("machines"))
 
     @cached_property
     def audit(self) -> Directory:
         """Where the audit log is."""
-        return self._room(self.roots.state, "audit")
+        return self._opened.enter_context(witnesses.audit_room(self.roots.state))
 
     @cached_property
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
         host = self.key(Role.HOST)
-        return AuditLog(self.audit, NoteSigner.of_log(self._raw(host), host.sign))
+        return witnesses.journal(self.audit, NoteSigner.of_log(self._raw(host), host.sign), self.config.witnesses)
 
     @property
     def log_key(self) -> NoteKey:
@@ -140,29 +148,43 @@ class House:
 
     def key(self, role: Role) -> PrivateKey:
         """The private key of a role. Raises MvmnixError when there is none."""
-        try:
-            return PrivateKey.load(self.keys, key_file(role))
-        except FileNotFoundError as error:
-            where = self.keys.where(key_file(role))
-            raise MvmnixError(f"there is no {role} key at {where}", hint=f"mvm key create {role}") from error
+        return self.desk.key(role)
+
+    @cached_property
+    def desk(self) -> Desk:
+        """Where claims are signed."""
+        return Desk(self.keys, lambda: self.config)
 
     def sign(self, role: Role, statement: bytes) -> bytes:
-        """The bundle of a statement, signed with the key of a role."""
-        return envelope.sign(statement, self.key(role)).to_bytes()
+        """The bundle of a statement, signed by a role."""
+        return self.desk.sign(role, statement)
 
-    def host(self, notice: Callable[[str], None]) -> Host:
-        """What machines are given. Raises MvmnixError when there is no usable hypervisor."""
-        hypervisor = Qemu.find()
-        host = Host(
-            hypervisor=hypervisor,
-            kvm=KvmProbe(hypervisor, self.roots.cache),
-            journal=self.journal,
-            sign=lambda statement: self.sign(Role.HOST, statement),
-            machines=self.machines,
-            notice=notice,
-        )
+    @cached_property
+    def nonces(self) -> Directory:
+        """Where the nonces of plans that started are, and the clock's mark."""
+        return self.keep(self.roots.state.child("replay"))
+
+    @cached_property
+    def jail(self) -> BubblewrapJail:
+        """Where hypervisors run. Raises MvmnixError, RefusedError [state-permissions]."""
+        jail, cells = jail_of(self.roots.state, self.roots.cache)
+        self._opened.enter_context(cells)
+        return jail
+
+    def host(self, notice: Callable[[str], None], backend: kinds.Backend = kinds.Backend.QEMU) -> Host:
+        """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
+        host = host_of(self, notice, backend)
         self._opened.callback(host.loop.close)
         return host
+
+    def replay(self, notice: Callable[[str], None]) -> Replay:
+        """What was started here; what is odd about the clock is told by `notice`."""
+        return Replay(
+            self.nonces,
+            clock=HostClock(self.nonces, notice),
+            last=lambda: last_nonce(self.audit, self.log_key) if is_begun(self.audit) else None,
+            witness=lambda: witnesses.hold_against(lambda: self.journal, self.config.witnesses),
+        )
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -211,7 +233,8 @@ class House:
             yield
         except RefusedError as refused:
             if self.keys.exists(key_file(Role.HOST)):
-                self.journal.append(Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes))
+                record = Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
+                self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
 
     def settle_in(self, notice: Callable[[str], None]) -> None:
@@ -219,27 +242,43 @@ class House:
         if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
             return
         made = {role: PrivateKey.create(self.keys, key_file(role)).public for role in ROLES}
-        self.roots.config.write_atomic(FILE_NAME, default_policy(made))
+        self.roots.config.write_atomic(FILE_NAME, default_policy(made, now=now()))
         notice(
             f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
             f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
         )
 
     @contextmanager
-    def admitted(self, plan: bytes, kept: Kept) -> Iterator[VerifiedPlan]:
-        """A plan for a kept build, through the gate; its files are closed at the end."""
+    def admitted(self, plan: bytes, kept: Kept, notice: Callable[[str], None]) -> Iterator[VerifiedPlan]:
+        """A plan for a kept build, through the gate; its files are closed at the end.
+
+        What is odd about the clock is told by `notice`.
+        """
         images = self.library.images
         fds: list[int] = []
         try:
             for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                 fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts)
-            verified = admit(submission, policy=self.policy, journal=self.journal, clock=now)
+            rebuilds = self._rebuilds(kept)
+            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts, rebuilds)
+            verified = self.admit(submission, notice)
         finally:
             for fd in fds:
                 os.close(fd)
         with verified:
             yield verified
+
+    def admit(self, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
+        """Take what was handed in through the gate, at the time of a clock that may be relied on."""
+        with self.recorded(plan=Digest.of(it.plan)):
+            moment = HostClock(self.nonces, notice).now()
+        return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
+
+    def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:
+        """What other builders testified, where the policy asks for any."""
+        if self.policy.thresholds.rebuilds == 1:
+            return ()
+        return Rebuilds(self.roots.state).bundles(kept.image.manifest.digest)
 
 
 @contextmanager

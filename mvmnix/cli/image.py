@@ -5,6 +5,7 @@ import click
 from mvmnix.cli.image_archive import load, save
 from mvmnix.cli.image_kept import inspect, list_, prune, rm
 from mvmnix.cli.image_pull import pull
+from mvmnix.cli.image_testify import testify
 
 
 @click.group()
@@ -12,5 +13,5 @@ def image() -> None:
     """Pull OCI images by digest, and look after the images that are kept."""
 
 
-for command in (inspect, list_, load, prune, pull, rm, save):
+for command in (inspect, list_, load, prune, pull, rm, save, testify):
     image.add_command(command)

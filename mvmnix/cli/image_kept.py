@@ -13,8 +13,9 @@ from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Freed, Shelves
 from mvmnix.cli.house import House, house
 from mvmnix.cli.needs import drop_expired, held_of, needs_of
-from mvmnix.cli.telling import MIB, answer, escape, table, tell_freed
+from mvmnix.cli.telling import MIB, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.escaping import escape
 from mvmnix.launch.host import now
 from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.strict import show_time

@@ -8,7 +8,7 @@ import click
 from mvmnix.builder.flakes.scaffold import Template, scaffold, write
 from mvmnix.cli.house import house
 from mvmnix.cli.references import image_reference
-from mvmnix.cli.telling import escape
+from mvmnix.escaping import escape
 
 
 @click.command()

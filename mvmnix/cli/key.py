@@ -2,17 +2,19 @@
 
 import click
 
-from mvmnix.cli.house import ROLES, house, key_file
+from mvmnix.cli.desk import key_file
+from mvmnix.cli.house import house
+from mvmnix.cli.secrets import reference, secret
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 
-_ROLE = click.argument("role", type=click.Choice([each.value for each in ROLES]))
+_ROLE = click.argument("role", type=click.Choice([each.value for each in Role]))
 
 
 @click.group()
 def key() -> None:
-    """Make and show keys: builder signs provenance, planner signs plans, host signs receipts and the audit log."""
+    """Make and show keys: builder for provenance, planner for plans, host for receipts and log, verifier for VSAs."""
 
 
 @key.command()
@@ -23,14 +25,22 @@ def key() -> None:
     default=Algorithm.ED25519.value,
     show_default=True,
 )
-def create(role: Role, algorithm: Algorithm) -> None:
-    """Make the key of ROLE, readable by you alone; an existing one is never replaced. Prints the public half."""
+@click.option(
+    "--password", default="", metavar="env:NAME|file:PATH", help="Encrypt it with the password that lies there."
+)
+def create(role: Role, algorithm: Algorithm, password: str) -> None:
+    """Make the key of ROLE, readable by you alone; an existing one is never replaced. Prints the public half.
+
+    A key that is encrypted is opened with the password that `[keys] password` in config.toml refers to, or with
+    one that is asked for at a terminal.
+    """
     if role == Role.HOST and algorithm != Algorithm.ED25519:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
+    word = secret(reference(password, "--password"), "the password") if password else None
     with house() as rooms:
         try:
-            made = PrivateKey.create(rooms.keys, key_file(Role(role)), Algorithm(algorithm))
+            made = PrivateKey.create(rooms.keys, key_file(Role(role)), Algorithm(algorithm), word)
         except FileExistsError as error:
             where = rooms.keys.where(key_file(Role(role)))
             raise UsageError(
@@ -46,10 +56,14 @@ def create(role: Role, algorithm: Algorithm) -> None:
 @_ROLE
 @click.option("--json", "as_json", is_flag=True, help="Print fingerprint and public half as JSON.")
 def show(role: Role, as_json: bool) -> None:
-    """Print the public half of ROLE's key as PEM."""
+    """Print the public half of ROLE's key as PEM, and its fingerprint on stderr, as revocations.toml takes it."""
     with house() as rooms:
+        if not rooms.keys.exists(key_file(Role(role))):
+            where = rooms.keys.where(key_file(Role(role)))
+            raise UsageError(f"there is no {role} key at {where}", hint=f"mvm key create {role}")
         public = rooms.key(Role(role)).public
     if as_json:
         answer("key", {"role": role, "fingerprint": str(public.fingerprint), "pem": public.pem})
     else:
+        click.echo(f'sha256 = "{public.fingerprint.hex}"', err=True)
         click.echo(public.pem, nl=False)

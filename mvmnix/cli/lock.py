@@ -6,13 +6,13 @@ from mvmnix.builder.flakes.draft import Draft
 from mvmnix.builder.locking.document import Change, InputPath
 from mvmnix.builder.locking.session import Locking, NewLock, Wish
 from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.foreground import notice
 from mvmnix.cli.house import House, house
 from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.references import existing
-from mvmnix.cli.telling import answer, escape
+from mvmnix.cli.telling import answer, notice
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
+from mvmnix.escaping import escape
 from mvmnix.model import FlakeRef
 
 

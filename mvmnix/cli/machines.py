@@ -1,39 +1,50 @@
-"""`mvm ps`, `mvm stop`, `mvm logs`: what there is to say and do about machines, by the kernel's word."""
+"""`mvm ps`, `inspect`, `logs`, `wait`: what there is to say about machines, by the kernel's word."""
 
 import sys
 
 import click
 
-from mvmnix.cli.house import House, house
-from mvmnix.cli.telling import answer, escape, table
-from mvmnix.launch import registry
-from mvmnix.launch.host import now
-from mvmnix.launch.registry import Entry, Log
+from mvmnix.cli import raw
+from mvmnix.cli.machine_room import machine_room
+from mvmnix.cli.telling import answer, table
+from mvmnix.errors import UsageError
+from mvmnix.launch.records import filters, registry
+from mvmnix.launch.records.filters import Filter
+from mvmnix.launch.records.registry import Entry, Log
 from mvmnix.strict import show_time
-
-
-def _tidied(rooms: House) -> None:
-    """Write down the ends that nobody was left to write down."""
-    if rooms.machines.names():
-        registry.tidy(rooms.machines, rooms.journal, now)
 
 
 @click.command()
 @click.option("--all", "-a", "everything", is_flag=True, help="Machines that have ended too.")
+@click.option(
+    "--filter",
+    "-f",
+    "wanted",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only those: id, name, image, state, ended, label=NAME or label=NAME=VALUE. May be repeated.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print ids alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ps(everything: bool, as_json: bool) -> None:
+def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """List machines: those that live, by the lock that their supervisor holds."""
-    with house() as rooms:
-        _tidied(rooms)
-        shown = [entry for entry in registry.entries(rooms.machines) if everything or entry.alive]
+    try:
+        chosen = [Filter.parse(text) for text in wanted]
+    except ValueError as error:
+        raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
+    with machine_room() as here:
+        listed = [entry for entry in registry.entries(here) if everything or entry.alive]
+    shown = filters.matching(listed, chosen)
     if as_json:
-        answer("machines", [_record(entry) for entry in shown])
-        return
-    header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
-    table(header, (tuple(map(str, _record(entry).values())) for entry in shown))
+        answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
+    elif quiet:
+        click.echo("".join(f"{entry.status.machine}\n" for entry in shown), nl=False)
+    else:
+        header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
+        table(header, (tuple(map(str, _record(entry).values())) for entry in shown))
 
 
-def _record(entry: Entry) -> dict[str, str | int]:
+def _record(entry: Entry) -> dict[str, object]:
     status = entry.status
     return {
         "id": status.machine,
@@ -49,15 +60,28 @@ def _record(entry: Entry) -> dict[str, str | int]:
 
 @click.command()
 @click.argument("machine")
-@click.option(
-    "--patience", default=15.0, show_default=True, metavar="SECONDS", help="After that, its supervisor is killed."
-)
-def stop(machine: str, patience: float) -> None:
-    """Stop MACHINE, by id or name: ask its guest, then end it."""
-    with house() as rooms:
-        entry = registry.stop(rooms.machines, machine, patience=patience)
-        _tidied(rooms)
-        click.echo(entry.status.machine)
+def inspect(machine: str) -> None:
+    """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
+
+    Nothing here is verified anew: `mvm show MACHINE` does that, with plan, provenance and receipt.
+    """
+    with machine_room() as here:
+        entry = registry.find(here, machine)
+        status = entry.status
+        digests = {
+            "plan": status.plan,
+            "policy": status.policy,
+            "manifest": status.manifest,
+            "provenance": status.provenance,
+        }
+        known = {
+            "labels": dict(status.labels),
+            "supervisor": entry.supervisor,
+            "digests": {name: digest.hex for name, digest in digests.items() if digest is not None},
+            "directory": here.where(status.machine),
+            "files": registry.files(here, status.machine),
+        }
+    answer("machine", _record(entry) | known)
 
 
 @click.command()
@@ -65,11 +89,23 @@ def stop(machine: str, patience: float) -> None:
 @click.option("--console", "log", flag_value=Log.CONSOLE, default=Log.CONSOLE, help="The kernel's console (default).")
 @click.option("--stdout", "log", flag_value=Log.STDOUT, help="What a detached machine's command printed.")
 @click.option("--stderr", "log", flag_value=Log.STDERR, help="What it complained about.")
-def logs(machine: str, log: Log) -> None:
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is said from now on, until MACHINE has ended.")
+def logs(machine: str, log: Log, follow: bool) -> None:
     """Print what MACHINE said; escaped for a terminal, raw into a file or a pipe."""
-    with house() as rooms:
-        for chunk in registry.read_log(rooms.machines, machine, Log(log)):
-            if sys.stdout.isatty():
-                click.echo(escape(chunk.decode(errors="replace").replace("\r\n", "\n")), nl=False)
-            else:
-                sys.stdout.buffer.write(chunk)
+    with machine_room() as here:
+        raw.show(registry.read_log(here, machine, Log(log), follow=follow), sys.stdout)
+
+
+@click.command()
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+def wait(machines: tuple[str, ...]) -> None:
+    """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
+    with machine_room() as here:
+        waiting = [registry.find(here, text).status.machine for text in machines]
+        for machine in waiting:
+            ended = registry.wait(here, machine)
+            if ended.state == "dead":
+                with machine_room() as again:
+                    ended = registry.find(again, machine)
+            code = ended.status.exit_code
+            click.echo(str(ended.status.reason or "") if code is None else code)

@@ -15,20 +15,37 @@ COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
+    "bundle": ("mvmnix.cli.kit", "bundle", "Hand out what was signed about an image."),
+    "create": ("mvmnix.cli.create", "create", "Make a machine from a signed plan, without starting it."),
+    "cp": ("mvmnix.cli.cp", "cp", "Copy files into and out of a running machine."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
+    "events": ("mvmnix.cli.machine_watch", "events", "Print what happened to machines, and what happens."),
+    "exec": ("mvmnix.cli.exec", "exec_", "Run another command in a running machine."),
     "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
     "init": ("mvmnix.cli.init", "init", "Write a new flake that builds at once."),
+    "inspect": ("mvmnix.cli.machines", "inspect", "Print all that is known of a machine, as JSON."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),
+    "kill": ("mvmnix.cli.machine_ends", "kill", "End a machine now, without asking its guest."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
+    "pause": ("mvmnix.cli.machine_pauses", "pause", "Have a running machine stand still."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),
+    "policy": ("mvmnix.cli.policy", "policy", "Explain what a trust policy admits and why, and try it on cases."),
     "ps": ("mvmnix.cli.machines", "ps", "List machines."),
+    "resume": ("mvmnix.cli.machine_pauses", "resume", "Have a paused machine go on."),
+    "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
-    "stop": ("mvmnix.cli.machines", "stop", "Stop a machine."),
+    "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
+    "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
+    "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
+    "stats": ("mvmnix.cli.machine_watch", "stats", "Print what running machines use."),
+    "stop": ("mvmnix.cli.machine_ends", "stop", "Stop a machine."),
     "store": ("mvmnix.cli.store", "store", "Tidy the cache of downloads."),
-    "verify": ("mvmnix.cli.verify", "verify", "Verify an image's files against their provenance and the trust policy."),
+    "trusted-root": ("mvmnix.cli.kit", "trusted_root_", "Hand out trust roots, for where there is no network."),
+    "verify": ("mvmnix.cli.verify", "verify", "Verify files of any build, or an image, against who signed for them."),
+    "wait": ("mvmnix.cli.machines", "wait", "Wait until a machine has ended, and print its exit code."),
 }
 
 
@@ -64,6 +81,8 @@ def main() -> None:
     hold_standard_streams()
     try:
         status = cli.main(prog_name="mvm", standalone_mode=False)
+    except SystemExit:
+        sys.exit(MvmnixError.exit_code)  # click's own way out, with 1, when whoever reads our output has left
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

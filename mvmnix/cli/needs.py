@@ -1,17 +1,18 @@
 """Asks machines and signed plans which images they need: the one place that joins what launch and builder know."""
 
+from collections.abc import Iterator
+
 from mvmnix.builder.keeping.library import Room
 from mvmnix.builder.keeping.needs import File, Need
 from mvmnix.cli.house import House
-from mvmnix.cli.plan import plan_of
 from mvmnix.errors import RefusedError
-from mvmnix.keys import Role
-from mvmnix.launch import registry
+from mvmnix.launch import signatures
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
+from mvmnix.launch.records import registry
+from mvmnix.launch.steps import plan_of
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
-from mvmnix.provenance.authenticate import authenticate
 
 #: Largest plan that is read, in bytes.
 _LIMIT = 16 * 1024 * 1024
@@ -36,8 +37,17 @@ def drop_expired(rooms: House) -> None:
     rooms.plans.sweep()
 
 
+def plans_for(rooms: House, manifest: Digest) -> Iterator[bytes]:
+    """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
+    for digest in rooms.plans.digests():
+        plan = _plan(rooms, digest)
+        about = None if plan is None else _image_of(plan)
+        if about is not None and about[0] == manifest:
+            yield rooms.plans.read(digest, limit=_LIMIT)
+
+
 def _machines(rooms: House) -> tuple[Need, ...]:
-    living = [entry.status for entry in registry.entries(rooms.machines) if entry.alive]
+    living = [entry.status for entry in registry.entries(rooms.machines) if entry.alive or entry.status.waits]
     return tuple(
         Need(
             f"the machine {status.name or status.machine}",
@@ -62,8 +72,8 @@ def _plan(rooms: House, digest: Digest) -> Plan | None:
     """A kept plan; None for one that this policy or this version doesn't understand, which then needs everything."""
     try:
         bundle = rooms.plans.read(digest, limit=_LIMIT)
-        authentic = authenticate(bundle, policy=rooms.policy, role=Role.PLANNER, what="a kept plan")
-        return plan_of(statement.parse(authentic.payload))
+        signed = signatures.gather(bundle, rooms.policy.trust)
+        return plan_of(statement.parse(signed[0].payload))
     except RefusedError:
         return None
 

@@ -59,7 +59,7 @@ class PartShop:
 
     def _build(self, wanted: Collection[str]) -> None:
         """Build them, in a VM in which nothing else runs."""
-        self._house.key(Role.BUILDER)  # a missing key is told before minutes were spent
+        self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
         plan = builder_plan(self._house, self._builder, self._means)
         vm = BuilderVm(self._house, self._progress, self._builder, plan)
         work = PartsBuild(

@@ -1,50 +1,89 @@
 """`mvm plan`: makes, signs and shows plans."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from mvmnix.builder.keeping.library import LIMIT, Finished
+from mvmnix.cli.backends import backend_option, on_backend
+from mvmnix.cli.confidences import references, secret_options, told, with_secrets
+from mvmnix.cli.data import data_option, with_data
+from mvmnix.cli.data import told as told_of_data
 from mvmnix.cli.house import House, file_bytes, house
+from mvmnix.cli.limit_options import limit_options
+from mvmnix.cli.plan_options import grantable, labelled, labels_option, verbs_option, within
 from mvmnix.cli.references import reference
-from mvmnix.cli.telling import escape
+from mvmnix.cli.shares import refuse_shares, share_option, shares, with_shares
+from mvmnix.cli.shares import told as told_of_shares
+from mvmnix.cli.signing import Choice, signing
 from mvmnix.cli.workshop import workshop
-from mvmnix.errors import RefusedError
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.escaping import escape
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
-from mvmnix.launch import steps
+from mvmnix.launch import signatures
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.data.disk import DataDisk
 from mvmnix.launch.host import now
+from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Accelerator, Plan
-from mvmnix.model import Digest, Posture, Verb
+from mvmnix.launch.secrets import credentials
+from mvmnix.launch.secrets.reference import Reference
+from mvmnix.launch.shares.share import Share
+from mvmnix.launch.steps import plan_of
+from mvmnix.launch.validity import Use
+from mvmnix.model import Digest
 from mvmnix.provenance import envelope, statement
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.provenance.statement import Statement
 from mvmnix.strict import parse_json
 
 _OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where to write it. Default: stdout.")
 
 
-def plan_for(rooms: House, finished: Finished, command: tuple[str, ...]) -> Plan:
-    """The plan to run an image as it says itself, with another command if one was given."""
+def plan_for(
+    rooms: House,
+    finished: Finished,
+    command: tuple[str, ...],
+    use: Use,
+    *,
+    verbs: tuple[str, ...] = (),
+    secrets: tuple[Reference, ...] = (),
+    shared: tuple[Share, ...] = (),
+) -> Plan:
+    """The plan to run an image as it says itself, with another command if one was given, and these verbs granted.
+
+    Raises RefusedError [verb-not-granted] for what the image doesn't offer, [plaintext-credential], which are logged;
+    UsageError when there is no command, and for secrets or shares that don't go together.
+    """
     image = finished.image
-    made = Plan.for_image(
-        image,
-        policy=rooms.policy.digest,
-        provenance=finished.provenance.bundle,
-        now=now(),
-        # streams go to ports, which nobody has named; whoever serves some makes a plan for them
-        verbs=image.verbs - {Verb.STREAM} if image.posture is Posture.DEV else frozenset(),
-    )
-    return replace(made, workload=replace(made.workload, argv=command)) if command else made
+    if command:
+        image = replace(image, workload=replace(image.workload, argv=command))
+    with rooms.recorded():
+        wanted = grantable(image, verbs)
+        try:
+            made = Plan.for_image(
+                image,
+                policy=rooms.policy.digest,
+                provenance=finished.provenance.bundle,
+                now=now(),
+                use=use,
+                verbs=wanted,
+            )
+        except ValueError as error:
+            raise UsageError(f"this is no plan: {error}", hint="name a command after --") from error
+        made = with_shares(with_secrets(made, secrets), shared)
+        credentials.refuse_in_plan(made)
+    return made
 
 
-def plan_of(claim: Statement) -> Plan:
-    """The plan that a statement is. Raises RefusedError for one of another type, and for a plan out of its bounds."""
-    steps.step_7_predicate_type(claim)
-    return steps.step_8_plan(claim)
+def refuse_typed(rooms: House, command: tuple[str, ...]) -> None:
+    """Refuse a credential that was just typed, before anything is built for it."""
+    with rooms.recorded():
+        credentials.refuse_in_command(command)
 
 
 @click.group()
@@ -64,7 +103,15 @@ def plan() -> None:
     type=click.Choice([each.value for each in Accelerator]),
     help="What must execute the guest. Default: any.",
 )
+@backend_option
 @click.option("--valid-for", type=click.IntRange(1), default=24, show_default=True, metavar="HOURS")
+@click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
+@verbs_option
+@labels_option
+@secret_options
+@share_option
+@data_option
+@limit_options
 @_OUT
 def create(  # noqa: PLR0917 - click hands over what was typed
     flake: str,
@@ -74,14 +121,28 @@ def create(  # noqa: PLR0917 - click hands over what was typed
     scratch: int | None,
     timeout: int | None,
     accelerator: str | None,
+    backend: Backend,
     valid_for: int,
+    single_use: bool,
+    verbs: tuple[str, ...],
+    labels: tuple[str, ...],
+    secrets: tuple[str, ...],
+    secret_variables: tuple[str, ...],
+    shared: tuple[str, ...],
+    data: DataDisk | None,
+    limits: Limits,
     out: str,
 ) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
+    confided, wanted = references(secrets, secret_variables), shares(shared)
     with house() as rooms:
+        refuse_typed(rooms, command)
+        refuse_shares(rooms, wanted)
         with workshop(rooms) as shop:
             finished = shop.image(reference(flake))
-        made = plan_for(rooms, finished, command)
+        use = Use.ONCE if single_use else Use.WITHIN_WINDOW
+        given = plan_for(rooms, finished, command, use, verbs=verbs, secrets=confided, shared=wanted)
+    made = within(labelled(with_data(given, data), labels), finished.image, limits)
     changed = replace(
         made,
         vcpus=vcpus or made.vcpus,
@@ -91,18 +152,33 @@ def create(  # noqa: PLR0917 - click hands over what was typed
         accelerator=made.accelerator if accelerator is None else Accelerator(accelerator),
         window=replace(made.window, not_after=made.window.not_before + timedelta(hours=valid_for)),
     )
-    _write(out, plans.to_statement(changed).to_bytes())
+    _write(out, plans.to_statement(on_backend(changed, backend)).to_bytes())
 
 
 @plan.command()
-@click.argument("statement_file", metavar="STATEMENT")
+@click.argument("plan_file", metavar="STATEMENT|BUNDLE")
 @_OUT
-def sign(statement_file: str, out: str) -> None:
-    """Sign a plan with the planner's key; prints or writes the Sigstore bundle. What is no plan is not signed."""
-    data = file_bytes(statement_file, LIMIT)
+@signing
+def sign(plan_file: str, out: str, choice: Choice) -> None:
+    """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
+
+    Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
+    bundles and the new one, a line each.
+    """
+    data = file_bytes(plan_file, LIMIT)
+    others, data = _signed_before(data, plan_file)
     made = plan_of(statement.parse(data))
     with house() as rooms:
-        bundle = rooms.sign(Role.PLANNER, plans.to_statement(made).to_bytes())
+        with rooms.recorded():
+            credentials.refuse_in_plan(made)
+        rooms.desk.choose(choice, Role.PLANNER)
+        if rooms.desk.has_signed(Role.PLANNER, others):
+            hint = "launch it as it is, or have another planner sign it: each one counts once"
+            raise UsageError(f"the planner key here has signed this plan already: {plan_file}", hint=hint)
+        new = rooms.sign(Role.PLANNER, plans.to_statement(made).to_bytes())
+        if others and envelope.parse(new).payload != data:
+            raise UsageError("the plan was signed in other bytes than mvm writes", hint="sign the statement itself")
+        bundle = b"\n".join((*others, new))
         with rooms.working():  # what the plan needs is kept from now on, until it expires
             rooms.plans.put(bundle, Digest.of(bundle))
         _write(out, bundle)
@@ -111,17 +187,35 @@ def sign(statement_file: str, out: str) -> None:
 @plan.command()
 @click.argument("bundle", metavar="BUNDLE")
 def show(bundle: str) -> None:
-    """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer."""
+    """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
+
+    There it also names the secrets, directories and disk that the guest would be given: what runs in it can read them.
+    """
     data = file_bytes(bundle, LIMIT)
     with house() as rooms:
         try:
-            authentic = authenticate(data, policy=rooms.policy, role=Role.PLANNER, what="the plan")
-            click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
+            for authentic in signatures.gather(data, rooms.policy.trust):
+                click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
         except RefusedError as refused:
             for reason in refused.reasons:
                 click.echo(escape(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
-    shown = json.dumps(parse_json(envelope.parse(data).payload), indent=2, sort_keys=True)
+    payload = signatures.payload(data)
+    with suppress(RefusedError):  # what is no plan is shown all the same
+        for line in chain(told(made := plan_of(statement.parse(payload))), told_of_shares(made), told_of_data(made)):
+            click.echo(escape(line), err=True)
+    shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
     click.echo(escape(shown))
+
+
+def _signed_before(data: bytes, plan_file: str) -> tuple[tuple[bytes, ...], bytes]:
+    """The bundles of a signed plan, which nobody has verified, and its statement; none for a statement alone."""
+    if not data.startswith(signatures.BEGIN):
+        if not signatures.is_statement(data):
+            why = "this is no plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
+            hint = "make one: `mvm plan create FLAKE --out FILE`"
+            raise refuse(ReasonCode.STATEMENT_MALFORMED, plan_file, why, hint)
+        return (), data
+    return signatures.split(data), signatures.payload(data)
 
 
 def _write(out: str, data: bytes) -> None:

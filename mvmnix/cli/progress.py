@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from mvmnix.cli.telling import escape
+from mvmnix.escaping import escape
 
 #: Bytes of a builder's words that are kept.
 MOST_LOGGED = 64 * 1024 * 1024

@@ -4,35 +4,76 @@ from contextlib import ExitStack
 
 import click
 
+from mvmnix.cli.backends import backend_option, host_for, on_backend
+from mvmnix.cli.confidences import references, secret_options
+from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.evidence import Chain
-from mvmnix.cli.foreground import notice, run_here
+from mvmnix.cli.foreground import run_here
 from mvmnix.cli.house import house
-from mvmnix.cli.plan import plan_for
+from mvmnix.cli.limit_options import limit_options
+from mvmnix.cli.machine_room import put_in_order
+from mvmnix.cli.plan import plan_for, refuse_typed
+from mvmnix.cli.plan_options import labelled, labels_option, verbs_option, within
+from mvmnix.cli.raw import raw_option
 from mvmnix.cli.references import existing
+from mvmnix.cli.shares import refuse_shares, share_option, shares
+from mvmnix.cli.telling import notice
 from mvmnix.cli.workshop import workshop
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.data.disk import DataDisk
+from mvmnix.launch.limits import Limits
+from mvmnix.launch.validity import Use
 
 
 @click.command()
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--name", default="", help="A name for the machine.")
+@backend_option
+@verbs_option
+@labels_option
+@raw_option
+@secret_options
+@share_option
+@data_option
+@limit_options
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
-def run(flake: str, command: tuple[str, ...], name: str, evidence: bool) -> int:
+def run(
+    *,
+    flake: str,
+    command: tuple[str, ...],
+    name: str,
+    backend: Backend,
+    verbs: tuple[str, ...],
+    labels: tuple[str, ...],
+    raw: bool,
+    secrets: tuple[str, ...],
+    secret_variables: tuple[str, ...],
+    shared: tuple[str, ...],
+    data: DataDisk | None,
+    limits: Limits,
+    evidence: bool,
+) -> int:
     """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    wanted = existing(flake)
+    wanted, confided, given = existing(flake), references(secrets, secret_variables), shares(shared)
     with house() as rooms, ExitStack() as stack:
         rooms.settle_in(notice)
+        put_in_order(rooms.roots, rooms.machines)
+        refuse_typed(rooms, command)
+        refuse_shares(rooms, given)
         with rooms.working():  # until its files are open, nobody may take the image away
             with workshop(rooms) as shop:
                 finished = shop.image(wanted)
-            bundle = rooms.sign(Role.PLANNER, plans.to_statement(plan_for(rooms, finished, command)).to_bytes())
-            verified = stack.enter_context(rooms.admitted(bundle, finished))
-        done = run_here(verified, rooms.host(notice), name=name)
+            made = plan_for(rooms, finished, command, Use.ONCE, verbs=verbs, secrets=confided, shared=given)
+            plan = within(on_backend(labelled(with_data(made, data), labels), backend), finished.image, limits)
+            bundle = rooms.sign(Role.PLANNER, plans.to_statement(plan).to_bytes())
+            verified = stack.enter_context(rooms.admitted(bundle, finished, notice))
+        done = run_here(verified, host_for(rooms, verified, notice), name=name, raw=raw)
         if evidence:
             Chain(finished, verified, done).show()
         return done.finished.exit_code

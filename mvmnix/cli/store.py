@@ -55,7 +55,7 @@ def _claims(rooms: House) -> Iterator[Provenance]:
 def _claim(rooms: House, bundle: Digest, manifest: Digest) -> Provenance:
     try:
         data = rooms.library.bundle(bundle)
-        authentic = authenticate(data, policy=rooms.policy, role=Role.BUILDER, what="a kept build")
+        authentic = authenticate(data, trust=rooms.policy.trust, role=Role.BUILDER, what="a kept build")
         return from_statement(statement.parse(authentic.payload))
     except RefusedError as refused:
         why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): nobody knows what it needs"

@@ -6,23 +6,11 @@ from collections.abc import Iterable
 import click
 
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.escaping import escape
 
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
 MIB = 1 << 20
-
-
-def escape(text: str) -> str:
-    r"""Text that may hold a stranger's bytes, safe for a terminal: controls, bidirectional ones too, are written out.
-
-    >>> escape("a\x1b[2J")
-    'a\\u001b[2J'
-    """
-    return "".join(c if c == "\n" or c.isprintable() else _written_out(ord(c)) for c in text)
-
-
-def _written_out(code: int) -> str:
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _told(text: str) -> str:
@@ -43,6 +31,11 @@ def tell(error: MvmnixError) -> int:
             if error.hint:
                 click.echo(_told(f"  next: {error.hint}"), err=True)
     return error.exit_code
+
+
+def notice(text: str) -> None:
+    """A line for the user, on stderr."""
+    click.secho(escape(f"mvm: {text}"), err=True, fg="yellow")
 
 
 def answer(kind: str, result: object) -> None:

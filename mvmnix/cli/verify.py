@@ -1,145 +1,166 @@
-"""`mvm verify`: holds an exported image, and a plan for it, against the trust policy; starts nothing.
+"""`mvm verify`: says whether files are what somebody who is believed signed for; starts nothing, fetches nothing.
 
 Exit codes: 0 verified, 1 refused, 2 could not verify.
 """
 
-import os
-import stat
+import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from mvmnix import manifest
-from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS
-from mvmnix.cli.house import file_bytes, house
-from mvmnix.cli.telling import answer, tell
-from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
-from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.host import now
-from mvmnix.launch.verify import verify as verify_plan
-from mvmnix.model import Artifact, Image
-from mvmnix.provenance import envelope
+from mvmnix.builder.keeping.parcel import BUNDLE
+from mvmnix.cli.house import house
+from mvmnix.cli.judging import latest
+from mvmnix.cli.telling import answer
+from mvmnix.cli.verifying.artifacts import verify_artifacts
+from mvmnix.cli.verifying.bundles import SUFFIX
+from mvmnix.cli.verifying.image import verify_image
+from mvmnix.cli.verifying.options import wanted_options, whom_options
+from mvmnix.cli.verifying.summaries import of_files, of_image, write_summary
+from mvmnix.cli.verifying.trusting import Whom, named_policy
+from mvmnix.cli.verifying.verdicts import show, show_json, tell_reasons, told_reason
+from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
+from mvmnix.escaping import escape
+from mvmnix.provenance.attestation import Requirements
+from mvmnix.provenance.judgement import Passed
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.predicate import SBOM_NAME
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, verify_provenance
-from mvmnix.store import chunks, digest_of
 
-_HINT = "name a directory of `mvm build --out`"
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was asked for besides whom to believe."""
+
+    bundle: str
+    plan: str
+    as_json: bool
+    statements: bool
+    vsa: str
+    verifier_id: str
+    resource_uri: str
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--bundle", default="", help=f"The provenance bundle. Default: DIRECTORY/{BUNDLE}.")
-@click.option("--plan", default="", help="A signed plan, to be verified together with the image.")
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|DIRECTORY...")
+@click.option(
+    "--bundle",
+    default="",
+    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE}.",
+)
+@whom_options
+@wanted_options
+@click.option("--print-provenance", "statements", is_flag=True, help="Print the statements that count, as JSON.")
+@click.option("--plan", default="", help="With DIRECTORY: a signed plan, to be verified together with the image.")
+@click.option("--vsa", default="", metavar="OUT", help="Write a signed summary of a verification under a policy.")
+@click.option("--verifier-id", default="", metavar="URI", help="What the summary calls the verifier. Default: its key.")
+@click.option("--resource-uri", default="", metavar="URI", help="What the summary calls files. An image has its own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
-def verify(directory: Path, bundle: str, plan: str, as_json: bool) -> int:
-    """Verify the image in DIRECTORY, as `mvm build --out` wrote it, against the trust policy.
+def verify(
+    artifacts: tuple[str, ...],
+    *,
+    bundle: str,
+    whom: Whom,
+    wanted: Requirements,
+    statements: bool,
+    plan: str,
+    vsa: str,
+    verifier_id: str,
+    resource_uri: str,
+    as_json: bool,
+) -> int:
+    """Verify that somebody who is believed has signed for files of any build, or for an image as a whole.
+
+    DIRECTORY is an image as `mvm build --out` wrote it; it is held against a trust policy, by all steps of a launch.
 
     Exit codes: 0 verified, 1 refused, 2 could not verify.
     """
-    with house() as rooms, could_not_verify():
-        try:
-            policy = rooms.policy
-        except RefusedError as refused:
-            return _told(refused, 2, as_json)  # without a policy nothing can be verified
-        try:
-            evidence = _verify(policy, directory, bundle or str(directory / BUNDLE), plan)
-        except RefusedError as refused:
-            return _told(refused, 1, as_json)
-    claim = evidence.claim
-    if as_json:
-        result = {
-            "verified": True,
-            "signer": evidence.signer.name,
-            "level": evidence.level,
-            "builder": claim.builder_id,
-            "bundle": str(evidence.bundle),
-            "policy": str(evidence.policy),
-        }
-        answer("verdict", result)
+    if verifier_id and not vsa:
+        raise UsageError("--verifier-id goes with --vsa", hint="say where to write the summary")
+    wish = _Wish(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
+    with could_not_verify():
+        if any(Path(artifact).is_dir() for artifact in artifacts):
+            return _image(artifacts, whom, wanted, wish)
+        return _files(artifacts, whom, wanted, wish)
+
+
+def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _Wish) -> int:
+    if wish.plan:
+        raise UsageError("--plan goes with a directory", hint="name the directory of `mvm build --out`")
+    if bool(wish.vsa) != bool(wish.resource_uri):
+        raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
+    standard, policy = whom.standard(wanted)
+    if wish.vsa and policy is None:
+        raise UsageError("a summary is about a policy", hint="name one: --policy P")
+    verdicts = verify_artifacts(artifacts, wish.bundle, standard)
+    passed = [verdict for verdict in verdicts if isinstance(verdict, Passed)]
+    if policy is not None and wish.vsa and len(passed) == len(verdicts):
+        write_summary(of_files(passed, policy, wish.resource_uri), wish.vsa, wish.verifier_id)
+    (show_json if wish.as_json else show)(verdicts, statements=wish.statements)
+    return int(len(passed) != len(verdicts))
+
+
+def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _Wish) -> int:
+    if wish.resource_uri:
+        raise UsageError("an image has a resource URI of its own", hint="leave --resource-uri out")
+    if len(artifacts) != 1:
+        raise UsageError("an image is verified alone", hint="name one directory, or files only")
+    if whom.named or wanted != Requirements():
+        hint = "name the image's files instead: they are verified each, like any other"
+        raise UsageError("an image's directory is held against a policy: --policy, or yours", hint=hint)
+    directory = Path(artifacts[0])
+    try:
+        policy, older = (named_policy(whom.policy), ()) if whom.policy else _policy_in_force()
+    except RefusedError as refused:
+        return _told(refused, 2, wish)  # without a policy nothing can be verified
+    if older:
+        return _told(RefusedError(*older), 1, wish)
+    try:
+        found = verify_image(policy, directory, wish.bundle, wish.plan)
+    except RefusedError as refused:
+        return _told(refused, 1, wish)
+    if wish.vsa:
+        write_summary(of_image(found), wish.vsa, wish.verifier_id)
+    if wish.as_json:
+        answer("verdict", {**found.told, **({"statement": found.statement} if wish.statements else {})})
     else:
-        where = f"?dir={claim.directory}" if claim.directory else ""
-        root = f"{claim.root.uri}{where}#{claim.attribute}"
-        click.echo(f"{directory}: verified: {root}, signed by {evidence.signer.name}, SLSA Build L{evidence.level}")
+        if wish.statements:
+            click.echo(json.dumps(found.statement, sort_keys=True))
+        click.echo(escape(f"{directory}: {found.line}"), err=wish.statements)
     return 0
 
 
-def _told(refused: RefusedError, status: int, as_json: bool) -> int:
-    if as_json:
-        reasons = [{"code": r.code, "what": r.what, "why": r.why, "next": r.hint} for r in refused.reasons]
-        answer("verdict", {"verified": False, "reasons": reasons})
+def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
+    """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
+    with house() as rooms:
+        return rooms.policy, latest.not_older(rooms, rooms.policy)
+
+
+def _told(refused: RefusedError, status: int, wish: _Wish) -> int:
+    if wish.as_json:
+        answer("verdict", {"verified": False, "reasons": [told_reason(reason) for reason in refused.reasons]})
     else:
-        tell(refused)
+        tell_reasons(refused.reasons)
     return status
 
 
 @contextmanager
 def could_not_verify() -> Iterator[None]:
-    """Make of every failure that is no verdict one that exits with 2."""
+    """Make of every failure that is no verdict one that exits with 2, the system's and a reader's that left too."""
     try:
         yield
-    except (UnreadableError, UsageError):
+    except (UnreadableError, UsageError, click.ClickException, click.exceptions.Exit, click.Abort):
         raise
+    except RefusedError as error:  # its message has each hint once already
+        told = "\n".join(f"{it.what}: refused [{it.code}]: {it.why}" for it in error.reasons)
+        hints = "; ".join(dict.fromkeys(it.hint for it in error.reasons))
+        raise UnreadableError(told, hint=hints) from error
     except MvmnixError as error:
         raise UnreadableError(error.message or str(error), hint=error.hint) from error
-
-
-def _verify(policy: TrustPolicy, directory: Path, bundle: str, plan: str) -> Verified[Provenance]:
-    data = _canonical(bundle)
-    with ExitStack() as stack:
-        described = _bytes(stack, directory / "manifest.json", manifest.LIMIT)
-        lock, sbom, listed = (
-            _bytes(stack, directory / name, LIMIT) if os.path.lexists(directory / name) else None
-            for name in (LOCK, SBOM_NAME, PARTS)
-        )
-        parts = () if listed is None else tuple(listed.split(b"\n"))
-        fds = [_open(stack, directory / name) for name in ("kernel", "initrd", "rootfs")]
-        if plan:
-            verify_plan(
-                plan=_canonical(plan),
-                provenance=data,
-                manifest=described,
-                lock=lock,
-                files=OpenFiles(*fds),
-                policy=policy,
-                now=now(),
-                parts=parts,
-            ).close()
-        image = manifest.parse(described)
-        artifacts = _hashed(image, fds)
-        return verify_provenance(
-            data, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now(), parts=parts, sbom=sbom
-        )
-
-
-def _hashed(image: Image, fds: list[int]) -> tuple[Artifact, ...]:
-    names = ("kernel", "initrd", "rootfs")
-    return (*(Artifact(name, *digest_of(fd)) for name, fd in zip(names, fds, strict=True)), image.manifest)
-
-
-def _canonical(path: str) -> bytes:
-    """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
-    return envelope.parse(file_bytes(path, LIMIT)).to_bytes()
-
-
-def _bytes(stack: ExitStack, path: Path, limit: int) -> bytes:
-    fd = _open(stack, path)
-    if os.fstat(fd).st_size > limit:
-        raise UsageError(f"{path} is larger than {limit} bytes", hint=_HINT)
-    return b"".join(chunks(fd))
-
-
-def _open(stack: ExitStack, path: Path) -> int:
-    """A regular file: a directory from elsewhere may hold a FIFO that nobody ever writes to."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_HINT) from error
-    stack.callback(os.close, fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise UsageError(f"{path} is no regular file", hint=_HINT)
-    return fd
+        why = f"{error.filename or 'the system'}: {error.strerror}"
+        raise UnreadableError(why, hint="see that the path can be read, and that somebody takes the answer") from error
+    except Exception as error:
+        why = f"unexpected {type(error).__name__}: {error}"
+        raise UnreadableError(why, hint="report this as a bug, with the files if you can") from error

@@ -76,7 +76,7 @@ class Workshop:
     def _new_builder(self, request: BuildRequest) -> Finished:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
-        self._house.key(Role.BUILDER)  # a missing key is told before minutes were spent
+        self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
         work = bootstrap.Bootstrap(
             request,
             store=self._house.sources,
@@ -116,7 +116,7 @@ class Workshop:
         """
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
-        self._house.key(Role.BUILDER)
+        self._house.desk.prepare(Role.BUILDER)
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._house, self._progress, builder, plan)

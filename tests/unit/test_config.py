@@ -4,7 +4,18 @@ import base64
 
 import pytest
 
-from mvmnix.config import CacheKey, CacheRule, Config, CredentialRule, FetchRules, TokenPlace, parse
+from mvmnix.config import (
+    CacheKey,
+    CacheRule,
+    Config,
+    CredentialRule,
+    FetchRules,
+    SecretRef,
+    SigningRule,
+    TokenPlace,
+    WitnessRule,
+    parse,
+)
 from mvmnix.errors import ReasonCode, RefusedError
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -57,12 +68,93 @@ def test_all_that_it_may_say() -> None:
     )
 
 
+def test_signing_and_passwords() -> None:
+    config = parse(
+        b"""version = 1
+[keys]
+password = "env:WORD"
+[signing]
+keyless = ["builder", "planner"]
+sigstore = "file:/etc/mvmnix/sigstore.json"
+identity-token = "file:/run/token"
+"""
+    )
+    assert config.key_password == SecretRef(TokenPlace.ENVIRONMENT, "WORD")
+    token = SecretRef(TokenPlace.FILE, "/run/token")
+    assert config.signing == SigningRule(frozenset({"builder", "planner"}), "/etc/mvmnix/sigstore.json", token)
+    assert str(config.signing.token) == "file:/run/token"
+    assert parse(b"version = 1\n[signing]\n").signing == SigningRule()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[keys]\npassword = "word"',
+        "[keys]\nmore = 1",
+        '[signing]\nkeyless = ["host"]',
+        "[signing]\nkeyless = true",
+        '[signing]\nsigstore = "elsewhere"',
+        '[signing]\nsigstore = "file:relative"',
+        '[signing]\nidentity-token = "eyJh"',
+        "[signing]\nmore = 1",
+    ],
+)
+def test_secrets_are_references(table: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        parse(f"version = 1\n{table}\n".encode())
+    assert set(caught.value.codes) == {ReasonCode.CONFIG_MALFORMED}
+
+
+WITNESSES = """
+version = 1
+
+[[witnesses]]
+name = "usb"
+required = true
+file = "/media/usb/checkpoint"
+
+[[witnesses]]
+name = "post"
+required = false
+command = ["/usr/local/bin/post", "--log", ""]
+
+[[witnesses]]
+name = "branch"
+required = false
+git = "/srv/audit.git"
+branch = "hosts/this-one"
+seconds = 60
+"""
+
+
+def test_witnesses_of_the_log() -> None:
+    assert parse(WITNESSES.encode()).witnesses == (
+        WitnessRule("usb", True, file="/media/usb/checkpoint"),
+        WitnessRule("post", False, command=("/usr/local/bin/post", "--log", "")),
+        WitnessRule("branch", False, git="/srv/audit.git", branch="hosts/this-one", seconds=60),
+    )
+
+
 def test_an_empty_one_allows_nothing() -> None:
     assert parse(b"version = 1") == Config()
     assert not Config().fetch.hosts
 
 
+WITNESS = 'version = 1\n[[witnesses]]\nname = "a"\nrequired = true\n'
 MALFORMED = {
+    "a witness of no kind": WITNESS,
+    "a witness of two kinds": WITNESS + 'file = "/a/b"\ngit = "/c"\nbranch = "d"',
+    "a witness without a name": 'version = 1\n[[witnesses]]\nrequired = true\nfile = "/a/b"',
+    "a witness that is required or not": 'version = 1\n[[witnesses]]\nname = "a"\nfile = "/a/b"',
+    "a witness in a relative file": WITNESS + 'file = "a/b"',
+    "a witness by a command without a path": WITNESS + 'command = ["post"]',
+    "a witness by no command": WITNESS + "command = []",
+    "a witness without a branch": WITNESS + 'git = "/srv/audit.git"',
+    "a branch that is an option": WITNESS + 'git = "/srv/audit.git"\nbranch = "-a"',
+    "a branch that leads elsewhere": WITNESS + 'git = "/srv/audit.git"\nbranch = "a/../b"',
+    "a file with a time limit": WITNESS + 'file = "/a/b"\nseconds = 1',
+    "a witness without patience": WITNESS + 'command = ["/bin/a"]\nseconds = 0',
+    "two witnesses of one name": WITNESS + 'file = "/a"\n' + WITNESS.partition("\n")[2] + 'file = "/b"',
     "no version": "",
     "another version": "version = 2",
     "not TOML": "version",

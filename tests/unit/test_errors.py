@@ -1,5 +1,7 @@
 """Exit codes and words of failures."""
 
+import json
+
 import pytest
 
 from mvmnix import errors
@@ -14,6 +16,7 @@ from mvmnix.errors import (
     UsageError,
     refuse,
 )
+from mvmnix.provenance import envelope
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,30 @@ def test_codes_are_words_for_machines() -> None:
         code.value == code.name.lower().replace("_", "-") or code is ReasonCode.COMMAND_LINE for code in ReasonCode
     )
     assert len({code.value for code in ReasonCode}) == len(ReasonCode)
+
+
+def test_a_stranger_can_not_make_a_refusal_endless() -> None:
+    """Neither by many mistakes nor by a long one; a code that comes late is told all the same, and nothing else cut."""
+    many = [Reason(ReasonCode.UNSIGNED, "it", f"mistake {n}", "hint") for n in range(10_000)]
+    late = [Reason(ReasonCode.PLAN_EXPIRED, "it", "late", "hint"), Reason(ReasonCode.PLAN_EXPIRED, "it", "x", "hint")]
+    told = RefusedError(*many, *late).reasons
+    assert told[:128] == tuple(many[:128])
+    assert [(it.code, it.why) for it in told[128:]] == [
+        (ReasonCode.PLAN_EXPIRED, "late"),
+        (ReasonCode.UNSIGNED, "and 9873 reasons more"),
+    ]
+    assert RefusedError(*many[:128]).reasons == tuple(many[:128])
+    long = refuse(ReasonCode.UNSIGNED, "a" * 2**20, "b" * 2**20, "c")
+    assert len(str(long)) < 3000
+    assert errors.bounded([]) == ()
+
+
+def test_a_bundle_with_as_many_mistakes_as_bytes() -> None:
+    for text in (
+        json.dumps({f"k{n}": n for n in range(50_000)} | {"mediaType": "x"}),
+        json.dumps({"k" * 2**20: 1}),
+        f'{{"{"k" * 2**20}": 1, "{"k" * 2**20}": 2}}',
+    ):
+        with pytest.raises(RefusedError) as caught:
+            envelope.parse_foreign(text.encode())
+        assert len(str(caught.value)) < 2**18

@@ -151,16 +151,37 @@ def test_a_file_that_is_no_key_is_not_quoted(directory: Directory, text: bytes) 
     assert caught.value.__cause__ is None
 
 
-def test_an_encrypted_and_a_foreign_key_are_refused(directory: Directory) -> None:
-    secret = ec.generate_private_key(ec.SECP256R1())
+def test_a_foreign_key_is_refused(directory: Directory) -> None:
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    foreign = rsa.generate_private_key(65537, 2048).private_bytes(encoding, form, serialization.NoEncryption())
-    encrypted = secret.private_bytes(encoding, form, serialization.BestAvailableEncryption(b"word"))
-    for text in (foreign, encrypted):
-        directory.write_atomic(NAME, text)
+    key = rsa.generate_private_key(65537, 2048)
+    word = serialization.BestAvailableEncryption(b"word")
+    for kept in (serialization.NoEncryption(), word):
+        directory.write_atomic(NAME, key.private_bytes(encoding, form, kept))
         with pytest.raises(RefusedError) as caught:
-            PrivateKey.load(directory, NAME)
+            PrivateKey.load(directory, NAME, lambda: "word")
         assert caught.value.codes == (ReasonCode.KEY_MALFORMED,)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_an_encrypted_key(directory: Directory, algorithm: Algorithm) -> None:
+    made = PrivateKey.create(directory, NAME, algorithm, "a word")
+    text = path(directory).read_bytes()
+    assert text.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert PrivateKey.load(directory, NAME, lambda: "a word").public == made.public
+    for password in (None, lambda: "", lambda: "another", lambda: "a word "):
+        with pytest.raises(RefusedError) as caught:
+            PrivateKey.load(directory, NAME, password)
+        assert caught.value.codes == (ReasonCode.KEY_PASSWORD,)
+        assert "another" not in str(caught.value)
+
+
+def test_a_key_that_is_not_encrypted_needs_no_password(directory: Directory) -> None:
+    PrivateKey.create(directory, NAME)
+
+    def never() -> str:
+        raise AssertionError("nobody is asked")
+
+    assert PrivateKey.load(directory, NAME, never).public == PrivateKey.load(directory, NAME).public
 
 
 def test_a_key_is_never_replaced(directory: Directory) -> None:

@@ -1,5 +1,6 @@
 """What the strict reader takes, and that it names every problem."""
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
@@ -32,11 +33,13 @@ class Colour(StrEnum):
         (b"1" * 5000, "too large"),
         (b'"\\ud800"', "not JSON"),
         (b'{"\\ud800":1}', "not JSON"),
+        (b'[{"a":["\\ud83d\\ude00\\uDfFf"]}]', "not JSON"),
         (b"\xff", "not JSON"),
         (b"\xef\xbb\xbf1", "not JSON"),
         (b"", "not JSON"),
         (b"1 1", "not JSON"),
         (b"[" * 40 + b"]" * 40, "deeper"),
+        (b"[" * 33 + b"]" * 33, "deeper"),
         (b"[" * 100_000, "not JSON"),
         (b"[" * 5_000 + b"]" * 5_000, "deeper|not JSON"),
     ],
@@ -44,6 +47,25 @@ class Colour(StrEnum):
 def test_what_is_no_json_here(text: bytes, problem: str) -> None:
     with pytest.raises(MalformedError, match=problem):
         strict.parse_json(text)
+
+
+@given(st.lists(st.booleans(), max_size=40), st.text('[]{}\\"\n'))
+def test_how_deep_it_goes(kinds: list[bool], text: str) -> None:
+    """Brackets in strings are none, whatever stands before the quotes around them."""
+    value: object = text
+    for is_list in kinds:
+        value = [text, value] if is_list else {text: text, f"{text}.": value}
+    data = json.dumps(value).encode()
+    if len(kinds) <= strict.MAX_DEPTH:
+        assert strict.parse_json(data) == value
+    else:
+        with pytest.raises(MalformedError, match="deeper"):
+            strict.parse_json(data)
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'["\"", "\\", {"a\\\"": []}]'])
+def test_escapes_that_are_well(text: str) -> None:
+    assert strict.parse_json(text.encode()) == json.loads(text)
 
 
 def test_a_limit_comes_before_the_parser() -> None:

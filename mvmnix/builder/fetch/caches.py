@@ -52,7 +52,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class CachedPath:
-    """A store path that a cache has: `key` names the key that vouched for path, archive, size and references."""
+    """A store path that a cache has: `key` (name:base64) vouched for path, archive, size and references."""
 
     path: StorePath
     uri: str
@@ -172,7 +172,7 @@ class Caches:
             raise refuse(ReasonCode.FETCH_LIMIT, url, why, "raise size-limit-mib in config.toml, if that is right")
         key = narinfo.vouched(info, rule.keys)
         uri = f"{rule.url}/{info.url}"
-        return CachedPath(info.path, uri, info.nar, info.size, info.references, key.name, rule.url, info.compression)
+        return CachedPath(info.path, uri, info.nar, info.size, info.references, key.text, rule.url, info.compression)
 
     def _may_ask(self, rule: CacheRule) -> None:
         with self._lock:

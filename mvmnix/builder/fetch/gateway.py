@@ -115,8 +115,11 @@ class Gateway:
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         other = {client: server, server: client}
+        poll, sockets = select.poll(), {one.fileno(): one for one in other}
+        for fd in sockets:
+            poll.register(fd, select.POLLIN)
         while True:
-            ready = select.select(list(other), (), (), _STALL)[0]
+            ready = [sockets[fd] for fd, _ in poll.poll(_STALL * 1000)]
             if not ready:
                 raise EOFError(f"nothing came for {_STALL} seconds")
             for one in ready:

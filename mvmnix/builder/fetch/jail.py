@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from mvmnix import process
+from mvmnix import bubblewrap, process
 from mvmnix.errors import MvmnixError
 
 #: Where a jailed program works; everything that it writes stays there.
@@ -33,8 +33,6 @@ _STDERR: Final = 64 << 10
 #: certificates, and the loader's cache.
 _SYSTEM: Final = ("/bin", "/lib", "/lib32", "/lib64", "/sbin", "/nix/store", "/run/current-system")
 _SETTINGS: Final = ("/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/alternatives", "/etc/ld.so.cache")
-#: A user and group that nobody else is.
-_NOBODY: Final = "65534"
 #: The jail's own Nix: a store of its own, no substituter, no registry, no user's or system's configuration.
 _NIX_CONFIG: Final = "\n".join(
     (
@@ -168,10 +166,9 @@ class Jail:
 def _bubblewrap() -> tuple[str, ...]:
     program = shutil.which("bwrap")
     if program is None:
-        raise MvmnixError("there is no bubblewrap on the PATH", hint="apt-get install bubblewrap")
+        raise MvmnixError("there is no bubblewrap on the PATH", hint=bubblewrap.INSTALL)
     return (
-        *(program, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
-        *("--disable-userns", "--uid", _NOBODY, "--gid", _NOBODY, "--hostname", "jail"),
+        *(program, *bubblewrap.FLOOR, "--disable-userns"),
         *("--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"),
         *(word for path in _SYSTEM for word in _system(path)),
         *(word for path in _SETTINGS if Path(path).exists() for word in ("--ro-bind", path, path)),

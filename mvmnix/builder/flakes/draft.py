@@ -6,6 +6,7 @@ directory that is named by `path:`, all. Nothing but flake.lock is ever written,
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,9 +39,7 @@ class Draft:
         if not is_subdirectory(self._directory):
             why = "its path has unusual characters"
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "rename the directory")
-        if names is not None and os.fsencode(self._inner("flake.nix")) not in names:
-            hint = f"git add {self._inner('flake.nix')}, or take the directory as it lies there: path:{where}"
-            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "git tracks no flake.nix there", hint)
+        self._check_flake(where, names)
         _check_replaceable(self.lock_path)
         self._fd = os.open(self._top, _DIRECTORY)
         try:
@@ -85,6 +84,16 @@ class Draft:
         finally:
             os.close(fd)
         return self.lock_path
+
+    def _check_flake(self, where: Path, names: Sequence[bytes] | None) -> None:
+        """Refuses a directory without a flake.nix, before anything is read or booted on its account."""
+        inner = self._inner("flake.nix")
+        if names is not None and os.fsencode(inner) not in names:
+            hint = f"git add {inner}, or take the directory as it lies there: path:{where}"
+            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "git tracks no flake.nix there", hint)
+        if names is None and not (self._top / inner).is_file():
+            hint = "name the directory of a flake.nix; one to begin with: mvm init"
+            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"there is no {inner}", hint)
 
     def _inner(self, name: str) -> str:
         return f"{self._directory}/{name}" if self._directory else name

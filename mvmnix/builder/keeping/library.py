@@ -17,7 +17,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, Provenance
-from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.provenance.verify import Verified, verify_alone
 from mvmnix.state import Directory
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
@@ -223,7 +223,7 @@ class Library:
         """
         it = self.read(entry)
         artifacts = tuple(self._hashed(artifact) for artifact in it.image.artifacts)
-        provenance = verify_provenance(
+        provenance = verify_alone(
             it.bundle,
             policy=policy,
             artifacts=artifacts,

@@ -21,7 +21,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.predicate import SBOM_NAME
-from mvmnix.provenance.verify import verify_provenance
+from mvmnix.provenance.verify import verify_alone
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.
@@ -29,6 +29,8 @@ BUNDLE: Final = "provenance.sigstore.json"
 LOCK: Final = "flake.lock"
 #: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
 PARTS: Final = "parts.sigstore.jsonl"
+#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
+REBUILDS: Final = "rebuilds.sigstore.jsonl"
 
 _OPTIONAL: Final = (LOCK, SBOM_NAME, PARTS)
 _EVIDENCE: Final = (BUNDLE, *_OPTIONAL)
@@ -83,7 +85,7 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
         reader.close()
         image = reception.agreed()  # 2
         it = _kept(image, {name: bytes(file.data) for name, file in evidence.items()})
-        provenance = verify_provenance(  # 3
+        provenance = verify_alone(  # 3
             it.bundle,
             policy=policy,
             artifacts=image.artifacts,

@@ -21,6 +21,7 @@ from mvmnix.model import Source
 from mvmnix.process import ProcessError
 from mvmnix.state import Directory
 from mvmnix.store import Store
+from tests.descriptors import until_the_end
 from tests.fakes import DERIVATION, Progress, files_of, shown
 from tests.unit.provenance.world import DEB, World, new_world
 
@@ -50,7 +51,9 @@ class Host:
             "show": shown(DEB),
             "build": json.dumps([{"drvPath": str(DERIVATION), "outputs": {"out": f"{self.path}/output"}}]).encode(),
         }
-        self.store, self.images = (Store(Directory.create(str(self.path / name))) for name in ("sources", "images"))
+        self.store, self.images = (
+            Store(until_the_end(Directory.create(str(self.path / name)))) for name in ("sources", "images")
+        )
 
     def install(self) -> None:
         for name, data in self.answers.items():

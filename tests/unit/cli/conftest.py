@@ -1,16 +1,19 @@
 """A user at a terminal, for each test a new one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mvmnix.state import Directory
 from tests.unit.cli.station import Station, ready
+from tests.unit.launch.house import end_machines
 
 
 @pytest.fixture
-def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Station:
-    """A user who never ran mvm, on a machine without a policy of its own."""
+def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Station]:
+    """A user who never ran mvm, on a machine without a policy of its own. Afterwards none of its machines runs on."""
     (tmp_path / "home").mkdir(mode=0o700)
     for name in [name for name in os.environ if name.startswith(("XDG_", "MVMNIX_"))]:
         monkeypatch.delenv(name)
@@ -18,7 +21,12 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("mvmnix.cli.house.FLOOR", str(tmp_path / "etc"))
     monkeypatch.chdir("/")
-    return Station(tmp_path, capfd, monkeypatch)
+    made = Station(tmp_path, capfd, monkeypatch)
+    yield made
+    machines = made.state / "machines"
+    if machines.exists():
+        with Directory.open(str(machines)) as directory:
+            end_machines(directory)
 
 
 @pytest.fixture

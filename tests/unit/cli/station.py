@@ -1,6 +1,7 @@
 """A user at a terminal: a home, the real command line in this process, and images that were built once upon a time."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,9 +27,11 @@ from mvmnix.provenance.predicate import to_statement
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
 from mvmnix.state import Roots
 from tests.fakes import DERIVATION, files_of
+from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.provenance.world import DEB, KERNEL, Json, World, new_world
 
+ROOT = Path(__file__).parents[3]
 BUILDER_NAME = str(DERIVATION)
 
 
@@ -77,6 +80,11 @@ class Station:
         assert isinstance(end.value.code, int)
         return Said(end.value.code, captured.out, captured.err)
 
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Type a command that runs on, in a process of its own; it has no hypervisor."""
+        argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, env={"HOME": str(self.home)}, cwd=ROOT)
+
     def settle(self) -> None:
         """Have keys and a policy."""
         with self.roots() as roots, House(roots) as rooms:
@@ -86,14 +94,15 @@ class Station:
         return Roots.from_environment({"HOME": str(self.home)})
 
     def hypervisor(self, scenario: Scenario = Scenario.BOOTS) -> None:
-        """Have a hypervisor that is none; its guest knows a few programs."""
+        """Have a hypervisor that is none, outside of any jail; its guest knows a few programs."""
 
         class Found:
             @staticmethod
             def find() -> FakeHypervisor:
                 return FakeHypervisor(scenario)
 
-        self.monkeypatch.setattr("mvmnix.cli.house.Qemu", Found)
+        self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
+        self.monkeypatch.setattr(House, "jail", BareJail())
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""
@@ -110,17 +119,28 @@ class Station:
 
         Needs keys and an installation.
         """
-        path = self.path / "flakes" / name
+        path = self.flake_file(self.path / "flakes", name)
+        self.built(FlakeRef(str(path), copy=True), name, sbom=sbom, parts=parts, **manifest)
+        return f"path:{path}"
+
+    def flake_file(self, where: Path, name: str) -> Path:
+        """Have a directory with a flake.nix, and nothing built."""
+        path = where / name
         path.mkdir(parents=True)
         (path / "flake.nix").write_text(f"{{ description = {name!r}; }}")
+        return path
+
+    def built(
+        self, flake: FlakeRef, name: str, *, sbom: bytes | None = None, parts: bool = False, **manifest: Any
+    ) -> None:
+        """Have the image of a flake built, from wherever it is taken."""
         world = self.world(name, **manifest)
         builder = subjects_of(new_builder(self).image.artifacts)
-        request = BuildRequest(take(FlakeRef(str(path), copy=True)), LockedFlake(None), "default")
+        request = BuildRequest(take(flake), LockedFlake(None), "default")
         world.sbom = sbom
         if parts:
             self._sign_parts(world)
         self._keep(request, world, MICROVM, builder, Limits(2, 2048, 4096, 3600))
-        return f"path:{path}"
 
     def world(self, name: str, seed: int = 0, **manifest: Any) -> World:
         where = self.path / f"world-{name}"

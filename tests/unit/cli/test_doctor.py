@@ -1,12 +1,22 @@
 """`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mvmnix.launch.executables import Candidates
+from mvmnix.cli.doctor import probed
+from mvmnix.launch.host import now
+from mvmnix.launch.hypervisor.accelerator import Verdict
+from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
+
+WORKS = Verdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
+FAILS = Verdict(usable=False, seen="failed to set MSR", recalled=True)
 
 
 def found(station: Station) -> dict[str, Any]:
@@ -54,6 +64,42 @@ def test_without_a_hypervisor(station: Station) -> None:
     assert finding["next"] == "apt-get install qemu-system-x86"
 
 
+def test_a_cell_of_the_jail_is_really_entered(station: Station) -> None:
+    finding = found(station)["jail"]
+    assert (finding["health"], "/usr/bin/bwrap" in finding["said"]) == ("good", True)
+    refused = lambda _cell, argv: ("/bin/sh", "-c", "echo No permissions to create a new namespace >&2; exit 1")  # noqa: E731
+    station.monkeypatch.setattr("mvmnix.launch.jail.jail.BubblewrapCell.command", refused)
+    finding = found(station)["jail"]
+    assert finding["health"] == "bad"
+    assert "No permissions to create a new namespace" in finding["said"]
+    assert "user.max_user_namespaces" in finding["next"]
+
+
+def test_without_bubblewrap(station: Station) -> None:
+    nowhere = Candidates(what="bubblewrap", paths=("/nonexistent/bwrap",), hint="apt-get install bubblewrap")
+    station.monkeypatch.setattr("mvmnix.launch.jail.cell.BUBBLEWRAP", nowhere)
+    finding = found(station)["jail"]
+    assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
+
+
+def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
+    station.monkeypatch.setattr("mvmnix.launch.jail.landlock.abi", lambda: 0)
+    station.monkeypatch.setattr(Cgroups, "find", lambda: Cgroups(()))
+    findings = found(station)
+    assert findings["jail"]["health"] == "good"
+    assert (findings["Landlock"]["health"], findings["control groups"]["health"]) == ("note", "note")
+    assert "nothing limits a hypervisor's memory, tasks, processor time" in findings["control groups"]["said"]
+
+
+@pytest.mark.parametrize("backend", ["Firecracker (Preview)", "Cloud Hypervisor (Preview)"])
+def test_a_backend_that_is_preview_and_not_usable_is_no_fault(station: Station, backend: str) -> None:
+    finding = found(station)[backend]
+    assert finding["health"] == "note"
+    assert finding["said"].startswith("not usable: ")
+    assert "speaks virtio-serial and not vsock" in finding["said"]
+    assert "sign a plan with --backend qemu" in finding["next"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
@@ -74,10 +120,22 @@ def test_a_check_that_fails_is_a_finding(settled: Station, spoil: Any, what: str
 def test_a_tampered_log(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
     (segment,) = (settled.state / "audit").glob("*.jsonl")
-    segment.write_bytes(segment.read_bytes()[:-20])
+    segment.write_bytes(segment.read_bytes().rstrip(b" ")[:-20])
     finding = found(settled)["audit log"]
     assert finding["health"] == "bad"
     assert "log-mismatch" in finding["said"]
+
+
+def test_a_log_that_lost_the_room_ahead(settled: Station) -> None:
+    """Blanks behind the last record are no part of the log, so there is nothing to find."""
+    flake = settled.flake()
+    assert settled.mvm("run", flake, "--", "true").code == 0
+    (segment,) = (settled.state / "audit").glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes()[:-20])
+    assert found(settled)["audit log"]["said"] == "3 records verify"
+    assert settled.mvm("audit", "verify").code == 0
+    assert settled.mvm("run", flake, "--", "true").code == 0
+    assert settled.mvm("audit", "verify").code == 0
 
 
 def test_names_are_escaped(station: Station) -> None:
@@ -89,3 +147,40 @@ def test_names_are_escaped(station: Station) -> None:
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "health", "said"),
+    [
+        (lambda text: text, "good", "expires on 20"),
+        (lambda text: text.replace("expires = 20", "expires = 19"), "bad", "[policy-expired]"),
+        (lambda text: text.replace("serial = 2", "serial = 1"), "bad", "[policy-rollback]"),
+        (lambda text: re.sub("expires = .*Z", f"expires = {soon()}", text), "note", "expires on 20"),
+    ],
+)
+def test_a_policy_s_age(settled: Station, change: Any, health: str, said: str) -> None:
+    path = settled.config / "trust.toml"
+    path.write_text(path.read_text().replace("serial = 1", "serial = 2"))
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    path.write_text(change(path.read_text()))
+    told = [it for it in settled.mvm("doctor", "--json").answer("doctor") if it["what"] == "trust policy"]
+    assert (told[0]["health"], said in told[0]["said"]) == (health, True)
+    assert bool(told[0]["next"]) == (health != "good")
+
+
+def soon() -> str:
+    return show_time(now() + timedelta(days=3))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "health", "said"),
+    [
+        ((), "note", "/dev/kvm is there; whether a guest boots in it, the first run finds out"),
+        ((WORKS,), "good", "a probe guest booted under KVM"),
+        ((FAILS,), "note", "not usable, guests run under TCG: failed to set MSR"),
+        ((WORKS, FAILS), "note", "not usable (1 of 2 probes), guests run under TCG: failed to set MSR"),
+    ],
+)
+def test_what_probes_of_kvm_found(verdicts: tuple[Verdict, ...], health: str, said: str) -> None:
+    finding = probed(verdicts)
+    assert (finding.health, finding.said) == (health, said)

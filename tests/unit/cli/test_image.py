@@ -14,8 +14,8 @@ import pytest
 
 from mvmnix.builder.keeping.part_book import Domain
 from mvmnix.cli.house import LIBRARY_LOCK, SOURCES_LOCK, House
-from mvmnix.launch.home import MachineHome
 from mvmnix.launch.host import now
+from mvmnix.launch.records.home import MachineHome
 from mvmnix.model import Digest, StorePath
 from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
@@ -51,7 +51,7 @@ def running(station: Station, name: str, *, says: bool = True) -> Iterator[None]
     """A machine that runs from this image: its directory, and the lock that its supervisor holds, in this process."""
     image = named(station, name)
     manifest, bundle = (Digest(image[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    given = {"manifest": manifest, "provenance": bundle} if says else {}
+    given: dict[str, Any] = {"manifest": manifest, "provenance": bundle} if says else {}
     with station.roots() as roots, House(roots) as rooms:
         nothing = Digest.of(b"")
         with MachineHome.create(

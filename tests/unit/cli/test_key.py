@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.keys import Algorithm, PublicKey
+from mvmnix.cli.house import House
+from mvmnix.keys import Algorithm, PublicKey, Role
+from mvmnix.provenance.revocations import RevocationFile
 from tests.unit.cli.station import Station
 
 ROLES = ("builder", "planner", "host")
@@ -21,6 +23,9 @@ def test_a_key_is_made_and_shown(station: Station) -> None:
         shown = station.mvm("key", "show", role)
         assert shown.out == made.out
         public = PublicKey.from_pem(made.out)
+        line = shown.err.strip()
+        revoked = RevocationFile.parse(f"version = 1\nserial = 1\n[[keys]]\n{line}\n".encode()).revocations
+        assert revoked.keys == {public.fingerprint}, "as revocations.toml takes it"
         assert public.algorithm is Algorithm.ED25519
         result = station.mvm("key", "show", "--json", role).answer("key")
         assert result == {"role": role, "fingerprint": str(public.fingerprint), "pem": made.out}
@@ -63,7 +68,7 @@ def test_the_host_s_key_is_one_that_can_sign_the_log(station: Station) -> None:
 
 def test_a_key_that_is_not_there(station: Station) -> None:
     said = station.mvm("key", "show", "host")
-    assert (said.code, said.out) == (125, "")
+    assert (said.code, said.out) == (2, "")
     assert "mvm key create host" in said.err
 
 
@@ -89,3 +94,65 @@ def test_a_home_that_is_none(station: Station, tmp_path: Path) -> None:
     station.monkeypatch.setenv("HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
     assert station.mvm("key", "create", "host").code in {125, 126}
+
+
+def test_an_encrypted_key(station: Station) -> None:
+    word = station.path / "word"
+    word.write_text("correct horse\n")
+    word.chmod(0o600)
+    made = station.mvm("key", "create", "builder", "--password", f"file:{word}")
+    assert made.code == 0
+    assert "ENCRYPTED" in (station.config / "keys/builder.pem").read_text()
+    said = station.mvm("key", "show", "builder")
+    assert said.code == 126
+    assert "refused [key-password]" in said.err
+    config = station.config / "config.toml"
+    config.write_text(f'version = 1\n[keys]\npassword = "file:{word}"\n')
+    assert station.mvm("key", "show", "builder").out == made.out
+    config.write_text('version = 1\n[keys]\npassword = "env:WORD"\n')
+    station.monkeypatch.setenv("WORD", "wrong")
+    assert "refused [key-password]" in station.mvm("key", "show", "builder").err
+    station.monkeypatch.setenv("WORD", "correct horse")
+    assert station.mvm("key", "show", "builder").out == made.out
+
+
+def test_a_password_is_asked_for_once_at_a_terminal(station: Station) -> None:
+    station.monkeypatch.setenv("WORD", "correct horse")
+    made = station.mvm("key", "create", "builder", "--password", "env:WORD")
+    asked: list[str] = []
+
+    def prompt(text: str, **options: object) -> str:
+        assert options == {"hide_input": True, "err": True}
+        asked.append(text)
+        return "correct horse"
+
+    station.monkeypatch.setattr("mvmnix.cli.desk.click.prompt", prompt)
+    station.monkeypatch.setattr("mvmnix.cli.desk.at_terminal", lambda: True)
+    with station.roots() as roots, House(roots) as rooms:
+        for _ in range(2):
+            assert rooms.key(Role.BUILDER).public.pem == made.out
+    assert asked == ["Password of the builder key"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("correct horse", "takes a reference"),
+        ("env:", "takes a reference"),
+        ("env:NOT_SET_ANYWHERE", "there is nothing"),
+        ("file:/nonexistent/word", "No such file"),
+        ("file:loose", "chmod 600"),
+        ("file:empty", "there is nothing"),
+        ("file:bytes", "not UTF-8"),
+    ],
+)
+def test_a_password_is_never_typed(station: Station, given: str, told: str) -> None:
+    station.monkeypatch.chdir(station.path)
+    for name, data, mode in (("loose", b"word", 0o644), ("empty", b"\n", 0o600), ("bytes", b"\xff", 0o600)):
+        (station.path / name).write_bytes(data)
+        (station.path / name).chmod(mode)
+    said = station.mvm("key", "create", "builder", "--password", given)
+    assert (said.code, said.out) == (2, "")
+    assert told in said.err
+    assert "horse" not in said.err
+    assert not list(station.config.glob("keys/*"))

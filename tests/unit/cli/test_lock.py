@@ -11,6 +11,7 @@ from mvmnix.builder.locking.document import Change
 from mvmnix.builder.locking.session import NewLock, Wish
 from mvmnix.cli import lock
 from mvmnix.cli.house import House
+from tests.fakes import Repository
 from tests.unit.cli.station import Station
 
 CHANGES = (Change(("a",), None, "path:./a\x1b[2J"), Change(("a", "b"), "follows c", None))
@@ -51,10 +52,19 @@ def test_what_can_not_be_meant(station: Station, arguments: list[str], words: st
     assert words in said.err
 
 
-def test_without_a_flake_nothing_is_begun(station: Station, tmp_path: Path) -> None:
-    said = station.mvm("lock", f"path:{tmp_path}/home")
+@pytest.mark.parametrize("form", ["path:{}", "{}"])
+def test_without_a_flake_nothing_is_begun(
+    station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Nothing is fetched, and no builder VM boots."""
+    wishes = making(monkeypatch, NewLock(None, ()))
+    repository = Repository.make(tmp_path / "empty", {"a": ""})
+    repository.git("rm", "-q", "flake.nix")
+    said = station.mvm("lock", form.format(repository.path))
     assert said.code == 126
     assert "[flake-unsupported]" in said.err
+    assert "no flake.nix" in said.err
+    assert wishes == []
 
 
 def test_a_new_lock_is_written_and_told(station: Station, flake: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The door: what exits with which code, and what is imported for it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from mvmnix.cli import main as door
 from mvmnix.cli.main import COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
 from tests.unit.cli.station import Station
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_version_and_help(station: Station) -> None:
@@ -41,7 +44,8 @@ def test_version_and_help(station: Station) -> None:
         ("plan", "create", ".", "--memory", "95"),
         ("plan", "create", ".", "--accelerator", "magic"),
         ("plan", "show", "/nonexistent"),
-        ("key", "create", "verifier"),
+        ("key", "create", "planner"),
+        ("key", "create", "host", "--algorithm", "ecdsa-p256"),
         ("key", "create", "nobody"),
         ("audit", "tail", "--lines", "0"),
         ("audit", "verify", "--pinned", "/nonexistent"),
@@ -129,3 +133,19 @@ def test_the_table_of_commands_is_true() -> None:
         assert command is not None
         assert command.name == name
     assert cli.get_command(context, "nonsense") is None
+
+
+_POLICY_TEST = ("policy", "test", "--policy", str(ROOT / "examples/policy"), str(ROOT / "examples/policy/cases"))
+
+
+def test_a_reader_that_left_is_no_exit_code_of_a_guest(station: Station) -> None:
+    """1 is a verdict, or what a guest said; `mvm … | head` is neither."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        for arguments in (("--help",), ("image", "ls"), _POLICY_TEST):
+            argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
+            done = subprocess.run(argv, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+            assert done.returncode == (2 if arguments[0] == "policy" else 125), done.stderr
+    finally:
+        os.close(write)

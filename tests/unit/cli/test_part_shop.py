@@ -20,7 +20,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import policy_text
+from mvmnix.provenance import policy_default, policy_text
 from mvmnix.provenance.verify import verify_parts
 from tests.fakes import AtOnce, Progress
 from tests.unit.builder.session import test_parts
@@ -160,7 +160,7 @@ def change_key(site: Site) -> None:
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}
     made[Role.BUILDER] = PrivateKey.create(keys, "builder.pem").public
-    site.rooms.policy = policy_text.effective(None, policy_text.default_policy(made))
+    site.rooms.policy = policy_text.effective(None, policy_default.default_policy(made, now=now()))
 
 
 @pytest.mark.parametrize("change", [change_bundle, change_page, change_key])

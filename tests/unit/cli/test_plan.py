@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from mvmnix.errors import ReasonCode
 from mvmnix.keys import PrivateKey
 from mvmnix.launch import plan as plans
+from mvmnix.launch.data.disk import DataDisk
+from mvmnix.launch.limits import NO_LIMITS, Limits
 from mvmnix.launch.plan import Accelerator, Plan
 from mvmnix.model import Verb
 from mvmnix.provenance import envelope, statement
+from mvmnix.system_calls import SystemCalls
 from tests.unit.cli.station import Station
 
 
@@ -32,7 +36,7 @@ def test_a_plan_says_what_the_image_says(settled: Station) -> None:
     assert (made.image, made.vcpus, made.memory_mib, made.scratch_mib) == ("hello", 1, 128, 16)
     assert made.workload.argv == ("/bin/hello", "world")
     assert made.accelerator is Accelerator.ANY
-    assert made.verbs == {Verb.EXEC}
+    assert made.verbs == frozenset(), "none is granted unless somebody says so"
     assert (made.window.not_after - made.window.not_before).total_seconds() == 24 * 3600
 
 
@@ -45,14 +49,72 @@ def test_every_option_changes_its_part(settled: Station) -> None:
     assert (made.window.not_after - made.window.not_before).total_seconds() == 2 * 3600
 
 
+def test_limits_are_what_was_asked_for(settled: Station) -> None:
+    options = ("--tasks=9", "--cpu-percent=50", "--cpu-weight=7", "--console-log=1", "--output-log=2", "--idle=3")
+    made = create(settled, *options, "--system-calls=strict")
+    assert made.limits == Limits(9, 50, 7, 1, 2, 3, SystemCalls.STRICT)
+
+
+def test_nobody_s_limits_are_in_a_plan_unasked(settled: Station) -> None:
+    assert create(settled).limits == NO_LIMITS
+
+
+def test_a_data_disk_is_what_was_asked_for(settled: Station) -> None:
+    assert create(settled, "--data=32:/tmp/data").data == DataDisk(32, "/tmp/data")
+
+
+def test_nobody_s_disk_is_in_a_plan_unasked(settled: Station) -> None:
+    assert create(settled).data is None
+
+
+def test_a_plan_with_a_data_disk_is_shown_with_it(settled: Station) -> None:
+    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
+    settled.mvm("plan", "create", "--data=32:/tmp/data", "-o", plan, settled.flake())
+    assert settled.mvm("plan", "sign", plan, "-o", bundle).code == 0
+    said = settled.mvm("plan", "show", bundle).err
+    assert "data disk of 32 MiB: the guest reads and writes it as /tmp/data, until it ends" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--data=33:/tmp/data",), "a multiple of 16"),
+        (("--data=/tmp/data",), "no size in MiB and a path"),
+        (("--data=32:/tmp/data", "--backend=container"), "there is no data disk in this version"),
+        (("--data=32:/tmp/data", "--share=/srv:/tmp"), "over one another"),
+    ],
+)
+def test_a_data_disk_that_is_none(settled: Station, options: tuple[str, ...], why: str) -> None:
+    said = settled.mvm("plan", "create", *options, settled.flake())
+    assert (said.code, why in said.err) == (2, True), said.err
+
+
+def test_a_filter_is_at_least_the_image_s(settled: Station) -> None:
+    said = settled.mvm("plan", "create", "--system-calls=namespaces", settled.flake())
+    assert (said.code, "lets through more than the image's filter" in said.err) == (2, True)
+
+
+def test_an_image_may_have_namespaces_and_a_plan_take_them(settled: Station) -> None:
+    made = create(settled, "--system-calls=default", systemCalls="namespaces")
+    assert made.limits.system_calls is SystemCalls.DEFAULT
+
+
 def test_a_sealed_image_grants_nothing(settled: Station) -> None:
     assert create(settled, posture="sealed", verbs=[]).verbs == frozenset()
 
 
-def test_streams_are_not_granted_without_ports(settled: Station) -> None:
-    made = create(settled, verbs=["exec", "stream"])
+def test_verbs_are_granted_one_by_one(settled: Station) -> None:
+    made = create(settled, "--verb", "exec", verbs=["exec", "stream"])
     assert made.verbs == {Verb.EXEC}
     assert not made.ports
+
+
+def test_an_image_without_a_command_needs_one(settled: Station) -> None:
+    flake = settled.flake(workload={"command": [], "environment": {}, "directory": "/", "user": {"uid": 1, "gid": 1}})
+    said = settled.mvm("plan", "create", flake)
+    assert (said.code, "name a command after --" in said.err) == (2, True)
+    assert settled.mvm("plan", "create", flake, "--", "true").code == 0
+    assert settled.mvm("plan", "create", "--verb", "exec", flake).code == 0
 
 
 def test_two_plans_are_never_the_same(settled: Station) -> None:
@@ -85,6 +147,33 @@ def test_what_is_signed_is_the_plan_and_not_the_bytes(settled: Station) -> None:
     settled.mvm("plan", "sign", "-o", bundle, plan)
     assert envelope.parse(bundle.read_bytes()).payload == canonical
     assert settled.mvm("launch", bundle).code == 0
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_unsigned_plan_is_told_apart(settled: Station, indent: int | None) -> None:
+    path = settled.path / "plan.json"
+    settled.mvm("plan", "create", "-o", path, settled.flake(), "--", "true")
+    if indent:
+        path.write_text(json.dumps(json.loads(path.read_bytes()), indent=indent))
+    for command, code in (("launch", 126), ("show", 1), ("policy check", 1)):
+        said = settled.mvm(*command.split(), path)
+        words = said.out + said.err
+        assert said.code == code, words
+        assert words.count("this plan isn't signed") == 1
+        assert "mvm plan sign FILE" in words or command == "show"
+        assert "[unsigned]" in words
+        assert "mediaType" not in words
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"hello", b"\xff"])
+def test_that_a_file_is_no_plan_is_said_in_one_line(settled: Station, data: bytes) -> None:
+    path = settled.path / "plan.json"
+    path.write_bytes(data)
+    said = settled.mvm("plan", "sign", path)
+    assert (said.code, said.out) == (126, "")
+    assert [line for line in said.err.splitlines() if "why:" in line] == [
+        "  why:  this is no plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"_type": "https://in-toto.io/Statement/v1"}'])
@@ -148,3 +237,52 @@ def test_from_a_pipe_and_to_one(settled: Station) -> None:
     signed = settled.mvm("plan", "sign", path)
     assert signed.err == ""
     assert envelope.parse(signed.out.encode()).payload == made.out.encode()
+
+
+def test_a_bundle_in_another_formatting_is_shown_and_not_admitted(settled: Station) -> None:
+    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
+    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
+    settled.mvm("plan", "sign", "-o", bundle, plan)
+    bundle.write_text(json.dumps(json.loads(bundle.read_bytes()), indent=2))
+    shown = settled.mvm("plan", "show", bundle)
+    assert shown.code == 0
+    assert json.loads(shown.out) == json.loads(plan.read_bytes())
+    assert "NOT ADMITTED [bundle-not-canonical]" in shown.err
+
+
+def test_a_credential_never_gets_into_a_plan(settled: Station) -> None:
+    out = settled.path / "plan.json"
+    said = settled.mvm("plan", "create", "-o", out, settled.flake(), "--", "env", "API_TOKEN=abcdef123", "serve")
+    assert said.code == 126
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert "abcdef123" not in said.err
+    assert not out.exists()
+
+
+def test_secrets_stand_in_a_plan_by_reference_and_are_shown_as_visible_to_the_guest(settled: Station) -> None:
+    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
+    options = ("--secret", "db.pem=keyring:my/service/me", "--secret-env", "TOKEN=command:/usr/bin/pass 'my token'")
+    assert settled.mvm("plan", "create", *options, "-o", plan, settled.flake()).code == 0
+    assert [str(it) for it in read(plan).secrets] == ["keyring:my/service/me", "command:/usr/bin/pass 'my token'"]
+    assert settled.mvm("plan", "sign", plan, "-o", bundle).code == 0
+    said = settled.mvm("plan", "show", bundle)
+    assert "guest-visible secret db.pem: from keyring:my/service/me, as /run/secrets/db.pem" in said.err
+    assert "guest-visible secret TOKEN: from command:/usr/bin/pass 'my token', as the variable TOKEN" in said.err
+    assert json.loads(said.out)["predicate"]["secrets"][0]["from"] == "keyring"
+
+
+def test_secrets_that_do_not_go_together(settled: Station) -> None:
+    said = settled.mvm("plan", "create", "--secret", "A=env:X", "--secret", "A=env:Y", settled.flake())
+    assert said.code == 2
+    assert "stand there twice: A" in said.err
+
+
+def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Station) -> None:
+    plan = settled.path / "plan.json"
+    made = create(settled)
+    work = replace(made.workload, environment={"DB_PASSWORD": "hunter2"})
+    plan.write_bytes(plans.to_statement(replace(made, workload=work)).to_bytes())
+    said = settled.mvm("plan", "sign", plan)
+    assert (said.code, said.out) == (126, "")
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert "hunter2" not in said.err

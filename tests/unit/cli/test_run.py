@@ -9,6 +9,7 @@ import pytest
 
 from mvmnix.cli.house import House
 from mvmnix.errors import ReasonCode
+from tests.leaks import in_files
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
 
@@ -197,3 +198,63 @@ def test_with_many_open_files(settled: Station) -> None:
         for fd in taken:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_credential_on_the_command_line_is_refused_before_anything_is_built(settled: Station) -> None:
+    """The flake isn't even looked at; the log has the code, and nothing has the credential."""
+    empty = settled.path / "flakes/none"
+    empty.mkdir(parents=True)
+    said = settled.mvm("run", f"path:{empty}", "--", "deploy", "--password", "hunter2")
+    assert said.code == 126
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert "argument 2 of the command" in said.err
+    assert "--secret PASSWORD=env:PASSWORD" in said.err
+    assert kinds(settled) == ["refusal"]
+    written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
+    assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
+
+
+def test_a_credential_in_the_image_s_own_environment_is_refused(settled: Station) -> None:
+    planned = workload("echo", "planned") | {"environment": {"DB_PASSWORD": "hunter2"}}
+    reference = settled.flake(workload=planned)
+    for command in (("run", reference), ("plan", "create", reference)):
+        said = settled.mvm(*command)
+        assert (said.code, said.out) == (126, "")
+        assert "the value of the variable DB_PASSWORD" in said.err
+        assert "hunter2" not in said.err
+    assert not machines(settled)
+
+
+def test_secrets_reach_the_guest_and_nobody_else(settled: Station) -> None:
+    settled.monkeypatch.setenv("CONFIDED", "hush-hunter2-confided")
+    reference = settled.flake()
+    said = settled.mvm("run", "--secret", "a=env:CONFIDED", reference, "--", "reveal", "a")
+    assert (said.code, said.out) == (0, "hush-hunter2-confided")
+    said = settled.mvm("run", "--secret-env", "TOKEN=env:CONFIDED", reference, "--", "printenv", "TOKEN")
+    assert (said.code, said.out) == (0, "hush-hunter2-confided")
+    assert list(in_files({"it": b"hush-hunter2-confided"}, [settled.home], since=0)) == []
+
+
+@pytest.mark.parametrize("typed", ["DB=hunter2", "hunter2", "DB=vault:hunter2"])
+def test_a_plaintext_secret_is_no_reference(settled: Station, typed: str) -> None:
+    for option in ("--secret", "--secret-env"):
+        said = settled.mvm("run", option, typed, settled.flake(f"f{option}"), "--", "true")
+        assert (said.code, said.out) == (2, "")
+        assert "--secret DB_PASSWORD=env:DB_PASSWORD" in said.err
+        assert "hunter2" not in said.err
+
+
+def test_a_secret_that_is_not_there_is_refused(settled: Station) -> None:
+    said = settled.mvm("run", "--secret", "a=env:CONFIDED_NOT_SET", settled.flake(), "--", "true")
+    assert said.code == 126
+    assert f"[{ReasonCode.SECRET_UNAVAILABLE}]" in said.err
+    assert kinds(settled) == ["admission", "refusal"]
+    assert not machines(settled)
+
+
+def test_a_relative_file_is_meant_from_here(settled: Station) -> None:
+    (settled.path / "secret").touch(mode=0o600)
+    (settled.path / "secret").write_text("hush-hunter2-confided")
+    settled.monkeypatch.chdir(settled.path)
+    said = settled.mvm("run", "--secret", "a=file:secret", settled.flake(), "--", "reveal", "a")
+    assert (said.code, said.out) == (0, "hush-hunter2-confided")

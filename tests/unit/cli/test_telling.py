@@ -3,37 +3,9 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mvmnix.cli.telling import answer, escape, tell
+from mvmnix.cli.telling import answer, tell
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain text, ü, 漢字, 🙂", "plain text, ü, 漢字, 🙂"),
-        ("two\nlines", "two\nlines"),
-        ("\x00\x07\x08\x1b[2J\x7f", "\\u0000\\u0007\\u0008\\u001b[2J\\u007f"),
-        ("a\rb\tc\x0b\x0c", "a\\u000db\\u0009c\\u000b\\u000c"),
-        ("\x80\x9b31m\x9f", "\\u0080\\u009b31m\\u009f"),
-        ("\u202eevil\u202c\u2066\u2069\u200e\u200f\u061c", "\\u202eevil\\u202c\\u2066\\u2069\\u200e\\u200f\\u061c"),
-        ("\u200b\ufeff\u2028\u2029\u00a0\u00ad", "\\u200b\\ufeff\\u2028\\u2029\\u00a0\\u00ad"),
-        ("\ud800\udcff", "\\ud800\\udcff"),
-        ("\U000e0041\U000f0000", "\\U000e0041\\U000f0000"),
-    ],
-)
-def test_escape(text: str, shown: str) -> None:
-    assert escape(text) == shown
-
-
-@given(st.text(alphabet=st.characters(exclude_categories=())))
-def test_whatever_is_escaped_can_be_printed(text: str) -> None:
-    shown = escape(text)
-    assert all(c == "\n" or c.isprintable() for c in shown)
-    shown.encode()
-    assert escape(shown) == shown
 
 
 def test_a_refusal_is_told_reason_by_reason(capsys: pytest.CaptureFixture[str]) -> None:

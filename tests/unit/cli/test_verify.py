@@ -10,7 +10,9 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
+from mvmnix.provenance import envelope
 from tests.unit.cli.station import Station
+from tests.unit.cli.test_trust import policy
 
 FILES = ["initrd", "kernel", "manifest.json", "provenance.sigstore.json", "rootfs"]
 
@@ -47,9 +49,12 @@ def test_the_digests_as_json(settled: Station) -> None:
 def test_verified(settled: Station, exported: Path) -> None:
     said = settled.mvm("verify", exported)
     assert (said.code, said.err) == (0, "")
-    assert "verified: path:hello#default, signed by builder, SLSA Build L1" in said.out
+    assert "verified: path:hello#default, signed by builder, SLSA Build L1 (no log, no trusted time)\n" in said.out
     result = settled.mvm("verify", "--json", exported).answer("verdict")
     assert (result["verified"], result["signer"], result["level"]) == (True, "builder", 1)
+    assert (result["identity"], result["time"], result["witness"]) == (None, None, "no log, no trusted time")
+    payload = envelope.parse((exported / "provenance.sigstore.json").read_bytes()).payload
+    assert result["payload"] == str(Digest.of(payload))
 
 
 def test_a_bundle_elsewhere_and_formatted_otherwise(settled: Station, exported: Path, tmp_path: Path) -> None:
@@ -173,3 +178,10 @@ def test_an_export_that_finds_other_bytes(settled: Station) -> None:
     said = settled.mvm("build", reference, "--out", settled.path / "out")
     assert said.code == 126
     assert not (settled.path / "out").exists()
+
+
+def test_what_is_wrong_with_a_policy_and_what_to_do_are_each_said_once(settled: Station) -> None:
+    policy(settled, lambda text: text.replace("serial = 1", "serial = 0"))
+    said = settled.mvm("policy", "check")
+    assert (said.code, f"refused [{Code.POLICY_MALFORMED}]" in said.err) == (2, True), said.err
+    assert said.err.count("correct the file") == 1, said.err

@@ -7,6 +7,7 @@ from pathlib import Path
 from mvmnix.builder.keeping.library import BuildKey, Finished, Library
 from mvmnix.model import Digest
 from mvmnix.state import Directory
+from tests.descriptors import until_the_end
 from tests.fakes import files_of
 from tests.unit.provenance.world import World, new_world
 
@@ -23,7 +24,7 @@ class Shelf:
     world: World
 
     def __post_init__(self) -> None:
-        self.library = Library(Directory.create(str(self.path)))
+        self.library = until_the_end(Library(until_the_end(Directory.create(str(self.path)))))
         self.hold(self.world)
 
     def hold(self, world: World) -> None:

@@ -27,7 +27,10 @@ def sources(tmp_path: Path) -> Iterator[Store]:
 def test_what_a_build_was_made_from(tmp_path: Path) -> None:
     tree = Source("github:o/r/1", "source", Digest.of(b"tree"), HashMode.NAR)
     path = Cached(
-        StorePath("0" * 32, "hello"), "https://cache.example/nar/1.nar", Digest.of(b"nar of hello"), "cache-1"
+        StorePath("0" * 32, "hello"),
+        "https://cache.example/nar/1.nar",
+        Digest.of(b"nar of hello"),
+        f"cache-1:{'A' * 43}=",
     )
     claim = new_world(tmp_path).provenance(nodes=Accounted((Input("r", tree),), (), ()), cached=(path,))
     digests = {DEB.digest, TOOL.digest, SEED.digest, tree.digest, path.nar}

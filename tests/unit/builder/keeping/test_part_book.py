@@ -20,6 +20,7 @@ from mvmnix.provenance.slsa import Kept, RootTree
 from mvmnix.provenance.statement import Subject
 from mvmnix.state import Directory
 from mvmnix.store import Store
+from tests.descriptors import until_the_end
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, STRANGER, TOOLS, World, new_world, signed
 
@@ -47,7 +48,7 @@ class Archive:
         self.parts = self.write(self.bundle)
 
     def directory(self, name: str) -> Directory:
-        return Directory.create(str(self.path / name))
+        return until_the_end(Directory.create(str(self.path / name)))
 
     def sign(self, key: PrivateKey = BUILDER, **fields: Any) -> bytes:
         """A bundle that says how both parts came to be."""

@@ -13,6 +13,7 @@ from mvmnix.model import Digest, StorePath
 from mvmnix.provenance.slsa import Limits, Provenance, Variation
 from mvmnix.provenance.verify import Verified
 from mvmnix.state import Directory
+from tests.descriptors import until_the_end
 from tests.unit.builder.keeping.shelf import Shelf, other_world, spoil
 from tests.unit.provenance.world import PLANNER, new_world
 
@@ -28,7 +29,7 @@ class Twice(Shelf):
 
     def begin(self) -> Finished:
         self.first = self.keep()
-        self.rebuilds = Rebuilds(Directory.create(str(self.path)))
+        self.rebuilds = Rebuilds(until_the_end(Directory.create(str(self.path))))
         return self.first
 
     def bundle(self, **changes: Any) -> bytes:

@@ -32,7 +32,7 @@ WHEEL = Source("mirror://pypi/rich/rich-14.0.0-py3-none-any.whl", "rich.whl", Di
 LAYER = Source(f"oci://registry.test/team/app@sha256:{'ab' * 32}", f"oci-{'ab' * 32}", Digest("ab" * 32))
 TARBALL = Source("https://files.test/x-1.tar.gz", "x-1.tar.gz", Digest.of(b"x"))
 PATH = StorePath("3" * 32, "hello-2.12.1-man")
-CACHED = Cached(PATH, "https://cache.test/nar/1.nar.xz", Digest.of(b"nar"), "cache.test-1")
+CACHED = Cached(PATH, "https://cache.test/nar/1.nar.xz", Digest.of(b"nar"), f"cache.test-1:{'A' * 43}=")
 KEPT = Kept(StorePath("4" * 32, "initrd"), Digest.of(b"initrd"), Digest.of(b"statement"))
 FINISHED = datetime(2026, 9, 1, 12, 0, 7, 123456, tzinfo=UTC)
 

@@ -18,6 +18,7 @@ from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.provenance.slsa import Kept
 from mvmnix.state import Directory
 from mvmnix.store import Store
+from tests.descriptors import until_the_end
 from tests.fakes import (
     DERIVATION,
     OUTPUT,
@@ -49,7 +50,9 @@ class Site:
     lock: bytes | None = LOCK
 
     def __post_init__(self) -> None:
-        self.store, self.images = (Store(Directory.create(str(self.path / name))) for name in ("sources", "images"))
+        self.store, self.images = (
+            Store(until_the_end(Directory.create(str(self.path / name)))) for name in ("sources", "images")
+        )
         files: dict[bytes, nar.Node] = {b"flake.nix": nar.File.of(b"{}")}
         if self.lock is not None:
             files[b"flake.lock"] = nar.File.of(self.lock)

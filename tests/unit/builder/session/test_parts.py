@@ -17,6 +17,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
 from mvmnix.state import Directory
 from mvmnix.store import Incoming, Store
+from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
 
 TOOL = source("tool.deb", b"tool")
@@ -66,7 +67,7 @@ class Site:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self.store = Store(Directory.create(str(self.path / "sources")))
+        self.store = Store(until_the_end(Directory.create(str(self.path / "sources"))))
         flake = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
         self.request = BuildRequest(flake, lock.parse(None), "parts")
         self.vm = PartsVm(flake.store_path, {}, (TOOL,), answers={"show": self.graph()})

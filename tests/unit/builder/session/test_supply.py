@@ -18,6 +18,7 @@ from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.slsa import Cached, Kept
 from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
+from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, Market, nar_of, source
 
 TOOL, LIBRARY = source("tool.deb", b"tool"), source("library.deb", b"library")
@@ -29,7 +30,7 @@ IN_CACHE = CachedPath(
     Digest.of(nar_of(b"bash")),
     len(nar_of(b"bash")),
     (StorePath("d" * 32, "glibc"),),
-    "cache.example-1",
+    f"cache.example-1:{'A' * 43}=",
     "https://cache.example",
     next(iter(Compression)),
 )
@@ -73,7 +74,7 @@ class Counter:
     journal: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = Cache(Directory.create(str(self.path / "sources")))
+        self.store = Cache(until_the_end(Directory.create(str(self.path / "sources"))))
         self.market = Noting(self.store, {TOOL.digest: b"tool", TREE.digest: nar_of(b"seed")}, journal=self.journal)
         self.supply = Supply(
             self.market,

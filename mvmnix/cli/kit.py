@@ -1,0 +1,139 @@
+"""`mvm bundle export` and `mvm trusted-root export`: what somebody needs who verifies where there is no network."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.cli.house import House, house
+from mvmnix.cli.needs import plans_for
+from mvmnix.cli.telling import answer
+from mvmnix.errors import UsageError
+from mvmnix.launch.host import now
+from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids, read_kept, read_status
+from mvmnix.model import Digest
+from mvmnix.provenance import trusted_root
+from mvmnix.strict import show_time
+
+#: The kinds of bundle, in the order in which they are written.
+KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
+_NEW = "name one that is not there yet"
+
+
+@click.group()
+def bundle() -> None:
+    """Hand out signed statements."""
+
+
+@bundle.command("export")
+@click.argument("digest")
+@click.option("--out", "-o", default="-", metavar="FILE", help="A new file of JSON Lines. Default: stdout.")
+@click.option(
+    "--directory", default="", metavar="DIRECTORY", help="A new directory instead, with a file for each bundle."
+)
+def export_bundles(digest: str, out: str, directory: str) -> None:
+    """Write all that was signed about the image whose manifest has DIGEST: how it was built, what ran.
+
+    Provenance, kept parts, rebuilds, plans, receipts, as they are kept here; whoever gets them verifies them.
+    """
+    if directory and out != "-":
+        raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
+    with house() as rooms, rooms.working():
+        found = dict[Digest, tuple[str, bytes]]()
+        for kind, data in _statements(rooms, digest):
+            found.setdefault(Digest.of(data), (kind, data))
+    if directory:
+        _write_each(Path(directory), found)
+    else:
+        _write(out, b"".join(data + b"\n" for _, data in found.values()))
+    counted = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in KINDS]
+    click.echo(f"{len(found)} bundles: {', '.join(text for text in counted if not text.startswith('0 '))}", err=True)
+
+
+def _statements(rooms: House, digest: str) -> Iterator[tuple[str, bytes]]:
+    entries = [entry for _, entry in Shelves(rooms.library).find(digest)]
+    manifest = entries[0].manifest
+    yield from (("provenance", rooms.library.bundle(entry.bundle)) for entry in entries)
+    yield from (("parts", rooms.library.bundle(part)) for entry in entries for part in entry.parts)
+    yield from (("rebuild", data) for data in Rebuilds(rooms.roots.state).bundles(manifest))
+    yield from (("plan", data) for plan in plans_for(rooms, manifest) for data in plan.splitlines())
+    for machine in machine_ids(rooms.machines):
+        with rooms.machines.existing(machine) as home:
+            status = read_status(home)
+        if status is None or status.manifest != manifest:
+            continue
+        for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
+            kept = read_kept(rooms.machines, machine, name)
+            yield from ((kind, data) for data in (kept or b"").splitlines())
+
+
+@click.group("trusted-root")
+def trusted_root_() -> None:
+    """Hand out trust roots."""
+
+
+@trusted_root_.command("export")
+@click.argument("name", default="")
+@click.option("--out", "-o", default="-", metavar="FILE", help="A new file. Default: stdout.")
+@click.option("--json", "as_json", is_flag=True, help="With --out: print digest and age as JSON.")
+def export_root(name: str, out: str, as_json: bool) -> None:
+    """Write the trusted_root.json of the public-good Sigstore, or the root that your policy pins as NAME.
+
+    The public one is what the installed sigstore library ships; nothing is fetched. Its sha256 is what a policy pins,
+    and its age tells how much it may lack: nobody is told here of keys that were replaced since.
+    """
+    if as_json and out == "-":
+        raise UsageError("--json goes with --out", hint="say where to write the root")
+    data = _pinned(name) if name else _shipped()
+    newest, moment = trusted_root.parse(data).newest, now()
+    _write(out, data)
+    digest = Digest.of(data)
+    if as_json:
+        days = None if newest is None else (moment - newest).days
+        told = None if newest is None else show_time(newest)
+        answer("trusted-root", {"digest": str(digest), "newest": told, "age-days": days})
+    click.echo(f"{digest}: {_age(newest, moment)}", err=True)
+
+
+def _age(newest: datetime | None, moment: datetime) -> str:
+    if newest is None:
+        return "none of its entries says since when it is trusted"
+    return f"its youngest entry is trusted since {show_time(newest)}, {(moment - newest).days} days ago"
+
+
+def _pinned(name: str) -> bytes:
+    with house() as rooms:
+        policy = rooms.policy
+        pins = {pin.name: pin.digest for it in rooms.policy_files if it.policy is not None for pin in it.policy.roots}
+    if name not in pins:
+        raise UsageError(f"the policy pins no trust root {name!r}", hint=f"it pins {', '.join(sorted(pins)) or 'none'}")
+    return policy.trust.roots[pins[name]]
+
+
+def _shipped() -> bytes:
+    from mvmnix.provenance.sigstore import public_good_root  # noqa: PLC0415 - nothing else here pays for it
+
+    return public_good_root()
+
+
+def _write_each(directory: Path, found: dict[Digest, tuple[str, bytes]]) -> None:
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{directory} can't be made: {error.strerror}", hint=_NEW) from error
+    for digest, (kind, data) in found.items():
+        _write(str(directory / f"{kind}-{digest.hex}.sigstore.json"), data)
+
+
+def _write(out: str, data: bytes) -> None:
+    if out == "-":
+        click.echo(data, nl=False)
+        return
+    try:
+        with Path(out).open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"{out} can't be made: {error.strerror}", hint=_NEW) from error

@@ -1,0 +1,34 @@
+"""`mvm pause`, `resume`: have a machine's guest stand still, and go on."""
+
+import click
+
+from mvmnix.cli.machine_room import machine_room
+from mvmnix.launch.control.client import change
+from mvmnix.launch.control.messages import Pause, Resume
+from mvmnix.launch.records import registry
+
+_MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+
+
+@click.command()
+@_MACHINES
+def pause(machines: tuple[str, ...]) -> None:
+    """Have each MACHINE stand still until `mvm resume`; its memory stays, and its plan's wall time goes on.
+
+    Prints its id.
+    """
+    _change(machines, Pause())
+
+
+@click.command()
+@_MACHINES
+def resume(machines: tuple[str, ...]) -> None:
+    """Have each paused MACHINE go on. Prints its id."""
+    _change(machines, Resume())
+
+
+def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
+    with machine_room() as here:
+        for machine in [registry.find(here, text).status.machine for text in machines]:
+            change(here, machine, asked)
+            click.echo(machine)

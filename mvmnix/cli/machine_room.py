@@ -1,0 +1,41 @@
+"""Opens the machines' directories for commands about machines, put in order; the rest of the house only where needed.
+
+`mvm ps` is typed often: keys, policy and audit log are looked for when somebody was killed and left an end unwritten.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mvmnix.launch.jail.cells import MACHINE_WIDE, Cells
+from mvmnix.launch.records import registry
+from mvmnix.state import Directory, Roots
+
+
+@contextmanager
+def machine_room() -> Iterator[Directory]:
+    """The machines' directories, for as long as a command runs; what killed processes left is put in order first."""
+    with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
+        put_in_order(roots, machines)
+        yield machines
+
+
+def put_in_order(roots: Roots, machines: Directory) -> None:
+    """Write down the ends that nobody was left to write down. Raises MvmnixError when there is no host key for it."""
+    if registry.is_tidy(machines) and _are_cells_swept(roots):
+        return
+    from mvmnix.cli.house import House  # noqa: PLC0415 - it takes longer than all else that `mvm ps` does
+    from mvmnix.launch.host import now  # noqa: PLC0415
+
+    with House(roots) as rooms:
+        registry.tidy(machines, rooms.journal, now)
+        rooms.jail.sweep()
+
+
+def _are_cells_swept(roots: Roots) -> bool:
+    try:
+        cells = Directory.open(MACHINE_WIDE) if os.geteuid() == 0 else roots.state.existing("cells")
+    except FileNotFoundError:
+        return True  # no machine of ours ever had one
+    with cells:
+        return Cells.are_swept(cells)

@@ -1,0 +1,64 @@
+"""What was found of a build when it was looked for: bytes, digests and failures, none of them believed; pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mvmnix import manifest
+from mvmnix.builder.keeping.library import Entry
+from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.model import Artifact, Digest, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A small file that is kept by its digest: its bytes, which have that digest, or why they could not be had."""
+
+    digest: Digest
+    found: bytes | MvmnixError
+
+    @property
+    def data(self) -> bytes | None:
+        """The bytes, if they could be had."""
+        return self.found if isinstance(self.found, bytes) else None
+
+    @property
+    def problem(self) -> MvmnixError | None:
+        """Why the bytes could not be had."""
+        return self.found if isinstance(self.found, MvmnixError) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A build as it lies in the library.
+
+    `files` has kernel, initrd and rootfs as they were hashed, or why they could not be; `verity` what is wrong with the
+    header of the rootfs; `builder` the kept build whose image the builder VM ran, where there is one; `rebuilds` the
+    bundles of other builds of the image, as they lie there.
+    """
+
+    entry: Entry
+    manifest: Paper
+    bundle: Paper
+    lock: Paper | None = None
+    sbom: Paper | None = None
+    parts: tuple[Paper, ...] = ()
+    files: Mapping[str, Artifact | MvmnixError] = field(default_factory=dict)
+    verity: tuple[Reason, ...] | MvmnixError = ()
+    builder: "Held | None" = None
+    rebuilds: tuple[bytes, ...] = ()
+
+    @property
+    def image(self) -> Image | MvmnixError:
+        """What the manifest says, or why it says nothing."""
+        if isinstance(self.manifest.found, MvmnixError):
+            return self.manifest.found
+        try:
+            return manifest.parse(self.manifest.found)
+        except RefusedError as refused:
+            return refused
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What of the evidence beside manifest and bundle could not be read, so that its steps can't be taken."""
+        papers = (("flake.lock", self.lock), ("the SBOM", self.sbom), *(("a parts statement", it) for it in self.parts))
+        return tuple(name for name, paper in papers if paper is not None and paper.data is None)

@@ -1,0 +1,172 @@
+"""Finds what the user named, and puts the graph of its evidence together from what is kept in this house."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from mvmnix.builder.keeping.library import LIMIT, Entry
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
+from mvmnix.cli.house import House, file_bytes
+from mvmnix.cli.showing import gather
+from mvmnix.cli.showing.build import Judge, add_build
+from mvmnix.cli.showing.exports import MANIFEST, held_in, testimony_of
+from mvmnix.cli.showing.graph import Draft, Graph, refused, verdict_of
+from mvmnix.cli.showing.planned import (
+    Gate,
+    Past,
+    Shown,
+    add_plan,
+    check_plan,
+    manifest_of,
+    missing_image,
+    missing_plan,
+    undated,
+    with_replay,
+)
+from mvmnix.cli.showing.running import Ran, add_machine
+from mvmnix.cli.showing.trust import policy_node
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.registry import Entry as Machine
+from mvmnix.model import Digest
+
+_PREFIX: Final = "sha256:"
+_BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
+
+#: A plan's bytes, a machine, the kept builds of an image, or the directory of an exported one.
+type Named = bytes | Machine | tuple[Entry, ...] | Path
+
+
+def named(rooms: House, text: str, notice: Callable[[str], None]) -> Named:
+    """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
+
+    Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
+    """
+    if text == "-":
+        return file_bytes(text, LIMIT)
+    if text.startswith(_PREFIX):
+        return _entries(rooms, text)
+    meant = dict(_meant(rooms, text, notice))
+    if not meant:
+        hint = "`mvm image ls` lists images, `mvm ps --all` machines"
+        raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
+    if len(meant) > 1:
+        hint = f"say ./{text} for the file or directory, {_PREFIX}{text} for the image, a machine's whole id for itself"
+        raise UsageError(f"{text!r} is {' and '.join(meant)}", hint=hint)
+    (take,) = meant.values()
+    return take()
+
+
+def _meant(rooms: House, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
+    """All that a text could name, and how to get it."""
+    path = Path(text)
+    if text and path.is_file():
+        yield "a file", lambda: file_bytes(text, LIMIT)
+    if text and (path / MANIFEST).is_file():
+        yield "a directory", lambda: path
+    machines = (it.status for it in registry.entries(rooms.machines))
+    if text and any(it.name == text or it.machine.startswith(text) for it in machines):
+        yield "a machine", lambda: _machine_called(rooms, text, notice)
+    digests = (entry.manifest.hex for entry in rooms.library.entries())
+    if _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests):
+        yield "an image", lambda: _entries(rooms, text)
+
+
+def _machine_called(rooms: House, text: str, notice: Callable[[str], None]) -> Machine:
+    found = registry.find(rooms.machines, text)
+    namesakes = sum(it.status.name == text for it in registry.entries(rooms.machines))
+    if namesakes > 1:
+        notice(f"{namesakes} machines are called {text}: shown is {found.status.machine}; name another by its id")
+    return found
+
+
+def _entries(rooms: House, text: str) -> tuple[Entry, ...]:
+    return tuple(dict.fromkeys(entry for _, entry in Shelves(rooms.library).find(text)))
+
+
+def graph_of(rooms: House, found: Named, now: datetime) -> Graph:
+    """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
+    rebuilds = Rebuilds(rooms.roots.state)
+    policy = rooms.policy
+    judge = Judge(policy, now, lambda first: rebuilds.each(first, policy=policy, now=now))
+    draft = Draft()
+    match found:
+        case bytes():
+            subject = _plan(draft, rooms, found, judge)
+        case Path():
+            subject = _export(draft, rooms, found, judge)
+        case Machine():
+            subject = _machine(draft, rooms, found, judge)
+        case _:
+            subject = _image(draft, rooms, found, judge)
+    draft.add(policy_node(policy, now, gather.latest_serials(rooms), gather.clock_doubt(rooms)))
+    return draft.done(subject)
+
+
+def _image(draft: Draft, rooms: House, entries: Iterable[Entry], judge: Judge) -> str:
+    subject = ""
+    for number, entry in enumerate(entries):
+        subject = add_build(draft, gather.held(rooms, entry), judge, at=f"{number + 1}/" if number else "")
+    return subject
+
+
+def _export(draft: Draft, rooms: House, directory: Path, judge: Judge) -> str:
+    held = gather.with_builder(rooms, held_in(directory))
+    testimony = testimony_of(held, policy=judge.policy, now=judge.now)
+    return add_build(draft, held, Judge(judge.policy, judge.now, testimony))
+
+
+def _plan(draft: Draft, rooms: House, bundle: bytes, judge: Judge) -> str:
+    shown = check_plan(bundle, judge, None)
+    if shown.plan is None:
+        return add_plan(draft, Digest.of(bundle), shown, image="", provenance="")
+    manifest = manifest_of(shown.plan)
+    entry = _find(rooms, manifest, shown.plan.provenance)
+    if entry is None:
+        image = missing_image(draft, shown.plan.image, manifest)
+    else:
+        image = add_build(draft, gather.held(rooms, entry), judge)
+        shown = check_plan(bundle, judge, gather.gate(rooms, entry))
+    shown = with_replay(shown, rooms.replay(_silent).judge)
+    return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
+
+
+def _silent(_: str) -> None:
+    """Whoever only looks is told by verdicts."""
+
+
+def _machine(draft: Draft, rooms: House, machine: Machine, judge: Judge) -> str:
+    ran = gather.ran(rooms, machine)
+    manifest, provenance = ran.build
+    entry = _find(rooms, manifest, provenance)
+    if entry is None:
+        image = missing_image(draft, machine.status.image, manifest)
+    else:
+        image = add_build(draft, gather.held(rooms, entry), judge)
+    bundle = gather.plan_of_machine(rooms, machine)
+    if bundle is None:
+        missing_plan(draft, ran.plan)
+    else:
+        gate = None if entry is None else gather.gate(rooms, entry)
+        shown = _used(bundle, ran, judge, gate)
+        add_plan(draft, ran.plan, shown, image=image, provenance="provenance")
+    return add_machine(draft, ran, judge)
+
+
+def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None) -> Shown:
+    """The plan that a machine keeps: of the digest that the log says, and verified as of its logged start."""
+    if isinstance(bundle, MvmnixError):
+        return Shown((), None, verdict_of(bundle))
+    if (found := Digest.of(bundle)) != ran.plan:
+        why, hint = f"the machine was started from {ran.plan}, its plan here is {found}", "it was changed"
+        return Shown((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
+    if ran.start is None:
+        return undated(check_plan(bundle, judge, gate))
+    return check_plan(bundle, judge, gate, Past(ran.start.record.time))
+
+
+def _find(rooms: House, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
+    return next((it for it in rooms.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)

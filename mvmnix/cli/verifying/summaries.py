@@ -1,0 +1,86 @@
+"""Writes what a verification came to, signed with the verifier's key, for whoever believes that verifier."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvmnix import __version__
+from mvmnix.cli.house import house
+from mvmnix.cli.verifying.image import VerifiedImage
+from mvmnix.errors import UsageError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import vsa
+from mvmnix.provenance.judgement import Passed
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.release_policy import ReleasePolicy
+from mvmnix.provenance.slsa import subjects_of
+from mvmnix.provenance.statement import Subject, distinct
+from mvmnix.provenance.vsa import Result, Vsa
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was verified: the resource, under which policy, by which bundles, to which level, and which files."""
+
+    resource: str
+    policy: Digest
+    bundles: tuple[Digest, ...]
+    level: int
+    subjects: tuple[Subject, ...]
+
+
+def of_image(it: VerifiedImage) -> Finding:
+    """The finding about an image."""
+    looked_at = (it.provenance.bundle, *map(Digest.of, it.others))
+    subjects = subjects_of(it.image.artifacts)
+    return Finding(vsa.resource_of(it.image), it.provenance.policy, looked_at, it.provenance.level, subjects)
+
+
+def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
+    """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
+
+    Raises UsageError for two files of one name, between which nobody could choose.
+    """
+    rules = ReleasePolicy(policy, now())
+    levels = (max(_levels(it, rules), default=0) for it in files)
+    looked_at = tuple(each.attested.digest for it in files for each in it.counted)
+    try:
+        subjects = distinct(Subject(Path(it.name).name, it.digest) for it in files)
+    except ValueError as error:
+        raise UsageError(f"--vsa: {error}", hint="verify files of one name one by one") from error
+    return Finding(resource, policy.digest, looked_at, min(levels), subjects)
+
+
+def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:
+    for each in it.counted:
+        if each.statement is not None:
+            yield rules.level(each.statement, each.attested.signer) or 0
+
+
+def write_summary(it: Finding, out: str, verifier_id: str) -> None:
+    """Write the signed summary to a new file. Raises UsageError for a file that is there, MvmnixError without a key."""
+    with house() as rooms:
+        key = rooms.key(Role.VERIFIER)
+        try:
+            made = Vsa(
+                verifier_id=verifier_id or vsa.verifier_of(key.public),
+                version=__version__,
+                time=now(),
+                resource=it.resource,
+                policy=it.policy,
+                inputs=vsa.inputs_of(it.bundles),
+                result=Result.PASSED,
+                level=it.level,
+                subjects=it.subjects,
+            )
+        except ValueError as error:
+            hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"
+            raise UsageError(f"--vsa: {error}", hint=hint) from error
+        bundle = rooms.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes())
+    try:
+        with Path(out).open("xb") as file:
+            file.write(bundle)
+    except OSError as error:
+        raise UsageError(f"{out} can't be made: {error.strerror}", hint="name a file that is not there yet") from error

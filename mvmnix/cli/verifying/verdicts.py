@@ -1,0 +1,118 @@
+"""Shows verdicts: a line for each file and reason, strangers' strings escaped, or everything as one JSON answer."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import click
+
+from mvmnix import strict
+from mvmnix.cli.telling import answer
+from mvmnix.errors import Reason, RefusedError
+from mvmnix.escaping import escape
+from mvmnix.model import Digest
+from mvmnix.provenance.authenticate import Attested
+from mvmnix.provenance.judgement import Counted, Passed, signer_of
+
+#: What a key alone does not say, and what a log's word says that promises no time.
+NO_WITNESS = "no log, no trusted time"
+NO_TIME = "in the log, no trusted time"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file for which too little counts, and why."""
+
+    name: str
+    digest: Digest
+    refused: RefusedError
+
+
+type Verdict = Passed | Failed
+
+
+def one_line(reason: Reason) -> str:
+    """`WHAT: refused [CODE]: WHY. Next: HINT`, on one line, whatever stands in it."""
+    return escape(str(reason)).replace("\n", "\\n")
+
+
+def tell_reasons(reasons: Iterable[Reason]) -> None:
+    """A line on stderr for each."""
+    for reason in reasons:
+        click.echo(one_line(reason), err=True)
+
+
+def told_reason(reason: Reason) -> Mapping[str, str]:
+    """A reason for machines."""
+    return {"code": reason.code, "what": reason.what, "why": reason.why, "next": reason.hint}
+
+
+def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+    """Files that passed on stdout, or their statements if those are asked for; reasons on stderr."""
+    for verdict in verdicts:
+        if isinstance(verdict, Failed):
+            tell_reasons(verdict.refused.reasons)
+            continue
+        for each in verdict.counted:
+            if statements and each.statement is not None:
+                click.echo(_text(each))
+            click.echo(escape(f"{verdict.name}: verified: {_said(each)}").replace("\n", "\\n"), err=statements)
+
+
+def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+    """Everything, in the one envelope: a verdict for each file, and whether all passed."""
+    told = [_told(verdict, statements=statements) for verdict in verdicts]
+    reasons = [reason for each in verdicts if isinstance(each, Failed) for reason in each.refused.reasons]
+    result: dict[str, object] = {"verified": not reasons, "artifacts": told}
+    answer("verdict", result | ({"reasons": [told_reason(reason) for reason in reasons]} if reasons else {}))
+
+
+def _said(it: Counted) -> str:
+    claim = "a signature over the file" if it.statement is None else it.statement.predicate_type
+    return f"{claim}, signed by {signer_of(it.attested)} ({seen(it.attested)})"
+
+
+def seen(it: Attested) -> str:
+    """When somebody trusted saw the signature, for people; or that nobody did."""
+    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}"
+
+
+def _unseen(it: Attested) -> str:
+    return NO_TIME if it.logged else NO_WITNESS
+
+
+def told_witness(it: Attested) -> Mapping[str, object]:
+    """Who was certified and when the signature was seen, for machines; `witness` says what is missing."""
+    told: dict[str, object] = {
+        "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
+        "time": None if it.time is None else strict.show_time(it.time),
+    }
+    return told | ({"witness": _unseen(it)} if it.time is None else {})
+
+
+def _text(it: Counted) -> str:
+    """The statement on one line of ASCII: what a terminal could take amiss is written out, as JSON does."""
+    return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
+
+
+def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
+    told = {"artifact": verdict.name, "digest": str(verdict.digest), "verified": isinstance(verdict, Passed)}
+    if isinstance(verdict, Failed):
+        return told | {"reasons": [told_reason(reason) for reason in verdict.refused.reasons]}
+    return told | {
+        "statements": [_counted(each, statements=statements) for each in verdict.counted],
+        "others": [told_reason(reason) for reason in verdict.others],
+    }
+
+
+def _counted(it: Counted, *, statements: bool) -> Mapping[str, object]:
+    told: dict[str, object] = {
+        "number": it.number,
+        "bundle": str(it.attested.digest),
+        "payload": None if it.statement is None else str(Digest.of(it.payload)),
+        "type": None if it.statement is None else it.statement.predicate_type,
+        "signer": it.attested.signer.name,
+        "fingerprint": str(it.attested.signer.fingerprint),
+        **told_witness(it.attested),
+    }
+    return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})

@@ -1,0 +1,92 @@
+"""`mvm shell` as a user sees it: raw bytes both ways, sizes, and a terminal that is as it was, however it ends."""
+
+import signal
+import sys
+import termios
+from collections.abc import Callable
+
+import pytest
+
+from tests.seat import Seat
+from tests.unit.cli.station import ROOT, Station
+from tests.unit.cli.test_exec import kinds, launched, typed
+from tests.unit.launch.test_guest import wait_until
+
+
+def sits(station: Station, *arguments: str) -> Seat:
+    """`mvm shell` at a terminal."""
+    argv = [sys.executable, "-m", "mvmnix.cli", "shell", *arguments]
+    return Seat(argv, {"HOME": str(station.home), "TERM": "vt220"}, ROOT)
+
+
+def test_a_shell(settled: Station) -> None:
+    launched(settled, "--verb", "shell", verbs=["exec", "shell"])
+    seat = sits(settled, "web", "sh", "--login")
+    seat.until(b"drive this terminal")
+    seat.until(b"a shell sh --login vt220 30x100\r\n")
+    seat.until(b"[30x100]")
+    assert not termios.tcgetattr(seat.seat)[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+    seat.types(b"\x03\x1b[A\x1d\x1d")  # keys that mean something to a terminal are the guest's
+    seat.until(b"<\x03\x1b[A\x1d\x1d>")
+    termios.tcsetwinsize(seat.seat, (50, 132))
+    seat.child.send_signal(signal.SIGWINCH)
+    seat.until(b"[50x132]")
+    seat.types(b"\x04")
+    assert seat.leaves() == 7
+    assert kinds(settled).count("shell") == 1
+    assert settled.mvm("audit", "verify").code in {0, 3}
+
+
+def hang_up(seat: Seat) -> None:
+    seat.types(b"\x1d\x1d\x1d")
+
+
+def signalled(number: signal.Signals) -> Callable[[Seat], None]:
+    return lambda seat: seat.child.send_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(hang_up, 129), *((signalled(number), 128 + number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))],
+    ids=["keys", "SIGTERM", "SIGHUP", "SIGINT"],
+)
+def test_the_terminal_is_as_it_was_and_the_shell_gone(settled: Station, end: Callable[[Seat], None], code: int) -> None:
+    launched(settled, "--verb", "shell", verbs=["shell"])
+    seat = sits(settled, "web")
+    seat.until(b"[30x100]")
+    end(seat)
+    assert seat.leaves() == code
+    again = sits(settled, "web")  # the machine takes the next one
+    again.until(b"[30x100]")
+    again.types(b"\x04")
+    assert again.leaves() == 7
+
+
+def test_the_machines_end_gives_the_terminal_back(settled: Station) -> None:
+    launched(settled, "--verb", "shell", verbs=["shell"])
+    seat = sits(settled, "web")
+    seat.until(b"[30x100]")
+    settled.mvm("kill", "web")
+    assert seat.leaves() == 125
+    assert b"has ended" in seat.shown
+
+
+@pytest.mark.parametrize("posture", ["dev", "sealed"])
+def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str) -> None:
+    launched(settled, posture=posture, verbs=["shell"] if posture == "dev" else [])
+    seat = sits(settled, "web")
+    assert seat.leaves() == 126
+    assert b"refused [verb-not-granted]" in seat.shown
+    assert kinds(settled)[-1] == "refusal"
+
+
+def test_without_a_terminal_there_is_no_shell(settled: Station) -> None:
+    launched(settled, "--verb", "shell", verbs=["shell"])
+    assert typed(settled, "shell", "web", stdin=b"ls\n").returncode == 2
+    wait_until(lambda: "shell" not in kinds(settled))
+
+
+def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(settled: Station) -> None:
+    said = settled.mvm("plan", "create", "--verb", "shell", settled.flake(verbs=["exec"]))
+    assert said.code == 126
+    assert "refused [verb-not-granted]" in said.err

@@ -1,0 +1,196 @@
+"""What somebody does who wants `mvm verify` to pass, or to call a failure a verdict: each attempt, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix.cli.verifying import files
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.build_claims import WORKFLOW_TYPES
+from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
+from tests.unit.cli.station import Station
+from tests.unit.provenance import foreign_world as foreign
+from tests.unit.provenance.foreign_world import ARTIFACT, GENERATOR, REPOSITORY, TAG, V0_2, V1, Json
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def it(station: Station) -> Release:
+    return release(station)
+
+
+def codes(said: Any) -> list[str]:
+    return [reason["code"] for reason in said.answer("verdict")["reasons"]]
+
+
+EMPTY = (
+    *("--key", "--bundle", "--certificate-identity", "--certificate-identity-regexp", "--certificate-oidc-issuer"),
+    *("--certificate-oidc-issuer-regexp", "--trusted-root", "--policy", "--type", "--source-uri", "--source-tag"),
+    *("--source-digest", "--builder-id", "--plan", "--vsa", "--verifier-id", "--resource-uri"),
+)
+
+
+@pytest.mark.parametrize("option", EMPTY)
+def test_an_unset_variable_leaves_nothing_out(it: Release, option: str) -> None:
+    """`--trusted-root "$ROOT"` without ROOT must not verify without a log."""
+    said = it.verify(option, "", it.artifact, key=None if option == "--key" else KEY)
+    assert (said.code, said.out, f"{option} is empty" in said.err or "--type" in said.err) == (2, "", True)
+
+
+def test_no_option_may_be_empty() -> None:
+    from mvmnix.cli.verify import verify
+
+    texts = {
+        each.opts[0] for each in verify.params if each.opts[0].startswith("--") and not getattr(each, "is_flag", 0)
+    }
+    assert texts == set(EMPTY)
+
+
+def putting(*path: str, to: object) -> Callable[[Json], None]:
+    def change(made: Json) -> None:
+        for step in path[:-1]:
+            made = made[step]
+        made[path[-1]] = to
+
+    return change
+
+
+OUTSIDE = ("buildDefinition", "externalParameters")
+PARAMETERS: dict[str, tuple[str, Callable[[Json], None]]] = {
+    "another one": (V1, putting(*OUTSIDE, "checkout", to={"ref": "evil"})),
+    "one within another": (V1, putting(*OUTSIDE, "workflow", "checkout", to="refs/heads/evil")),
+    "an input": (V1, putting(*OUTSIDE, "inputs", to={"ref": "refs/heads/evil"})),
+    "inputs that are none": (V1, putting(*OUTSIDE, "inputs", to="ref=evil")),
+    "a variable": (V1, putting(*OUTSIDE, "vars", to={"REF": "evil"})),
+    "a parameter of version 0.2": (V0_2, putting("invocation", "parameters", to={"ref": "evil"})),
+    "an input of version 0.2": (V0_2, putting("invocation", "parameters", to={"event_inputs": {"ref": "evil"}})),
+    "parameters of version 0.2 that are none": (V0_2, putting("invocation", "parameters", to=["ref=evil"])),
+    "many": (V0_2, putting("invocation", "parameters", to={f"p{n}": n for n in range(1000)})),
+}
+
+
+@pytest.mark.parametrize("build_type", WORKFLOW_TYPES)
+@pytest.mark.parametrize("row", PARAMETERS)
+def test_what_could_have_changed_the_source_is_refused(it: Release, row: str, build_type: str) -> None:
+    kind, change = PARAMETERS[row]
+    made = foreign.workflow() if kind == V1 else foreign.generator()
+    if kind == V1:
+        made["buildDefinition"]["buildType"] = build_type
+    change(made)
+    it.put(signed(foreign.statement(kind, made)))
+    for asked in (("--source-uri", REPOSITORY), ("--source-tag", TAG), ("--source-digest", foreign.COMMIT)):
+        said = it.verify("--json", *asked, it.artifact)
+        assert (said.code, codes(said)) == (1, [Code.EXTERNAL_PARAMETERS])
+        assert len(said.out) < 4000
+    assert it.verify("--builder-id", GENERATOR, it.artifact).code == 0
+
+
+@pytest.mark.parametrize("name", ["inputs", "vars"])
+def test_parameters_that_are_there_and_empty(it: Release, name: str) -> None:
+    made = foreign.workflow()
+    made["buildDefinition"]["externalParameters"][name] = {}
+    it.put(signed(foreign.statement(V1, made)))
+    assert it.verify("--source-uri", REPOSITORY, it.artifact).code == 0
+
+
+def test_a_line_that_is_no_bundle_harms_no_other(it: Release) -> None:
+    """Wherever it stands: anybody can add one to what is published."""
+    for lines in (
+        (b"no bundle", provenance()),
+        (provenance(), b"no bundle"),
+        (b"\xff", b"\xef\xbb\xbf{}", provenance(), b'{"a'),
+        (pretty(provenance(OTHER)), provenance()),
+    ):
+        it.put(*lines)
+        assert it.verify(it.artifact).code == 0
+    it.bundle.write_bytes(pretty(provenance()).replace(b'"signatures": [', b'"signatures": [\n'))
+    assert it.verify(it.artifact).code == 0
+    it.bundle.write_bytes(pretty(provenance()).replace(b"{\n", b"\n{}{\n", 1))
+    assert it.verify(it.artifact).code == 1
+
+
+def test_a_fifo_beside_a_file_is_no_bundle(it: Release) -> None:
+    it.bundle.unlink()
+    os.mkfifo(it.bundle)
+    said = it.verify(it.artifact)
+    assert (said.code, "no regular file" in said.err) == (2, True)
+
+
+def test_a_bundle_that_is_missing_is_not_a_verdict(it: Release) -> None:
+    it.bundle.unlink()
+    said = it.verify(it.artifact)
+    assert (said.code, said.out, "--bundle" in said.err) == (2, "", True)
+
+
+def run(it: Release, *arguments: str | Path, stdout: int) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "mvmnix.cli", "verify", "--key", it.key(), *arguments]
+    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--print-provenance",)])
+def test_a_verdict_that_nobody_could_be_told_is_none(it: Release, options: tuple[str, ...]) -> None:
+    """Neither 0 nor 1: the file is right, and whoever asked has not heard so."""
+    with Path("/dev/full").open("wb") as full:
+        assert run(it, *options, it.artifact, stdout=full.fileno())[0] == 2
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        code, said = run(it, *options, it.artifact, stdout=write)
+    finally:
+        os.close(write)
+    assert (code, "Traceback" in said, "Exception" in said) == (2, False, False), said
+
+
+def test_what_the_system_can_not_read_is_no_verdict(it: Release) -> None:
+    for name in ("/proc/self/mem", "n" * 5000, "/dev/null", "/proc/self/nonexistent"):
+        code, said = run(it, "--bundle", it.bundle, name, stdout=subprocess.DEVNULL)
+        assert (code, "unexpected" in said, "  next: " in said) == (2, False, True), said
+
+
+def test_a_failure_that_nobody_expected_is_no_verdict(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no verdict")
+
+    monkeypatch.setattr("mvmnix.cli.verify.verify_artifacts", broken)
+    said = it.verify(it.artifact)
+    assert (said.code, "unexpected ZeroDivisionError" in said.err) == (2, True)
+
+
+def test_a_file_that_is_too_large_for_its_signature(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused for what it is, and not as a bug of mvm's."""
+    it.put(signature(), provenance(OTHER))
+    monkeypatch.setattr("mvmnix.cli.verifying.files._WHOLE", len(ARTIFACT) - 1)
+    said = it.verify("--json", it.artifact)
+    assert (said.code, codes(said)) == (1, [Code.SIGNATURE_INVALID, Code.SIGNER_UNKNOWN])
+    assert "is larger than" in json.dumps(said.answer("verdict")["reasons"])
+    it.put(signature(), provenance())
+    assert it.verify(it.artifact).code == 0
+
+
+def test_a_file_that_changes_while_it_is_looked_at(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Ed25519 signature over a file is checked over bytes that are read again: they have to be the same ones."""
+    it.put(signature(b"signed"))
+    (it.path / "signed").write_bytes(b"signed")
+    hashed = files.blob
+
+    def swapped(artifact: str) -> Blob:
+        found = hashed(artifact)
+        (it.path / "signed").replace(artifact)
+        return found
+
+    monkeypatch.setattr("mvmnix.cli.verifying.files.blob", swapped)
+    value = json.loads(it.bundle.read_bytes())
+    del value["messageSignature"]["messageDigest"]
+    it.put(json.dumps(value).encode())
+    said = it.verify("--json", it.artifact)
+    assert (said.code, codes(said)) == (1, [Code.SIGNATURE_INVALID])
+    assert it.artifact.read_bytes() == b"signed"

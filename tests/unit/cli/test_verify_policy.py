@@ -1,0 +1,254 @@
+"""`mvm verify --policy P ARTIFACT…`: a trust policy that was named on the command line decides about any build."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.keys import PrivateKey
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import envelope, predicate
+from tests.unit.cli.releases import KEY, OTHER, Release, provenance, release, signature, signed
+from tests.unit.cli.station import Said, Station
+from tests.unit.provenance import foreign_world as foreign
+from tests.unit.provenance import world as worlds
+from tests.unit.provenance.foreign_world import DIGEST, GENERATOR, REPOSITORY, V0_2, V1
+
+POLICY = """
+version = 1
+serial = 1
+expires = {expires}
+
+[[signers]]
+name = "release"
+roles = [{roles}]
+key = '''{key}'''
+
+[[signers]]
+name = "second"
+roles = ["builder"]
+key = '''{other}'''
+
+[[builders]]
+id = "{builder}"
+signer = "release"
+level = 3
+{images}
+
+[[builders]]
+id = "{builder}"
+signer = "second"
+level = 1
+
+[sources]
+patterns = ["{pattern}"]
+allow-local = {local}
+{more}
+"""
+
+
+@pytest.fixture
+def it(station: Station) -> Release:
+    return release(station)
+
+
+def policy(it: Release, **changes: str) -> Path:
+    path = it.path / "policy/trust.toml"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    said = {
+        "expires": "2100-01-01T00:00:00Z",
+        "roles": '"builder"',
+        "key": KEY.public.pem,
+        "other": OTHER.public.pem,
+        "builder": GENERATOR,
+        "images": "",
+        "pattern": f"git+{REPOSITORY}@refs/tags/*",
+        "local": "false",
+        "more": "",
+    }
+    path.write_text(POLICY.format(**said | changes))
+    path.chmod(0o600)
+    return path
+
+
+def verify(it: Release, path: Path, *more: str) -> Said:
+    return it.verify("--policy", path, *more, it.artifact, key=None)
+
+
+def codes(said: Said) -> list[str]:
+    return [reason["code"] for reason in said.answer("verdict")["reasons"]]
+
+
+@pytest.mark.parametrize(("kind", "made"), [(V1, foreign.workflow), (V0_2, foreign.generator)])
+def test_admitted(it: Release, kind: str, made: object) -> None:
+    assert callable(made)
+    it.put(signed(foreign.statement(kind, made())))
+    said = verify(it, policy(it), "--source-uri", REPOSITORY)
+    assert (said.code, said.err) == (0, "")
+    assert "signed by release (no log, no trusted time)" in said.out
+    assert verify(it, policy(it).parent).code == 0
+
+
+ROWS: dict[str, tuple[Code, dict[str, str]]] = {
+    "another role": (Code.SIGNER_ROLE, {"roles": '"planner"'}),
+    "another builder": (Code.BUILDER_NOT_ADMITTED, {"builder": GENERATOR + "1"}),
+    "for images only": (Code.BUILDER_NOT_ADMITTED, {"images": 'images = ["hello"]'}),
+    "for builder images only": (Code.BUILDER_NOT_ADMITTED, {"images": f'builder-images = ["{"0" * 64}"]'}),
+    "another source": (Code.SOURCE_NOT_ADMITTED, {"pattern": "git+https://git.example/other/*"}),
+    "a branch": (Code.SOURCE_NOT_ADMITTED, {"pattern": f"git+{REPOSITORY}@refs/heads/*"}),
+    "expired": (Code.POLICY_EXPIRED, {"expires": "2020-01-01T00:00:00Z"}),
+    "an age that nobody reads": (Code.PROVENANCE_STALE, {"more": '[freshness]\nprovenance = "90d"'}),
+    "one builder of two": (Code.REBUILDS_MISSING, {"more": "[thresholds]\nrebuilds = 2"}),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_refusals(it: Release, row: str) -> None:
+    code, changes = ROWS[row]
+    said = verify(it, policy(it, **changes), "--json")
+    assert (said.code, codes(said)) == (1, [code])
+
+
+def test_two_builders_that_agree(it: Release) -> None:
+    path = policy(it, more="[thresholds]\nrebuilds = 2")
+    it.put(provenance(), provenance())
+    assert codes(verify(it, path, "--json")) == [Code.REBUILDS_MISSING], "one signer counts once"
+    it.put(provenance(), again(OTHER))
+    assert verify(it, path).code == 0
+
+
+def again(key: PrivateKey, kind: str = V1, run: str = "urn:run:2") -> bytes:
+    """The bundle of another run of the same build."""
+    made = foreign.workflow() if kind == V1 else foreign.generator()
+    where = made["runDetails"] if kind == V1 else made
+    where["metadata"]["invocationId" if kind == V1 else "buildInvocationID"] = run
+    return signed(foreign.statement(kind, made), key)
+
+
+@pytest.mark.parametrize(
+    "bundles",
+    [
+        (provenance(), provenance(OTHER)),
+        (again(KEY), again(OTHER)),
+        (again(KEY, V0_2), again(OTHER, V0_2)),
+        (again(KEY), again(KEY, run="urn:run:3")),
+        (again(KEY), provenance(OTHER, DIGEST, repository="https://git.example/org/other")),
+    ],
+)
+def test_one_build_that_two_signed_is_no_rebuild(it: Release, bundles: tuple[bytes, ...]) -> None:
+    """Nor is a second one by the same builder, nor a second one of another source."""
+    it.put(*bundles)
+    path = policy(it, more="[thresholds]\nrebuilds = 2")
+    assert Code.REBUILDS_MISSING in codes(verify(it, path, "--json"))
+    it.put(*bundles, again(OTHER, run="urn:run:4"))
+    assert verify(it, path).code == (0 if bundles[0] != bundles[1] else 1)
+
+
+def test_what_the_policy_does_not_speak_of(it: Release) -> None:
+    path = policy(it)
+    for bundle in (signature(), signed(foreign.statement("https://spdx.dev/Document", {}))):
+        it.put(bundle)
+        said = verify(it, path, "--json")
+        assert (said.code, codes(said)) == (1, [Code.PREDICATE_TYPE])
+    it.put(signed(foreign.statement(V1, {"buildDefinition": {"buildType": "urn:x:y"}})))
+    assert set(codes(verify(it, path, "--json"))) == {Code.STATEMENT_MALFORMED}
+
+
+def test_revoked_files(it: Release) -> None:
+    path = policy(it)
+    revoked = path.parent / "revocations.toml"
+    revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{DIGEST.hex}"\n')
+    revoked.chmod(0o600)
+    said = verify(it, path, "--json")
+    assert (said.code, codes(said)) == (1, [Code.IMAGE_REVOKED])
+
+
+@pytest.mark.parametrize("text", ["", "version = 1", "\xff", "no toml"])
+def test_a_policy_that_is_none(it: Release, text: str) -> None:
+    path = policy(it)
+    path.write_text(text, "latin-1")
+    said = verify(it, path)
+    assert (said.code, said.out, "the policy" in said.err) == (2, "", True)
+
+
+def test_a_policy_that_others_can_change(it: Release) -> None:
+    path = policy(it)
+    path.chmod(0o666)
+    assert verify(it, path).code == 2
+
+
+def test_mvms_own_builds(it: Release, tmp_path: Path) -> None:
+    world = worlds.new_world(tmp_path)
+    it.artifact.write_bytes(world.kernel)
+    own = {"builder": "urn:mvmnix:builder:microvm:1", "pattern": "git+https://host/repository?rev=*"}
+    built = world.provenance(started=now() - timedelta(minutes=9), finished=now() - timedelta(minutes=7))
+    it.put(signed(predicate.to_statement(built, world.image.artifacts).to_bytes()))
+    assert verify(it, policy(it, **own)).code == 0
+    assert codes(verify(it, policy(it, **own | {"pattern": "path:*"}), "--json")) == [Code.SOURCE_NOT_ADMITTED]
+    assert codes(verify(it, policy(it, **own | {"builder": "urn:x:y"}), "--json")) == [Code.BUILDER_NOT_ADMITTED]
+    old = policy(it, **own, more='[freshness]\nprovenance = "1m"')
+    assert codes(verify(it, old, "--json")) == [Code.PROVENANCE_STALE]
+    image = Digest.of(b"kernel")  # of the builder's image, in worlds
+    revoked = it.path / "policy/revocations.toml"
+    revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{image.hex}"\n')
+    revoked.chmod(0o600)
+    assert codes(verify(it, policy(it, **own), "--json")) == [Code.IMAGE_REVOKED]
+
+
+def test_the_launch_gate_takes_no_policy_from_the_command_line() -> None:
+    from mvmnix.cli.launch import launch
+    from mvmnix.cli.run import run
+
+    for command in (launch, run):
+        assert not [option for each in command.params for option in each.opts if "policy" in option]
+
+
+def vsa_of(path: Path) -> worlds.Json:
+    statement = json.loads(envelope.parse(path.read_bytes()).payload)
+    assert isinstance(statement, dict)
+    return statement
+
+
+def test_a_summary_of_files(it: Release) -> None:
+    assert it.station.mvm("key", "create", "verifier").code == 0
+    out = it.path / "vsa.json"
+    other = it.path / "other.img"
+    other.write_bytes(b"other")
+    it.put(provenance(KEY), provenance(OTHER, Digest.of(b"other")))
+    options = ("--vsa", out, "--resource-uri", "pkg:generic/app@1.2.3", "--bundle", it.bundle)
+    said = it.verify("--policy", policy(it), *options, it.artifact, other, key=None)
+    assert (said.code, said.err) == (0, "")
+    statement = vsa_of(out)
+    assert {each["name"]: each["digest"]["sha256"] for each in statement["subject"]} == {
+        "app.img": DIGEST.hex,
+        "other.img": Digest.of(b"other").hex,
+    }
+    predicate = statement["predicate"]
+    assert predicate["resourceUri"] == "pkg:generic/app@1.2.3"
+    assert predicate["verifiedLevels"] == ["SLSA_BUILD_LEVEL_1"], "the lowest: 3 for one file, 1 for the other"
+    assert len(predicate["inputAttestations"]) == 2
+    key = it.path / "verifier.pub"
+    key.write_text(it.station.mvm("key", "show", "verifier").out)
+    by_others = ("--key", key, "--type", "https://slsa.dev/verification_summary/v1", "--bundle", out)
+    assert it.verify(*by_others, it.artifact, other, key=None).code == 0
+
+
+def test_no_summary_without_a_policy_or_of_what_was_refused(it: Release) -> None:
+    assert it.station.mvm("key", "create", "verifier").code == 0
+    out = it.path / "vsa.json"
+    whole = ("--vsa", out, "--resource-uri", "pkg:generic/app")
+    rows: list[tuple[int, tuple[str | Path, ...]]] = [
+        (2, ("--key", it.key(), *whole)),
+        (2, ("--policy", policy(it), "--vsa", out)),
+        (2, ("--policy", policy(it), "--resource-uri", "pkg:generic/app")),
+        (2, ("--policy", policy(it), "--vsa", out, "--resource-uri", "no uri")),
+        (2, ("--policy", policy(it), *whole, "--plan", "x")),
+        (2, ("--policy", policy(it), *whole, it.artifact)),
+        (1, ("--policy", policy(it), *whole, "--source-tag", "v9")),
+    ]
+    for code, options in rows:
+        said = it.verify(*options, it.artifact, key=None)
+        assert (said.code, out.exists()) == (code, False), said.err
