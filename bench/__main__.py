@@ -1,4 +1,4 @@
-"""`python -m bench [figures|boots|fetches|sessions] [--world DIR] [--rounds N]` prints tables; makes what it needs."""
+"""`python -m bench [WHAT] [--world DIR] [--rounds N]` prints tables of ratios; makes what it needs."""
 
 import argparse
 import tempfile
@@ -7,19 +7,52 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.boots import boots
-from bench.figures import fetches, figures, sessions
+from bench.commands import asking
+from bench.figures import Rows, admissions, fetches, figures, sessions
+from bench.jailing import jailing
+from bench.listing import listing
+from bench.log import log
+from bench.memory import memory
+from bench.neighbours import neighbours
 from bench.place import Place, prepare
+from bench.sharing import sharing
+from bench.stream import stream
+from bench.verification import verification
+
+
+def machines(console: Console, *, rounds: int) -> None:
+    """Measure `mvm ps`, which needs no world."""
+    table = Rows(rounds)
+    table.add("mvm ps, 50 machines", "python3 -c 'import click'", listing(50, rounds=rounds), "ours < 0.3")
+    console.print(table.table)
+
+
+#: What needs neither a home nor an image.
+_WITHOUT_WORLD = {
+    "admissions": admissions,
+    "fetches": fetches,
+    "jail": jailing,
+    "log": log,
+    "machines": machines,
+    "shares": sharing,
+    "verification": verification,
+}
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
-    parser.add_argument("what", nargs="?", choices=("figures", "boots", "fetches", "sessions"), default="figures")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=(*_WITHOUT_WORLD, "figures", "boots", "commands", "memory", "neighbours", "sessions", "stream"),
+        default="figures",
+    )
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     given = parser.parse_args()
-    if given.what == "fetches":
-        fetches(Console(width=160), rounds=given.rounds)
+    if given.what in _WITHOUT_WORLD:
+        _WITHOUT_WORLD[given.what](Console(width=160), rounds=given.rounds)
         return
     if given.world is not None:
         _measure(given.what, prepare(given.world.resolve()), given.rounds)
@@ -33,6 +66,14 @@ def _measure(what: str, place: Place, rounds: int) -> None:
     match what:
         case "boots":
             boots(place, console)
+        case "commands":
+            asking(place, console, rounds=10 * rounds)
+        case "memory":
+            memory(place, console, rounds=rounds)
+        case "neighbours":
+            neighbours(place, console, rounds=rounds)
+        case "stream":
+            stream(place, console, rounds=rounds)
         case "sessions":
             sessions(place, console, rounds=rounds)
         case _:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.admission import admission
 from bench.fetching import fetching, own_pins
 from bench.pairs import Pair, pair
 from bench.place import TRUE, Place
@@ -34,6 +35,14 @@ class Rows:
     def add(self, what: str, compared: str, found: Pair, asked: str) -> None:
         difference = f"{found.difference:+.3f}"
         self.table.add_row(what, str(found.ours), compared, str(found.theirs), difference, f"{found.ratio:.2f}", asked)
+
+
+def admissions(console: Console, *, rounds: int) -> None:
+    """Measure the launch gate alone, which needs no world."""
+    table = Rows(rounds)
+    what, compared = "ten admissions, root filesystem of 2 GiB", "the same, of 100 MiB"
+    table.add(what, compared, admission(100, 2048, rounds=2 * rounds), "ratio under 1.2")
+    console.print(table.table)
 
 
 def fetches(console: Console, *, rounds: int) -> None:

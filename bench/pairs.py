@@ -24,6 +24,15 @@ class Times:
         return f"{self.median:.3f} ({min(self.seconds):.3f} to {max(self.seconds):.3f})"
 
 
+class Milliseconds(Times):
+    """The same times, for people to whom a millisecond is long."""
+
+    @override
+    def __str__(self) -> str:
+        low, middle, high = (1000 * each for each in (min(self.seconds), self.median, max(self.seconds)))
+        return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two subjects that were timed in turns: A B A B."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tests.conftest import Home, committed_copy, make_home
+from tests.conftest import Home, committed_copy, make_world
 
 TRUE = ("/bin/busybox", "true")
 
@@ -46,9 +46,5 @@ def prepare(base: Path) -> Place:
         return place
     print(f"preparing {base}: building the builder and examples/hello …", file=sys.stderr)
     base.mkdir(parents=True, exist_ok=True)
-    make_home(base / "home")
-    committed_copy(place.tree)
-    place.mvm("pin", "fetch")
-    place.mvm("run", "./examples/hello")
-    place.mvm("build", "./examples/hello", "--out", place.hello)
+    make_world(committed_copy(place.tree), base)
     return place

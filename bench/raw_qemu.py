@@ -6,16 +6,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import manifest
-from mvmnix.launch.backends.qemu import EXECUTABLES, FIRMWARE
-from mvmnix.launch.codec import FROM_GUEST, FrameDecoder, encode
-from mvmnix.launch.frames import Bye, Config, Frame, Hello, Ready, Shutdown
-from mvmnix.launch.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.stream_frames import Exit, Run
-from mvmnix.launch.tsc import TscClock
+from mvmnix.launch.backends.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
+from mvmnix.launch.channel.codec import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.channel.frames import Bye, Config, Frame, Hello, Ready, Shutdown
+from mvmnix.launch.channel.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.channel.stream_frames import Exit, Run, Started
+from mvmnix.launch.hypervisor.tsc import TscClock
 from mvmnix.model import Image, Workload
 
 #: Seconds after which a boot counts as hung.
@@ -46,7 +47,7 @@ class RawQemu:
         return (
             next(path for path in EXECUTABLES.paths if Path(path).exists()),
             *("-M", "microvm", "-bios", next(path for path in FIRMWARE.paths if Path(path).exists())),
-            *("-accel", "tcg,tb-size=64", "-cpu", "max"),
+            *("-accel", "tcg,tb-size=64", "-cpu", TRANSLATED_CPU),
             *("-smp", str(self.image.vcpus), "-m", str(self.image.memory_mib)),
             *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
             *("-kernel", str(self.directory / "kernel"), "-initrd", str(self.directory / "initrd")),
@@ -59,35 +60,60 @@ class RawQemu:
 
     def run(self) -> None:
         """Boot, run the command, shut down, and wait until QEMU has ended. Raises RuntimeError."""
+        with self._started() as (qemu, port):
+            self._converse(port)
+            qemu.wait(PATIENCE)
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """The host's end of the port, while it runs."""
+        with self._started() as (_, port):
+            yield port
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        """Boot and start the command; yields QEMU's process id while it runs."""
+        with self._started() as (qemu, port):
+            for frame in _frames(port):
+                if isinstance(frame, Started):
+                    break
+                self._answer(port, frame)
+            yield qemu.pid
+
+    @contextmanager
+    def _started(self) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE)
         argv = self.argv(theirs.fileno())
         with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as qemu:
             try:
                 theirs.close()
-                self._converse(ours)
-                qemu.wait(PATIENCE)
+                yield qemu, ours
             finally:
                 qemu.kill()
 
     def _converse(self, port: socket.socket) -> None:
         for frame in _frames(port):
-            match frame:
-                case Hello():
-                    port.sendall(encode(Config(self._config())))
-                case Ready():
-                    port.sendall(encode(Run(1)))
-                case Exit(code=0):
-                    port.sendall(encode(Shutdown(0)))
-                case Bye():
-                    return
-                case Exit():
-                    raise RuntimeError(f"the command ended with {frame}")
-                case _:
-                    pass
+            if isinstance(frame, Bye):
+                return
+            self._answer(port, frame)
         raise RuntimeError("the guest hung up")
 
-    def _config(self) -> GuestConfig:
+    def _answer(self, port: socket.socket, frame: Frame) -> None:
+        match frame:
+            case Hello():
+                port.sendall(encode(Config(self.config())))
+            case Ready():
+                port.sendall(encode(Run(1)))
+            case Exit(code=0):
+                port.sendall(encode(Shutdown(0)))
+            case Exit():
+                raise RuntimeError(f"the command ended with {frame}")
+            case _:
+                pass
+
+    def config(self) -> GuestConfig:
+        """What the guest is told."""
         planned = self.image.workload
         return GuestConfig(
             hostname="raw",

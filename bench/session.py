@@ -22,8 +22,7 @@ from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.workshop import Workshop
 from mvmnix.launch.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
-from mvmnix.provenance.policy_files import FILE_NAME
-from mvmnix.provenance.policy_text import effective
+from mvmnix.provenance.policy_text import FILE_NAME, effective
 from mvmnix.state import Roots
 
 

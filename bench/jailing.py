@@ -1,0 +1,57 @@
+"""Starts QEMU in the jail and outside of it, in turns, until it says that it is ready; no guest boots any further."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.pairs import Milliseconds, Pair, pair
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.guest import Preparation
+from mvmnix.launch.hypervisor.confinement import Jail
+from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
+from mvmnix.launch.jail.cells import FIRST_UID, Cells
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.loop import Loop
+from mvmnix.state import Directory
+from tests.unit.launch.bare import BareJail
+
+
+def jailing(console: Console, *, rounds: int) -> None:
+    """Print what the jail adds to a start."""
+    with ExitStack() as stack:
+        base = stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-"))
+        cells, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
+        jail = BubblewrapJail(Cells(cells, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
+        firmware = Path(Qemu.find().bios).read_bytes()
+        found = pair(_started(jail, firmware), _started(BareJail(), firmware), rounds=10 * rounds)
+    _show(console, found, rounds=10 * rounds)
+
+
+def _started(jail: Jail, bytes_: bytes) -> Callable[[], None]:
+    """Something to hand to QEMU as a kernel, which is not run before it is ended."""
+
+    def start() -> None:
+        loop, file = Loop(), os.memfd_create("bench")
+        os.write(file, bytes_)
+        spec = LaunchSpec(file, file, None, -1, -1, -1, 1, 128, "quiet", Acceleration.TCG, 2_000_000)
+        guest = Preparation(Qemu.find(), jail, spec).spawn(loop, console=lambda _: None, services={})
+        while not guest.events and not guest.process.ended:
+            loop.turn()
+        guest.close()
+        loop.close()
+        os.close(file)
+
+    return start
+
+
+def _show(console: Console, found: Pair, *, rounds: int) -> None:
+    table = Table("QEMU from nothing to its first event, and ended again", "milliseconds: median (min to max)")
+    table.add_row("in the jail", str(Milliseconds(found.ours.seconds)))
+    table.add_row("outside", str(Milliseconds(found.theirs.seconds)))
+    table.add_row(f"difference of neighbours, {rounds} rounds", f"{1000 * found.difference:+.1f}")
+    console.print(table)

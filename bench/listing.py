@@ -1,0 +1,43 @@
+"""`mvm ps` while many machines run, none of which has a hypervisor: what counts is how it learns that they live."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.pairs import Pair, pair
+from mvmnix.launch.records import registry
+from mvmnix.launch.supervisor import detach
+from tests.unit.launch.house import house
+
+
+def listing(count: int, *, rounds: int) -> Pair:
+    """The whole process, against an interpreter that imports click."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
+        state = Path(name) / ".local/state/mvmnix"
+        state.parent.mkdir(parents=True, mode=0o700)
+        environment = {"HOME": name, "PATH": os.environ["PATH"]}
+        mvm = (sys.executable, "-P", "-m", "mvmnix.cli")
+        subprocess.run([*mvm, "key", "create", "host"], env=environment, check=True, capture_output=True)
+        with house(state) as here:
+            machines = here.directory("machines")
+            try:
+                for _ in range(count):
+                    with here.plan("linger") as plan:
+                        detach(plan, here.host)
+
+                def ps() -> None:
+                    done = subprocess.run([*mvm, "ps", "--quiet"], env=environment, check=True, capture_output=True)
+                    if len(done.stdout.split()) != count:
+                        raise RuntimeError("not all of them are listed")
+
+                def click() -> None:
+                    subprocess.run([sys.executable, "-c", "import click"], check=True)
+
+                return pair(ps, click, rounds=rounds)
+            finally:
+                for entry in registry.entries(machines):
+                    if entry.supervisor:
+                        os.kill(entry.supervisor, signal.SIGKILL)

@@ -1,0 +1,127 @@
+"""Verifies what keys and what certificates signed: a plan with a large provenance, and keyless bundles."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.pairs import Milliseconds, Pair, Subject, pair
+from mvmnix import strict
+from mvmnix.keys import Role
+from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.model import Digest, Source
+from mvmnix.provenance import envelope
+from mvmnix.provenance.authenticate import authenticate
+from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from tests.private_sigstore import Sigstore, merged
+from tests.unit.provenance import world as worlds
+
+DEPENDENCIES = 200
+SUBJECT, ISSUER = "ci@mvmnix.test", "https://issuer.test"
+#: Verified so often for one time, since once takes a millisecond or less.
+_AT_ONCE = 20
+
+
+def verification(console: Console, *, rounds: int) -> None:
+    """Measure verification alone, which needs no world."""
+    times = f"median (min to max) of {rounds} times or more in turns, each of {_AT_ONCE} verifications"
+    table = Table(title=f"milliseconds: {times}", show_lines=True)
+    for heading in ("what", "ours", "compared with", "theirs", "ratio", "asked"):
+        table.add_column(heading)
+    with _world() as (world, files):
+        found = _pair(lambda: world.admitted(files).close(), lambda: _arithmetic(world), 3 * rounds)
+        sizes = {
+            f"of a provenance with {DEPENDENCIES} sources": world.provenance_bundle,
+            "of a plan": world.plan_bundle,
+        }
+    what = f"launch gate: plan and provenance with {DEPENDENCIES} sources, signed with keys; boot files of a few bytes"
+    _row(table, what, "two signatures checked, two statements parsed", found, "ours under 5")
+    for name, bundle in sizes.items():
+        size = len(envelope.parse(bundle).payload)
+        found = keyless(size, rounds=3 * rounds)
+        _row(table, f"a keyless statement, {name}: {size:,} bytes", "verify_dsse", found, "ratio at most 1.2")
+    console.print(table)
+
+
+def _row(table: Table, what: str, compared: str, found: Pair, asked: str) -> None:
+    ours, theirs = (str(Milliseconds(tuple(s / _AT_ONCE for s in it.seconds))) for it in (found.ours, found.theirs))
+    table.add_row(what, ours, compared, theirs, f"{found.ratio:.2f}", asked)
+
+
+def keyless(size: int, *, rounds: int) -> Pair:
+    """A keyless statement of so many bytes, against the library's own `verify_dsse` of the same bytes.
+
+    Both have read their trust root before: one of the shape of the public one, with a second log and CT log.
+    """
+    # not before keys were measured, who don't need it: the garbage collector walks over all that is there
+    from sigstore.models import Bundle, ClientTrustConfig  # noqa: PLC0415
+    from sigstore.verify import Verifier, policy  # noqa: PLC0415
+
+    private, other = Sigstore(), Sigstore()
+    root = merged(private, other)
+    trust = Trust(
+        (Signer("ci", Identity(Pattern(SUBJECT), Pattern(ISSUER), Digest.of(root)), frozenset({Role.BUILDER})),),
+        {Digest.of(root): root},
+    )
+    bundle = private.attest(_statement(size), at=worlds.NOW, subject=SUBJECT, issuer=ISSUER)
+    verifier = Verifier(trusted_root=ClientTrustConfig.from_json(_config(root)).trusted_root)
+    who = policy.Identity(identity=SUBJECT, issuer=ISSUER)
+    return _pair(
+        lambda: authenticate(bundle, trust=trust, role=Role.BUILDER, what="it"),
+        lambda: verifier.verify_dsse(Bundle.from_json(bundle), who),
+        rounds,
+    )
+
+
+def _pair(ours: Subject, theirs: Subject, rounds: int) -> Pair:
+    return pair(_often(ours), _often(theirs), rounds=rounds)
+
+
+def _often(subject: Subject) -> Callable[[], None]:
+    def repeated() -> None:
+        for _ in range(_AT_ONCE):
+            subject()
+
+    return repeated
+
+
+@contextmanager
+def _world() -> Iterator[tuple[worlds.World, OpenFiles]]:
+    pool = "mirror://debian/pool/main/p/package"
+    many = tuple(Source(f"{pool}-{n}.deb", f"package-{n}.deb", Digest.of(str(n).encode())) for n in range(DEPENDENCIES))
+    with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
+        world = worlds.new_world(Path(name))
+        world.sign_provenance(sources=(worlds.DEB, *many))
+        world.sign_plan()
+        files = world.open(Path(name))
+        try:
+            yield world, files
+        finally:
+            for fd in (files.kernel, files.initrd, files.rootfs):
+                os.close(fd)
+
+
+def _arithmetic(world: worlds.World) -> None:
+    for data, key in ((world.plan_bundle, worlds.PLANNER), (world.provenance_bundle, worlds.BUILDER)):
+        bundle = envelope.parse(data)
+        key.public.verified(bundle.signed_bytes, bundle.signature)
+        predicate_type = strict.parse_json(bundle.payload)
+        if not isinstance(predicate_type, dict):
+            raise TypeError("no statement")
+
+
+def _statement(size: int) -> bytes:
+    subject = [{"name": "a", "digest": {"sha256": Digest.of(b"a").hex}}]
+    head = {"_type": "https://in-toto.io/Statement/v1", "predicateType": "urn:x", "subject": subject}
+    bare = len(strict.canonical(head | {"predicate": {"filled": ""}}))
+    return strict.canonical(head | {"predicate": {"filled": "x" * (size - bare)}})
+
+
+def _config(root: bytes) -> str:
+    media = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
+    services = '{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json"}'
+    return f'{{"mediaType":"{media}","trustedRoot":{root.decode()},"signingConfig":{services}}}'
