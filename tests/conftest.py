@@ -1,5 +1,6 @@
 """What all tests share: a committed copy of this tree, homes, the command, and an image built once a session."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,11 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 TREE = Path(__file__).resolve().parents[1]
+# A busy machine takes its time, and how long anything takes is nothing that these tests find out.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 900
 
@@ -167,10 +173,28 @@ def copy_home(home: Path, target: Path) -> None:
     shutil.copytree(home, target, copy_function=copy)
 
 
+def shared_world(base: Path, home: Path) -> World:
+    """The world at `base`, built by the first process that asks for it; each has a copy of its home at `home`."""
+    said = base / "stdout", base / "stderr"
+    with (base / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said[-1].exists():
+            run = make_world(committed_copy(base / "tree"), base).first_run
+            said[0].write_bytes(run.stdout)
+            said[1].write_bytes(run.stderr)
+    run = subprocess.CompletedProcess([], 0, *(path.read_bytes() for path in said))
+    return World(Home(base / "home"), base / "tree", base / "hello", run).copy(home)
+
+
 @pytest.fixture(scope="session")
-def world(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world, built once a session: two minutes. Tests that change state work on a copy of the home (`copied`)."""
-    return make_world(tree, tmp_path_factory.mktemp("world"))
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world, built once: minutes. Tests that change state work on a copy of the home (`copied`).
+
+    `MVMNIX_TEST_WORLD` names an empty directory, for processes that share one world.
+    """
+    if shared := os.environ.get("MVMNIX_TEST_WORLD"):
+        return shared_world(Path(shared), tmp_path_factory.mktemp("world") / "home")
+    return make_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

@@ -66,6 +66,10 @@ class DockerRegistry:
         """What it said: one line for each request."""
         return (self._directory / "log").read_text(errors="replace")
 
+    def visits(self) -> int:
+        """How many requests mvm made of it; those that stored an image may still be on their way into the log."""
+        return self.log().count('"mvmnix"')
+
     def push(self, image: Pushed, name: str = "team/app", *, index: bytes | None = None) -> OciRef:
         """Store an image, and an index of it if one is given; returns what names it."""
         for digest, data in image.blobs.items():

@@ -21,12 +21,11 @@ from mvmnix.cli.progress import Steps
 from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.commands import ExitStatus
+from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Plan
 from mvmnix.model import FlakeRef
-from mvmnix.provenance.policy_files import FILE_NAME
-from mvmnix.provenance.policy_text import effective
+from mvmnix.provenance.policy_text import FILE_NAME, effective
 from mvmnix.state import Roots
 from tests.conftest import PATIENCE, World
 

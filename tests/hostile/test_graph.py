@@ -16,8 +16,8 @@ from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.stream_frames import End
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.stream_frames import End
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.state import Directory
 from mvmnix.store import Store

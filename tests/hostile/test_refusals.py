@@ -7,7 +7,8 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
-from mvmnix.launch.command_line import LONGEST
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.hypervisor.command_line import LONGEST
 from mvmnix.model import Digest, Posture
 from mvmnix.provenance.policy import Isolation
 from mvmnix.provenance.slsa import HOST_NIX, Accounted
@@ -67,7 +68,7 @@ ROWS: dict[str, tuple[Move, Code]] = {
     "another image": (for_another_image, Code.PLAN_MISMATCH),
     "another policy": (another_policy, Code.POLICY_MISMATCH),
     "another bundle": (with_another_bundle, Code.PROVENANCE_MISMATCH),
-    "a container": (plan(isolation=Isolation.CONTAINER), Code.ISOLATION_UNAVAILABLE),
+    "a container": (plan(backend=Backend.CONTAINER, isolation=Isolation.CONTAINER), Code.ISOLATION_UNAVAILABLE),
     "a sealed image that is opened": (plan(posture=Posture.DEV), Code.PLAN_MISMATCH),
     "a verb that the image lacks": (with_a_verb, Code.VERB_NOT_GRANTED),
     **{

@@ -1,5 +1,6 @@
 """The table of what must be refused, through the command: a representative of each class, and what stays behind."""
 
+import os
 import shutil
 
 import pytest
@@ -7,9 +8,9 @@ import pytest
 from mvmnix.audit.reading import records
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.launch.plan import Accelerator
-from mvmnix.model import Verb
+from mvmnix.model import Digest, Verb
 from mvmnix.provenance import envelope
-from tests.hostile.rig import Move, Rig, flipped
+from tests.hostile.rig import Move, Rig, flipped, replaced
 from tests.hostile.test_refusals import ROWS
 from tests.unit.provenance.world import drop
 
@@ -55,6 +56,33 @@ def test_launch_refuses_a_plan_of_another_policy(rig: Rig) -> None:
     assert rig.launch() == {Code.POLICY_MISMATCH}
 
 
+def test_launch_refuses_under_an_older_policy(rig: Rig) -> None:
+    """What was in force once, and was seen by the log, is not in force again."""
+    file = rig.home.config / "trust.toml"
+    good = file.read_bytes()
+    replaced(file, good.replace(b"serial = 1 ", b"serial = 2 ", 1))
+    assert rig.launch() == {Code.POLICY_MISMATCH}
+    replaced(file, good)
+    assert rig.launch() == {Code.POLICY_ROLLBACK}
+
+
+def test_launch_refuses_what_is_revoked(rig: Rig) -> None:
+    file = rig.home.config / "revocations.toml"
+    for serial, (digest, code) in enumerate(
+        (
+            (Digest.of(rig.plan), Code.BUNDLE_REVOKED),
+            (Digest.of(rig.provenance), Code.BUNDLE_REVOKED),
+            (Digest.of(rig.manifest), Code.IMAGE_REVOKED),
+        ),
+        1,
+    ):
+        text = f'version = 1\nserial = {serial}\n[[digests]]\nsha256 = "{digest.hex}"\n'
+        replaced(file, text.encode())
+        assert rig.launch() == {code}
+    file.unlink()
+    assert rig.launch() == {Code.POLICY_ROLLBACK}
+
+
 @pytest.mark.parametrize("row", ["another lock", "sources of another lock", "a stranger builds", "a build of tomorrow"])
 def test_launch_refuses_what_its_library_keeps(rig: Rig, row: str) -> None:
     """The index, and all that it names, is replaced by whoever can write there; the builder's key is not theirs."""
@@ -69,7 +97,7 @@ def test_a_plan_that_demands_kvm(rig: Rig) -> None:
     """On a host where it can't work: the device is there and is none, and no verdict of this host is at hand."""
     rig.sign_plan(accelerator=Accelerator.KVM)
     hide = 'test ! -e /dev/kvm || mount --bind /dev/null /dev/kvm; exec "$0" "$@"'
-    without = ("unshare", "--map-root-user", "--mount", "sh", "-c", hide)
+    without = ("unshare", *(("--map-root-user",) if os.geteuid() else ()), "--mount", "sh", "-c", hide)
     cache = {"XDG_CACHE_HOME": rig.home.path / "cache"}
     assert rig.launch(prefix=without, env=cache) == {Code.ACCELERATOR_UNAVAILABLE}
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel import Channel
-from mvmnix.launch.codec import FROM_GUEST, FrameDecoder, encode
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.frames import Config, Frame, Hello, Ready
+from mvmnix.launch.channel.codec import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.conversation import Channel
+from mvmnix.launch.channel.frames import Config, Frame, Hello, Ready
+from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.requests import ExecRequest, GuestConfig
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.channel_house import Collect, Services
 
@@ -99,8 +99,9 @@ def alive(pid: int) -> bool:
 class Raw:
     """The host's end without its manners."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, portion: int) -> None:
         self._sock = sock
+        self._portion = portion
         self._sock.settimeout(IDLE)
         self._frames: list[Frame] = []
         self._decoder = FrameDecoder(FROM_GUEST)
@@ -113,7 +114,7 @@ class Raw:
         """The next frame, None at the end."""
         while not self._frames:
             try:
-                data = self._sock.recv(65536)
+                data = self._sock.recv(self._portion)
             except ConnectionResetError:
                 data = b""
             if not data:
@@ -123,9 +124,9 @@ class Raw:
 
 
 @contextmanager
-def raw(agent: Path, *, ready: bool = True) -> Iterator[Raw]:
+def raw(agent: Path, *, ready: bool = True, portion: int = 65536) -> Iterator[Raw]:
     with process(agent) as (sock, _):
-        host = Raw(sock)
+        host = Raw(sock, portion)
         assert isinstance(host.hears(), Hello)
         if ready:
             host.says(Config(config()))

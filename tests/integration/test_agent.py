@@ -2,15 +2,16 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.endpoints import FdSink
-from mvmnix.launch.requests import ExecRequest
-from mvmnix.launch.stream_frames import End, Step
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.endpoints import FdSink
+from mvmnix.launch.channel.requests import ExecRequest
+from mvmnix.launch.channel.stream_frames import End, Exec, Exit, Started, Stderr, Stdout, Step, Window
 from mvmnix.model import Workload
 from tests.integration.agent_house import (
     ENVIRONMENT,
@@ -19,6 +20,7 @@ from tests.integration.agent_house import (
     alive,
     build,
     execute,
+    raw,
     shell,
     talk,
     workload,
@@ -165,6 +167,46 @@ def test_a_slow_reader_delays_nobody_else(agent: Path) -> None:
         loop.forget(read)
         os.close(read)
         os.close(write)
+
+
+#: Two lanes of 3 MiB, in portions that fit nothing else: the order of each lane's bytes says whether one was lost.
+_BOTH_LANES = """
+import os, threading
+def say(fd, step):
+    data = b"".join(b"%d\\n" % number for number in range(fd, 3_000_000, step))[: 3 << 20]
+    for at in range(0, len(data), 40961):
+        os.write(fd, data[at : at + 40961])
+threads = [threading.Thread(target=say, args=(fd, fd + 6)) for fd in (1, 2)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+"""
+
+
+def test_a_host_that_reads_in_dribs_misses_nothing(agent: Path) -> None:
+    wanted = [b"".join(b"%d\n" % number for number in range(fd, 3_000_000, fd + 6))[: 3 << 20] for fd in (1, 2)]
+    got = {Stdout: b"", Stderr: b""}
+    with raw(agent, portion=30011) as host:
+        host.says(Exec(3, ExecRequest(workload(sys.executable, "-S", "-c", _BOTH_LANES))))
+        assert host.hears() == Started(3)
+        while not isinstance(frame := host.hears(), Exit):
+            assert isinstance(frame, Stdout | Stderr)
+            got[type(frame)] += frame.data
+            host.says(Window(3, frame.KIND, len(frame.data)))
+    assert frame == Exit(3, End.EXITED, Step.NONE, 0)
+    assert [got[Stdout], got[Stderr]] == wanted
+
+
+def test_the_end_comes_after_the_last_byte_wherever_it_lies(agent: Path) -> None:
+    with raw(agent, portion=30011) as host:
+        for number in range(8):
+            stream, size, got = 3 + 2 * number, 600_000 + 25_003 * number, 0
+            host.says(Exec(stream, shell(f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait")))
+            assert host.hears() == Started(stream)
+            while isinstance(frame := host.hears(), Stdout | Stderr):
+                time.sleep(0.005)  # so that all has long been said, and waits for this reader
+                got += len(frame.data)
+                host.says(Window(stream, frame.KIND, len(frame.data)))
+            assert (frame, got) == (Exit(stream, End.EXITED, Step.NONE, 0), 2 * size)
 
 
 def test_a_reader_that_left_ends_an_endless_command(agent: Path) -> None:

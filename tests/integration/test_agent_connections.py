@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.frames import INITIAL_WINDOW
+from mvmnix.launch.channel.frames import INITIAL_WINDOW
+from mvmnix.launch.channel.requests import ExecRequest
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.requests import ExecRequest
 from tests.integration.agent_house import (
     IDLE,
     build,

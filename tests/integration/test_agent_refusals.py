@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel import Channel
-from mvmnix.launch.codec import encode
-from mvmnix.launch.frames import Config, Failed, Kind, Ping, Pong, Ready
+from mvmnix.launch.channel.codec import encode
+from mvmnix.launch.channel.conversation import Channel
+from mvmnix.launch.channel.frames import Config, Failed, Kind, Ping, Pong, Ready
+from mvmnix.launch.channel.shares import Mount
+from mvmnix.launch.channel.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
+from mvmnix.launch.channel.wire import ChannelClosedError, GuestFailedError
+from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
-from mvmnix.launch.wire import ChannelClosedError, GuestFailedError
+from mvmnix.launch.secrets.reference import LARGEST, MOST, Secret, Target
+from mvmnix.launch.shares.share import MOST as MOST_SHARES
 from mvmnix.model import DirectoryOrder, Verb
 from tests.integration.agent_house import (
     IDLE,
@@ -85,14 +89,30 @@ BAD_CONFIGS = {
     "the verb stream is not granted": config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,)),
     "128 MiB to 1 TiB": config_bytes(order=DirectoryOrder.REVERSED, scratch=(1 << 27) - 1),
     "reversed directories need": config_bytes(order=DirectoryOrder.REVERSED, scratch=(1 << 40) + 1),
-    "unknown verbs": config_bytes().replace(
-        struct.pack(">III", USER.uid, USER.gid, 3), struct.pack(">III", USER.uid, USER.gid, 0x20003)
+    "unknown verbs": config_bytes(verbs=frozenset({Verb.EXEC})).replace(
+        struct.pack(">III", USER.uid, USER.gid, 1), struct.pack(">III", USER.uid, USER.gid, 0x8001)
     ),
     "without scratch space": config_bytes(writable=("/tmp",), scratch=0),
     "can't be taken apart": config_bytes(writable=("tmp",)),
     "or well-formed environment": config_bytes().replace(b"PATH=", b"PATH_"),
     "a configuration that can't be": config_bytes(ports=(0,)),
 }
+#: Secrets that would lie elsewhere, or take more memory than they may.
+BAD_SECRETS = {
+    "above its directory": (Secret("../x", Target.FILE, b"x"),),
+    "hidden": (Secret(".x", Target.FILE, b"x"),),
+    "an option": (Secret("-x", Target.FILE, b"x"),),
+    "nameless": (Secret("", Target.FILE, b"x"),),
+    "in a directory": (Secret("a/b", Target.FILE, b"x"),),
+    "with a long name": (Secret("x" * 65, Target.FILE, b"x"),),
+    "too large": (Secret("x", Target.FILE, b"x" * (LARGEST + 1)),),
+    "too many": tuple(Secret(f"x{number}", Target.FILE, b"x") for number in range(MOST + 1)),
+}
+
+
+def shared(tag: bytes = b"share0", place: bytes = b"/data", tail: bytes = b"\1\0") -> bytes:
+    """A list of one share, as CONFIG has it."""
+    return b"\0\0\0\1" + b"".join(len(text).to_bytes(4) + text for text in (tag, place)) + tail
 
 
 @pytest.mark.parametrize(("why", "data"), BAD_CONFIGS.items(), ids=BAD_CONFIGS.keys())
@@ -103,6 +123,32 @@ def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, why: str, dat
         assert isinstance(failed, Failed)
         assert why in failed.message.decode()
         assert host.hears() is None
+
+
+@pytest.mark.parametrize("secrets", BAD_SECRETS.values(), ids=BAD_SECRETS.keys())
+def test_secrets_stay_in_their_directory_and_bounds(agent: Path, secrets: tuple[Secret, ...]) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(config_bytes(secrets=secrets))
+        failed = host.hears()
+        assert isinstance(failed, Failed)
+        assert failed.message == b"a configuration that can't be taken apart"
+        assert host.hears() is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 2**32 - 1])
+def test_a_count_of_secrets_that_lies(agent: Path, count: int) -> None:
+    data = config_bytes(secrets=(Secret("one", Target.FILE, b"x"), Secret("two", Target.FILE, b"y")))
+    at = data.index(b"one") - 8
+    with raw(agent, ready=False) as host:
+        host.says(data[:at] + struct.pack(">I", count) + data[at + 4 :])
+        assert isinstance(host.hears(), Failed)
+
+
+def test_secrets_are_taken(agent: Path) -> None:
+    secrets = tuple(Secret(f"a-{number}.pem", Target.FILE, b"\0" * 1024) for number in range(MOST))
+    with raw(agent, ready=False) as host:
+        host.says(config_bytes(secrets=secrets))
+        assert host.hears() == Ready()
 
 
 def test_directories_may_be_asked_for_in_reverse(agent: Path) -> None:
@@ -164,7 +210,7 @@ def test_a_flood_of_pings_is_answered_in_bounded_memory(agent: Path) -> None:
 
 def test_commands_die_with_the_host(agent: Path) -> None:
     with process(agent) as (sock, child):
-        host = Raw(sock)
+        host = Raw(sock, 65536)
         host.hears()
         host.says(Config(config()))
         host.hears()
@@ -196,3 +242,38 @@ def test_a_guest_that_ends_is_noticed(agent: Path) -> None:
         child.wait()
         child.returncode = 0
     loop.close()
+
+
+BAD_SHARES = {
+    "none": b"\0\0\0\0",
+    "more than there may be": (MOST_SHARES + 1).to_bytes(4),
+    "a count that lies": b"\0\0\0\2",
+    "a tag with a slash": shared(tag=b"../x"),
+    "a tag without a letter": shared(tag=b""),
+    "a long tag": shared(tag=b"x" * 17),
+    "a relative place": shared(place=b"data"),
+    "the root": shared(place=b"/"),
+    "a long place": shared(place=b"/" + b"x" * 4096),
+    "a kind that is not known": shared(tail=b"\3\0"),
+    "neither yes nor no": shared(tail=b"\1\2"),
+}
+
+
+@pytest.mark.parametrize("wrong", BAD_SHARES.values(), ids=BAD_SHARES.keys())
+def test_shares_stay_in_their_bounds(agent: Path, wrong: bytes) -> None:
+    data = config_bytes(shares=(Mount("share0", "/data", ShareKind.VIRTIOFS, read_only=False),))
+    right, header = shared(), 12
+    payload = data[header:].replace(right, wrong if len(wrong) > 4 else wrong + right[4:])
+    with raw(agent, ready=False) as host:
+        host.says(data[: header - 4] + len(payload).to_bytes(4) + payload)
+        failed = host.hears()
+        assert isinstance(failed, Failed)
+        assert failed.message == b"a configuration that can't be taken apart"
+        assert host.hears() is None
+
+
+def test_shares_are_taken(agent: Path) -> None:
+    mounts = tuple(Mount(f"share{n}", f"/data/{n}", kind, read_only=True) for n, kind in enumerate(ShareKind))
+    with raw(agent, ready=False) as host:
+        host.says(config_bytes(shares=mounts, secrets=(Secret("one", Target.FILE, b"x"),)))
+        assert host.hears() == Ready()

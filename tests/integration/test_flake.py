@@ -165,7 +165,7 @@ def test_a_missing_pin_names_the_command(place: Place, tmp_path: Path) -> None:
 STAND_IN = """
 let
   names = [
-    "click" "cryptography" "cyclonedx-python-lib" "jsonschema" "packageurl-python"
+    "click" "cryptography" "cyclonedx-python-lib" "detect-secrets" "jsonschema" "keyring" "packageurl-python"
     "packaging" "pyroute2" "rich" "setuptools" "sigstore" "urllib3"
   ];
   libraries = builtins.listToAttrs (map (name: { inherit name; value = "library ${name}"; }) names);

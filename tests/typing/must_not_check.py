@@ -15,10 +15,13 @@ from mvmnix.launch.verify import VerifiedPlan, verify
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.provenance.envelope import Bundle, sign
-from mvmnix.provenance.policy import Signer, TrustPolicy
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
+from mvmnix.provenance.summary import VerifiedSummary
+from mvmnix.provenance.trust import Signer
 from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.provenance.vsa import Vsa
 
 
 def only_what_was_verified_starts(
@@ -41,14 +44,16 @@ def no_flag_skips_the_verification(host: Host, verified: VerifiedPlan) -> None:
 def only_the_verifier_mints_a_verified_plan(
     plan: Plan, image: Image, provenance: Verified[Provenance], signer: Signer, digest: Digest, files: BootFiles
 ) -> None:
-    VerifiedPlan(plan, image, provenance, signer, digest, digest, files)  # E: [call-arg]
-    VerifiedPlan(plan, image, provenance, signer, digest, digest, files, None)  # E: [arg-type]
-    VerifiedPlan(plan, image, provenance, signer, digest, digest, files, object())  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files)  # E: [call-arg]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files, None)  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files, object())  # E: [arg-type]
 
 
-def only_the_verifier_mints_evidence(claim: Provenance, signer: Signer, digest: Digest) -> None:
+def only_the_verifier_mints_evidence(claim: Provenance, summary: Vsa, signer: Signer, digest: Digest) -> None:
     Verified(claim, signer, 3, digest, digest)  # E: [call-arg]
     Verified(claim, signer, 3, digest, digest, object())  # E: [arg-type]
+    VerifiedSummary(summary, signer, digest, digest, digest)  # E: [call-arg]
+    VerifiedSummary(summary, signer, digest, digest, digest, object())  # E: [arg-type]
     Authentic(b"", signer, digest)  # E: [call-arg]
     Authentic(b"", signer, digest, object())  # E: [arg-type]
 
@@ -102,10 +107,16 @@ def another_claim_is_another_type(plan: Verified[Plan], provenance: Verified[Pro
     del other, same
 
 
+def a_summary_is_no_provenance(summary: VerifiedSummary, provenance: Verified[Provenance]) -> None:
+    other: Verified[Provenance] = summary  # E: [assignment]
+    same: Verified[Provenance] = provenance
+    del other, same
+
+
 def a_role_is_named(data: bytes, policy: TrustPolicy) -> None:
-    authenticate(data, policy=policy, role="planner", what="the plan")  # E: [arg-type]
-    authenticate(data, policy=policy, what="the plan")  # E: [call-arg]
-    authenticate(data, policy=policy, role=Role.PLANNER, what="the plan")
+    authenticate(data, trust=policy.trust, role="planner", what="the plan")  # E: [arg-type]
+    authenticate(data, trust=policy.trust, what="the plan")  # E: [call-arg]
+    authenticate(data, trust=policy.trust, role=Role.PLANNER, what="the plan")
 
 
 def keys_are_not_mixed_up(private: PrivateKey, public: PublicKey, data: bytes) -> None:

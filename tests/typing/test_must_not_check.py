@@ -50,5 +50,6 @@ def test_nobody_borrows_a_seal() -> None:
         "mvmnix/builder/reproduce/compare.py",
         "mvmnix/launch/verify.py",
         "mvmnix/provenance/authenticate.py",
+        "mvmnix/provenance/summary.py",
         "mvmnix/provenance/verify.py",
     ]

@@ -1,6 +1,7 @@
 """How runs end that somebody breaks off, and what is closed before they begin; nothing is left running or lost."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.launch.jail.cells import FIRST_UID
 from tests.conftest import PATIENCE, World
 from tests.workbench import Workbench
 
@@ -47,6 +49,59 @@ def hypervisors(world: World) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def field(pid: int, name: str) -> list[str]:
+    """One line of a process's status."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
+def ended(pid: int) -> bool:
+    try:
+        return field(pid, "State")[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path: Path) -> None:
+    plan, bundle = tmp_path / "plan.json", tmp_path / "plan.sigstore.json"
+    sleep = ("--", "/bin/busybox", "sleep", "1000")
+    for step in (("plan", "create", "--out", plan, HELLO, *sleep), ("plan", "sign", plan, "--out", bundle)):
+        assert copied.home.mvm(*step, cwd=copied.tree).returncode == 0
+    started = copied.home.mvm("launch", "--detach", bundle)
+    assert started.returncode == 0, started.stderr.decode()
+    (qemu,) = hypervisors(copied)
+    bubblewrap = int(field(qemu, "PPid")[0])
+    supervisor = int(field(bubblewrap, "PPid")[0])
+    uid, ours = int(field(qemu, "Uid")[0]), os.geteuid()
+    assert uid >= FIRST_UID if ours == 0 else uid == ours
+    assert field(qemu, "CapEff") == field(qemu, "CapBnd") == ["0" * 16]
+    assert (field(qemu, "NoNewPrivs"), field(qemu, "Seccomp_filters")) == (["1"], ["2"]), "mvm's filter and QEMU's own"
+    assert field(qemu, "NSpid")[1:] == ["1"]
+    for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
+        assert Path(f"/proc/{qemu}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink(), kind
+    opened = [str(fd.readlink()) for fd in Path(f"/proc/{qemu}/fd").iterdir()]
+    kinds = {name.partition(":")[0] for name in opened if "/images/" not in name}
+    assert kinds == {"/dev/null", "pipe", "socket", "/memfd", "anon_inode"}
+    assert {name for name in opened if name.startswith("/memfd")} == {
+        "/memfd:kernel (deleted)",
+        "/memfd:initrd (deleted)",
+    }
+    loaded = next(fd for fd in Path(f"/proc/{qemu}/fd").iterdir() if str(fd.readlink()) == "/memfd:kernel (deleted)")
+    assert loaded.stat().st_blocks == 0
+    groups = {Path(line.split(":", 2)[2]).name for line in Path(f"/proc/{qemu}/cgroup").read_text().splitlines()}
+    os.kill(supervisor, signal.SIGKILL)
+    assert copied.home.mvm("ps").returncode == 0
+    assert all(map(ended, (qemu, bubblewrap)))
+    left = {path.name for path in Path("/sys/fs/cgroup").rglob("mvmnix-*")}
+    assert not left & groups
+    assert states(copied)[started.stdout.decode().strip()]["reason"] == "supervisor-died"
+
+
+def test_the_builder_builds_in_its_jail(copied: World) -> None:
+    again = copied.home.mvm("build", "--again", HELLO, cwd=copied.tree)
+    assert again.returncode == 0, again.stderr.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

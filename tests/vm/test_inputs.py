@@ -22,7 +22,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.policy import SourceRule
+from mvmnix.provenance.policy_rules import SourceRule
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.strict import canonical
 from tests.conftest import World, copy_home
@@ -290,7 +290,7 @@ def test_what_came_in_is_what_the_provenance_lists(scene: Scene, built: Built) -
 
 def test_what_a_cache_has_is_not_built(scene: Scene, built: Built) -> None:
     tool, needed = scene.tools["ours"]
-    assert {(it.path, it.key) for it in built.claim.cached} == {(tool, KEY_NAME), (needed, KEY_NAME)}
+    assert {(it.path, it.key) for it in built.claim.cached} == {(it, scene.key.text) for it in (tool, needed)}
     assert {it.uri.removeprefix(scene.server.origin) for it in built.claim.cached} <= built.asked
     assert f"ours was built in the host, see {needed}".encode() in built.log
 

@@ -223,4 +223,4 @@ def test_a_build_that_embeds_the_date_is_refused(copied: World, plain: str) -> N
         assert f"mvm: {name}: refused [not-reproducible]" in said
     assert "rootfs: refused" not in said
     assert "1 of 1 blocks of 4096 bytes differ" in said
-    assert not (copied.home.state / "rebuilds").exists()
+    assert not list((copied.home.state / "rebuilds").glob("*/*"))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.keys import Role
-from mvmnix.launch.commands import ExitStatus
-from mvmnix.launch.ending import EndReason
-from mvmnix.launch.receipt import from_statement
-from mvmnix.launch.stream_frames import End
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.stream_frames import End
+from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.receipt import from_statement
 from mvmnix.provenance import envelope, statement
 from mvmnix.provenance.authenticate import authenticate
 from mvmnix.provenance.policy_text import effective
@@ -132,11 +133,12 @@ def test_a_receipt_is_signed_and_says_who_saw_what(world: World) -> None:
     directory = world.home.state / "machines" / str(last["id"])
     assert (directory / "console.log").stat().st_mode & 0o777 == 0o600
     bundle, policy = (directory / "receipt.sigstore.json").read_bytes(), (world.home.config / "trust.toml").read_bytes()
-    authentic = authenticate(bundle, policy=effective(None, policy), role=Role.HOST, what="the receipt")
+    authentic = authenticate(bundle, trust=effective(None, policy).trust, role=Role.HOST, what="the receipt")
     receipt = from_statement(statement.parse(authentic.payload))
     assert (receipt.observed.machine, receipt.observed.reason) == (last["id"], EndReason.GUEST_EXIT)
     assert receipt.observed.corruption is None, "after an orderly end nobody looks"
     assert receipt.observed.hypervisor.path.startswith("/usr/bin/qemu")
+    assert {Layer.NAMESPACES, Layer.SECCOMP} <= set(receipt.observed.confinement)
     assert receipt.reported.status == ExitStatus(End.EXITED, code=3)
     assert {subject.name for subject in receipt.subjects} == {"kernel", "initrd", "rootfs", "manifest.json"}
 
@@ -179,22 +181,27 @@ def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path)
     assert world.home.mvm("audit", "verify").returncode == 0
 
 
+def child(parent: int, name: str) -> int:
+    """The one child with such a name."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{parent}\n" in text and text.startswith(f"Name:\t{name}"):
+            return int(status.parent.name)
+    raise LookupError(name)
+
+
 def processes_of(world: World, machine: str) -> tuple[int, int]:
-    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's list, and the QEMU that is its child."""
+    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's list, and the QEMU of its bubblewrap."""
     inode = (world.home.state / "machines" / machine / "lock").stat().st_ino
     holder = next(
         int(line.split()[4])
         for line in Path("/proc/locks").read_text().splitlines()
         if line.split()[5].endswith(f":{inode}")
     )
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            text = status.read_text()
-        except OSError:
-            continue
-        if f"\nPPid:\t{holder}\n" in text and text.startswith("Name:\tqemu"):
-            return holder, int(status.parent.name)
-    raise LookupError(machine)
+    return holder, child(child(holder, "bwrap"), "qemu")
 
 
 def alive(pid: int) -> bool:

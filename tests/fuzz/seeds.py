@@ -1,0 +1,105 @@
+"""Writes the seed corpora: what an honest guest and an honest host say. `python -m tests.fuzz.seeds`, in the checkout.
+
+A corpus that grew by hand or by a finding may hold more; what is written here is always part of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from mvmnix.launch.channel.codec import encode
+from mvmnix.launch.channel.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.channel.requests import ExecRequest
+from mvmnix.launch.channel.shares import Mount
+from mvmnix.launch.channel.stream_frames import (
+    Data,
+    End,
+    Eof,
+    Exec,
+    Exit,
+    Open,
+    Reset,
+    Run,
+    Signal,
+    Started,
+    Stderr,
+    Stdin,
+    Stdout,
+    Step,
+    Window,
+)
+from mvmnix.launch.channel.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.hypervisor.port import ShareKind
+from mvmnix.launch.secrets.reference import Secret, Target
+from mvmnix.system_calls import SystemCalls
+from tests.unit.launch.channel_house import config, workload
+
+HERE = Path(__file__).parent
+CHANNEL, AGENT = HERE / "corpus" / "channel", HERE / "corpus" / "agent"
+
+
+def channel() -> Iterator[tuple[str, bytes]]:
+    """What a guest says, behind the byte that says at which stage."""
+    yield "hello", b"\0" + encode(Hello(1, "agent", "6.12"))
+    yield "another-version", b"\0" + encode(Hello(2, "agent", "6.12"))
+    yield "failed", b"\1" + encode(Failed(b"no root"))
+    yield "pong-and-bye", b"\1" + encode(Pong(1)) + encode(Bye())
+    yield "ready-twice", b"\1" + encode(Ready())
+    said = (Started(3), Stdout(3, b"out"), Stderr(3, b"err"), Exit(3, End.EXITED, Step.NONE, 0))
+    yield "a-command", b"\2" + b"".join(map(encode, said))
+    connection = (Open(2, 80), Data(2, b"question"), Window(2, Kind.DATA, 8), Eof(2), Reset(2))
+    yield "a-connection", b"\2" + b"".join(map(encode, connection))
+    yield "a-port-that-was-not-granted", b"\2" + encode(Open(2, 22))
+    yield "cut-off", b"\2" + encode(Stdout(3, b"x" * 100))[:50]
+
+
+def agent() -> Iterator[tuple[str, bytes]]:
+    """What a host says, behind the byte that says which parser it is for."""
+    request = ExecRequest(workload("echo", "hello", ""), 5000)
+    copy = copy_request(workload("/tmp", "name"), Way.IN, replaces=True)
+    terminal = ShellRequest(workload(), 0, 24, 80)
+    said = (
+        Config(config()),
+        Run(1),
+        Exec(3, request),
+        Stdin(3, b"in"),
+        Signal(3, 15),
+        Data(2, b"answer"),
+        Eof(2),
+        Reset(2),
+        Window(3, Kind.STDOUT, 7),
+        Ping(1),
+        Shutdown(1000),
+        Resize(3, 24, 80),
+        Shell(5, terminal),
+        Copy(7, copy),
+    )
+    yield "frames", b"\0" + b"".join(map(encode, said))
+    for frame in said:
+        yield f"frame-{frame.KIND.name.lower()}", b"\0" + encode(frame)
+    yield "config", b"\1" + Config(config()).payload()
+    yield "config-sealed", b"\1" + Config(config(verbs=frozenset(), ports=())).payload()
+    secrets = (Secret("a.pem", Target.FILE, b"\0\xff"), Secret("b", Target.FILE, b"x" * 100))
+    yield "config-secrets", b"\1" + Config(replace(config(), secrets=secrets)).payload()
+    limited = replace(config(), secrets=secrets, system_calls=SystemCalls.STRICT, tasks=64)
+    yield "config-limits", b"\1" + Config(limited).payload()
+    mounts = tuple(
+        Mount(f"share{number}", f"/data/{number}", kind, bool(number)) for number, kind in enumerate(ShareKind)
+    )
+    yield "config-shares", b"\1" + Config(replace(limited, shares=mounts)).payload()
+    yield "config-data", b"\1" + Config(replace(limited, data="/tmp/data")).payload()
+    yield "request", b"\2" + request.encode()
+    yield "shell", b"\3" + terminal.encode()
+    yield "copy-in", b"\4" + copy.encode()
+    yield "copy-out", b"\4" + copy_request(workload("a"), Way.OUT, replaces=False).encode()
+
+
+def main() -> None:
+    for directory, seeds in ((CHANNEL, channel()), (AGENT, agent())):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in seeds:
+            (directory / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

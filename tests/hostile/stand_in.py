@@ -1,0 +1,138 @@
+"""A stand-in for a hypervisor that was taken over, compiled once, and ways to start it in the jail or outside of it."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import override
+from zlib import crc32
+
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.guest import Guest, Preparation
+from mvmnix.launch.hypervisor.confinement import Jail
+from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec
+from mvmnix.launch.hypervisor.qmp import QmpMonitor
+from mvmnix.launch.jail.cells import COUNT, FIRST_UID, Cells
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.loop import Loop
+from mvmnix.state import Directory
+
+SOURCE = Path(__file__).with_name("taken_over.c")
+#: Seconds within which all attacks have been tried.
+PATIENCE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn(Hypervisor):
+    """The backend; `attacks` is what its program does."""
+
+    program: str
+    attacks: tuple[str, ...]
+
+    @property
+    @override
+    def backend(self) -> Backend:
+        return Backend.QEMU
+
+    @property
+    @override
+    def name(self) -> str:
+        return "taken-over"
+
+    @property
+    @override
+    def firmware(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    @override
+    def files(self) -> tuple[str, ...]:
+        return ()
+
+    @override
+    def monitor(self) -> QmpMonitor:
+        return QmpMonitor()
+
+    @override
+    def invocation(self, spec: LaunchSpec) -> Invocation:
+        return Invocation((self.program, str(spec.console), str(spec.rootfs), *self.attacks), (), overhead_mib=64)
+
+
+@contextmanager
+def compiled() -> Iterator[str]:
+    """The program, where everybody may read it and root alone could change it."""
+    directory = tempfile.mkdtemp(prefix="mvmnix-taken-over-")
+    try:
+        Path(directory).chmod(0o755)
+        program = f"{directory}/taken_over"
+        subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", program, str(SOURCE)], check=True)
+        yield program
+    finally:
+        shutil.rmtree(directory)
+
+
+def first_uid(path: Path) -> int:
+    """Cells in a directory of a test's own have uids of their own: other tests run at the same time."""
+    return FIRST_UID + COUNT * (1 + crc32(bytes(path)) % 1000)
+
+
+@contextmanager
+def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
+    """The jail as it is shipped, with cells of its own; without root there are no uids."""
+    with Directory.create(str(path / "cells")) as cells, Directory.create(str(path / "cache")) as cache:
+        yield BubblewrapJail(Cells(cells, first_uid=first_uid(path) if uids else None), cache)
+
+
+class Taken:
+    """One that runs, and what it has said so far."""
+
+    def __init__(self, guest: Guest, loop: Loop, said: bytearray) -> None:
+        self.guest = guest
+        self._loop = loop
+        self._said = said
+
+    def results(self) -> dict[str, int]:
+        """By each attack's name, its errno."""
+        pairs = (line.split() for line in self._said.decode().splitlines())
+        return {name: int(failed) for name, failed in pairs}
+
+    def wait_for(self, name: str) -> None:
+        """Wait until it has come so far."""
+        expired: list[None] = []
+        timer = self._loop.after(PATIENCE, lambda: expired.append(None))
+        while name not in self.results() and not self.guest.process.ended and not expired:
+            self._loop.turn()
+        timer.cancel()
+        assert name in self.results(), (self._said, self.guest.process.last_words)
+
+
+@contextmanager
+def taken_over(
+    program: str, where: Jail, disk: Path, *attacks: str, percent: int | None = None, weight: int | None = None
+) -> Iterator[Taken]:
+    """Started with kernel, initrd and disk, as any hypervisor is; with a plan's processor time, if one is given."""
+    said, loop = bytearray(), Loop()
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+        boot, root = os.memfd_create("boot"), os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+        spec = LaunchSpec(boot, boot, root, -1, -1, -1, 1, 64, "quiet", Acceleration.TCG, 2_000_000)
+        spec = replace(spec, cpu_percent=percent, cpu_weight=weight)
+        preparation = Preparation(StandIn(program, attacks), where, spec)
+        guest = preparation.spawn(loop, console=said.extend, services={})
+        stack.callback(guest.close)
+        for fd in (boot, root):
+            os.close(fd)
+        yield Taken(guest, loop, said)
+
+
+def tried(program: str, where: Jail, disk: Path, *attacks: str) -> dict[str, int]:
+    """What came of each attack."""
+    with taken_over(program, where, disk, *attacks) as it:
+        it.guest.settle(PATIENCE)
+        it.guest.close()
+        assert it.results(), it.guest.process.last_words
+        return it.results()

@@ -1,0 +1,339 @@
+"""A hypervisor that was taken over, in its jail: each thing that it tries fails there, and succeeds outside of it."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.launch.jail import landlock
+from mvmnix.launch.jail.cgroups import Cgroups, Controller
+from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
+from tests.unit.launch.bare import BareJail
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="what an attack could do otherwise is shown as root"),
+]
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is to attack."""
+
+    program: str
+    disk: Path
+    #: A directory that anybody may look into, and a process of root's.
+    open: Path
+    victim: int
+    abstract: str
+
+    def attack(self, words: str) -> str:
+        """With the names that are only known now."""
+        filled = words.replace("OPEN", str(self.open)).replace("VICTIM", str(self.victim))
+        return filled.replace("ABSTRACT", self.abstract).replace("US", str(os.getpid()))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    base = tmp_path_factory.mktemp("jail")
+    (base / "disk").write_bytes(b"the image")
+    with ExitStack() as stack:
+        program = stack.enter_context(compiled())
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-open-")))
+        where.chmod(0o755)
+        for name in ("store/image", "keys/host.pem", "machines/other/console.log"):
+            (where / name).parent.mkdir(parents=True)
+            (where / name).write_text("somebody else's")
+        name = f"mvmnix-{os.getpid()}"
+        for address in (f"\0{name}", str(where / "socket")):
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(address)
+            server.listen(8)
+        (where / "socket").chmod(0o777)
+        victim = stack.enter_context(subprocess.Popen(["sleep", "1000"], stdin=subprocess.PIPE))
+        stack.callback(victim.kill)
+        yield Scene(program, base / "disk", where, victim.pid, name)
+
+
+#: What is tried, and how it has to fail.
+ATTACKS = [
+    # the host's files: those of the house, and those that anybody may read
+    *(("read=OPEN/store/image", errno.ENOENT), ("read=OPEN/keys/host.pem", errno.ENOENT)),
+    *(("read=OPEN/machines/other/console.log", errno.ENOENT), ("read=/etc/passwd", errno.ENOENT)),
+    *(("read=/proc/US/environ", errno.ENOENT), ("read=/proc/US/root/etc/passwd", errno.ENOENT)),
+    *(("read=/proc/VICTIM/maps", errno.ENOENT), ("read=/run", errno.ENOENT), ("read=/sys", errno.ENOENT)),
+    *(("create=OPEN/new", errno.ENOENT), ("create=/dev/shm/mvmnix-new", errno.ENOENT)),
+    *(("create=/mvmnix-new", errno.EROFS), ("mknod=OPEN/node", errno.EPERM), ("handle=/", errno.EPERM)),
+    # its own disk, of which it has a descriptor for reading
+    *(("rewrite", errno.EACCES), ("fchmod", errno.EPERM)),
+    # other processes
+    *(
+        ("others", errno.EACCES if landlock.abi() else errno.ESRCH),
+        ("signal=VICTIM", errno.EPERM),
+        ("signal=US", errno.EPERM),
+    ),
+    *(("trace=VICTIM", errno.EPERM), ("steal=VICTIM", errno.EPERM)),
+    # the network, and what listens on this host
+    *(("inet", errno.EPERM), ("inet6", errno.EPERM), ("netlink", errno.EPERM), ("packet", errno.EPERM)),
+    *(("named=OPEN/socket", errno.EPERM), ("abstract=ABSTRACT", errno.EPERM)),
+    # more of itself, and other programs
+    *(("fork", errno.EPERM), ("clone", errno.EPERM), ("clone3", errno.ENOSYS), ("exec=/bin/sh", errno.ENOENT)),
+    # power
+    *(("mount=OPEN", errno.EPERM), ("fsopen", errno.EPERM), ("chroot=/", errno.EPERM), ("userns", errno.EPERM)),
+    *(("netns", errno.EPERM), ("setuid", errno.EPERM), ("hostname", errno.EPERM), ("bpf", errno.EPERM)),
+    *(("perf", errno.EPERM), ("io_uring", errno.EPERM), ("keyring", errno.EPERM), ("shm", errno.EPERM)),
+    *(("priority", errno.EPERM),),
+    # more than it was given
+    *(("room=64", errno.ENOMEM), ("crowd=500", errno.EAGAIN)),
+]
+
+
+@pytest.mark.parametrize(("attack", "failure"), ATTACKS, ids=[words for words, _ in ATTACKS])
+def test_an_attack_fails(scene: Scene, tmp_path: Path, attack: str, failure: int) -> None:
+    words = scene.attack(attack)
+    name = attack.partition("=")[0]
+    assert tried(scene.program, BareJail(), scene.disk, words) == {name: 0}, "it shows nothing"
+    with jail(tmp_path) as it:
+        assert tried(scene.program, it, scene.disk, words) == {name: failure}
+
+
+def as_somebody(user: int, work: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """What this is for a user without any right: in a process of its own."""
+    result, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            os.write(theirs, json.dumps(work()).encode())
+        except BaseException as error:  # noqa: BLE001 - it is told by the other process
+            os.write(theirs, json.dumps({repr(error): -1}).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(result, "rb") as file:
+        said = dict(json.load(file))
+    os.waitpid(child, 0)
+    return said
+
+
+def test_as_a_plain_user_too(scene: Scene) -> None:
+    """Without root there is no uid to give away: the namespaces, filters and rules are the same."""
+    user = 61_000
+    rows = {scene.attack(words): failure for words, failure in ATTACKS}
+    del rows["crowd=500"]  # tasks are counted by uid, which is the user's own
+    with tempfile.TemporaryDirectory(prefix="mvmnix-plain-") as name:
+        home = Path(name)
+        (home / "disk").write_bytes(b"the image")
+        (home / "disk").chmod(0o444)
+        for path in (home, home / "disk"):
+            os.chown(path, user, user)
+
+        def attack() -> dict[str, int]:
+            with jail(home, uids=False) as it:
+                return {
+                    words: failed
+                    for words in rows
+                    for failed in tried(scene.program, it, home / "disk", words).values()
+                }
+
+        assert as_somebody(user, attack) == rows
+
+
+def test_what_a_hypervisor_needs_works(scene: Scene, tmp_path: Path) -> None:
+    with jail(tmp_path) as it:
+        assert tried(scene.program, it, scene.disk, "thread", "read=/dev/null") == {"thread": 0, "read": 0}
+
+
+def test_more_memory_than_the_plans_ends_it(scene: Scene, tmp_path: Path) -> None:
+    if "memory" not in Cgroups.find().controllers:
+        pytest.skip("this host has no control group for memory that could be used")
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "thread", "touch=1024", "hold") as taken:
+        taken.guest.settle(60)
+        assert taken.results() == {"thread": 0}
+        assert taken.guest.process.ended
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_seen_from_outside(scene: Scene, tmp_path: Path) -> None:
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        pid, ours = taken.guest.process.pid, os.getpid()
+        seen = status(pid)
+        assert int(seen["Uid"].split()[0]) == first_uid(tmp_path)
+        assert seen["Uid"].split() == seen["Gid"].split() == [seen["Uid"].split()[0]] * 4
+        assert seen["Groups"] == ""
+        assert {seen[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert (seen["NoNewPrivs"], seen["Seccomp"], seen["Seccomp_filters"]) == ("1", "2", "1")
+        for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
+            theirs = Path(f"/proc/{pid}/ns/{kind}").readlink()
+            assert theirs != Path(f"/proc/{ours}/ns/{kind}").readlink(), kind
+        assert seen["NSpid"].split()[1:] == ["1"], "there is no other process in its namespace"
+        root = Path(f"/proc/{pid}/root")
+        names = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_relative_to(root / "proc")}
+        links = {name for name in ("bin", "lib", "lib64", "sbin") if Path("/", name).is_symlink()}
+        program = scene.program.lstrip("/")
+        parents = {str(parent) for parent in Path(program).parents} - {"."}
+        held = {name for name in names if not name.startswith("usr")}
+        assert held == {"dev", "dev/null", program} | parents | links
+        assert {name for name in names if name.startswith("usr/bin/")} <= {"usr/bin/setpriv"}
+        files = [
+            str(path.readlink()) for path in sorted(Path(f"/proc/{pid}/fd").iterdir(), key=lambda one: int(one.name))
+        ]
+        assert files[:2] == ["/dev/null"] * 2
+        assert sorted(name.partition(":")[0] for name in files[2:]) == sorted(
+            ["pipe", "/memfd", str(scene.disk), "socket", "socket", "socket"]
+        )
+        assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert {word.partition(b"=")[0] for word in environment if word} <= {b"LC_ALL", b"PWD"}
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        for name in ("Max core file size", "Max file size"):
+            assert [line.split()[-3:-1] for line in limits.splitlines() if line.startswith(name)] == [["0", "0"]]
+
+
+def test_it_says_what_stands_around_it(scene: Scene, tmp_path: Path) -> None:
+    """What the receipt will have is what can be seen from outside."""
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        pid, seen = taken.guest.process.pid, status(taken.guest.process.pid)
+        expected = {
+            Layer.NAMESPACES: Path(f"/proc/{pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink(),
+            Layer.OWN_UID: int(seen["Uid"].split()[0]) != os.getuid(),
+            Layer.SECCOMP: seen["Seccomp"] == "2",
+            Layer.LANDLOCK: landlock.abi() > 0,
+        }
+        held = [path for path in groups(tmp_path) if str(pid) in (path / "cgroup.procs").read_text().split()]
+        for controller in Controller:
+            expected[Layer(f"cgroup-{controller}")] = any(list(path.glob(f"{controller}.*")) for path in held)
+        assert taken.guest.process.layers == tuple(layer for layer in Layer if expected.get(layer))
+
+
+def groups(path: Path) -> list[Path]:
+    """The control groups of the one cell that is taken."""
+    (note,) = (path / "cells").glob("*.json")
+    return [Path(name) for name in json.loads(note.read_bytes())["groups"]]
+
+
+def test_control_groups_hold_it_and_go_with_it(scene: Scene, tmp_path: Path) -> None:
+    usable = Cgroups.find()
+    if not usable.places:
+        pytest.skip("this host has no control groups that could be used")
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        paths = groups(tmp_path)
+        assert len(paths) == len(usable.places)
+        for path in paths:
+            assert str(taken.guest.process.pid) in (path / "cgroup.procs").read_text().split()
+        if "memory" in usable.controllers:
+            (limit,) = [
+                file for path in paths for name in ("limit_in_bytes", "max") for file in path.glob(f"memory.{name}")
+            ]
+            assert int(limit.read_text()) == (64 + 64) << 20
+    assert not [path for path in paths if path.exists()]
+
+
+def test_no_two_machines_share_a_uid(scene: Scene, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        one = stack.enter_context(jail(tmp_path))
+        other = stack.enter_context(jail(tmp_path))  # as another process would have it
+        both = [stack.enter_context(taken_over(scene.program, it, scene.disk, "hold")) for it in (one, other, one)]
+        for taken in both:
+            taken.wait_for("hold")
+        assert len({status(taken.guest.process.pid)["Uid"] for taken in both}) == 3
+    assert list((tmp_path / "cells").iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.hostile.stand_in import jail, taken_over
+with jail(Path(sys.argv[1])) as it, taken_over(sys.argv[2], it, Path(sys.argv[3]), "hold") as taken:
+    taken.wait_for("hold")
+    print(taken.guest.process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_supervisor_leaves_the_next_call_cleans_up(scene: Scene, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", KILLED, str(tmp_path), scene.program, str(scene.disk)]
+    supervisor = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert supervisor.stdout is not None
+    inside = int(supervisor.stdout.readline())
+    uid, left = status(inside)["Uid"].split()[0], groups(tmp_path)
+    assert all(path.exists() for path in left)
+    with jail(tmp_path) as it:
+        it.sweep()
+        assert Path(f"/proc/{inside}").exists(), "a machine that lives is left alone"
+        supervisor.send_signal(signal.SIGKILL)
+        supervisor.communicate()
+        it.sweep()
+    assert not [path for path in left if path.exists()]
+    assert list((tmp_path / "cells").iterdir()) == []
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if uid in uids(pid)]
+
+
+@pytest.mark.parametrize("victim", ["the hypervisor", "the jailer"])
+def test_either_process_takes_the_other_along(scene: Scene, tmp_path: Path, victim: str) -> None:
+    """Bubblewrap made the cell, and waits for the hypervisor in it: neither outlives the other; the cell is free."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        inside = taken.guest.process.pid
+        jailer = int(status(inside)["PPid"])
+        left = groups(tmp_path)
+        os.kill(inside if victim == "the hypervisor" else jailer, signal.SIGKILL)
+        taken.guest.settle(30)
+        assert taken.guest.process.ended
+        taken.guest.close()
+        assert uids(Path(f"/proc/{inside}")) == uids(Path(f"/proc/{jailer}")) == []
+        assert not [path for path in left if path.exists()]
+        assert list((tmp_path / "cells").iterdir()) == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_it_dies_with_its_supervisor_before_anybody_cleans_up(scene: Scene, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", KILLED, str(tmp_path), scene.program, str(scene.disk)]
+    supervisor = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert supervisor.stdout is not None
+    inside = os.pidfd_open(int(supervisor.stdout.readline()))
+    supervisor.send_signal(signal.SIGKILL)
+    supervisor.communicate()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            signal.pidfd_send_signal(inside, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.close(inside)
+    with jail(tmp_path) as it:
+        it.sweep()
+
+
+def uids(process: Path) -> list[str]:
+    """Those of a process that has not ended."""
+    try:
+        seen = status(int(process.name))
+    except OSError:
+        return []
+    return [] if seen["State"].startswith("Z") else seen["Uid"].split()

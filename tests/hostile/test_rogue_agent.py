@@ -1,0 +1,210 @@
+"""A guest whose agent is the attacker's, in a real machine: whatever it says, the end is clear and memory bounded."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.channel.codec import encode
+from mvmnix.launch.channel.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
+from mvmnix.launch.channel.requests import MAX_PAYLOAD
+from mvmnix.launch.channel.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
+from mvmnix.launch.plan import Timeouts
+from mvmnix.model import Digest
+from tests.conftest import PATIENCE, TREE
+from tests.hostile.rig import Rig, replaced
+from tests.unit.provenance.world import put
+
+pytestmark = pytest.mark.vm
+
+AGENT, ROGUE = TREE / "modules/agent", TREE / "tests/hostile/rogue"
+HELLO, READY = Hello(1, "rogue", "0"), Ready()
+EXITED = Exit(1, End.EXITED, Step.NONE, 0)
+ESCAPES = b"\x1b]0;mine\x07\x1b[2J\x1b[6n\xff\r\n"
+HEADER = bytes(8)
+#: What mvm may take beyond what it takes for a guest that does as it should, in KiB.
+MORE = 48 * 1024
+
+
+@dataclass(frozen=True)
+class Script:
+    """What it says: at once, and each time something was heard; how mvm ends then, and what it says.
+
+    `forever`: the last of it again and again; without a `reader` nobody takes the output before the end.
+    """
+
+    says: Sequence[Sequence[Frame | bytes]]
+    code: int
+    told: str
+    forever: bool = False
+    reader: bool = True
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(60, 60))
+
+
+def running(*frames: Frame | bytes) -> Sequence[Sequence[Frame | bytes]]:
+    """Well-behaved until the plan's command is asked for."""
+    return ([HELLO], [READY], frames)
+
+
+FULL = [Stdout(1, b"x" * MAX_PAYLOAD)]
+#: So many of them that no window takes all.
+BEYOND = 2 * OUTPUT_WINDOW // MAX_PAYLOAD
+LATE = Timeouts(8, 8)
+SCRIPTS = {
+    "wrong length": Script([[b"\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff"]], 125, "payload of 4294967295 bytes"),
+    "too short": Script([[b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"]], 125, "ends too early"),
+    "no frames": Script([[b"SSH-2.0-OpenSSH_9.9\r\n" * 10]], 125, "a frame of type 83"),
+    "another version": Script([[Hello(7, "", "")]], 125, "version 7"),
+    "flags": Script([[b"\x01\x01" + HEADER + b"\x00\x00"]], 125, "must be zero"),
+    "nothing": Script([[b""]], 124, "took too long", timeouts=LATE),
+    "half a frame": Script([[encode(HELLO)[:-1]]], 124, "took too long", timeouts=LATE),
+    "never ready": Script([[HELLO]], 124, "took too long", timeouts=LATE),
+    "fails": Script([[HELLO], [Failed(ESCAPES)]], 125, r"\x1b]0;mine"),
+    "wrong order": Script([[READY]], 125, "out of order"),
+    "hello twice": Script([[HELLO, HELLO]], 125, "out of order"),
+    "a flood of hello": Script([[HELLO] * 4096], 125, "out of order", forever=True),
+    "ready twice": Script(running(READY), 125, "out of order"),
+    "a pong to nobody": Script(running(Pong(7)), 125, "PONG"),
+    "output of nobody": Script(running(Stdout(99, b"x")), 125, "stream 99"),
+    "an end of nobody": Script(running(Exit(99, End.EXITED, Step.NONE, 0)), 125, "stream 99"),
+    "an end before a start": Script(running(EXITED), 125, "ended without having started"),
+    "output beyond its window": Script(running(Started(1), *FULL * BEYOND), 125, "were granted", reader=False),
+    "connections that nobody granted": Script(running(Started(1), Open(2, 80)), 125, "which was not granted"),
+    "data of no connection": Script(running(Started(1), Data(2, b"x")), 125, "stream 2"),
+    "never ends": Script(running(Started(1)), 124, "time", timeouts=Timeouts(60, 4)),
+    "leaves at once": Script([[HELLO], [READY], [Bye()]], 125, "BYE"),
+    "a screen of its own": Script(
+        running(Started(1), Stdout(1, ESCAPES), Stderr(1, ESCAPES), EXITED, Bye()), 0, ESCAPES[:8].decode()
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def rogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, with the real agent's way to the port."""
+    where = tmp_path_factory.mktemp("rogue")
+    for file in (*AGENT.iterdir(), *ROGUE.iterdir()):
+        if file.suffix in {".c", ".h"} or file.name == "Makefile":
+            shutil.copy(file, where)
+    subprocess.run(["make", "-s", "-C", where, "agent"], check=True)
+    return where / "agent"
+
+
+def member(name: str, mode: int, data: bytes = b"") -> bytes:
+    """A file or directory of an initramfs: cpio's format "newc" (the kernel's early-userspace/buffer-format.rst)."""
+    path = name.encode() + b"\0"
+    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    head = b"070701" + b"".join(b"%08x" % value for value in fields) + path
+    return padded(head) + padded(data)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def initrd(before: bytes, rogue: bytes, script: Script) -> bytes:
+    """The image's own, with another first process over it: archives that follow each other are unpacked in turn."""
+    made = member("init", 0o100755, rogue) + member("rogue", 0o040755)
+    for number, said in enumerate(script.says):
+        text = b"".join(part if isinstance(part, bytes) else encode(part) for part in said)
+        made += member(f"rogue/{number}", 0o100644, text)
+    if script.forever:
+        made += member("rogue/forever", 0o100644)
+    return padded(before) + made + member("TRAILER!!!", 0)
+
+
+def takes_over(rig: Rig, rogue: Path, script: Script) -> Path:
+    """An image with this agent, in the library with all evidence, and a signed plan for it."""
+    before = rig.files["initrd"].read_bytes()
+    data = initrd(before, rogue.read_bytes(), script)
+    digest = Digest.of(data)
+    replaced(rig.home.state / "images" / digest.hex, data)
+    rig.change_manifest(put({"file": "initrd", "sha256": digest.hex, "size": len(data)}, "artifacts", "initrd"))
+    rig.sign_plan(timeouts=script.timeouts)
+    rig.install()
+    plan = rig.home.path / "plan"
+    plan.write_bytes(rig.plan)
+    return plan
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How `mvm launch` ended: exit code, what it said, and the most memory that it took, in KiB."""
+
+    code: int
+    said: str
+    peak: int
+
+
+def launched(rig: Rig, plan: Path, *, reader: bool = True) -> Ended:
+    argv = rig.home.argv("launch", plan)
+    with (rig.home.path / "output").open("w+b") as file:
+        out = file if reader else subprocess.PIPE
+        running = subprocess.Popen(argv, env=rig.home.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=file)
+        peak, deadline = 0, time.monotonic() + PATIENCE
+        while running.poll() is None:
+            assert time.monotonic() < deadline
+            peak = peak_of(running.pid) or peak
+            time.sleep(0.02)
+        running.communicate()
+        file.seek(0)
+        return Ended(running.returncode, file.read().decode(errors="replace"), peak)
+
+
+def peak_of(process: int) -> int:
+    """The most memory that it had so far; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+@pytest.fixture
+def usual(rig: Rig) -> int:
+    """What mvm takes for a guest that does as it should."""
+    plan = rig.home.path / "plan"
+    plan.write_bytes(rig.plan)
+    ended = launched(rig, plan)
+    assert ended.code == 0
+    assert ended.said.endswith("Hello from a verified microVM.\n")
+    rig.sign_provenance(invocation="urn:uuid:rogue")
+    return ended.peak
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_clear_end(rig: Rig, rogue: Path, name: str) -> None:
+    script = SCRIPTS[name]
+    ended = launched(rig, takes_over(rig, rogue, script), reader=script.reader)
+    assert (ended.code, script.told in ended.said) == (script.code, True), ended.said
+    assert "Traceback" not in ended.said
+    assert rig.home.mvm("ps", "--json").stdout.count(b'"machine"') == 0
+    assert rig.home.mvm("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, script in SCRIPTS.items() if script.forever or script.code == 124 or not script.reader]
+)
+def test_in_bounded_memory(rig: Rig, rogue: Path, usual: int, name: str) -> None:
+    script = SCRIPTS[name]
+    ended = launched(rig, takes_over(rig, rogue, script), reader=script.reader)
+    assert 0 < ended.peak < usual + MORE
+
+
+@pytest.mark.parametrize("flags", [(), ("-t",)])
+def test_a_real_terminal(rig: Rig, rogue: Path, flags: tuple[str, ...]) -> None:
+    plan = takes_over(rig, rogue, SCRIPTS["a screen of its own"])
+    command = shlex.join(map(os.fsdecode, rig.home.argv("launch", *flags, plan)))
+    argv = ["script", "--quiet", "--return", "--command", command, "/dev/null"]
+    done = subprocess.run(
+        argv, env=rig.home.environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert (ESCAPES[:-2] in done.stdout) == bool(flags)
+    assert done.stdout.count(b"\\u001b]0;mine\\u0007\\u001b[2J\\u001b[6n\\xff") == (0 if flags else 2)

@@ -1,0 +1,43 @@
+"""A data disk's place in CONFIG, as the guest agent itself takes it: an absolute path behind the limits, or nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.channel.codec import encode
+from mvmnix.launch.channel.frames import Config, Failed, Ready
+from mvmnix.system_calls import SystemCalls
+from tests.integration.agent_house import build, config, raw
+
+pytestmark = pytest.mark.integration
+PLACE = b"\0\0\0\x09/tmp/data"
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory)
+
+
+def said() -> bytes:
+    return encode(Config(replace(config(), data="/tmp/data", tasks=7, system_calls=SystemCalls.STRICT)))
+
+
+def test_it_is_taken(agent: Path) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(said())
+        assert host.hears() == Ready()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"\0\0\0\x09tmp//data", b"\0\0\0\x09/tmp\0data", b"\0\0\0\x0a/tmp/data", b"\0\0\x10\x01/tmp/data"],
+    ids=["relative", "with a NUL", "longer than it is", "longer than a path may be"],
+)
+def test_anything_else_ends_the_conversation(agent: Path, wrong: bytes) -> None:
+    data = said().replace(PLACE, wrong)
+    assert data != said()
+    with raw(agent, ready=False) as host:
+        host.says(data)
+        assert isinstance(host.hears(), Failed)
+        assert host.hears() is None

@@ -1,0 +1,94 @@
+"""A short run of both fuzzers over the seed corpora; each of them is shown to find a fault that was put there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import seeds
+
+pytestmark = pytest.mark.integration
+
+#: So long each fuzzer runs here; `make fuzz` takes longer.
+SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "25"))
+HOUSE = Path(__file__).parents[2]
+AGENT = HOUSE / "modules" / "agent"
+TARGETS = HOUSE / "tests" / "fuzz"
+PARSERS = ("frames.c", "requests.c", "verbs.c", "secrets.c", "shares.c", "bytes.c", "fault.c")
+LIMITS = (f"-max_total_time={SECONDS}", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
+SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+
+
+def compiled(directory: Path, *flags: str) -> Path:
+    """The agent's parsers with the harness."""
+    program = directory / "agent-fuzz"
+    sources = [str(TARGETS / "agent_target.c"), *(str(AGENT / name) for name in PARSERS)]
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    argv = ["clang-19", "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", *warnings, *SANITIZERS, *flags]
+    subprocess.run([*argv, f"-I{AGENT}", "-o", str(program), *sources], check=True)
+    return program
+
+
+def fuzz(directory: Path, *argv: str | Path, corpus: Path) -> "subprocess.CompletedProcess[str]":
+    """One run; what it finds worth keeping goes into a directory of the test's own."""
+    grown = directory / "grown"
+    grown.mkdir()
+    command = [*map(str, argv), *LIMITS, f"-artifact_prefix={directory}/", str(grown), str(corpus)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HOUSE), "HOME": str(directory)}
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS + 240, check=False
+    )
+
+
+def executed(done: "subprocess.CompletedProcess[str]") -> int:
+    """How many inputs a fuzzer says that it tried."""
+    found = re.search(r"stat::number_of_executed_units:\s*(\d+)|Done (\d+) runs", done.stderr)
+    assert found, done.stderr[-2000:]
+    return int(found[1] or found[2])
+
+
+def test_seeds_are_those_that_are_made() -> None:
+    for directory, made in ((seeds.CHANNEL, dict(seeds.channel())), (seeds.AGENT, dict(seeds.agent()))):
+        kept = {path.name: path.read_bytes() for path in directory.iterdir()}
+        assert made.items() <= kept.items(), "run `python -m tests.fuzz.seeds`"
+
+
+def test_the_agent_s_parsers(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, compiled(tmp_path), "-max_len=8192", corpus=seeds.AGENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert executed(done) > len(list(seeds.AGENT.iterdir()))
+
+
+def test_a_planted_overflow_is_found(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, compiled(tmp_path, "-DPLANTED_BUG"), "-max_len=8192", corpus=seeds.AGENT)
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr
+
+
+def test_the_host_s_end_of_the_channel(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, sys.executable, TARGETS / "channel_target.py", "-max_len=4096", corpus=seeds.CHANNEL)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert executed(done) > len(list(seeds.CHANNEL.iterdir()))
+
+
+def test_a_planted_exception_is_found(tmp_path: Path) -> None:
+    """The same target over a copy of the parser that lets one exception through."""
+    copy = tmp_path / "house"
+    for name in ("mvmnix", "tests"):
+        shutil.copytree(HOUSE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
+    codec = copy / "mvmnix" / "launch" / "channel" / "codec.py"
+    text = codec.read_text()
+    planted = text.replace('            raise ChannelProtocolError(f"flags', '            raise KeyError(f"flags')
+    assert planted != text
+    codec.write_text(planted)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(copy), "HOME": str(tmp_path)}
+    argv = [sys.executable, str(copy / "tests" / "fuzz" / "channel_target.py"), *LIMITS, str(seeds.CHANNEL)]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS + 240, check=False
+    )
+    assert done.returncode != 0
+    assert "KeyError" in done.stderr + done.stdout

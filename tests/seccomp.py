@@ -1,0 +1,41 @@
+"""An interpreter of the few instructions that our system call filters are made of, and the kernel's numbers."""
+
+import re
+import struct
+from pathlib import Path
+
+X86_64, I386 = 0xC000003E, 0x40000003
+ALLOW, KILL = 0x7FFF0000, 0x80000000
+#: Of this machine, where its headers are installed (linux-libc-dev).
+HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+
+
+def verdict(program: bytes, number: int, *arguments: int, architecture: int = X86_64) -> int:
+    """What the kernel would make of a call: the instructions of classic BPF that are used, and no others."""
+    data = struct.pack("=IIQ6Q", number, architecture, 0, *(*arguments, *(0,) * (6 - len(arguments))))
+    steps = list(struct.iter_unpack("=HBBI", program))
+    at = value = 0
+    while True:
+        code, then, otherwise, operand = steps[at]
+        at += 1
+        match code:
+            case 0x20:
+                (value,) = struct.unpack_from("=I", data, operand)
+            case 0x15:
+                at += then if value == operand else otherwise
+            case 0x35:
+                at += then if value >= operand else otherwise
+            case 0x45:
+                at += then if value & operand else otherwise
+            case 0x54:
+                value &= operand
+            case 0x06:
+                return int(operand)
+            case _:
+                raise AssertionError(code)
+
+
+def numbers() -> dict[str, int]:
+    """Every system call of x86_64 by its name."""
+    assert HEADER.exists(), "apt-get install linux-libc-dev"
+    return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", HEADER.read_text())}

@@ -1,0 +1,145 @@
+"""Starts machines in a row and all at once, and counts what this host holds of them before, in between and after."""
+
+import gc
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mvmnix.builder.keeping.library import LIMIT
+from mvmnix.cli.backends import host_for
+from mvmnix.cli.house import file_bytes
+from mvmnix.cli.launch import verified_plan
+from mvmnix.cli.machine_room import put_in_order
+from mvmnix.launch.jail.cells import MACHINE_WIDE
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.supervisor import run_foreground
+from mvmnix.state import Directory
+from tests.conftest import PATIENCE, Home, World
+from tests.workbench import rooms_of
+
+#: MiB; 64 is too little for the kernel.
+MEMORY = "96"
+#: What is started first, so that what is loaded and made once is there when the counting begins.
+WARM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held: by this process, and on the host. Memory in KiB.
+
+    `files` are those of the user's state, machines' directories, sockets, locks and temporary files among them, but for
+    the audit log, which grows by what it is for; `hypervisors` are the user's; `left` files of cells that nobody has.
+    """
+
+    descriptors: int
+    resident: int
+    files: int
+    hypervisors: int
+    mounts: int
+    left: int
+
+    @classmethod
+    def by(cls, home: Home) -> "Held":
+        gc.collect()  # what other tests of this process let go of
+        statm = Path("/proc/self/statm").read_text().split()
+        paths = [path for path in home.state.rglob("*") if "audit" not in path.relative_to(home.state).parts]
+        kept = [path for path in paths if not path.is_dir() or path.parent.name == "machines"]
+        return cls(
+            descriptors=len(list(Path("/proc/self/fd").iterdir())),
+            resident=int(statm[1]) * os.sysconf("SC_PAGE_SIZE") // 1024,
+            files=len(kept),
+            hypervisors=sum(1 for process in _hypervisors(home) if process.name != str(os.getpid())),
+            mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+            left=len(_left_for_good()),
+        )
+
+    @property
+    def but_memory(self) -> dict[str, int]:
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "resident"}
+
+
+def _hypervisors(home: Home) -> Iterator[Path]:
+    """Processes that hold an image of this home open."""
+    images = str(home.state / "images")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(fd.readlink()).startswith(images) for fd in (process / "fd").iterdir()):
+                yield process
+        except OSError:
+            continue
+
+
+def _left() -> set[str]:
+    """Cells that nobody holds: others' machines may come and go meanwhile. Control groups are written down there."""
+    if not Path(MACHINE_WIDE).exists():
+        return set()
+    with Directory.open(MACHINE_WIDE) as cells:
+        return {name for name in cells.names() if cells.holder(f"{name.partition('.')[0]}.lock") is None}
+
+
+def _left_for_good() -> set[str]:
+    """The same, without what is just being made or removed."""
+    found = _left()
+    if found:
+        time.sleep(1)
+        found &= _left()
+    return found
+
+
+def signed_plan(home: Home, tree: Path, where: Path, *command: str) -> Path:
+    """A signed plan for examples/hello, for as many machines as somebody starts within a day."""
+    statement, bundle = where / "soak.json", where / "soak.sigstore.json"
+    options = ("--memory", MEMORY, "--out", statement)
+    made = home.mvm("plan", "create", *options, "./examples/hello", "--", *command, cwd=tree)
+    assert made.returncode == 0, made.stderr.decode()
+    signed = home.mvm("plan", "sign", statement, "--out", bundle)
+    assert signed.returncode == 0, signed.stderr.decode()
+    return bundle
+
+
+def in_a_row(world: World, bundle: Path, starts: int, *, looks: int = 10) -> list[Held]:
+    """Verify, boot, run and end so many machines, each removed before the next, all of it in this process.
+
+    Returns what is held after the first few, and then at equal distances.
+    """
+    found = list[Held]()
+    marks = {WARM + (starts - WARM) * number // looks for number in range(looks + 1)}
+    for number in range(1, starts + 1):
+        _once(world, bundle)
+        if number in marks:
+            found.append(Held.by(world.home))
+    return found
+
+
+def _once(world: World, bundle: Path) -> None:
+    said = bytearray()
+    with rooms_of(world) as rooms, rooms.roots:
+        put_in_order(rooms.roots, rooms.machines)
+        with verified_plan(rooms, file_bytes(str(bundle), LIMIT), "", "") as plan:
+            host = host_for(rooms, plan, lambda _: None)
+            finished = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
+        assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
+        for entry in registry.entries(rooms.machines):
+            registry.remove(rooms.machines, entry.status.machine)
+
+
+def at_once(home: Home, bundle: Path, count: int) -> list[str]:
+    """Start so many machines at the same time, each by a command of its own; their ids."""
+    starting = [home.start("launch", "--detach", bundle) for _ in range(count)]
+    return [_ended(process).strip() for process in starting]
+
+
+def stopped_at_once(home: Home, machines: list[str]) -> None:
+    """Stop these at the same time, each by a command of its own."""
+    for process in [home.start("stop", "--patience", str(PATIENCE), machine) for machine in machines]:
+        _ended(process)
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> str:
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err.decode()
+    return out.decode()

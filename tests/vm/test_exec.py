@@ -1,0 +1,99 @@
+"""Commands in a real machine that runs already: streams and exit codes by the real agent, granted by the plan alone."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE, World, commit
+
+pytestmark = pytest.mark.vm
+
+FLAKE = """{
+  description = "Takes commands";
+  inputs.mvmnix.url = "path:../..";
+  outputs = { mvmnix, ... }: {
+    packages.x86_64-linux.default = mvmnix.lib.mkGuest { name = "open"; command = [ "/bin/busybox" "sleep" "1000" ]; };
+  };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def flake(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("open") / "tree"
+    shutil.copytree(world.tree, tree)
+    (tree / "guests/open").mkdir(parents=True)
+    (tree / "guests/open/flake.nix").write_text(FLAKE)
+    shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
+    commit(tree)
+    return tree / "guests/open"
+
+
+@pytest.fixture
+def machine(world: World, flake: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
+    made = world.home.mvm("plan", "create", *request.param, "--out", statement, flake)
+    assert made.returncode == 0, made.stderr.decode()
+    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    created = world.home.mvm("create", bundle)
+    assert created.returncode == 0, created.stderr.decode()
+    machine = created.stdout.decode().strip()
+    started = world.home.mvm("start", machine)
+    assert (started.returncode, started.stdout.decode()) == (0, f"{machine}\n"), started.stderr.decode()
+    yield machine
+    world.home.mvm("rm", "--force", machine)
+
+
+@pytest.mark.parametrize("machine", [("--verb", "exec")], indirect=True)
+def test_a_command_in_a_running_machine(world: World, machine: str) -> None:
+    script = "cat; echo to-stderr >&2; exit 7"
+    done = world.home.mvm("exec", "-i", machine, "/bin/busybox", "sh", "-c", script, stdin=b"from stdin\n" * 1000)
+    assert (done.returncode, done.stdout) == (7, b"from stdin\n" * 1000)
+    assert b"to-stderr\n" in done.stderr
+    assert world.home.mvm("exec", machine, "/bin/nosuch").returncode == 127
+    assert world.home.mvm("exec", "--timeout", "1", machine, "/bin/busybox", "sleep", "100").returncode == 124
+    assert world.home.mvm("exec", machine, "/bin/busybox", "id", "-u").stdout == b"1000\n"
+
+
+@pytest.mark.parametrize("machine", [()], indirect=True)
+def test_a_command_that_was_not_granted(world: World, machine: str) -> None:
+    done = world.home.mvm("exec", machine, "/bin/busybox", "true")
+    assert done.returncode == 126
+    assert b"refused [verb-not-granted]" in done.stderr
+
+
+@pytest.mark.parametrize("machine", [("--verb", "exec")], indirect=True)
+def test_a_machine_stands_still_and_goes_on(world: World, machine: str) -> None:
+    def state() -> str:
+        return str(json.loads(world.home.mvm("inspect", machine).stdout)["result"]["state"])
+
+    ticking = world.home.start("exec", machine, "/bin/busybox", "sh", "-c", "while date; do sleep 0.1; done")
+    assert ticking.stdout is not None
+    assert ticking.stderr is not None
+    assert ticking.stdout.readline() != b""
+    paused = world.home.mvm("pause", machine)
+    assert (paused.returncode, paused.stdout.decode()) == (0, f"{machine}\n"), paused.stderr.decode()
+    assert state() == "paused"
+    refused = world.home.mvm("exec", machine, "/bin/busybox", "true")
+    assert (refused.returncode, b"the machine is paused" in refused.stderr) == (2, True)
+    os.set_blocking(ticking.stdout.fileno(), False)
+    while ticking.stdout.read():
+        pass
+    time.sleep(1)
+    assert not ticking.stdout.read()
+    os.set_blocking(ticking.stdout.fileno(), True)
+    assert world.home.mvm("resume", machine).returncode == 0
+    assert ticking.stdout.readline() != b""
+    world.home.mvm("pause", machine)
+    assert world.home.mvm("stop", machine).returncode == 0
+    assert state() == "ended"
+    ticking.stdout.close()
+    ticking.stderr.close()
+    ticking.wait(PATIENCE)
+    kinds = [json.loads(line)["kind"] for line in world.home.mvm("events", machine).stdout.splitlines()]
+    assert kinds == ["start", "exec", "pause", "resume", "pause", "end"]

@@ -1,0 +1,127 @@
+"""What a workload can't do in its guest, tried in one real machine: filter, kernel settings, /proc."""
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import World, commit
+from tests.vm.test_exec import FLAKE
+
+pytestmark = pytest.mark.vm
+
+SOURCE = Path(__file__).parents[1] / "integration" / "system_calls.c"
+#: Where it lies in the guest.
+PROBE = "/tmp/probe"
+#: What the kernel says to each try that a workload of the usual tier isn't meant to have: errno, or the signal.
+REFUSED = {
+    **dict.fromkeys(("mount", "umount2", "chroot", "open_tree", "setns", "unshare user", "clone user"), "1"),
+    **dict.fromkeys(("keyctl", "add_key", "perf_event_open", "userfaultfd", "ioctl", "pidfd_getfd", "kcmp"), "1"),
+    **dict.fromkeys(("process_vm_readv", "attach", "seize"), "1"),
+    **dict.fromkeys(("packet", "alg", "vsock"), "97"),
+    **dict.fromkeys(("io_uring_setup", "clone3", "x32"), "38"),
+    "32 bits": "signal 31",
+}
+SETTINGS = {
+    "kernel/dmesg_restrict": "1",
+    "kernel/kptr_restrict": "2",
+    "kernel/perf_event_paranoid": "3",
+    "kernel/unprivileged_bpf_disabled": "1",
+    "kernel/yama/ptrace_scope": "1",
+    "kernel/modules_disabled": "1",
+    "kernel/kexec_load_disabled": "1",
+    "user/max_user_namespaces": "0",
+    "fs/protected_regular": "2",
+}
+#: Processes of all commands together; seconds in which a machine may do nothing, more than pass between two tests.
+TASKS, IDLE = 12, 40
+
+
+@pytest.fixture(scope="module")
+def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    base = tmp_path_factory.mktemp("floor")
+    shutil.copytree(world.tree, base / "tree")
+    guest = base / "tree/guests/open"
+    guest.mkdir(parents=True)
+    (guest / "flake.nix").write_text(FLAKE)
+    shutil.copy2(base / "tree/examples/hello/flake.lock", guest / "flake.lock")
+    commit(base / "tree")
+    statement, bundle = base / "p.json", base / "p.sigstore.json"
+    limits = ("--tasks", str(TASKS), "--idle", str(IDLE))
+    made = world.home.mvm("plan", "create", "--verb", "exec", *limits, "--out", statement, guest)
+    assert made.returncode == 0, made.stderr.decode()
+    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    subprocess.run(["gcc", "-static", "-s", "-O1", "-o", base / "probe", SOURCE], check=True)
+    launched = world.home.mvm("launch", "--detach", bundle)
+    assert launched.returncode == 0, launched.stderr.decode()
+    machine = launched.stdout.decode().strip()
+    bring = ("exec", "-i", machine, "/bin/busybox", "sh", "-c", f"cat >{PROBE} && chmod 755 {PROBE}")
+    assert world.home.mvm(*bring, stdin=(base / "probe").read_bytes()).returncode == 0
+    yield machine
+    world.home.mvm("rm", "--force", machine)
+
+
+def sh(world: World, machine: str, script: str) -> str:
+    done = world.home.mvm("exec", machine, "/bin/busybox", "sh", "-c", script)
+    return (done.stdout + done.stderr).decode()
+
+
+def test_system_calls_that_no_workload_needs(world: World, machine: str) -> None:
+    said = world.home.mvm("exec", machine, PROBE).stdout.decode()
+    tried = dict(line.split("=") for line in said.splitlines())
+    assert {name: answer for name, answer in tried.items() if answer != "0"} == REFUSED
+    assert {"getpid", "clone", "unshare fs", "traceme", "inet", "netlink", "memfd_create"} <= tried.keys()
+
+
+def test_the_kernel_s_settings(world: World, machine: str) -> None:
+    script = f"cd /proc/sys && for f in {' '.join(SETTINGS)}; do echo $f $(cat $f); done"
+    assert dict(line.split() for line in sh(world, machine, script).splitlines()) == SETTINGS
+    changed = sh(world, machine, f"for f in {' '.join(SETTINGS)}; do echo 0 >/proc/sys/$f; done")
+    assert changed.count("can't create") == len(SETTINGS)
+
+
+def test_nothing_is_read_of_the_kernel(world: World, machine: str) -> None:
+    assert "not permitted" in sh(world, machine, "dmesg")
+    assert "can't open" in sh(world, machine, "cat /proc/kmsg")
+    assert set(sh(world, machine, "cut -d' ' -f1 /proc/kallsyms | uniq").split()) <= {"0" * 16}
+
+
+def test_other_users_processes_are_not_in_proc(world: World, machine: str) -> None:
+    """hidepid=invisible: neither the agent nor the kernel's threads."""
+    owners = sh(world, machine, "for p in /proc/[0-9]*; do stat -c %u $p; done | sort -u; ls -d /proc/1")
+    assert owners.split("\n")[0] == "1000"
+    assert "No such file" in owners
+
+
+def test_a_command_that_runs_away_and_its_neighbour(world: World, machine: str) -> None:
+    """It makes processes for as long as it can; the next one is answered, and sees how many there are."""
+    with world.home.start("exec", machine, PROBE, "multiply") as runaway:
+        assert runaway.stdout is not None
+        made, why = map(int, runaway.stdout.readline().split())
+        assert (made, why) == (TASKS - 2, errno.EAGAIN)  # the plan's own command, and this one's first process
+        listed = world.home.mvm("exec", machine, "/bin/busybox", "ls", "/proc")
+        assert len([name for name in listed.stdout.split() if name.isdigit()]) == TASKS + 1
+        assert "can't fork" in sh(world, machine, "true & true & wait")
+        runaway.terminate()
+    tries = (sh(world, machine, "true & true & wait; echo here") for _ in range(10))
+    assert any(said == "here\n" for said in tries), "what hung up has its command killed"
+
+
+def test_a_command_that_writes_all_it_can(world: World, machine: str) -> None:
+    said = sh(world, machine, "dd if=/dev/zero of=/tmp/x bs=64k; rm /tmp/x; touch /tmp/y && echo room")
+    assert "No space left on device" in said
+    assert said.startswith("room\n")
+
+
+def test_a_command_that_takes_all_memory(world: World, machine: str) -> None:
+    done = world.home.mvm("exec", machine, "/bin/busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1")
+    assert done.returncode != 0
+    assert sh(world, machine, "echo here") == "here\n"
+
+
+def test_a_machine_that_does_nothing_ends(world: World, machine: str) -> None:
+    ended = world.home.mvm("wait", machine)
+    assert ended.stdout == b"idle\n", ended.stderr.decode()

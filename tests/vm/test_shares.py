@@ -1,0 +1,129 @@
+"""Directories of the host in a real machine: served or as an image, whose files they are, what a killed mvm leaves."""
+
+import base64
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PATIENCE, World
+
+pytestmark = pytest.mark.vm
+OWNER = 61_002 if os.geteuid() == 0 else os.geteuid()
+HELLO = "./examples/hello"
+#: What the guest does: it says that it is there, waits for the host, and tries what it may and what it may not.
+SCRIPT = """
+bb=/bin/busybox
+cd /tmp/out
+echo from the guest > made; $bb mkdir dir; echo deep > dir/deep; $bb ln -s /etc/passwd link
+$bb mknod null c 1 3 || echo no device
+$bb mkfifo fifo || echo no fifo
+$bb chmod 4755 made || echo no set-id
+$bb chown 0 made || echo no owner
+$bb id -u; $bb stat -c %u made
+$bb mount | $bb grep -c -E '/tmp/(out|set|live) .*nosuid,nodev'
+$bb touch started
+until $bb test -e /tmp/live/later; do $bb sleep 1; done
+$bb cat /tmp/live/later; $bb cat /tmp/set/file
+$bb test -e /tmp/set/later || echo not in the image
+echo x 2>/dev/null > /tmp/set/file || echo image is read only
+echo x 2>/dev/null > /tmp/live/file || echo share is read only
+"""
+SAID = """no device
+no fifo
+no set-id
+no owner
+1000
+1000
+3
+later
+file
+not in the image
+image is read only
+share is read only
+"""
+
+
+def until(there: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def directory(base: Path, name: str) -> Path:
+    made = base.resolve() / name
+    made.mkdir()
+    (made / "file").write_text("file\n")
+    if os.geteuid() == 0:
+        for path in (made, made / "file"):
+            os.chown(path, OWNER, OWNER)
+    return made
+
+
+def begun(world: World, out: Path, *options: str) -> subprocess.Popen[bytes]:
+    argv = ("run", *options, HELLO, "--", "/bin/busybox", "sh", "-c", SCRIPT)
+    process = world.home.start(*argv, cwd=world.tree)
+    until((out / "started").exists, process)
+    return process
+
+
+def test_served_and_as_an_image(world: World, tmp_path: Path) -> None:
+    out, inside, live = (directory(tmp_path, name) for name in ("out", "set", "live"))
+    (out / ".aws").mkdir()
+    shared = f"{out}:/tmp/out:rw"
+    options = (f"--share={shared}", f"--share={inside}:/tmp/set", f"--share={live}:/tmp/live:ro,follow")
+    refused = world.home.mvm("run", *options, HELLO, cwd=world.tree)
+    assert refused.returncode == 126
+    assert b"[share-forbidden]" in refused.stderr
+    assert f"--share {shared},acknowledge=credentials".encode() in refused.stderr
+
+    process = begun(world, out, f"--share={shared},acknowledge=credentials", *options[1:])
+    for where in (inside, live):
+        (where / "later").write_text("later\n")
+    said, complained = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said.decode()) == (0, SAID), complained.decode()
+    assert (out / "dir/deep").read_text() == "deep\n"
+    assert {path.lstat().st_uid for path in out.rglob("*")} <= {OWNER, 0}
+    assert (out / "made").stat().st_uid == OWNER
+    assert not [path for path in out.rglob("*") if path.lstat().st_mode & 0o6000 or stat.S_ISFIFO(path.lstat().st_mode)]
+
+    events = [json.loads(line) for line in world.home.mvm("events").stdout.splitlines()]
+    start = [it for it in events if it["kind"] == "start"][-1]
+    assert start["reasons"] == ["acknowledged-credentials"]
+    bundle = json.loads((world.home.state / "machines" / start["machine"] / "receipt.sigstore.json").read_bytes())
+    statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+    shares = statement["predicate"]["observedByHost"]["shares"]
+    assert [it["fileSystem"] for it in shares] == ["virtiofs", "erofs", "virtiofs"]
+    assert [it["access"] for it in shares] == ["read-write", "read-only", "read-only"]
+
+
+def test_a_killed_mvm_takes_its_servers_along(world: World, tmp_path: Path) -> None:
+    out = directory(tmp_path, "out")
+    process = begun(
+        world, out, f"--share={out}:/tmp/out:rw", f"--share={out}:/tmp/live:ro,follow", f"--share={out}:/tmp/set"
+    )
+    serving = [path for path in Path("/proc").glob("[0-9]*") if is_server(path)]
+    assert len(serving) == 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    end = time.monotonic() + PATIENCE
+    while any(is_server(path) for path in serving):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert world.home.mvm("ps").returncode == 0
+
+
+def is_server(process: Path) -> bool:
+    try:
+        argv = (process / "cmdline").read_bytes().split(b"\0")
+        return argv[0].endswith(b"virtiofsd") and process.stat().st_uid == OWNER
+    except OSError:
+        return False

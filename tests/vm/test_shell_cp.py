@@ -1,0 +1,98 @@
+"""Terminals in a real machine and copies into and out of it, by the real agent and kernel."""
+
+import os
+import shutil
+import signal
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import World, commit
+from tests.seat import Seat
+
+pytestmark = pytest.mark.vm
+
+FLAKE = """{
+  description = "Takes a shell, and copies";
+  inputs.mvmnix.url = "path:../..";
+  outputs = { mvmnix, ... }: {
+    packages.x86_64-linux.default = mvmnix.lib.mkGuest { name = "open"; command = [ "/bin/busybox" "sleep" "1000" ]; };
+  };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    room = tmp_path_factory.mktemp("shell")
+    tree = room / "tree"
+    shutil.copytree(world.tree, tree)
+    (tree / "guests/open").mkdir(parents=True)
+    (tree / "guests/open/flake.nix").write_text(FLAKE)
+    shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
+    commit(tree)
+    statement, bundle = room / "p.json", room / "p.sigstore.json"
+    made = world.home.mvm(
+        "plan", "create", "--verb", "shell", "--verb", "copy", "--out", statement, tree / "guests/open"
+    )
+    assert made.returncode == 0, made.stderr.decode()
+    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    launched = world.home.mvm("launch", "--detach", bundle)
+    assert launched.returncode == 0, launched.stderr.decode()
+    found = launched.stdout.decode().strip()
+    yield found
+    world.home.mvm("rm", "--force", found)
+
+
+def sits(world: World, *arguments: str) -> Seat:
+    """`mvm shell` at a terminal."""
+    return Seat(world.home.argv("shell", *arguments), world.home.environment | {"TERM": "vt220"}, Path("/"))
+
+
+def test_a_shell_on_a_terminal(world: World, machine: str) -> None:
+    seat = sits(world, machine)
+    seat.until(b"drive this terminal")
+    seat.types(b"stty size; tty; id -u; echo $TERM\r")
+    seat.until(b"30 100\r\n/dev/pts/0\r\n1000\r\nvt220\r\n")
+    termios.tcsetwinsize(seat.seat, (50, 132))
+    seat.child.send_signal(signal.SIGWINCH)
+    seat.types(b"while [ $(stty size | cut -c1) = 3 ]; do :; done; stty size\r")
+    seat.until(b"50 132\r\n")
+    seat.types(b"exec 3</dev/ptmx && echo $((6 * 7)); exit 5\r")
+    seat.until(b"42\r\n")
+    assert seat.leaves() == 5
+
+
+def test_a_command_on_a_terminal_and_its_keys(world: World, machine: str) -> None:
+    seat = sits(world, machine, "/bin/busybox", "sh", "-c", "trap 'exit 6' INT; echo ready; sleep 100 & wait")
+    seat.until(b"ready\r\n")
+    seat.types(b"\x03")
+    assert seat.leaves() == 6
+
+
+def test_copies(world: World, machine: str, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "d/deeper").mkdir(parents=True)
+    (tree / "d/large").write_bytes(os.urandom(3_000_000))
+    (tree / os.fsdecode(b"\xff\n")).write_bytes(b"oddly named")
+    (tree / "run").write_bytes(b"#!/bin/sh\n")
+    (tree / "run").chmod(0o4755)
+    into = world.home.mvm("cp", tree, f"{machine}:/tmp")
+    assert into.returncode == 0, into.stderr.decode()
+    seat = sits(world, machine, "/bin/busybox", "stat", "-c", "%a %u", "/tmp/tree/run")
+    seat.until(b"755 1000\r\n")
+    assert seat.leaves() == 0
+    out = world.home.mvm("cp", f"{machine}:/tmp/tree", tmp_path / "back")
+    assert out.returncode == 0, out.stderr.decode()
+    for path in tree.rglob("*"):
+        other = tmp_path / "back" / path.relative_to(tree)
+        assert path.is_dir() if other.is_dir() else path.read_bytes() == other.read_bytes()
+    again = world.home.mvm("cp", tree, f"{machine}:/tmp")
+    assert (again.returncode, b"File exists" in again.stderr) == (1, True)
+    assert world.home.mvm("cp", tree, f"{machine}:/etc").returncode == 1, "that is read-only"
+    assert world.home.mvm("cp", f"{machine}:/dev/zero", tmp_path / "zero").returncode == 1
+    links = world.home.mvm("cp", f"{machine}:/usr/bin", tmp_path / "bin")
+    assert (links.returncode, b"refused [copy-refused]" in links.stderr) == (126, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "tree"]
