@@ -4,14 +4,17 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.status import MachineState
 from tests import soak
-from tests.conftest import World
+from tests.conftest import PATIENCE, Home, World
 from tests.soak import Held
-from tests.vm.test_ends import ended, field, hypervisors, wait_for
+from tests.vm.test_ends import ended, field, hypervisors, states, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -30,11 +33,22 @@ def groups_of(qemu: int) -> set[str]:
 
 
 #: Which process is killed, in which state, and what the log calls that end.
-VICTIMS: dict[str, tuple[Callable[[int], int], str, str]] = {
-    "hypervisor": (int, "running", "hypervisor-died"),
-    "jailer of a paused one": (bubblewrap, "paused", "hypervisor-died"),
-    "supervisor of a paused one": (supervisor, "paused", "supervisor-died"),
+VICTIMS: dict[str, tuple[Callable[[int], int], MachineState, EndReason]] = {
+    "hypervisor of a booting one": (int, MachineState.STARTING, EndReason.HYPERVISOR_DIED),
+    "jailer of a booting one": (bubblewrap, MachineState.STARTING, EndReason.HYPERVISOR_DIED),
+    "supervisor of a booting one": (supervisor, MachineState.STARTING, EndReason.SUPERVISOR_DIED),
+    "hypervisor": (int, MachineState.RUNNING, EndReason.HYPERVISOR_DIED),
+    "supervisor": (supervisor, MachineState.RUNNING, EndReason.SUPERVISOR_DIED),
+    "jailer of a paused one": (bubblewrap, MachineState.PAUSED, EndReason.HYPERVISOR_DIED),
+    "supervisor of a paused one": (supervisor, MachineState.PAUSED, EndReason.SUPERVISOR_DIED),
+    "hypervisor of a stopping one": (int, MachineState.STOPPING, EndReason.HYPERVISOR_DIED),
+    "supervisor of a stopping one": (supervisor, MachineState.STOPPING, EndReason.SUPERVISOR_DIED),
 }
+
+
+def test_every_state_that_has_processes_is_killed_in() -> None:
+    """A machine that is only created has none, and one that has ended has none left."""
+    assert {state for _, state, _ in VICTIMS.values()} == set(MachineState) - {MachineState.CREATED, MachineState.ENDED}
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +60,55 @@ def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     assert hypervisors(mine) == []
 
 
+def freeze(world: World) -> None:
+    """Have the one hypervisor get no further."""
+    (qemu,) = hypervisors(world)
+    os.kill(qemu, signal.SIGSTOP)
+
+
+@contextmanager
+def brought(world: World, bundle: Path, state: MachineState) -> Iterator[str]:
+    """A machine that is in this state; who brings it there has ended afterwards."""
+    home, callers = world.home, []
+    if state is MachineState.STARTING:
+        callers = [home.start("launch", "--detach", bundle)]
+        wait_for(lambda: hypervisors(world))
+        freeze(world)
+        (machine,) = shown(home)
+    else:
+        (machine,) = soak.at_once(home, bundle, 1)
+    if state is MachineState.PAUSED:
+        assert home.mvm("pause", machine).returncode == 0
+    elif state is MachineState.STOPPING:
+        freeze(world)
+        callers = [home.start("stop", machine)]
+        wait_for(lambda: states(world)[machine]["state"] != MachineState.RUNNING)
+    yield machine
+    for caller in callers:
+        caller.communicate(timeout=PATIENCE)
+
+
+def shown(home: Home) -> dict[str, str]:
+    """The machines that live, and their states."""
+    return {each["id"]: each["state"] for each in json.loads(home.mvm("ps", "--json").stdout)["result"]}
+
+
 @pytest.mark.parametrize("name", VICTIMS)
 def test_nothing_is_left_on_the_host(place: tuple[World, Path], name: str) -> None:
     victim, state, reason = VICTIMS[name]
     it, bundle = place
     assert it.home.mvm("rm", *soak.at_once(it.home, bundle, 1), "--force").returncode == 0  # its nonce is spent now
     before = Held.by(it.home)
-    (machine,) = soak.at_once(it.home, bundle, 1)
-    (qemu,) = hypervisors(it)
-    processes = [qemu, bubblewrap(qemu), supervisor(qemu)]
-    groups = groups_of(qemu)
-    if state == "paused":
-        assert it.home.mvm("pause", machine).returncode == 0
-    (listed,) = json.loads(it.home.mvm("ps", "--json").stdout)["result"]
-    assert (listed["id"], listed["state"]) == (machine, state)
-    os.kill(victim(qemu), signal.SIGKILL)
-    wait_for(lambda: json.loads(it.home.mvm("ps", "--json").stdout)["result"] == [])
+    with brought(it, bundle, state) as machine:
+        (qemu,) = hypervisors(it)
+        processes = [qemu, bubblewrap(qemu), supervisor(qemu)]
+        groups = groups_of(qemu)
+        assert shown(it.home) == {machine: state}
+        os.kill(victim(qemu), signal.SIGKILL)
+    wait_for(lambda: shown(it.home) == {})
     wait_for(lambda: all(map(ended, processes)))
-    shown = json.loads(it.home.mvm("inspect", machine).stdout)["result"]
-    assert (shown["state"], shown["ended"]) == ("ended", reason)
+    told = json.loads(it.home.mvm("inspect", machine).stdout)["result"]
+    assert (told["state"], told["ended"]) == (MachineState.ENDED, reason)
     assert it.home.mvm("rm", machine).returncode == 0
     assert Held.by(it.home).but_memory == before.but_memory
     assert not groups & {path.name for path in Path("/sys/fs/cgroup").rglob("mvmnix-*")}
