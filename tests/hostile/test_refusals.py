@@ -63,7 +63,7 @@ ROWS: dict[str, tuple[Move, Code]] = {
     "root as user": (plan(put(0, *PREDICATE, "workload", "user", "uid")), Code.PLAN_MALFORMED),
     # when
     "expired": (window(begin=-timedelta(days=2), end=timedelta()), Code.PLAN_EXPIRED),
-    "not yet valid": (window(begin=timedelta(seconds=2)), Code.PLAN_NOT_YET_VALID),
+    "not yet valid": (window(begin=timedelta(minutes=30)), Code.PLAN_NOT_YET_VALID),
     # what for
     "another image": (for_another_image, Code.PLAN_MISMATCH),
     "another policy": (another_policy, Code.POLICY_MISMATCH),

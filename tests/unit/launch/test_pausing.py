@@ -124,7 +124,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
 def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever pauses a machine does not prolong it: the plan's word is about the host's clock."""
     monkeypatch.setattr("mvmnix.launch.machine._GRACE", 0.0)
-    running(here, wall_seconds=2)
+    running(here, wall_seconds=6)
     become(here, Pause())
     registry.wait(here.directory("machines"), "web")
     assert ended(here) == (MachineState.ENDED, EndReason.TIMEOUT)
