@@ -112,7 +112,7 @@ class Station:
         (path / "flake.nix").write_text("{}")
         (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
         self.monkeypatch.setattr(bootstrap, "house", lambda: path)
-        self._keep(bootstrap.request(), self.world("builder", seed=7), HOST_NIX, (), None)
+        self._keep(bootstrap.request(), new_builder(self), HOST_NIX, (), None)
 
     def flake(self, name: str = "hello", *, sbom: bytes | None = None, parts: bool = False, **manifest: Any) -> str:
         """Have a flake whose image was built, with an SBOM, or from a part that was kept; returns its reference.
@@ -205,7 +205,7 @@ def sources_of(world: World) -> tuple[Source, ...]:
 
 def new_builder(station: Station) -> World:
     """The builder's image once more; the same every time."""
-    return station.world("builder", seed=7)
+    return station.world("builder", seed=7, verbs=["exec", "stream"])
 
 
 def ready(station: Station) -> Station:

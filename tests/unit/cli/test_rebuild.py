@@ -21,7 +21,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance import envelope, predicate, slsa, statement
 from mvmnix.provenance.slsa import Limits
 from tests.fakes import DERIVATION, files_of
-from tests.unit.cli.station import Station, sources_of
+from tests.unit.cli.station import Station, new_builder, sources_of
 from tests.unit.provenance.world import World, new_world
 
 
@@ -115,7 +115,7 @@ def test_another_tree_is_not_compared(settled: Station, tmp_path: Path) -> None:
 
 
 def test_the_builder_image_is_built_by_itself(settled: Station) -> None:
-    build(settled, settled.world("builder", seed=7))
+    build(settled, new_builder(settled))
     said = settled.mvm("builder", "reproduce", "--json")
     assert said.code == 0, said.err
     result = said.answer("builder reproduce")
