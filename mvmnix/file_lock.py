@@ -152,10 +152,7 @@ def _inode_of(directory: int, name: str) -> _Inode:
 def _claim(directory: int, name: str) -> tuple[_Inode, int]:
     """Open the lock file and enter it in the table, once no other thread of ours has it there."""
     with _changed:
-        while True:
-            claim = _claims.get(_inode_of(directory, name))
-            if claim is None:
-                break
+        while _claims and (claim := _claims.get(_inode_of(directory, name))) is not None:
             if claim.thread == threading.get_ident():
                 raise RuntimeError(f"this thread holds the lock {name!r} already")
             _changed.wait()

@@ -188,7 +188,7 @@ class AuditLog:
             _write_at(fd, BLANK, end.place(seal.size - 1))  # 2
         finally:
             os.close(fd)
-        return replace(end, checkpoint=checkpoint, tree=tree, places=b"".join(seal.alone), end=after, size=size)
+        return _End(checkpoint, tree, end.before, b"".join(seal.alone), end.start, after, size)
 
     def _opened(self, end: _End, room: int) -> int:
         """A descriptor of the last segment, if it ends as it did when we read or wrote it. Raises _StaleError.
@@ -203,7 +203,7 @@ class AuditLog:
             fd = self._directory.open_writable(segment_name(end.first))
         except FileNotFoundError as error:
             raise _StaleError("its last segment is gone") from error
-        same_size = os.fstat(fd).st_size == end.size
+        same_size = os.lseek(fd, 0, os.SEEK_END) == end.size
         if same_size and _is_blank(os.pread(fd, room, end.end)) and _places(fd, end) == end.places:
             return fd
         os.close(fd)

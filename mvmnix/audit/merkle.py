@@ -7,7 +7,6 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Final
 
 HASH_SIZE: Final = 32
@@ -38,7 +37,7 @@ class CompactRange:
     def __post_init__(self) -> None:
         if not 0 <= self.size < 2**63 or len(self.hashes) != self.size.bit_count():
             raise ValueError(f"a tree of {self.size} leaves does not have {len(self.hashes)} complete subtrees")
-        if any(len(item) != HASH_SIZE for item in self.hashes):
+        if not {*map(len, self.hashes)} <= {HASH_SIZE}:
             raise ValueError("a hash of the tree has 32 bytes")
 
     def append(self, leaf: bytes) -> "CompactRange":
@@ -65,4 +64,7 @@ class CompactRange:
         """The Merkle tree hash; that of the empty tree is SHA-256 of nothing."""
         if not self.hashes:
             return hashlib.sha256(b"").digest()
-        return reduce(lambda right, left: node_hash(left, right), reversed(self.hashes))
+        *lefts, found = self.hashes
+        for left in reversed(lefts):
+            found = node_hash(left, found)
+        return found

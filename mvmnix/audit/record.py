@@ -3,14 +3,13 @@
 It holds names, codes, numbers and digests. Arguments, environment, output, paths and secrets have no field to stand in.
 """
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from mvmnix import strict
 from mvmnix.model import Digest
@@ -24,9 +23,7 @@ _MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
 _DIGEST_NAME: Final = r"[a-z][a-z0-9-]{0,31}"
 _REASON: Final = r"[a-z][a-z0-9-]{0,63}"
 #: A backend, and behind a colon what it isn't: "container: not a microVM".
-_BACKEND: Final = r"[a-z][a-z0-9-]{0,31}(: [A-Za-z ]{1,40})?"
-#: What follows the first value is left to the comparison with the canonical form.
-_decode: Final = json.JSONDecoder().raw_decode
+_BACKEND: Final = r"[a-z][a-z0-9-]{0,31}(?:: [A-Za-z ]{1,40})?"
 _is_machine: Final = re.compile(_MACHINE).fullmatch
 _is_digest_name: Final = re.compile(_DIGEST_NAME).fullmatch
 _is_reason: Final = re.compile(_REASON).fullmatch
@@ -52,7 +49,7 @@ class Kind(StrEnum):
 
 
 #: What a record of each kind must say; the rest may be missing.
-_REQUIRED: Final[Mapping[Kind, tuple[str, ...]]] = {
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.ADMISSION: ("plan", "policy"),
     Kind.REFUSAL: ("reasons",),
     Kind.START: ("machine", "plan", "policy"),
@@ -65,6 +62,24 @@ _REQUIRED: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.RECOVERY: ("digests",),
     Kind.WITNESS: ("digests", "reasons"),
 }
+_HEX: Final = "[0-9a-f]{64}"
+_INTEGER: Final = "(?:0|[1-9][0-9]{0,15})"
+_NAMED: Final = f'"{_DIGEST_NAME}":"{_HEX}"'
+#: What `Record.line` writes, by field; what the values of several fields have to do with each other, `_check` says.
+_LINE: Final = re.compile(
+    r"\{"
+    rf'(?:"backend":"(?P<backend>{_BACKEND})",)?'
+    rf'(?:"count":(?P<count>{_INTEGER}),)?'
+    rf'(?:"digests":\{{(?P<digests>{_NAMED}(?:,{_NAMED})*)\}},)?'
+    rf'(?:"exit":(?P<exit_code>{_INTEGER}),)?'
+    rf'"kind":"(?P<kind>{"|".join(Kind)})"'
+    rf'(?:,"machine":"(?P<machine>{_MACHINE})")?'
+    rf'(?:,"plan":"(?P<plan>{_HEX})")?'
+    rf'(?:,"policy":"(?P<policy>{_HEX})")?'
+    rf'(?:,"reasons":\["(?P<reasons>{_REASON}(?:","{_REASON})*)"\])?'
+    rf'(?:,"serials":\[(?P<serials>{_INTEGER}(?:,{_INTEGER}){{3}})\])?'
+    r',"time":"(?P<time>[^"]{20})"\}'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,27 +113,23 @@ class Record:
         object.__setattr__(self, "reasons", tuple(dict.fromkeys(map(str, self.reasons))))
         if self.time.tzinfo is None:
             raise ValueError("a record's time needs a time zone")
-        missing = [name for name in _REQUIRED[self.kind] if not getattr(self, name)]
-        if missing:
-            raise ValueError(f"a record of kind {self.kind} needs {', '.join(missing)}")
         if self.machine is not None and not _is_machine(self.machine):
             raise ValueError(f"not a machine's id: {self.machine!r}")
-        if len(self.digests) > MAX_DIGESTS or not all(map(_is_digest_name, self.digests)):
-            raise ValueError(f"not at most {MAX_DIGESTS} digests with short names: {sorted(self.digests)}")
-        if len(self.reasons) > MAX_REASONS or not all(map(_is_reason, self.reasons)):
-            raise ValueError(f"not at most {MAX_REASONS} reason codes: {self.reasons}")
-        if self.exit_code is not None and (self.kind is not Kind.END or not 0 <= self.exit_code <= 255):
-            raise ValueError(f"not an exit code of an end: {self.exit_code}")
+        if not all(map(_is_digest_name, self.digests)):
+            raise ValueError(f"not digests with short names: {sorted(self.digests)}")
+        if not all(map(_is_reason, self.reasons)):
+            raise ValueError(f"not reason codes: {self.reasons}")
         if self.backend is not None and not re.fullmatch(_BACKEND, self.backend):
             raise ValueError(f"not a backend: {self.backend!r}")
-        self._check_numbers()
-
-    def _check_numbers(self) -> None:
-        serials: tuple[int, ...] = self.serials or (0, 0, 0, 0)
-        if len(serials) != 4 or not 0 <= min(serials) <= max(serials) <= strict.MAX_INTEGER:
-            raise ValueError(f"not the four serial numbers of a policy's record: {self.serials}")
-        if self.count is not None and (self.kind is not Kind.REFUSAL or not 1 <= self.count <= strict.MAX_INTEGER):
-            raise ValueError(f"not a count of a refusal's record: {self.count}")
+        _check(
+            self.kind,
+            [name for name in _REQUIRED[self.kind] if not getattr(self, name)],
+            digests=len(self.digests),
+            reasons=len(self.reasons),
+            exit_code=self.exit_code,
+            count=self.count,
+            serials=self.serials,
+        )
 
     @property
     def line(self) -> bytes:
@@ -149,53 +160,100 @@ class Record:
 
     @classmethod
     def parse(cls, line: bytes) -> "Record":
-        """Read what `line` wrote. Raises MalformedError for anything else, another spelling of the same included.
+        """Read what `line` wrote. Raises MalformedError for anything else, another spelling of the same included."""
+        said = spelled(line)
+        named = _named(said["digests"])
+        return cls(
+            kind=Kind(said["kind"]),
+            time=strict.parse_time(said["time"]),
+            machine=said["machine"],
+            plan=_digest(said["plan"]),
+            policy=_digest(said["policy"]),
+            digests=dict(zip(named[0], map(Digest, named[1]), strict=True)),
+            reasons=_codes(said["reasons"]),
+            exit_code=_number(said["exit_code"]),
+            serials=_serials(said["serials"]),
+            count=_number(said["count"]),
+            backend=said["backend"],
+        )
 
-        There are records by the hundred thousand, so they are read without strict's help: since a record has to give
-        these very bytes again, no key stands there twice, and nothing stands there in another form.
-        """
-        try:
-            record = _read(_decode(line.decode())[0])
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise MalformedError(f"record: {type(error).__name__}: {error}") from error
-        if record.line != line:
-            raise MalformedError("record: not in its canonical form")
-        return record
+
+def spelled(line: bytes) -> re.Match[str]:
+    """What a record's line says, as text by field (None for those that are not there), without making a Record of it.
+
+    There are records by the hundred thousand, and whoever checks them all needs few of their fields. Raises
+    MalformedError for whatever is not the one spelling of a record.
+    """
+    said = _LINE.fullmatch(line.decode(errors="replace"))
+    if said is None:
+        raise MalformedError("record: not in its canonical form")
+    try:
+        _check_text(said)
+    except ValueError as error:
+        raise MalformedError(f"record: {error}") from error
+    return said
 
 
-def _read(value: Any) -> Record:
-    take = value.pop
-    digests: dict[str, str] = take("digests", {})
-    record = Record(
-        kind=Kind(take("kind")),
-        time=strict.parse_time(take("time")),
-        machine=take("machine", None),
-        plan=_digest(take("plan", None)),
-        policy=_digest(take("policy", None)),
-        digests={name: Digest(hexadecimal) for name, hexadecimal in digests.items()},
-        reasons=tuple(take("reasons", ())),
-        exit_code=_number(take("exit", None)),
-        serials=_serials(take("serials", None)),
-        count=_number(take("count", None)),
-        backend=take("backend", None),
+def _check_text(said: re.Match[str]) -> None:
+    """Raise ValueError unless what matches the grammar is a record."""
+    strict.parse_time(said["time"])
+    names, codes = _named(said["digests"])[0], _codes(said["reasons"])
+    if names != sorted(set(names)) or len(set(codes)) != len(codes):
+        raise ValueError("its digests are not in order, or something stands there twice")
+    _check(
+        said["kind"],
+        [name for name in _REQUIRED[said["kind"]] if said[name] is None],
+        digests=len(names),
+        reasons=len(codes),
+        exit_code=_number(said["exit_code"]),
+        count=_number(said["count"]),
+        serials=_serials(said["serials"]),
     )
-    if value:
-        raise ValueError(f"unknown: {sorted(value)}")
-    return record
 
 
-def _digest(value: str | None) -> Digest | None:
-    return None if value is None else Digest(value)
+def _check(
+    kind: str,
+    missing: Sequence[str],
+    *,
+    digests: int,
+    reasons: int,
+    exit_code: int | None,
+    count: int | None,
+    serials: tuple[int, ...] | None,
+) -> None:
+    """Raise ValueError unless these may stand in one record; of digests and reasons it is told how many there are."""
+    if missing:
+        raise ValueError(f"a record of kind {kind} needs {', '.join(missing)}")
+    if digests > MAX_DIGESTS or reasons > MAX_REASONS:
+        raise ValueError(f"more than {MAX_DIGESTS} digests or {MAX_REASONS} reason codes")
+    if exit_code is not None and (kind != Kind.END or not 0 <= exit_code <= 255):
+        raise ValueError(f"not an exit code of an end: {exit_code}")
+    if serials is not None and (len(serials) != 4 or not 0 <= min(serials) <= max(serials) <= strict.MAX_INTEGER):
+        raise ValueError(f"not the four serial numbers of a policy's record: {serials}")
+    if count is not None and (kind != Kind.REFUSAL or not 1 <= count <= strict.MAX_INTEGER):
+        raise ValueError(f"not a count of a refusal's record: {count}")
 
 
-def _number(value: object) -> int | None:
-    if value is not None and type(value) is not int:  # True is one, to Python
-        raise ValueError(f"no number: {value!r}")
-    return value
+def _named(text: str | None) -> tuple[list[str], list[str]]:
+    """The names and the digests in hexadecimal: `"name":"hex","name":"hex"`, which has each in quotes."""
+    parts = [] if text is None else text.split('"')
+    return parts[1::4], parts[3::4]
 
 
-def _serials(value: list[object] | None) -> Serials | None:
-    if value is None:
+def _codes(text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(text.split('","'))
+
+
+def _digest(text: str | None) -> Digest | None:
+    return None if text is None else Digest(text)
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _serials(text: str | None) -> Serials | None:
+    if text is None:
         return None
-    floor, user, revoked_by_floor, revoked_by_user = (_number(one) or 0 for one in value)
+    floor, user, revoked_by_floor, revoked_by_user = map(int, text.split(","))
     return floor, user, revoked_by_floor, revoked_by_user

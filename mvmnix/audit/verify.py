@@ -7,7 +7,7 @@ from mvmnix.audit.head import Head, absent, foreign, is_begun, mismatch, quiet, 
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Kind, Record, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.state import Directory
@@ -145,9 +145,11 @@ class _Walk:
             self.problem(f"a record before {segment.first} was changed, or the header of {name}")
         for index, line in enumerate(lines, segment.first):
             try:
-                self._follow(Record.parse(line), index, line)  # 4
+                said = spelled(line)  # 4
             except MalformedError as error:
                 self.problem(f"record {index} is none: {error}")
+                continue
+            self._follow(said["kind"], said["machine"], index, line)
         # go on from what the header says, so that a change further on is found too
         self._tree = segment.before
         pinned = 0 if self._pinned is None else self._pinned.size - segment.first
@@ -157,13 +159,13 @@ class _Walk:
             lines = lines[pinned:]
         self._tree = self._tree.extend(lines)
 
-    def _follow(self, record: Record, index: int, line: bytes) -> None:
+    def _follow(self, kind: str, machine: str | None, index: int, line: bytes) -> None:
         """Keep account of machines that started and ended."""
-        match record.kind:
+        match kind:
             case Kind.START:
-                self._begun[record.machine] = index, line
+                self._begun[machine] = index, line
             case Kind.END:
-                self._begun.pop(record.machine, None)
+                self._begun.pop(machine, None)
             case _:
                 pass
 

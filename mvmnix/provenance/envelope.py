@@ -8,6 +8,7 @@ envelope: `parse_foreign` reads those. Reading proves nothing: provenance/authen
 """
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance import material as materials
-from mvmnix.provenance.material import Material, decode, encode, hash_output
+from mvmnix.provenance.material import Material, decode, encode, hash_output, matching, some
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -28,6 +29,9 @@ _OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
 _ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
 _KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 _HEAD: Final = b'{"dsseEnvelope":{"payload":"'
+_TYPE: Final = r"[!-~]{1,255}"
+#: What follows the first value is left to the comparison with the canonical form.
+_decode: Final = json.JSONDecoder().raw_decode
 _WHAT: Final = "the bundle"
 _HINT: Final = "have the claim signed again"
 
@@ -130,8 +134,12 @@ def _written(material: Material, **content: object) -> bytes:
     return strict.canonical({"mediaType": MEDIA_TYPE, "verificationMaterial": material.to_value(), **content})
 
 
-def _read[T: Bundle | MessageBundle](data: bytes, parse: Callable[[strict.Record, bytes], T | None]) -> tuple[T, bytes]:
+def _read[T: Bundle | MessageBundle](
+    data: bytes, parse: Callable[[strict.Record, bytes], T | None]
+) -> tuple[T | Bundle, bytes]:
     payload, rest = _cut(data)
+    if (quick := _quick(payload, rest)) is not None:
+        return quick, data
     try:
         bundle = _parsed(rest, lambda record: parse(record, payload))
     except RefusedError:
@@ -140,6 +148,22 @@ def _read[T: Bundle | MessageBundle](data: bytes, parse: Callable[[strict.Record
     if bundle is None:
         raise _unsigned()
     return bundle, data if bundle.without_payload() == rest else bundle.to_bytes()
+
+
+def _quick(payload: bytes, rest: bytes) -> Bundle | None:
+    """A keyless bundle as mvm writes it; None for all others, and where something is wrong, which is not said here.
+
+    It is read without strict's help: since it has to give these very bytes again, no key stands there twice, none that
+    is not read here, and nothing stands there in another form.
+    """
+    try:
+        value = _decode(rest.decode())[0]
+        (signature,) = value["dsseEnvelope"]["signatures"]
+        kind = matching(_TYPE, value["dsseEnvelope"]["payloadType"])
+        bundle = Bundle(payload, kind, some(signature["sig"]), materials.keyless(value["verificationMaterial"]))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    return bundle if bundle.without_payload() == rest else None
 
 
 def _parsed[T](data: bytes, parse: Callable[[strict.Record], T]) -> T:
@@ -186,7 +210,7 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
 
 def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
     payload = envelope.parsed("payload", decode, b"", LIMIT) or cut
-    payload_type = envelope.text("payloadType", r"[!-~]{1,255}")
+    payload_type = envelope.text("payloadType", _TYPE)
     signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
     if len(signatures) > 1:
         raise ValueError("it has more than one signature")

@@ -8,7 +8,8 @@ only.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
@@ -90,10 +91,14 @@ def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
     return next((digest for digest in sorted(trust.roots) if trusted_root.parse(trust.roots[digest]).log(log_id)), None)
 
 
+#: Of trust roots, which are the same each time.
+_digest: Final = lru_cache(maxsize=16)(Digest.of)
+
+
 def _root(domain: Digest, trust: Trust) -> bytes | None:
     """The root's bytes, if they are the pinned ones: whoever filled the mapping may have erred."""
     data = trust.roots.get(domain)
-    return None if data is None or Digest.of(data) != domain else data
+    return None if data is None or _digest(data) != domain else data
 
 
 def _certificate(case: Case) -> Testimony:
@@ -115,10 +120,9 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
 def _heard(case: Case, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
     root = _root(domain, case.trust)
     parsed = None if root is None else trusted_root.parse(root)
-    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file)
-    if root is not None and it.entry is not None:
-        certified, errors = _asked(case, root)
-        it = replace(it, certified=certified, errors=errors)
+    one = len(case.bundle.material.entries) == 1
+    certified, errors = _asked(case, root) if one and root is not None else ((), ())
+    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file, certified, errors)
     reasons = [reason for step in witnesses.STEPS for reason in step(it)]
     forged = witnesses.forged(it)
     if forged is not None:

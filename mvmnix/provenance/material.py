@@ -5,9 +5,11 @@ integers as decimal text. Each value has one spelling, so that no byte can chang
 """
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from mvmnix import strict
 from mvmnix.model import Digest
@@ -19,6 +21,10 @@ MOST_TIMESTAMPS: Final = 16
 _LONGEST_PATH: Final = 63
 #: base64 of an entry that repeats a whole attestation (`intoto` 0.0.2 may).
 _BODY_LIMIT: Final = 24 * 2**20
+#: Of all other texts.
+_TEXT_LIMIT: Final = 65_536
+_WORD: Final = r"[A-Za-z0-9.]{1,32}"
+_NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,54 @@ def material(record: strict.Record) -> Material:
     return Material(hint, certificate, entries, record.child("timestampVerificationData", _stamps) if timed else ())
 
 
+def keyless(value: Any) -> Material:
+    """The same where a certificate and one entry stand there and no timestamp, with every limit that `material` has.
+
+    For whoever then compares `to_value` with what was read. Raises ValueError, TypeError, LookupError,
+    AttributeError.
+    """
+    (entry,) = value["tlogEntries"]
+    proof, kind, promise = entry["inclusionProof"], entry["kindVersion"], entry.get("inclusionPromise")
+    hashes = proof["hashes"]
+    if len(hashes) > _LONGEST_PATH:
+        raise ValueError("too long a path")
+    read = Entry(
+        _decimal(entry["logIndex"]),
+        some(entry["logId"]["keyId"]),
+        matching(_WORD, kind["kind"]),
+        matching(_WORD, kind["version"]),
+        _decimal(entry["integratedTime"]) if "integratedTime" in entry else None,
+        None if promise is None else some(promise["signedEntryTimestamp"]),
+        Proof(
+            _decimal(proof["logIndex"]),
+            _decimal(proof["treeSize"]),
+            some(proof["rootHash"]),
+            tuple(map(some, hashes)),
+            matching(_NOTE, proof["checkpoint"]["envelope"]),
+        ),
+        some(entry["canonicalizedBody"]),
+    )
+    return Material(certificate=some(value["certificate"]["rawBytes"]), entries=(read,))
+
+
+#: `re` has a cache too, which takes longer to ask.
+_compiled: Final = lru_cache(maxsize=16)(re.compile)
+
+
+def matching(pattern: str, text: str) -> str:
+    """The text, which matches. Raises ValueError."""
+    if _compiled(pattern).fullmatch(text) is None:
+        raise ValueError("not of the expected form")
+    return text
+
+
+def some(text: str) -> bytes:
+    """The bytes of base64, of which there are some and not too many. Raises ValueError."""
+    if not 0 < len(text) <= _TEXT_LIMIT:
+        raise ValueError("empty, or too long")
+    return decode(text)
+
+
 def encode(data: bytes) -> str:
     """Standard base64, as Protobuf's JSON writes bytes."""
     return binascii.b2a_base64(data, newline=False).decode()
@@ -198,7 +252,7 @@ def _proof(record: strict.Record) -> Proof:
         _integer(record, "treeSize"),
         some_bytes(record, "rootHash"),
         tuple(decode(one) for one in record.texts("hashes", limit=_LONGEST_PATH)) if record.has("hashes") else (),
-        record.child("checkpoint", lambda it: it.text("envelope", r"(?s)[^\x00]{1,16384}")),
+        record.child("checkpoint", lambda it: it.text("envelope", _NOTE)),
     )
 
 
@@ -211,6 +265,3 @@ def _decimal(text: str) -> int:
     if str(number) != text or number >= 2**63:
         raise ValueError("not a 64-bit integer in its only decimal form")
     return number
-
-
-_WORD: Final = r"[A-Za-z0-9.]{1,32}"

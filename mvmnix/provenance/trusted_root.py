@@ -73,7 +73,7 @@ class TrustedRoot:
     def at(self, moment: datetime) -> Selection:
         """What of it was trusted at that moment."""
         lists: tuple[Iterable[Log | Authority], ...] = (self.logs, self.authorities, self.ct_logs, self.timestamping)
-        return tuple(tuple(one.window.holds(moment) for one in each) for each in lists)
+        return tuple([tuple([one.window.holds(moment) for one in each]) for each in lists])
 
     @property
     def newest(self) -> datetime | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import strict
-from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record
+from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record, spelled
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.model import Digest
@@ -148,6 +148,7 @@ def test_records_that_are_none_are_refused(change: dict[str, Any]) -> None:
 
 
 LINE = record(1).line
+A_HEX = b'":"' + b"a" * 64 + b'"'
 END = replace(record(1), kind=Kind.END, exit_code=1).line
 
 
@@ -179,6 +180,16 @@ END = replace(record(1), kind=Kind.END, exit_code=1).line
         LINE.replace(b'"time"', b'"serials":[0,0,0,"0"],"time"'),
         LINE.replace(b'"kind"', b'"count":1,"kind"'),
         *(
+            LINE.replace(b'"kind"', b'"digests":{"%s' % names[:1] + A_HEX + b',"%s' % names[1:] + A_HEX + b'},"kind"')
+            for names in (b"ba", b"aa")
+        ),
+        LINE.replace(
+            b'"kind"', b'"digests":{%s},"kind"' % b",".join(b'"d%02d' % n + A_HEX for n in range(MAX_DIGESTS + 1))
+        ),
+        LINE.replace(b'"time"', b'"reasons":[%s],"time"' % b",".join(b'"r%d"' % n for n in range(MAX_REASONS + 1))),
+        LINE.replace(b'"time"', b'"reasons":["a","a"],"time"'),
+        LINE.replace(b'"time"', b'"serials":[0,0,0,00],"time"'),
+        *(
             LINE.replace(b'"time"', field + b',"time"')
             for field in (
                 *(b'"serials":null', b'"serials":[0,0,0,true]', b'"serials":[0,0,0,null]', b'"serials":[0,0,0,1.0]'),
@@ -199,6 +210,8 @@ END = replace(record(1), kind=Kind.END, exit_code=1).line
 )
 def test_lines_that_are_none_are_refused(line: bytes) -> None:
     with pytest.raises(MalformedError):
+        spelled(line)
+    with pytest.raises(MalformedError):
         Record.parse(line)
 
 
@@ -208,3 +221,59 @@ def test_a_changed_byte_makes_another_record_or_none(position: int, change: int)
     line[position] ^= change
     with suppress(MalformedError):
         assert Record.parse(bytes(line)) != record(1)
+
+
+#: What may stand in the place of a field's value, by the field's name in JSON.
+ODD: dict[str, list[Any]] = {
+    "backend": ["qemu", "container: not a microVM", "container:", "", 7],
+    "count": [0, 1, 2**53 - 1, 2**53, -1, "1", True],
+    "digests": [{}, {"b": "a" * 64, "a": "b" * 64}, {"a": "A" * 64}, {"A": "a" * 64}, [],
+                {f"d{number:02}": "a" * 64 for number in range(MAX_DIGESTS + 1)}],
+    "exit": [0, 255, 256, 1.0, "1"],
+    "kind": [*map(str, Kind), "begin", ""],
+    "machine": ["m", "-m", "m" * 64, "m" * 65, ""],
+    "plan": ["a" * 64, "a" * 63, ""],
+    "policy": ["a" * 64, "g" * 64],
+    "reasons": [[], ["a"], ["a", "a"], ["b", "a"], ["A"], [f"r{number}" for number in range(MAX_REASONS + 1)]],
+    "serials": [[0, 0, 0, 0], [0, 0, 0, 2**53 - 1], [0, 0, 0, 2**53], [0, 0, 0], [0] * 5, [0, 0, 0, -1], []],
+    "time": ["2024-02-29T23:59:59Z", "2026-02-29T23:59:59Z", "2026-01-31T24:00:00Z", "2026-01-31T12:00:60Z", "x" * 20],
+}  # fmt: skip
+
+
+def by_the_book(line: bytes) -> Record:
+    """What a reader of JSON and the constructor make of a line, if it is what they write of that again."""
+    value = json.loads(line)
+    record = Record(
+        kind=Kind(value["kind"]),
+        time=strict.parse_time(value["time"]),
+        digests={name: Digest(digest) for name, digest in value.get("digests", {}).items()},
+        reasons=tuple(value.get("reasons", ())),
+        exit_code=value.get("exit"),
+        serials=None if "serials" not in value else tuple(value["serials"]),
+        plan=Digest(value["plan"]) if "plan" in value else None,
+        policy=Digest(value["policy"]) if "policy" in value else None,
+        **{name: value[name] for name in ("machine", "count", "backend") if name in value},
+    )
+    if record.line != line:
+        raise ValueError("another spelling")
+    return record
+
+
+CHANGES = st.lists(
+    st.one_of(*(st.tuples(st.just(name), st.sampled_from(odd)) for name, odd in ODD.items())), max_size=2
+)
+
+
+@given(RECORDS | ENDS | REFUSALS, CHANGES, st.sets(st.sampled_from(sorted(ODD.keys() - {"kind"})), max_size=1))
+def test_a_line_is_read_as_by_the_book(original: Record, changed: list[tuple[str, Any]], gone: set[str]) -> None:
+    """Whoever checks lines without making records of them takes neither more nor fewer."""
+    value = json.loads(original.line) | dict(changed)
+    line = strict.canonical({name: each for name, each in value.items() if name not in gone})
+    try:
+        expected = by_the_book(line)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        with pytest.raises(MalformedError):
+            spelled(line)
+    else:
+        assert Record.parse(line) == expected
+        assert (spelled(line)["kind"], spelled(line)["machine"]) == (expected.kind, expected.machine)

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope, statement
-from mvmnix.provenance.material import Material
+from mvmnix.provenance.material import Entry, Material, Proof
 from mvmnix.provenance.statement import Statement, Subject
 
 KEY = PrivateKey.generate()
@@ -171,3 +171,56 @@ def test_a_predicate_is_an_object(predicate: object) -> None:
     with pytest.raises(RefusedError) as caught:
         statement.parse(strict.canonical(value))
     assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}
+
+
+ENTRY = Entry(
+    7, b"log", "dsse", "0.0.1", 1_700_000_000, b"promise", Proof(3, 9, b"root", (b"h", b"i"), "log\n\u2014 x\n"), b"b"
+)
+KEYLESS = envelope.Bundle(b"{}", "x/y", b"\1\2\3", Material(certificate=b"DER", entries=(ENTRY,)))
+#: What may stand in the place of any value of a bundle.
+ODD: tuple[object, ...] = (
+    *(None, True, 0, 7, 1.5, {}, [], [None], {"a": 1}, "\0", "\ud800", "\udcff", "a b", "é", "z" * 33, "!" * 256),
+    *("", "A", "AA", "AA==", "AB==", "-_-_", "AAAA\n", "AAAA", "AAAA" * 20_000, "n" * 16_385, "0.0.1"),
+    *("0", "01", "-1", "+1", "1.0", "\u0661", "9" * 19, str(2**63 - 1), str(2**63)),
+    *(["AAAA"] * 63, ["AAAA"] * 64, [""], [{"keyid": "", "sig": "AQID"}] * 2),
+)  # fmt: skip
+
+
+def places(value: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The way to each value in a value of JSON."""
+    if path:
+        yield path
+    for step in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[step], *path, step)
+
+
+def altered() -> Iterator[bytes]:
+    """The keyless bundle with one value changed, added or gone, and in other spellings of the same."""
+    whole = KEYLESS.to_bytes()
+    yield from (
+        whole,
+        whole + b" ",
+        b" " + whole,
+        b"\xef\xbb\xbf" + whole,
+        whole[:-1],
+        whole.replace(b"\\u2014", "\u2014".encode()),
+    )
+    yield whole.replace(b'"mediaType"', b'"mediaType":"x","mediaType"')
+    yield whole.replace(b'"payloadType"', b'"payload":"","payloadType"')
+    for path in [*places(strict.parse_json(whole))]:
+        for odd in ODD:
+            value: Any = strict.parse_json(whole)
+            put(odd, *path)(value)
+            yield strict.canonical(value)
+        for spare in ("timestampVerificationData", "x509CertificateChain", "publicKey", "a", "zz"):
+            value = strict.parse_json(whole)
+            put({}, *path[:-1], spare if isinstance(path[-1], str) else path[-1])(value)
+            yield strict.canonical(value)
+
+
+def test_what_is_read_at_once_is_read_as_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyless bundle as mvm writes it is read without naming problems, which takes nothing that is refused else."""
+    assert outcome(envelope.read, KEYLESS.to_bytes()) == (KEYLESS, KEYLESS.to_bytes())
+    found = {data: outcome(envelope.read, data) for data in altered()}
+    monkeypatch.setattr(envelope, "_quick", lambda _payload, _rest: None)
+    assert {data: outcome(envelope.read, data) for data in found} == found
