@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.foreground import Done
@@ -27,7 +28,7 @@ class Chain:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name, text in self.links():
-            table.add_row(name, escape(text))
+            table.add_row(name, Text(escape(text)))  # which is no markup, whoever wrote it
         Console(stderr=True).print(table)
 
     def links(self) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import Host, now
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.replay.clock import HostClock
-from mvmnix.launch.replay.gate import Replay, last_nonce
+from mvmnix.launch.replay.gate import Replay, last_start
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
@@ -182,7 +182,7 @@ class House:
         return Replay(
             self.nonces,
             clock=HostClock(self.nonces, notice),
-            last=lambda: last_nonce(self.audit, self.log_key) if is_begun(self.audit) else None,
+            last=lambda: last_start(self.audit, self.log_key) if is_begun(self.audit) else None,
             witness=lambda: witnesses.hold_against(lambda: self.journal, self.config.witnesses),
         )
 

@@ -107,7 +107,7 @@ def inspect(digest: str, as_json: bool) -> None:
         return
     for build in builds:
         for key, value in build.items():
-            click.echo(escape(f"{key + ':':<12} {_joined(value)}"))
+            click.echo(escape(f"{key + ':':<12} {_joined(value)}").replace("\n", "\\n"))
 
 
 def _details(finished: Finished) -> dict[str, object]:

@@ -69,7 +69,7 @@ class Steps:
         if self._status is not None:
             of = "" if total is None else f" of {total >> 20}"
             name = escape(url.rpartition("/")[2])[:50]
-            self._status.update(f"{self._name}: {self._files} files, {name}: {size >> 20}{of} MiB")
+            self._status.update(_plain(f"{self._name}: {self._files} files, {name}: {size >> 20}{of} MiB"))
 
     def notice(self, text: str) -> None:
         """A line that stays."""

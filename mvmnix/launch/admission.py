@@ -2,7 +2,8 @@
 
 The policy comes first: one with a file that is older than the one that the log saw last decides nothing. All verdicts
 have the policy's serials but this one, or it would be the one that was seen last; nor have the records of start and
-end, which come later, when somebody else may have seen a newer policy.
+end, which come later, when somebody else may have seen a newer policy. That may be so when a verification is over, too:
+then the admission would put the older policy back in force, and it is looked at once more.
 """
 
 from collections.abc import Callable
@@ -51,17 +52,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
     now, plan = clock(), Digest.of(it.plan)
     try:
         _refuse_older(policy, journal)
-        verified = verify(
-            plan=it.plan,
-            provenance=it.provenance,
-            manifest=it.manifest,
-            lock=it.lock,
-            files=it.files,
-            policy=policy,
-            now=now,
-            parts=it.parts,
-            rebuilds=it.rebuilds,
-        )
+        verified = _verified(it, policy, journal, now)
     except RefusedError as refused:
         refusal = Record(kind=Kind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
         journal.append(as_verdict(refusal, policy, journal))
@@ -73,6 +64,27 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
     try:
         admission = Record(kind=Kind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
         journal.append(replace(admission, serials=policy.serials))
+    except BaseException:
+        verified.close()
+        raise
+    return verified
+
+
+def _verified(it: Submission, policy: TrustPolicy, journal: Journal, now: datetime) -> VerifiedPlan:
+    """Verify, under a policy that is still none of the older ones when that is over. Raises RefusedError."""
+    verified = verify(
+        plan=it.plan,
+        provenance=it.provenance,
+        manifest=it.manifest,
+        lock=it.lock,
+        files=it.files,
+        policy=policy,
+        now=now,
+        parts=it.parts,
+        rebuilds=it.rebuilds,
+    )
+    try:
+        _refuse_older(policy, journal)
     except BaseException:
         verified.close()
         raise

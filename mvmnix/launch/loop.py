@@ -9,8 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 type Callback = Callable[[], None]
+
+#: Seconds that are waited at once: epoll_wait(2) takes an int of milliseconds, and timers may be due years later.
+_LONGEST: Final = 86_400.0
 
 
 @dataclass(slots=True, order=True)
@@ -95,13 +99,16 @@ class Loop:
             self._posted.popleft()()
 
     def turn(self, timeout: float | None = None) -> None:
-        """Wait for an event, a timer or `timeout` seconds (None: as long as it takes), and run what is due."""
+        """Wait for an event, a timer or `timeout` seconds (None: as long as it takes), and run what is due.
+
+        It may return without any of them, after a day.
+        """
         while self._timers and not self._timers[0].pending:
             heapq.heappop(self._timers)
         if self._timers:
             until = max(0.0, self._timers[0].due - time.monotonic())
             timeout = until if timeout is None else min(until, timeout)
-        for key, events in self._selector.select(timeout):
+        for key, events in self._selector.select(None if timeout is None else min(timeout, _LONGEST)):
             read, write = key.data
             if events & selectors.EVENT_READ and self._still(key):
                 read()

@@ -133,7 +133,7 @@ class _Caller:
     def answer(self, answer: Answer) -> None:
         """Say it, and hang up. A second answer is heard by nobody."""
         if self._connection.fileno() >= 0:
-            with suppress(OSError):  # whoever asked is gone
+            with suppress(OSError, ValueError):  # whoever asked is gone; there is more to say than a packet holds
                 packets.send(self._connection, encode(answer))
         self._close()
 

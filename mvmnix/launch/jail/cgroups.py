@@ -8,7 +8,7 @@ be allowed to use some of them. What is found is told by `mvm doctor`; what is n
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,8 +81,8 @@ class Cgroups:
     @classmethod
     def find(cls, *, proc: str = "/proc/self") -> Self:
         """Look for the hierarchies that are mounted, and this process's place in each of them."""
-        own = dict(_own(Path(proc, "cgroup").read_text(encoding="utf-8")))
-        mounted = _mounted(Path(proc, "mountinfo").read_text(encoding="utf-8"))
+        own = dict(_own(_lines(Path(proc, "cgroup"))))
+        mounted = _mounted(_lines(Path(proc, "mountinfo")))
         found: list[Place] = []
         wanted = set(Controller)
         for version, where, names in mounted:
@@ -146,17 +146,22 @@ def _write(path: str, value: str) -> None:
             raise
 
 
-def _own(text: str) -> Iterator[tuple[str, str]]:
+def _lines(path: Path) -> list[str]:
+    """Lines as the kernel ends them: other users mount file systems too, and choose the names of where they lie."""
+    return [line for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if line]
+
+
+def _own(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """proc_pid_cgroup(5): by the controllers of a hierarchy ("" for v2), our group in it."""
-    for line in text.splitlines():
+    for line in lines:
         _number, controllers, path = line.split(":", 2)
         yield controllers, path
 
 
-def _mounted(text: str) -> list[tuple[int, Path, tuple[str, ...]]]:
+def _mounted(lines: Iterable[str]) -> list[tuple[int, Path, tuple[str, ...]]]:
     """proc_pid_mountinfo(5): version, mount point and controllers of each hierarchy, v2 first."""
     found: list[tuple[int, Path, tuple[str, ...]]] = []
-    for line in text.splitlines():
+    for line in lines:
         before, _, after = line.partition(" - ")
         kind, _source, options = after.split(" ")[:3]
         where = Path(before.split(" ")[4])

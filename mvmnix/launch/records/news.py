@@ -8,8 +8,10 @@ from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, Re
 from mvmnix.strict import Record, canonical, parse_json, read
 
 #: Bytes. The news come from a fork of ours; the bound is for a reader that never trusts a length.
-_LIMIT: Final = 1 << 20
-_LONGEST_TEXT: Final = 16384
+_LIMIT: Final = 1 << 23
+#: Characters of message and hint, each of up to twelve bytes: together they fit a packet (control/messages.py).
+_LONGEST_TEXT: Final = 8192
+_LONGEST_HINT: Final = 2048
 _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError)}
 
 
@@ -37,12 +39,13 @@ class Failure:
     def of(cls, error: Exception) -> Self:
         """What is told of an error."""
         match error:
-            case RefusedError():
-                return cls(error.exit_code, error.message, error.hint, error.reasons)
+            case RefusedError():  # its message says the reasons, and its hint is the first one's
+                return cls(error.exit_code, "", "", error.reasons)
             case MvmnixError():
-                return cls(error.exit_code, error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_TEXT], ())
+                return cls(error.exit_code, error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_HINT], ())
             case _:
-                return cls(MvmnixError.exit_code, f"the machine's supervisor failed: {error!r}", "", ())
+                message = f"the machine's supervisor failed: {error!r}"
+                return cls(MvmnixError.exit_code, message[:_LONGEST_TEXT], "", ())
 
     def to_error(self) -> MvmnixError:
         """The error again, in the caller's process."""
@@ -99,7 +102,7 @@ def parse_failure(record: Record) -> Failure:
     return Failure(
         record.integer("exitCode", 1, 255),
         record.text("message", limit=_LONGEST_TEXT),
-        record.text("hint", limit=_LONGEST_TEXT),
+        record.text("hint", limit=_LONGEST_HINT),
         record.each("reasons", _reason),
     )
 

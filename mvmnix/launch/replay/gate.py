@@ -4,8 +4,8 @@ The steps, which the code repeats by number, are taken while nobody else takes t
 
 1. the log is as new as the checkpoint that its witness keeps, if it has one: log-mismatch;
 2. the clock isn't behind its mark (launch/replay/clock.py): clock-went-back;
-3. what is kept here is as new as the log: the nonce of the last start that the log knows is here, and the mark isn't
-   behind what it was then: state-mismatch;
+3. what is kept here is as new as the log: the nonce of the last start that the log knows is here, spent last for that
+   very machine, and the mark isn't behind what it was then: state-mismatch;
 4. the plan's window isn't over meanwhile, so that its nonce can't have been forgotten: plan-expired;
 5. the nonce wasn't spent before; that of a plan for more than once wasn't by another plan: replay;
 6. nonces whose plans can't start any more, whatever the clock says from now on, are forgotten, a few at a time;
@@ -47,15 +47,23 @@ def nonce_of(plan: Plan) -> Digest:
     return Digest.of(plan.nonce.encode())
 
 
-def last_nonce(log: Directory, key: NoteKey) -> Digest | None:
-    """The nonce's digest in the last START record that has one, from verified bytes; None when there is none.
+@dataclass(frozen=True, slots=True)
+class LastStart:
+    """Of the last start that the log knows: the digest of its nonce, and its machine."""
+
+    nonce: Digest
+    machine: str | None
+
+
+def last_start(log: Directory, key: NoteKey) -> LastStart | None:
+    """What the last START record with a nonce says, from verified bytes; None when there is none.
 
     Raises RefusedError [log-mismatch]. Reads as far back as it must: one record or two after an orderly run.
     """
     if not is_begun(log):
         return None
-    starts = (it.record.digests for it in backwards(log, key) if it.record.kind is Kind.START)
-    return next((digests[NONCE] for digests in starts if NONCE in digests), None)
+    starts = (it.record for it in backwards(log, key) if it.record.kind is Kind.START)
+    return next((LastStart(it.digests[NONCE], it.machine) for it in starts if NONCE in it.digests), None)
 
 
 def no_witness() -> None:
@@ -66,11 +74,11 @@ def no_witness() -> None:
 class _Allowed:
     """What was found of a plan that may start: its nonce and statement, and what that nonce was spent for, if it was.
 
-    `last` is the nonce of the last start in the log.
+    `last` is the last start in the log.
     """
 
     moment: Moment
-    last: Digest | None
+    last: LastStart | None
     nonce: Digest
     statement: Digest
     kept: Spent | None
@@ -84,12 +92,12 @@ class Replay:
         directory: Directory,
         *,
         clock: HostClock,
-        last: Callable[[], Digest | None],
+        last: Callable[[], LastStart | None],
         witness: Callable[[], None] = no_witness,
     ) -> None:
         """The directory, which is the clock's too, stays the caller's to close.
 
-        `last` answers what `last_nonce` does; `witness` raises RefusedError when the log is older than its witness.
+        `last` answers what `last_start` does; `witness` raises RefusedError when the log is older than its witness.
         """
         self._directory = directory
         self._nonces = Nonces(directory)
@@ -120,14 +128,14 @@ class Replay:
 
     def _spend(self, plan: Plan, machine: str) -> Digest:
         it = self._allowed(plan, self._clock.moment)
-        keep = frozenset({it.nonce} if it.last is None else {it.nonce, it.last})
+        keep = frozenset({it.nonce} if it.last is None else {it.nonce, it.last.nonce})
         self._nonces.forget(it.nonce, before=it.moment.past, keep=keep)  # 6
-        if it.kept is None:  # 7
-            spent = Spent(it.statement, machine, it.moment.now, plan.window.not_after, it.moment.least)
-            try:
-                self._nonces.spend(it.nonce, spent)
-            except FileExistsError as error:
-                raise _replayed("it was spent just now") from error
+        before = (it.last.machine or "") if it.last is not None and it.last.nonce == it.nonce else ""
+        spent = Spent(it.statement, machine, it.moment.now, plan.window.not_after, it.moment.least, before)
+        try:
+            (self._nonces.spend if it.kept is None else self._nonces.renew)(it.nonce, spent)  # 7
+        except FileExistsError as error:
+            raise _replayed("it was spent just now") from error
         return it.nonce
 
     def _allowed(self, plan: Plan, read: Callable[[], Moment]) -> _Allowed:
@@ -139,15 +147,19 @@ class Replay:
         nonce, statement = nonce_of(plan), Digest.of(plans.to_statement(plan).to_bytes())
         return _Allowed(moment, last, nonce, statement, self._unspent(plan, nonce, statement))  # 5
 
-    def _as_new_as_the_log(self, last: Digest | None, moment: Moment) -> None:
+    def _as_new_as_the_log(self, last: LastStart | None, moment: Moment) -> None:
         if last is None:
             return
         try:
-            kept = self._nonces.find(last)
+            kept = self._nonces.find(last.nonce)
         except (MalformedError, UnreadableError) as error:
             raise mismatch(self._directory, f"the nonce of the last start is not what mvm writes: {error}") from error
         if kept is None:
-            why = f"it is older than the log: the last start there spent a nonce ({last}) that isn't kept here"
+            why = f"it is older than the log: the last start there spent a nonce ({last.nonce}) that isn't kept here"
+            raise mismatch(self._directory, why)
+        # whoever spent it and was killed before the log had the start left its own machine, and the one before
+        if kept.before is not None and last.machine not in {kept.machine, kept.before}:
+            why = f"it is older than the log: its last start was of machine {last.machine}, here of {kept.machine}"
             raise mismatch(self._directory, why)
         if moment.least < kept.least:
             why = f"the clock's mark is older than the last start, when it was {kept.least}: it is {moment.least}"

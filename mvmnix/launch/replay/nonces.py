@@ -1,4 +1,4 @@
-"""The only keeper of nonces: a file for each, made whole and once, and forgotten when its plan can't start any more.
+"""The only keeper of nonces: a file for each, whole at any time, and forgotten when its plan can't start any more.
 
 A nonce is kept under the digest that the log's START record has of it, in one of 256 directories, so that what a start
 looks at doesn't grow with how many are kept.
@@ -18,6 +18,7 @@ from mvmnix.state import Directory
 NEIGHBOURS: Final = 16
 _LIMIT: Final = 4096
 _MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Spent:
     """What a nonce was spent for; times in whole seconds, UTC.
 
     `plan` is the digest of the plan's statement, which is the same whoever signed it; `until` the end of its window,
-    `least` the clock's mark when it was spent.
+    `least` the clock's mark when it was spent. A plan for more than once spends it anew each time, for another machine;
+    `before` is the one of the start with it that the log had then as its last: empty for none, None if nobody knows.
     """
 
     plan: Digest
@@ -33,13 +35,15 @@ class Spent:
     time: datetime
     until: datetime
     least: datetime
+    before: str | None = ""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         value = {
-            "version": 1,
+            "version": _VERSION,
             "plan": self.plan.hex,
             "machine": self.machine,
+            "before": self.before or "",
             "time": strict.show_time(self.time),
             "until": strict.show_time(self.until),
             "least": strict.show_time(self.least),
@@ -52,14 +56,15 @@ class Spent:
         return strict.read(strict.parse_json(data), "nonce", lambda record: cls(*_fields(record)))
 
 
-def _fields(record: strict.Record) -> tuple[Digest, str, datetime, datetime, datetime]:
-    record.integer("version", 1, 1)
+def _fields(record: strict.Record) -> tuple[Digest, str, datetime, datetime, datetime, str | None]:
+    version = record.integer("version", 1, _VERSION)
     times = (record.time("time"), record.time("until"), record.time("least"))
-    return record.digest("plan"), record.text("machine", _MACHINE), *times
+    before = None if version == 1 else record.text("before", f"|{_MACHINE}")
+    return record.digest("plan"), record.text("machine", _MACHINE), *times, before
 
 
 class Nonces:
-    """The nonces in a directory. Whoever forgets holds its lock; `spend` is exclusive by itself."""
+    """The nonces in a directory. Whoever forgets or renews holds its lock; `spend` is exclusive by itself."""
 
     def __init__(self, directory: Directory) -> None:
         """The directory stays the caller's to close."""
@@ -92,6 +97,11 @@ class Nonces:
                 finally:  # before it is closed, or a sweep might come first
                     os.unlink(temporary, dir_fd=shard.fd)
             shard.sync()
+
+    def renew(self, nonce: Digest, spent: Spent) -> None:
+        """Keep in its place, durably, what it is spent for now. Raises OSError."""
+        with self._directory.existing(_shard(nonce)) as shard:
+            shard.write_atomic(nonce.hex, spent.to_bytes())
 
     def forget(self, near: Digest, *, before: datetime, keep: frozenset[Digest]) -> int:
         """Forget some whose plans' windows ended by `before`, of those that follow a nonce; returns how many.

@@ -46,6 +46,8 @@ _LAST_PERSON: Final = 60_000
 _DEPTH: Final = 3
 _ENTRIES: Final = 20_000
 _LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
+#: A socket's line there: its flags, and the path that it was bound to. A name is its owner's choice, lines in it too.
+_BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +[0-9]+ (/.*)")
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -195,23 +197,25 @@ def _entered(parent: int, name: str) -> int | None:
 
 def _listening() -> Iterator[str]:
     """Paths on which somebody listens (proc_pid_net(5), unix), as they were bound."""
-    for line in _lines("/proc/net/unix")[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7].startswith("/") and int(fields[3], 16) & _LISTENING:
-            yield os.path.realpath(fields[7])
+    for line in _lines("/proc/net/unix"):
+        found = _BOUND.fullmatch(line)
+        if found is not None and int(found[1], 16) & _LISTENING:
+            yield os.path.realpath(found[2])
 
 
 def _mounts() -> Iterator[str]:
     """Where file systems are mounted (proc_pid_mountinfo(5))."""
     for line in _lines("/proc/self/mountinfo"):
-        yield _ESCAPED.sub(lambda it: chr(int(it[1], 8)), line.split()[4])
+        yield _ESCAPED.sub(lambda it: chr(int(it[1], 8)), line.split(" ")[4])
 
 
 def _lines(path: str) -> Sequence[str]:
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return ()
+    # a name may hold all that Python takes for the end of a line, besides the one that the kernel writes
+    return [line for line in text.split("\n") if line]
 
 
 #: For whoever shows them: what each word stands for.

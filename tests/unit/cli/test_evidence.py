@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-from mvmnix.cli.evidence import built_before
+import pytest
+
+from mvmnix.cli.evidence import Chain, built_before
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa import Kept
 from tests.unit.cli.station import Station
@@ -27,6 +30,20 @@ def test_who_vouches_for_what_was_built_before(tmp_path: Path) -> None:
         "kept parts": f"2 of mvm's own, under the statements {', '.join(sorted(map(str, (first, second))))}",
         "cached paths": f"2 from binary caches, under the keys {ANOTHER}, {CACHED.key}",
     }
+
+
+@pytest.mark.parametrize(
+    "uri", ["path:[/b]", "path:[conceal]x", "path:[link=https://host.example]x[/link]", "path:x[/]"]
+)
+def test_what_a_flake_is_called_is_no_markup(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Chain, "links", lambda _: iter([("flake", f"{uri}#default")]))
+    Chain(*(cast("Any", None),) * 3).show()
+    shown = capsys.readouterr().err
+    assert f" {uri}#default " in shown
+    assert "\x1b]8" not in shown
 
 
 def test_a_run_shows_it(settled: Station) -> None:

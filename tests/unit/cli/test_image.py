@@ -121,6 +121,17 @@ def test_one_image_is_shown(settled: Station) -> None:
     assert settled.mvm("image", "inspect", "0" * 64).code == 2
 
 
+def test_what_an_image_runs_writes_no_lines_of_its_own(settled: Station) -> None:
+    """A flake's author chooses the command, and whoever reads this has not run it yet."""
+    user = {"uid": 1000, "gid": 1000}
+    command = ["sh", "-c", "true\nverityRoot:  good\u2028signer: you"]
+    settled.flake(workload={"command": command, "environment": {}, "directory": "/", "user": user})
+    lines = settled.mvm("image", "inspect", named(settled, "hello")["manifest"]).out.splitlines()
+    told = [line.partition(":")[0] for line in lines]
+    assert (told.count("verityRoot"), told.count("signer")) == (1, 1)
+    assert r"command:     sh, -c, true\nverityRoot:  good\u2028signer: you" in lines
+
+
 # -- removing
 
 

@@ -219,6 +219,16 @@ def test_what_is_no_bundle(settled: Station) -> None:
         assert "refused [bundle-malformed]" in said.err
 
 
+def test_no_bundle_says_itself_that_it_is_admitted(settled: Station) -> None:
+    path, admitted = settled.path / "x", "signed by planner, a planner of the trust policy"
+    bundle = json.loads(envelope.sign(b"{}", PrivateKey.generate()).to_bytes())
+    path.write_text(json.dumps(bundle | {f"x\n{admitted}\n": 1}))
+    said = settled.mvm("plan", "show", path)
+    assert said.code == 126
+    assert admitted in said.err
+    assert admitted not in said.err.splitlines()
+
+
 def test_an_image_that_is_not_kept(settled: Station) -> None:
     plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
     settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")

@@ -36,3 +36,14 @@ def test_all_that_was_posted_runs_in_one_turn_in_its_order(loop: Loop) -> None:
 def test_a_loop_that_nobody_turns_any_more_runs_nothing(loop: Loop) -> None:
     loop.close()
     loop.post(lambda: pytest.fail("it ran"))
+
+
+def test_a_timer_may_be_as_far_away_as_a_plan_allows(loop: Loop) -> None:
+    """epoll(7) waits 2^31 milliseconds at most, which are 24 days."""
+    timer, ran = loop.after(2**31 + 10, lambda: pytest.fail("it is due in 68 years")), list[int]()
+    loop.post(lambda: ran.append(1))
+    loop.turn()
+    loop.turn(0)
+    assert timer.pending
+    assert ran == [1]
+    loop.close()

@@ -227,6 +227,10 @@ BAD = [
     ).encode(),
     encode(Exec(("true",), directory="relative")),
     encode(Exec(("true",), environment={"A": "x" * 70_000})),
+    # its complaint quotes it, and takes three times as much
+    encode(Exec(("true",))).replace(
+        b'"argv"', json.dumps("\U0001f512" * 20_000, ensure_ascii=False).encode() + b':1,"argv"'
+    ),
 ]
 
 

@@ -38,6 +38,18 @@ def test_a_weight(weight: int, shares: str) -> None:
     assert two == {"cpu.max": "50000 100000", "cpu.weight": str(weight)}
 
 
+@pytest.mark.parametrize("name", [b"a\x0bb", b"a\rb", b"a\x1cb", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"\xff"], ids=repr)
+def test_where_a_stranger_mounts_something_is_in_nobodys_way(tmp_path: Path, name: bytes) -> None:
+    """Whoever may mount, with fusermount3 any user, chooses the directory, and the kernel lists its name as it is."""
+    (tmp_path / "pids").mkdir()
+    here = proc(tmp_path, "1:pids:/\n", ("cgroup", f"{tmp_path}/pids", "rw,pids"))
+    ours = Cgroups.find(proc=here)
+    assert ours.controllers == {Controller.TASKS}
+    lines = (tmp_path / "mountinfo").read_bytes()
+    (tmp_path / "mountinfo").write_bytes(b"23 1 0:44 / /mnt/" + name + b" rw - fuse.stranger x rw\n" + lines)
+    assert Cgroups.find(proc=here) == ours
+
+
 def settings(path: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in path.iterdir() if file.name != "cgroup.procs"}
 

@@ -1,6 +1,7 @@
 """What a detached supervisor says is raised again in its caller; a caller that is gone is noticed."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -42,9 +43,26 @@ def test_an_error_is_raised_again(error: MvmnixError, kind: type[MvmnixError]) -
     assert (str(caught.value), caught.value.exit_code) == (str(error), error.exit_code)
 
 
+def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
+    """A start is refused for all of a plan's shares at once, and the hint repeats both paths of each."""
+    reasons = [
+        Reason(ReasonCode.SHARE_FORBIDDEN, f"the share /{number}", "\U0001f512" * 1024, "/long" * 400)
+        for number in range(56)
+    ]
+    ours, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as another, ours:
+        said = another.submit(News(theirs).say, Failure.of(RefusedError(*reasons)))
+        with pytest.raises(RefusedError) as caught:
+            read_news(ours)
+        assert said.result(60)
+    assert caught.value.reasons == tuple(reasons)
+
+
 def test_a_mistake_of_ours_is_an_error_too() -> None:
     with pytest.raises(MvmnixError, match=r"supervisor failed: ZeroDivisionError\('division by zero'\)"):
         heard(Failure.of(ZeroDivisionError("division by zero")))
+    with pytest.raises(MvmnixError, match=r"supervisor failed: ValueError\('aaa"):
+        heard(Failure.of(ValueError("a" * 100_000)))
 
 
 def test_a_caller_that_is_gone() -> None:

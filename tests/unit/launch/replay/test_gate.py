@@ -1,5 +1,6 @@
 """A plan for once starts once: through the whole start, and the gate's own steps, each refused by its code."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mvmnix import strict
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch import plan as plans
@@ -209,6 +211,50 @@ def test_nonces_that_were_put_back_are_older_than_the_log(here: House) -> None:
         for plan in (two, one, three):
             why = refused(here, plan, ReasonCode.STATE_MISMATCH)
             assert "older than the log" in why
+
+
+def test_a_plan_for_more_that_starts_again_hides_nothing(here: House) -> None:
+    """Its nonce was there before too: only for whom it was spent last tells that all is older than the log."""
+    with plan_no(here, 1, Use.WITHIN_WINDOW) as often, plan_no(here, 2) as once:
+        run(here, often)
+        restore = snapshot(here, "replay")
+        run(here, once)
+        run(here, often)
+        restore()
+        for plan in (once, often):
+            why = refused(here, plan, ReasonCode.STATE_MISMATCH)
+            assert "older than the log" in why
+
+
+def test_a_start_that_was_never_logged_locks_nobody_out(here: House) -> None:
+    class Full:
+        def append(self, record: object) -> object:
+            raise MvmnixError("No space left on device")
+
+    host = here.host()
+    with plan_no(here, 1, Use.WITHIN_WINDOW) as often, plan_no(here, 2) as once:
+        run(here, often)
+        for _ in range(2):
+            with pytest.raises(MvmnixError, match="No space"):
+                start(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+        run(here, once)
+        with pytest.raises(MvmnixError, match="No space"):
+            start(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+        for _ in range(2):
+            run(here, often)
+
+
+def test_nonces_that_an_older_mvm_kept(here: House) -> None:
+    """They don't say for whom a nonce was spent last, so there is nothing to compare until the next start."""
+    with plan_no(here, 1, Use.WITHIN_WINDOW) as often:
+        for _ in range(2):
+            run(here, often)
+        (path,) = kept(here)
+        told = json.loads(path.read_bytes())
+        assert (told.pop("before"), told.pop("version")) == (here.log()[0].machine, 2)
+        path.write_bytes(strict.canonical(told | {"version": 1, "machine": here.log()[0].machine}))
+        run(here, often)
+        assert json.loads(path.read_bytes())["version"] == 2
 
 
 def test_nonces_that_were_removed_are_older_than_the_log(here: House) -> None:

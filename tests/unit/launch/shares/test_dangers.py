@@ -111,6 +111,42 @@ def test_a_daemon_that_listens(plain: Path) -> None:
         assert words(share(plain.parent / "home")) == {"home-directory"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\0a\nb c d ZZ f g h /x",
+        "\0a\x0bb c d ZZ f g h /x",
+        "\0a\rb c d ZZ f g h /x",
+        "\0a\x85b c d -1 f g h /x",
+        "\0\udcff",
+    ],
+    ids=ascii,
+)
+def test_no_name_of_a_strangers_socket_is_in_the_way(plain: Path, name: str) -> None:
+    """Any user of the host binds sockets, names them, and so writes lines into the kernel's list of them."""
+    with socket.socket(socket.AF_UNIX) as stranger, socket.socket(socket.AF_UNIX) as daemon:
+        stranger.bind(os.fsencode(name))
+        stranger.listen(1)
+        assert words(share(plain)) == set()
+        daemon.bind(str(plain / "docker.sock"))
+        daemon.listen(1)
+        assert words(share(plain)) == {"daemon-socket"}
+
+
+@pytest.mark.parametrize("name", [b"a\x0bb", b"a\rb", b"a\x1cb", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"\xff"], ids=repr)
+def test_no_name_of_a_strangers_mount_is_in_the_way(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    lines = tmp_path / "mountinfo"
+    beneath = b"3 1 0:3 / %s rw - proc proc rw\n" % os.fsencode(plain / "in")
+    lines.write_bytes(b"2 1 0:2 / /mnt/" + name + b" rw - fuse x rw\n" + beneath)
+    read = dangers._lines
+    monkeypatch.setattr(dangers, "_lines", lambda path: read(str(lines)) if path.endswith("mountinfo") else ())
+    assert words(share(plain)) == {"mounts"}
+    lines.write_bytes(b"2 1 0:2 / " + os.fsencode(plain) + b"/" + name + b" rw - fuse x rw\n")
+    assert words(share(plain)) == {"mounts"}, "where it lies, it is found"
+
+
 def mountinfo(path: Path) -> Callable[[str], tuple[str, ...]]:
     escaped = str(path).replace(" ", "\\040")
     lines = {"/proc/self/mountinfo": (f"1 0 0:1 / {escaped} rw - proc proc rw",)}
