@@ -1,5 +1,6 @@
 // The guest's first process: boots the machine, serves the host's wishes, restarts the machine when that is over.
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "ext4.h"
 #include "fault.h"
 #include "filter.h"
+#include "memory.h"
 #include "root.h"
 #include "tasks.h"
 
@@ -52,14 +54,25 @@ static _Noreturn void restart(void)
 }
 
 #ifdef AGENT_TEST_MODE
+static const char *groups;
+
 static int accept_anything(const struct config *config)
 {
-    return tasks_bound(config->tasks, NULL);
+    uint64_t available = 0;
+    return memory_available(&available) == 0 ? tasks_bound(config->tasks, memory_for_commands(available), groups) : -1;
 }
 
 // `agent --filter TIER >FILE`: the program that commands of that tier run under.
 // `agent --format BYTES >FILE`: an empty file system, for whoever checks those.
-// `agent --serve FD`: the conversation alone, over an inherited socket, on the machine of whoever tests it.
+// `agent --memory BYTES`: what commands may have of so many that are available, and what files may have of that.
+static int tell_memory(const char *available)
+{
+    uint64_t commands = memory_for_commands(strtoull(available, NULL, 10));
+    return printf("%" PRIu64 " %" PRIu64 "\n", commands, memory_for_files(commands)) > 0 ? 0 : 1;
+}
+
+// `agent --serve FD [GROUPS]`: the conversation alone, over an inherited socket, on the machine of whoever tests it, with
+// what stands for control groups in that directory.
 static int serve_test(const char *number)
 {
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // as PID 1, the parent of all orphans
@@ -75,8 +88,11 @@ static int serve_test(const char *number)
 int main(int argc, char **argv)
 {
 #ifdef AGENT_TEST_MODE
-    if (argc == 3 && strcmp(argv[1], "--serve") == 0)
+    groups = argc == 4 ? argv[3] : NULL;
+    if (argc >= 3 && strcmp(argv[1], "--serve") == 0)
         return serve_test(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--memory") == 0)
+        return tell_memory(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--filter") == 0)
         return filter_make((enum tier)atoi(argv[2])) == 0 && filter_write(STDOUT_FILENO) == 0 ? 0 : 1;
     if (argc == 3 && strcmp(argv[1], "--format") == 0)

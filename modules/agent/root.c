@@ -16,6 +16,7 @@
 #include "disk.h"
 #include "fault.h"
 #include "files.h"
+#include "memory.h"
 #include "scratch.h"
 #include "secret_files.h"
 #include "share_mounts.h"
@@ -25,6 +26,7 @@
 
 #define ROOT "/newroot"
 #define QUIET (MS_NOSUID | MS_NODEV)
+#define GROUPS "/sys/fs/cgroup"
 
 int root_mount(void)
 {
@@ -151,11 +153,19 @@ static int enter_root(void)
     return 0;
 }
 
+static int bound(const struct config *config, uint64_t memory)
+{
+    int mounted = tasks_mount(GROUPS);
+    return mounted < 0 ? -1 : tasks_bound(config->tasks, memory, mounted > 0 ? GROUPS : NULL);
+}
+
 int root_configure(const struct config *config)
 {
-    if (add_entropy(config) != 0 || set_clock_and_name(config) != 0)
+    uint64_t memory = 0;
+    if (add_entropy(config) != 0 || set_clock_and_name(config) != 0 || memory_available(&memory) != 0)
         return -1;
-    if (mount_kernel_file_systems() != 0 || scratch_open(config) != 0)
+    memory = memory_for_commands(memory);
+    if (mount_kernel_file_systems() != 0 || scratch_open(config, memory_for_files(memory)) != 0)
         return -1;
     if (make_devices(config) != 0 || make_writable(config) != 0 || scratch_close() != 0)
         return -1;
@@ -165,7 +175,7 @@ int root_configure(const struct config *config)
         return -1;
     if (secrets_place(&config->secrets, ROOT, config->uid, config->gid) != 0)
         return -1;
-    if (sysctls_set(config->tier) != 0 || tasks_bound(config->tasks, "/sys/fs/cgroup") != 0)
+    if (sysctls_set(config->tier) != 0 || bound(config, memory) != 0)
         return -1;
     return enter_root();
 }

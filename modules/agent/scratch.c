@@ -21,7 +21,7 @@
 
 static unsigned directories;
 
-int scratch_open(const struct config *config)
+int scratch_open(const struct config *config, uint64_t most)
 {
     if (config->scratch == 0)
         return 0;
@@ -30,7 +30,7 @@ int scratch_open(const struct config *config)
     if (config->reversed)
         return reversed_mount(config->scratch, SCRATCH);
     char options[64];
-    (void)snprintf(options, sizeof options, "mode=0700,size=%" PRIu64, config->scratch);
+    (void)snprintf(options, sizeof options, "mode=0700,size=%" PRIu64, config->scratch < most ? config->scratch : most);
     return mount_on("tmpfs", "scratch", SCRATCH, MS_NOSUID | MS_NODEV, options);
 }
 

@@ -5,7 +5,8 @@
 #include "requests.h"
 
 // Each returns -1 with fault() told.
-int scratch_open(const struct config *config);
+// As large as is configured, or so many bytes where that is less.
+int scratch_open(const struct config *config, uint64_t most);
 // Mount a new directory of it on `path` below `root`, never by way of a symbolic link.
 int scratch_bind(const char *root, const char *path, const struct config *config, unsigned long flags);
 // A descriptor of the directory below `root`, made where it is missing and an earlier mount lets us.

@@ -1,9 +1,10 @@
-// Bounds how many processes and threads all commands together have: by the kernel's pids controller, or by their user.
+// Bounds all commands together, by the kernel's control groups: how many processes and threads they are, and their memory.
 #include "tasks.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -18,6 +19,7 @@
 #define GROUP "workload"
 
 static uint32_t limit;
+static bool counted;
 static int members = -1;
 
 static int write_word(const char *directory, const char *name, const char *word)
@@ -33,42 +35,64 @@ static int write_word(const char *directory, const char *name, const char *word)
     return count == (ssize_t)length ? 0 : -1;
 }
 
-// Whether this kernel counts tasks by control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst).
-static int make_group(const char *hierarchy)
+// What a kernel says that was built without that.
+static bool is_absent(void)
 {
-    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    char group[128];
-    char file[160];
-    char most[16];
-    // Each command joins; without that word (since Linux 6.0) each would wait for the kernel until all have seen it.
-    if (mount("cgroup2", hierarchy, "cgroup2", flags, "favordynmods") != 0 &&
-        mount("cgroup2", hierarchy, "cgroup2", flags, NULL) != 0)
-        return -1;
-    (void)snprintf(group, sizeof group, "%s/" GROUP, hierarchy);
-    (void)snprintf(file, sizeof file, "%s/cgroup.procs", group);
-    (void)snprintf(most, sizeof most, "%" PRIu32, limit);
-    if (write_word(hierarchy, "cgroup.subtree_control", "+pids") != 0 || mkdir(group, 0700) != 0)
-        return -1;
-    return write_word(group, "pids.max", most) == 0 ? open(file, O_WRONLY | O_CLOEXEC) : -1;
+    return errno == ENODEV || errno == ENOENT || errno == EINVAL;
 }
 
-int tasks_bound(uint32_t most, const char *hierarchy)
+int tasks_mount(const char *hierarchy)
 {
-    limit = most;
-    if (most == 0 || hierarchy == NULL)
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    // Each command joins; without that word (since Linux 6.0) each would wait for the kernel until all have seen it.
+    if (mount("cgroup2", hierarchy, "cgroup2", flags, "favordynmods") == 0 ||
+        mount("cgroup2", hierarchy, "cgroup2", flags, NULL) == 0)
+        return 1;
+    return is_absent() ? 0 : fault_errno("can't mount control groups");
+}
+
+// Whether a controller holds the group to that: 1, or 0 where there is no such controller, or -1.
+static int hold(const char *hierarchy, const char *controller, const char *file, uint64_t most)
+{
+    char name[64];
+    char number[24];
+    if (most == 0)
         return 0;
-    members = make_group(hierarchy);
-    if (members < 0 && errno != ENODEV && errno != ENOENT && errno != EINVAL)
-        return fault_errno("can't bound the number of tasks");
-    return 0;
+    if (write_word(hierarchy, "cgroup.subtree_control", controller) != 0)
+        return is_absent() ? 0 : -1;
+    (void)snprintf(name, sizeof name, GROUP "/%s", file);
+    (void)snprintf(number, sizeof number, "%" PRIu64, most);
+    return write_word(hierarchy, name, number) == 0 ? 1 : -1;
+}
+
+// Documentation/admin-guide/cgroup-v2.rst.
+int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy)
+{
+    char path[160];
+    limit = most;
+    if (hierarchy == NULL)
+        return 0;
+    (void)snprintf(path, sizeof path, "%s/" GROUP, hierarchy);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return fault_errno("can't make a control group");
+    int by_memory = hold(hierarchy, "+memory", "memory.max", memory);
+    int by_number = by_memory < 0 ? -1 : hold(hierarchy, "+pids", "pids.max", most);
+    if (by_number < 0)
+        return fault_errno("can't bound the commands");
+    counted = by_number > 0;
+    if (!counted && by_memory == 0)
+        return 0;
+    (void)snprintf(path, sizeof path, "%s/" GROUP "/cgroup.procs", hierarchy);
+    members = open(path, O_WRONLY | O_CLOEXEC);
+    return members < 0 ? fault_errno("can't open a control group") : 0;
 }
 
 long tasks_join(void)
 {
-    if (limit == 0)
+    if (members >= 0 && raw(SYS_write, members, (long)"0", 1, 0) != 1)
+        return -EAGAIN;
+    if (limit == 0 || counted)
         return 0;
-    if (members >= 0)
-        return raw(SYS_write, members, (long)"0", 1, 0) == 1 ? 0 : -EAGAIN;
     const struct rlimit by_user = {limit, limit};
     return raw(SYS_setrlimit, RLIMIT_NPROC, (long)&by_user, 0, 0);
 }

@@ -1,12 +1,15 @@
-// Bounds how many processes and threads all commands together have: by the kernel's pids controller, or by their user.
+// Bounds all commands together, by the kernel's control groups: how many processes and threads they are, and their memory.
 #ifndef AGENT_TASKS_H
 #define AGENT_TASKS_H
 
 #include <stdint.h>
 
-// At most so many, 0: as many as there is room for. `hierarchy` is where control groups can be mounted, NULL: nowhere.
-// Without the controller each user of commands has that limit (RLIMIT_NPROC). -1 with fault() told.
-int tasks_bound(uint32_t most, const char *hierarchy);
+// Mount the hierarchy there: 1; 0 where the kernel has none; -1 with fault() told.
+int tasks_mount(const char *hierarchy);
+// At most so many, 0: as many as there is room for; and so many bytes, 0: any. `hierarchy` is where control groups are,
+// NULL: nowhere. Without the one controller each user of commands has that limit (RLIMIT_NPROC), without the other there
+// is no bound. -1 with fault() told.
+int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy);
 // In a child that is still privileged, with the agent's descriptors: count it from here on. 0, or -errno, and errno stays.
 long tasks_join(void);
 

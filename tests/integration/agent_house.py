@@ -51,10 +51,10 @@ def config(*, verbs: frozenset[Verb] = frozenset(Verb), ports: tuple[int, ...] =
 
 
 @contextmanager
-def process(agent: Path) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
-    """The agent and our end of its socket."""
+def process(agent: Path, *groups: Path) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
+    """The agent and our end of its socket; perhaps with a directory that stands for the kernel's control groups."""
     ours, theirs = socket.socketpair()
-    argv = [str(agent), "--serve", str(theirs.fileno())]
+    argv = [str(agent), "--serve", str(theirs.fileno()), *map(str, groups)]
     os.set_blocking(theirs.fileno(), False)
     with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child, theirs:
         theirs.close()
@@ -67,10 +67,10 @@ def process(agent: Path) -> Iterator[tuple[socket.socket, "subprocess.Popen[byte
 
 @contextmanager
 def talk(
-    agent: Path, guest: GuestConfig | None = None, *, services: Services | None = None
+    agent: Path, guest: GuestConfig | None = None, *groups: Path, services: Services | None = None
 ) -> Iterator[tuple[Channel, Loop]]:
     loop, guest = Loop(), guest or config()
-    with process(agent) as (sock, _):
+    with process(agent, *groups) as (sock, _):
         channel = Channel(sock, loop, services=dict.fromkeys(guest.ports, services or Services()))
         hello = channel.wait_hello(idle=IDLE)
         assert (hello.agent, hello.kernel) == ("0.1.0", os.uname().release)

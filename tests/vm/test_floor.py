@@ -2,13 +2,14 @@
 
 import errno
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import World, commit
+from tests.conftest import PATIENCE, World, commit
 from tests.vm.test_exec import FLAKE
 
 pytestmark = pytest.mark.vm
@@ -36,6 +37,8 @@ SETTINGS = {
     "user/max_user_namespaces": "0",
     "fs/protected_regular": "2",
 }
+#: MiB: the least that boots, and what files may be; a shell that takes what there is.
+MEMORY, SCRATCH, GROW = 96, 32, "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done"
 #: Processes of all commands together; seconds in which a machine may do nothing, more than pass between two tests.
 TASKS, IDLE = 12, 40
 
@@ -50,7 +53,7 @@ def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     shutil.copy2(base / "tree/examples/hello/flake.lock", guest / "flake.lock")
     commit(base / "tree")
     statement, bundle = base / "p.json", base / "p.sigstore.json"
-    limits = ("--tasks", str(TASKS), "--idle", str(IDLE))
+    limits = ("--memory", str(MEMORY), "--tasks", str(TASKS), "--idle", str(IDLE))
     made = world.home.mvm("plan", "create", "--verb", "exec", *limits, "--out", statement, guest)
     assert made.returncode == 0, made.stderr.decode()
     world.home.mvm("plan", "sign", statement, "--out", bundle)
@@ -111,15 +114,33 @@ def test_a_command_that_runs_away_and_its_neighbour(world: World, machine: str) 
 
 
 def test_a_command_that_writes_all_it_can(world: World, machine: str) -> None:
-    said = sh(world, machine, "dd if=/dev/zero of=/tmp/x bs=64k; rm /tmp/x; touch /tmp/y && echo room")
+    """The plan's scratch space is more than the guest has: files end where another command still has room."""
+    said = sh(world, machine, "dd if=/dev/zero of=/tmp/x bs=64k; echo full; df -m /tmp | tail -n 1")
     assert "No space left on device" in said
-    assert said.startswith("room\n")
+    assert 0 < int(said.split("full\n")[1].split()[1]) < SCRATCH
+    assert sh(world, machine, "rm /tmp/x; touch /tmp/y && echo room") == "room\n"
 
 
-def test_a_command_that_takes_all_memory(world: World, machine: str) -> None:
+def test_a_command_that_asks_for_more_memory_than_there_is(world: World, machine: str) -> None:
     done = world.home.mvm("exec", machine, "/bin/busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1")
     assert done.returncode != 0
     assert sh(world, machine, "echo here") == "here\n"
+
+
+@pytest.mark.parametrize("first", ["true", "dd if=/dev/zero of=/tmp/full bs=64k 2>/dev/null"], ids=["alone", "files"])
+def test_a_command_that_takes_all_memory_and_its_neighbour(world: World, machine: str, first: str) -> None:
+    """It is ended by the kernel; what is asked for meanwhile is answered, and so is what comes behind it."""
+    with world.home.start("exec", machine, "/bin/busybox", "sh", "-c", f"{first}; echo begun; {GROW}") as greedy:
+        assert greedy.stdout is not None
+        assert greedy.stdout.readline() == b"begun\n"
+        tries = (sh(world, machine, "echo here") for _ in range(10))
+        assert any(said == "here\n" for said in tries), "the kernel may mean this one, but not each time"
+        assert greedy.wait(PATIENCE) == 128 + signal.SIGKILL
+    assert sh(world, machine, "rm -f /tmp/full; echo here") == "here\n"
+
+
+def test_commands_are_in_a_group_of_their_own(world: World, machine: str) -> None:
+    assert sh(world, machine, "cat /proc/self/cgroup") == "0::/workload\n"
 
 
 def test_a_machine_that_does_nothing_ends(world: World, machine: str) -> None:
