@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mvmnix.launch.jail.idmap import checked, move
+
 #: Directories that nothing needs which starts a cell (hier(7)).
 _PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
 _CAP_SYS_ADMIN: Final = 21
@@ -23,10 +25,11 @@ def place() -> str | None:
     return next((where for where in _PLACES if Path(where).is_dir() and not Path(where).is_symlink()), None)
 
 
-def bringing(directory: int, where: str) -> Callable[[], None]:
+def bringing(directory: int, where: str, tree: int | None) -> Callable[[], None]:
     """What the child does between fork and exec, as root: a mount namespace of its own, and in it the directory.
 
-    What is mounted elsewhere later is not mounted there. What is called raises OSError.
+    `tree` is a mount of it that lies nowhere yet (idmap.py), where there is one. What is mounted elsewhere later is not
+    mounted there. What is called raises OSError.
     """
     mount = ctypes.CDLL(None, use_errno=True).mount
     target, top = where.encode(), b"/"
@@ -34,10 +37,11 @@ def bringing(directory: int, where: str) -> Callable[[], None]:
     def bring() -> None:
         os.fchdir(directory)  # a descriptor stays in the old namespace, the working directory goes along
         os.unshare(os.CLONE_NEWNS)
-        for what, on, flags in ((None, top, _MS_REC | _MS_PRIVATE), (b".", target, _MS_REC | _MS_BIND)):
-            if mount(what, on, None, flags, None) != 0:
-                error = ctypes.get_errno()
-                raise OSError(error, os.strerror(error), where)
+        checked(mount(None, top, None, _MS_REC | _MS_PRIVATE, None), where)
+        if tree is None:
+            checked(mount(b".", target, None, _MS_REC | _MS_BIND, None), where)
+        else:
+            move(tree, target)
         os.chdir("/")
 
     return bring

@@ -1,8 +1,9 @@
 """The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
 
-It is a hypervisor's cell (jail.py) but for four things: the directory lies in its root; its uid is the directory's
-owner's, and looks like the guest's workload to itself; its filter of system calls lets it make files
-(service_syscalls.py); Landlock lets it make and change files and directories there, and nothing of any other kind.
+It is a hypervisor's cell (jail.py) but for four things: the directory lies in its root, as a mount in which its uid has
+the place of the directory's owner (idmap.py), or where there is none, under that owner's uid; either looks like the
+guest's workload to itself; its filter of system calls lets it make files (service_syscalls.py); Landlock lets it make
+and change files and directories there, and nothing of any other kind.
 """
 
 import os
@@ -13,8 +14,9 @@ from typing import Final, override
 
 from mvmnix import bubblewrap
 from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
-from mvmnix.launch.jail import landlock, near, service_syscalls
+from mvmnix.launch.jail import idmap, landlock, near, service_syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Parts
+from mvmnix.model import User
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)), and those that a later version brought.
 _READ: Final = ("read-file", "read-dir")
@@ -34,7 +36,15 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         super().__init__(parts, service_syscalls.program())
         self._service = service
         self._near = near.place()
-        self._bring = None if self._near is None else near.bringing(service.directory, self._near)
+        #: The directory as it looks to the cell's own user, where such a mount can be had.
+        self._tree = self._mapped(service)
+        self._bring = None if self._near is None else near.bringing(service.directory, self._near, self._tree)
+
+    def _mapped(self, service: Service) -> int | None:
+        own = super().identity()
+        if self._near is None or own is None or service.owner is None:
+            return None
+        return idmap.mounted(service.directory, service.owner, User(*own))
 
     @property
     @override
@@ -89,7 +99,9 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
     @override
     def identity(self) -> tuple[int, int] | None:
         owner = self._service.owner
-        return super().identity() if owner is None or os.geteuid() != 0 else (owner.uid, owner.gid)
+        if owner is None or self._tree is not None or os.geteuid() != 0:
+            return super().identity()
+        return owner.uid, owner.gid
 
     @override
     def process_limits(self) -> dict[int, int]:
@@ -99,6 +111,13 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         written = self._service.written
         limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written
-        if self._service.owner is not None:
+        if self._service.owner is not None and self._tree is None:
             limits.pop(resource.RLIMIT_NPROC, None)  # it counts what else has that uid
         return limits
+
+    @override
+    def release(self) -> None:
+        if self._tree is not None:
+            os.close(self._tree)
+            self._tree = None
+        super().release()
