@@ -46,6 +46,8 @@ _LAST_PERSON: Final = 60_000
 _DEPTH: Final = 3
 _ENTRIES: Final = 20_000
 _LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
+#: A line there, up to flags and path; a path with a line's end in it goes on in lines that are none.
+_SOCKET: Final = re.compile(r"[0-9a-f]+: [0-9A-F]+ [0-9A-F]+ ([0-9A-F]+) [0-9A-F]+ [0-9A-F]+ +[0-9]+ (/.*)", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -195,10 +197,9 @@ def _entered(parent: int, name: str) -> int | None:
 
 def _listening() -> Iterator[str]:
     """Paths on which somebody listens (proc_pid_net(5), unix), as they were bound."""
-    for line in _lines("/proc/net/unix")[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7].startswith("/") and int(fields[3], 16) & _LISTENING:
-            yield os.path.realpath(fields[7])
+    for found in filter(None, map(_SOCKET.fullmatch, _lines("/proc/net/unix"))):
+        if int(found[1], 16) & _LISTENING:
+            yield os.path.realpath(found[2])
 
 
 def _mounts() -> Iterator[str]:
@@ -209,7 +210,7 @@ def _mounts() -> Iterator[str]:
 
 def _lines(path: str) -> Sequence[str]:
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n").split("\n")
     except OSError:
         return ()
 
