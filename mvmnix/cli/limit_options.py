@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from mvmnix.launch.channel.requests import MOST_TASKS
-from mvmnix.launch.limits import LEAST_CPU, MOST_CPU, MOST_KIB, MOST_SECONDS, MOST_WEIGHT, Limits
+from mvmnix.launch.limits import LEAST_CPU, MOST_CPU, MOST_KIB, MOST_SECONDS, MOST_SHARED_KIB, MOST_WEIGHT, Limits
 from mvmnix.system_calls import SystemCalls
 
 #: Option, field of the limits, bounds, what the number counts, help.
@@ -29,6 +29,10 @@ _NUMBERS: Final = (
     (
         *("--idle", "idle_seconds", 1, MOST_SECONDS, "SECONDS"),
         "End it when for so long nothing went in or came out. Default: never.",
+    ),
+    (
+        *("--share-limit", "shared_kib", 1, MOST_SHARED_KIB, "KIB"),
+        "End it when it has written so much to its shares. Default: never.",
     ),
 )
 _OPTIONS: Final = (

@@ -44,11 +44,17 @@ def labels_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def within(made: Plan, image: Image, limits: Limits) -> Plan:
-    """The plan with these limits. Raises UsageError for a filter that lets through more than the image's."""
+    """The plan with these limits. Raises UsageError for a filter that lets through more than the image's.
+
+    And for a limit of what is written to shares where the plan has none for writing; so they come before.
+    """
     if (tier := limits.system_calls) and not tier.within(image.system_calls):
         why = f"--system-calls {tier} lets through more than the image's filter, which is {image.system_calls}"
         raise UsageError(why, hint=f'build the image with systemCalls = "{tier}"; docs/guests.md says what that opens')
-    return replace(made, limits=limits)
+    try:
+        return replace(made, limits=limits)
+    except ValueError as error:
+        raise UsageError(str(error), hint="--share SRC:DST:rw, or leave out --share-limit") from error
 
 
 def labelled(made: Plan, texts: tuple[str, ...]) -> Plan:

@@ -17,6 +17,8 @@ MOST_CPU: Final = 6450
 LEAST_CPU: Final = 5
 MOST_WEIGHT: Final = 10_000
 MOST_KIB: Final = 2**20
+#: What is kept is small; what is shared may be large.
+MOST_SHARED_KIB: Final = 2**30
 MOST_SECONDS: Final = 2**31 - 1
 _FIELDS: Final = {
     "tasks": ("tasks", 1, MOST_TASKS),
@@ -25,6 +27,7 @@ _FIELDS: Final = {
     "consoleKiB": ("console_kib", 1, MOST_KIB),
     "outputKiB": ("output_kib", 1, MOST_KIB),
     "idleSeconds": ("idle_seconds", 1, MOST_SECONDS),
+    "sharedKiB": ("shared_kib", 1, MOST_SHARED_KIB),
 }
 
 
@@ -35,7 +38,8 @@ class Limits:
     `tasks` are processes and threads of all commands in the guest; `cpu_percent` is of one processor of the host, for
     the whole hypervisor, `cpu_weight` its part where processors are short, as cgroup v2 counts (100 is everybody's);
     `console_kib` and `output_kib` are what is kept of the console and of each output of a detached command, in KiB;
-    `idle_seconds` may pass without a byte from or to the guest. `system_calls` is at least as strict as the image's.
+    `idle_seconds` may pass without a byte from or to the guest; `shared_kib` is what it may write to all of its shares
+    together, in KiB. `system_calls` is at least as strict as the image's.
     Raises ValueError, with all problems, for what is out of its bounds.
     """
 
@@ -45,6 +49,7 @@ class Limits:
     console_kib: int | None = None
     output_kib: int | None = None
     idle_seconds: int | None = None
+    shared_kib: int | None = None
     system_calls: SystemCalls | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +63,11 @@ class Limits:
 
     def _numbers(self) -> tuple[tuple[str, tuple[str, int, int], int | None], ...]:
         return tuple((name, field, getattr(self, field[0])) for name, field in _FIELDS.items())
+
+    @property
+    def shared_bytes(self) -> int | None:
+        """`shared_kib` in bytes."""
+        return None if self.shared_kib is None else self.shared_kib * 1024
 
     def shown(self) -> Mapping[str, object]:
         """What stands in the plan: those that are given."""

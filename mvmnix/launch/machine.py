@@ -26,6 +26,7 @@ from mvmnix.launch.pausing import Pausing
 from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure
 from mvmnix.launch.records.ending import Ending, HostAction, LastWord
 from mvmnix.launch.records.status import MachineState
+from mvmnix.launch.shares.written import WrittenWatch
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
@@ -52,9 +53,8 @@ class Machine:
         self._action = HostAction.NOTHING
         self._last_word = LastWord.NONE
         self._done = False
-        self._timers: list[Timer] = []
+        self._timers: list[Timer | IdleWatch | WrittenWatch] = []
         self._pausing = Pausing(course, guest)
-        self._idle: IdleWatch | None = None
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
         self._lost: MvmnixError | OSError | None = None
@@ -92,7 +92,10 @@ class Machine:
         """Wait until the guest is ready; called by `start.start`, once."""
         timeouts = self._course.plan.plan.timeouts
         self._course.look_at(self._guest)
-        watch = BootWatch(self._course.host.loop, self._guest, timeouts.boot_seconds, self._kill_on_timeout)
+        limits, loop = self._course.plan.plan.limits, self._course.host.loop
+        if most := limits.shared_bytes:
+            self._timers.append(WrittenWatch(loop, self._guest.shares.written, most, self._kill_on_share_limit))
+        watch = BootWatch(loop, self._guest, timeouts.boot_seconds, self._kill_on_timeout)
         with self._talking():
             self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
             self._guest.channel.configure(self._config, idle=_NO_LIMIT)
@@ -101,9 +104,8 @@ class Machine:
         self._course.ready = self._course.host.clock()
         self._course.home.advance(MachineState.RUNNING)
         self._limit(timeouts.wall_seconds + _GRACE)
-        if idle := self._course.plan.plan.limits.idle_seconds:
-            loop = self._course.host.loop
-            self._idle = IdleWatch(loop, self._signs, idle, self._kill_on_idle)
+        if idle := limits.idle_seconds:
+            self._timers.append(IdleWatch(loop, self._signs, idle, self._kill_on_idle))
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
         """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
@@ -258,6 +260,11 @@ class Machine:
         self._action = HostAction.KILLED_ON_IDLE
         self._guest.kill()
 
+    def _kill_on_share_limit(self) -> None:
+        self._action = HostAction.KILLED_ON_SHARE_LIMIT
+        self._guest.shares.strike()
+        self._guest.kill()
+
     def _kill_on_stop(self) -> None:
         self._action = HostAction.KILLED_ON_STOP
         self._guest.kill()
@@ -278,8 +285,6 @@ class Machine:
     def _conclude(self) -> Ended:
         for timer in self._timers:
             timer.cancel()
-        if self._idle is not None:
-            self._idle.cancel()
         self._guest.close()
         self._course.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
         self._course.usage = self._guest.process.usage

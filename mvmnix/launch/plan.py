@@ -110,6 +110,8 @@ class Plan:
             raise ValueError("a sealed guest grants no verb")
         if not self.workload.argv and Verb.EXEC not in self.verbs:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
+        if self.limits.shared_kib is not None and not any(it.writable for it in self.shares):
+            raise ValueError("sharedKiB bounds what the guest writes to its shares, and it may write to none")
         if self.variation is not None and self.variation.directory_order not in DirectoryOrder:
             raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
         self.backend.check(self.isolation, self.accelerator)

@@ -1,4 +1,4 @@
-"""The only reader of /proc/<pid>/stat: a process's parent, and what it uses, as the kernel counts it."""
+"""The only reader of /proc/<pid>/stat and /proc/<pid>/io: a process's parent, what it uses and what it writes."""
 
 import os
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Final
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+#: Bytes of the two pages that a write may touch and not fill.
+_TOUCHED: Final = 2 * _PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,25 @@ def stat(process: int) -> Stat | None:
         return None
     ticks = int(fields[11]) + int(fields[12])
     return Stat(int(fields[1]), int(fields[17]), ticks * 1000 // _TICKS, int(fields[21]) * _PAGE // 1024)
+
+
+def counts_written() -> bool:
+    """Whether this kernel counts what processes write at all (CONFIG_TASK_IO_ACCOUNTING)."""
+    return Path("/proc/self/io").exists()  # a process that isn't dumpable may not even read its own
+
+
+def written(process: int) -> int | None:
+    """What a process has written so far, in bytes; None when it is gone, or the kernel doesn't tell.
+
+    Of all its threads (proc_pid_io(5)) `wchar` is what they gave to write calls, which doesn't know that one byte may
+    take a block, nor of names. `write_bytes` does, where a file system has a disk: it is what became dirty, and that in
+    pieces of up to 2 MiB, of which a call may have changed a byte. So it counts for as much as the calls may have
+    touched. What fallocate(2) takes is in neither.
+    """
+    try:
+        lines = Path(f"/proc/{process}/io").read_bytes().splitlines()
+    except OSError:
+        return None
+    counted = {name: int(number) for name, number in (line.split(b": ") for line in lines)}
+    given = counted[b"wchar"]
+    return max(given, min(counted[b"write_bytes"], given + _TOUCHED * counted[b"syscw"]))

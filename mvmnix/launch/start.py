@@ -12,7 +12,9 @@ The steps, which the code repeats by number:
    nothing. The machine's status says `starting` before.
 4. Its start is in the audit log, durably; if that can't be written, nothing starts. Nor does it when the log's witness
    has to have the record, and doesn't take it: then the log has its end too.
-5. The hypervisor starts, from the very bytes that were verified.
+5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
+   counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
+   that were verified.
 6. The guest agent reports, is told what the plan says, and answers that it is ready.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
@@ -69,9 +71,9 @@ def start(
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
     Raises RefusedError [backend-unavailable, accelerator-unavailable, verb-not-granted, plan-mismatch,
-    secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made, UsageError for a
-    name, what `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `conclusion.failure`
-    says when the boot fails.
+    secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made, the last one
+    also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce or log can't
+    be written; and what `conclusion.failure` says when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -174,7 +176,7 @@ def _prepared(
 ) -> tuple[GuestConfig, Preparation]:
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
-    given = Circumstances(host.jail, wanted.memory_mib, wanted.workload.user, host.own)
+    given = Circumstances(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
     shares, disk = Shares.ready(wanted.shares, given), None
     try:
         config = _config(plan, host, services, shares.mounts)
@@ -255,12 +257,17 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
 def _spawned(
     course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
 ) -> Machine:
-    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
+    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began.
+
+    RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
+    """
     try:
         answering = counted(services, course.tally)
-        guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
-    except BaseException:
+        with refusals_logged(course.plan, course.host):
+            guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
+    except BaseException as error:
         preparation.discard()
-        never_ran(course, EndReason.HYPERVISOR_DIED)
+        refused = isinstance(error, RefusedError)
+        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
         raise
     return Machine(course, guest, config)

@@ -52,7 +52,9 @@ class Op(IntEnum):
     INIT = 26
     OPENDIR = 27
     CREATE = 35
+    FALLOCATE = 43
     RENAME2 = 45
+    COPY_FILE_RANGE = 47
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +193,37 @@ class FuseGuest:
         body = struct.pack("=IIQQQQQQIIIIIIII", 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, mode, 0, 0, 0, 0)
         return self.ask(Op.SETATTR, node, body)[0]
 
+    def truncate(self, node: int, size: int) -> int:
+        """The error of a change of size."""
+        body = struct.pack("=IIQQQQQQIIIIIIII", 1 << 3, 0, 0, size, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        return self.ask(Op.SETATTR, node, body)[0]
+
+    def open(self, node: int, flags: int = os.O_RDWR) -> int:
+        """A handle of a file. Raises OSError."""
+        return int(struct.unpack_from("=Q", self._done(Op.OPEN, node, struct.pack("=II", flags, 0)))[0])
+
     def read(self, node: int) -> bytes:
         """The first bytes of a file. Raises OSError."""
-        error, data = self.ask(Op.OPEN, node, struct.pack("=II", os.O_RDONLY, 0))
-        if not error:
-            handle = struct.unpack_from("=Q", data)[0]
-            error, data = self.ask(Op.READ, node, struct.pack("=QQIIQII", handle, 0, 4096, 0, 0, 0, 0))
+        handle = self.open(node, os.O_RDONLY)
+        return self._done(Op.READ, node, struct.pack("=QQIIQII", handle, 0, 4096, 0, 0, 0, 0))
+
+    def write(self, node: int, handle: int, data: bytes, offset: int = 0) -> int:
+        """How many bytes were written. Raises OSError."""
+        head = struct.pack("=QQIIQII", handle, offset, len(data), 0, 0, 0, 0)
+        return int(struct.unpack_from("=I", self._done(Op.WRITE, node, head + data))[0])
+
+    def _done(self, op: Op, node: int, body: bytes) -> bytes:
+        error, data = self.ask(op, node, body)
         if error:
             raise OSError(error, os.strerror(error))
         return data
 
 
 @contextmanager
-def serving(where: Path, *shares: Share) -> Iterator[Shares]:
+def serving(where: Path, *shares: Share, written: int | None = None) -> Iterator[Shares]:
     """The servers of these shares, started in the jail that is shipped; `where` is for its state."""
     with jail(where, uids=os.geteuid() == 0) as it:
-        made = Shares.ready(shares, Circumstances(it, MEMORY_MIB, USER, ()))
+        made = Shares.ready(shares, Circumstances(it, MEMORY_MIB, USER, (), written))
         try:
             made.start()
             yield made
@@ -215,10 +232,11 @@ def serving(where: Path, *shares: Share) -> Iterator[Shares]:
 
 
 @contextmanager
-def guest(shares: Shares) -> Iterator[FuseGuest]:
-    """A guest of the first of them."""
+def guest(shares: Shares, number: int = 0) -> Iterator[FuseGuest]:
+    """A guest of one of them; of another one only when this one asks for nothing more: both have the same memory."""
     assert shares.memory is not None
-    connection = socket.socket(fileno=os.dup(shares.attachments[0].descriptor))
+    os.pwrite(shares.memory, bytes(MEMORY_MIB << 20), 0)
+    connection = socket.socket(fileno=os.dup(shares.attachments[number].descriptor))
     with connection:
         try:
             made = FuseGuest(connection, shares.memory)

@@ -49,6 +49,24 @@ image is read only
 share is read only
 """
 
+#: What a guest does that runs away: first what its servers refuse, or don't have, then files without an end.
+FILL = """
+bb=/bin/busybox
+cd /tmp/out
+$bb truncate -s 17M large 2>/dev/null || echo too large
+$bb fallocate -l 1048576 room && echo room
+number=0
+while :; do number=$((number+1)); $bb dd if=/dev/zero of=$number bs=64k count=64 2>/dev/null; done
+"""
+WAIT = """
+bb=/bin/busybox
+cd /tmp/out
+$bb touch started
+until $bb test -e go; do $bb sleep 1; done
+$bb dd if=/dev/zero of=mine bs=64k count=16 2>/dev/null && echo fine
+"""
+LIMIT_MIB = 16
+
 
 def until(there: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + PATIENCE
@@ -119,6 +137,27 @@ def test_a_killed_mvm_takes_its_servers_along(world: World, tmp_path: Path) -> N
         assert time.monotonic() < end
         time.sleep(0.05)
     assert world.home.mvm("ps").returncode == 0
+
+
+def test_a_guest_that_fills_its_share_is_ended_and_its_neighbour_is_not(world: World, tmp_path: Path) -> None:
+    filled, calm = directory(tmp_path, "filled"), directory(tmp_path, "calm")
+    limit = f"--share-limit={LIMIT_MIB * 1024}"
+    waiting = ("run", f"--share={calm}:/tmp/out:rw", limit, HELLO, "--", "/bin/busybox", "sh", "-c", WAIT)
+    neighbour = world.home.start(*waiting, cwd=world.tree)
+    until((calm / "started").exists, neighbour)
+    filling = ("run", f"--share={filled}:/tmp/out:rw", limit, HELLO, "--", "/bin/busybox", "sh", "-c", FILL)
+    ended = world.home.mvm(*filling, cwd=world.tree)
+    assert (ended.returncode, ended.stdout) == (125, b"too large\nroom\n"), ended.stderr.decode()
+    assert b"wrote more to its shares than its plan allows" in ended.stderr
+    sizes = [path.stat().st_blocks * 512 for path in filled.iterdir()]
+    assert max(sizes) <= LIMIT_MIB << 20 <= sum(sizes) + (1 << 20)
+    assert sum(sizes) < 16 * LIMIT_MIB << 20, "it was ended soon"
+
+    (calm / "go").touch()
+    said, complained = neighbour.communicate(timeout=PATIENCE)
+    assert (neighbour.returncode, said) == (0, b"fine\n"), complained.decode()
+    events = [json.loads(line) for line in world.home.mvm("events").stdout.splitlines()]
+    assert [it.get("reasons", []) for it in events if it["kind"] == "end"][-2:] == [["share-limit"], []]
 
 
 def is_server(process: Path) -> bool:

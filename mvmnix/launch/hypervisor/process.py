@@ -115,25 +115,41 @@ class HypervisorProcess:
         self.listen()
 
     def executable(self) -> Digest | None:
-        """The digest of the program that really runs, read through the kernel; None when it has ended already.
-
-        Waits until the process has become the hypervisor: before that it is the program that makes its cell.
-        """
-        running = f"/proc/{self.pid}/exe"
-        deadline = time.monotonic() + _ENTRY_SECONDS
+        """The digest of the program that really runs, read through the kernel; None when it has ended already."""
         try:
-            while not Path(running).samefile(self._program):
-                if self.ended or time.monotonic() > deadline:
-                    return None
-                time.sleep(_LOOK)
-            return executables.digest(running)
+            return executables.digest(self._running) if self.entered() else None
         except OSError:
             return None
+
+    def entered(self) -> bool:
+        """Wait until the process has become the hypervisor: before that it is the program that makes its cell.
+
+        False when it has ended, or hasn't become anything in time.
+        """
+        deadline = time.monotonic() + _ENTRY_SECONDS
+        try:
+            while not Path(self._running).samefile(self._program):
+                if self.ended or time.monotonic() > deadline:
+                    return False
+                time.sleep(_LOOK)
+        except OSError:
+            return False
+        return True
+
+    @property
+    def _running(self) -> str:
+        return f"/proc/{self.pid}/exe"
 
     def cpu_seconds(self) -> float:
         """User and system time it was given so far; 0.0 when it has ended."""
         found = stat(self.pid)
         return 0.0 if found is None else found.cpu_ms / 1000
+
+    def strike(self) -> None:
+        """End it, without waiting for that."""
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def kill(self) -> None:
         """End it now, and wait until the kernel has freed what it held. Does nothing when it has ended.

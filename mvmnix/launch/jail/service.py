@@ -1,13 +1,15 @@
 """The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
 
-It is a hypervisor's cell (jail.py) but for four things: the directory lies in its root, as a mount in which its uid has
+It is a hypervisor's cell (jail.py) but for five things: the directory lies in its root, as a mount in which its uid has
 the place of the directory's owner (idmap.py), or where there is none, under that owner's uid; either looks like the
 guest's workload to itself; its filter of system calls lets it make files (service_syscalls.py); Landlock lets it make
-and change files and directories there, and nothing of any other kind.
+and change files and directories there, and nothing of any other kind; and where a plan bounds what it writes, no file
+becomes larger than that, and what it writes can be counted.
 """
 
 import os
 import resource
+import signal
 import socket
 from contextlib import suppress
 from typing import Final, override
@@ -33,7 +35,8 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     def __init__(self, parts: Parts, service: Service) -> None:
         """Made by `BubblewrapJail.service` only."""
-        super().__init__(parts, service_syscalls.program())
+        self._counted = service.writable and service.written is not None
+        super().__init__(parts, service_syscalls.program_counted() if self._counted else service_syscalls.program())
         self._service = service
         self._near = near.place()
         #: The directory as it looks to the cell's own user, where such a mount can be had.
@@ -54,6 +57,10 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def approach(self) -> None:
+        # Beyond RLIMIT_FSIZE a write shall fail, and the server live on: what is ignored stays so through exec
+        # (signal(7)). The first process of a PID namespace, as bubblewrap makes it, would be spared by the kernel too.
+        if self._counted:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if self._bring is not None:
             self._bring()
 

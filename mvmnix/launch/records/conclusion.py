@@ -181,6 +181,10 @@ def failure(ended: Ended, course: Course, words: str) -> MvmnixError:
                 f"the machine {course.home.status.machine} did nothing for as long as its plan allows and was ended"
             )
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
+        case EndReason.SHARE_LIMIT:
+            message = f"the machine {course.home.status.machine} wrote more to its shares than its plan allows"
+            hint = f"{where}; let it write more by the plan's limits: --share-limit"
+            return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
             why = f"{len(ended.corrupted)} of its blocks aren't those that were signed: {named}"

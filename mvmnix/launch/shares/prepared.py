@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix.errors import Reason, RefusedError
+from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.launch import proc
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.executables import locate
@@ -29,12 +30,16 @@ _MAKERS: Final = 512 * _MIB
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What shares are made ready for: the guest's memory in MiB and its workload's user; mvm's own directories."""
+    """What shares are made ready for: the guest's memory in MiB and its workload's user; mvm's own directories.
+
+    `written` is how many bytes the guest may write to all of them together; None bounds nothing.
+    """
 
     jail: Jail
     memory_mib: int
     user: User
     own: tuple[str, ...]
+    written: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +71,21 @@ class Shares:
         self._ready: list[_Ready] = []
         #: The guest's memory as a file that the servers map, where there is a server.
         self.memory: int | None = None
+        #: Whether it is counted what the guest writes.
+        self._limited = False
 
     @classmethod
     def ready(cls, shares: Sequence[Share], given: Circumstances) -> Self:
         """Open and judge all of them, and then make what they need.
 
-        Raises RefusedError [share-forbidden, share-unavailable, state-permissions] with all reasons, MvmnixError for
-        what the host lacks.
+        Raises RefusedError [share-forbidden, share-unavailable, state-permissions] with all reasons, RefusedError
+        [limit-unavailable], MvmnixError for what the host lacks.
         """
         made, directories = cls(), _opened(shares, given.own)
+        made._limited = given.written is not None
         try:
+            if made._limited:
+                _refuse_unless(proc.counts_written(), "any process")
             for number, share in enumerate(shares):
                 made._add(share, f"share{number}", directories, given)
             if made._servers:
@@ -91,7 +101,8 @@ class Shares:
     def _add(self, share: Share, tag: str, directories: dict[str, int], given: Circumstances) -> None:
         fd = directories[share.guest]
         memory = (_SERVERS_OWN + given.memory_mib) * _MIB
-        service = Service("", fd, share.writable, owner(share, fd), given.user, memory)
+        written = given.written if share.writable else None
+        service = Service("", fd, share.writable, owner(share, fd), given.user, memory, written)
         if not share.writable and not share.follow and is_small(fd):
             maker = replace(service, program=locate(MKFS), memory=_MAKERS)
             mount = Mount(tag, share.guest, ShareKind.EROFS, read_only=True)
@@ -117,9 +128,32 @@ class Shares:
         return tuple(Attachment(it.mount.tag, it.descriptor, it.mount.kind) for it in self._ready)
 
     def start(self) -> None:
-        """Start the servers, from the thread that will live as long. Raises ProcessError."""
+        """Start the servers, from the thread that will live as long. Raises ProcessError.
+
+        Where it is counted what the guest writes, RefusedError [limit-unavailable] when that can't be done.
+        """
         for _, server in self._servers:
             server.start()
+        for share, server in self._counted:
+            server.entered()
+            _refuse_unless(server.written() is not None, f"the server of {share.guest}")
+
+    def written(self) -> int | None:
+        """How many bytes the servers have written for the guest so far; None where that can't be told any more.
+
+        And those that their cells took to make, some dozens.
+        """
+        each = [server.written() for _, server in self._counted]
+        return None if None in each else sum(filter(None, each))
+
+    @property
+    def _counted(self) -> tuple[tuple[Share, Server], ...]:
+        return tuple((share, server) for share, server in self._servers if self._limited and share.writable)
+
+    def strike(self) -> None:
+        """End the servers, without waiting for that: what the guest still asks of them isn't done any more."""
+        for _, server in self._servers:
+            server.strike()
 
     def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
         """Have `ended` called when a server ends by itself: what the guest has of it is gone."""
@@ -172,6 +206,14 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
             os.close(fd)
         raise RefusedError(*reasons)
     return directories
+
+
+def _refuse_unless(counted: bool, who: str) -> None:
+    """A limit that can't be kept is refused: RefusedError [limit-unavailable]."""
+    if not counted:
+        why = f"the kernel doesn't tell how much {who} writes (/proc/PID/io)"
+        hint = "docs/shares.md says what that needs; or make a plan without --share-limit"
+        raise refuse(ReasonCode.LIMIT_UNAVAILABLE, "the plan's limits", why, hint)
 
 
 def _memory(size: int) -> int:

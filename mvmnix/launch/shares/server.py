@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from mvmnix.launch import proc
 from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service, ServiceCell
 from mvmnix.launch.hypervisor.executables import Candidates
@@ -60,6 +61,18 @@ class Server:
         self._process = HypervisorProcess.spawn(Invocation(argv, ()), (fd,), self._cell)
         self._listening.close()
 
+    def written(self) -> int | None:
+        """How many bytes it has written so far; 0 once it has ended, None where the kernel doesn't tell."""
+        if (pid := self.pid) is None:
+            return 0
+        found = proc.written(pid)
+        return 0 if self.pid is None else found  # the number could have been another process's by then
+
+    def entered(self) -> None:
+        """Wait until it is virtiofsd, or has ended."""
+        if self._process is not None:
+            self._process.entered()
+
     def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
         """Have `ended` called when it ends by itself, and its last words taken in."""
         if (process := self._process) is None:
@@ -90,6 +103,11 @@ class Server:
     def last_words(self) -> tuple[str, ...]:
         """The last lines that it complained with, escaped."""
         return () if self._process is None else self._process.last_words
+
+    def strike(self) -> None:
+        """End it, without waiting for that."""
+        if self._process is not None:
+            self._process.strike()
 
     def let_go(self) -> None:
         """Close the hypervisor's end."""

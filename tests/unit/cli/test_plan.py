@@ -52,7 +52,7 @@ def test_every_option_changes_its_part(settled: Station) -> None:
 def test_limits_are_what_was_asked_for(settled: Station) -> None:
     options = ("--tasks=9", "--cpu-percent=50", "--cpu-weight=7", "--console-log=1", "--output-log=2", "--idle=3")
     made = create(settled, *options, "--system-calls=strict")
-    assert made.limits == Limits(9, 50, 7, 1, 2, 3, SystemCalls.STRICT)
+    assert made.limits == Limits(9, 50, 7, 1, 2, 3, system_calls=SystemCalls.STRICT)
 
 
 def test_nobody_s_limits_are_in_a_plan_unasked(settled: Station) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch import plan as plans
+from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.shares.share import Access, Danger, Share
 from mvmnix.provenance import statement
@@ -41,6 +42,15 @@ def test_what_was_typed_is_in_the_plan(settled: Station, data: Path, monkeypatch
 
 def test_nobody_s_directories_are_in_a_plan_unasked(settled: Station) -> None:
     assert made(settled).shares == ()
+
+
+def test_what_is_written_may_be_limited(settled: Station, data: Path) -> None:
+    out = settled.path / "plan.json"
+    options = ("-o", out, settled.flake(), "--share-limit=7")
+    said = settled.mvm("plan", "create", *options, f"--share={data}:/out")
+    assert (said.code, "may write to none" in said.err, "--share SRC:DST:rw" in said.err) == (2, True, True)
+    assert settled.mvm("plan", "create", *options, f"--share={data}:/out:rw").code == 0
+    assert plans.from_statement(statement.parse(out.read_bytes())).limits == Limits(shared_kib=7)
 
 
 @pytest.mark.parametrize("command", ["run", "plan create"])

@@ -62,6 +62,7 @@ class BareJail(Jail):
 
     def __init__(self) -> None:
         self.cells: list[BareCell] = []
+        self.services: list[Service] = []
 
     @override
     def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BareCell:
@@ -72,6 +73,7 @@ class BareJail(Jail):
     def service(self, service: Service) -> BareServiceCell:
         cell = BareServiceCell()
         self.cells.append(cell)
+        self.services.append(service)
         return cell
 
     def sweep(self) -> None:

@@ -11,6 +11,7 @@ from mvmnix.launch import plan as plans
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Accelerator, Timeouts
+from mvmnix.launch.shares.share import Access, Share
 from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.provenance import statement
@@ -59,6 +60,7 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"limits": Limits(idle_seconds=1)},
         {"limits": Limits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
         {"limits": Limits(system_calls=SystemCalls.STRICT)},
+        {"limits": Limits(shared_kib=2**30), "shares": (Share("/srv", "/data", Access.READ_WRITE),)},
     ],
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
@@ -83,10 +85,12 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.FIRECRACKER, "isolation": Isolation.CONTAINER},
         {"backend": Backend.CLOUD_HYPERVISOR, "accelerator": Accelerator.TCG},
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
+        {"limits": Limits(shared_kib=1)},
+        {"limits": Limits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"port|verb|command|order|isolation|KVM|accelerates"):
+    with pytest.raises(ValueError, match=r"port|verb|command|order|isolation|KVM|accelerates|may write to none"):
         world.plan(**changes)
 
 
@@ -107,6 +111,7 @@ def test_limits_have_bounds() -> None:
         *({}, [], None, {"tasks": 0}, {"tasks": 4_194_305}, {"tasks": "7"}, {"tasks": True}, {"cpuPercent": 4}),
         *({"cpuPercent": 6451}, {"cpuWeight": 0}, {"cpuWeight": 10_001}, {"consoleKiB": 0}, {"outputKiB": 2**20 + 1}),
         *({"idleSeconds": 0}, {"idleSeconds": 1.5}, {"systemCalls": "none"}, {"tasks": 1, "more": 1}),
+        *({"sharedKiB": 0}, {"sharedKiB": 2**30 + 1}, {"sharedKiB": 1}),
     ],
 )
 def test_limits_that_are_none(world: World, limits: object) -> None:

@@ -72,6 +72,13 @@ def test_a_server_of_files_plants_no_set_id_bit() -> None:
     assert serving(437) == ENOSYS, "openat2, whose mode no filter sees"
 
 
+def test_a_server_whose_bytes_are_counted_takes_room_by_writing() -> None:
+    fallocate, counted = numbers()["fallocate"], service_syscalls.program_counted()
+    assert (serving(fallocate), answer(fallocate, of=counted)) == (ALLOW, ENOSYS)
+    others = {number: serving(number, 0x200, 0, 0) for number in numbers().values() if number != fallocate}
+    assert {number: answer(number, 0x200, 0, 0, of=counted) for number in others} == others
+
+
 def test_a_server_of_files_makes_files_and_nothing_else_with_mknod() -> None:
     number = DENIED["mknodat"]
     assert serving(number, 0, 0, 0o100644) == serving(number, 0, 0, 0o644) == ALLOW

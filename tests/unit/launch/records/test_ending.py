@@ -17,6 +17,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
         (HostAction.KILLED_ON_STOP, LastWord.NONE, (), EndReason.STOPPED),
         (HostAction.KILLED_ON_TIMEOUT, LastWord.NONE, (), EndReason.TIMEOUT),
         (HostAction.KILLED_ON_IDLE, LastWord.NONE, RESET, EndReason.IDLE),
+        (HostAction.KILLED_ON_SHARE_LIMIT, LastWord.NONE, (), EndReason.SHARE_LIMIT),
         (HostAction.KILLED_ON_TIMEOUT, LastWord.NONE, RESET, EndReason.TIMEOUT),
         (HostAction.NOTHING, LastWord.NONE, RESET, EndReason.GUEST_PANIC),
         (HostAction.ASKED_TO_STOP, LastWord.NONE, RESET, EndReason.GUEST_PANIC),

@@ -153,6 +153,18 @@ def mountinfo(path: Path) -> Callable[[str], tuple[str, ...]]:
     return lambda name: lines.get(name, ())
 
 
+@pytest.mark.parametrize("name", ["a\nb c d -Z", "two words", "\x1c", "\x85", "\u2028", "\udcff\n\n"])
+def test_a_socket_may_have_any_name(plain: Path, name: str) -> None:
+    """Any user may make one, and lines of the kernel's list have paths as they are."""
+    other = plain.parent / "other"
+    other.mkdir()
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(os.fsencode(plain / name))
+        daemon.listen()
+        assert words(share(other)) == set()
+        assert words(share(plain)) == {"daemon-socket"}
+
+
 def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dangers, "_lines", mountinfo(plain / "a b"))
     assert words(share(plain)) == {"mounts"}

@@ -1,0 +1,64 @@
+"""What the kernel counts of a process, as it says it."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from mvmnix.launch import proc
+
+MIB, PAGE, TIMES = 1 << 20, os.sysconf("SC_PAGE_SIZE"), 16
+
+
+def by_another(work: Callable[[], object]) -> int | None:
+    """What a process has written that did this and nothing else."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        work()
+        os.write(theirs, b"d")
+        signal.pause()
+    os.read(ours, 1)
+    try:
+        return proc.written(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_what_a_process_writes_is_counted(tmp_path: Path) -> None:
+    assert proc.counts_written()
+    written = by_another(lambda: (tmp_path / "file").write_bytes(bytes(MIB)))
+    assert written is not None
+    assert MIB <= written < MIB + 4 * PAGE
+
+
+def test_what_a_call_touches_counts_and_not_what_lies_beside_it(tmp_path: Path) -> None:
+    """A byte makes a whole piece of the page cache dirty, as large as what was read at once: here a MiB of each."""
+    with (tmp_path / "file").open("w+b") as file:
+        fd = file.fileno()
+        file.write(bytes(TIMES * MIB))
+        file.flush()
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for number in range(TIMES):
+            os.pread(fd, MIB, number * MIB)
+
+        def touch() -> None:
+            for number in range(TIMES):
+                os.pwrite(fd, b"x", number * MIB + 5000)
+
+        written = by_another(touch)
+    assert written is not None
+    assert TIMES < written <= TIMES * (1 + 2 * PAGE) + 2 * PAGE + 1
+
+
+def test_a_process_that_is_gone_has_written_nothing_that_one_knows() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert proc.written(child) is None
+    assert proc.stat(child) is None
