@@ -22,7 +22,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
-PATIENCE = 900
+PATIENCE = 1800
 
 
 @dataclass(frozen=True, slots=True)
