@@ -27,6 +27,15 @@ def escape(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else _written_out(c) for c in text)
 
 
+def escape_line(text: str) -> str:
+    r"""For a terminal, in one line: whoever wrote the text can't add lines of their own to what is printed.
+
+    >>> escape_line("a\nverified: b")
+    'a\\nverified: b'
+    """
+    return escape(text).replace("\n", "\\n")
+
+
 class TerminalStream:
     r"""For a terminal, from a stream that comes in pieces of bytes: UTF-8 as `escape` shows it, other bytes as `\xff`.
 

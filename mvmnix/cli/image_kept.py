@@ -15,7 +15,7 @@ from mvmnix.cli.house import House, house
 from mvmnix.cli.needs import drop_expired, held_of, needs_of
 from mvmnix.cli.telling import MIB, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
 from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.strict import show_time
@@ -107,7 +107,7 @@ def inspect(digest: str, as_json: bool) -> None:
         return
     for build in builds:
         for key, value in build.items():
-            click.echo(escape(f"{key + ':':<12} {_joined(value)}").replace("\n", "\\n"))
+            click.echo(escape_line(f"{key + ':':<12} {_joined(value)}"))
 
 
 def _details(finished: Finished) -> dict[str, object]:

@@ -23,7 +23,7 @@ from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import Choice, signing
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch import signatures
@@ -198,7 +198,7 @@ def show(bundle: str) -> None:
                 click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
         except RefusedError as refused:
             for reason in refused.reasons:
-                click.echo(escape(f"NOT ADMITTED [{reason.code}]: {reason.why}").replace("\n", "\\n"), err=True)
+                click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
     payload = signatures.payload(data)
     with suppress(RefusedError):  # what is no plan is shown all the same
         for line in chain(told(made := plan_of(statement.parse(payload))), told_of_shares(made), told_of_data(made)):

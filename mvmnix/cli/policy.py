@@ -14,7 +14,7 @@ from mvmnix.cli.telling import answer, table
 from mvmnix.cli.verify import could_not_verify
 from mvmnix.cli.verifying.trusting import named_files
 from mvmnix.errors import MvmnixError, Reason
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape, escape_line
 from mvmnix.launch.host import now
 from mvmnix.provenance.policy_files import Files, in_force
 
@@ -122,8 +122,8 @@ def _show(it: Judged) -> None:
     level = "" if it.level is None else f", SLSA Build L{it.level}"
     verdict = f"admitted{level}" if it.admitted else "refused"
     alone = "; its files were not looked at" if it.kind in {"plan", "provenance"} else ""
-    click.echo(escape(f"{it.name}: {it.kind} {verdict}{alone}"))
+    click.echo(escape_line(f"{it.name}: {it.kind} {verdict}{alone}"))
     for finding in it.findings:
-        click.echo(escape(f"  {_MARKS[finding.admits]:<3}  {finding.rule:<10}  {finding.text}"))
+        click.echo(escape_line(f"  {_MARKS[finding.admits]:<3}  {finding.rule:<10}  {finding.text}"))
     for reason in it.reasons:
-        click.echo(escape(f"  refused [{reason.code}]: {reason.why}. Next: {reason.hint}").replace("\n", "\\n"))
+        click.echo(escape_line(f"  refused [{reason.code}]: {reason.why}. Next: {reason.hint}"))

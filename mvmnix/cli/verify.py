@@ -23,7 +23,7 @@ from mvmnix.cli.verifying.summaries import of_files, of_image, write_summary
 from mvmnix.cli.verifying.trusting import Whom, named_policy
 from mvmnix.cli.verifying.verdicts import show, show_json, tell_reasons, told_reason
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape_line
 from mvmnix.provenance.attestation import Requirements
 from mvmnix.provenance.judgement import Passed
 from mvmnix.provenance.policy import TrustPolicy
@@ -127,7 +127,7 @@ def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
     else:
         if wish.statements:
             click.echo(json.dumps(found.statement, sort_keys=True))
-        click.echo(escape(f"{directory}: {found.line}"), err=wish.statements)
+        click.echo(escape_line(f"{directory}: {found.line}"), err=wish.statements)
     return 0
 
 

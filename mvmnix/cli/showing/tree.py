@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mvmnix.cli.showing.graph import Graph, Node, Standing
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape_line
 
 _MARKS: Final = {Standing.VERIFIED: "✓", Standing.UNVERIFIED: "?", Standing.REFUSED: "✗"}
 _STYLES: Final = {Standing.VERIFIED: "green", Standing.UNVERIFIED: "yellow", Standing.REFUSED: "bold red"}
@@ -75,10 +75,10 @@ def _label(node: Node, words: str) -> Text:
     label = Text(f"{words} " if words else "", style="dim")
     label.append(f"{_MARKS[standing]} ", style=_STYLES[standing])
     label.append(f"{node.kind} ", style="bold")
-    label.append(_line(node.name))
-    label.append(f"  {_line(str(node.verdict))}", style=_STYLES[standing])
-    vouched = [_line(node.digest)] if node.digest else []
-    vouched += [f"signed by {_line(node.signer)}"] if node.signer else []
+    label.append(escape_line(node.name))
+    label.append(f"  {escape_line(str(node.verdict))}", style=_STYLES[standing])
+    vouched = [escape_line(node.digest)] if node.digest else []
+    vouched += [f"signed by {escape_line(node.signer)}"] if node.signer else []
     if vouched:
         label.append(f"\n  {'  '.join(vouched)}", style="dim")
     return label
@@ -87,14 +87,9 @@ def _label(node: Node, words: str) -> Text:
 def _details(node: Node) -> Iterator[Text]:
     """What a reader has to see of a node beside its line: why it was refused, and members that don't stand."""
     for reason in node.verdict.reasons:
-        yield Text(f"why: {_line(reason.why)}. Next: {_line(reason.hint)}", style=_STYLES[Standing.REFUSED])
+        yield Text(f"why: {escape_line(reason.why)}. Next: {escape_line(reason.hint)}", style=_STYLES[Standing.REFUSED])
     bad = [member for member in node.members if member.verdict.standing is not Standing.VERIFIED]
     for member in bad[:_NAMED]:
         yield _label(member, "")
     if len(bad) > _NAMED:
         yield Text(f"… and {len(bad) - _NAMED} more that are not verified", style=_STYLES[Standing.UNVERIFIED])
-
-
-def _line(text: str) -> str:
-    """A stranger's text in one line of ours."""
-    return escape(text).replace("\n", "\\n")

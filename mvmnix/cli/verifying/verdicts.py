@@ -9,7 +9,7 @@ import click
 from mvmnix import strict
 from mvmnix.cli.telling import answer
 from mvmnix.errors import Reason, RefusedError
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.authenticate import Attested
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
@@ -33,7 +33,7 @@ type Verdict = Passed | Failed
 
 def one_line(reason: Reason) -> str:
     """`WHAT: refused [CODE]: WHY. Next: HINT`, on one line, whatever stands in it."""
-    return escape(str(reason)).replace("\n", "\\n")
+    return escape_line(str(reason))
 
 
 def tell_reasons(reasons: Iterable[Reason]) -> None:
@@ -56,7 +56,7 @@ def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
         for each in verdict.counted:
             if statements and each.statement is not None:
                 click.echo(_text(each))
-            click.echo(escape(f"{verdict.name}: verified: {_said(each)}").replace("\n", "\\n"), err=statements)
+            click.echo(escape_line(f"{verdict.name}: verified: {_said(each)}"), err=statements)
 
 
 def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.cli.verifying.image import VerifiedImage
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
@@ -55,6 +56,12 @@ def test_verified(settled: Station, exported: Path) -> None:
     assert (result["identity"], result["time"], result["witness"]) == (None, None, "no log, no trusted time")
     payload = envelope.parse((exported / "provenance.sigstore.json").read_bytes()).payload
     assert result["payload"] == str(Digest.of(payload))
+
+
+def test_a_verdict_is_one_line(settled: Station, exported: Path) -> None:
+    """Names in it are a stranger's."""
+    settled.monkeypatch.setattr(VerifiedImage, "line", "verified: a\nverified: b")
+    assert settled.mvm("verify", exported).out == f"{exported}: verified: a\\nverified: b\n"
 
 
 def test_a_bundle_elsewhere_and_formatted_otherwise(settled: Station, exported: Path, tmp_path: Path) -> None:
