@@ -128,12 +128,12 @@ def test_a_killed_mvm_takes_its_servers_along(world: World, tmp_path: Path) -> N
     process = begun(
         world, out, f"--share={out}:/tmp/out:rw", f"--share={out}:/tmp/live:ro,follow", f"--share={out}:/tmp/set"
     )
-    serving = [path for path in Path("/proc").glob("[0-9]*") if is_server(path)]
+    serving = [path for path in Path("/proc").glob("[0-9]*") if serves(path, out)]
     assert len(serving) == 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
     end = time.monotonic() + PATIENCE
-    while any(is_server(path) for path in serving):
+    while any(serves(path, out) for path in serving):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert world.home.mvm("ps").returncode == 0
@@ -160,9 +160,10 @@ def test_a_guest_that_fills_its_share_is_ended_and_its_neighbour_is_not(world: W
     assert [it.get("reasons", []) for it in events if it["kind"] == "end"][-2:] == [["share-limit"], []]
 
 
-def is_server(process: Path) -> bool:
+def serves(process: Path, directory: Path) -> bool:
+    """Whether it is a server of this directory."""
     try:
-        argv = (process / "cmdline").read_bytes().split(b"\0")
-        return argv[0].endswith(b"virtiofsd") and process.stat().st_uid == OWNER
+        program = (process / "cmdline").read_bytes().partition(b"\0")[0]
+        return program.endswith(b"virtiofsd") and (process / "root/share").samefile(directory)
     except OSError:
         return False
