@@ -94,6 +94,12 @@ def test_c_and_nix_open_with_a_sentence(path: Path) -> None:
         assert re.match(r"(//|#) \S+ .*\S\n", content)
 
 
+def test_no_file_is_a_link() -> None:
+    """What it leads to on one machine isn't there on the next."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-s"], capture_output=True, check=True).stdout
+    assert not [line for line in listed.decode().splitlines() if line.startswith("120000 ")]
+
+
 def test_files_are_short() -> None:
     """Documents and data are as long as they are."""
     code = [path for path in TRACKED if path.suffix in {".py", ".c", ".h", ".nix"}]
