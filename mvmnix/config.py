@@ -2,12 +2,11 @@
 
 import base64
 import re
-import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self, override
 
-from mvmnix import strict
+from mvmnix import strict, toml
 from mvmnix.errors import ReasonCode
 
 FILE_NAME: Final = "config.toml"
@@ -163,18 +162,9 @@ class Config:
 def parse(data: bytes) -> Config:
     """Read a config.toml. Raises RefusedError CONFIG_MALFORMED with all problems at once; unknown keys are some."""
     try:
-        return strict.read(_toml(data), FILE_NAME, _file)
+        return strict.read(toml.parse(data, limit=LIMIT), FILE_NAME, _file)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT) from error
-
-
-def _toml(data: bytes) -> object:
-    if len(data) > LIMIT:
-        raise strict.MalformedError(f"larger than {LIMIT} bytes")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise strict.MalformedError(f"not TOML in UTF-8: {error}") from error
 
 
 def _file(record: strict.Record) -> Config:

@@ -1,12 +1,11 @@
 """Reads the strict TOML in which trust is written down: objects, times and durations; pure."""
 
 import re
-import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from mvmnix import strict
+from mvmnix import strict, toml
 from mvmnix.errors import ReasonCode
 
 #: No policy that people read is larger, in bytes.
@@ -23,18 +22,9 @@ def read[T](data: bytes, name: str, parse: Callable[[strict.Record], T]) -> T:
     `name` is the file's, for people.
     """
     try:
-        return strict.read(_toml(data), name, parse)
+        return strict.read(toml.parse(data, limit=LIMIT), name, parse)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.POLICY_MALFORMED, name, _HINT) from error
-
-
-def _toml(data: bytes) -> object:
-    if len(data) > LIMIT:
-        raise strict.MalformedError(f"larger than {LIMIT} bytes")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise strict.MalformedError(f"not TOML in UTF-8: {error}") from error
 
 
 def moment(record: strict.Record, name: str) -> datetime:
