@@ -28,6 +28,7 @@ class ReasonCode(StrEnum):
     FETCH_LIMIT = "fetch-limit"
     CACHE_MALFORMED = "cache-malformed"
     CACHE_SIGNATURE = "cache-signature"
+    ARGUMENT_UNSAFE = "argument-unsafe"
     OCI_UNPINNED = "oci-unpinned"
     OCI_MALFORMED = "oci-malformed"
     OCI_UNSUPPORTED = "oci-unsupported"

@@ -17,6 +17,8 @@ NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _HEX256 = re.compile(r"[0-9a-f]{64}")
 _STORE_NAME = re.compile(r"[0-9a-zA-Z+\-._?=]{1,211}")
 _STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-([0-9a-zA-Z+\-._?=]{{1,211}})")
+#: What Nix lets no name begin with (nix: libstore/path.cc, checkName): it would be a directory's `.` or `..`.
+_DOTS = re.compile(r"\.\.?(-|$)")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
 
 
@@ -77,6 +79,16 @@ def is_digest(text: str) -> bool:
     return _HEX256.fullmatch(text) is not None
 
 
+def is_attribute(text: str) -> bool:
+    """Whether this is how an attribute of a flake is named: plain names with dots in between."""
+    return _ATTRIBUTE.fullmatch(text) is not None
+
+
+def is_store_name(text: str) -> bool:
+    """Whether Nix takes this for the name of a store path; it is a file's name then, in any directory."""
+    return _STORE_NAME.fullmatch(text) is not None and not _DOTS.match(text)
+
+
 def store_name(text: str) -> str:
     """The name under which a file of that name goes to the Nix store: what Nix forbids becomes `_`."""
     return re.sub(r"[^0-9a-zA-Z+\-._?=]", "_", text).lstrip(".")
@@ -90,7 +102,7 @@ class StorePath:
     name: str
 
     def __post_init__(self) -> None:
-        if not _STORE_BASE.fullmatch(f"{self.hash}-{self.name}"):
+        if not _STORE_BASE.fullmatch(f"{self.hash}-{self.name}") or not is_store_name(self.name):
             raise ValueError(f"not a store path: {self.hash}-{self.name}")
 
     @classmethod
@@ -114,7 +126,7 @@ class StorePath:
 
     @classmethod
     def _make(cls, kind: str, inner: Digest, name: str) -> Self:
-        if not _STORE_NAME.fullmatch(name):
+        if not is_store_name(name):
             raise ValueError(f"not a store path's name: {name!r}")
         digest = hashlib.sha256(f"{kind}:sha256:{inner.hex}:{STORE_DIR}:{name}".encode()).digest()
         folded = bytearray(20)
@@ -138,13 +150,20 @@ class HashMode(StrEnum):
 class Source:
     """A file that may enter a build: where it comes from and what its bytes must hash to.
 
-    `uri` is a `mirror://` or another URL without user information; `name` the store path's name.
+    `uri` is a `mirror://` or another URL without user information, printable and without spaces; `name` the store
+    path's name. Raises ValueError for others.
     """
 
     uri: str
     name: str
     digest: Digest
     mode: HashMode = HashMode.FLAT
+
+    def __post_init__(self) -> None:
+        if not is_store_name(self.name):
+            raise ValueError(f"not a store path's name: {self.name[:80]!r}")
+        if not self.uri.isprintable() or " " in self.uri or not self.uri:
+            raise ValueError(f"not the address of a source: {self.uri[:80]!r}")
 
     @property
     def store_path(self) -> StorePath:
@@ -167,7 +186,7 @@ class FlakeRef:
     subdirectory: str = ""
 
     def __post_init__(self) -> None:
-        if not _ATTRIBUTE.fullmatch(self.attribute):
+        if not is_attribute(self.attribute):
             raise ValueError(f"not an attribute path: {self.attribute!r}")
         if not is_subdirectory(self.subdirectory):
             raise ValueError(f"not a subdirectory: {self.subdirectory!r}")

@@ -1,4 +1,12 @@
-"""The only importer of subprocess: argument lists without a shell, a small environment, failures that can be pasted."""
+"""The only importer of subprocess: argument lists without a shell, a small environment, failures that can be pasted.
+
+What a child is given is written out by its caller, and what isn't can't be inherited by forgetting it:
+
+1. Its program is an absolute path: nothing is looked for by the caller's PATH.
+2. Its working directory is `/`, unless the caller names another one by its absolute path.
+3. Its PATH is a fixed one, and its environment an allow list.
+4. No argument or variable holds a NUL, or text that the system has no bytes for.
+"""
 
 import os
 import select
@@ -9,15 +17,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Final
 
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 
+#: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
+PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 #: What a child sees of our environment; everything else is dropped.
-INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "XDG_RUNTIME_DIR")
+INHERITED: Final = ("LANG", "LC_ALL", "TMPDIR")
+#: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
+INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "XDG_RUNTIME_DIR")
 #: What a child that downloads sees besides: proxies and the certificates that the machine's owner configured.
-INHERITED_BY_DOWNLOADS = (
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+INHERITED_BY_DOWNLOADS: Final = (
+    *("HOME", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NIX_SSL_CERT_FILE"),
     *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_DEFAULT_TIMEOUT", "APT_CONFIG"),
 )
@@ -44,8 +56,9 @@ class ProcessError(MvmnixError):
 
 
 def environment(inherited: Sequence[str] = INHERITED, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: the named variables of ours that are set, then `extra`."""
-    return {name: os.environ[name] for name in inherited if name in os.environ} | dict(extra or {})
+    """The environment of a child: the named variables of ours that are set, the fixed PATH, then `extra`."""
+    ours = {name: os.environ[name] for name in inherited if name in os.environ}
+    return ours | {"PATH": PATH} | dict(extra or {})
 
 
 def run(
@@ -53,7 +66,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     input_: bytes = b"",
-    cwd: str | None = None,
+    cwd: str = "/",
     timeout: float | None = None,
     check: bool = True,
     pass_fds: Sequence[int] = (),
@@ -63,12 +76,14 @@ def run(
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. Raises ProcessError when it cannot start, takes too long, or (with `check`) fails.
+    `timeout` is in seconds. Raises ProcessError when it cannot start, takes too long, or (with `check`) fails;
+    RefusedError [argument-unsafe] for arguments or variables that no program could be given.
     """
+    words, variables = _checked(argv, env, cwd)
     try:
         done = subprocess.run(
-            list(argv),
-            env=environment() if env is None else dict(env),
+            words,
+            env=variables,
             input=input_,
             stdout=stdout,
             stderr=stderr,
@@ -101,12 +116,15 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
-    `before_exec` runs in the child between fork and exec. Raises ProcessError when the child cannot start.
+    `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
+    RefusedError as `run` does.
     """
+    words, variables = _checked(argv, env, "/")
     try:
         return subprocess.Popen(
-            list(argv),
-            env=environment() if env is None else dict(env),
+            words,
+            env=variables,
+            cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -139,6 +157,37 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
     if not in_time:
         raise ProcessError(Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode()))
     return Completed(tuple(argv), child.returncode, data, b"")
+
+
+def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment as they are given to the child; the numbers are those of the module's docstring."""
+    variables = environment() if env is None else dict(env)
+    # 1. the program
+    if not argv or not argv[0].startswith("/"):
+        raise _unsafe(*argv[:1], why="a program is named by its absolute path")
+    # 2. the working directory
+    if not cwd.startswith("/"):
+        raise _unsafe(cwd, why="a working directory is named by its absolute path")
+    # 3. the environment: `environment` has the list
+    # 4. what can't be handed over
+    for text in (*argv, cwd, *variables, *variables.values()):
+        if not _is_representable(text):
+            raise _unsafe(text, why="it holds what no argument, path or variable can")
+    if any("=" in name or not name for name in variables):
+        raise _unsafe(*(name for name in variables if "=" in name or not name), why="it is no name of a variable")
+    return list(argv), variables
+
+
+def _is_representable(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _unsafe(*texts: str, why: str) -> RefusedError:
+    hint = "look where it comes from; nothing was run"
+    return refuse(ReasonCode.ARGUMENT_UNSAFE, repr("".join(texts)[:200]), why, hint)
 
 
 def _heard(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:

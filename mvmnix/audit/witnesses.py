@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.errors import MvmnixError
-from mvmnix.process import Completed, ProcessError, environment, run
+from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
 from mvmnix.state import Directory
 
 #: How the one file in the tree of a git witness is called.
@@ -108,7 +108,8 @@ class CommandWitness:
     def take(self, checkpoint: Checkpoint, key: NoteKey) -> None:
         """Run it. It may get an older one after a later one, from another process of ours."""
         del key
-        run(self.argv, input_=checkpoint.note, timeout=self.seconds, hint=f"look at the witness {self.name}")
+        env = environment(INHERITED_BY_USERS_PROGRAMS)
+        run(self.argv, env=env, input_=checkpoint.note, timeout=self.seconds, hint=f"look at the witness {self.name}")
 
     def latest(self) -> bytes | None:
         """Nothing: what it keeps, it keeps."""

@@ -7,11 +7,25 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
 
 from mvmnix import process
-from mvmnix.process import INHERITED, INHERITED_BY_DOWNLOADS, ProcessError, environment, run, spawn
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.process import (
+    INHERITED,
+    INHERITED_BY_DOWNLOADS,
+    INHERITED_BY_USERS_PROGRAMS,
+    PATH,
+    ProcessError,
+    environment,
+    first_bytes,
+    run,
+    spawn,
+)
+from tests.unit.strangers import TEXTS
 
 ENV = "/usr/bin/env"
 
@@ -28,8 +42,8 @@ def test_a_child_sees_the_allowed_variables_and_no_others(monkeypatch: pytest.Mo
     monkeypatch.setenv("https_proxy", "proxy")
     monkeypatch.setenv("LC_ALL", "C")
     seen = dict(line.split("=", 1) for line in run([ENV]).stdout.decode().splitlines())
-    assert seen.keys() <= set(INHERITED)
-    assert (seen["LC_ALL"], seen["PATH"]) == ("C", os.environ["PATH"])
+    assert seen.keys() <= {*INHERITED, "PATH"}
+    assert (seen["LC_ALL"], seen["PATH"]) == ("C", PATH)
     given = run([ENV], env={"A": "b"}).stdout
     assert given == b"A=b\n"
 
@@ -37,17 +51,79 @@ def test_a_child_sees_the_allowed_variables_and_no_others(monkeypatch: pytest.Mo
 def test_the_environment_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         monkeypatch.delenv(name)
-    assert environment() == {}
-    monkeypatch.setenv("https_proxy", "proxy")
-    monkeypatch.setenv("LANG", "C")
-    assert environment() == {"LANG": "C"}
-    assert environment(INHERITED_BY_DOWNLOADS) == {"https_proxy": "proxy"}
-    assert environment((), {"X": "y"}) == {"X": "y"}
-    assert environment(extra={"LANG": "de"}) == {"LANG": "de"}
+    fixed = {"PATH": PATH}
+    assert environment() == fixed
+    for name in ("https_proxy", "LANG", "HOME"):
+        monkeypatch.setenv(name, name)
+    assert environment() == fixed | {"LANG": "LANG"}
+    assert environment(INHERITED_BY_DOWNLOADS) == fixed | {"https_proxy": "https_proxy", "HOME": "HOME"}
+    assert environment(INHERITED_BY_USERS_PROGRAMS) == fixed | {"LANG": "LANG", "HOME": "HOME"}
+    assert environment((), {"X": "y"}) == fixed | {"X": "y"}
+    assert environment(extra={"LANG": "de"}) == fixed | {"LANG": "de"}
+
+
+def test_nothing_inherits_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By no list, named or not; and every directory of the fixed one is the system's."""
+    monkeypatch.setenv("PATH", "/tmp/evil")
+    assert environment(("PATH",))["PATH"] == PATH
+    assert not any("PATH" in names for names in (INHERITED, INHERITED_BY_USERS_PROGRAMS, INHERITED_BY_DOWNLOADS))
+    for directory in filter(os.path.exists, PATH.split(":")):
+        status = Path(directory).stat()
+        assert (status.st_uid, status.st_mode & 0o022) == (0, 0)
+
+
+def test_the_working_directory_is_not_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["/bin/pwd"]).stdout == b"/\n"
+    assert spawn(["/bin/pwd"], stdout=subprocess.PIPE).communicate()[0] == b"/\n"
+    assert first_bytes(["/bin/pwd"], env={}, limit=9, timeout=9).stdout == b"/\n"
+    assert run(["/bin/pwd"], cwd=str(tmp_path)).stdout == os.fsencode(tmp_path) + b"\n"
+
+
+@pytest.mark.parametrize("argv", [[], [""], ["true"], ["./true"], ["../bin/true"], ["~/true"], ["\0/bin/true"]])
+def test_a_program_without_its_path_is_refused(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "true").symlink_to("/bin/true")
+    monkeypatch.chdir(tmp_path)
+    for start in (run, spawn, lambda it: first_bytes(it, env={}, limit=9, timeout=9)):
+        with pytest.raises(RefusedError) as refusal:
+            start(argv)
+        assert refusal.value.codes == (ReasonCode.ARGUMENT_UNSAFE,)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cwd": "."},
+        {"cwd": ""},
+        {"cwd": "/\0"},
+        {"env": {"A": "a\0b"}},
+        {"env": {"A=B": "c"}},
+        {"env": {"": "c"}},
+        {"env": {"A": "\ud800"}},
+    ],
+)
+def test_what_no_child_can_be_given_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        run(["/bin/true"], **options)
+    assert refusal.value.codes == (ReasonCode.ARGUMENT_UNSAFE,)
+
+
+@given(TEXTS)
+def test_an_argument_is_one_argument_or_refused(text: str) -> None:
+    """Whatever a stranger wrote: one element, byte by byte the same; NUL and what isn't text are refused."""
+    try:
+        said = run(["/usr/bin/printf", "%s|", text]).stdout
+    except RefusedError as error:
+        assert error.codes == (ReasonCode.ARGUMENT_UNSAFE,)
+        assert "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
+    else:
+        assert said == os.fsencode(text) + b"|"
 
 
 def test_no_credential_is_inherited() -> None:
-    for name in (*INHERITED, *INHERITED_BY_DOWNLOADS):
+    for name in (*INHERITED, *INHERITED_BY_USERS_PROGRAMS, *INHERITED_BY_DOWNLOADS):
         assert not any(word in name.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "KEY", "AGENT", "AUTH"))
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import mvmnix
 from mvmnix.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
-from mvmnix.process import environment, run
+from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
 #: Inputs that are options of `mvm verify` by the same name.
 OPTIONS: Final = (
@@ -94,8 +95,10 @@ def annotations(verdict: Mapping[str, Any] | None, words: str) -> Iterator[str]:
 def main() -> int:
     """Verify, tell it, and return the exit code of `mvm verify`: 2 for whatever ended without a verdict."""
     python = [sys.executable, "-P", "-m", "mvmnix.cli"]
-    path = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    done = run([*python, *arguments(os.environ)], env=environment(extra=path), check=False)
+    path = {"PYTHONPATH": str(Path(mvmnix.__file__).parents[1])}
+    # the workflow names its artifacts from where its step runs
+    env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
+    done = run([*python, *arguments(os.environ)], env=env, cwd=here, check=False)
     words = done.stderr.decode(errors="replace")
     verdict = told(done.stdout)
     status = 2 if verdict is None or done.status not in _TITLES else done.status

@@ -11,13 +11,19 @@ from typing import Final
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.discretion import seal_off
 from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
-from mvmnix.process import INHERITED, environment, first_bytes
+from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 
 #: Seconds that a command may take; somebody may have to type a passphrase meanwhile.
 _PATIENCE: Final = 60.0
 #: What password managers need of our environment, beside what every child sees.
-_INHERITED: Final = (*INHERITED, "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "GPG_TTY", "PASSWORD_STORE_DIR")
+_INHERITED: Final = (
+    *INHERITED_BY_USERS_PROGRAMS,
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GNUPGHOME",
+    "GPG_TTY",
+    "PASSWORD_STORE_DIR",
+)
 
 
 def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
