@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from mvmnix import bubblewrap, process
+from mvmnix import process
 from mvmnix.errors import MvmnixError
+from mvmnix.sandbox import bubblewrap
 
 #: Where a jailed program works; everything that it writes stays there.
 WORK: Final = "/work"

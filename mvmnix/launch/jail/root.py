@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.hypervisor.executables import check, identity
+from mvmnix.sandbox.trusted_executables import check, identity
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

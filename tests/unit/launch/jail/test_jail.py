@@ -10,13 +10,10 @@ import pytest
 
 from mvmnix.cli import hosting
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.jail import cell as making
-from mvmnix.launch.jail import landlock
 from mvmnix.launch.jail.cell import BubblewrapCell
-from mvmnix.launch.jail.cells import COUNT, FIRST_UID, Cells
 from mvmnix.launch.jail.cgroups import Cgroups, Group, Place
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
@@ -24,6 +21,9 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
+from mvmnix.sandbox import landlock
+from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
@@ -39,7 +39,7 @@ def directories(tmp_path: Path) -> Iterator[tuple[Directory, Directory]]:
 @pytest.fixture
 def jail(directories: tuple[Directory, Directory]) -> BubblewrapJail:
     cells, cache = directories
-    return BubblewrapJail(Cells(cells, first_uid=None), cache)
+    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
 
 
 def cell(jail: BubblewrapJail) -> BubblewrapCell:

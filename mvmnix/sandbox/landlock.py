@@ -1,4 +1,4 @@
-"""Landlock for a hypervisor: whether the kernel has it, and setpriv's words for it (setpriv(1), util-linux 2.41).
+"""Landlock: whether the kernel has it, and setpriv's options for it (setpriv(1), util-linux 2.41).
 
 A process under Landlock can't mount, so it is the last to come: bubblewrap makes the root, setpriv closes it. What is
 not named by a rule can't be opened, even by a descriptor's name under /proc/self/fd.
@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from typing import Final
 
-from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.sandbox.trusted_executables import Candidates
 
 SETPRIV: Final = Candidates(
     what="setpriv", paths=("/usr/bin/setpriv",), hint="apt-get install util-linux (2.41 or newer)"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mvmnix.launch.jail.idmap import checked, move
+from mvmnix.sandbox.idmap import checked, move
 
 #: Directories that nothing needs which starts a cell (hier(7)).
 _PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
