@@ -17,19 +17,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Final
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
 PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
+#: What every child sees, unless its caller says otherwise: the system's programs, messages that can be parsed.
+FIXED: Final = MappingProxyType({"PATH": PATH, "LC_ALL": "C.UTF-8"})
 #: What a child sees of our environment; everything else is dropped.
-INHERITED: Final = ("LANG", "LC_ALL", "TMPDIR")
+INHERITED: Final = ("TMPDIR",)
 #: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
-INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "XDG_RUNTIME_DIR")
+INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
 #: What a child that downloads sees besides: proxies and the certificates that the machine's owner configured.
 INHERITED_BY_DOWNLOADS: Final = (
-    *("HOME", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NIX_SSL_CERT_FILE"),
     *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_DEFAULT_TIMEOUT", "APT_CONFIG"),
 )
@@ -56,9 +59,9 @@ class ProcessError(MvmnixError):
 
 
 def environment(inherited: Sequence[str] = INHERITED, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: the named variables of ours that are set, the fixed PATH, then `extra`."""
-    ours = {name: os.environ[name] for name in inherited if name in os.environ}
-    return ours | {"PATH": PATH} | dict(extra or {})
+    """The environment of a child: what is fixed, the named variables of ours that are set but for PATH, then `extra`."""
+    ours = {name: os.environ[name] for name in inherited if name in os.environ and name != "PATH"}
+    return dict(FIXED) | ours | dict(extra or {})
 
 
 def run(
@@ -66,7 +69,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     input_: bytes = b"",
-    cwd: str = "/",
+    cwd: str = "/",  # the caller's may be a checkout, whose files `python -m` would run
     timeout: float | None = None,
     check: bool = True,
     pass_fds: Sequence[int] = (),
@@ -114,7 +117,7 @@ def spawn(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
+    """Start a child that lives beside us, in `/`, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
     RefusedError as `run` does.
@@ -128,6 +131,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door

@@ -15,6 +15,7 @@ from hypothesis import given
 from mvmnix import process
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.process import (
+    FIXED,
     INHERITED,
     INHERITED_BY_DOWNLOADS,
     INHERITED_BY_USERS_PROGRAMS,
@@ -42,8 +43,8 @@ def test_a_child_sees_the_allowed_variables_and_no_others(monkeypatch: pytest.Mo
     monkeypatch.setenv("https_proxy", "proxy")
     monkeypatch.setenv("LC_ALL", "C")
     seen = dict(line.split("=", 1) for line in run([ENV]).stdout.decode().splitlines())
-    assert seen.keys() <= {*INHERITED, "PATH"}
-    assert (seen["LC_ALL"], seen["PATH"]) == ("C", PATH)
+    assert seen.keys() <= {*INHERITED, *FIXED}
+    assert (seen["LC_ALL"], seen["PATH"]) == ("C.UTF-8", PATH)
     given = run([ENV], env={"A": "b"}).stdout
     assert given == b"A=b\n"
 
@@ -51,15 +52,15 @@ def test_a_child_sees_the_allowed_variables_and_no_others(monkeypatch: pytest.Mo
 def test_the_environment_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         monkeypatch.delenv(name)
-    fixed = {"PATH": PATH}
+    fixed = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
     assert environment() == fixed
-    for name in ("https_proxy", "LANG", "HOME"):
+    for name in ("https_proxy", "LC_ALL", "HOME"):
         monkeypatch.setenv(name, name)
-    assert environment() == fixed | {"LANG": "LANG"}
-    assert environment(INHERITED_BY_DOWNLOADS) == fixed | {"https_proxy": "https_proxy", "HOME": "HOME"}
-    assert environment(INHERITED_BY_USERS_PROGRAMS) == fixed | {"LANG": "LANG", "HOME": "HOME"}
+    assert environment() == fixed
+    assert environment(INHERITED_BY_DOWNLOADS) == fixed | {"https_proxy": "https_proxy"}
+    assert environment(INHERITED_BY_USERS_PROGRAMS) == fixed | {"LC_ALL": "LC_ALL", "HOME": "HOME"}
     assert environment((), {"X": "y"}) == fixed | {"X": "y"}
-    assert environment(extra={"LANG": "de"}) == fixed | {"LANG": "de"}
+    assert environment(extra={"LC_ALL": "de"}) == fixed | {"LC_ALL": "de"}
 
 
 def test_nothing_inherits_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +213,11 @@ def test_the_one_importer() -> None:
     package = Path(process.__file__).parent
     importers = [path for path in package.rglob("*.py") if "import subprocess" in path.read_text(encoding="utf-8")]
     assert importers == [Path(process.__file__)]
+
+
+def test_a_child_does_not_work_in_the_callers_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["/bin/pwd"]).stdout == b"/\n"
+    assert run(["/bin/pwd"], cwd=str(tmp_path)).stdout.decode().strip() == os.path.realpath(tmp_path)
+    with spawn(["/bin/pwd"], stdout=subprocess.PIPE) as child:
+        assert child.communicate()[0] == b"/\n"
