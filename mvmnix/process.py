@@ -59,7 +59,7 @@ class ProcessError(MvmnixError):
 
 
 def environment(inherited: Sequence[str] = INHERITED, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: what is fixed, the named variables of ours that are set but for PATH, then `extra`."""
+    """The environment of a child: FIXED, the named variables of ours that are set (but for PATH), then `extra`."""
     ours = {name: os.environ[name] for name in inherited if name in os.environ and name != "PATH"}
     return dict(FIXED) | ours | dict(extra or {})
 
@@ -117,7 +117,7 @@ def spawn(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that lives beside us, in `/`, in a session of its own, with exactly the descriptors in `pass_fds`.
+    """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
     RefusedError as `run` does.
@@ -131,7 +131,6 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.errors import MvmnixError
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
+from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.state import Directory
 
 #: How the one file in the tree of a git witness is called.
@@ -21,8 +22,8 @@ _FILE: Final = "checkpoint"
 #: How often a commit is made anew because another process of ours was faster.
 _TRIES: Final = 8
 #: Neither hooks nor anybody's configuration takes part; the author is nobody.
-_GIT: Final = (
-    *("git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
+_OPTIONS: Final = (
+    *("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
     *("-c", "user.name=mvm", "-c", "user.email=mvm@localhost"),
 )
 _GIT_ENVIRONMENT: Final[Mapping[str, str]] = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -178,7 +179,7 @@ class GitWitness:
         return self._run(*words, input_=input_).stdout.decode().strip()
 
     def _run(self, *words: str, input_: bytes = b"", check: bool = True) -> Completed:
-        argv = (*_GIT, f"--git-dir={self.repository}", *words)
+        argv = (locate(GIT), *_OPTIONS, f"--git-dir={self.repository}", *words)
         env = environment(extra=_GIT_ENVIRONMENT)
         return run(argv, env=env, input_=input_, timeout=self.seconds, check=check, hint=self._hint)
 

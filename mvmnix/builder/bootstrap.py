@@ -6,7 +6,6 @@ image alone. The tree is this installation's: flake.nix, flake.lock, modules/ an
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import mvmnix
-from mvmnix import lock, nar, process
+from mvmnix import lock, nar
 from mvmnix.builder.flakes.take import FlakeSource, source_of
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.session import graph, nix
 from mvmnix.builder.session.build import BuildRecord
@@ -98,7 +98,7 @@ class Bootstrap:
         self._images = images
         self._fetch = fetch
         self._progress = progress
-        self._nix = _find_nix()
+        self._host = HostNix.find()
 
     def run(self) -> BuildRecord:
         """Build it. Raises ProcessError with Nix's last words when that fails."""
@@ -106,15 +106,17 @@ class Bootstrap:
         self._add_tree()
         flake = self._request.flake
         self._progress.step("evaluating the builder")
-        derivation = _derivation(self._nix_says(nix.host_evaluate(self._nix, flake.store_path, flake.nar, ATTRIBUTE)))
-        found = graph.parse(self._nix_says(nix.host_show(self._nix, derivation)))
+        derivation = _derivation(
+            self._host.run(nix.host_evaluate(self._host.nix, flake.store_path, flake.nar, ATTRIBUTE))
+        )
+        found = graph.parse(self._host.run(nix.host_show(self._host.nix, derivation)))
         self._progress.step("fetching sources")
         self._fetch(found.sources)
         add_to_nix(found.sources, self._store)
         self._progress.step("building the builder")
-        output = _output(self._nix_says(nix.host_build(self._nix, derivation)))
+        output = _output(self._host.run(nix.host_build(self._host.nix, derivation)))
         self._progress.step("receiving")
-        version = nix.read_version(self._nix_says((self._nix, "--version")))
+        version = nix.read_version(self._host.run(nix.host_version(self._host.nix)))
         image = self._receive(output)
         return BuildRecord(
             request=self._request,
@@ -127,16 +129,13 @@ class Bootstrap:
             finished=datetime.now(UTC),
         )
 
-    def _nix_says(self, argv: tuple[str, ...]) -> bytes:
-        return process.run(argv).stdout
-
     def _add_tree(self) -> None:
         """Put the tree into the host's store under the path that its hash makes."""
         flake: FlakeSource = self._request.flake
         with tempfile.TemporaryDirectory(prefix="mvmnix-") as name:
             where = Path(name) / "source"
-            process.run(nix.host_restore(str(where)), input_=flake.archive)
-            added = process.run(nix.host_add(HashMode.NAR, str(where))).stdout.decode().strip()
+            self._host.run(nix.host_restore(self._host.nix_store, str(where)), input_=flake.archive)
+            added = self._host.run(nix.host_add(self._host.nix_store, HashMode.NAR, str(where))).decode().strip()
         if added != str(flake.store_path):
             raise MvmnixError(f"Nix put the tree at {added} instead of {flake.store_path}", hint="nix-store --verify")
 
@@ -171,10 +170,3 @@ def _opened(path: Path) -> BinaryIO:
     except OSError as error:
         hint = "the output is no image: look at profiles/builder.nix"
         raise MvmnixError(f"{path} can't be read: {error.strerror}", hint=hint) from error
-
-
-def _find_nix() -> str:
-    found = shutil.which("nix")
-    if found is None:
-        raise MvmnixError("there is no nix on this host", hint="apt-get install nix-bin")
-    return found

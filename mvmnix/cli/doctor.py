@@ -1,7 +1,6 @@
 """`mvm doctor`: looks at the machine, says what works, what does not, and what repairs it; changes nothing."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,18 +10,21 @@ from rich.console import Console
 
 from mvmnix import __version__
 from mvmnix.audit.verify import verify_log
+from mvmnix.builder.pins.debian import APT_GET
+from mvmnix.builder.pins.host_nix import NIX
 from mvmnix.cli.doctor_jail import jail
 from mvmnix.cli.doctor_witnesses import witnesses
 from mvmnix.cli.findings import Finding, Health
 from mvmnix.cli.house import House, house
 from mvmnix.cli.telling import answer
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.sandbox.trusted_executables import BUBBLEWRAP, GIT, locate
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)
@@ -31,17 +33,18 @@ _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]"
 
 def _programs(_: House) -> Iterator[Finding]:
     yield Finding("mvm", Health.GOOD, f"{__version__}, Python {sys.version.split()[0]}")
-    for program, package, why in (
-        ("nix", "nix-bin", "builds the first builder image"),
-        ("git", "git", "reads flakes out of git trees"),
-        ("apt-get", "apt", "fetches Debian pins"),
-        ("bwrap", "bubblewrap", "jails hypervisors, and git and Nix, which read bytes of strangers"),
+    for it, why in (
+        (NIX, "builds the first builder image"),
+        (GIT, "reads flakes out of git trees"),
+        (APT_GET, "fetches Debian pins"),
+        (BUBBLEWRAP, "jails hypervisors, and git and Nix, which read bytes of strangers"),
     ):
-        found = shutil.which(program)
-        if found:
-            yield Finding(program, Health.GOOD, found)
-        else:
-            yield Finding(program, Health.BAD, f"is missing: {why}", f"apt-get install {package}")
+        try:
+            yield Finding(it.what, Health.GOOD, locate(it))
+        except RefusedError as error:
+            yield Finding(it.what, Health.BAD, error.reasons[0].why, error.hint)
+        except MvmnixError as error:
+            yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
 
 
 def _hypervisor(rooms: House) -> Iterator[Finding]:

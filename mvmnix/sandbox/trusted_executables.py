@@ -22,6 +22,11 @@ class Candidates:
     hint: str
 
 
+#: What more than one room starts.
+GIT = Candidates("git", ("/usr/bin/git",), "apt-get install git")
+BUBBLEWRAP = Candidates("bubblewrap", ("/usr/bin/bwrap",), "apt-get install bubblewrap")
+
+
 def locate(candidates: Candidates) -> str:
     """The real path of the first candidate that exists, without symbolic links in it.
 

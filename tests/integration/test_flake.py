@@ -84,7 +84,9 @@ def test_mvm_runs_by_nix_run_in_an_empty_environment(place: Place) -> None:
     assert place.nix("run", ".", "--", "--version") == f"mvm {__version__}\n"
 
 
-def test_doctor_sees_the_programs_of_the_path(place: Place, package: Path, tmp_path: Path) -> None:
+def test_doctor_names_the_programs_that_mvm_runs_and_not_those_of_the_path(
+    place: Place, package: Path, tmp_path: Path
+) -> None:
     git = tmp_path / "git"
     git.write_text("#!/bin/sh\n")
     git.chmod(0o755)
@@ -92,7 +94,7 @@ def test_doctor_sees_the_programs_of_the_path(place: Place, package: Path, tmp_p
     assert done.stderr == ""
     said = {one["what"]: one["said"] for one in json.loads(done.stdout)["result"]}
     assert said["mvm"].startswith(f"{__version__}, {PYTHON}")
-    assert said["git"] == str(git)
+    assert said["git"] == "/usr/bin/git"
 
 
 def test_nothing_around_it_gets_in(place: Place, package: Path, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mvmnix.builder.fetch import jail
 from mvmnix.builder.fetch.jail import Bounds, Jail
 from mvmnix.errors import MvmnixError
 from mvmnix.process import ProcessError
@@ -175,7 +177,7 @@ def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
     assert "\nflake-registry = \n" in shown
 
 
-def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jail, "BUBBLEWRAP", replace(jail.BUBBLEWRAP, paths=("/nonexistent/bwrap",)))
     with pytest.raises(MvmnixError, match="apt-get install bubblewrap"):
         Jail().run("true")

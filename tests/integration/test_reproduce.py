@@ -1,8 +1,8 @@
 """What differs in two file systems, by fsck.erofs and diffoscope in the jail; the file systems are made here."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +107,7 @@ def test_diffoscopes_report_goes_to_the_log(
     program.parent.mkdir()
     program.write_text(FAKE % status)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(inside, "DIFFOSCOPE", replace(inside.DIFFOSCOPE, paths=(str(program),)))
     logged: list[bytes] = []
     said = inside.differences(two(b"a", b"b", "kernel"), images, logged.append)
     assert words in b"".join(logged).decode()

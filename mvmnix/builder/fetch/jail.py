@@ -10,7 +10,6 @@ What a jailed program finds (bwrap(1)):
 6. Limits on time, memory, processes and the size of each file, what it says on stdout and stderr included.
 """
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from mvmnix import process
-from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import bubblewrap
+from mvmnix.sandbox.trusted_executables import BUBBLEWRAP, locate
 
 #: Where a jailed program works; everything that it writes stays there.
 WORK: Final = "/work"
@@ -165,11 +164,8 @@ class Jail:
 
 
 def _bubblewrap() -> tuple[str, ...]:
-    program = shutil.which("bwrap")
-    if program is None:
-        raise MvmnixError("there is no bubblewrap on the PATH", hint=bubblewrap.INSTALL)
     return (
-        *(program, *bubblewrap.FLOOR, "--disable-userns"),
+        *(locate(BUBBLEWRAP), *bubblewrap.FLOOR, "--disable-userns"),
         *("--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"),
         *(word for path in _SYSTEM for word in _system(path)),
         *(word for path in _SETTINGS if Path(path).exists() for word in ("--ro-bind", path, path)),

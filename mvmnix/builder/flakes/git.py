@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import nar, process
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.sandbox.trusted_executables import GIT, locate
 
 #: Bounds on a tree: directories and files in it, levels.
 MAX_ENTRIES: Final = 200_000
@@ -22,7 +23,7 @@ MAX_DEPTH: Final = 100
 
 #: Git as a reader of objects: no hooks, no monitor, no user or system configuration, no prompts, no downloads, and no
 #: other object in place of the one that was asked for (git-replace(1)).
-_GIT: Final = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "--no-optional-locks")
+_OPTIONS: Final = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "--no-optional-locks")
 _ENVIRONMENT: Final = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -57,8 +58,6 @@ class WorkTree:
             self.top = Path(os.fsdecode(self._git("rev-parse", "--show-toplevel").removesuffix(b"\n")))
             self.commit = self._git("rev-parse", "--verify", "HEAD^{commit}").decode().strip()
         except process.ProcessError as error:
-            if error.done.status == 127:
-                raise MvmnixError("there is no git on this host", hint="apt-get install git") from error
             why = f"it is not a git work tree with a commit: {error.done.stderr.decode(errors='replace').strip()}"
             raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: path:{where}") from error
         if not where.is_relative_to(self.top):
@@ -212,8 +211,6 @@ def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
         top = Path(os.fsdecode(_run(where, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
         listed = _run(top, "ls-files", "--cached", "-z").split(b"\0")
     except process.ProcessError as error:
-        if error.done.status == 127:
-            raise MvmnixError("there is no git on this host", hint="apt-get install git") from error
         why = f"it is not a git work tree: {error.done.stderr.decode(errors='replace').strip()}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, f"take it as a copy: path:{where}") from error
     if not where.is_relative_to(top):
@@ -223,8 +220,8 @@ def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
 
 
 def _run(where: Path, *arguments: str, input_: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
-    env = process.environment(("PATH",), _ENVIRONMENT | dict(environment or {}))
-    return process.run((*_GIT, "-C", str(where), *arguments), env=env, input_=input_).stdout
+    env = process.environment((), _ENVIRONMENT | dict(environment or {}))
+    return process.run((locate(GIT), *_OPTIONS, "-C", str(where), *arguments), env=env, input_=input_).stdout
 
 
 def _is_directory(entry: _Entry) -> bool:

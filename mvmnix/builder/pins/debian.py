@@ -12,9 +12,10 @@ from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 HELPER = "/usr/lib/apt/apt-helper"
-_APT_GET = "/usr/bin/apt-get"
+APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
 ORIGIN = "Debian"
 COMPONENT = "main"
 _COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
@@ -47,7 +48,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
 def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
-    argv = [_APT_GET, *options, "indextargets", "--format", columns, "Created-By: Packages"]
+    argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
     done = process.run(argv, env=_environment(), hint=_INSTALL)
     return parse_targets(done.stdout.decode())
 

@@ -1,12 +1,11 @@
 """Puts kept sources into the host's /nix/store as the fixed outputs that Nix expects, so that it fetches nothing."""
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import batched
 from pathlib import Path
 
-from mvmnix import process
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import nix
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.model import HashMode, Source, StorePath
@@ -16,7 +15,6 @@ from mvmnix.store import Store
 _BATCH = 64
 #: The only NAR here is the seed's: a directory with one executable.
 _NAR_LIMIT = 64 << 20
-_HINT = "install Nix: apt-get install nix-bin"
 
 
 def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]:
@@ -25,29 +23,27 @@ def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]
     Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's;
     MvmnixError without Nix.
     """
-    if shutil.which("nix-store") is None:
-        raise MvmnixError("there is no nix-store on the PATH", hint=_HINT)
+    host = HostNix.find()
     wanted = {source.store_path: source for source in sources}
-    invalid = _invalid(list(wanted))
+    invalid = _invalid(host, list(wanted))
     for mode in HashMode:
         for batch in batched([path for path in invalid if wanted[path].mode is mode], _BATCH, strict=False):
-            _add([wanted[path] for path in batch], mode, store)
+            _add(host, [wanted[path] for path in batch], mode, store)
     return tuple(invalid)
 
 
-def _invalid(paths: Sequence[StorePath]) -> list[StorePath]:
+def _invalid(host: HostNix, paths: Sequence[StorePath]) -> list[StorePath]:
     if not paths:
         return []
-    printed = process.run(nix.host_invalid(paths), hint=_HINT).stdout.decode().split()
+    printed = host.run(nix.host_invalid(host.nix_store, paths)).decode().split()
     return [StorePath.parse(line) for line in printed]
 
 
-def _add(sources: Sequence[Source], mode: HashMode, store: Store) -> None:
+def _add(host: HostNix, sources: Sequence[Source], mode: HashMode, store: Store) -> None:
     """One child for all: each source is a file of its own name in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-nix-") as name:
-        files = _lay_out_all(sources, Path(name), store)
-        done = process.run(nix.host_add(mode, *files), hint=_HINT)
-    found = done.stdout.decode().split()
+        files = _lay_out_all(host, sources, Path(name), store)
+        found = host.run(nix.host_add(host.nix_store, mode, *files)).decode().split()
     if len(found) != len(sources):
         raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint="nix-store --verify")
     pairs = zip(sources, found, strict=True)
@@ -56,13 +52,13 @@ def _add(sources: Sequence[Source], mode: HashMode, store: Store) -> None:
         raise RefusedError(*(_mismatch(source, path) for source, path in wrong))
 
 
-def _lay_out_all(sources: Sequence[Source], directory: Path, store: Store) -> list[str]:
+def _lay_out_all(host: HostNix, sources: Sequence[Source], directory: Path, store: Store) -> list[str]:
     """Raises RefusedError with every kept file that was changed."""
     files: list[str] = []
     reasons: list[Reason] = []
     for index, source in enumerate(sources):
         try:
-            files.append(_lay_out(source, directory / str(index), store))
+            files.append(_lay_out(host, source, directory / str(index), store))
         except RefusedError as error:
             reasons += error.reasons
     if reasons:
@@ -70,7 +66,7 @@ def _lay_out_all(sources: Sequence[Source], directory: Path, store: Store) -> li
     return files
 
 
-def _lay_out(source: Source, directory: Path, store: Store) -> str:
+def _lay_out(host: HostNix, source: Source, directory: Path, store: Store) -> str:
     directory.mkdir()
     target = directory / source.name
     match source.mode:
@@ -79,7 +75,7 @@ def _lay_out(source: Source, directory: Path, store: Store) -> str:
                 store.copy(source.digest, file.write)
         case HashMode.NAR:
             archive = store.read(source.digest, limit=_NAR_LIMIT)
-            process.run(nix.host_restore(str(target)), input_=archive, hint=_HINT)
+            host.run(nix.host_restore(host.nix_store, str(target)), input_=archive)
     return str(target)
 
 

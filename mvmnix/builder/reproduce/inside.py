@@ -1,10 +1,9 @@
 """Looks into two files that should be the same: what differs within them, by programs in a jail, for they are strange.
 
-With diffoscope on the PATH, its report goes to the log as well. A file that no program can take apart is compared by
+Where diffoscope is installed, its report goes to the log as well. A file that no program can take apart is compared by
 its blocks.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,8 +12,10 @@ from mvmnix.builder.fetch.jail import Bounds, Jail
 from mvmnix.builder.reproduce import listing
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.errors import MvmnixError
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import Store
 
+DIFFOSCOPE: Final = Candidates("diffoscope", ("/usr/bin/diffoscope",), "apt-get install diffoscope")
 #: How many differences are named; and the most of diffoscope's report that is kept, in bytes.
 MOST: Final = 20
 _REPORT: Final = 256 << 10
@@ -57,9 +58,10 @@ def _listed(image: Path) -> dict[str, str]:
 
 
 def _diffoscope(it: Difference, images: Store) -> bytes:
-    program = shutil.which("diffoscope")
-    if program is None:
-        return b""
+    try:
+        program = locate(DIFFOSCOPE)
+    except MvmnixError:
+        return b""  # a report would be welcome, and what differs is said without it
     inside = [f"/{side}/{it.name}" for side in ("first", "second")]
     files = dict(zip(inside, (Path(images.where(each.digest)) for each in (it.first, it.second)), strict=True))
     jail = Jail(files=files | {"/program/diffoscope": Path(program)}, bounds=_BOUNDS)

@@ -1,12 +1,16 @@
 """Spells the argument list of every Nix call, each strict flag written out; runs nothing.
 
-Calls for the guest name Debian's programs in the builder image; calls for the host begin with the caller's `nix`.
+Calls for the guest name Debian's programs in the builder image; calls for the host begin with the caller's program.
+What varies stands behind `--`, and is a noun with an alphabet of its own or one of the types of arguments.py.
 """
 
 import re
 from collections.abc import Iterable
+from typing import Final, override
 
-from mvmnix.model import STORE_DIR, SYSTEM, Digest, HashMode, StorePath
+from mvmnix.arguments import Operand
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.model import NIX32, STORE_DIR, SYSTEM, Digest, HashMode, StorePath, is_attribute, is_subdirectory
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
 CACHE_PORT = 8000
@@ -39,6 +43,19 @@ _PURE = (
 )
 
 
+class FlakeUrl(Operand):
+    """The reference of a flake in a stored tree, without an attribute: what `flake_url` makes."""
+
+    __slots__ = ()
+    _FORM: Final = re.compile(rf"path:{STORE_DIR}/[0-9A-Za-z+._=%-]+\?narHash=[0-9A-Za-z%-]+(&dir=[0-9A-Za-z+._=/-]+)?")
+
+    @classmethod
+    @override
+    def problem(cls, text: str) -> str:
+        """Whatever has another form."""
+        return "" if cls._FORM.fullmatch(text) else "it is no reference of a stored flake"
+
+
 def version() -> tuple[str, ...]:
     """In the guest: what Nix calls itself; prints `nix (Nix) 2.26.3` and a newline."""
     return (*_NIX, "--version")
@@ -52,22 +69,40 @@ def read_version(said: bytes) -> str:
 
 def fetch_tree(tree: StorePath) -> tuple[str, ...]:
     """In the guest: bring the root tree into the store, through the same questions as everything else."""
-    return ("/usr/bin/nix-store", "--realise", str(tree))
+    return ("/usr/bin/nix-store", "--realise", "--", str(tree))
 
 
-def flake_url(tree: StorePath, nar: Digest, directory: str) -> str:
-    """A flake in a stored tree, locked by the tree's NAR hash (nix: "flake references", type path)."""
+def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
+    """A flake in a stored tree, locked by the tree's NAR hash (nix: "flake references", type path).
+
+    Raises RefusedError [argument-unsafe] for a directory that isn't one beneath the tree.
+    """
+    if not is_subdirectory(directory):
+        raise _unsafe(directory, "it is no directory of a flake")
     where = f"&dir={directory}" if directory else ""
-    return f"path:{tree}?narHash={nar.sri.replace('+', '%2B').replace('/', '%2F').replace('=', '%3D')}{where}"
+    nar_hash = nar.sri.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    # a store path's name may have a question mark, which would begin the query
+    return FlakeUrl(f"path:{str(tree).replace('?', '%3F')}?narHash={nar_hash}{where}")
 
 
-def evaluate(url: str, attribute: str, *, from_derivation: bool = False) -> tuple[str, ...]:
+def _package(url: FlakeUrl, attribute: str) -> Operand:
+    """Raises RefusedError [argument-unsafe] for what is no attribute path."""
+    if not is_attribute(attribute):
+        raise _unsafe(attribute, "it is no attribute of a flake")
+    return Operand(f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+
+
+def _unsafe(text: str, why: str) -> Exception:
+    return refuse(ReasonCode.ARGUMENT_UNSAFE, repr(text[:200]), why, "look where it comes from; nothing was run")
+
+
+def evaluate(url: FlakeUrl, attribute: str, *, from_derivation: bool = False) -> tuple[str, ...]:
     """In the guest: the derivation path of a package, by pure evaluation; prints it.
 
     `from_derivation`: evaluation may build what it imports.
     """
     imports = ("--option", "allow-import-from-derivation", "true" if from_derivation else "false")
-    return (*_NIX, "eval", "--raw", *_PURE, *imports, f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+    return (*_NIX, "eval", "--raw", *_PURE, *imports, "--", _package(url, attribute))
 
 
 #: How long a flake's inputs may take to be read, in seconds. They are plain data, or should be.
@@ -81,9 +116,9 @@ def read_inputs(expression: str) -> tuple[str, ...]:
     return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--expr", expression)
 
 
-def check_lock(url: str) -> tuple[str, ...]:
+def check_lock(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: whether Nix takes a flake's lock as it is; it fails where it would write another one."""
-    return (*_NIX, "flake", "metadata", "--json", *_PURE, url)
+    return (*_NIX, "flake", "metadata", "--json", *_PURE, "--", url)
 
 
 def show_derivations(derivation: StorePath) -> tuple[str, ...]:
@@ -93,18 +128,25 @@ def show_derivations(derivation: StorePath) -> tuple[str, ...]:
 
 def show_all(derivations: Iterable[StorePath]) -> tuple[str, ...]:
     """In the guest: the whole graphs of these derivations as JSON."""
-    return (*_NIX, "derivation", "show", "--recursive", *map(str, derivations))
+    return (*_NIX, "derivation", "show", "--recursive", "--", *map(str, derivations))
 
 
 def show_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
     """In the guest: these derivations and no others as JSON."""
-    return (*_NIX, "derivation", "show", *map(str, derivations))
+    return (*_NIX, "derivation", "show", "--", *map(str, derivations))
 
 
 def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
-    """In the guest: which derivations name a path with one of these hashes; prints their paths."""
+    """In the guest: which derivations name a path with one of these hashes; prints their paths.
+
+    Raises RefusedError [argument-unsafe] for a text that isn't a store path's hash.
+    """
+    wanted = tuple(hashes)
+    for text in wanted:
+        if not re.fullmatch(rf"[{NIX32}]{{32}}", text):
+            raise _unsafe(text, "it is no hash of a store path")
     script = f'printf "{STORE_DIR}/%s-\\n" "$@" | grep -l -F -f - {STORE_DIR}/*.drv; true'
-    return ("/bin/busybox", "sh", "-c", script, "derivations", *hashes)
+    return ("/bin/busybox", "sh", "-c", script, "derivations", *wanted)
 
 
 def pressure() -> tuple[str, ...]:
@@ -113,21 +155,21 @@ def pressure() -> tuple[str, ...]:
     return ("/bin/busybox", "sh", "-c", script)
 
 
-def evaluate_parts(url: str) -> tuple[str, ...]:
+def evaluate_parts(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: by name, derivation and output path of each of mvm's own parts (modules/default.nix), as JSON."""
     imports = ("--option", "allow-import-from-derivation", "false")
     both = "builtins.mapAttrs (_: it: { derivation = it.drvPath; output = it.outPath; })"
-    return (*_NIX, "eval", "--json", *_PURE, *imports, f"{url}#legacyPackages.{SYSTEM}.parts", "--apply", both)
+    return (*_NIX, "eval", "--json", *_PURE, *imports, "--apply", both, "--", f"{url}#legacyPackages.{SYSTEM}.parts")
 
 
 def describe(paths: Iterable[StorePath]) -> tuple[str, ...]:
     """In the guest: hash, size and references of valid paths, as JSON."""
-    return (*_NIX, "path-info", "--json", *map(str, paths))
+    return (*_NIX, "path-info", "--json", "--", *map(str, paths))
 
 
 def dump(path: StorePath) -> tuple[str, ...]:
     """In the guest: the Nix archive of a path on stdout."""
-    return ("/usr/bin/nix-store", "--dump", str(path))
+    return ("/usr/bin/nix-store", "--dump", "--", str(path))
 
 
 def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
@@ -137,7 +179,7 @@ def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
     """
     return (
         *(*_NIX, "build", "--no-link", "--print-out-paths", *_WITH_LOGS),
-        *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed"),
+        *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed", "--"),
         *(f"{derivation}^out" for derivation in derivations),
     )
 
@@ -160,34 +202,45 @@ def _on_host(nix: str, *arguments: str) -> tuple[str, ...]:
     return (nix, *features, *_options(), *arguments)
 
 
-def host_restore(where: str) -> tuple[str, ...]:
-    """On the host: unpack a NAR from stdin."""
-    return ("nix-store", *_options(), "--restore", where)
+def host_version(nix: str) -> tuple[str, ...]:
+    """On the host: what Nix calls itself; prints as `version` does."""
+    return (nix, "--version")
 
 
-def host_add(mode: HashMode, *paths: str) -> tuple[str, ...]:
-    """On the host: add files or trees under their hashes; prints their store paths."""
+def host_restore(nix_store: str, where: str) -> tuple[str, ...]:
+    """On the host: unpack a NAR from stdin, to an absolute path."""
+    return (nix_store, *_options(), "--restore", "--", _absolute(where))
+
+
+def host_add(nix_store: str, mode: HashMode, *paths: str) -> tuple[str, ...]:
+    """On the host: add files or trees, by absolute paths, under their hashes; prints their store paths."""
     recursive = ("--recursive",) if mode is HashMode.NAR else ()
-    return ("nix-store", *_options(), "--add-fixed", *recursive, "sha256", *paths)
+    return (nix_store, *_options(), "--add-fixed", *recursive, "sha256", "--", *map(_absolute, paths))
 
 
-def host_invalid(paths: Iterable[StorePath]) -> tuple[str, ...]:
+def _absolute(path: str) -> str:
+    """Raises RefusedError [argument-unsafe] for a path that isn't absolute, or has `..` in it."""
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise _unsafe(path, "it is no absolute path")
+    return Operand(path)
+
+
+def host_invalid(nix_store: str, paths: Iterable[StorePath]) -> tuple[str, ...]:
     """On the host: which of these paths are not in the store; prints them."""
-    return ("nix-store", *_options(), "--check-validity", "--print-invalid", *map(str, paths))
+    return (nix_store, *_options(), "--check-validity", "--print-invalid", "--", *map(str, paths))
 
 
 def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tuple[str, ...]:
     """On the host, for our own flake only: the derivation path of a package; prints it."""
-    url = flake_url(tree, nar, "")
     imports = ("--option", "allow-import-from-derivation", "false")
-    return _on_host(nix, "eval", "--raw", *_PURE, *imports, f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+    return _on_host(nix, "eval", "--raw", *_PURE, *imports, "--", _package(flake_url(tree, nar, ""), attribute))
 
 
 def host_show(nix: str, derivation: StorePath) -> tuple[str, ...]:
     """On the host: the whole graph of a derivation as JSON."""
-    return _on_host(nix, "derivation", "show", "--recursive", str(derivation))
+    return _on_host(nix, "derivation", "show", "--recursive", "--", str(derivation))
 
 
 def host_build(nix: str, derivation: StorePath) -> tuple[str, ...]:
     """On the host: build a derivation's `out`; prints derivation and outputs as JSON."""
-    return _on_host(nix, "build", "--no-link", "--json", *_WITH_LOGS, f"{derivation}^out")
+    return _on_host(nix, "build", "--no-link", "--json", *_WITH_LOGS, "--", f"{derivation}^out")

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from mvmnix import nar
 from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.pins import host_nix
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
@@ -94,7 +96,8 @@ esac
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     (tmp_path / "world").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    programs = HostNix(str(tmp_path / "bin/nix"), str(tmp_path / "bin/nix-store"))
+    monkeypatch.setattr(HostNix, "find", lambda: programs)
     yield Host(tmp_path, new_world(tmp_path / "world"))
 
 
@@ -154,8 +157,8 @@ def test_an_output_that_is_no_image(host: Host) -> None:
 
 
 def test_without_nix(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.install()
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.undo()
+    monkeypatch.setattr(host_nix, "NIX", replace(host_nix.NIX, paths=("/nonexistent/nix",)))
     with pytest.raises(MvmnixError) as error:
         Bootstrap(
             BuildRequest(FLAKE, LockedFlake(None), "builder"),

@@ -1,12 +1,14 @@
 """`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mvmnix.cli import doctor
 from mvmnix.cli.doctor import probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
@@ -44,9 +46,11 @@ def test_after_a_run(settled: Station) -> None:
 
 
 def test_without_programs(station: Station) -> None:
-    station.monkeypatch.setenv("PATH", "")
+    for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
+        it = getattr(doctor, name)
+        station.monkeypatch.setattr(doctor, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
     findings = found(station)
-    for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt")):
+    for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
         assert findings[program]["health"] == "bad"
         assert findings[program]["next"] == f"apt-get install {package}"
     said = station.mvm("doctor")
@@ -143,7 +147,7 @@ def test_names_are_escaped(station: Station) -> None:
     evil.mkdir()
     (evil / "nix").write_text("#!/bin/sh\n")
     (evil / "nix").chmod(0o755)
-    station.monkeypatch.setenv("PATH", str(evil))
+    station.monkeypatch.setattr(doctor, "NIX", replace(doctor.NIX, paths=(f"{evil}/nix",)))
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out

@@ -90,10 +90,9 @@ def test_failures_of_several_mirrors_join() -> None:
     ],
 )
 def test_what_is_no_plain_path_is_no_source(path: str) -> None:
-    source = Source(f"mirror://debian/{path}", "x.deb", Digest("0" * 64))
     for use in (Apt().describe, lambda one: MIRROR.command([one], Path("/tmp/d"))):
-        with pytest.raises(ValueError, match="path in a package archive"):
-            use(source)
+        with pytest.raises(ValueError, match=r"path in a package archive|the address of a source"):
+            use(Source(f"mirror://debian/{path}", "x.deb", Digest("0" * 64)))
 
 
 def test_a_file_out_of_a_package_is_described_by_its_package() -> None:

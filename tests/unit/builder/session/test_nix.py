@@ -10,6 +10,7 @@ DRV = StorePath("1" * 32, "guest-hello.drv")
 #: Its SRI form has a plus, slashes and an equals sign, none of which may stand in a URL's query.
 NAR = Digest.from_sri("sha256-+/v7//////////////////////////////////////8=")
 URL = f"path:/nix/store/00000000000000000000000000000000-source?narHash=sha256-%2B%2Fv7{'%2F' * 38}8%3D"
+FLAKE = nix.flake_url(TREE, NAR, "")
 GUEST = (
     *("/usr/bin/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw"),
     *("--option", "substitute", "true", "--option", "connect-timeout", "60"),
@@ -30,14 +31,15 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
     ("argv", "expected"),
     [
         (nix.version(), (*GUEST, "--version")),
-        (nix.fetch_tree(TREE), ("/usr/bin/nix-store", "--realise", str(TREE))),
+        (nix.host_version("/n/nix"), ("/n/nix", "--version")),
+        (nix.fetch_tree(TREE), ("/usr/bin/nix-store", "--realise", "--", str(TREE))),
         (
-            nix.evaluate("path:x", "a.b"),
-            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "false", "path:x#packages.x86_64-linux.a.b.drvPath"),
+            nix.evaluate(FLAKE, "a.b"),
+            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "false", "--", f"{URL}#packages.x86_64-linux.a.b.drvPath"),
         ),
         (
-            nix.evaluate("path:x", "a", from_derivation=True),
-            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "true", "path:x#packages.x86_64-linux.a.drvPath"),
+            nix.evaluate(FLAKE, "a", from_derivation=True),
+            (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "true", "--", f"{URL}#packages.x86_64-linux.a.drvPath"),
         ),
         (
             nix.read_inputs("1 + 1"),
@@ -46,17 +48,18 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "--expr", "1 + 1"),
             ),
         ),
-        (nix.check_lock("path:x"), (*GUEST, "flake", "metadata", "--json", *PURE, "path:x")),
+        (nix.check_lock(FLAKE), (*GUEST, "flake", "metadata", "--json", *PURE, "--", URL)),
         (
-            nix.evaluate_parts("path:x"),
+            nix.evaluate_parts(FLAKE),
             (
-                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false", "path:x#legacyPackages.x86_64-linux.parts"),
+                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false"),
                 *("--apply", "builtins.mapAttrs (_: it: { derivation = it.drvPath; output = it.outPath; })"),
+                *("--", f"{URL}#legacyPackages.x86_64-linux.parts"),
             ),
         ),
-        (nix.describe([TREE, DRV]), (*GUEST, "path-info", "--json", str(TREE), str(DRV))),
-        (nix.dump(TREE), ("/usr/bin/nix-store", "--dump", str(TREE))),
-        (nix.show_these([DRV, DRV]), (*GUEST, "derivation", "show", str(DRV), str(DRV))),
+        (nix.describe([TREE, DRV]), (*GUEST, "path-info", "--json", "--", str(TREE), str(DRV))),
+        (nix.dump(TREE), ("/usr/bin/nix-store", "--dump", "--", str(TREE))),
+        (nix.show_these([DRV, DRV]), (*GUEST, "derivation", "show", "--", str(DRV), str(DRV))),
         (
             nix.derivations_with(["0" * 32]),
             (
@@ -72,13 +75,13 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 "df -P -k /nix; df -P -i /nix; grep -E '^(oom_kill|nr_free_pages) ' /proc/vmstat",
             ),
         ),
-        (nix.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", str(DRV))),
+        (nix.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", "--", str(DRV))),
         (
             nix.build([DRV], jobs=3),
             (
                 *(*GUEST, "build", "--no-link", "--print-out-paths", "--log-format", "raw-with-logs"),
                 *("--max-jobs", "3", "--cores", "0", "--option", "keep-going", "false"),
-                *("--keep-failed", f"{DRV}^out"),
+                *("--keep-failed", "--", f"{DRV}^out"),
             ),
         ),
         (
@@ -88,27 +91,27 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 *("--mtime=@0", "--mode=0444", f"--directory={TREE}", "--", "kernel", "-rf"),
             ),
         ),
-        (nix.host_restore("/tmp/x"), ("nix-store", *STORE, "--restore", "/tmp/x")),
+        (nix.host_restore("/n/s", "/tmp/x"), ("/n/s", *STORE, "--restore", "--", "/tmp/x")),
         (
-            nix.host_add(HashMode.NAR, "/tmp/x"),
-            ("nix-store", *STORE, "--add-fixed", "--recursive", "sha256", "/tmp/x"),
+            nix.host_add("/n/s", HashMode.NAR, "/tmp/x"),
+            ("/n/s", *STORE, "--add-fixed", "--recursive", "sha256", "--", "/tmp/x"),
         ),
         (
-            nix.host_add(HashMode.FLAT, "/tmp/x", "/tmp/y"),
-            ("nix-store", *STORE, "--add-fixed", "sha256", "/tmp/x", "/tmp/y"),
+            nix.host_add("/n/s", HashMode.FLAT, "/tmp/x", "/tmp/y"),
+            ("/n/s", *STORE, "--add-fixed", "sha256", "--", "/tmp/x", "/tmp/y"),
         ),
         (
-            nix.host_invalid([TREE]),
-            ("nix-store", *STORE, "--check-validity", "--print-invalid", str(TREE)),
+            nix.host_invalid("/n/s", [TREE]),
+            ("/n/s", *STORE, "--check-validity", "--print-invalid", "--", str(TREE)),
         ),
         (
             nix.host_evaluate("/n/nix", TREE, NAR, "builder"),
-            (*HOST, "eval", "--raw", *PURE, *IMPORTS, "false", f"{URL}#packages.x86_64-linux.builder.drvPath"),
+            (*HOST, "eval", "--raw", *PURE, *IMPORTS, "false", "--", f"{URL}#packages.x86_64-linux.builder.drvPath"),
         ),
-        (nix.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", str(DRV))),
+        (nix.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", "--", str(DRV))),
         (
             nix.host_build("/n/nix", DRV),
-            (*HOST, "build", "--no-link", "--json", "--log-format", "raw-with-logs", f"{DRV}^out"),
+            (*HOST, "build", "--no-link", "--json", "--log-format", "raw-with-logs", "--", f"{DRV}^out"),
         ),
     ],
 )
