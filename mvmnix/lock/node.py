@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from mvmnix.arguments import GitRef
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.lock.reference import FORGES, Attributes, Forge, Git, Local, NodeKind, Place, Web, place
 from mvmnix.model import Digest, HashMode, Source, StorePath, is_subdirectory
@@ -248,6 +249,8 @@ def _attribute_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterato
 
 
 def _place_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
+    if (ref := str(locked.get("ref", ""))) and (problem := GitRef.problem(ref)):
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its ref is none: {ref[:80]!r}: {problem}", HINT)
     if kind in FORGES:
         for name in ("owner", "repo"):
             if not re.fullmatch(r"[A-Za-z0-9._~%+-]{1,255}", str(locked.get(name, ""))):

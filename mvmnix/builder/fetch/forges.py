@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mvmnix import strict
+from mvmnix.arguments import Commit
 from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import Forge, NodeKind
@@ -27,17 +28,21 @@ ANSWER_LIMIT: Final = 4 << 20
 
 
 def archive_url(place: Forge, allowed: Allowlist, *, private: bool) -> str:
-    """Where the archive of a commit lies; GitHub gives private ones through its programming interface only."""
+    """Where the archive of a commit lies; GitHub gives private ones through its programming interface only.
+
+    Raises RefusedError [argument-unsafe] for what is no commit.
+    """
     base, own = _base(place, allowed)
+    rev = Commit(place.rev)
     match place.kind:
         case NodeKind.GITHUB if own and not private:
-            return f"{base}/{place.owner}/{place.repo}/archive/{place.rev}.tar.gz"
+            return f"{base}/{place.owner}/{place.repo}/archive/{rev}.tar.gz"
         case NodeKind.GITHUB:
-            return f"{_github(base, own=own)}/repos/{place.owner}/{place.repo}/tarball/{place.rev}"
+            return f"{_github(base, own=own)}/repos/{place.owner}/{place.repo}/tarball/{rev}"
         case NodeKind.GITLAB:
-            return f"{_gitlab(base, place)}/archive.tar.gz?sha={place.rev}"
+            return f"{_gitlab(base, place)}/archive.tar.gz?sha={rev}"
         case NodeKind.SOURCEHUT:
-            return f"{base}/{place.owner}/{place.repo}/archive/{place.rev}.tar.gz"
+            return f"{base}/{place.owner}/{place.repo}/archive/{rev}.tar.gz"
         case _:
             raise ValueError(f"{place.kind} is no forge")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from mvmnix import process, strict
+from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder.fetch.allow import Url
 from mvmnix.builder.fetch.gateway import Gateway
 from mvmnix.builder.fetch.jail import WORK, Bounds, Jail
@@ -112,7 +113,10 @@ def unpacked_archive(uri: str, archive: Path, bounds: Bounds) -> Iterator[Unpack
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What of a repository is wanted: a commit, or the newest of a branch; `authorization` a secret header or ""."""
+    """What of a repository is wanted: a commit, or the newest of a branch; `authorization` a secret header or "".
+
+    Raises RefusedError [argument-unsafe] for what git would take for something else than one commit and one ref.
+    """
 
     url: Url
     rev: str
@@ -121,6 +125,12 @@ class Checkout:
     everywhere: bool = False
     authorization: str = field(default="", repr=False)
     certificates: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rev:
+            Commit(self.rev)
+        if self.ref:
+            GitRef(self.ref)
 
 
 @contextmanager

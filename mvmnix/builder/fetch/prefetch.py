@@ -1,7 +1,7 @@
 """Turns a downloaded archive into the NAR that fetchzip would make of it, in the jail; nothing reads it outside.
 
 Nix unpacks it onto a disk, as fetchzip does (nix-prefetch-url(1), `--unpack`): where the archive holds one directory
-and nothing beside it, that directory's contents. Trees of locks go another way (unpack.py), as they do in Nix.
+and nothing beside it, that directory's contents. Trees of locks go another way (jailed.py), as they do in Nix.
 """
 
 import threading

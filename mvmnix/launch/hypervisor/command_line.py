@@ -31,6 +31,8 @@ def problems(text: str) -> tuple[str, ...]:
         found.append("it is not a list of parameters in printable ASCII with single spaces between them")
     if '"' in text:
         found.append("it has quotation marks, within which a space would not end a parameter")
+    if "--" in text.split(" "):
+        found.append("it has `--`, behind which the kernel takes no parameter, not even what a backend adds")
     if len(text) > LONGEST:
         found.append(f"it has {len(text)} bytes; the kernel would cut it off after {LONGEST}, with what a backend adds")
     names = {parameter.partition("=")[0].replace("-", "_") for parameter in text.split(" ")}

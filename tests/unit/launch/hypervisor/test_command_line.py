@@ -16,6 +16,7 @@ EXACT = "a" * command_line.LONGEST
         "a",
         EXACT,
         "x,readonly=off",
+        "a=-- --b",
         "dm.tsc_early_khz=1",
     ],
 )
@@ -40,6 +41,8 @@ def test_good(text: str) -> None:
         (EXACT + "a", "cut it off"),
         ("quiet tsc_early_khz=1", "for the backend"),
         ("tsc-early_khz", "for the backend"),
+        ("quiet -- single", "`--`"),
+        ("--", "`--`"),
     ],
 )
 def test_bad(text: str, problem: str) -> None:

@@ -1,0 +1,105 @@
+"""Finds every place in mvmnix/ that starts a process or forks, by the syntax tree: calls, and names handed on."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+#: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own room.
+STARTERS: Final = re.compile(
+    r"os\.(fork|forkpty|exec\w+|spawn\w+|posix_spawnp?|system|popen|startfile)"
+    r"|(subprocess|pty|multiprocessing|webbrowser|asyncio|pexpect)(\.\w+)*"
+    r"|concurrent\.futures\.ProcessPoolExecutor|(concurrent\.futures\.process)(\.\w+)*"
+    r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
+    r"|keyring\.get_password|sigstore\.oidc\.(detect_credential|Issuer)"
+    r"|mvmnix\.process\.(run|spawn|first_bytes)"
+)
+#: Starters of mvm's own that are handed an argument list: where it is made there is a site too.
+HANDED: Final = re.compile(
+    r"mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.fetch\.jail\.Jail"
+    r"|mvmnix\.builder\.pins\.host_nix\.HostNix\.find|mvmnix\.builder\.fetch\.registries\.Command"
+)
+#: The room itself.
+PROCESS: Final = "mvmnix/process.py"
+
+
+class _Sites(ast.NodeVisitor):
+    """Collects, by the function that it stands in, what a module starts."""
+
+    def __init__(self, starters: re.Pattern[str]) -> None:
+        self._starters = starters
+        self._names: dict[str, str] = {}
+        self._scope: list[str] = []
+        self.found: dict[str, set[str]] = {}
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._names[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for alias in node.names:
+            self._names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._within(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._within(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._within(node)
+
+    def _within(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._scope.append(node.name)
+        self.generic_visit(node)
+        self._scope.pop()
+
+    def visit_arg(self, node: ast.arg) -> None:
+        """What a parameter may be is no use of it."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._use(node)
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._use(node)
+
+    def _use(self, node: ast.expr) -> None:
+        name = self._dotted(node)
+        if name is not None and self._starters.fullmatch(name):
+            self.found.setdefault(".".join(self._scope) or "<module>", set()).add(name)
+
+    def _dotted(self, node: ast.expr) -> str | None:
+        match node:
+            case ast.Name(id=name):
+                return self._names.get(name)
+            case ast.Attribute(value=value, attr=attr):
+                inner = self._dotted(value)
+                return None if inner is None else f"{inner}.{attr}"
+            case _:
+                return None
+
+
+def in_source(text: str, starters: re.Pattern[str] = STARTERS) -> dict[str, set[str]]:
+    """By function, what a module's text starts."""
+    tree = ast.parse(text)
+    sites = _Sites(starters)
+    for node in ast.walk(tree):  # imports first, wherever they stand
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            sites.visit(node)
+    sites.visit(tree)
+    return sites.found
+
+
+def sites(starters: re.Pattern[str] = STARTERS) -> Iterator[str]:
+    """Every place as `mvmnix/FILE.py:FUNCTION`, sorted."""
+    for path in sorted((ROOT / "mvmnix").rglob("*.py")):
+        where = str(path.relative_to(ROOT))
+        if where != PROCESS:
+            yield from (f"{where}:{function}" for function in sorted(in_source(path.read_text(), starters)))
