@@ -135,18 +135,21 @@ class Pip:
 
 
 def requirements(pyproject: bytes) -> tuple[str, ...]:
-    """The run-time dependencies in a pyproject.toml (PEP 621). Raises UsageError."""
+    """The run-time dependencies in a pyproject.toml (PEP 621), none by its address. Raises UsageError."""
     try:
-        listed = tomllib.loads(pyproject.decode())["project"]["dependencies"]
-        return tuple(sorted(str(Requirement(line)) for line in listed))
+        listed = [Requirement(line) for line in tomllib.loads(pyproject.decode())["project"]["dependencies"]]
     except (ValueError, KeyError, TypeError, InvalidRequirement) as error:
         raise UsageError(f"pyproject.toml has no readable project.dependencies: {error}") from error
+    if addresses := [str(one) for one in listed if one.url]:
+        # pip would run what builds it, --only-binary or not (pip documentation, "pip install", --only-binary)
+        raise UsageError(f"pyproject.toml names dependencies by their address: {'; '.join(addresses)}")
+    return tuple(sorted(map(str, listed)))
 
 
 def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
     """The wheels that pip chooses for these requirements and everything that they need. Raises MvmnixError."""
     options = ("--dry-run", "--ignore-installed", "--no-input", "--quiet", "--report", "-")
-    done = process.run([*_pip(), "install", *options, *_TAGS, *wanted], env=_environment(), hint=_HINT)
+    done = process.run([*_pip(), "install", *options, *_TAGS, "--", *wanted], env=_environment(), hint=_HINT)
     return parse_report(done.stdout, wanted)
 
 

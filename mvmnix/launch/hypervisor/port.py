@@ -4,6 +4,7 @@ A backend gets a `LaunchSpec`, which holds descriptors and numbers, and returns 
 that a signed plan chose is the kernel command line, which a backend must pass as one argument of its own.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, override
@@ -53,7 +54,7 @@ class ShareKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A share's device: `tag` names it to the guest.
+    """A share's device: `tag` names it to the guest, and is a plain word. Raises ValueError for others.
 
     `descriptor` is a socket that leads to a server (vhost-user protocol), or an image, for reading.
     """
@@ -61,6 +62,10 @@ class Attachment:
     tag: str
     descriptor: int
     kind: ShareKind
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]{0,19}", self.tag):
+            raise ValueError(f"not the tag of a share: {self.tag[:80]!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,399 @@
+"""Whatever a stranger wrote, each builder of an argument list refuses it or has it in one element, as an operand.
+
+A builder is run with a stranger's text and with a harmless one: the two lists differ in one element at most, at a place
+where the program takes an operand or the value of an option, and that element is no option and one line. So nothing is
+added. tests/unit/test_spawns.py says which builder stands behind which child.
+"""
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix import config, process
+from mvmnix.audit import witnesses
+from mvmnix.audit.witnesses import GitWitness
+from mvmnix.builder.fetch import jail as jails
+from mvmnix.builder.fetch.allow import Allowlist, Url
+from mvmnix.builder.fetch.forges import archive_url
+from mvmnix.builder.fetch.jail import Jail
+from mvmnix.builder.fetch.jailed import Checkout
+from mvmnix.builder.flakes import git
+from mvmnix.builder.locking.inputs import question
+from mvmnix.builder.pins import pypi
+from mvmnix.builder.session import nix
+from mvmnix.cli.verifying.step import arguments
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
+from mvmnix.launch.backends.firecracker import Firecracker
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.backends.vsock import VsockSpec
+from mvmnix.launch.hypervisor import command_line
+from mvmnix.launch.hypervisor.port import Acceleration, Attachment, LaunchSpec, ShareKind
+from mvmnix.launch.secrets import resolve
+from mvmnix.launch.secrets.reference import Reference, Target
+from mvmnix.launch.shares import image, server
+from mvmnix.lock import Forge, NodeKind
+from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
+from mvmnix.process import Completed
+from mvmnix.sandbox import landlock
+from tests.unit.strangers import HOSTILE, TEXTS
+
+type Builder = Callable[[str], Sequence[str]]
+
+#: What breaks programs, as names of store paths that Nix takes: with its alphabet, and those of the list that it takes.
+NAMES: Final = st.one_of(TEXTS, st.from_regex(r"[0-9a-zA-Z+\-._?=]{1,20}", fullmatch=True))
+NAR: Final = Digest("0" * 64)
+TREE: Final = StorePath("0" * 32, "source")
+HARMLESS: Final = "harmless"
+
+
+def refused(build: Builder, text: str) -> Sequence[str] | None:
+    """What is built and can be run; None where it is refused with a reason, or no noun can be made of it."""
+    try:
+        built = build(text)
+        process._checked(["/program", *(word for word in built if isinstance(word, str))], {}, "/")
+    except RefusedError as error:
+        assert set(error.codes) <= {ReasonCode.ARGUMENT_UNSAFE, ReasonCode.CONFIG_MALFORMED}
+    except ValueError:
+        pass
+    else:
+        return built
+    return None
+
+
+def holds(build: Builder, text: str, *, options: Sequence[str] = (), harmless: str = HARMLESS) -> None:
+    """The property; `options` are those whose value a stranger's text may be."""
+    usual, built = build(harmless), refused(build, text)
+    if built is None:
+        return
+    assert len(built) == len(usual), "it added an element, or took one away"
+    changed = [index for index, (one, other) in enumerate(zip(built, usual, strict=True)) if one != other]
+    assert len(changed) <= 1, "it stands in several elements"
+    for index in changed:
+        word = built[index]
+        if built[index - 1] in options:
+            continue
+        assert "--" in built[:index], "it stands before the operands"
+        assert not word.startswith("-")
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", word)
+
+
+def path(name: str) -> StorePath:
+    return StorePath("1" * 32, name)
+
+
+#: Every function of session/nix.py that spells a call, with a stranger's text at each place where there can be one.
+NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
+    "version": (),
+    "host_version": (),
+    "pressure": (),
+    "fetch_tree": (lambda text: nix.fetch_tree(path(text)),),
+    "evaluate": (
+        lambda text: nix.evaluate(nix.flake_url(TREE, NAR, ""), text),
+        lambda text: nix.evaluate(nix.flake_url(TREE, NAR, text), "a", from_derivation=True),
+        lambda text: nix.evaluate(nix.flake_url(path(text), NAR, ""), "a"),
+        lambda text: nix.evaluate(nix.FlakeUrl(text), "a") if text != HARMLESS else nix.evaluate(URL, "a"),
+    ),
+    "read_inputs": (lambda text: nix.read_inputs(question(TREE, NAR, text)),),
+    "check_lock": (lambda text: nix.check_lock(nix.flake_url(path(text), NAR, text)),),
+    "show_derivations": (lambda text: nix.show_derivations(path(text)),),
+    "show_all": (lambda text: nix.show_all([path("a"), path(text)]),),
+    "show_these": (lambda text: nix.show_these([path(text), path("a")]),),
+    "evaluate_parts": (lambda text: nix.evaluate_parts(nix.flake_url(TREE, NAR, text)),),
+    "describe": (lambda text: nix.describe([path(text)]),),
+    "dump": (lambda text: nix.dump(path(text)),),
+    "build": (lambda text: nix.build([path(text)], jobs=1),),
+    "host_restore": (lambda text: nix.host_restore("/nix-store", f"/tmp/{text}"),),
+    "host_add": (
+        lambda text: nix.host_add("/nix-store", HashMode.FLAT, f"/tmp/{text}"),
+        lambda text: nix.host_add("/nix-store", HashMode.NAR, text) if text != HARMLESS else ADDED,
+    ),
+    "host_invalid": (lambda text: nix.host_invalid("/nix-store", [path(text)]),),
+    "host_evaluate": (
+        lambda text: nix.host_evaluate("/nix", TREE, NAR, text),
+        lambda text: nix.host_evaluate("/nix", path(text), NAR, "a"),
+    ),
+    "host_show": (lambda text: nix.host_show("/nix", path(text)),),
+    "host_build": (lambda text: nix.host_build("/nix", path(text)),),
+}
+URL: Final = nix.flake_url(TREE, NAR, "")
+ADDED: Final = nix.host_add("/nix-store", HashMode.NAR, "/x")
+#: Of these the varying words stand elsewhere: behind a constant script's name, and behind a directory of ours.
+NIX_ELSEWHERE: Final = {"derivations_with", "archive"}
+
+
+def test_every_nix_call_has_its_row() -> None:
+    calls = {
+        name
+        for name, function in inspect.getmembers(nix, inspect.isfunction)
+        if function.__module__ == nix.__name__ and not name.startswith("_")
+        if inspect.signature(function).return_annotation == tuple[str, ...]
+    }
+    assert calls == NIX.keys() | NIX_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", NIX)
+def test_nix(name: str) -> None:
+    @given(NAMES)
+    def all_of_them(text: str) -> None:
+        for build in NIX[name]:
+            holds(build, text, options=("--expr",))
+
+    for text in HOSTILE:
+        for build in NIX[name]:
+            holds(build, text, options=("--expr",))
+    all_of_them()
+
+
+@given(NAMES)
+def test_nix_behind_a_script_and_a_directory(text: str) -> None:
+    argv = refused(lambda it: nix.derivations_with([it]), text)
+    assert argv is None or (argv[-1] == text and re.fullmatch(r"[0-9a-z]{32}", text))
+    usual, argv = nix.archive(path(HARMLESS), ("kernel",)), refused(lambda it: nix.archive(path(it), ("kernel",)), text)
+    assert argv is None or [word.replace(str(path(text)), str(path(HARMLESS))) for word in argv] == list(usual)
+    assert argv is None or argv[-2:] == ("--", "kernel")
+
+
+@given(TEXTS)
+def test_a_flake_reference_keeps_its_parts_apart(text: str) -> None:
+    """What stands in the tree's name or the directory can't become a query, another parameter or an attribute."""
+    for build in (lambda it: [nix.flake_url(path(it), NAR, "")], lambda it: [nix.flake_url(TREE, NAR, it)]):
+        built = refused(build, text)
+        if built is not None and text:
+            (url,) = built
+            assert (url.count("?"), url.count("#"), url.count("narHash=")) == (1, 0, 1)
+            assert url.count("&dir=") == url.count("&")
+
+
+@given(TEXTS)
+def test_what_a_user_names_is_a_directory_and_an_attribute(text: str) -> None:
+    built = refused(lambda it: [FlakeRef.parse(it).attribute], text)
+    assert built is None or nix.evaluate(URL, built[0])[-1] == f"{URL}#packages.x86_64-linux.{built[0]}.drvPath"
+
+
+def captured(monkeypatch: pytest.MonkeyPatch, module: object, said: bytes = b"") -> list[tuple[Sequence[str], Any]]:
+    """What a module runs from now on, instead of running it."""
+    calls: list[tuple[Sequence[str], Any]] = []
+
+    def run(argv: Sequence[str], **options: Any) -> Completed:
+        calls.append((tuple(argv), options))
+        return Completed(tuple(argv), 0, said, b"")
+
+    monkeypatch.setattr(module, "run", run)
+    return calls
+
+
+def test_the_reader_of_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's directory is the value of -C; a repository's own names go through the environment, word for word."""
+    calls = captured(monkeypatch, git.process)
+
+    @given(TEXTS)
+    def directory(text: str) -> None:
+        def build(it: str) -> Sequence[str]:
+            git._run(Path("/", it), "rev-parse")
+            return calls[-1][0]
+
+        holds(build, text, options=("-C",))
+
+    directory()
+
+
+def test_the_witness_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What config.toml names; it is the user's, and is held to be one repository and one branch all the same."""
+    calls = captured(monkeypatch, witnesses, b"0" * 40)
+
+    def witness(repository: str = "/r", branch: str = "b") -> GitWitness:
+        text = f"""version = 1
+[[witnesses]]
+name = "w"
+required = false
+git = {json.dumps(repository)}
+branch = {json.dumps(branch)}
+"""
+        (rule,) = config.parse(text.encode()).witnesses
+        return GitWitness(rule.name, rule.required, rule.git, rule.branch, 1)
+
+    @given(TEXTS)
+    def configured(text: str) -> None:
+        for make in (lambda it: witness(repository=f"/{it}"), lambda it: witness(branch=it)):
+
+            def build(it: str, make: Callable[[str], GitWitness] = make) -> Sequence[str]:
+                make(it)._tip()
+                return calls[-1][0]
+
+            built, usual = refused(build, text), build(HARMLESS)
+            if built is not None:
+                changed = [one for one, other in zip(built, usual, strict=True) if one != other]
+                assert all(re.match(r"refs/heads/\w|--git-dir=/", word) for word in changed)
+                assert len(changed) <= 1
+
+    configured()
+
+
+def test_the_jail_hands_words_on_behind_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = captured(monkeypatch, jails.process)
+
+    @given(st.lists(TEXTS, max_size=4))
+    def words(texts: list[str]) -> None:
+        Jail().script("exec true", *texts)
+        argv, options = calls[-1]
+        place = list(argv).index("-euc")
+        assert tuple(argv[place:]) == ("-euc", "exec true", "sh", *texts)
+        assert set(options["env"]) == set(calls[0][1]["env"])
+
+    words()
+
+
+@given(TEXTS)
+def test_what_of_a_repository_is_asked_is_one_commit_and_one_ref(text: str) -> None:
+    url = Url("https", "host.test", 443, "/r", local=False)
+    for build in (lambda it: [Checkout(url, it, "").rev], lambda it: [Checkout(url, "", it).ref]):
+        built = refused(build, text)
+        if built is not None and text:
+            assert re.fullmatch(r"[^\x00- :+^~*?\[\\-][^\x00- :^~*?\[\\]*", built[0])
+
+
+@given(TEXTS)
+def test_the_address_of_a_forge_names_one_commit(text: str) -> None:
+    for kind in (NodeKind.GITHUB, NodeKind.GITLAB, NodeKind.SOURCEHUT):
+        place = Forge(kind, "owner", "repo", rev=text)
+        assert refused(lambda _, it=place: [archive_url(it, Allowlist(frozenset()), private=False)], text) is None
+
+
+def test_requirements_are_operands_of_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a checkout's pyproject.toml: a name, extras, versions and a marker; no address, which pip would build."""
+    calls = captured(monkeypatch, pypi.process, b'{"install": []}')
+
+    @given(TEXTS)
+    def requirement(text: str) -> None:
+        def build(it: str) -> Sequence[str]:
+            document = f"[project]\ndependencies = [{json.dumps(it)}]".encode()
+            pypi.resolve(pypi.requirements(document))
+            return calls[-1][0]
+
+        with suppress(pypi.UsageError):
+            holds(build, text)
+
+    for text in ("x @ file:///tmp/x", "x @ git+https://host.test/x", "-e .", "./x", "x\n-e ."):
+        with pytest.raises(pypi.UsageError):
+            pypi.requirements(f"[project]\ndependencies = [{json.dumps(text)}]".encode())
+    requirement()
+
+
+QEMU: Final = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
+SPEC: Final = LaunchSpec(10, 11, 12, 13, 14, 15, 2, 256, HARMLESS, Acceleration.TCG, 2_596_132, memory=16)
+VSOCK: Final = VsockSpec(10, 11, 12, "/run/vsock", 2, 256, HARMLESS)
+
+
+@given(TEXTS)
+def test_qemu(text: str) -> None:
+    """The kernel's command line is the one text in it: the value of -append, whatever it looks like."""
+    holds(lambda it: QEMU.invocation(replace(SPEC, command_line=it)).argv, text, options=("-append",))
+
+
+@given(TEXTS)
+def test_a_tag_of_a_share_for_qemu(text: str) -> None:
+    """Tags are mvm's own, and a comma in one would begin an option."""
+    attachment = Attachment("share0", 17, ShareKind.VIRTIOFS)
+
+    def build(it: str) -> Sequence[str]:
+        return QEMU.invocation(replace(SPEC, shares=(replace(attachment, tag=it),))).argv
+
+    built, usual = refused(build, text), build("share1")
+    assert built is None or re.fullmatch(r"[a-z][a-z0-9]{0,19}", text)
+    assert len(usual) == len(build("share0"))
+
+
+@given(TEXTS)
+def test_firecracker_and_cloud_hypervisor(text: str) -> None:
+    """Their texts are values of JSON, each where it stood; what stands on their command lines are numbers."""
+    for change in ({"command_line": text}, {"socket": f"/run/{text}"}):
+        for describe in (
+            lambda it: json.loads(Firecracker("/f").configuration(it)),
+            lambda it: [request.body for request in CloudHypervisor("/c").requests(it)],
+        ):
+            built = refused(lambda _, change=change, describe=describe: describe(replace(VSOCK, **change)), text)
+            if built is not None:
+                ((name, after),) = change.items()
+                before = getattr(VSOCK, name)
+                assert leaves(built) == [after if leaf == before else leaf for leaf in leaves(describe(VSOCK))]
+    for argv in (Firecracker("/f").arguments(7), CloudHypervisor("/c").arguments(7, 8)):
+        assert all(re.fullmatch(r"/[fc]|--?[a-z-]+|(fd=)?[0-9]+|/proc/self/fd/[0-9]+|true", word) for word in argv)
+
+
+def leaves(value: object) -> list[object]:
+    match value:
+        case dict():
+            return [leaf for key in sorted(value) for leaf in (key, *leaves(value[key]))]
+        case list() | tuple():
+            return [leaf for item in value for leaf in leaves(item)]
+        case _:
+            return [value]
+
+
+@given(TEXTS)
+def test_parameters_of_a_kernel_stay_apart(text: str) -> None:
+    """What a backend adds is the last of them, to the kernel, and none of those that a plan says has its name."""
+    if not command_line.problems(text):
+        added = f"{text} {command_line.BACKEND_PARAMETERS[0]}=1"
+        words = added.split(" ")
+        assert all(words)
+        assert "--" not in words
+        assert '"' not in added
+        assert [word.partition("=")[0] for word in words].count(command_line.BACKEND_PARAMETERS[0]) == 1
+
+
+def test_what_works_on_a_directory_is_told_numbers() -> None:
+    """virtiofsd and mkfs.erofs: nothing but their program, descriptors and ids varies."""
+    for function in (server.command, image.command):
+        kinds = {name: it.annotation for name, it in inspect.signature(function).parameters.items()}
+        assert {name for name, kind in kinds.items() if kind not in {int, bool, User}} == {"program"}
+        assert kinds["program"] is str
+
+
+@given(TEXTS)
+def test_a_rule_of_landlock_is_one_word(text: str) -> None:
+    argv = refused(lambda it: landlock.command("/usr/bin/setpriv", {f"/{it}": landlock.READ}), text)
+    assert argv is None or (argv[-3:-1] == ("--landlock-rule", f"path-beneath:read-file:/{text}") and argv[-1] == "--")
+
+
+def test_the_words_of_a_secrets_command_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the user's own program, named by the plan that the user signed; a word is a word all the same."""
+    run: list[Sequence[str]] = []
+
+    def first_bytes(argv: Sequence[str], **_: object) -> Completed:
+        run.append(tuple(argv))
+        return Completed(tuple(argv), 0, b"", b"")
+
+    monkeypatch.setattr(resolve, "first_bytes", first_bytes)
+
+    @given(st.lists(TEXTS, max_size=3))
+    def words(texts: list[str]) -> None:
+        expected = ("/usr/bin/printf", *texts)
+        with suppress(ValueError):
+            reference = Reference.parse(f"A=command:{shlex.join(expected)}", Target.FILE)
+            resolve._command(reference.words)
+            assert run[-1] == expected
+
+    words()
+
+
+@given(st.dictionaries(st.sampled_from(["INPUT_ARTIFACTS", "INPUT_BUNDLE", "INPUT_KEY", "INPUT_TYPE"]), TEXTS))
+def test_a_workflows_inputs(inputs: dict[str, str]) -> None:
+    """An input is the value of its own option; artifacts, one a line, stand behind `--`."""
+    argv = arguments(inputs)
+    end = argv.index("--")
+    assert argv[:2] == ["verify", "--json"]
+    named = {name: inputs.get(f"INPUT_{name.upper()}", "") for name in ("bundle", "key", "type")}
+    assert argv[2:end] == [f"--{name}={value}" for name, value in named.items() if value]
+    assert all(word and "\n" not in word and word in inputs["INPUT_ARTIFACTS"] for word in argv[end + 1 :])
