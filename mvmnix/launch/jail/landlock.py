@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from typing import Final
 
-from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.sandbox.trusted_executables import Candidates
 
 SETPRIV: Final = Candidates(
     what="setpriv", paths=("/usr/bin/setpriv",), hint="apt-get install util-linux (2.41 or newer)"

@@ -10,8 +10,8 @@ import pytest
 from mvmnix.cli.doctor import probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
 

@@ -10,7 +10,6 @@ import pytest
 
 from mvmnix.cli import hosting
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.jail import cell as making
@@ -24,6 +23,7 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
+from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
