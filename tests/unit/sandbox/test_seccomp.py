@@ -90,9 +90,9 @@ def test_only_a_helper_has_children(name: str) -> None:
 def test_nobody_gets_these(name: str) -> None:
     calls = """
         ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp mount umount2 pivot_root chroot setns fsopen
-        open_tree bpf perf_event_open userfaultfd io_uring_setup keyctl add_key request_key init_module finit_module kexec_load
-        kexec_file_load reboot syslog acct iopl ioperm open_by_handle_at quotactl fanotify_init shmget msgget mq_open
-        swapon clock_settime settimeofday sched_setscheduler
+        open_tree bpf perf_event_open userfaultfd io_uring_setup keyctl add_key request_key init_module finit_module
+        kexec_load kexec_file_load reboot syslog acct iopl ioperm open_by_handle_at quotactl fanotify_init shmget msgget
+        mq_open swapon clock_settime settimeofday sched_setscheduler
     """
     assert answers(name, calls.split()) == {EPERM}
 
