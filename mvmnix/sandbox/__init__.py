@@ -1,1 +1,1 @@
-"""The one sandbox for every child process that parses what a stranger controls."""
+"""The sandbox for every child that parses what a stranger controls; below `builder` and `launch`."""

@@ -1,6 +1,6 @@
 """What lies in a hypervisor's root: its program, the libraries that the loader would load for it, its firmware.
 
-All of them are files that root alone can change, as those of `executables.check` are.
+All of them are files that root alone can change, as those of `trusted_executables.check` are.
 """
 
 import functools
