@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO
 
 from mvmnix.errors import MvmnixError
@@ -21,6 +22,9 @@ INHERITED_BY_DOWNLOADS = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NIX_SSL_CERT_FILE"),
     *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_DEFAULT_TIMEOUT", "APT_CONFIG"),
 )
+
+#: What a child sees in any case that reads what a stranger wrote: the system's programs, messages that can be parsed.
+FIXED = MappingProxyType({"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     input_: bytes = b"",
-    cwd: str | None = None,
+    cwd: str = "/",  # the caller's may be a checkout, whose files `python -m` would run
     timeout: float | None = None,
     check: bool = True,
     pass_fds: Sequence[int] = (),
@@ -99,7 +103,7 @@ def spawn(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
+    """Start a child that lives beside us, in `/`, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec. Raises ProcessError when the child cannot start.
     """
@@ -110,6 +114,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door

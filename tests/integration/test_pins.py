@@ -17,6 +17,7 @@ from mvmnix.builder.pins.locks import Reach
 from mvmnix.builder.pins.make import add, the_world
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.version import version_key
 from mvmnix.cli.pin import lock_directory, pin
@@ -156,6 +157,31 @@ def test_a_pinned_wheel_comes_through_pip_and_a_gone_one_is_named(store: Store) 
     assert error.value.hint == "mvm pin python"
     fetch([wheel], store, Silent())
     assert store.read(wheel.digest, limit=1 << 20).startswith(b"PK")
+
+
+def test_nothing_of_the_working_directory_or_its_parent_environment_is_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout that brings modules and programs under the names that the helpers use."""
+    witness = tmp_path / "was-run"
+    checkout = tmp_path / "checkout"
+    (checkout / "pip").mkdir(parents=True)
+    module = f"open({str(witness)!r}, 'w').close()\n"
+    for name in ("pip.py", "pip/__main__.py", "packaging.py", "sitecustomize.py", "usercustomize.py"):
+        (checkout / name).write_text(module)
+    for name in ("python", "python3", "apt-get", "apt-helper", "dpkg", "sh"):
+        (checkout / name).write_text(f"#!/bin/sh\n: > {witness}\n")
+        (checkout / name).chmod(0o755)
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("PATH", f".:{checkout}")
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
+    monkeypatch.setenv("PYTHONSTARTUP", str(checkout / "pip.py"))
+    wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
+    seed = parse_debian((MODULES / "debian/lock.json").read_bytes()).packages["busybox-static"].source
+    fetch([wheel, seed], store, Silent())
+    read_index("trixie", "amd64")
+    assert [wheel.name for wheel in resolve(["mdurl"])] == ["mdurl"]
+    assert not witness.exists()
 
 
 def test_a_wheel_with_other_bytes_is_refused(store: Store) -> None:

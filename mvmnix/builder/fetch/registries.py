@@ -87,7 +87,7 @@ class Registry(Protocol):
         """Where to try, in this order. Raises MvmnixError."""
 
     def describe(self, source: Source) -> tuple[str, str]:
-        """The name and version of the package."""
+        """The name and version of the package. Raises ValueError for what can't be one of the registry's files."""
 
     def repair(self, sources: Sequence[Source]) -> str:
         """The one command that repairs pins that the registry no longer serves."""

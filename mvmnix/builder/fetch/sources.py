@@ -131,7 +131,7 @@ class _Download:
         with tempfile.TemporaryDirectory(prefix="mvmnix-fetch-") as name:
             directory = Path(name)
             command = mirror.command(batch, directory)
-            done = process.run(command.argv, env=command.env, input_=command.input, check=False)
+            done = process.run(command.argv, env=command.env, input_=command.input, cwd=name, check=False)
             failed = dict(mirror.failures(batch, done.stderr.decode(errors="replace")) if done.status else {})
             absent = {}
             for source in [one for one in batch if one not in failed]:
@@ -173,13 +173,19 @@ def _take_out(part: Source, package: Source, store: Store) -> None:
 
 
 def _unknown(sources: Iterable[Source], registries: Sequence[Registry]) -> list[Reason]:
+    """Why there is no registry for some of these, or none of its files can have that name."""
     schemes = tuple(registry.scheme for registry in registries)
-    why, hint = "no registry answers for this URI", f"pin it: {' and '.join(schemes)} are known"
-    return [
-        Reason(ReasonCode.SOURCE_UNKNOWN, source.uri, why, hint)
-        for source in sources
-        if not source.uri.startswith(schemes)
-    ]
+    hint = f"pin it: {' and '.join(schemes)} are known"
+    reasons = []
+    for source in sources:
+        if not source.uri.startswith(schemes):
+            reasons.append(Reason(ReasonCode.SOURCE_UNKNOWN, source.uri, "no registry answers for this URI", hint))
+            continue
+        try:
+            _registry(source, registries).describe(source)
+        except ValueError as error:
+            reasons.append(Reason(ReasonCode.SOURCE_UNKNOWN, source.uri, str(error), "correct the URI in the flake"))
+    return reasons
 
 
 def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:

@@ -9,11 +9,12 @@ from urllib.parse import unquote
 from mvmnix import process
 from mvmnix.builder.fetch.registries import Command, Failure, Trouble
 from mvmnix.builder.pins.index import Index
-from mvmnix.builder.pins.locks import DEBIAN_MIRROR
+from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
 
 HELPER = "/usr/lib/apt/apt-helper"
+_APT_GET = "/usr/bin/apt-get"
 ORIGIN = "Debian"
 COMPONENT = "main"
 _COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
@@ -46,7 +47,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
 def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
-    argv = ["apt-get", *options, "indextargets", "--format", columns, "Created-By: Packages"]
+    argv = [_APT_GET, *options, "indextargets", "--format", columns, "Created-By: Packages"]
     done = process.run(argv, env=_environment(), hint=_INSTALL)
     return parse_targets(done.stdout.decode())
 
@@ -88,8 +89,11 @@ class Apt:
         return tuple(AptMirror(base) for base in dict.fromkeys(found))
 
     def describe(self, source: Source) -> tuple[str, str]:
-        """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch)."""
-        name, version, *_ = [*source.uri.rpartition("/")[2].removesuffix(".deb").split("_"), "", ""]
+        """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
+
+        Raises ValueError.
+        """
+        name, version, *_ = [*_path(source).rpartition("/")[2].removesuffix(".deb").split("_"), "", ""]
         return name, unquote(version)
 
     def repair(self, sources: Sequence[Source]) -> str:
@@ -110,7 +114,7 @@ class AptMirror:
             for source in batch
             for word in (self._uri(source), str(self.file(source, directory)), f"SHA256:{source.digest.hex}")
         ]
-        return Command((HELPER, "-o", "APT::Sandbox::User=root", "download-file", *triples), _environment())
+        return Command((HELPER, "-o", "APT::Sandbox::User=root", "download-file", "--", *triples), _environment())
 
     def file(self, source: Source, directory: Path) -> Path:
         """Named by digest: what a URI ends in is no file name to trust."""
@@ -122,7 +126,18 @@ class AptMirror:
         return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
 
     def _uri(self, source: Source) -> str:
-        return self.base.rstrip("/") + "/" + source.uri.removeprefix(DEBIAN_MIRROR)
+        return self.base.rstrip("/") + "/" + _path(source)
+
+
+def _path(source: Source) -> str:
+    """Where a file, or the package that it stands in, lies below a mirror: apt takes it into a URI and its own lines.
+
+    Raises ValueError.
+    """
+    path = source.uri.removeprefix(DEBIAN_MIRROR).partition("#")[0]
+    if not MIRROR_PATH.fullmatch(path):
+        raise ValueError(f"not a path in a package archive: {path!r}")
+    return path
 
 
 def _failure(why: str) -> Failure:
@@ -133,4 +148,4 @@ def _failure(why: str) -> Failure:
 
 
 def _environment() -> dict[str, str]:
-    return process.environment((*process.INHERITED, *process.INHERITED_BY_DOWNLOADS), {"LC_ALL": "C.UTF-8"})
+    return process.environment(process.INHERITED_BY_DOWNLOADS, process.FIXED)

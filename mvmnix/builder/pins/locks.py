@@ -21,12 +21,15 @@ PYPI_MIRROR = "mirror://pypi/"
 DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _DEBIAN_VERSION = re.compile(r"([0-9]+:)?[0-9][A-Za-z0-9.+~-]*")
 _POOL_PATH = re.compile(r"([A-Za-z0-9+~_-][A-Za-z0-9+.~_%-]*/)+[A-Za-z0-9+.~_%-]+\.deb")
+#: What else may lie below a Debian mirror (source archives): the same without `.`, `..`, and with three escapes only.
+_LETTER = "(?:[A-Za-z0-9+~_-]|%(?:3[aA]|2[bB]|7[eE]))"
+MIRROR_PATH = re.compile(rf"{_LETTER}(?:{_LETTER}|\.)*(?:/{_LETTER}(?:{_LETTER}|\.)*)*")
 _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 _MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._-]*(/[A-Za-z0-9_][A-Za-z0-9+._-]*)*")
 #: PEP 503 (normalised names), PEP 440 (versions), PEP 427 (wheels).
-_WHEEL_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+WHEEL_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WHEEL_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+]*")
-_WHEEL_FILE = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl")
+WHEEL_FILE = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?(-[A-Za-z0-9_.]+){3}\.whl")
 _PYTHON = re.compile(r"3\.[0-9]+")
 
 
@@ -153,11 +156,11 @@ class WheelPin:
     depends: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _must_match(_WHEEL_NAME, self.name, "project name")
+        _must_match(WHEEL_NAME, self.name, "project name")
         _must_match(_WHEEL_VERSION, self.version, "version")
-        _must_match(_WHEEL_FILE, self.filename, "wheel file name")
+        _must_match(WHEEL_FILE, self.filename, "wheel file name")
         _positive(self.size)
-        _names(_WHEEL_NAME, self.depends)
+        _names(WHEEL_NAME, self.depends)
 
     @property
     def source(self) -> Source:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from mvmnix import process
 from mvmnix.builder.fetch.registries import Command, Failure, Trouble
-from mvmnix.builder.pins.locks import PYPI_MIRROR
+from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
 
@@ -54,6 +54,28 @@ _GONE = ("No matching distribution found", "Could not find a version")
 
 
 @dataclass(frozen=True, slots=True)
+class WheelFile:
+    """A wheel's file name (PEP 427) taken apart: `name` as PEP 503 normalises it, `version` as PEP 440 does.
+
+    A line of pip's requirements file is made of these: the name begins with a letter or digit, so it is no option.
+    """
+
+    filename: str
+    name: str
+    version: str
+
+    @classmethod
+    def parse(cls, filename: str) -> Self:
+        """Raises ValueError for anything else than one plain file name of a wheel."""
+        if not WHEEL_FILE.fullmatch(filename):
+            raise ValueError(f"not a wheel's file name: {filename!r}")
+        name, version, _, _ = parse_wheel_filename(filename)
+        if not WHEEL_NAME.fullmatch(name):
+            raise ValueError(f"not a wheel of a project: {filename!r}")
+        return cls(filename, name, str(version))
+
+
+@dataclass(frozen=True, slots=True)
 class Wheel:
     """A wheel that pip chose; `depends` by normalised names, sorted. Its size isn't known before it is fetched."""
 
@@ -80,9 +102,9 @@ class Pip:
         return (self,)
 
     def describe(self, source: Source) -> tuple[str, str]:
-        """Name and version, from the wheel's file name (PEP 427)."""
-        name, version, _, _ = parse_wheel_filename(source.uri.removeprefix(PYPI_MIRROR))
-        return name, str(version)
+        """Name and version, from the wheel's file name. Raises ValueError."""
+        wheel = _wheel_file(source)
+        return wheel.name, wheel.version
 
     def repair(self, sources: Sequence[Source]) -> str:  # noqa: ARG002 - wheels are chosen together
         """The new choice of all wheels."""
@@ -96,7 +118,7 @@ class Pip:
 
     def file(self, source: Source, directory: Path) -> Path:
         """Under its own name."""
-        return directory / source.uri.removeprefix(PYPI_MIRROR)
+        return directory / _wheel_file(source).filename
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """All when the index can't be reached; else only a batch of one has a culprit: pip stops without naming it."""
@@ -147,11 +169,14 @@ def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
 def _wheel(entry: Mapping[str, Any]) -> tuple[Wheel, list[Requirement]]:
     """One entry of the report, without edges, and what its metadata requires."""
     metadata, download = entry["metadata"], entry["download_info"]
-    filename = unquote(urlsplit(download["url"]).path.rpartition("/")[2])
-    name, version, _, _ = parse_wheel_filename(filename)
+    file = WheelFile.parse(unquote(urlsplit(download["url"]).path.rpartition("/")[2]))
     digest = Digest(download["archive_info"]["hashes"]["sha256"])
     needs = [Requirement(line) for line in metadata.get("requires_dist", ())]
-    return Wheel(name, str(version), filename, digest, ()), needs
+    return Wheel(file.name, file.version, file.filename, digest, ()), needs
+
+
+def _wheel_file(source: Source) -> WheelFile:
+    return WheelFile.parse(source.uri.removeprefix(PYPI_MIRROR))
 
 
 def _applies(need: Requirement, extras: Iterable[str]) -> bool:
@@ -169,13 +194,16 @@ def _extras(wanted: Iterable[Requirement], needs: Iterable[Sequence[Requirement]
 
 
 def _pip() -> tuple[str, ...]:
-    """This Python's pip, which a virtual environment has; markers are evaluated by it, so its version matters."""
+    """This Python's pip, which a virtual environment has; markers are evaluated by it, so its version matters.
+
+    Isolated (python(1), -I): nothing of the working directory, PYTHON* or the user's site-packages is imported.
+    """
     if "{}.{}".format(*sys.version_info) != PYTHON:
         raise MvmnixError(f"wheels are pinned for Python {PYTHON}, and this is {sys.version.split()[0]}", hint=_HINT)
     if find_spec("pip") is None:
         raise MvmnixError(f"{sys.executable} has no pip, which alone can fetch wheels", hint=_NO_PIP)
-    return (sys.executable, "-m", "pip")
+    return (sys.executable, "-I", "-m", "pip")
 
 
 def _environment() -> dict[str, str]:
-    return process.environment((*process.INHERITED, *process.INHERITED_BY_DOWNLOADS), {"LC_ALL": "C.UTF-8"})
+    return process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), process.FIXED)

@@ -95,7 +95,8 @@ def main() -> int:
     """Verify, tell it, and return the exit code of `mvm verify`: 2 for whatever ended without a verdict."""
     python = [sys.executable, "-P", "-m", "mvmnix.cli"]
     path = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    done = run([*python, *arguments(os.environ)], env=environment(extra=path), check=False)
+    # in the workspace: the inputs name files of it, and -P keeps its modules out
+    done = run([*python, *arguments(os.environ)], env=environment(extra=path), cwd=os.getcwd(), check=False)  # noqa: PTH109
     words = done.stderr.decode(errors="replace")
     verdict = told(done.stdout)
     status = 2 if verdict is None or done.status not in _TITLES else done.status

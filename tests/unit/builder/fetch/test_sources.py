@@ -1,9 +1,11 @@
 """The downloader, against a registry that really copies files and misbehaves on request."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import override
 
 import pytest
 
@@ -208,6 +210,35 @@ def seed_and_package(folder: Path, seed: bytes = b"\x7fELF") -> tuple[Source, So
     return Source(
         package.uri + "#usr/bin/busybox", "busybox", nar_hash(seed_nar("usr/bin/busybox", seed))[0], HashMode.NAR
     ), package
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("mirror://pypi/_e-1.0-py3-none-any.whl", "not a wheel of a project"),
+        ("mirror://pypi/x/../y-1.0-py3-none-any.whl", "not a wheel's file name"),
+        ("mirror://debian/pool/../../x.deb", "not a path in a package archive"),
+    ],
+)
+def test_a_name_that_no_registry_can_have_is_refused_before_anything_runs(store: Store, uri: str, why: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        fetch([Source(uri, "x", Digest.of(b"x"))], store, Recorder())
+    assert refusal.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
+    assert why in refusal.value.reasons[0].why
+
+
+def test_a_child_works_in_an_empty_directory_of_its_own(store: Store, folder: Path) -> None:
+    class Looking(FolderMirror):
+        @override
+        def command(self, batch: Sequence[Source], directory: Path) -> Command:
+            script = 'pwd > "$1/where"; ls -A >> "$1/where"; exit 1'
+            return Command(("/bin/sh", "-c", script, "sh", str(folder)), {"PATH": "/usr/bin:/bin"})
+
+    with pytest.raises(MvmnixError):
+        fetch([source("x_1", b"x")], store, Recorder(), registries=[FolderRegistry((Looking(folder),))])
+    where = (folder / "where").read_text().splitlines()
+    assert len(where) == 1
+    assert where[0].startswith(f"{tempfile.gettempdir()}/mvmnix-fetch-")
 
 
 def test_the_seed_is_taken_from_its_package(store: Store, folder: Path) -> None:

@@ -1,8 +1,11 @@
 """What apt prints is parsed as it stands, and its command lines name sources by hash."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, Trouble
 from mvmnix.builder.pins.debian import Apt, AptMirror, Target, parse_targets
@@ -26,7 +29,8 @@ def test_targets_are_parsed() -> None:
 def test_a_batch_is_one_child_with_uri_file_and_hash_for_each() -> None:
     argv = MIRROR.command([BASH, ZLIB], Path("/tmp/d")).argv
     assert argv[0] == "/usr/lib/apt/apt-helper"
-    assert argv[argv.index("download-file") + 1 :] == (
+    assert argv[argv.index("download-file") + 1] == "--"
+    assert argv[argv.index("--") + 1 :] == (
         *("http://mirror.test/debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", f"/tmp/d/{'0' * 64}"),
         f"SHA256:{'0' * 64}",
         *("http://mirror.test/debian/pool/main/z/zlib/zlib1g_1.3~x_amd64.deb", f"/tmp/d/{'1' * 64}"),
@@ -65,3 +69,43 @@ def test_failures_of_several_mirrors_join() -> None:
     gone, failed = Failure(Trouble.GONE, "404"), Failure(Trouble.FAILED, "no route")
     assert gone.joined(failed) == Failure(Trouble.FAILED, "404; no route")
     assert gone.joined(gone) == gone
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/etc/shadow",
+        "../../etc/shadow",
+        "pool/../../etc/shadow",
+        "pool/./x.deb",
+        "pool//x.deb",
+        "pool/%2e%2e/x.deb",
+        "pool/x%0a.deb",
+        "pool/x.deb\nURI: http://elsewhere.test/",
+        "pool/x.deb?y",
+        "pool/x y.deb",
+        "pool/$(id).deb",
+        "pool/é.deb",
+    ],
+)
+def test_what_is_no_plain_path_is_no_source(path: str) -> None:
+    source = Source(f"mirror://debian/{path}", "x.deb", Digest("0" * 64))
+    for use in (Apt().describe, lambda one: MIRROR.command([one], Path("/tmp/d"))):
+        with pytest.raises(ValueError, match="path in a package archive"):
+            use(source)
+
+
+def test_a_file_out_of_a_package_is_described_by_its_package() -> None:
+    assert Apt().describe(Source(f"{ZLIB.uri}#usr/lib/libz.so", "libz", ZLIB.digest)) == ("zlib1g", "1.3~x")
+
+
+@given(st.text(st.sampled_from("abz09+.~_%-/:3aA2eE0\n #?\\é"), max_size=40))
+def test_a_uri_for_apt_stays_below_its_mirror(path: str) -> None:
+    try:
+        source = Source(f"mirror://debian/{path}", "x", Digest("0" * 64))
+        uri = MIRROR.command([source], Path("/tmp/d")).argv[-3]
+    except ValueError:
+        return
+    assert re.fullmatch(r"http://mirror\.test/debian(/[A-Za-z0-9+~_%-][A-Za-z0-9+.~_%-]*)+", uri)
+    assert {escape.lower() for escape in re.findall("%..?", uri)} <= {"%3a", "%2b", "%7e"}

@@ -1,9 +1,13 @@
 """What pip prints is parsed as it stands: the report into wheels with true edges, complaints into failures."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, Trouble
 from mvmnix.builder.pins.pypi import Pip, parse_report, requirements
@@ -115,3 +119,43 @@ def test_a_batch_has_no_culprit_unless_the_index_is_out_of_reach() -> None:
 def test_wheels_are_repaired_together() -> None:
     assert Pip().describe(CFFI) == ("cffi", "2.1.1")
     assert Pip().repair([CFFI]) == "mvm pin python"
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "_e-1.0-py3-none-any.whl",  # its canonical name is "-e": an option of a requirements file
+        "_r-1.0-py3-none-any.whl",
+        ".-1.0-py3-none-any.whl",
+        "e_-1.0-py3-none-any.whl",
+        "a/../b-1.0-py3-none-any.whl",
+        "../b-1.0-py3-none-any.whl",
+        "b-1.0-py3-none-any.whl#b",
+        "b-1.0-py3-none-any.whl\n-e .",
+        "b -1.0-py3-none-any.whl",
+        "é-1.0-py3-none-any.whl",
+        "b-x-py3-none-any.whl",
+        "b-1.0.tar.gz",
+        "b-1.0-py3-none-any.whl.exe",
+        "",
+    ],
+)
+def test_what_is_no_plain_wheel_name_is_no_source(filename: str) -> None:
+    source = Source(f"mirror://pypi/{filename}", "x.whl", Digest("0" * 64))
+    for use in (Pip().describe, lambda one: Pip().command([one], Path("/tmp/d"))):
+        with pytest.raises(ValueError, match="wheel"):
+            use(source)
+
+
+@given(st.one_of(st.text(max_size=40), st.from_regex(r"[\w.-]{1,6}-[\w.!+-]{1,6}-py3-none-any\.whl", fullmatch=True)))
+def test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing(filename: str) -> None:
+    try:
+        command = Pip().command([Source(f"mirror://pypi/{filename}", "x.whl", Digest("0" * 64))], Path("/tmp/d"))
+    except ValueError:
+        return
+    line = rb"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.!+]* --hash=sha256:0{64}\n"
+    assert re.fullmatch(line, command.input)
+
+
+def test_pip_is_isolated_from_the_directory_and_the_users_packages() -> None:
+    assert Pip().command([RICH], Path("/tmp/d")).argv[:4] == (sys.executable, "-I", "-m", "pip")

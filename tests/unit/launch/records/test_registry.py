@@ -166,7 +166,7 @@ def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path
         f"with house(Path({str(tmp_path / 'other')!r})) as here, here.plan('sleep', '60') as plan:\n"
         "    print(detach(plan, here.host))\n"
     )
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     machine = run([sys.executable, "-c", program], env={"PYTHONPATH": root}, timeout=LONG).stdout.decode().strip()
     machines = House(tmp_path / "other", here.world).directory("machines")
     assert registry.find(machines, machine).alive
