@@ -10,6 +10,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self, override
 from urllib.parse import urljoin
 
@@ -78,13 +79,13 @@ class Allowlist:
         scheme, host = match["scheme"].lower(), match["host"].lower()
         port = int(match["port"] or _PORTS[scheme])
         target = match["target"] if match["target"].startswith("/") else "/" + match["target"]
-        if f"{scheme}://{host}:{port}" in {_origin(one) for one in self.loopback}:
+        if f"{scheme}://{host}:{port}" in _origins(self.loopback):
             return Url(scheme, host, port, target, local=True)
         # 2. https
         if scheme != "https":
             raise _refused(url, "only https is spoken with other machines")
         # 3. a listed name
-        if f"{host}:{port}" not in {one if ":" in one else f"{one}:443" for one in self.hosts}:
+        if f"{host}:{port}" not in _places(self.hosts):
             raise _refused(url, f"{host}:{port} is not on the list of hosts to download from")
         return Url(scheme, host, port, target, local=False)
 
@@ -117,6 +118,18 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         if address.is_site_local:
             return False
     return address.is_global and not address.is_multicast and address != _METADATA
+
+
+@lru_cache(maxsize=64)
+def _origins(listed: frozenset[str]) -> frozenset[str]:
+    """The listed origins, with their ports written out."""
+    return frozenset(_origin(one) for one in listed)
+
+
+@lru_cache(maxsize=64)
+def _places(listed: frozenset[str]) -> frozenset[str]:
+    """The listed hosts, with their ports written out."""
+    return frozenset(one if ":" in one else f"{one}:443" for one in listed)
 
 
 def _origin(text: str) -> str:

@@ -109,15 +109,17 @@ class Downloader:
         *,
         headers: Mapping[str, str] = _NONE,
         limit: int | None = None,
+        written: Callable[[], str] | None = None,
     ) -> Response:
         """Stream the body of a GET into `write`, in order and once.
 
-        `headers` (credentials) go to the origin of `url` alone; `limit` narrows the size limit, in bytes. Raises
-        RefusedError [fetch-not-allowed, fetch-limit] and DownloadError, which has the status; ChangedError is one.
+        `headers` (credentials) go to the origin of `url` alone; `limit` narrows the size limit, in bytes; `written` is
+        that of `Transfer`. Raises RefusedError [fetch-not-allowed, fetch-limit] and DownloadError, which has the
+        status; ChangedError is one.
         """
         first = self.allowed.admit(url)
         size = self.limits.size if limit is None else min(limit, self.limits.size)
-        transfer = Transfer(str(first), write, size)
+        transfer = Transfer(str(first), write, size, written)
         with self._slots, self._watch.line() as line:
             self._must_run(first, line)
             return self._insist(first, headers, transfer, line)

@@ -2,11 +2,11 @@
 
 A broken transfer goes on where it ended, when the server says by a strong ETag that it is still the same file (RFC
 9110, sections 13.1.5 and 14). Otherwise it is read from the start, and what has been written has to come again, byte
-for byte. The checksum that tells is no defence: whoever serves both halves could serve any bytes at all.
+for byte. The digest that tells is no defence: a server of both halves could serve any bytes at all.
 """
 
+import hashlib
 import re
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -42,16 +42,23 @@ class BrokenError(Exception):
 
 
 class Transfer:
-    """How far one download is."""
+    """How far one download is.
 
-    def __init__(self, url: str, write: Callable[[bytes], object], limit: int) -> None:
+    `written` gives the SHA-256 digest, in hexadecimal, of what went to `write` so far, where the caller computes it
+    anyway; otherwise it is computed here.
+    """
+
+    def __init__(
+        self, url: str, write: Callable[[bytes], object], limit: int, written: Callable[[], str] | None = None
+    ) -> None:
         self._url = url
         self._write = write
         self._limit = limit
         self._etag = ""
-        self._checksum = 0
+        self._written = written
+        self._hasher = hashlib.sha256()
         self._again = 0  # bytes of a fresh start that were written already
-        self._checksum_again = 0
+        self._hasher_again = hashlib.sha256()
         self.size = 0
         self.total: int | None = None
 
@@ -67,7 +74,7 @@ class Transfer:
         if status == 206:
             self._continue(headers, etag)
         else:
-            self._again, self._checksum_again, self.total = self.size, 0, length
+            self._again, self._hasher_again, self.total = self.size, hashlib.sha256(), length
             self._etag = etag if _STRONG.fullmatch(etag) else ""
         if self.total is not None and self.total > self._limit:
             raise self._too_large(f"{self.total} bytes")
@@ -76,15 +83,16 @@ class Transfer:
         """More of the body. Raises ChangedError, RefusedError [fetch-limit]."""
         if self._again:
             skipped, data = data[: self._again], data[self._again :]
-            self._checksum_again = zlib.crc32(skipped, self._checksum_again)
+            self._hasher_again.update(skipped)
             self._again -= len(skipped)
-            if not self._again and self._checksum_again != self._checksum:
+            if not self._again and self._hasher_again.hexdigest() != self._digest():
                 raise self._changed()
         if data:
             if self.size + len(data) > self._limit:
                 raise self._too_large(f"more than {self._limit} bytes")
             self._write(data)
-            self._checksum = zlib.crc32(data, self._checksum)
+            if self._written is None:
+                self._hasher.update(data)
             self.size += len(data)
 
     def end(self) -> None:
@@ -97,6 +105,9 @@ class Transfer:
     def forget(self) -> None:
         """Ask for the whole from now on."""
         self._etag = ""
+
+    def _digest(self) -> str:
+        return self._hasher.hexdigest() if self._written is None else self._written()
 
     def _continue(self, headers: Mapping[str, str], etag: str) -> None:
         match = _RANGE.fullmatch(headers.get("content-range", ""))

@@ -87,7 +87,7 @@ class Web:
     def _flat_once(self, source: Source) -> int:
         incoming = self._store.receive()
         try:
-            self._downloader.get(source.uri, incoming.write)
+            self._downloader.get(source.uri, incoming.write, written=lambda: incoming.digest.hex)
             if incoming.digest != source.digest:
                 raise _mismatch(source, [incoming.digest])
             incoming.close()

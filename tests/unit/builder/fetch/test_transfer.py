@@ -1,5 +1,7 @@
 """The body of a download out of several answers: what is written is written in order and once."""
 
+import hashlib
+
 import pytest
 
 from mvmnix.builder.fetch.transfer import BrokenError, ChangedError, Transfer
@@ -53,6 +55,24 @@ def test_another_part_is_not_taken_and_the_next_question_is_for_the_whole(header
     with pytest.raises(BrokenError):
         it.begin(206, headers, 5)
     assert (it.headers(), bytes(data)) == ({}, b"12345")
+
+
+def test_the_callers_own_digest_tells_whether_it_is_the_same() -> None:
+    for start, same in ((b"12345678", True), (b"12X45678", False)):
+        data = bytearray()
+        it = Transfer("https://sources.example/x", data.extend, 100, lambda: hashlib.sha256(data).hexdigest())  # noqa: B023
+        it.begin(200, {}, 10)
+        it.take(b"12345")
+        it.begin(200, {}, 10)
+        if same:
+            it.take(start)
+            it.take(b"90")
+            it.end()
+            assert data == b"1234567890"
+        else:
+            with pytest.raises(ChangedError):
+                it.take(start)
+            assert data == b"12345"
 
 
 def test_from_the_start_it_has_to_be_the_same() -> None:
