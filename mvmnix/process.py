@@ -37,9 +37,6 @@ INHERITED_BY_DOWNLOADS: Final = (
     *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_DEFAULT_TIMEOUT", "APT_CONFIG"),
 )
 
-#: What a child sees in any case that reads what a stranger wrote: the system's programs, messages that can be parsed.
-FIXED = MappingProxyType({"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
-
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -120,7 +117,7 @@ def spawn(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that lives beside us, in `/`, in a session of its own, with exactly the descriptors in `pass_fds`.
+    """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
     RefusedError as `run` does.
@@ -134,7 +131,6 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door
