@@ -16,6 +16,8 @@ LONGEST: Final = 4096
 _BREAKS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: git-check-ref-format(1), rules 1 to 9, and no `+` in front, which would force a refspec.
 _NO_REF: Final = re.compile(r"^[+/]|[ ~^:?*\[\\]|\.\.|@\{|//|/$|\.$|(^|/)\.|\.lock(/|$)|^@$")
+_ATTRIBUTE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
+_DIRECTORY: Final = re.compile(r"[0-9a-zA-Z+\-._=/]+")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HINT: Final = "look where it comes from: a flake, its lock, a server or a guest; nothing was run"
 
@@ -69,6 +71,23 @@ class InsidePath(Operand):
         if not text or {"", ".", ".."} & set(text.split("/")):
             return "it isn't a path that leads downwards"
         return super().problem(text)
+
+
+class AttributePath(Operand):
+    """How an attribute of a flake is named: plain names with dots in between."""
+
+    __slots__ = ()
+
+    @classmethod
+    @override
+    def problem(cls, text: str) -> str:
+        """Whatever isn't one."""
+        return "" if _ATTRIBUTE.fullmatch(text) else "it isn't the path of an attribute"
+
+
+def is_subdirectory(text: str) -> bool:
+    """Whether this is a relative path downwards, or empty: what may stand in a flake reference's `dir`."""
+    return not text or (_DIRECTORY.fullmatch(text) is not None and not InsidePath.problem(text))
 
 
 class GitRef(Operand):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self, override
 
+from mvmnix.arguments import AttributePath, is_subdirectory
 from mvmnix.system_calls import SystemCalls
 
 STORE_DIR = "/nix/store"
@@ -15,11 +16,9 @@ SYSTEM = "x86_64-linux"
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 _HEX256 = re.compile(r"[0-9a-f]{64}")
-_STORE_NAME = re.compile(r"[0-9a-zA-Z+\-._?=]{1,211}")
-_STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-([0-9a-zA-Z+\-._?=]{{1,211}})")
-#: What Nix lets no name begin with (nix: libstore/path.cc, checkName): it would be a directory's `.` or `..`.
-_DOTS = re.compile(r"\.\.?(-|$)")
-_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
+#: As Nix takes one (nix: libstore/path.cc, checkName): no `.` and `..`, nor what has one of them before a dash.
+_STORE_NAME = re.compile(r"(?!\.\.?(-|$))[0-9a-zA-Z+\-._?=]{1,211}")
+_STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-({_STORE_NAME.pattern})")
 
 
 def nix32(data: bytes) -> str:
@@ -79,16 +78,6 @@ def is_digest(text: str) -> bool:
     return _HEX256.fullmatch(text) is not None
 
 
-def is_attribute(text: str) -> bool:
-    """Whether this is how an attribute of a flake is named: plain names with dots in between."""
-    return _ATTRIBUTE.fullmatch(text) is not None
-
-
-def is_store_name(text: str) -> bool:
-    """Whether Nix takes this for the name of a store path; it is a file's name then, in any directory."""
-    return _STORE_NAME.fullmatch(text) is not None and not _DOTS.match(text)
-
-
 def store_name(text: str) -> str:
     """The name under which a file of that name goes to the Nix store: what Nix forbids becomes `_`."""
     return re.sub(r"[^0-9a-zA-Z+\-._?=]", "_", text).lstrip(".")
@@ -102,7 +91,7 @@ class StorePath:
     name: str
 
     def __post_init__(self) -> None:
-        if not _STORE_BASE.fullmatch(f"{self.hash}-{self.name}") or not is_store_name(self.name):
+        if not _STORE_BASE.fullmatch(f"{self.hash}-{self.name}"):
             raise ValueError(f"not a store path: {self.hash}-{self.name}")
 
     @classmethod
@@ -126,7 +115,7 @@ class StorePath:
 
     @classmethod
     def _make(cls, kind: str, inner: Digest, name: str) -> Self:
-        if not is_store_name(name):
+        if not _STORE_NAME.fullmatch(name):
             raise ValueError(f"not a store path's name: {name!r}")
         digest = hashlib.sha256(f"{kind}:sha256:{inner.hex}:{STORE_DIR}:{name}".encode()).digest()
         folded = bytearray(20)
@@ -160,10 +149,8 @@ class Source:
     mode: HashMode = HashMode.FLAT
 
     def __post_init__(self) -> None:
-        if not is_store_name(self.name):
-            raise ValueError(f"not a store path's name: {self.name[:80]!r}")
-        if not self.uri.isprintable() or " " in self.uri or not self.uri:
-            raise ValueError(f"not the address of a source: {self.uri[:80]!r}")
+        if not (_STORE_NAME.fullmatch(self.name) and self.uri and self.uri.isprintable() and " " not in self.uri):
+            raise ValueError(f"not the name and the address of a source: {self.name[:80]!r}, {self.uri[:80]!r}")
 
     @property
     def store_path(self) -> StorePath:
@@ -186,7 +173,7 @@ class FlakeRef:
     subdirectory: str = ""
 
     def __post_init__(self) -> None:
-        if not is_attribute(self.attribute):
+        if AttributePath.problem(self.attribute):
             raise ValueError(f"not an attribute path: {self.attribute!r}")
         if not is_subdirectory(self.subdirectory):
             raise ValueError(f"not a subdirectory: {self.subdirectory!r}")
@@ -205,12 +192,6 @@ class FlakeRef:
     def __str__(self) -> str:
         query = f"?dir={self.subdirectory}" if self.subdirectory else ""
         return ("path:" if self.copy else "") + f"{self.directory}{query}#{self.attribute}"
-
-
-def is_subdirectory(text: str) -> bool:
-    """Whether this is a relative path downwards, or empty: what may stand in a flake reference's `dir`."""
-    parts = text.split("/") if text else []
-    return all(re.fullmatch(r"[0-9a-zA-Z+\-._=]+", part) and part not in {".", ".."} for part in parts)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -96,9 +96,7 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        status, why = (127, "not found") if isinstance(error, FileNotFoundError) else (126, error.strerror)
-        unstarted = Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
-        raise ProcessError(unstarted, hint=hint) from error
+        raise ProcessError(_unstarted(argv, error), hint=hint) from error
     except subprocess.TimeoutExpired as error:
         endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
         raise ProcessError(endless, hint=hint) from error
@@ -106,6 +104,12 @@ def run(
     if check and done.returncode != 0:
         raise ProcessError(completed, hint=hint)
     return completed
+
+
+def _unstarted(argv: Sequence[str], error: OSError) -> Completed:
+    """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run."""
+    status, why = (127, "not found") if isinstance(error, FileNotFoundError) else (126, error.strerror)
+    return Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
 
 
 def spawn(

@@ -14,12 +14,10 @@ STARTERS: Final = re.compile(
     r"|concurrent\.futures\.ProcessPoolExecutor|(concurrent\.futures\.process)(\.\w+)*"
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
     r"|keyring\.get_password|sigstore\.oidc\.(detect_credential|Issuer)"
-    r"|mvmnix\.process\.(run|spawn|first_bytes)"
-)
-#: Starters of mvm's own that are handed an argument list: where it is made there is a site too.
-HANDED: Final = re.compile(
-    r"mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.fetch\.jail\.Jail"
-    r"|mvmnix\.builder\.pins\.host_nix\.HostNix\.find|mvmnix\.builder\.fetch\.registries\.Command"
+    # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
+    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.builder\.fetch\.jail\.Jail"
+    r"|mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.pins\.host_nix\.HostNix\.find"
+    r"|mvmnix\.builder\.fetch\.registries\.Command"
 )
 #: The room itself.
 PROCESS: Final = "mvmnix/process.py"
@@ -28,8 +26,7 @@ PROCESS: Final = "mvmnix/process.py"
 class _Sites(ast.NodeVisitor):
     """Collects, by the function that it stands in, what a module starts."""
 
-    def __init__(self, starters: re.Pattern[str]) -> None:
-        self._starters = starters
+    def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._scope: list[str] = []
         self.found: dict[str, set[str]] = {}
@@ -74,7 +71,7 @@ class _Sites(ast.NodeVisitor):
 
     def _use(self, node: ast.expr) -> None:
         name = self._dotted(node)
-        if name is not None and self._starters.fullmatch(name):
+        if name is not None and STARTERS.fullmatch(name):
             self.found.setdefault(".".join(self._scope) or "<module>", set()).add(name)
 
     def _dotted(self, node: ast.expr) -> str | None:
@@ -88,10 +85,10 @@ class _Sites(ast.NodeVisitor):
                 return None
 
 
-def in_source(text: str, starters: re.Pattern[str] = STARTERS) -> dict[str, set[str]]:
+def in_source(text: str) -> dict[str, set[str]]:
     """By function, what a module's text starts."""
     tree = ast.parse(text)
-    sites = _Sites(starters)
+    sites = _Sites()
     for node in ast.walk(tree):  # imports first, wherever they stand
         if isinstance(node, ast.Import | ast.ImportFrom):
             sites.visit(node)
@@ -99,9 +96,9 @@ def in_source(text: str, starters: re.Pattern[str] = STARTERS) -> dict[str, set[
     return sites.found
 
 
-def sites(starters: re.Pattern[str] = STARTERS) -> Iterator[str]:
+def sites() -> Iterator[str]:
     """Every place as `mvmnix/FILE.py:FUNCTION`, sorted."""
     for path in sorted((ROOT / "mvmnix").rglob("*.py")):
         where = str(path.relative_to(ROOT))
         if where != PROCESS:
-            yield from (f"{where}:{function}" for function in sorted(in_source(path.read_text(), starters)))
+            yield from (f"{where}:{function}" for function in sorted(in_source(path.read_text())))

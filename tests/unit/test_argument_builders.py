@@ -39,6 +39,9 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.backends.vsock import VsockSpec
 from mvmnix.launch.hypervisor import command_line
 from mvmnix.launch.hypervisor.port import Acceleration, Attachment, LaunchSpec, ShareKind
+from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
+from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.launch.jail.root import Root
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
@@ -365,6 +368,22 @@ def test_what_works_on_a_directory_is_told_numbers() -> None:
 def test_a_rule_of_landlock_is_one_word(text: str) -> None:
     argv = refused(lambda it: landlock.command("/usr/bin/setpriv", {f"/{it}": landlock.READ}), text)
     assert argv is None or (argv[-3:-1] == ("--landlock-rule", f"path-beneath:read-file:/{text}") and argv[-1] == "--")
+
+
+class Bare(BubblewrapCell):
+    """A cell of which nothing is there but its words."""
+
+    def __init__(self) -> None:
+        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", Cgroups(()))
+        self._root = Root((), ())
+        self._filter, self._told = 7, 8
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+def test_a_cell_hands_a_command_on_behind_its_own(words: list[str]) -> None:
+    usual, argv = Bare().command(["/program"]), Bare().command(["/program", *words])
+    assert argv == (*usual, *words)
+    assert usual[-2:] == ("--", "/program")
 
 
 def test_the_words_of_a_secrets_command_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

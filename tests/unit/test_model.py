@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.model import (
     Artifact,
     Digest,
@@ -17,7 +18,6 @@ from mvmnix.model import (
     StorePath,
     User,
     Verity,
-    is_subdirectory,
     nix32,
     store_name,
 )

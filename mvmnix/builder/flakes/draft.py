@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from mvmnix import nar
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import tracked
 from mvmnix.builder.flakes.take import FlakeSource, source_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.lock import FILE_NAME
-from mvmnix.model import FlakeRef, is_subdirectory, store_name
+from mvmnix.model import FlakeRef, store_name
 from mvmnix.tree import tree_of_directory, tree_of_files
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import nar
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.model import Digest, FlakeRef, StorePath, is_subdirectory, store_name
+from mvmnix.model import Digest, FlakeRef, StorePath, store_name
 from mvmnix.tree import tree_of_directory
 
 #: A root tree larger than this is refused, in bytes; it is held in memory while it is sent.

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from mvmnix import lock as locks
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.locking import document
 from mvmnix.builder.locking.document import MAX_DEPTH, MAX_ENTRIES, Entry, InputPath, Inputs
 from mvmnix.builder.locking.inputs import Flake, InputSpec
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.lock import Attributes
-from mvmnix.model import Digest, StorePath, is_subdirectory
+from mvmnix.model import Digest, StorePath
 
 _FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mvmnix import strict
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.locking.document import InputPath, attributes
 from mvmnix.errors import ReasonCode
 from mvmnix.lock import Attributes
-from mvmnix.model import Digest, StorePath, is_subdirectory
+from mvmnix.model import Digest, StorePath
 
 #: A larger answer is refused, in bytes: a lock file of a flake is in it.
 LIMIT: Final = 16 * 2**20

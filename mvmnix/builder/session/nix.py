@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from typing import Final, override
 
-from mvmnix.arguments import Operand
+from mvmnix.arguments import AttributePath, Operand, is_subdirectory
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.model import NIX32, STORE_DIR, SYSTEM, Digest, HashMode, StorePath, is_attribute, is_subdirectory
+from mvmnix.model import NIX32, STORE_DIR, SYSTEM, Digest, HashMode, StorePath
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
 CACHE_PORT = 8000
@@ -87,9 +87,7 @@ def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
 
 def _package(url: FlakeUrl, attribute: str) -> Operand:
     """Raises RefusedError [argument-unsafe] for what is no attribute path."""
-    if not is_attribute(attribute):
-        raise _unsafe(attribute, "it is no attribute of a flake")
-    return Operand(f"{url}#packages.{SYSTEM}.{attribute}.drvPath")
+    return Operand(f"{url}#packages.{SYSTEM}.{AttributePath(attribute)}.drvPath")
 
 
 def _unsafe(text: str, why: str) -> Exception:

@@ -91,7 +91,7 @@ def test_failures_of_several_mirrors_join() -> None:
 )
 def test_what_is_no_plain_path_is_no_source(path: str) -> None:
     for use in (Apt().describe, lambda one: MIRROR.command([one], Path("/tmp/d"))):
-        with pytest.raises(ValueError, match=r"path in a package archive|the address of a source"):
+        with pytest.raises(ValueError, match=r"path in a package archive|address of a source"):
             use(Source(f"mirror://debian/{path}", "x.deb", Digest("0" * 64)))
 
 

@@ -1,0 +1,186 @@
+"""Every child of mvm has a row: in docs/children.md, and here with what spells its arguments and what holds that."""
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.unit import spawns
+
+ROOT: Final = Path(__file__).parents[2]
+TABLE: Final = ROOT / "docs/children.md"
+BUILDERS: Final = "tests/unit/test_argument_builders.py"
+#: Tests that need no text: they show that there is none in what varies.
+FIXED: Final = {
+    "test_what_works_on_a_directory_is_told_numbers",
+    "test_no_text_of_a_plan_is_on_the_jails_command_line",
+}
+#: By where a child is started: what spells its arguments (module:name), and the tests that hold it to any text.
+#: None: nothing varies in it but numbers and mvm's own constants; or it is a fork.
+SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
+    "mvmnix/audit/witnesses.py:CommandWitness.take": (
+        "mvmnix.config:WitnessRule",
+        ("tests/unit/test_process.py::test_an_argument_is_one_argument_or_refused",),
+    ),
+    "mvmnix/audit/witnesses.py:GitWitness._run": (
+        "mvmnix.audit.witnesses:GitWitness",
+        (f"{BUILDERS}::test_the_witness_in_a_repository",),
+    ),
+    "mvmnix/builder/bootstrap.py:Bootstrap.__init__": (
+        "mvmnix.builder.session.nix:host_evaluate",
+        (f"{BUILDERS}::test_nix",),
+    ),
+    "mvmnix/builder/fetch/jail.py:Jail.script": (
+        "mvmnix.builder.fetch.jail:Jail",
+        (f"{BUILDERS}::test_the_jail_hands_words_on_behind_its_script",),
+    ),
+    "mvmnix/builder/fetch/jailed.py:unpacked_archive": None,
+    "mvmnix/builder/fetch/jailed.py:unpacked_commit": (
+        "mvmnix.builder.fetch.jailed:Checkout",
+        (f"{BUILDERS}::test_what_of_a_repository_is_asked_is_one_commit_and_one_ref",),
+    ),
+    "mvmnix/builder/fetch/prefetch.py:prefetched": None,
+    "mvmnix/builder/fetch/sources.py:_Download._attempt": (
+        "mvmnix.builder.fetch.registries:Command",
+        (
+            "tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",
+            "tests/unit/builder/pins/test_pypi.py::test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing",
+        ),
+    ),
+    "mvmnix/builder/flakes/git.py:_run": (
+        "mvmnix.builder.flakes.git:_run",
+        (f"{BUILDERS}::test_the_reader_of_repositories",),
+    ),
+    "mvmnix/builder/pins/debian.py:AptMirror.command": (
+        "mvmnix.builder.pins.debian:AptMirror",
+        ("tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",),
+    ),
+    "mvmnix/builder/pins/debian.py:read_index": None,
+    "mvmnix/builder/pins/debian.py:targets": None,
+    "mvmnix/builder/pins/host_nix.py:HostNix.run": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
+    "mvmnix/builder/pins/nix_store.py:add_to_nix": (
+        "mvmnix.builder.session.nix:host_restore",
+        (f"{BUILDERS}::test_nix",),
+    ),
+    "mvmnix/builder/pins/pypi.py:Pip.command": (
+        "mvmnix.builder.pins.pypi:Pip",
+        ("tests/unit/builder/pins/test_pypi.py::test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing",),
+    ),
+    "mvmnix/builder/pins/pypi.py:resolve": (
+        "mvmnix.builder.pins.pypi:requirements",
+        (f"{BUILDERS}::test_requirements_are_operands_of_pip",),
+    ),
+    "mvmnix/builder/reproduce/inside.py:_diffoscope": None,
+    "mvmnix/builder/reproduce/inside.py:_listed": None,
+    "mvmnix/cli/doctor_jail.py:_tried": None,
+    "mvmnix/cli/verifying/step.py:main": (
+        "mvmnix.cli.verifying.step:arguments",
+        (f"{BUILDERS}::test_a_workflows_inputs",),
+    ),
+    "mvmnix/launch/container/run.py:_spawned": (
+        "mvmnix.launch.container.oci_config:configuration",
+        (
+            "tests/unit/launch/container/test_oci_config.py::test_the_command_arrives_and_no_privilege_does",
+            "tests/unit/launch/container/test_oci_config.py::test_no_text_of_a_plan_is_on_the_jails_command_line",
+        ),
+    ),
+    "mvmnix/launch/guest.py:Preparation.spawn": (
+        "mvmnix.launch.backends.qemu:Qemu",
+        (
+            f"{BUILDERS}::test_qemu",
+            f"{BUILDERS}::test_a_tag_of_a_share_for_qemu",
+            f"{BUILDERS}::test_firecracker_and_cloud_hypervisor",
+            f"{BUILDERS}::test_parameters_of_a_kernel_stay_apart",
+        ),
+    ),
+    "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn": (
+        "mvmnix.sandbox.landlock:command",
+        (
+            f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",
+            f"{BUILDERS}::test_a_cell_hands_a_command_on_behind_its_own",
+        ),
+    ),
+    "mvmnix/launch/jail/root.py:_asked": None,
+    "mvmnix/launch/secrets/resolve.py:_command": (
+        "mvmnix.launch.secrets.reference:Reference",
+        (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
+    ),
+    "mvmnix/launch/secrets/resolve.py:_keyring": None,
+    "mvmnix/launch/shares/image.py:make": (
+        "mvmnix.launch.shares.image:command",
+        (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
+    ),
+    "mvmnix/launch/shares/server.py:Server.start": (
+        "mvmnix.launch.shares.server:command",
+        (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
+    ),
+    "mvmnix/launch/supervisor.py:_leave": None,
+    "mvmnix/launch/supervisor.py:detach": None,
+    "mvmnix/provenance/sigstore.py:_identity": None,
+    "mvmnix/sandbox/idmap.py:_namespace": None,
+}
+SITES: Final = sorted(spawns.sites())
+
+
+def documented() -> dict[str, list[str]]:
+    """By the place in its first cell, the cells of each row of the table."""
+    rows = [line.strip("|").split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| `mvmnix/")]
+    places = [row[0].strip(" `") for row in rows]
+    assert len(set(places)) == len(places), "a place has two rows"
+    return dict(zip(places, rows, strict=True))
+
+
+def test_every_child_has_a_row_and_every_row_a_child() -> None:
+    assert sorted(documented()) == SITES
+    assert sorted(SPELLED) == SITES
+
+
+@pytest.mark.parametrize("place", SITES)
+def test_a_row_says_everything(place: str) -> None:
+    row = documented().get(place, [])
+    assert len(row) == 6, "where, child, fed by whom, runs as, may touch, why"
+    assert all(cell.strip() for cell in row)
+
+
+@pytest.mark.parametrize("place", [place for place, it in SPELLED.items() if it is not None])
+def test_what_spells_its_arguments_is_held_by_a_test(place: str) -> None:
+    spelled = SPELLED[place]
+    assert spelled is not None
+    builder, tests = spelled
+    module, _, name = builder.partition(":")
+    assert hasattr(importlib.import_module(module), name)
+    for test in tests:
+        file, _, function = test.partition("::")
+        (found,) = [it for it in ast.parse((ROOT / file).read_text()).body if getattr(it, "name", "") == function]
+        given = any(isinstance(it, ast.Name) and it.id == "given" for it in ast.walk(found))
+        assert given or function in FIXED, f"{test} tries no text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\ndef f(): os.fork()",
+        "from os import execv as go\ndef f(): go('/x', [])",
+        "import subprocess as s\ndef f(): s.Popen('x')",
+        "from subprocess import run\ndef f(): run('x')",
+        "from mvmnix import process\ndef f(): process.run(['x'])",
+        "from mvmnix.process import spawn\ndef f(): return spawn",
+        "from mvmnix import process as p\ndef f(): return map(p.first_bytes, [])",
+        "def f():\n  from os import posix_spawn\n  posix_spawn('x', [], {})",
+        "import multiprocessing.pool\ndef f(): multiprocessing.pool.Pool()",
+        "import webbrowser\ndef f(): webbrowser.open('x')",
+        "import click\ndef f(): click.edit('x')",
+        "import pty\nclass f:\n  x = pty.spawn",
+        "from concurrent.futures import ProcessPoolExecutor\ndef f(): ProcessPoolExecutor()",
+    ],
+)
+def test_no_way_to_start_one_is_overlooked(text: str) -> None:
+    assert list(spawns.in_source(text)) == ["f"]
+
+
+def test_what_starts_nothing_is_no_child() -> None:
+    text = "import os, threading\nfrom mvmnix.process import environment\ndef f(x: int): os.open('x', 0); environment()"
+    assert spawns.in_source(text) == {}
+    assert spawns.in_source("def run(): ...\ndef f(): run()") == {}
