@@ -24,7 +24,8 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
-from mvmnix.sandbox.trusted_executables import BUBBLEWRAP, GIT, locate
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import GIT, locate
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)

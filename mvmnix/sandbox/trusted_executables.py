@@ -22,9 +22,8 @@ class Candidates:
     hint: str
 
 
-#: What more than one room starts.
-GIT = Candidates("git", ("/usr/bin/git",), "apt-get install git")
-BUBBLEWRAP = Candidates("bubblewrap", ("/usr/bin/bwrap",), "apt-get install bubblewrap")
+#: It reads flakes, and keeps checkpoints.
+GIT = Candidates("git", ("/usr/bin/git", "/run/current-system/sw/bin/git"), "apt-get install git")
 
 
 def locate(candidates: Candidates) -> str:

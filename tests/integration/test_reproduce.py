@@ -1,4 +1,4 @@
-"""What differs in two file systems, by fsck.erofs and diffoscope in the jail; the file systems are made here."""
+"""What differs in two file systems, by fsck.erofs and diffoscope in the sandbox; the file systems are made here."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ exit %d
 def test_diffoscopes_report_goes_to_the_log(
     tmp_path: Path, images: Store, two: Two, monkeypatch: pytest.MonkeyPatch, status: int, words: str
 ) -> None:
-    """A stand-in for it, which says where it runs: in the jail, as nobody, with the two files."""
+    """A stand-in for it, which says where it runs: in the sandbox, as another uid, with the two files."""
     program = tmp_path / "bin/diffoscope"
     program.parent.mkdir()
     program.write_text(FAKE % status)

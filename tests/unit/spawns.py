@@ -15,7 +15,7 @@ STARTERS: Final = re.compile(
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
     r"|keyring\.get_password|sigstore\.oidc\.(detect_credential|Issuer)"
     # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
-    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.builder\.fetch\.jail\.Jail"
+    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox\.helper\.Sandbox"
     r"|mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.pins\.host_nix\.HostNix\.find"
     r"|mvmnix\.builder\.fetch\.registries\.Command"
 )

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvmnix import config, process
 from mvmnix.audit import witnesses
 from mvmnix.audit.witnesses import GitWitness
-from mvmnix.builder.fetch import jail as jails
 from mvmnix.builder.fetch.allow import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
-from mvmnix.builder.fetch.jail import Jail
 from mvmnix.builder.fetch.jailed import Checkout
 from mvmnix.builder.flakes import git
 from mvmnix.builder.locking.inputs import question
@@ -48,7 +46,8 @@ from mvmnix.launch.shares import image, server
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.process import Completed
-from mvmnix.sandbox import landlock
+from mvmnix.sandbox import helper, landlock
+from mvmnix.sandbox.helper import Sandbox
 from tests.unit.strangers import HOSTILE, TEXTS
 
 type Builder = Callable[[str], Sequence[str]]
@@ -243,16 +242,30 @@ branch = {json.dumps(branch)}
     configured()
 
 
-def test_the_jail_hands_words_on_behind_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = captured(monkeypatch, jails.process)
+class StartedError(Exception):
+    """Instead of a start."""
+
+
+def test_the_sandbox_hands_words_on_behind_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they are: the script is constant, they are its arguments, and nothing before them changes."""
+    calls: list[tuple[Sequence[str], Any]] = []
+
+    def spawn(argv: Sequence[str], **options: Any) -> None:
+        calls.append((tuple(argv), options))
+        raise StartedError
+
+    monkeypatch.setattr(helper.process, "spawn", spawn)
 
     @given(st.lists(TEXTS, max_size=4))
+    @settings(max_examples=30)
     def words(texts: list[str]) -> None:
-        Jail().script("exec true", *texts)
+        with pytest.raises(StartedError):
+            Sandbox().script("exec true", *texts)
         argv, options = calls[-1]
         place = list(argv).index("-euc")
         assert tuple(argv[place:]) == ("-euc", "exec true", "sh", *texts)
-        assert set(options["env"]) == set(calls[0][1]["env"])
+        assert len(argv[:place]) == len(calls[0][0][: list(calls[0][0]).index("-euc")])
+        assert options["env"] == calls[0][1]["env"]
 
     words()
 

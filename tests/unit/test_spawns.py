@@ -32,10 +32,6 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.builder.session.nix:host_evaluate",
         (f"{BUILDERS}::test_nix",),
     ),
-    "mvmnix/builder/fetch/jail.py:Jail.script": (
-        "mvmnix.builder.fetch.jail:Jail",
-        (f"{BUILDERS}::test_the_jail_hands_words_on_behind_its_script",),
-    ),
     "mvmnix/builder/fetch/jailed.py:unpacked_archive": None,
     "mvmnix/builder/fetch/jailed.py:unpacked_commit": (
         "mvmnix.builder.fetch.jailed:Checkout",
@@ -119,6 +115,10 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/launch/supervisor.py:_leave": None,
     "mvmnix/launch/supervisor.py:detach": None,
     "mvmnix/provenance/sigstore.py:_identity": None,
+    "mvmnix/sandbox/helper.py:_Run.to_the_end": (
+        "mvmnix.sandbox.helper:Sandbox",
+        (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
+    ),
     "mvmnix/sandbox/idmap.py:_namespace": None,
 }
 SITES: Final = sorted(spawns.sites())
