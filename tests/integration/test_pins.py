@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mvmnix import process
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.pins.debian import Apt, read_index
@@ -84,7 +85,7 @@ def test_mirrors_are_known_without_apts_lists(tmp_path: Path, monkeypatch: pytes
     config = tmp_path / "apt.conf"
     config.write_text(f'Dir::State::Lists "{tmp_path}";\n')
     known = [mirror.base for mirror in Apt().mirrors()]
-    monkeypatch.setenv("APT_CONFIG", str(config))
+    monkeypatch.setattr(process, "FIXED", {**process.FIXED, "APT_CONFIG": str(config)})
     assert {mirror.base for mirror in Apt().mirrors()} == set(known)
     with pytest.raises(MvmnixError, match="they have: none at all"):
         read_index("trixie", "amd64")

@@ -209,4 +209,6 @@ def _pip() -> tuple[str, ...]:
 
 
 def _environment() -> dict[str, str]:
-    return process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), process.FIXED)
+    # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
+    itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
+    return process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), {**process.FIXED, **itself})

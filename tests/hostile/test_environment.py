@@ -1,0 +1,432 @@
+"""Each child of mvm in a working directory and an environment that are one trap: no trap goes off, and the child works.
+
+A row is run as it is in earnest: what it needs is made before, then the directory, the home and the variables are those
+of traps.py, then the child runs. Rows are named by their place in docs/children.md.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mvmnix import nar
+from mvmnix.audit.witnesses import CommandWitness, GitWitness
+from mvmnix.builder.bootstrap import ATTRIBUTE, request
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.jailed import Checkout, unpacked_archive, unpacked_commit
+from mvmnix.builder.fetch.prefetch import prefetched
+from mvmnix.builder.fetch.registries import Silent
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.pins import debian, locks, pypi
+from mvmnix.builder.pins.host_nix import HostNix
+from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.reproduce import inside
+from mvmnix.builder.reproduce.compare import Difference
+from mvmnix.builder.session import nix
+from mvmnix.cli.verifying import step
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.hypervisor.confinement import Service
+from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.jail.root import libraries
+from mvmnix.launch.secrets.reference import Reference, Target
+from mvmnix.launch.secrets.resolve import resolve
+from mvmnix.launch.shares import image, server
+from mvmnix.model import Artifact, Digest, HashMode, Source, User
+from mvmnix.provenance import sigstore
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.helper import Bounds, Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.state import Directory
+from mvmnix.store import Store
+from tests.fakes import Repository
+from tests.git_server import serve
+from tests.hostile import traps
+from tests.hostile.traps import Traps
+from tests.integration.container_house import Containers, world_of
+from tests.integration.container_house import image as probe_image
+from tests.unit import spawns
+from tests.unit.audit.test_witnesses import KEY, checkpoint
+
+pytestmark = pytest.mark.integration
+
+#: What a row does once the traps are set.
+type Act = Callable[[], object]
+type Row = Callable[[Path, Traps], AbstractContextManager[Act]]
+
+TREE: Final = Path(__file__).parents[2]
+SPEC: Final = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
+
+
+def store(path: Path) -> Store:
+    return Store(Directory.create(str(path)))
+
+
+def jail(path: Path) -> BubblewrapJail:
+    cells, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
+    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
+
+
+def plain(act: Callable[[Path], object]) -> Row:
+    """A row that needs nothing but a directory."""
+
+    @contextmanager
+    def row(path: Path, _: Traps) -> Iterator[Act]:
+        yield lambda: act(path)
+
+    return row
+
+
+@contextmanager
+def repository(path: Path, set_: Traps) -> Iterator[Act]:
+    """A clone whose own configuration, hooks and attributes are traps too."""
+    made = Repository.make(path / "repository", {"a": "x", ".gitattributes": "* filter=trap diff=trap\n"})
+    with (made.path / ".git/config").open("a") as file:
+        file.write(set_.git_config("repository"))
+    for hook in set_.hooks().iterdir():
+        (made.path / ".git/hooks").mkdir(exist_ok=True)
+        (made.path / ".git/hooks" / hook.name).symlink_to(hook)
+    made.write("a", "y")
+
+    def act() -> None:
+        work = WorkTree(made.path)
+        assert work.changes() == ("a",)
+        assert set(work.tree(1 << 20).entries) == {b"a", b".gitattributes", b"flake.nix"}
+        assert len(tracked(made.path)[1]) == 3
+
+    yield act
+
+
+@contextmanager
+def git_witness(path: Path, set_: Traps) -> Iterator[Act]:
+    subprocess.run(["git", "init", "-q", "--bare", str(path / "kept.git")], check=True)
+    with (path / "kept.git/config").open("a") as file:
+        file.write(set_.git_config("witness"))
+    witness = GitWitness("w", True, str(path / "kept.git"), "b", 60)
+    yield lambda: witness.take(checkpoint(1), KEY)
+
+
+@contextmanager
+def archived(path: Path, _: Traps) -> Iterator[Act]:
+    (path / "tree").mkdir()
+    (path / "tree/file").write_text("x")
+    subprocess.run(["tar", "-C", path, "-czf", path / "archive.tar.gz", "tree"], check=True)
+
+    def act() -> None:
+        with unpacked_archive("x", path / "archive.tar.gz", Bounds()) as tree:
+            assert b"".join(tree.archive()).startswith(b"\r\0\0\0\0\0\0\0nix-archive-1")
+        with prefetched(path / "archive.tar.gz", Bounds()) as file:
+            assert file.read(21).endswith(b"nix-archive-1")
+
+    yield act
+
+
+@contextmanager
+def cloned(path: Path, _: Traps) -> Iterator[Act]:
+    """From a server of plain files, which starts nothing itself."""
+    path.chmod(0o700)
+    made = Repository.make(path / "source", {"a": "x"})
+    bare = path / "repositories/r.git"
+    subprocess.run(["git", "clone", "-q", "--bare", made.path, bare], check=True)
+    subprocess.run(["git", "-C", bare, "update-server-info"], check=True)
+    with serve(path / "repositories") as serving:
+        url = Allowlist(frozenset(), frozenset({serving.origin})).admit(f"{serving.origin}/dumb/r.git")
+        wanted = Checkout(url, made.git("rev-parse", "HEAD"), made.git("symbolic-ref", "HEAD"))
+
+        def act() -> None:
+            with unpacked_commit("x", wanted, Bounds()) as tree:
+                assert tree.rev == wanted.rev
+
+        yield act
+
+
+@contextmanager
+def compared(path: Path, set_: Traps) -> Iterator[Act]:
+    """Two file systems; the host's diffoscope is a script here, since few machines have one."""
+    images = store(path / "images")
+    artifacts = []
+    for number in (1, 2):
+        (path / f"tree{number}").mkdir()
+        (path / f"tree{number}/file").write_text(str(number))
+        subprocess.run(["mkfs.erofs", "--quiet", path / f"image{number}", path / f"tree{number}"], check=True)
+        data = (path / f"image{number}").read_bytes() + bytes(8192)
+        artifacts.append(Artifact("rootfs", Digest.of(data), len(data)))
+        images.put([data], artifacts[-1].digest)
+    program = path / "diffoscope"
+    program.write_text('#!/bin/sh\nwhile [ $# -gt 3 ]; do shift; done\nid -u >"$1"\n')
+    program.chmod(0o755)
+    said: list[bytes] = []
+
+    def act() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(inside, "DIFFOSCOPE", replace(inside.DIFFOSCOPE, paths=(str(program),)))
+            assert "/file: other contents" in inside.differences(Difference(*artifacts), images, said.append)
+        assert said == [b"65534\n"]
+
+    yield act
+
+
+@contextmanager
+def host_nix(path: Path, _: Traps) -> Iterator[Act]:
+    data = b"mvmnix test: a file beside traps"
+    source = Source("mirror://debian/pool/t/t_1_all.deb", "t_1_all.deb", Digest.of(data))
+    archive = b"".join(nar.nar_of_tree(nar.Dir({b"file": nar.File.of(b"x")})))
+    kept = store(path / "sources")
+    kept.put([data], source.digest)
+    flake = request().flake
+    added: list[str] = []
+
+    def act() -> None:
+        host = HostNix.find()
+        assert nix.read_version(host.run(nix.host_version(host.nix))) != "unknown"
+        host.run(nix.host_restore(host.nix_store, str(path / "restored")), input_=archive)
+        added.extend(map(str, add_to_nix([source], kept)))
+        (path / "flake").mkdir()
+        host.run(nix.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
+        host.run(nix.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
+        said = host.run(nix.host_evaluate(host.nix, flake.store_path, flake.nar, ATTRIBUTE))
+        assert said.startswith(b"/nix/store/")
+
+    yield act
+    subprocess.run(["nix-store", "--option", "build-users-group", "", "--delete", *added], check=True)
+
+
+def smallest[T: (locks.DebianPin, locks.WheelPin)](pins: "dict[str, T]") -> T:
+    return min(pins.values(), key=lambda pin: pin.size)
+
+
+@contextmanager
+def downloaded(path: Path, _: Traps) -> Iterator[Act]:
+    """The smallest package and the smallest wheel of mvm's own locks, by the machine's configuration."""
+    deb = parse_debian((TREE / "modules/debian/lock.json").read_bytes())
+    wheels = parse_python((TREE / "modules/python/lock.json").read_bytes())
+    sources = [smallest(dict(deb.packages)).source, smallest(dict(wheels.packages)).source]
+    kept = store(path / "sources")
+
+    def act() -> None:
+        fetch(sources, kept, Silent())
+        assert all(kept.has(source.digest) for source in sources)
+
+    yield act
+
+
+def apts_lists(_: Path) -> None:
+    assert debian.targets()
+    assert debian.read_index("trixie", "amd64").package("base-files")
+
+
+def resolved(_: Path) -> None:
+    assert [wheel.name for wheel in pypi.resolve(["mdurl"])] == ["mdurl"]
+
+
+def confined(path: Path) -> None:
+    """QEMU, in a cell."""
+    path.chmod(0o700)
+    qemu = Qemu.find()
+    invocation = Invocation((qemu.executable, "--version"), ())
+    ended(HypervisorProcess.spawn(invocation, (), jail(path).cell(qemu.files, SPEC, invocation)))
+
+
+def ended(process: HypervisorProcess) -> None:
+    try:
+        process.wait()
+        assert process.last_words == ()
+    finally:
+        process.close()
+    assert process.status == 0
+
+
+@contextmanager
+def shared(path: Path, _: Traps) -> Iterator[Act]:
+    path.chmod(0o700)
+    (path / "shared").mkdir()
+    (path / "shared/file").write_text("x")
+
+    def service(program: Candidates) -> Service:
+        fd = os.open(path / "shared", os.O_RDONLY | os.O_DIRECTORY)
+        return Service(locate(program), fd, False, None, User(1000, 1000), 512 << 20)
+
+    def act() -> None:
+        cells = jail(path)
+        made = image.make(cells, service(image.MKFS))
+        made.let_go()
+        serving = server.Server(cells, service(server.VIRTIOFSD))
+        try:
+            serving.start()
+            serving.entered()
+            assert serving.pid is not None
+            assert serving.last_words == ()
+        finally:
+            serving.close()
+
+    yield act
+
+
+def looked_up(path: Path) -> None:
+    assert libraries(locate(BUBBLEWRAP), Directory.create(str(path / "cache")))
+
+
+def secret(_: Path) -> None:
+    """The user's own program: with the user's HOME, and with nothing else of what is set."""
+    (found,) = resolve([Reference.parse("A=command:/usr/bin/env", Target.FILE)])
+    names = {line.partition(b"=")[0].decode() for line in found.value.splitlines() if b"=" in line}
+    assert names <= {"HOME", "PATH", "LC_ALL", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"}
+
+
+def command_witness(_: Path) -> None:
+    CommandWitness("w", True, ("/bin/sh", "-c", "cat >/dev/null; id"), 60).take(checkpoint(1), KEY)
+
+
+def sandboxed(_: Path) -> None:
+    """A script that names programs without their paths, and Python, which looks for modules."""
+    said = Sandbox().script("pwd; git --version; nix --version; python3 -c 'import json, pip' || true; env").stdout
+    assert said.startswith(b"/work\ngit version")
+    assert b"trap" not in said
+
+
+@contextmanager
+def workflow(path: Path, _: Traps) -> Iterator[Act]:
+    """The child is mvm itself; it says that there is no bundle, which is as far as it needs to come."""
+
+    def act() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("INPUT_ARTIFACTS", "pip.py")
+            patch.setenv("GITHUB_OUTPUT", str(path / "output"))
+            assert step.main() == 2
+        assert (path / "output").read_text() == "verified=false\n"
+
+    yield act
+
+
+def token(_: Path) -> None:
+    with pytest.raises(MvmnixError, match="there is no OIDC token"):
+        sigstore._identity(None, interactive=False, config=None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def container(path: Path, _: Traps) -> Iterator[Act]:
+    path.chmod(0o700)
+    containers = Containers(path / "host", world_of(path, probe_image(path)))
+
+    def act() -> None:
+        finished, said = containers.run("id")
+        assert (finished.exit_code, said) == (0, "1000 1000 1\n")
+
+    yield act
+
+
+#: By the places of docs/children.md that are run in it.
+ROWS: Final[dict[tuple[str, ...], Row]] = {
+    ("mvmnix/builder/flakes/git.py:_run",): repository,
+    ("mvmnix/audit/witnesses.py:GitWitness._run",): git_witness,
+    ("mvmnix/audit/witnesses.py:CommandWitness.take",): plain(command_witness),
+    ("mvmnix/sandbox/helper.py:_Run.to_the_end",): plain(sandboxed),
+    ("mvmnix/builder/fetch/jailed.py:unpacked_archive", "mvmnix/builder/fetch/prefetch.py:prefetched"): archived,
+    ("mvmnix/builder/fetch/jailed.py:unpacked_commit",): cloned,
+    ("mvmnix/builder/reproduce/inside.py:_listed", "mvmnix/builder/reproduce/inside.py:_diffoscope"): compared,
+    (
+        "mvmnix/builder/pins/host_nix.py:HostNix.run",
+        "mvmnix/builder/pins/nix_store.py:add_to_nix",
+        "mvmnix/builder/bootstrap.py:Bootstrap.__init__",
+    ): host_nix,
+    (
+        "mvmnix/builder/fetch/sources.py:_Download._attempt",
+        "mvmnix/builder/pins/debian.py:AptMirror.command",
+        "mvmnix/builder/pins/pypi.py:Pip.command",
+    ): downloaded,
+    ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:read_index"): plain(apts_lists),
+    ("mvmnix/builder/pins/pypi.py:resolve",): plain(resolved),
+    (
+        "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
+        "mvmnix/launch/guest.py:Preparation.spawn",
+        "mvmnix/cli/doctor_jail.py:_tried",
+    ): plain(confined),
+    ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
+    ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
+    ("mvmnix/launch/container/run.py:_spawned",): container,
+    ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),
+    ("mvmnix/cli/verifying/step.py:main",): workflow,
+    ("mvmnix/provenance/sigstore.py:_identity",): plain(token),
+}
+#: Places that start no program: forks, and a library in this process that asks the session's keyring.
+NO_PROGRAM: Final = {
+    "mvmnix/launch/supervisor.py:detach",
+    "mvmnix/launch/supervisor.py:_leave",
+    "mvmnix/sandbox/idmap.py:_namespace",
+    "mvmnix/launch/secrets/resolve.py:_keyring",
+}
+
+
+@pytest.fixture
+def set_(tmp_path: Path) -> Iterator[Traps]:
+    """Traps, where every uid of a sandbox could leave a mark."""
+    yield traps.lay(tmp_path / "traps")
+
+
+def test_every_child_is_run() -> None:
+    run = [place for places in ROWS for place in places]
+    assert sorted((*run, *NO_PROGRAM)) == sorted(spawns.sites())
+
+
+@pytest.mark.parametrize("places", ROWS, ids=lambda places: places[0])
+def test_no_trap_goes_off(places: tuple[str, ...], tmp_path: Path, set_: Traps) -> None:
+    (tmp_path / "row").mkdir()
+    with ExitStack() as stack:
+        act = stack.enter_context(ROWS[places](tmp_path / "row", set_))
+        assert set_.sprung() == []
+        with traps.armed(set_):
+            act()
+        assert set_.sprung() == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "marks"),
+    [
+        (["git", "--version"], {"program-git"}),
+        (["./sh"], {"program-sh"}),
+        (["/usr/bin/git", "-C", ".", "status"], {"library", "GIT_TRACE"}),
+        (["/usr/bin/nix", "--version"], {"library"}),
+        (["/bin/bash", "-c", "true"], {"shell"}),
+        ([sys.executable, "-m", "pip"], {"library"}),
+    ],
+)
+def test_a_careless_child_springs_them(argv: list[str], marks: set[str], set_: Traps) -> None:
+    with traps.armed(set_):
+        traps.careless(argv)
+    assert marks <= set(set_.sprung())
+
+
+@pytest.mark.parametrize(
+    ("argv", "names", "mark"),
+    [
+        (["/usr/bin/git", "status"], ("GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"), "variable"),
+        (["/usr/bin/git", "status"], (), "git-config-here"),
+        (["/usr/bin/nix", "--version"], ("NIX_CONFIG",), "library"),
+        (["/usr/bin/nix", "--version"], ("HOME",), "library"),
+        (["/usr/bin/true"], ("LD_PRELOAD",), "library"),
+        (["/usr/bin/true"], ("LD_AUDIT",), "library"),
+        (["/usr/bin/git", "--version"], ("LD_LIBRARY_PATH",), "library"),
+        ([sys.executable, "-m", "pip"], (), "module-pip"),
+        ([sys.executable, "-P", "-c", "0"], ("PYTHONPATH",), "module-sitecustomize"),
+        ([sys.executable, "-I", "-m", "pip", "list"], ("HOME",), "configured"),
+        ([sys.executable, "-I", "-m", "pip", "list"], ("PIP_PYTHON",), "variable"),
+    ],
+)
+def test_each_way_is_a_trap_by_itself(argv: list[str], names: tuple[str, ...], mark: str, set_: Traps) -> None:
+    """A single variable, or the directory alone, in an environment that is otherwise clean."""
+    hostile = traps.environment(set_)
+    clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    env = clean | {name: hostile[name] for name in names}
+    subprocess.run(argv, env=env, cwd=set_.here, capture_output=True, check=False)
+    assert mark in set_.sprung()
