@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, override
 
 ROOT: Final = Path(__file__).parents[2]
 #: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own room.
@@ -31,22 +31,27 @@ class _Sites(ast.NodeVisitor):
         self._scope: list[str] = []
         self.found: dict[str, set[str]] = {}
 
+    @override
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             self._names[alias.asname or alias.name.partition(".")[0]] = (
                 alias.name if alias.asname else alias.name.partition(".")[0]
             )
 
+    @override
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         for alias in node.names:
             self._names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
 
+    @override
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._within(node)
 
+    @override
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._within(node)
 
+    @override
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._within(node)
 
@@ -55,17 +60,21 @@ class _Sites(ast.NodeVisitor):
         self.generic_visit(node)
         self._scope.pop()
 
+    @override
     def visit_arg(self, node: ast.arg) -> None:
         """What a parameter may be is no use of it."""
 
+    @override
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.visit(node.value)
 
+    @override
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self._use(node)
         self.generic_visit(node)
 
+    @override
     def visit_Name(self, node: ast.Name) -> None:
         self._use(node)
 

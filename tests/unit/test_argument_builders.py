@@ -30,7 +30,7 @@ from mvmnix.builder.locking.inputs import question
 from mvmnix.builder.pins import pypi
 from mvmnix.builder.session import nix
 from mvmnix.cli.verifying.step import arguments
-from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
 from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
@@ -46,7 +46,7 @@ from mvmnix.launch.shares import image, server
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.process import Completed
-from mvmnix.sandbox import helper, landlock
+from mvmnix.sandbox import landlock
 from mvmnix.sandbox.helper import Sandbox
 from tests.unit.strangers import HOSTILE, TEXTS
 
@@ -57,13 +57,15 @@ NAMES: Final = st.one_of(TEXTS, st.from_regex(r"[0-9a-zA-Z+\-._?=]{1,20}", fullm
 NAR: Final = Digest("0" * 64)
 TREE: Final = StorePath("0" * 32, "source")
 HARMLESS: Final = "harmless"
+URL: Final = nix.flake_url(TREE, NAR, "")
+ADDED: Final = nix.host_add("/nix-store", HashMode.NAR, "/x")
 
 
 def refused(build: Builder, text: str) -> Sequence[str] | None:
     """What is built and can be run; None where it is refused with a reason, or no noun can be made of it."""
     try:
         built = build(text)
-        process._checked(["/program", *(word for word in built if isinstance(word, str))], {}, "/")
+        process._checked(["/program", *built], {}, "/")
     except RefusedError as error:
         assert set(error.codes) <= {ReasonCode.ARGUMENT_UNSAFE, ReasonCode.CONFIG_MALFORMED}
     except ValueError:
@@ -128,8 +130,6 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "host_show": (lambda text: nix.host_show("/nix", path(text)),),
     "host_build": (lambda text: nix.host_build("/nix", path(text)),),
 }
-URL: Final = nix.flake_url(TREE, NAR, "")
-ADDED: Final = nix.host_add("/nix-store", HashMode.NAR, "/x")
 #: Of these the varying words stand elsewhere: behind a constant script's name, and behind a directory of ours.
 NIX_ELSEWHERE: Final = {"derivations_with", "archive"}
 
@@ -197,7 +197,7 @@ def captured(monkeypatch: pytest.MonkeyPatch, module: object, said: bytes = b"")
 
 def test_the_reader_of_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's directory is the value of -C; a repository's own names go through the environment, word for word."""
-    calls = captured(monkeypatch, git.process)
+    calls = captured(monkeypatch, process)
 
     @given(TEXTS)
     def directory(text: str) -> None:
@@ -254,7 +254,7 @@ def test_the_sandbox_hands_words_on_behind_its_script(monkeypatch: pytest.Monkey
         calls.append((tuple(argv), options))
         raise StartedError
 
-    monkeypatch.setattr(helper.process, "spawn", spawn)
+    monkeypatch.setattr(process, "spawn", spawn)
 
     @given(st.lists(TEXTS, max_size=4))
     @settings(max_examples=30)
@@ -282,13 +282,17 @@ def test_what_of_a_repository_is_asked_is_one_commit_and_one_ref(text: str) -> N
 @given(TEXTS)
 def test_the_address_of_a_forge_names_one_commit(text: str) -> None:
     for kind in (NodeKind.GITHUB, NodeKind.GITLAB, NodeKind.SOURCEHUT):
-        place = Forge(kind, "owner", "repo", rev=text)
-        assert refused(lambda _, it=place: [archive_url(it, Allowlist(frozenset()), private=False)], text) is None
+
+        def build(it: str, kind: NodeKind = kind) -> Sequence[str]:
+            return [archive_url(Forge(kind, "owner", "repo", rev=it), Allowlist(frozenset()), private=False)]
+
+        assert refused(build, text) is None
+        assert refused(build, "0" * 40)
 
 
 def test_requirements_are_operands_of_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a checkout's pyproject.toml: a name, extras, versions and a marker; no address, which pip would build."""
-    calls = captured(monkeypatch, pypi.process, b'{"install": []}')
+    calls = captured(monkeypatch, process, b'{"install": []}')
 
     @given(TEXTS)
     def requirement(text: str) -> None:
@@ -297,11 +301,11 @@ def test_requirements_are_operands_of_pip(monkeypatch: pytest.MonkeyPatch) -> No
             pypi.resolve(pypi.requirements(document))
             return calls[-1][0]
 
-        with suppress(pypi.UsageError):
+        with suppress(UsageError):
             holds(build, text)
 
     for text in ("x @ file:///tmp/x", "x @ git+https://host.test/x", "-e .", "./x", "x\n-e ."):
-        with pytest.raises(pypi.UsageError):
+        with pytest.raises(UsageError):
             pypi.requirements(f"[project]\ndependencies = [{json.dumps(text)}]".encode())
     requirement()
 
@@ -333,18 +337,26 @@ def test_a_tag_of_a_share_for_qemu(text: str) -> None:
 @given(TEXTS)
 def test_firecracker_and_cloud_hypervisor(text: str) -> None:
     """Their texts are values of JSON, each where it stood; what stands on their command lines are numbers."""
-    for change in ({"command_line": text}, {"socket": f"/run/{text}"}):
-        for describe in (
-            lambda it: json.loads(Firecracker("/f").configuration(it)),
-            lambda it: [request.body for request in CloudHypervisor("/c").requests(it)],
-        ):
-            built = refused(lambda _, change=change, describe=describe: describe(replace(VSOCK, **change)), text)
-            if built is not None:
-                ((name, after),) = change.items()
-                before = getattr(VSOCK, name)
-                assert leaves(built) == [after if leaf == before else leaf for leaf in leaves(describe(VSOCK))]
+
+    def with_command_line(it: str) -> Sequence[str]:
+        return described(replace(VSOCK, command_line=it))
+
+    def with_socket(it: str) -> Sequence[str]:
+        return described(replace(VSOCK, socket=f"/run/{it}"))
+
+    for build, before, after in ((with_command_line, HARMLESS, text), (with_socket, VSOCK.socket, f"/run/{text}")):
+        built = refused(build, text)
+        if built is not None:
+            expected = [json.dumps(after) if leaf == json.dumps(before) else leaf for leaf in described(VSOCK)]
+            assert built == expected
     for argv in (Firecracker("/f").arguments(7), CloudHypervisor("/c").arguments(7, 8)):
         assert all(re.fullmatch(r"/[fc]|--?[a-z-]+|(fd=)?[0-9]+|/proc/self/fd/[0-9]+|true", word) for word in argv)
+
+
+def described(spec: VsockSpec) -> list[str]:
+    """All that both are told, member by member and value by value."""
+    bodies = [request.body for request in CloudHypervisor("/c").requests(spec)]
+    return [json.dumps(leaf) for leaf in leaves([json.loads(Firecracker("/f").configuration(spec)), bodies])]
 
 
 def leaves(value: object) -> list[object]:

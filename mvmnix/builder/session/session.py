@@ -74,7 +74,7 @@ class Session:
             raise self.supply.failure or self._failure(machine, said)
         return said.output
 
-    def bring_in(self, machine: BuilderMachine) -> str:
+    def bring_in(self, machine: BuilderMachine) -> nix.FlakeUrl:
         """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""
         flake = self.request.flake
         self.ask(machine, nix.fetch_tree(flake.store_path))

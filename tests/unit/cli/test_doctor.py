@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mvmnix.builder.pins.host_nix import NIX
 from mvmnix.cli import doctor
 from mvmnix.cli.doctor import probed
 from mvmnix.launch.host import now
@@ -147,7 +148,7 @@ def test_names_are_escaped(station: Station) -> None:
     evil.mkdir()
     (evil / "nix").write_text("#!/bin/sh\n")
     (evil / "nix").chmod(0o755)
-    station.monkeypatch.setattr(doctor, "NIX", replace(doctor.NIX, paths=(f"{evil}/nix",)))
+    station.monkeypatch.setattr(doctor, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out

@@ -13,6 +13,7 @@ from mvmnix.builder.flakes import take as flake
 from mvmnix.builder.flakes.take import FlakeSource, take
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, FlakeRef
+from mvmnix.sandbox.trusted_executables import GIT
 from tests.fakes import Repository
 
 
@@ -182,7 +183,7 @@ def test_what_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "GIT", replace(git.GIT, paths=("/nonexistent/git",)))
+    monkeypatch.setattr(git, "GIT", replace(GIT, paths=("/nonexistent/git",)))
     with pytest.raises(MvmnixError) as error:
         take(FlakeRef(str(repository.path)))
     assert not isinstance(error.value, RefusedError)
