@@ -14,6 +14,7 @@
 #include <linux/if_ether.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -190,7 +191,7 @@ static int touching(const char *mebibytes) {
   for (size_t at = 0; at < size; at += 4096) there[at] = 1;
   return ended(munmap(there, size));
 }
-static void *waiting(void *unused) { return pause(), unused; }
+static void *waiting(void *unused) { return poll(NULL, 0, -1), unused; }
 static int crowding(const char *count) {
   int failed = 0;
   pthread_attr_t small;
@@ -213,7 +214,7 @@ static int running_away(const char *count) {
   for (int i = 0; i < atoi(count) && !failed; i++) failed = pthread_create(&thread, NULL, spinning, NULL);
   return failed;
 }
-static int holding(const char *unused) { return (void)unused, pause(); }
+static int holding(const char *unused) { return (void)unused, poll(NULL, 0, -1); }
 
 static const struct {
   const char *name;

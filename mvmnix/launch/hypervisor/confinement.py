@@ -74,6 +74,11 @@ class Service:
     written: int | None = None
     files: tuple[str, ...] = ()
 
+    @property
+    def counted(self) -> bool:
+        """Whether what it writes is counted."""
+        return self.writable and self.written is not None
+
 
 class ServiceCell(Cell, Protocol):
     """The place of one service."""

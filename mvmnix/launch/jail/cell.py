@@ -56,7 +56,7 @@ class BubblewrapCell(Cell):
     """One cell; jail.py lists its seven layers. ServiceCell (service.py) has others in the places of some."""
 
     def __init__(self, parts: Parts, filter_: bytes) -> None:
-        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls."""
+        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""
         self._occupied = parts.occupied
         self._fixtures = parts.fixtures
         self._root = parts.root
