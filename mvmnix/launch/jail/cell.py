@@ -87,9 +87,21 @@ class BubblewrapCell(Cell):
         setpriv = self._fixtures.setpriv
         closed = () if setpriv is None else landlock.command(setpriv, self.opened(setpriv))
         return (
-            *(self._fixtures.bubblewrap, *self.floor, "--as-pid-1"),
+            *(self._fixtures.bubblewrap, *self.floor),
             *self.mounts,
-            *("--proc", "/proc", "--dev-bind", NULL, NULL, "--remount-ro", "/", "--chdir", "/"),
+            *(
+                "--proc",
+                "/proc",
+                "--remount-ro",
+                "/proc",
+                "--dev-bind",
+                NULL,
+                NULL,
+                "--remount-ro",
+                "/",
+                "--chdir",
+                "/",
+            ),
             *("--seccomp", str(self._filter), "--info-fd", str(self._told), "--"),
             *(*closed, *argv),
         )

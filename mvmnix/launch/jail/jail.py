@@ -6,8 +6,10 @@ What a cell is, from the outside in:
 2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
 3. bubblewrap: mount, PID, IPC, UTS, network, user and cgroup namespaces of its own, no capability, no new privilege,
    no terminal; death with whoever started it.
-4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, in which there is one
-   process; /dev/null. No directory of the host, no name that leads to one.
+   The first process of the PID namespace is bubblewrap's, and waits for the hypervisor. It dies with bubblewrap
+   outside, which dies with the supervisor; the kernel then ends the hypervisor, whatever that has done to itself.
+4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, read-only, in which
+   there are these two processes; /dev/null. No directory of the host, no name that leads to one.
 5. A filter of system calls (sandbox/profiles/hypervisor.py), besides the hypervisor's own.
 6. Landlock, where the kernel has it: the same files once more, by rule.
 7. Descriptors: those of the machine, /dev/null, and a pipe for its last words.

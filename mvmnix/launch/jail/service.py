@@ -56,7 +56,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
     @override
     def approach(self) -> None:
         # Beyond RLIMIT_FSIZE a write shall fail, and the server live on: what is ignored stays so through exec
-        # (signal(7)). The first process of a PID namespace, as bubblewrap makes it, would be spared by the kernel too.
+        # (signal(7)).
         if self._service.counted:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if self._bring is not None:
