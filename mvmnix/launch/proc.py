@@ -1,4 +1,4 @@
-"""The only reader of /proc/<pid>/stat and /proc/<pid>/io: a process's parent, what it uses and what it writes."""
+"""The only reader of /proc/<pid>/stat, io and children: who started a process, what it uses, writes and started."""
 
 import os
 from dataclasses import dataclass
@@ -32,6 +32,14 @@ def stat(process: int) -> Stat | None:
         return None
     ticks = int(fields[11]) + int(fields[12])
     return Stat(int(fields[1]), int(fields[17]), ticks * 1000 // _TICKS, int(fields[21]) * _PAGE // 1024)
+
+
+def children(process: int) -> tuple[int, ...]:
+    """The processes that a process with one thread has started and not reaped (proc_pid_task_tid_children(5))."""
+    try:
+        return tuple(map(int, Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()))
+    except OSError:
+        return ()
 
 
 def counts_written() -> bool:

@@ -14,6 +14,7 @@
 #include <linux/if_ether.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -24,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -58,12 +60,15 @@ static int creating(const char *path) {
   return failed;
 }
 
+static int changing(const char *path) { return closed(open(path, O_RDWR)); }
+
+// Processes besides itself and the first, which is there in every namespace.
 static int others(const char *unused) {
   (void)unused;
   DIR *all = opendir("/proc");
   if (!all) return errno;
   int seen = 0;
-  for (struct dirent *one; (one = readdir(all));) seen += atoi(one->d_name) > 0 && atoi(one->d_name) != getpid();
+  for (struct dirent *one; (one = readdir(all));) seen += atoi(one->d_name) > 1 && atoi(one->d_name) != getpid();
   closedir(all);
   return seen ? 0 : ESRCH;
 }
@@ -71,6 +76,8 @@ static int others(const char *unused) {
 static int signalling(const char *pid) { return ended(kill(atoi(pid), 0)); }
 static int signalling_all(const char *unused) { return (void)unused, ended(kill(-1, 0)); }
 static int tracing(const char *pid) { return ended(ptrace(PTRACE_SEIZE, atoi(pid), 0, 0)); }
+
+static int limiting(const char *pid) { return ended(prlimit(atoi(pid), RLIMIT_CPU, NULL, &(struct rlimit){0})); }
 
 static int stealing(const char *pid) {
   long process = syscall(SYS_pidfd_open, atoi(pid), 0);
@@ -190,7 +197,7 @@ static int touching(const char *mebibytes) {
   for (size_t at = 0; at < size; at += 4096) there[at] = 1;
   return ended(munmap(there, size));
 }
-static void *waiting(void *unused) { return pause(), unused; }
+static void *waiting(void *unused) { return poll(NULL, 0, -1), unused; }
 static int crowding(const char *count) {
   int failed = 0;
   pthread_attr_t small;
@@ -213,7 +220,28 @@ static int running_away(const char *count) {
   for (int i = 0; i < atoi(count) && !failed; i++) failed = pthread_create(&thread, NULL, spinning, NULL);
   return failed;
 }
-static int holding(const char *unused) { return (void)unused, pause(); }
+// All that a process may do so that neither its parent's end nor the first process ends it; for the inside alone.
+static int surviving(const char *unused) {
+  (void)unused;
+  for (int number = 1; number < NSIG; number++) signal(number, SIG_IGN);
+  for (int i = 0; i < 2; i++) syscall(SYS_tgkill, 1, 1, i ? SIGKILL : SIGSTOP);
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)) return errno;
+  int asked = -1;
+  if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) || prctl(PR_GET_PDEATHSIG, &asked, 0, 0, 0)) return errno;
+  return asked;
+}
+static int new_attributes(const char *path) {
+  struct {
+    unsigned long value;
+    unsigned size, flags;
+  } it = {(unsigned long)"x", 1, 0};
+  return ended(syscall(463, AT_FDCWD, path, 0, "user.mvmnix", &it, sizeof it));  // setxattrat(2), Linux 6.13
+}
+static int new_flags(const char *path) {
+  char none[24] = {0};
+  return ended(syscall(469, AT_FDCWD, path, none, sizeof none, 0));  // file_setattr(2), Linux 6.17
+}
+static int holding(const char *unused) { return (void)unused, poll(NULL, 0, -1); }
 
 static const struct {
   const char *name;
@@ -227,7 +255,8 @@ static const struct {
     {"netns", network_namespace}, {"setuid", becoming_root}, {"hostname", naming_host}, {"handle", handle},
     {"rewrite", rewriting}, {"fchmod", unlocking}, {"bpf", programming}, {"perf", counting}, {"io_uring", ring},
     {"keyring", keyring}, {"shm", segment}, {"priority", priority}, {"room", room},
-    {"touch", touching}, {"crowd", crowding}, {"spin", running_away}, {"hold", holding},
+    {"change", changing}, {"limit", limiting}, {"survive", surviving}, {"setxattrat", new_attributes},
+    {"file_setattr", new_flags}, {"touch", touching}, {"crowd", crowding}, {"spin", running_away}, {"hold", holding},
 };
 
 int main(int count, char **words) {

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -81,11 +82,14 @@ ATTACKS = [
     *(("rewrite", errno.EACCES), ("fchmod", errno.EPERM)),
     # other processes
     *(
-        ("others", errno.EACCES if landlock.abi() else errno.ESRCH),
+        ("others", errno.EACCES if landlock.abi() else errno.ESRCH),  # besides the first process of its namespace
         ("signal=VICTIM", errno.EPERM),
         ("signal=US", errno.EPERM),
     ),
-    *(("trace=VICTIM", errno.EPERM), ("steal=VICTIM", errno.EPERM)),
+    *(("trace=VICTIM", errno.EPERM), ("steal=VICTIM", errno.EPERM), ("limit=VICTIM", errno.EPERM)),
+    *(("change=/proc/VICTIM/mem", errno.ENOENT), ("change=/proc/sys/kernel/core_pattern", errno.EACCES)),
+    # calls that later kernels brought
+    *(("setxattrat=OPEN/store", errno.ENOSYS), ("file_setattr=OPEN/store", errno.ENOSYS)),
     # the network, and what listens on this host
     *(("inet", errno.EPERM), ("inet6", errno.EPERM), ("netlink", errno.EPERM), ("packet", errno.EPERM)),
     *(("named=OPEN/socket", errno.EPERM), ("abstract=ABSTRACT", errno.EPERM)),
@@ -173,6 +177,10 @@ def status(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_seen_from_outside(scene: Scene, tmp_path: Path) -> None:
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
         taken.wait_for("hold")
@@ -186,7 +194,15 @@ def test_seen_from_outside(scene: Scene, tmp_path: Path) -> None:
         for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
             theirs = Path(f"/proc/{pid}/ns/{kind}").readlink()
             assert theirs != Path(f"/proc/{ours}/ns/{kind}").readlink(), kind
-        assert seen["NSpid"].split()[1:] == ["1"], "there is no other process in its namespace"
+        assert seen["NSpid"].split()[1:] == ["2"]
+        first = status(int(seen["PPid"]))
+        assert (first["Name"], first["NSpid"].split()[1:], first["NoNewPrivs"]) == ("bwrap", ["1"], "1")
+        assert {first[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert children(int(seen["PPid"])) == [pid], "there is no third process in its namespace"
+        held = [str(path.readlink()) for path in Path(f"/proc/{seen['PPid']}/fd").iterdir()]
+        assert sorted(name.partition(":")[0] for name in held) == ["/dev/null", "/dev/null", "anon_inode", "pipe"]
+        mounted = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+        assert {words[5].split(",")[0] for words in mounted if words[4].startswith("/proc")} == {"ro"}
         root = Path(f"/proc/{pid}/root")
         names = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_relative_to(root / "proc")}
         links = {name for name in ("bin", "lib", "lib64", "sbin") if Path("/", name).is_symlink()}
@@ -262,13 +278,33 @@ def test_no_two_machines_share_a_uid(scene: Scene, tmp_path: Path) -> None:
     assert list((tmp_path / "cells").iterdir()) == []
 
 
+@pytest.mark.parametrize("ended", ["by us", "by itself"])
+def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
+    """The kernel tells it once, to the process that reaps it, which is the first of its namespace."""
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "touch=40", "spin=1", "hold") as taken:
+        taken.wait_for("hold")
+        process = taken.guest.process
+        assert process.executable() is not None
+        while process.cpu_seconds() < 0.2:
+            time.sleep(0.01)
+        if ended == "by itself":
+            os.kill(process.pid, signal.SIGKILL)
+            taken.guest.settle(30)
+        taken.guest.close()
+        assert process.usage is not None
+        assert process.usage.peak_kib >= 40 << 10
+        assert process.usage.user_ms + process.usage.system_ms >= 200
+        assert process.status == 128 + signal.SIGKILL
+        assert os.waitpid(-1, os.WNOHANG) == (0, 0), "children of ours live, and none has ended and was not reaped"
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
 from tests.hostile.stand_in import jail, taken_over
-with jail(Path(sys.argv[1])) as it, taken_over(sys.argv[2], it, Path(sys.argv[3]), "hold") as taken:
+with jail(Path(sys.argv[1])) as it, taken_over(sys.argv[2], it, Path(sys.argv[3]), *sys.argv[4:], "hold") as taken:
     taken.wait_for("hold")
-    print(taken.guest.process.pid, flush=True)
+    print(taken.guest.process.pid, *taken.results().values(), flush=True)
     sys.stdin.read()
 """
 
@@ -277,7 +313,7 @@ def test_what_a_killed_supervisor_leaves_the_next_call_cleans_up(scene: Scene, t
     argv = [sys.executable, "-c", KILLED, str(tmp_path), scene.program, str(scene.disk)]
     supervisor = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert supervisor.stdout is not None
-    inside = int(supervisor.stdout.readline())
+    inside = int(supervisor.stdout.readline().split()[0])
     uid, left = status(inside)["Uid"].split()[0], groups(tmp_path)
     assert all(path.exists() for path in left)
     with jail(tmp_path) as it:
@@ -291,43 +327,55 @@ def test_what_a_killed_supervisor_leaves_the_next_call_cleans_up(scene: Scene, t
     assert not [pid for pid in Path("/proc").glob("[0-9]*") if uid in uids(pid)]
 
 
-@pytest.mark.parametrize("victim", ["the hypervisor", "the jailer"])
-def test_either_process_takes_the_other_along(scene: Scene, tmp_path: Path, victim: str) -> None:
-    """Bubblewrap made the cell, and waits for the hypervisor in it: neither outlives the other; the cell is free."""
+@pytest.mark.parametrize("victim", ["the hypervisor", "the first process", "the jailer"])
+def test_each_process_takes_the_others_along(scene: Scene, tmp_path: Path, victim: str) -> None:
+    """Bubblewrap made the cell, and is its first process, too: none outlives the others; the cell is free."""
     mounts = Path("/proc/self/mountinfo").read_text()
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
         taken.wait_for("hold")
         inside = taken.guest.process.pid
-        jailer = int(status(inside)["PPid"])
+        first = int(status(inside)["PPid"])
+        jailer = int(status(first)["PPid"])
         left = groups(tmp_path)
-        os.kill(inside if victim == "the hypervisor" else jailer, signal.SIGKILL)
+        os.kill({"the hypervisor": inside, "the first process": first, "the jailer": jailer}[victim], signal.SIGKILL)
         taken.guest.settle(30)
         assert taken.guest.process.ended
         taken.guest.close()
-        assert uids(Path(f"/proc/{inside}")) == uids(Path(f"/proc/{jailer}")) == []
+        assert [uids(Path(f"/proc/{pid}")) for pid in (inside, first, jailer)] == [[], [], []]
         assert not [path for path in left if path.exists()]
         assert list((tmp_path / "cells").iterdir()) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
-def test_it_dies_with_its_supervisor_before_anybody_cleans_up(scene: Scene, tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", KILLED, str(tmp_path), scene.program, str(scene.disk)]
+@pytest.mark.parametrize("attack", [[], ["survive"]], ids=["as it is", "taken over"])
+def test_it_dies_with_its_supervisor_before_anybody_cleans_up(scene: Scene, tmp_path: Path, attack: list[str]) -> None:
+    """One that was taken over no longer dies with its parent; the first process of its namespace does."""
+    argv = [sys.executable, "-c", KILLED, str(tmp_path), scene.program, str(scene.disk), *attack]
     supervisor = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert supervisor.stdout is not None
-    inside = os.pidfd_open(int(supervisor.stdout.readline()))
+    pid, *results = map(int, supervisor.stdout.readline().split())
+    assert set(results) == {0}
+    inside = os.pidfd_open(pid)
     supervisor.send_signal(signal.SIGKILL)
     supervisor.communicate()
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            signal.pidfd_send_signal(inside, 0)
-        except ProcessLookupError:
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert select.select([inside], [], [], 60)[0]
     os.close(inside)
     with jail(tmp_path) as it:
         it.sweep()
+
+
+def test_the_first_process_is_out_of_its_reach(scene: Scene, tmp_path: Path) -> None:
+    """It is ours and has the same uid. What fails here is seen to work on other processes above."""
+    files = ("change=/proc/1/mem", "change=/proc/1/oom_score_adj", "change=/proc/self/oom_score_adj")
+    calls = ("signal=1", "trace=1", "steal=1", "limit=1")
+    with jail(tmp_path) as it:
+        for words in files:
+            assert set(tried(scene.program, it, scene.disk, words).values()) <= {errno.EACCES, errno.EROFS}, words
+        assert set(tried(scene.program, it, scene.disk, *calls).values()) == {errno.EPERM}
+        with taken_over(scene.program, it, scene.disk, "survive", "hold") as taken:
+            taken.wait_for("hold")
+            first = status(int(status(taken.guest.process.pid)["PPid"]))
+            assert first["State"].startswith("S"), "neither SIGSTOP nor SIGKILL came to it"
 
 
 def uids(process: Path) -> list[str]:

@@ -72,13 +72,14 @@ def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path:
     started = copied.home.mvm("launch", "--detach", bundle)
     assert started.returncode == 0, started.stderr.decode()
     (qemu,) = hypervisors(copied)
-    bubblewrap = int(field(qemu, "PPid")[0])
+    first = int(field(qemu, "PPid")[0])
+    bubblewrap = int(field(first, "PPid")[0])
     supervisor = int(field(bubblewrap, "PPid")[0])
     uid, ours = int(field(qemu, "Uid")[0]), os.geteuid()
     assert uid >= FIRST_UID if ours == 0 else uid == ours
     assert field(qemu, "CapEff") == field(qemu, "CapBnd") == ["0" * 16]
     assert (field(qemu, "NoNewPrivs"), field(qemu, "Seccomp_filters")) == (["1"], ["2"]), "mvm's filter and QEMU's own"
-    assert field(qemu, "NSpid")[1:] == ["1"]
+    assert (field(first, "NSpid")[1:], field(qemu, "NSpid")[1:]) == (["1"], ["2"])
     for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
         assert Path(f"/proc/{qemu}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink(), kind
     opened = [str(fd.readlink()) for fd in Path(f"/proc/{qemu}/fd").iterdir()]
@@ -93,7 +94,7 @@ def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path:
     groups = {Path(line.split(":", 2)[2]).name for line in Path(f"/proc/{qemu}/cgroup").read_text().splitlines()}
     os.kill(supervisor, signal.SIGKILL)
     assert copied.home.mvm("ps").returncode == 0
-    assert all(map(ended, (qemu, bubblewrap)))
+    assert all(map(ended, (qemu, first, bubblewrap)))
     left = {path.name for path in Path("/sys/fs/cgroup").rglob("mvmnix-*")}
     assert not left & groups
     assert states(copied)[started.stdout.decode().strip()]["reason"] == "supervisor-died"

@@ -19,8 +19,12 @@ from tests.vm.test_ends import ended, field, hypervisors, states, wait_for
 pytestmark = pytest.mark.vm
 
 
-def bubblewrap(qemu: int) -> int:
+def first_process(qemu: int) -> int:
     return int(field(qemu, "PPid")[0])
+
+
+def bubblewrap(qemu: int) -> int:
+    return int(field(first_process(qemu), "PPid")[0])
 
 
 def supervisor(qemu: int) -> int:
@@ -37,6 +41,8 @@ VICTIMS: dict[str, tuple[Callable[[int], int], MachineState, EndReason]] = {
     "hypervisor of a booting one": (int, MachineState.STARTING, EndReason.HYPERVISOR_DIED),
     "jailer of a booting one": (bubblewrap, MachineState.STARTING, EndReason.HYPERVISOR_DIED),
     "supervisor of a booting one": (supervisor, MachineState.STARTING, EndReason.SUPERVISOR_DIED),
+    "first process of a booting one": (first_process, MachineState.STARTING, EndReason.HYPERVISOR_DIED),
+    "first process": (first_process, MachineState.RUNNING, EndReason.HYPERVISOR_DIED),
     "hypervisor": (int, MachineState.RUNNING, EndReason.HYPERVISOR_DIED),
     "supervisor": (supervisor, MachineState.RUNNING, EndReason.SUPERVISOR_DIED),
     "jailer of a paused one": (bubblewrap, MachineState.PAUSED, EndReason.HYPERVISOR_DIED),

@@ -201,7 +201,7 @@ def processes_of(world: World, machine: str) -> tuple[int, int]:
         for line in Path("/proc/locks").read_text().splitlines()
         if line.split()[5].endswith(f":{inode}")
     )
-    return holder, child(child(holder, "bwrap"), "qemu")
+    return holder, child(child(child(holder, "bwrap"), "bwrap"), "qemu")
 
 
 def alive(pid: int) -> bool:

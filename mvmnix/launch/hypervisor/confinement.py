@@ -46,9 +46,10 @@ class Cell(Protocol):
         """What the child does between fork and exec; nothing that it calls may need a lock or the loop."""
 
     def occupied(self, child: int) -> int:
-        """The hypervisor's own process id, once the command runs as the process `child` of ours.
+        """The first process of the cell's PID namespace, once the command runs as the process `child` of ours.
 
-        It may have ended by then. Answers `child` itself when the command ended before there was another process.
+        Its one child is the hypervisor, and with it all of the cell ends. It may have ended by then. Answers `child`
+        itself where the command becomes the hypervisor, or ended before there was another process.
         """
 
     def release(self) -> None:
@@ -73,6 +74,11 @@ class Service:
     memory: int
     written: int | None = None
     files: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether what it writes is counted."""
+        return self.writable and self.written is not None
 
 
 class ServiceCell(Cell, Protocol):

@@ -6,8 +6,8 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -15,13 +15,14 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.channel.wire import printable
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.hypervisor.port import Invocation, Usage
-from mvmnix.launch.proc import stat
+from mvmnix.launch.proc import children, stat
 from mvmnix.model import Digest
 from mvmnix.process import spawn
 from mvmnix.sandbox import trusted_executables
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _TAIL = 4096
 _REAP_SECONDS = 10.0
 #: Seconds that the maker of a cell may take to end after its hypervisor.
@@ -35,24 +36,29 @@ _ENVIRONMENT = {"LC_ALL": "C"}
 
 
 class HypervisorProcess:
-    """A running hypervisor in its cell, held by a pidfd so that no other process can be mistaken for it.
+    """A running hypervisor in its cell, held by pidfds so that no other process can be mistaken for it.
+
+    There are three processes: our child, which makes the cell and waits outside of it; the first process of the cell's
+    PID namespace, which waits for the hypervisor; and the hypervisor. Without a namespace they are one.
 
     It is killed by the kernel when the *thread* that spawned it ends (prctl(2), PR_SET_PDEATHSIG): spawn it from a
     thread that lives as long as the machine does, which is the main thread.
     """
 
-    def __init__(self, child: "_Child", pid: int, words: int, invocation: Invocation, cell: Cell) -> None:
+    def __init__(self, child: "_Child", first: int, words: int, invocation: Invocation, cell: Cell) -> None:
         """Made by `spawn` only."""
         self._child = child
-        #: Its own; that of our child, which made its cell, is another one.
-        self.pid, self._pidfd = _identified(pid, child.pid)
-        self._jailer = os.pidfd_open(child.pid)
+        #: The first process of the cell: what is in there has ended when it has.
+        self._first, self._pidfd = _identified(first, child.pid)
+        self._maker = os.pidfd_open(child.pid)
+        #: The hypervisor, once it is found, with a pidfd.
+        self._own: tuple[int, int] | None = None
         self.words = words
-        #: What it was given in all, once it was reaped; None when somebody else reaped it.
+        #: What it was given in all, once it was reaped; None when another process reaped it.
         self.usage: Usage | None = None
         self._program = invocation.argv[0]
         self._cell = cell
-        #: Its exit status, or the signal that ended it as a negative number; None like `usage`.
+        #: Its exit status, or the signal that ended it as a negative number; None when our child was not reaped.
         self.status: int | None = None
         self._tail = b""
 
@@ -111,13 +117,33 @@ class HypervisorProcess:
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
         _readable(self._pidfd, _TRIAL_SECONDS)
-        _readable(self._jailer, _JAILER_SECONDS)
+        _readable(self._maker, _JAILER_SECONDS)
         self.listen()
+
+    @property
+    def pid(self) -> int:
+        """Its process id; until it is there, that of the process which will start it."""
+        return self._first if (found := self._found()) is None else found[0]
+
+    def _found(self) -> tuple[int, int] | None:
+        """The hypervisor, with a pidfd; None before it was started. What is found is kept."""
+        if self._own is None and self._first == self._child.pid:
+            self._own = (self._first, os.dup(self._pidfd))
+        for pid in () if self._own is not None else children(self._first):
+            with suppress(OSError):
+                pidfd = os.pidfd_open(pid)
+                found = stat(pid)
+                # Only now is it certain that the number has not gone to another process.
+                if found is not None and found.parent == self._first and not self.ended:
+                    self._own = (pid, pidfd)
+                    break
+                os.close(pidfd)
+        return self._own
 
     def executable(self) -> Digest | None:
         """The digest of the program that really runs, read through the kernel; None when it has ended already."""
         try:
-            return trusted_executables.digest(self._running) if self.entered() else None
+            return trusted_executables.digest(f"/proc/{self.pid}/exe") if self.entered() else None
         except OSError:
             return None
 
@@ -128,17 +154,25 @@ class HypervisorProcess:
         """
         deadline = time.monotonic() + _ENTRY_SECONDS
         try:
-            while not Path(self._running).samefile(self._program):
+            while (found := self._found()) is None or not Path(f"/proc/{found[0]}/exe").samefile(self._program):
                 if self.ended or time.monotonic() > deadline:
                     return False
                 time.sleep(_LOOK)
         except OSError:
             return False
+        self._stop_maker()
         return True
 
-    @property
-    def _running(self) -> str:
-        return f"/proc/{self.pid}/exe"
+    def _stop_maker(self) -> None:
+        """Have what made the cell stand still, so that the first process is left to be reaped by us.
+
+        bubblewrap hears from the first process how the hypervisor ended, and leaves at once, without reaping it
+        (monitor_child in its source): what the kernel tells of the resources of both would be lost. Standing still, it
+        is killed when we end all the same, and the first process with it.
+        """
+        if self._first != self._child.pid:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._maker, signal.SIGSTOP)
 
     def cpu_seconds(self) -> float:
         """User and system time it was given so far; 0.0 when it has ended."""
@@ -148,19 +182,23 @@ class HypervisorProcess:
     def strike(self) -> None:
         """End it, without waiting for that."""
         if self._pidfd >= 0:
+            found = self._found()
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd if found is None else found[1], signal.SIGKILL)
 
     def kill(self) -> None:
         """End it now, and wait until the kernel has freed what it held. Does nothing when it has ended.
 
-        The hypervisor first: whoever made its cell then reaps it, and so passes on what it was given, and ends.
+        The hypervisor first: the first process of its cell then reaps it, ends, and is reaped by us with what both were
+        given. One that does not end by itself is ended; a first process takes all others along.
         """
         if self._pidfd < 0:
             return
-        self._end(self._pidfd, _REAP_SECONDS)
-        if not _readable(self._jailer, _JAILER_SECONDS):
-            self._end(self._jailer, _REAP_SECONDS)
+        self.strike()
+        if not _readable(self._pidfd, _REAP_SECONDS):
+            self._end(self._pidfd, _REAP_SECONDS)
+        with _adopting():
+            self._end(self._maker, _REAP_SECONDS)
 
     def _end(self, pidfd: int, seconds: float) -> None:
         with suppress(ProcessLookupError):
@@ -180,21 +218,24 @@ class HypervisorProcess:
         self._child.poll()
         while self.words >= 0 and self.listen():
             pass
-        for fd in (self.words, self._pidfd, self._jailer):
+        for fd in (self.words, self._pidfd, self._maker, *(() if self._own is None else self._own[1:])):
             os.close(fd)
-        self._pidfd = self.words = self._jailer = -1
+        self._pidfd = self.words = self._maker = -1
         self._cell.release()
 
     def _count(self) -> None:
         """Take its resources from the kernel, which tells them once: to whoever reaps it (wait4(2)).
 
-        They are those of our child and of what that waited for, which is the hypervisor.
+        They are those of what we reap and of what that waited for, which is the hypervisor.
         """
-        with suppress(ChildProcessError):
-            pid, status, used = os.wait4(self._child.pid, os.WNOHANG)
-            if pid == self._child.pid:
+        for pid in dict.fromkeys((self._child.pid, self._first)):
+            with suppress(ChildProcessError):
+                reaped, status, used = os.wait4(pid, os.WNOHANG)
+                if reaped != pid:
+                    continue
                 self.status = os.waitstatus_to_exitcode(status)
-                self.usage = Usage(int(used.ru_utime * 1000), int(used.ru_stime * 1000), used.ru_maxrss)
+                if pid == self._first:
+                    self.usage = Usage(int(used.ru_utime * 1000), int(used.ru_stime * 1000), used.ru_maxrss)
 
 
 class _Child(Protocol):
@@ -218,6 +259,18 @@ def _identified(pid: int, child: int) -> tuple[int, int]:
             return pid, pidfd
         os.close(pidfd)
     return child, os.pidfd_open(child)
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Meanwhile processes whose parents end become our children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    prctl, before = ctypes.CDLL(None).prctl, ctypes.c_int()
+    prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 def _readable(fd: int, seconds: float) -> bool:

@@ -56,7 +56,7 @@ class BubblewrapCell(Cell):
     """One cell; jail.py lists its seven layers. ServiceCell (service.py) has others in the places of some."""
 
     def __init__(self, parts: Parts, filter_: bytes) -> None:
-        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls."""
+        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""
         self._occupied = parts.occupied
         self._fixtures = parts.fixtures
         self._root = parts.root
@@ -87,9 +87,21 @@ class BubblewrapCell(Cell):
         setpriv = self._fixtures.setpriv
         closed = () if setpriv is None else landlock.command(setpriv, self.opened(setpriv))
         return (
-            *(self._fixtures.bubblewrap, *self.floor, "--as-pid-1"),
+            *(self._fixtures.bubblewrap, *self.floor),
             *self.mounts,
-            *("--proc", "/proc", "--dev-bind", NULL, NULL, "--remount-ro", "/", "--chdir", "/"),
+            *(
+                "--proc",
+                "/proc",
+                "--remount-ro",
+                "/proc",
+                "--dev-bind",
+                NULL,
+                NULL,
+                "--remount-ro",
+                "/",
+                "--chdir",
+                "/",
+            ),
             *("--seccomp", str(self._filter), "--info-fd", str(self._told), "--"),
             *(*closed, *argv),
         )

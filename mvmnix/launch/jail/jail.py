@@ -6,9 +6,11 @@ What a cell is, from the outside in:
 2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
 3. bubblewrap: mount, PID, IPC, UTS, network, user and cgroup namespaces of its own, no capability, no new privilege,
    no terminal; death with whoever started it.
-4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, in which there is one
-   process; /dev/null. No directory of the host, no name that leads to one.
-5. A filter of system calls (syscalls.py), besides the hypervisor's own.
+   The first process of the PID namespace is bubblewrap's, and waits for the hypervisor. It dies with bubblewrap
+   outside, which dies with the supervisor; the kernel then ends the hypervisor, whatever that has done to itself.
+4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, read-only, in which
+   there are these two processes; /dev/null. No directory of the host, no name that leads to one.
+5. A filter of system calls (sandbox/profiles/hypervisor.py), besides the hypervisor's own.
 6. Landlock, where the kernel has it: the same files once more, by rule.
 7. Descriptors: those of the machine, /dev/null, and a pipe for its last words.
 """
@@ -19,12 +21,14 @@ from typing import override
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
-from mvmnix.launch.jail import syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
 from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
+from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 
@@ -44,13 +48,15 @@ class BubblewrapJail(Jail):
     @override
     def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapCell:
         """A cell; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
-        parts = self._parts(invocation.argv[0], files, Limits.of(spec, invocation))
-        return BubblewrapCell(parts, syscalls.program() if spec.memory is None else syscalls.program_with_pairs())
+        filter_ = seccomp.program(HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES)
+        return BubblewrapCell(self._parts(invocation.argv[0], files, Limits.of(spec, invocation)), filter_)
 
     @override
     def service(self, service: Service) -> DirectoryCell:
         """A cell for it; `RefusedError` as `cell` says."""
-        return DirectoryCell(self._parts(service.program, service.files, Limits.of_service(service.memory)), service)
+        filter_ = seccomp.program(FILE_SERVER_COUNTED if service.counted else FILE_SERVER)
+        parts = self._parts(service.program, service.files, Limits.of_service(service.memory))
+        return DirectoryCell(parts, filter_, service)
 
     def _parts(self, program: str, files: Sequence[str], limits: Limits) -> Parts:
         fixtures = Fixtures.find()

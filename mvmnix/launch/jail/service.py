@@ -2,9 +2,9 @@
 
 It is a hypervisor's cell (jail.py) but for five things: the directory lies in its root, as a mount in which its uid has
 the place of the directory's owner (idmap.py), or where there is none, under that owner's uid; either looks like the
-guest's workload to itself; its filter of system calls lets it make files (service_syscalls.py); Landlock lets it make
-and change files and directories there, and nothing of any other kind; and where a plan bounds what it writes, no file
-becomes larger than that, and what it writes can be counted.
+guest's workload to itself; its filter of system calls lets it make files (sandbox/profiles/file_server.py); Landlock
+lets it make and change files and directories there, and nothing of any other kind; and where a plan bounds what it
+writes, no file becomes larger than that, and what it writes can be counted.
 """
 
 import os
@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Final, override
 
 from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
-from mvmnix.launch.jail import service_syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Parts
 from mvmnix.model import User
 from mvmnix.sandbox import bind_mount, bubblewrap, idmap, landlock
@@ -33,10 +32,9 @@ DESCRIPTORS: Final = 1 << 20
 class DirectoryCell(BubblewrapCell, ServiceCell):
     """One such cell."""
 
-    def __init__(self, parts: Parts, service: Service) -> None:
+    def __init__(self, parts: Parts, filter_: bytes, service: Service) -> None:
         """Made by `BubblewrapJail.service` only."""
-        self._counted = service.writable and service.written is not None
-        super().__init__(parts, service_syscalls.program_counted() if self._counted else service_syscalls.program())
+        super().__init__(parts, filter_)
         self._service = service
         self._near = bind_mount.place()
         #: The directory as it looks to the cell's own user, where such a mount can be had.
@@ -58,8 +56,8 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
     @override
     def approach(self) -> None:
         # Beyond RLIMIT_FSIZE a write shall fail, and the server live on: what is ignored stays so through exec
-        # (signal(7)). The first process of a PID namespace, as bubblewrap makes it, would be spared by the kernel too.
-        if self._counted:
+        # (signal(7)).
+        if self._service.counted:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if self._bring is not None:
             self._bring()

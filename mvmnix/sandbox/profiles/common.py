@@ -13,14 +13,14 @@ PROCESS: Final = names(
     "execve arch_prctl prctl set_tid_address set_robust_list get_robust_list rseq futex restart_syscall",
     "exit exit_group wait4 waitid landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 )
-#: A program may take more rights from itself: QEMU and virtiofsd do, by filters of their own.
-LESS: Final = names("seccomp")
+#: A program may take more rights from itself: setpriv does, QEMU and virtiofsd install filters of their own.
+LESS: Final = names("seccomp capset")
 #: Memory of its own.
 MEMORY: Final = names("brk mmap munmap mprotect mremap madvise msync mincore membarrier memfd_create")
 #: What it may ask about itself and the time; clocks that are read without the vDSO, too.
 QUESTIONS: Final = names(
     "getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid getsid",
-    "capget uname sysinfo getrusage getrlimit prlimit64 getcpu getrandom times umask getpriority",
+    "capget uname sysinfo getrusage getrlimit getcpu getrandom times umask getpriority",
     "clock_gettime clock_getres gettimeofday time sched_getaffinity sched_getattr sched_getparam",
     "sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval",
 )
@@ -64,7 +64,7 @@ _NAMESPACES: Final = """
     statmount listmount swapon swapoff quotactl quotactl_fd
 """
 _IDENTITY: Final = """
-    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
+    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
 """
 #: What changes names, owners, modes and attributes.
 _FILES: Final = """
@@ -111,6 +111,9 @@ NO_SET_ID: Final[Mapping[str, Argument]] = {
 }
 #: Regular files alone: no device, no FIFO, no socket.
 REGULAR_FILES: Final[Mapping[str, Argument]] = {"mknodat": only(2, _KIND | _SET_ID, (0, stat.S_IFREG))}
+
+#: Its own limits, and none of the first process's, which has the same uid.
+OWN_LIMITS: Final[Mapping[str, Argument]] = {"prlimit64": only(0, INT, [0])}
 
 #: Put characters into a terminal's input (ioctl_tty(2)).
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C

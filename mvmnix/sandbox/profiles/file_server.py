@@ -41,6 +41,7 @@ FILE_SERVER: Final = Profile(
     refused=common.REFUSED,
     conditions={
         **common.THREADS,
+        **common.OWN_LIMITS,
         **common.NO_SET_ID,
         **common.REGULAR_FILES,
         **common.requests(),

@@ -17,7 +17,7 @@ _GROUPS: Final = names("setsid setpgid pause alarm getitimer setitimer setrlimit
 _TIMERS: Final = names("timer_create timer_settime timer_gettime timer_getoverrun timer_delete")
 #: Ids that a program gives up: it has no capability, and so can take only those that it has.
 _IDENTITY: Final = names(
-    "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset",
+    "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups",
 )
 #: Files and directories, which lie in memory that is gone with the sandbox.
 _FILES: Final = names(
@@ -68,6 +68,7 @@ HELPERS: Final = Profile(
     refused=common.REFUSED,
     conditions={
         **common.PROCESSES,
+        **common.OWN_LIMITS,
         **common.NO_SET_ID,
         **common.requests(*_REQUESTS),
         "mknod": only(1, 0o176000, [0, 0o100000]),

@@ -27,7 +27,7 @@ HYPERVISOR: Final = Profile(
     | common.SOCKET
     | _BLOCKS,
     refused=common.REFUSED,
-    conditions={**common.THREADS, **common.requests(types=[_KVM])},
+    conditions={**common.THREADS, **common.OWN_LIMITS, **common.requests(types=[_KVM])},
 )
 #: With a server of files beside it (vhost-user) it makes socket pairs to give away. A pair has no name, and connects
 #: only those that got its ends.
