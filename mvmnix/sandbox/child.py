@@ -5,10 +5,12 @@ The child says on standard error that it is set up, and waits on standard input 
 a child that finds its input at the end, and one that is killed later a child that the kernel kills.
 """
 
+import fcntl
 import json
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from mvmnix.errors import MvmnixError
 GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """
 _SET_UP, _GO = b"\0", b"go\n"
 _CHUNK: Final = 1 << 16
+#: Bytes that standard output holds before its reader comes.
+_PIPE: Final = 1 << 20
 #: Bytes of standard error that a program may write, and that are kept, from its end.
 _STDERR: Final = 16 << 20
 _STDERR_KEPT: Final = 64 << 10
@@ -81,34 +85,31 @@ class Pipe:
             os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
 class Pipes:
-    """A child's pipes; a context manager. `stdout` is None where it goes elsewhere.
+    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd).
 
-    On `info` bubblewrap names its first process (bwrap(1), --info-fd).
+    With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
+    `let_in` is set; otherwise `Attendant` does.
     """
 
-    stdin: Pipe
-    stdout: Pipe | None
-    stderr: Pipe
-    info: Pipe
-
-    @property
-    def _all(self) -> tuple[Pipe, ...]:
-        return (self.stdin, self.stderr, self.info, *(() if self.stdout is None else (self.stdout,)))
+    def __init__(self, *, talks: bool = False) -> None:
+        self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
+        self.talks = talks
+        with suppress(OSError):  # a plain user's are limited in all (pipe(7)); a small one is slower
+            fcntl.fcntl(self.stdout.writing, fcntl.F_SETPIPE_SZ, _PIPE)
+        self.let_in = threading.Event()
 
     def started(self) -> None:
         """Close the ends that the child has got."""
         self.stdin.close(self.stdin.reading)
-        for pipe in self._all:
-            if pipe is not self.stdin:
-                pipe.close(pipe.writing)
+        for pipe in (self.stdout, self.stderr, self.info):
+            pipe.close(pipe.writing)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in self._all:
+        for pipe in (self.stdin, self.stdout, self.stderr, self.info):
             pipe.close()
 
 
@@ -124,9 +125,7 @@ class Attendant:
         self._outer = os.pidfd_open(child.pid)  # bubblewrap, which is reaped here alone
         self._inner: int | None = None  # the first process inside
         #: What it writes, by our end: where that goes.
-        self._heard = {pipes.stderr.reading: pipes.stderr}
-        if pipes.stdout is not None:
-            self._heard[pipes.stdout.reading] = pipes.stdout
+        self._heard = {pipe.reading: pipe for pipe in (pipes.stderr, *(() if pipes.talks else (pipes.stdout,)))}
         self._poll = select.poll()
         for fd in (*self._heard, cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
@@ -189,8 +188,15 @@ class Attendant:
         """It waits for its line: it lives, so the number that bubblewrap gave is still its own."""
         said = json.loads(os.read(self._pipes.info.reading, _INFO))
         self._inner = os.pidfd_open(said["child-pid"])
-        os.set_blocking(self._pipes.stdin.writing, False)
-        self._poll.register(self._pipes.stdin.writing, select.POLLOUT)
+        stdin = self._pipes.stdin
+        if self._pipes.talks:
+            with suppress(BrokenPipeError):
+                os.write(stdin.writing, _GO)
+            stdin.close(stdin.writing)
+        else:
+            os.set_blocking(stdin.writing, False)
+            self._poll.register(stdin.writing, select.POLLOUT)
+        self._pipes.let_in.set()
 
     def _end(self) -> tuple[int, bool]:
         """Kill what is left, wait for that, and hear the rest; the status, and whether the end of all was reported."""
