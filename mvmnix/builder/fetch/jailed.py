@@ -16,8 +16,9 @@ from typing import IO, Final
 
 from mvmnix import process, strict
 from mvmnix.builder.fetch.allow import Url
-from mvmnix.builder.fetch.gateway import Gateway
+from mvmnix.builder.fetch.gateway import Gateway, listening_at
 from mvmnix.builder.fetch.jail import WORK, Bounds, Jail
+from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.store import chunks
@@ -130,9 +131,10 @@ def unpacked_commit(uri: str, wanted: Checkout, bounds: Bounds) -> Iterator[Unpa
         tempfile.TemporaryDirectory(prefix="mvmnix-git-") as directory,
         tempfile.TemporaryFile(prefix="mvmnix-tree-") as output,
     ):
-        with Gateway(wanted.url, Path(directory, "socket"), bounds.output) as gateway:
+        path = Path(directory, "socket")
+        with Gateway(listening_at(path), ToOrigin(wanted.url), bounds.output) as gateway:
             files = {_CERTIFICATES: Path(wanted.certificates)} if wanted.certificates else {}
-            jail = Jail(files, gateway.path, _git(wanted), bounds)
+            jail = Jail(files, path, _git(wanted), bounds)
             where = "all" if wanted.everywhere else ""
             try:
                 with _ONE:
