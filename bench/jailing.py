@@ -14,9 +14,9 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.guest import Preparation
 from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
-from mvmnix.launch.jail.cells import FIRST_UID, Cells
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.sandbox.uid_pool import FIRST_UID, UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.bare import BareJail
 
@@ -26,7 +26,7 @@ def jailing(console: Console, *, rounds: int) -> None:
     with ExitStack() as stack:
         base = stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-"))
         cells, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
-        jail = BubblewrapJail(Cells(cells, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
+        jail = BubblewrapJail(UidPool(cells, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
         firmware = Path(Qemu.find().bios).read_bytes()
         found = pair(_started(jail, firmware), _started(BareJail(), firmware), rounds=10 * rounds)
     _show(console, found, rounds=10 * rounds)

@@ -1,11 +1,13 @@
 """An interpreter of the few instructions that our system call filters are made of, and the kernel's numbers."""
 
+import errno
 import re
 import struct
 from pathlib import Path
 
 X86_64, I386 = 0xC000003E, 0x40000003
 ALLOW, KILL = 0x7FFF0000, 0x80000000
+EPERM, ENOSYS = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 #: Of this machine, where its headers are installed (linux-libc-dev).
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 
@@ -23,12 +25,16 @@ def verdict(program: bytes, number: int, *arguments: int, architecture: int = X8
                 (value,) = struct.unpack_from("=I", data, operand)
             case 0x15:
                 at += then if value == operand else otherwise
+            case 0x25:
+                at += then if value > operand else otherwise
             case 0x35:
                 at += then if value >= operand else otherwise
             case 0x45:
                 at += then if value & operand else otherwise
             case 0x54:
                 value &= operand
+            case 0x05:
+                at += operand
             case 0x06:
                 return int(operand)
             case _:

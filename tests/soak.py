@@ -13,10 +13,10 @@ from mvmnix.cli.backends import host_for
 from mvmnix.cli.house import file_bytes
 from mvmnix.cli.launch import verified_plan
 from mvmnix.cli.machine_room import put_in_order
-from mvmnix.launch.jail.cells import MACHINE_WIDE
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.supervisor import run_foreground
+from mvmnix.sandbox.uid_pool import MACHINE_WIDE
 from mvmnix.state import Directory
 from tests.conftest import PATIENCE, Home, World
 from tests.workbench import rooms_of

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mvmnix.launch.jail.cells import MACHINE_WIDE, Cells
 from mvmnix.launch.records import registry
+from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
 from mvmnix.state import Directory, Roots
 
 
@@ -38,4 +38,4 @@ def _are_cells_swept(roots: Roots) -> bool:
     except FileNotFoundError:
         return True  # no machine of ours ever had one
     with cells:
-        return Cells.are_swept(cells)
+        return UidPool.are_swept(cells)

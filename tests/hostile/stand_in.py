@@ -16,9 +16,9 @@ from mvmnix.launch.guest import Guest, Preparation
 from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.qmp import QmpMonitor
-from mvmnix.launch.jail.cells import COUNT, FIRST_UID, Cells
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
 from mvmnix.state import Directory
 
 SOURCE = Path(__file__).with_name("taken_over.c")
@@ -84,7 +84,7 @@ def first_uid(path: Path) -> int:
 def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
     """The jail as it is shipped, with cells of its own; without root there are no uids."""
     with Directory.create(str(path / "cells")) as cells, Directory.create(str(path / "cache")) as cache:
-        yield BubblewrapJail(Cells(cells, first_uid=first_uid(path) if uids else None), cache)
+        yield BubblewrapJail(UidPool(cells, first_uid=first_uid(path) if uids else None), cache)
 
 
 class Taken:

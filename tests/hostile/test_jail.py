@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.jail import landlock
 from mvmnix.launch.jail.cgroups import Cgroups, Controller
+from mvmnix.sandbox import landlock
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.unit.launch.bare import BareJail
 

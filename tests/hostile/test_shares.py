@@ -312,7 +312,7 @@ def test_a_file_of_another_group_is_written_by_its_owner(scene: Scene) -> None:
 
 @as_root
 def test_where_nothing_can_be_mapped_it_is_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.jail.idmap.mounted", lambda *_: None)
+    monkeypatch.setattr("mvmnix.sandbox.idmap.mounted", lambda *_: None)
     (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:

@@ -13,8 +13,8 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.hypervisor.accelerator import KVM
-from mvmnix.launch.hypervisor.executables import Candidates, locate
 from mvmnix.launch.hypervisor.port import Hypervisor
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
 #: What keeps images of this version from these two, wherever they are installed.

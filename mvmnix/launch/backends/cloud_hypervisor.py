@@ -12,7 +12,7 @@ from typing import Final
 from mvmnix.launch.backends.api import ApiRequest
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.vsock import GUEST_CID, VsockSpec
-from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.sandbox.trusted_executables import Candidates
 
 EXECUTABLES: Final = Candidates(
     what="Cloud Hypervisor",

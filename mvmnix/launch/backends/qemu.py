@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import assert_never, override
 
 from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.hypervisor.executables import Candidates, locate
 from mvmnix.launch.hypervisor.port import (
     Acceleration,
     Addition,
@@ -24,6 +23,7 @@ from mvmnix.launch.hypervisor.port import (
     ShareKind,
 )
 from mvmnix.launch.hypervisor.qmp import QmpMonitor
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 EXECUTABLES = Candidates(
     what="QEMU",

@@ -9,13 +9,13 @@ does, and all of that is gone: nothing of it was ever on a disk.
 from dataclasses import dataclass
 from typing import Final, override
 
-from mvmnix.bubblewrap import NOBODY
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.oci_config import ROOT
-from mvmnix.launch.hypervisor.executables import Candidates, locate
 from mvmnix.launch.hypervisor.port import Hypervisor, Invocation, LaunchSpec, Monitor
 from mvmnix.launch.jail.cell import BUBBLEWRAP
+from mvmnix.sandbox.bubblewrap import NOBODY
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 CRUN: Final = Candidates("crun", ("/usr/bin/crun",), "apt-get install --no-install-recommends crun")
 UNPACKER: Final = Candidates(

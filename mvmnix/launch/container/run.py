@@ -21,7 +21,6 @@ from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.container.streams import Drain, Feed
 from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.port import Acceleration, MonitorEvent
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.limits import NO_LIMITS
@@ -32,6 +31,7 @@ from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import begin, home_of, refusals_logged
 from mvmnix.launch.supervisor import Finished, StopRequestedError, stopping_signals
 from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.sandbox import trusted_executables
 from mvmnix.system_calls import SystemCalls
 
 #: Seconds in which what a container said before it ended is to be taken by whoever reads it.
@@ -159,8 +159,8 @@ class _Running:
         """Take the digests of what takes part."""
         program, *others = (self._runtime.executable, *self._runtime.firmware)
         self._course.confinement = self._process.layers
-        self._course.program = HostFile(program, executables.digest(program))
-        self._course.firmware = tuple(HostFile(path, executables.digest(path)) for path in others)
+        self._course.program = HostFile(program, trusted_executables.digest(program))
+        self._course.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in others)
 
     def _converse(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> None:
         """Carry its streams, until it has ended and all that it said is out."""

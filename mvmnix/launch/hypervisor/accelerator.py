@@ -15,11 +15,11 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.channel.wire import ChannelError
 from mvmnix.launch.guest import Preparation
 from mvmnix.launch.hypervisor.confinement import Jail
-from mvmnix.launch.hypervisor.executables import identity
 from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, LaunchSpec, MonitorEvent
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan import Accelerator
 from mvmnix.model import Digest
+from mvmnix.sandbox.trusted_executables import identity
 from mvmnix.state import Directory
 from mvmnix.strict import Record, canonical, parse_json, read
 

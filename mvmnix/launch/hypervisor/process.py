@@ -13,12 +13,12 @@ from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.channel.wire import printable
-from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.hypervisor.port import Invocation, Usage
 from mvmnix.launch.proc import stat
 from mvmnix.model import Digest
 from mvmnix.process import spawn
+from mvmnix.sandbox import trusted_executables
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -117,7 +117,7 @@ class HypervisorProcess:
     def executable(self) -> Digest | None:
         """The digest of the program that really runs, read through the kernel; None when it has ended already."""
         try:
-            return executables.digest(self._running) if self.entered() else None
+            return trusted_executables.digest(self._running) if self.entered() else None
         except OSError:
             return None
 

@@ -9,14 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, override
 
-from mvmnix import bubblewrap
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
-from mvmnix.launch.hypervisor.executables import Candidates, locate
-from mvmnix.launch.jail import landlock
-from mvmnix.launch.jail.cells import Occupied
 from mvmnix.launch.jail.cgroups import Cgroups, Group
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
+from mvmnix.sandbox import bubblewrap, landlock
+from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox.uid_pool import Lease
 from mvmnix.store import memfd
 
 BUBBLEWRAP: Final = Candidates(what="bubblewrap", paths=("/usr/bin/bwrap",), hint=bubblewrap.INSTALL)
@@ -46,7 +45,7 @@ class Fixtures:
 class Parts:
     """What a cell is made of."""
 
-    occupied: Occupied
+    occupied: Lease
     fixtures: Fixtures
     root: Root
     limits: Limits

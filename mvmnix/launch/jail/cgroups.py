@@ -6,8 +6,6 @@ be allowed to use some of them. What is found is told by `mvm doctor`; what is n
 """
 
 import os
-import signal
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,15 +14,12 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.launch.jail.limits import Limits
+from mvmnix.sandbox.control_group import MEMBERS, remove
 
 #: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
 _PERIOD: Final = 100_000
 #: What everybody has in version 1 and in version 2, and the least that version 1 takes.
 _SHARES, _WEIGHT, _FEWEST = 1024, 100, 2
-#: Seconds that a group may stay busy after its last process ended.
-_PATIENCE: Final = 10.0
-_LOOK: Final = 0.002
-_MEMBERS: Final = "cgroup.procs"
 _ENABLED: Final = "cgroup.subtree_control"
 
 
@@ -112,7 +107,7 @@ class Cgroups:
                 os.mkdir(path)  # noqa: PTH102 - a kernel interface, by its path
                 for file, value in _settings(place, limits).items():
                     _write(f"{path}/{file}", value)
-                members.append(os.open(f"{path}/{_MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
+                members.append(os.open(f"{path}/{MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
         except BaseException:
             Group(paths, tuple(members)).remove()
             raise
@@ -202,22 +197,3 @@ def _words(path: Path) -> tuple[str, ...]:
         return tuple(path.read_text(encoding="ascii").split())
     except OSError:
         return ()
-
-
-def remove(path: str) -> bool:
-    """Remove a group, killing what is still in it; whether it is gone. One that isn't there is."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            os.rmdir(path)  # noqa: PTH106 - a kernel interface, by its path
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            if time.monotonic() > deadline:
-                return False
-        else:
-            return True
-        for word in _words(Path(path, _MEMBERS)):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(int(word), signal.SIGKILL)
-        time.sleep(_LOOK)

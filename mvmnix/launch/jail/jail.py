@@ -21,18 +21,18 @@ from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
 from mvmnix.launch.jail import syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
-from mvmnix.launch.jail.cells import Cells
 from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 
 
 class BubblewrapJail(Jail):
     """Cells made by bubblewrap."""
 
-    def __init__(self, cells: Cells, cache: Directory) -> None:
+    def __init__(self, cells: UidPool, cache: Directory) -> None:
         """`cache` keeps which libraries a program has."""
         self._cells = cells
         self._cache = cache

@@ -1,6 +1,6 @@
 """What lies in a hypervisor's root: its program, the libraries that the loader would load for it, its firmware.
 
-All of them are files that root alone can change, as those of `executables.check` are.
+All of them are files that root alone can change, as those of `trusted_executables.check` are.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.hypervisor.executables import check, identity
+from mvmnix.sandbox.trusted_executables import check, identity
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

@@ -14,11 +14,11 @@ import socket
 from contextlib import suppress
 from typing import Final, override
 
-from mvmnix import bubblewrap
 from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
-from mvmnix.launch.jail import idmap, landlock, near, service_syscalls
+from mvmnix.launch.jail import service_syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Parts
 from mvmnix.model import User
+from mvmnix.sandbox import bind_mount, bubblewrap, idmap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)), and those that a later version brought.
 _READ: Final = ("read-file", "read-dir")
@@ -38,10 +38,10 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         self._counted = service.writable and service.written is not None
         super().__init__(parts, service_syscalls.program_counted() if self._counted else service_syscalls.program())
         self._service = service
-        self._near = near.place()
+        self._near = bind_mount.place()
         #: The directory as it looks to the cell's own user, where such a mount can be had.
         self._tree = self._mapped(service)
-        self._bring = None if self._near is None else near.bringing(service.directory, self._near, self._tree)
+        self._bring = None if self._near is None else bind_mount.bringing(service.directory, self._near, self._tree)
 
     def _mapped(self, service: Service) -> int | None:
         own = super().identity()

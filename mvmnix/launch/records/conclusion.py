@@ -14,7 +14,6 @@ from mvmnix.launch.channel.frames import Hello
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.guest import Guest
 from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, Usage
@@ -28,6 +27,7 @@ from mvmnix.launch.secrets.reference import kinds
 from mvmnix.launch.shares import share as sharing
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
+from mvmnix.sandbox import trusted_executables
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
@@ -131,9 +131,10 @@ class Course:
         """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
         self.confinement = guest.process.layers
         path = self.invocation.argv[0]
-        self.program = HostFile(path, guest.process.executable() or executables.digest(path))
+        self.program = HostFile(path, guest.process.executable() or trusted_executables.digest(path))
         self.shares = guest.shares.shared
-        self.firmware = tuple(HostFile(path, executables.digest(path)) for path in self.host.hypervisor.firmware)
+        firmware = self.host.hypervisor.firmware
+        self.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in firmware)
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock: nobody supervises this machine any more."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Invocation
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.model import Digest
+from mvmnix.sandbox import trusted_executables
+from mvmnix.sandbox.trusted_executables import Candidates
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",
@@ -46,7 +46,7 @@ class ShareImage:
 
     def program_digest(self) -> Digest:
         """Of the program's file."""
-        return executables.digest(self.program)
+        return trusted_executables.digest(self.program)
 
     def let_go(self) -> None:
         """Close it. A second call does nothing."""

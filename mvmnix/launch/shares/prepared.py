@@ -10,7 +10,6 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch import proc
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.hypervisor.confinement import Jail, Service
-from mvmnix.launch.hypervisor.executables import locate
 from mvmnix.launch.hypervisor.port import Attachment, ShareKind
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.records.shared import Shared
@@ -20,6 +19,7 @@ from mvmnix.launch.shares.opening import opened, owner
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.share import Share
 from mvmnix.model import User
+from mvmnix.sandbox.trusted_executables import locate
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.

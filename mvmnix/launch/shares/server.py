@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Final
 
 from mvmnix.launch import proc
-from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service, ServiceCell
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Invocation
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Digest, User
+from mvmnix.sandbox import trusted_executables
+from mvmnix.sandbox.trusted_executables import Candidates
 
 VIRTIOFSD: Final = Candidates(
     what="virtiofsd",
@@ -116,7 +116,7 @@ class Server:
     def program_digest(self) -> Digest:
         """Of the program that really runs, or of its file where it has ended."""
         running = None if self._process is None else self._process.executable()
-        return running or executables.digest(self._service.program)
+        return running or trusted_executables.digest(self._service.program)
 
     def close(self, loop: Loop | None = None) -> None:
         """End it, and let go of all that it had, once; `loop` watched it."""

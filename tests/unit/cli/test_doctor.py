@@ -10,8 +10,8 @@ import pytest
 from mvmnix.cli.doctor import probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
 
@@ -83,7 +83,7 @@ def test_without_bubblewrap(station: Station) -> None:
 
 
 def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
-    station.monkeypatch.setattr("mvmnix.launch.jail.landlock.abi", lambda: 0)
+    station.monkeypatch.setattr("mvmnix.sandbox.landlock.abi", lambda: 0)
     station.monkeypatch.setattr(Cgroups, "find", lambda: Cgroups(()))
     findings = found(station)
     assert findings["jail"]["health"] == "good"

@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.hypervisor.executables import Candidates
+from mvmnix.sandbox.trusted_executables import Candidates
 
 PREVIEW = [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR]
 NOWHERE = "/nonexistent/kvm"

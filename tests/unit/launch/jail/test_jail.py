@@ -10,13 +10,10 @@ import pytest
 
 from mvmnix.cli import hosting
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.jail import cell as making
-from mvmnix.launch.jail import landlock
 from mvmnix.launch.jail.cell import BubblewrapCell
-from mvmnix.launch.jail.cells import COUNT, FIRST_UID, Cells
 from mvmnix.launch.jail.cgroups import Cgroups, Group, Place
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
@@ -24,6 +21,9 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
+from mvmnix.sandbox import landlock, uid_pool
+from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
@@ -39,7 +39,7 @@ def directories(tmp_path: Path) -> Iterator[tuple[Directory, Directory]]:
 @pytest.fixture
 def jail(directories: tuple[Directory, Directory]) -> BubblewrapJail:
     cells, cache = directories
-    return BubblewrapJail(Cells(cells, first_uid=None), cache)
+    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
 
 
 def cell(jail: BubblewrapJail) -> BubblewrapCell:
@@ -156,7 +156,7 @@ def test_roots_cells_lie_where_nobody_else_can_write(
     directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(hosting, "MACHINE_WIDE", str(tmp_path / "run"))
+    monkeypatch.setattr(uid_pool, "MACHINE_WIDE", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
@@ -167,5 +167,5 @@ def test_roots_cells_lie_where_nobody_else_can_write(
 def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "all").write_text("         0          0 4294967295\n")
     (tmp_path / "few").write_text("         0     100000      65536\n")
-    assert hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
-    assert not hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))
+    assert uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
+    assert not uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

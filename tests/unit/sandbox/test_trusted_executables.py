@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.executables import Candidates, check, digest, locate
 from mvmnix.model import Digest
+from mvmnix.sandbox.trusted_executables import Candidates, check, digest, locate
 
 
 @pytest.fixture

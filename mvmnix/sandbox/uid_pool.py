@@ -1,8 +1,8 @@
-"""The pool of cells, as many as machines may run at once; as root each has a uid that no other machine has meanwhile.
+"""Leases a uid and gid of the host to one sandbox at a time (as root); a number without a uid otherwise.
 
-A cell is a number. Whoever holds the record lock `<number>.lock` has it. What it holds on the host is written down in
-`<number>.json` before it is made, and that file is removed after all of it is gone: where it lies beside a free lock,
-a supervisor was killed, and whoever comes next cleans up.
+A lease is the record lock on `<number>.lock`, and the file is removed before the lock is released. So a free lock on a
+file that is there means that the holder was killed: the next `take` or `sweep` kills the processes of that uid, and
+removes the control groups that `<number>.json` names, which is written before they are made.
 """
 
 import os
@@ -18,15 +18,16 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
-from mvmnix.launch.jail.cgroups import remove
+from mvmnix.sandbox.control_group import remove
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
-#: The first uid and gid of the pool. Nobody else hands out numbers from here on: they lie beyond users, subordinate
-#: ids and what systemd takes for services and containers (its UIDS-GIDS document: 1879048192 and up is unused).
+#: The first uid and gid of the pool. No other program hands out numbers from here on: they lie beyond users,
+#: subordinate ids and what systemd takes for services and containers (its UIDS-GIDS document: 1879048192 and up is
+#: unused).
 FIRST_UID: Final = 1_900_544_000
 COUNT: Final = 4096
-#: Where root's cells are: uids are the whole machine's, whatever state directory a command has.
+#: The directory of root's pool: uids belong to the whole machine, whatever state directory a command has.
 MACHINE_WIDE: Final = "/run/mvmnix/cells"
 #: Seconds for which processes that were killed may take to be gone.
 _PATIENCE: Final = 10.0
@@ -34,14 +35,14 @@ _LIMIT: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class Occupied:
-    """A cell that is ours. `uid` is None where this process can't give one away."""
+class Lease:
+    """A number that this process holds. `uid` is also the gid; None where this process can't change its uid."""
 
-    pool: "Cells"
+    pool: "UidPool"
     number: int
     uid: int | None
     lock: Lock
-    #: For what belongs to it on the host: never given twice, as other users and directories have cells too.
+    #: Names what belongs to it on the host; unique, as other pools exist beside this one.
     name: str
 
     def note(self, groups: Sequence[str]) -> None:
@@ -49,12 +50,12 @@ class Occupied:
         self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)}))
 
     def release(self) -> None:
-        """Let others have it; its processes have ended. A second call does nothing."""
+        """Give it back; its processes have ended. A second call does nothing."""
         self.pool.give_back(self)
 
 
-class Cells:
-    """The cells whose locks lie in a directory: the machine's for root, the user's own otherwise."""
+class UidPool:
+    """The leases whose locks lie in a directory: the machine's for root, the user's own otherwise."""
 
     def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
         """`first_uid` is None where uids can't be given away: without root."""
@@ -68,13 +69,13 @@ class Cells:
         numbers = {name.partition(".")[0] for name in directory.names()}
         return all(directory.holder(f"{number}.lock") is not None for number in filter(str.isdecimal, numbers))
 
-    def take(self) -> Occupied:
-        """A free cell, with nothing left in it. Raises MvmnixError when there is none."""
+    def take(self) -> Lease:
+        """A free number, with nothing left of its last holder. Raises MvmnixError when there is none."""
         for number in range(COUNT):
             if (cell := self._try(number)) is not None:
                 return cell
         hint = f"end machines, or see who holds the locks in {self.directory.path}"
-        raise MvmnixError(f"all {COUNT} cells for hypervisors are taken", hint=hint)
+        raise MvmnixError(f"all {COUNT} numbers for sandboxes are taken", hint=hint)
 
     def sweep(self) -> None:
         """Clean up what supervisors that were killed left."""
@@ -84,8 +85,8 @@ class Cells:
                 cell.release()
         self.directory.sweep()
 
-    def give_back(self, cell: Occupied) -> None:
-        """Called by `Occupied.release`; what somebody else has by now stays as it is."""
+    def give_back(self, cell: Lease) -> None:
+        """Called by `Lease.release`; what somebody else has by now stays as it is."""
         if cell.name not in self._held:
             return
         self._held.remove(cell.name)
@@ -94,15 +95,16 @@ class Cells:
                 os.unlink(name, dir_fd=self.directory.fd)
         cell.lock.release()
 
-    def _try(self, number: int) -> Occupied | None:
+    def _try(self, number: int) -> Lease | None:
         """This cell, emptied, if nobody has it."""
+        left = self.directory.exists(f"{number}.lock")
         lock = self.directory.try_lock(f"{number}.lock")
         if lock is None:
             return None
         uid = None if self._first_uid is None else self._first_uid + number
-        cell = Occupied(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
+        cell = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
         try:
-            if self._emptied(cell):
+            if not left or self._emptied(cell):
                 self._held.add(cell.name)
                 return cell
         except BaseException:
@@ -111,15 +113,33 @@ class Cells:
         lock.release()
         return None
 
-    def _emptied(self, cell: Occupied) -> bool:
+    def _emptied(self, cell: Lease) -> bool:
         """End what the last holder left; False when it can't be ended yet."""
+        evicted = cell.uid is None or evict(cell.uid)
         try:
             data = self.directory.read(f"{cell.number}.json", _LIMIT)
         except FileNotFoundError:
-            return True
-        evicted = cell.uid is None or evict(cell.uid)
+            return evicted
         gone = [remove(path) for path in _groups(data)]  # each of them, whatever became of the others
         return evicted and all(gone)
+
+
+def of_machine() -> UidPool:
+    """The pool of this machine, for root, whose directory the caller closes.
+
+    Raises MvmnixError for a root that can't give uids away.
+    """
+    if not owned(FIRST_UID, COUNT):
+        uids = f"{FIRST_UID} to {FIRST_UID + COUNT - 1}"
+        why = f"this root can't give away the uids {uids}: its user namespace lacks them"
+        raise MvmnixError(why, hint="run mvm as root of the machine itself, or as a plain user")
+    return UidPool(Directory.create(MACHINE_WIDE), first_uid=FIRST_UID)
+
+
+def owned(first: int, count: int, *, uid_map: str = "/proc/self/uid_map") -> bool:
+    """Whether this user namespace has these uids (user_namespaces(7))."""
+    ranges = (tuple(map(int, line.split())) for line in Path(uid_map).read_text(encoding="ascii").splitlines())
+    return any(begin <= first and first + count <= begin + length for begin, _outside, length in ranges)
 
 
 def _groups(data: bytes) -> tuple[str, ...]:

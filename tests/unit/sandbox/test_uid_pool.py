@@ -1,4 +1,4 @@
-"""The pool of cells: one for each machine, none for two, and what a killed holder leaves is cleaned up first."""
+"""The uid pool: one lease for each sandbox, none for two, and what a killed holder leaves is cleaned up first."""
 
 import os
 import signal
@@ -12,26 +12,26 @@ from typing import override
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.jail import cells as pool
-from mvmnix.launch.jail.cells import Cells, Occupied, evict
+from mvmnix.sandbox import uid_pool as pool
+from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.state import Directory
 
 
-class Lent(Cells):
+class Lent(UidPool):
     """A pool that takes back in the end what a test took."""
 
     def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
         super().__init__(directory, first_uid=first_uid)
-        self.taken: list[Occupied] = []
+        self.taken: list[Lease] = []
 
     @override
-    def take(self) -> Occupied:
+    def take(self) -> Lease:
         self.taken.append(super().take())
         return self.taken[-1]
 
 
 @contextmanager
-def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[Cells]:
+def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[UidPool]:
     """The pool in a directory, and nothing of it left open."""
     with Directory.create(str(path)) as directory:
         lent = Lent(directory, first_uid=first_uid)
@@ -41,12 +41,12 @@ def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[Cells]:
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Iterator[Cells]:
+def cells(tmp_path: Path) -> Iterator[UidPool]:
     with pool_in(tmp_path / "cells", first_uid=1_950_000_000) as it:
         yield it
 
 
-def test_each_has_a_number_a_uid_and_a_name_of_its_own(cells: Cells) -> None:
+def test_each_has_a_number_a_uid_and_a_name_of_its_own(cells: UidPool) -> None:
     one, other = cells.take(), cells.take()
     assert (one.number, one.uid, other.number, other.uid) == (0, 1_950_000_000, 1, 1_950_000_001)
     assert one.name != other.name
@@ -63,7 +63,7 @@ def test_without_root_there_are_no_uids(tmp_path: Path) -> None:
         assert cells.take().uid is None
 
 
-def test_nothing_is_left_of_a_cell_that_was_given_back(cells: Cells) -> None:
+def test_nothing_is_left_of_a_cell_that_was_given_back(cells: UidPool) -> None:
     cell = cells.take()
     cell.note(["/nonexistent/group"])
     assert len(os.listdir(cells.directory.fd)) == 2  # noqa: PTH208
@@ -71,20 +71,20 @@ def test_nothing_is_left_of_a_cell_that_was_given_back(cells: Cells) -> None:
     assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
 
 
-def test_when_all_are_taken(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_are_taken(cells: UidPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "COUNT", 2)
     cells.take()
     cells.take()
-    with pytest.raises(MvmnixError, match="all 2 cells") as caught:
+    with pytest.raises(MvmnixError, match="all 2 numbers") as caught:
         cells.take()
     assert cells.directory.path in caught.value.hint
 
 
 HOLDER = """
 import sys
-from mvmnix.launch.jail.cells import Cells
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
-cell = Cells(Directory.create(sys.argv[1]), first_uid=None).take()
+cell = UidPool(Directory.create(sys.argv[1]), first_uid=None).take()
 cell.note([sys.argv[2]])
 print(cell.number, flush=True)
 sys.stdin.read()
@@ -119,19 +119,19 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     with Directory.create(str(tmp_path / "cells")) as directory:
-        Cells(directory, first_uid=None).sweep()
+        UidPool(directory, first_uid=None).sweep()
     assert list((tmp_path / "cells").iterdir()) == []
     assert not group.exists()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
-def test_a_note_that_nobody_wrote_keeps_nobody_out(cells: Cells, garbage: bytes) -> None:
+def test_a_note_that_nobody_wrote_keeps_nobody_out(cells: UidPool, garbage: bytes) -> None:
     cells.directory.write_atomic("0.json", garbage)
     cells.sweep()
     assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
 
 
-def test_a_lock_that_nobody_holds_goes_too(cells: Cells) -> None:
+def test_a_lock_that_nobody_holds_goes_too(cells: UidPool) -> None:
     cells.directory.write_atomic("7.lock", b"")
     taken = cells.take()
     cells.sweep()

@@ -1,0 +1,1 @@
+"""The sandbox for every child that parses what a stranger controls; below `builder` and `launch`."""

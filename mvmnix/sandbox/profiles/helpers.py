@@ -1,0 +1,79 @@
+"""What programs that read strangers' bytes may ask the kernel for: git, Nix, pip, apt-helper, tar, mkfs.erofs; pure.
+
+One list for all of them, as container engines have one: ordinary programs with processes, files and sockets, and
+nothing that names another namespace, another process's memory, a device or a rarely used part of the kernel. It was
+held against the default profiles of moby and containers-common, and leaves out of them what these programs do without.
+"""
+
+import socket
+from typing import Final
+
+from mvmnix.sandbox.profiles import common
+from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
+
+#: Children, which are waited for and ended: all of them live in the same PID namespace.
+_CHILDREN: Final = names("fork vfork execveat kill pidfd_open pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo")
+_GROUPS: Final = names("setsid setpgid pause alarm getitimer setitimer setrlimit setpriority")
+_TIMERS: Final = names("timer_create timer_settime timer_gettime timer_getoverrun timer_delete")
+#: Ids that a program gives up: it has no capability, and so can take only those that it has.
+_IDENTITY: Final = names(
+    "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset",
+)
+#: Files and directories, which lie in memory that is gone with the sandbox.
+_FILES: Final = names(
+    "mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat truncate ftruncate",
+    "chown fchown lchown fchownat utime utimes utimensat futimesat flock fallocate sync syncfs cachestat",
+    "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr",
+    "removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch",
+)
+#: Bytes from one descriptor to another without a detour.
+_COPIES: Final = names("copy_file_range sendfile splice tee vmsplice")
+#: Sockets of its own; where they lead is up to the network namespace.
+_SOCKETS: Final = names("connect bind listen accept accept4 sendmmsg recvmmsg")
+#: Locked memory for keys, protection keys, and what glibc's and Boehm's collectors ask for.
+_MEMORY: Final = names(
+    "mlock mlock2 munlock mlockall munlockall pkey_alloc pkey_free pkey_mprotect futex_waitv sched_setaffinity",
+)
+_FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+#: personality(2): asked, or the ordinary one.
+_PERSONALITIES: Final = (0, INT)
+#: Copies by reference, attributes and extents of a file: FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_FIEMAP;
+#: a terminal of its own for a child, which Nix makes: TCGETS2, TCSETS, TCSETSW, TIOCGPGRP, TIOCGPTN, TIOCSPTLCK.
+_REQUESTS: Final = (
+    *(0x40049409, 0x4020940D, 0x80086601, 0xC020660B),
+    *(0x802C542A, 0x5402, 0x5403, 0x540F, 0x80045430, 0x40045431),
+)
+
+HELPERS: Final = Profile(
+    allowed=(
+        common.PROCESS
+        | common.LESS
+        | common.MEMORY
+        | common.QUESTIONS
+        | common.WAITING
+        | common.SIGNALS
+        | common.DESCRIPTORS
+        | common.NAMES
+        | common.SOCKET
+        | _CHILDREN
+        | _GROUPS
+        | _TIMERS
+        | _IDENTITY
+        | _FILES
+        | _COPIES
+        | _SOCKETS
+        | _MEMORY
+    )
+    - common.NO_SET_ID.keys(),
+    refused=common.REFUSED,
+    conditions={
+        **common.PROCESSES,
+        **common.NO_SET_ID,
+        **common.requests(*_REQUESTS),
+        "mknod": only(1, 0o176000, [0, 0o100000]),
+        **common.REGULAR_FILES,
+        "socket": only(0, INT, _FAMILIES),
+        "socketpair": only(0, INT, _FAMILIES[:1]),
+        "personality": only(0, INT, _PERSONALITIES),
+    },
+)

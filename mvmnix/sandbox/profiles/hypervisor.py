@@ -1,0 +1,34 @@
+"""What QEMU may ask the kernel for, by what its sources need for all that a plan can demand; pure.
+
+A trace under TCG alone would miss what KVM, a data disk or a share need, so each group says what it is for. How a new
+QEMU is held against the list: docs/jail.md. QEMU installs a filter of its own besides (`-sandbox`), once it runs.
+"""
+
+import socket
+from typing import Final
+
+from mvmnix.sandbox.profiles import common
+from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
+
+#: Disks and memory: a hole for what the guest gives back, the size of a memfd, blocks that are there beforehand.
+_BLOCKS: Final = names("fallocate ftruncate")
+#: The type byte of what is asked of KVM's device, its machine and its processors (linux/kvm.h).
+_KVM: Final = 0xAE
+
+HYPERVISOR: Final = Profile(
+    allowed=common.PROCESS
+    | common.LESS
+    | common.MEMORY
+    | common.QUESTIONS
+    | common.WAITING
+    | common.SIGNALS
+    | common.DESCRIPTORS
+    | common.NAMES
+    | common.SOCKET
+    | _BLOCKS,
+    refused=common.REFUSED,
+    conditions={**common.THREADS, **common.requests(types=[_KVM])},
+)
+#: With a server of files beside it (vhost-user) it makes socket pairs to give away. A pair has no name, and connects
+#: only those that got its ends.
+HYPERVISOR_WITH_SHARES: Final = HYPERVISOR.extended({"socketpair": only(0, INT, [socket.AF_UNIX])})

@@ -1,0 +1,79 @@
+"""What a list of system calls consists of: names that are let through, refused, or let through by an argument; pure.
+
+What a profile doesn't name is answered with ENOSYS, as by a kernel that doesn't have the call yet: libraries then fall
+back to an older one. What is known and refused on purpose is answered with EPERM.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+#: The bits of an argument that the kernel takes as an `int`; a filter that looked at all 64 could be passed by others.
+INT: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A condition on the argument `index`, counted from 0.
+
+    `allowed` and `refused` are masks and values: a call is let through, or refused, where a mask leaves its value of
+    the argument. They exclude each other. What is in neither is unknown, like a call that has no rule.
+    """
+
+    index: int
+    allowed: tuple[tuple[int, int], ...]
+    refused: tuple[tuple[int, int], ...]
+
+
+def only(index: int, mask: int, values: Sequence[int]) -> Argument:
+    """What `mask` leaves of the argument is one of these values; the call is refused otherwise.
+
+    The other values are told apart by the first bit from the left in which none of these agrees with them.
+
+    >>> only(0, 0b11, [0b01])
+    Argument(index=0, allowed=((3, 1),), refused=((2, 2), (3, 0)))
+    """
+    refused: list[tuple[int, int]] = []
+    prefixes: list[tuple[int, int]] = [(0, 0)]
+    for bit in (1 << place for place in reversed(range(mask.bit_length())) if mask >> place & 1):
+        longer = [(seen | bit, value | wanted) for seen, value in prefixes for wanted in (0, bit)]
+        prefixes = [(seen, value) for seen, value in longer if any(one & seen == value for one in values)]
+        refused += [pair for pair in longer if pair not in prefixes]
+    return Argument(index, tuple((mask, value) for value in values), tuple(refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A list; `conditions` say by a call's name which arguments it may have. `refused` counts for what is neither."""
+
+    allowed: frozenset[str]
+    refused: frozenset[str]
+    conditions: Mapping[str, Argument] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        both = self.allowed & self.conditions.keys()
+        if both:
+            raise ValueError(f"allowed with any argument and by a condition: {', '.join(sorted(both))}")
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """What is refused whatever its arguments are."""
+        return self.refused - self.allowed - self.conditions.keys()
+
+    def extended(self, conditions: Mapping[str, Argument]) -> Self:
+        """The same, with other calls by these conditions."""
+        return replace(self, allowed=self.allowed - conditions.keys(), conditions={**self.conditions, **conditions})
+
+    def without(self, *names: str) -> Self:
+        """The same, for which these calls don't exist."""
+        kept = {name: one for name, one in self.conditions.items() if name not in names}
+        return replace(self, allowed=self.allowed - {*names}, refused=self.refused - {*names}, conditions=kept)
+
+
+def names(*groups: str) -> frozenset[str]:
+    """The names in these groups, which have blanks between them.
+
+    >>> sorted(names("read write", "close"))
+    ['close', 'read', 'write']
+    """
+    return frozenset(name for group in groups for name in group.split())

@@ -1,0 +1,190 @@
+"""The filters that libseccomp writes from the profiles, run by an interpreter of their few instructions."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
+from mvmnix.sandbox.profiles.helpers import HELPERS
+from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles.profile import Argument, Profile, only
+from mvmnix.sandbox.trusted_executables import Candidates
+from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, numbers, verdict
+
+PROFILES = {
+    "hypervisor": HYPERVISOR,
+    "hypervisor with shares": HYPERVISOR_WITH_SHARES,
+    "file server": FILE_SERVER,
+    "file server, counted": FILE_SERVER_COUNTED,
+    "helpers": HELPERS,
+}
+PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
+NUMBERS = numbers()
+each = pytest.mark.parametrize("name", PROFILES)
+#: Calls that kernels got since: setxattrat, getxattrat, listxattrat, removexattrat, open_tree_attr, file_getattr,
+#: file_setattr, and numbers that none has yet.
+LATER = (463, 464, 465, 466, 467, 468, 469, 600, 0x3FFFFFFF)
+
+
+def answer(name: str, call: str, *arguments: int) -> int:
+    return verdict(PROGRAMS[name], NUMBERS[call], *arguments)
+
+
+def answers(name: str, calls: Iterable[str], *arguments: int) -> set[int]:
+    return {answer(name, call, *arguments) for call in calls}
+
+
+@each
+def test_a_name_is_one_of_the_kernels(name: str) -> None:
+    """A call that is misspelt would be none, and its program would fail on some day."""
+    profile = PROFILES[name]
+    later = {"cachestat", "fchmodat2"}  # what the header of an older Debian lacks
+    assert profile.allowed | profile.conditions.keys() | profile.refused <= NUMBERS.keys() | later
+
+
+@each
+def test_what_a_profile_has_passes_what_it_refuses_fails_and_the_rest_is_unknown(name: str) -> None:
+    profile = PROFILES[name]
+    rest = NUMBERS.keys() - profile.allowed - profile.denied - profile.conditions.keys()
+    assert answers(name, profile.allowed & NUMBERS.keys()) == {ALLOW}
+    assert answers(name, profile.denied & NUMBERS.keys()) == {EPERM}
+    assert answers(name, rest) == {ENOSYS}
+    assert {verdict(PROGRAMS[name], number) for number in LATER} == {ENOSYS}
+
+
+@each
+def test_other_names_for_a_call_end_the_process(name: str) -> None:
+    for number in (NUMBERS["ptrace"], NUMBERS["read"], 0x40000000, 0x40000000 | NUMBERS["read"], 0xFFFFFFFE):
+        assert verdict(PROGRAMS[name], number, architecture=I386) == KILL
+    for number in (0x40000000, 0x40000000 | NUMBERS["read"], 0x40000000 | NUMBERS["ptrace"], 0xFFFFFFFE):
+        assert verdict(PROGRAMS[name], number) == KILL
+
+
+@each
+def test_no_namespace_and_nothing_into_a_terminal(name: str) -> None:
+    for bit in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+        assert answer(name, "clone", bit | 17) == answer(name, "clone", bit | 0x3D0F00) == EPERM, hex(bit)
+    for high in (0, 1 << 32, 0xFFFFFFFF << 32):
+        assert answer(name, "ioctl", 0, high | 0x5412) == answer(name, "ioctl", 0, high | 0x541C) == EPERM
+    assert answer(name, "ioctl", 0, 0x5401) == ALLOW
+    assert answer(name, "ioctl", 0, 0x4B66) == ENOSYS
+
+
+@each
+def test_only_a_helper_has_children(name: str) -> None:
+    assert answer(name, "clone", 0x3D0F00) == ALLOW  # as pthread_create(3) calls it
+    assert answer(name, "clone", 0x01200011) == (ALLOW if name == "helpers" else EPERM)  # as fork(3) does
+    assert answers(name, ("fork", "vfork", "execveat", "kill")) == {ALLOW if name == "helpers" else EPERM}
+    assert answer(name, "clone3") == ENOSYS
+
+
+@each
+def test_nobody_gets_these(name: str) -> None:
+    calls = """
+        ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp mount umount2 pivot_root chroot setns fsopen
+        open_tree bpf perf_event_open userfaultfd io_uring_setup keyctl add_key request_key init_module finit_module
+        kexec_load kexec_file_load reboot syslog acct iopl ioperm open_by_handle_at quotactl fanotify_init shmget msgget
+        mq_open swapon clock_settime settimeofday sched_setscheduler
+    """
+    assert answers(name, calls.split()) == {EPERM}
+
+
+#: open, creat, openat, fchmod, fchmodat, fchmodat2: which argument is a mode.
+MODES = {"open": 2, "creat": 1, "openat": 3, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
+
+
+@pytest.mark.parametrize("name", ["file server", "file server, counted", "helpers"])
+def test_no_set_id_bit_is_planted(name: str) -> None:
+    for call, argument in MODES.items():
+        before = (0,) * argument
+        assert answer(name, call, *before, 0o100755) == answer(name, call, *before, 0o1777) == ALLOW
+        assert {answer(name, call, *before, mode) for mode in (0o4755, 0o2755, 0o6755, 0o104755)} == {EPERM}
+    assert answer(name, "openat2") == ENOSYS, "its mode lies in memory, where no filter sees it"
+    assert answer(name, "mknodat", 0, 0, 0o100644) == answer(name, "mknodat", 0, 0, 0o644) == ALLOW
+    for kind in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFLNK, stat.S_IFDIR):
+        assert answer(name, "mknodat", 0, 0, kind | 0o644) == EPERM
+    assert answer(name, "mknodat", 0, 0, 0o104755) == EPERM
+
+
+def test_sockets_of_a_helper_and_of_nobody_else() -> None:
+    families = {getattr(socket, word) for word in dir(socket) if word.startswith("AF_")} | {0, 45, 1000, 1 << 31}
+    passed = {family for family in families if answer("helpers", "socket", family) == ALLOW}
+    assert passed == {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
+    assert {answer("helpers", "socket", family) for family in families - passed} == {EPERM}
+    for name in PROFILES.keys() - {"helpers"}:
+        assert {answer(name, "socket", family) for family in families} == {EPERM}
+
+
+def test_a_condition_covers_every_value() -> None:
+    for mask, values in ((0b1011, (0b0001,)), (0b111, (0, 0b101)), (0b110, ()), (0b101, (0, 1, 4, 5))):
+        condition = only(0, mask, values)
+        for value in range(16):
+            passes = any(value & seen == wanted for seen, wanted in condition.allowed)
+            fails = any(value & seen == wanted for seen, wanted in condition.refused)
+            assert (passes, fails) == (value & mask in values, value & mask not in values), (mask, values, value)
+
+
+def test_the_upper_half_of_an_argument_is_not_looked_at() -> None:
+    """The kernel doesn't either: neither a way around nor a difference."""
+    for high in (0, 1 << 32, 0xFFFFFFFF << 32):
+        assert answer("helpers", "socket", high | socket.AF_NETLINK) == EPERM
+        assert answer("helpers", "socket", high | socket.AF_UNIX) == ALLOW
+
+
+def test_a_call_has_one_rule() -> None:
+    condition = {"read": Argument(0, (), ())}
+    with pytest.raises(ValueError, match="read"):
+        Profile(frozenset({"read"}), frozenset(), condition)
+    assert Profile(frozenset({"read"}), frozenset()).extended(condition).allowed == frozenset()
+
+
+def test_a_name_that_libseccomp_does_not_know_is_left_out() -> None:
+    known = Profile(frozenset({"read"}), frozenset({"ptrace"}))
+    more = Profile(
+        known.allowed | {"not_yet"}, known.refused | {"nor_this"}, {"neither": Argument(0, ((1, 1),), ((1, 0),))}
+    )
+    assert seccomp.program(more) == seccomp.program(known)
+
+
+@each
+def test_the_kernel_takes_it(name: str) -> None:
+    assert len(PROGRAMS[name]) % 8 == 0
+    assert len(PROGRAMS[name]) // 8 <= 4096  # BPF_MAXINSNS
+    script = (
+        "import ctypes, sys; program = sys.stdin.buffer.read(); c = ctypes.CDLL(None)\n"
+        "class F(ctypes.Structure): _fields_ = (('n', ctypes.c_ushort), ('p', ctypes.c_char_p))\n"
+        "assert c.prctl(38, 1, 0, 0, 0) == 0\n"
+        "assert c.prctl(22, 2, ctypes.byref(F(len(program) // 8, program))) == 0\n"
+        "sys.exit(c.syscall(463, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=PROGRAMS[name], check=False)
+    assert done.returncode == 255, "a call that nobody knows, made under the filter, fails and ends nothing"
+
+
+def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is loaded from its fixed place, checked as any program of the host is, and without starting a program."""
+    other = tmp_path / "libseccomp.so.2"
+    other.write_bytes(b"")
+    other.chmod(0o666)
+    seccomp._library.cache_clear()
+    monkeypatch.setattr(seccomp, "LIBRARY", Candidates("libseccomp", (str(other),), "apt-get install libseccomp2"))
+    with pytest.raises(RefusedError) as refused:
+        seccomp.program(HELPERS)
+    assert [reason.code for reason in refused.value.reasons] == [ReasonCode.STATE_PERMISSIONS]
+    other.unlink()
+    with pytest.raises(MvmnixError, match="apt-get install libseccomp2"):
+        seccomp.program(HELPERS)
+    monkeypatch.undo()
+    seccomp._library.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(os, "posix_spawn", None)
+    assert seccomp.program(HELPERS) == PROGRAMS["helpers"]
