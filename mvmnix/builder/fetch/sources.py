@@ -7,15 +7,12 @@
 5. A source that is a file out of a package is taken from that package, which must be among the sources.
 """
 
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
-from pathlib import Path
-from typing import BinaryIO
 
-from mvmnix import process
+from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.registries import Failure, Mirror, Progress, Registry, Trouble
 from mvmnix.builder.fetch.web import Web, is_web
@@ -30,7 +27,6 @@ from mvmnix.store import Store
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
 CHILDREN = 4
 _DEB_LIMIT = 1 << 30
-_CHUNK = 1 << 20
 
 
 def fetch(
@@ -128,25 +124,24 @@ class _Download:
 
     def _attempt(self, mirror: Mirror, batch: Sequence[Source]) -> tuple[dict[Source, Failure], dict[Source, Failure]]:
         """Run one child; returns what failed for a known reason, and what just did not arrive."""
-        with tempfile.TemporaryDirectory(prefix="mvmnix-fetch-") as name:
-            directory = Path(name)
-            command = mirror.command(batch, directory)
-            done = process.run(command.argv, env=command.env, input_=command.input, cwd=name, check=False)
-            failed = dict(mirror.failures(batch, done.stderr.decode(errors="replace")) if done.status else {})
+        with downloaded(mirror.command(batch), [mirror.file(source) for source in batch]) as done:
+            failed = dict(mirror.failures(batch, done.said) if done.status else {})
+            failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
             for source in [one for one in batch if one not in failed]:
+                content = done.content(mirror.file(source))
+                if content is None:
+                    absent[source] = Failure(Trouble.FAILED, "nothing arrived").because(done.refusals)
+                    continue
                 try:
-                    with mirror.file(source, directory).open("rb") as file:
-                        self._keep(source, file)
-                except FileNotFoundError:
-                    absent[source] = Failure(Trouble.FAILED, "nothing arrived")
+                    self._keep(source, content)
                 except RefusedError as error:
                     failed[source] = Failure(Trouble.WRONG, error.reasons[0].why)
         return failed, absent
 
-    def _keep(self, source: Source, file: BinaryIO) -> None:
+    def _keep(self, source: Source, content: Iterable[bytes]) -> None:
         """Put a downloaded file into the store, which hashes it."""
-        size = self._store.put(iter(lambda: file.read(_CHUNK), b""), source.digest)
+        size = self._store.put(content, source.digest)
         with self._telling:
             self._progress.advance(source.name, size)
 

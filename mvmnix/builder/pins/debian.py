@@ -3,17 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 from mvmnix import process
-from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
+from mvmnix.builder.pins import apt_settings
+from mvmnix.builder.pins.apt_settings import AptSettings
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
+from mvmnix.sandbox.trusted_executables import Candidates
 
-HELPER = "/usr/lib/apt/apt-helper"
+HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
 _APT_GET = "/usr/bin/apt-get"
 ORIGIN = "Debian"
 COMPONENT = "main"
@@ -48,7 +50,7 @@ def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [_APT_GET, *options, "indextargets", "--format", columns, "Created-By: Packages"]
-    done = process.run(argv, env=_environment(), hint=_INSTALL)
+    done = process.run(argv, env=apt_settings.environment(), hint=_INSTALL)
     return parse_targets(done.stdout.decode())
 
 
@@ -70,7 +72,10 @@ def read_index(suite: str, architecture: str) -> Index:
             f"apt's lists have no index of Debian's suite {suite} ({COMPONENT}, {architecture}); they have: {have}",
             hint=f"{_UPDATE}; if that suite is not among apt's sources, add it there",
         )
-    texts = [process.run([HELPER, "cat-file", path], env=_environment()).stdout for path in sorted(set(paths))]
+    texts = [
+        process.run([*HELPER.paths, "cat-file", path], env=apt_settings.environment()).stdout
+        for path in sorted(set(paths))
+    ]
     return Index(suite, texts)
 
 
@@ -86,7 +91,8 @@ class Apt:
         found = [target.repository for target in [*listed, *targets("--no-release-info")]]
         if not found:
             raise MvmnixError("apt has no package sources", hint="add Debian's to /etc/apt/sources.list.d, then retry")
-        return tuple(AptMirror(base) for base in dict.fromkeys(found))
+        known = apt_settings.read()
+        return tuple(AptMirror(base, known) for base in dict.fromkeys(found))
 
     def describe(self, source: Source) -> tuple[str, str]:
         """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
@@ -106,19 +112,22 @@ class AptMirror:
     """One of apt's repositories, by its base URI."""
 
     base: str
+    known: AptSettings
 
-    def command(self, batch: Sequence[Source], directory: Path) -> Command:
+    def command(self, batch: Sequence[Source]) -> Command:
         """One apt-helper, with a URI, a destination and a hash for each source."""
         triples = [
             word
             for source in batch
-            for word in (self._uri(source), str(self.file(source, directory)), f"SHA256:{source.digest.hex}")
+            for word in (self._uri(source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
         ]
-        return Command((HELPER, "-o", "APT::Sandbox::User=root", "download-file", "--", *triples), _environment())
+        given = apt_settings.for_mirror(self.base, self.known)
+        arguments = (*apt_settings.INSIDE, *given.options, "download-file", "--", *triples)
+        return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
 
-    def file(self, source: Source, directory: Path) -> Path:
+    def file(self, source: Source) -> str:
         """Named by digest: what a URI ends in is no file name to trust."""
-        return directory / source.digest.hex
+        return source.digest.hex
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """By what apt-helper says of each URI."""
@@ -126,7 +135,9 @@ class AptMirror:
         return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
 
     def _uri(self, source: Source) -> str:
-        return self.base.rstrip("/") + "/" + _path(source)
+        base = self.base.rstrip("/")
+        # a link to a file of a directory would be no file that comes out of the sandbox
+        return (f"copy:{base.removeprefix('file:')}" if base.startswith("file:") else base) + "/" + _path(source)
 
 
 def _path(source: Source) -> str:
@@ -145,7 +156,3 @@ def _failure(why: str) -> Failure:
         return Failure(Trouble.GONE, why)
     mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
     return Failure(Trouble.WRONG if mismatch else Trouble.FAILED, why)
-
-
-def _environment() -> dict[str, str]:
-    return process.environment(process.INHERITED_BY_DOWNLOADS, process.FIXED)
