@@ -49,8 +49,8 @@ sys.stdout.buffer.flush()
 sys.exit(status if 0 <= status < 124 else 123)
 """
 _MIB: Final = 1 << 20
-#: A batch is in memory while it is fetched, and on disk from then on.
-BOUNDS: Final = Bounds(seconds=3600, room=4096 * _MIB, output=4096 * _MIB, processes=64)
+#: A batch is in memory while it is fetched, pip's twice, and on disk from then on.
+BOUNDS: Final = Bounds(seconds=3600, room=2560 * _MIB, output=1280 * _MIB, processes=64)
 #: Bytes of a line with a size; seconds until the sandbox is set up.
 _LINE: Final = 24
 _SET_UP: Final = 120

@@ -32,6 +32,11 @@ _PLAIN: Final = re.compile(
 #: And those that name files (apt-transport-https(1)).
 _FILES: Final = re.compile(rf"Acquire::https{_HOST}::(CaInfo|SslCert|SslKey|CrlFile)", re.IGNORECASE)
 _NETRC: Final = ("/etc/apt/auth.conf", "/etc/apt/auth.conf.d")
+#: Where a directory of packages is inside.
+_PACKAGES: Final = "/apt/packages"
+#: Schemes of mirrors.
+_WEB: Final = ("http", "https")
+_DIRECTORIES: Final = ("file", "copy")
 _HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
 
 
@@ -46,8 +51,12 @@ class AptSettings:
 
 @dataclass(frozen=True, slots=True)
 class ForMirror:
-    """What the apt-helper of one mirror is given: `files` by their path inside; `environment` may hold a password."""
+    """What the apt-helper of one mirror is given: `files` by their path inside; `environment` may hold a password.
 
+    `base` is the mirror's base URI as it is inside.
+    """
+
+    base: str
     route: Route
     options: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
@@ -71,25 +80,40 @@ def parse(dump: str) -> dict[str, str]:
     return {match["name"]: match["value"] for match in matches if match is not None and match["value"]}
 
 
+def bases(uri: str) -> list[str]:
+    """The base URIs that one of apt's sources stands for: itself, or a list of mirrors in a file of this machine.
+
+    None where apt reaches it by a method that is not supported here (apt-transport-mirror(1) over the network, cdrom).
+    """
+    method = urlsplit(uri).scheme
+    if method != "mirror+file":
+        return [uri] if method in {*_WEB, *_DIRECTORIES} else []
+    path = Path(unquote(urlsplit(uri).path).rstrip("/"))
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return [line.split()[0] for line in lines if line.startswith(tuple(f"{scheme}://" for scheme in _WEB))]
+
+
 def for_mirror(base: str, known: AptSettings) -> ForMirror:
     """For the mirror with this base URI. Raises MvmnixError."""
-    scheme = urlsplit(base).scheme.rpartition("+")[2]
     files: dict[str, Path] = {}
     options = {name: value for name, value in known.configured.items() if _PLAIN.fullmatch(name)}
     for name, value in known.configured.items():
         if _FILES.fullmatch(name):
             options[name] = f"/apt/{len(files)}"
             files[options[name]] = Path(value)
-    if scheme in {"file", "copy"}:
-        path = unquote(urlsplit(base).path)
-        files[path] = Path(path)
-    endpoints = frozenset({Endpoint.of(f"{scheme}://{urlsplit(base).netloc}")} if scheme in {"http", "https"} else ())
+    scheme = urlsplit(base).scheme
+    if scheme in _DIRECTORIES:
+        files[_PACKAGES] = Path(unquote(urlsplit(base).path))
+        # apt's method for `file:` makes a link to the file, and no link comes out of the sandbox
+        base = f"copy:{_PACKAGES}"
+    endpoints = frozenset({Endpoint.of(base)} if scheme in _WEB else ())
     proxy = proxies.common([_proxy(scheme, place, known) for place in endpoints], "apt")
     url = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
     bundle = known.environment.get("SSL_CERT_FILE", "")
     if bundle:
         files["/apt/certificates"] = Path(bundle)
     return ForMirror(
+        base.rstrip("/"),
         ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints),
         tuple(word for name, value in sorted(options.items()) for word in ("-o", f"{name}={value}")),
         {"http_proxy": url, "https_proxy": url} | ({"SSL_CERT_FILE": "/apt/certificates"} if bundle else {}),

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from mvmnix import process
 from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
 from mvmnix.builder.pins import apt_settings
-from mvmnix.builder.pins.apt_settings import AptSettings
+from mvmnix.builder.pins.apt_settings import AptSettings, ForMirror
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
@@ -89,10 +89,12 @@ class Apt:
         """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
         listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
         found = [target.repository for target in [*listed, *targets("--no-release-info")]]
-        if not found:
-            raise MvmnixError("apt has no package sources", hint="add Debian's to /etc/apt/sources.list.d, then retry")
+        bases = [base for source in found for base in apt_settings.bases(source)]
+        if not bases:
+            why = "apt has no package sources that it reaches by http, https or file"
+            raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
         known = apt_settings.read()
-        return tuple(AptMirror(base, known) for base in dict.fromkeys(found))
+        return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
 
     def describe(self, source: Source) -> tuple[str, str]:
         """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
@@ -114,6 +116,10 @@ class AptMirror:
     base: str
     known: AptSettings
 
+    @property
+    def _given(self) -> ForMirror:
+        return apt_settings.for_mirror(self.base, self.known)
+
     def command(self, batch: Sequence[Source]) -> Command:
         """One apt-helper, with a URI, a destination and a hash for each source."""
         triples = [
@@ -121,7 +127,7 @@ class AptMirror:
             for source in batch
             for word in (self._uri(source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
         ]
-        given = apt_settings.for_mirror(self.base, self.known)
+        given = self._given
         arguments = (*apt_settings.INSIDE, *given.options, "download-file", "--", *triples)
         return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
 
@@ -135,9 +141,7 @@ class AptMirror:
         return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
 
     def _uri(self, source: Source) -> str:
-        base = self.base.rstrip("/")
-        # a link to a file of a directory would be no file that comes out of the sandbox
-        return (f"copy:{base.removeprefix('file:')}" if base.startswith("file:") else base) + "/" + _path(source)
+        return f"{self._given.base}/{_path(source)}"
 
 
 def _path(source: Source) -> str:
@@ -152,7 +156,7 @@ def _path(source: Source) -> str:
 
 
 def _failure(why: str) -> Failure:
-    if why.startswith(("404", "File not found")):
+    if why.startswith(("404", "File not found", "Failed to stat")):
         return Failure(Trouble.GONE, why)
     mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
     return Failure(Trouble.WRONG if mismatch else Trouble.FAILED, why)

@@ -160,7 +160,7 @@ def test_apt_is_given_how_to_download_and_nothing_else() -> None:
     assert found.environment == {"http_proxy": SOCKS, "https_proxy": SOCKS}
 
 
-@pytest.mark.parametrize("base", ["http://mirror.test/", "https://mirror.test/", "mirror+http://mirror.test/"])
+@pytest.mark.parametrize("base", ["http://mirror.test/", "https://mirror.test/"])
 def test_apts_proxy_is_the_only_way(base: str) -> None:
     found = apt_settings.for_mirror(base, known(DUMP))
     assert found.route == ToProxy(Endpoint("proxy.test", 3128))
@@ -175,7 +175,16 @@ def test_apts_proxy_may_come_from_the_environment() -> None:
 
 def test_a_directory_of_packages_is_shown_and_needs_no_network() -> None:
     found = apt_settings.for_mirror("file:/srv/packages/", known(DUMP))
-    assert (found.route, found.files["/srv/packages/"]) == (ToConfigured(frozenset()), Path("/srv/packages/"))
+    assert (found.base, found.route) == ("copy:/apt/packages", ToConfigured(frozenset()))
+    assert found.files == {**found.files, "/apt/packages": Path("/srv/packages")}
+
+
+def test_a_list_of_mirrors_stands_for_them(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("http://one.test/debian\tpriority:1\nhttps://two.test:8443/\n# http://no.test/\n")
+    listed = apt_settings.bases(f"mirror+file:{tmp_path}/list/")
+    assert listed == ["http://one.test/debian", "https://two.test:8443/"]
+    assert apt_settings.bases("mirror+file:/nowhere") == apt_settings.bases("cdrom:[Debian]/") == []
+    assert apt_settings.bases("file:/srv/packages") == ["file:/srv/packages"]
 
 
 def test_a_program_that_names_the_proxy_is_refused() -> None:

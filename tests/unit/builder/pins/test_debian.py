@@ -50,6 +50,7 @@ def test_a_batch_is_one_child_with_uri_file_and_hash_for_each() -> None:
     [
         ("404  Not Found [IP: 192.0.2.1 80]", Trouble.GONE),
         ("File not found - /srv/pool/x.deb (2: No such file or directory)", Trouble.GONE),
+        ("Failed to stat - copy-stat (2: No such file or directory)", Trouble.GONE),
         ("Hash Sum mismatch", Trouble.WRONG),
         ("File has unexpected size (3 != 4). Mirror sync in progress?", Trouble.WRONG),
         ("Temporary failure resolving 'mirror.test'", Trouble.FAILED),
