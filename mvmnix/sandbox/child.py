@@ -81,34 +81,23 @@ class Pipe:
             os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
 class Pipes:
-    """A child's pipes; a context manager. `stdout` is None where it goes elsewhere.
+    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd)."""
 
-    On `info` bubblewrap names its first process (bwrap(1), --info-fd).
-    """
-
-    stdin: Pipe
-    stdout: Pipe | None
-    stderr: Pipe
-    info: Pipe
-
-    @property
-    def _all(self) -> tuple[Pipe, ...]:
-        return (self.stdin, self.stderr, self.info, *(() if self.stdout is None else (self.stdout,)))
+    def __init__(self) -> None:
+        self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
 
     def started(self) -> None:
         """Close the ends that the child has got."""
         self.stdin.close(self.stdin.reading)
-        for pipe in self._all:
-            if pipe is not self.stdin:
-                pipe.close(pipe.writing)
+        for pipe in (self.stdout, self.stderr, self.info):
+            pipe.close(pipe.writing)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in self._all:
+        for pipe in (self.stdin, self.stdout, self.stderr, self.info):
             pipe.close()
 
 
@@ -124,9 +113,7 @@ class Attendant:
         self._outer = os.pidfd_open(child.pid)  # bubblewrap, which is reaped here alone
         self._inner: int | None = None  # the first process inside
         #: What it writes, by our end: where that goes.
-        self._heard = {pipes.stderr.reading: pipes.stderr}
-        if pipes.stdout is not None:
-            self._heard[pipes.stdout.reading] = pipes.stdout
+        self._heard = {pipe.reading: pipe for pipe in (pipes.stdout, pipes.stderr)}
         self._poll = select.poll()
         for fd in (*self._heard, cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)

@@ -187,7 +187,7 @@ class _Run:
         with (
             os.fdopen(filter_, "rb"),
             bind_mount.bound(self._files(), self.uid) as bound,
-            Pipes(Pipe(), Pipe() if output is None else None, Pipe(), Pipe()) as pipes,
+            Pipes() as pipes,
         ):
             # 2. the keyring
             session_keyring.renew()
@@ -197,7 +197,7 @@ class _Run:
                 env=self._environment(),
                 pass_fds=(*self.sandbox.descriptors, *bound.descriptors, filter_, told),
                 stdin=pipes.stdin.reading,
-                stdout=output.fileno() if pipes.stdout is None else pipes.stdout.writing,
+                stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
                 uid=self.uid,
             )
