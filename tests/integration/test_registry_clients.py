@@ -5,6 +5,11 @@ import dataclasses
 import hashlib
 import io
 import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,6 +33,8 @@ from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 
 pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+PLAIN = 61_000
 SECRET = "hush-hush"
 METADATA = "169.254.169.254"
 NOWHERE = ToConfigured(frozenset())
@@ -238,6 +245,49 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
     mirror = AptMirror(f"file:{tmp_path}/repository", AptSettings({}, {}, b""))
     fetch([DEB], store, Silent(), registries=[OneMirror(mirror)])
     assert store.has(DEB.digest)
+
+
+#: Fetches one package from a mirror on the loopback, with nothing of this machine's configuration.
+FETCH = """
+import sys
+from mvmnix.builder.fetch.registries import Silent
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.state import Directory
+from mvmnix.store import Cache
+from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
+with Directory.create(sys.argv[2]) as directory:
+    mirror = AptMirror(f"http://127.0.0.1:{sys.argv[1]}/debian", AptSettings({}, {}, b""))
+    fetch([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
+    print(Cache(directory).has(DEB.digest))
+"""
+
+
+def test_an_interrupted_fetch_ends_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        argv = [sys.executable, "-c", FETCH, str(server.getsockname()[1]), str(tmp_path / "store")]
+        with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as fetching:
+            server.settimeout(60)
+            connection, _ = server.accept()  # and no answer
+            with connection:
+                fetching.send_signal(signal.SIGINT)
+                said = fetching.communicate(timeout=60)[1]
+    assert b"KeyboardInterrupt" in said
+    assert not [line for line in command_lines() if b"apt-helper" in line and DEB.digest.hex.encode() in line]
+
+
+def test_a_plain_user_fetches_alike(site: Site) -> None:
+    site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
+    argv = [sys.executable, "-c", FETCH, str(site.port)]
+    if os.geteuid() == 0:
+        argv = ["setpriv", f"--reuid={PLAIN}", f"--regid={PLAIN}", "--clear-groups", *argv]
+    with tempfile.TemporaryDirectory(prefix="mvmnix-test-") as home:
+        if os.geteuid() == 0:
+            os.chown(home, PLAIN, PLAIN)
+        environment = {"PATH": "/usr/bin:/bin", "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [*argv, f"{home}/store"], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=300
+        )
+    assert done.stdout == b"True\n", done.stderr.decode()
 
 
 def test_other_bytes_of_a_mirror_are_refused(site: Site, store: Store) -> None:

@@ -79,16 +79,19 @@ class Downloaded:
 
 
 @contextmanager
-def downloaded(command: Command, names: Sequence[str], bounds: Bounds = BOUNDS) -> Iterator[Downloaded]:
+def downloaded(
+    command: Command, names: Sequence[str], bounds: Bounds = BOUNDS, *, cancelled: int | None = None
+) -> Iterator[Downloaded]:
     """Run a client to its end, whatever that is; `names` are those of the files that are wanted.
 
+    `cancelled` is that of `Sandbox`.
     Raises MvmnixError where there is no sandbox, and process.ProcessError where it takes too long or too much.
     """
     argv = (str(PROXY_PORT), FILES, INPUT, str(len(names)), *names, locate(command.program), *command.arguments)
     with tempfile.TemporaryFile(prefix="mvmnix-fetch-") as output:
         with _Way(command.route, bounds.output) as way:
             inherited = way.theirs.fileno()
-            sandbox = Sandbox(command.files, command.environment, None, (inherited,), bounds)
+            sandbox = Sandbox(command.files, command.environment, None, (inherited,), bounds, cancelled)
             try:
                 inside = ("-I", "-c", _INSIDE, str(inherited), *argv)
                 done = sandbox.run(PYTHON, *inside, output=output, input_=command.input)

@@ -22,6 +22,7 @@ from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import executable, seed_nar
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
+from mvmnix.sandbox.child import Pipe
 from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
@@ -86,15 +87,19 @@ class _Download:
         self._store = store
         self._progress = progress
         self._telling = threading.Lock()
+        self._cancel = Pipe()
 
     def run(self, sources: Sequence[Source]) -> dict[Source, Failure]:
-        """Try all mirrors in order; returns what failed at every one of them."""
+        """Try all mirrors in order; returns what failed at every one of them. For one call."""
         failed: dict[Source, Failure] = {}
         left = list(sources)
-        for mirror in self._registry.mirrors() if left else ():
-            now = self._round(mirror, left)
-            failed = {one: failed[one].joined(failure) if one in failed else failure for one, failure in now.items()}
-            left = list(now)
+        try:
+            for mirror in self._registry.mirrors() if left else ():
+                now = self._round(mirror, left)
+                failed = {one: failed[one].joined(why) if one in failed else why for one, why in now.items()}
+                left = list(now)
+        finally:
+            self._cancel.close()
         return failed
 
     def _round(self, mirror: Mirror, sources: Sequence[Source]) -> dict[Source, Failure]:
@@ -110,7 +115,13 @@ class _Download:
             return failed
 
         with ThreadPoolExecutor(CHILDREN) as pool:
-            results = list(pool.map(attempt, batched(sources, self._registry.batch, strict=False)))
+            try:
+                results = list(pool.map(attempt, batched(sources, self._registry.batch, strict=False)))
+            except BaseException:
+                # interrupted, say: what runs is ended, what waits is dropped
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._cancel.close(self._cancel.writing)
+                raise
         return {source: failure for result in results for source, failure in result.items()}
 
     def _batch(self, mirror: Mirror, batch: Sequence[Source]) -> dict[Source, Failure]:
@@ -124,7 +135,8 @@ class _Download:
 
     def _attempt(self, mirror: Mirror, batch: Sequence[Source]) -> tuple[dict[Source, Failure], dict[Source, Failure]]:
         """Run one child; returns what failed for a known reason, and what just did not arrive."""
-        with downloaded(mirror.command(batch), [mirror.file(source) for source in batch]) as done:
+        names = [mirror.file(source) for source in batch]
+        with downloaded(mirror.command(batch), names, cancelled=self._cancel.reading) as done:
             failed = dict(mirror.failures(batch, done.said) if done.status else {})
             failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
