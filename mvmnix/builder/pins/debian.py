@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 from mvmnix import process
@@ -13,6 +14,7 @@ from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
+from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 
 HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
@@ -72,11 +74,14 @@ def read_index(suite: str, architecture: str) -> Index:
             f"apt's lists have no index of Debian's suite {suite} ({COMPONENT}, {architecture}); they have: {have}",
             hint=f"{_UPDATE}; if that suite is not among apt's sources, add it there",
         )
-    texts = [
-        process.run([*HELPER.paths, "cat-file", path], env=apt_settings.environment()).stdout
-        for path in sorted(set(paths))
-    ]
+    texts = [_unpacked(Path(path)) for path in sorted(set(paths))]
     return Index(suite, texts)
+
+
+def _unpacked(path: Path) -> bytes:
+    """A list of apt's, which may be packed by what its name ends in."""
+    inside = f"/list{path.suffix}"
+    return Sandbox({inside: path}).run(HELPER, "cat-file", inside).stdout
 
 
 class Apt:
