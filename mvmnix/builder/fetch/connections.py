@@ -21,6 +21,8 @@ from urllib3.util import make_headers
 
 from mvmnix.builder.fetch.allow import Url, must_be_peer
 from mvmnix.builder.fetch.lifeline import hold
+from mvmnix.builder.fetch.proxies import from_environment
+from mvmnix.builder.fetch.routes import Endpoint
 from mvmnix.errors import MvmnixError
 
 #: What a Debian machine trusts, for an OpenSSL that was built for another place (a pinned Python in the Nix store).
@@ -120,7 +122,8 @@ class Connections:
 
         Raises urllib3's HTTPError, and RefusedError [fetch-not-allowed].
         """
-        proxy = "" if url.local else _proxy(url, self._environment)
+        place = Endpoint(url.host, url.port)
+        proxy = "" if url.local else from_environment(url.scheme, place, self._environment)
         pool = self._manager(proxy, local=url.local).connection_from_host(url.host, url.port, url.scheme)
         return pool.urlopen(
             *("GET", url.target),
@@ -175,24 +178,6 @@ def _context(environment: Mapping[str, str]) -> ssl.SSLContext:
         hint = "let SSL_CERT_FILE name a bundle of certificates in PEM, or unset it"
         raise MvmnixError(f"the certificates of {named or 'this machine'} can't be read: {error}", hint=hint) from error
     return context
-
-
-def _proxy(url: Url, environment: Mapping[str, str]) -> str:
-    """The proxy for an https URL (curl(1), "ENVIRONMENT"), or nothing."""
-
-    def said(name: str) -> str:
-        return environment.get(name) or environment.get(name.upper()) or ""
-
-    proxy = said("https_proxy") or said("all_proxy")
-    if not proxy or any(_is_meant(url, one.strip()) for one in said("no_proxy").lower().split(",")):
-        return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _is_meant(url: Url, exception: str) -> bool:
-    """Whether an entry of `no_proxy` means this host: `*`, a name and all below it, with or without a port."""
-    name, _, port = exception.removeprefix(".").partition(":")
-    return name == "*" or (bool(name) and f".{url.host}".endswith(f".{name}") and port in {"", str(url.port)})
 
 
 def _proxied(proxy: str, context: ssl.SSLContext) -> ProxyManager:

@@ -1,47 +1,64 @@
-"""Carries what sandboxed git says to one origin, and nowhere else: a SOCKS 5 server (RFC 1928) on a unix socket.
+"""Carries what a sandboxed helper says to where its route leads (routes.py), and nowhere else.
 
-1. A client may connect to the host and port of one admitted URL, by that very name.
-2. The name is resolved here, and the peer is an address that it may have (allow.py: rebinding).
+A helper connects to a listening socket that it was given: one on a unix socket, or one on the loopback of its own
+network namespace. It asks by SOCKS 5 (RFC 1928), or the socket stands for one proxy and nothing is asked.
+
+1. The host and port that are asked for are such that the route admits.
+2. The name is resolved here, once; each of its addresses is judged, and only those that were judged are connected to.
 3. All connections together carry a bounded number of bytes, and end with the gateway.
 """
 
 import select
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.builder.fetch.allow import Url, must_be_peer
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToProxy
 from mvmnix.errors import MvmnixError
 
 _CHUNK: Final = 1 << 16
 #: Seconds without a byte in either direction, or until a peer answers.
 _STALL: Final = 60
-#: Connections at a time; git uses a few.
+#: Connections at a time; git, pip and apt use a few.
 _MOST: Final = 8
+#: Seconds after which it is looked whether a place is free, or the gateway closed.
+_FULL: Final = 0.2
+#: Refusals that are kept; a helper that was taken over could ask for ever.
+_TOLD: Final = 16
 _NO_AUTHENTICATION, _CONNECT, _IPV4 = 0, 1, 1
 _GRANTED, _NOT_ALLOWED, _UNREACHABLE = 0, 2, 4
 
 
-class Gateway:
-    """Listens at a path while it is open; a context manager. `refusals` says what was asked for in vain, and why."""
+def listening_at(path: Path) -> socket.socket:
+    """A listening unix socket there. Another uid connects to it, by a mount; the directory is closed to all others."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(_MOST)
+    return listener
 
-    def __init__(self, url: Url, path: Path, limit: int) -> None:
-        self.path = path
+
+class Gateway:
+    """Serves a listening socket, which it takes over, while it is open; a context manager.
+
+    `limit` is in bytes. `refusals` says what was asked for in vain, and why.
+    """
+
+    def __init__(self, listener: socket.socket, route: Route, limit: int) -> None:
         self.refusals: list[str] = []
-        self._url = url
+        self._listener = listener
+        self._route = route
         self._left = limit
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._places = threading.BoundedSemaphore(_MOST)
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._closed = False
 
     def __enter__(self) -> Self:
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o666)  # another uid connects, by a mount; the directory is closed to all
-        self._listener.listen(_MOST)
         self._thread = threading.Thread(target=self._listen, daemon=True, name="mvm-gateway")
         self._thread.start()
         return self
@@ -49,6 +66,7 @@ class Gateway:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -59,7 +77,9 @@ class Gateway:
                     one.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
-        while True:
+        while not self._closed:
+            if not self._places.acquire(timeout=_FULL):
+                continue
             try:
                 client, _ = self._listener.accept()
             except OSError:
@@ -67,53 +87,56 @@ class Gateway:
             threading.Thread(target=self._serve, args=(client,), daemon=True, name="mvm-gateway-client").start()
 
     def _serve(self, client: socket.socket) -> None:
-        with self._places, client:
+        with ExitStack() as stack:
+            stack.callback(self._places.release)
+            stack.enter_context(client)
             client.settimeout(_STALL)
             self._hold(client)
+            stack.callback(self._let_go, client)
+            proxied = isinstance(self._route, ToProxy)
             try:
-                if self._greet(client):
-                    self._connect(client)
-            except (OSError, EOFError) as error:
-                self.refusals.append(f"a connection broke: {error}")
-            finally:
-                self._let_go(client)
-
-    def _connect(self, client: socket.socket) -> None:
-        # 2. the peer's address
-        try:
-            server = socket.create_connection((self._url.host.strip("[]"), self._url.port), timeout=_STALL)
-        except OSError as error:
-            self._refuse(client, _UNREACHABLE, f"{self._url.origin} could not be reached: {error}")
-            return
-        with server:
-            try:
-                must_be_peer(str(self._url), server.getpeername()[0], local=self._url.local)
+                asked = self._route.proxy if isinstance(self._route, ToProxy) else self._greet(client)
+                server = self._connected(asked)
+                with server:
+                    self._hold(server)
+                    stack.callback(self._let_go, server)
+                    if not proxied:
+                        _answer(client, _GRANTED)
+                    self._carry(client, server, asked)
             except MvmnixError as error:
-                self._refuse(client, _NOT_ALLOWED, str(error))
-                return
-            self._hold(server)
-            try:
-                _answer(client, _GRANTED)
-                self._carry(client, server)
-            finally:
-                self._let_go(server)
+                self._refuse(client, None if proxied else _NOT_ALLOWED, str(error))
+            except _UnreachableError as error:
+                self._refuse(client, None if proxied else _UNREACHABLE, str(error))
+            except (OSError, EOFError) as error:
+                self._tell(f"a connection broke: {error}")
 
-    def _greet(self, client: socket.socket) -> bool:
-        """Read what the client wants (RFC 1928, sections 3 and 4); returns whether it may have that."""
+    def _greet(self, client: socket.socket) -> Endpoint:
+        """Read what the client wants (RFC 1928, sections 3 and 4)."""
         version, methods = _exactly(client, 2)
         if version != 5 or _NO_AUTHENTICATION not in _exactly(client, methods):
             raise EOFError("not SOCKS 5 without authentication")
         client.sendall(bytes((5, _NO_AUTHENTICATION)))
         _, command, _, kind = _exactly(client, 4)
-        host = _host(client, kind)
-        port = int.from_bytes(_exactly(client, 2), "big")
-        # 1. this origin alone
-        if command != _CONNECT or (host, port) != (self._url.host.strip("[]"), self._url.port):
-            self._refuse(client, _NOT_ALLOWED, f"{host[:253]!r}, port {port}, is not {self._url.origin}")
-            return False
-        return True
+        asked = Endpoint(_host(client, kind), int.from_bytes(_exactly(client, 2), "big"))
+        if command != _CONNECT:
+            raise MvmnixError(f"SOCKS command {command} is not known here")
+        return asked
 
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+    def _connected(self, asked: Endpoint) -> socket.socket:
+        # 1. what is asked for
+        self._route.admit(asked)
+        # 2. its addresses
+        addresses = _resolved(asked)
+        self._route.judge(asked, addresses, {each: _resolved(each) for each in self._route.needed if each != asked})
+        problem = "it has no address"
+        for address in addresses:
+            try:
+                return socket.create_connection((address, asked.port), timeout=_STALL)
+            except OSError as error:
+                problem = str(error)
+        raise _UnreachableError(f"{asked.host}:{asked.port} could not be reached: {problem}")
+
+    def _carry(self, client: socket.socket, server: socket.socket, asked: Endpoint) -> None:
         other = {client: server, server: client}
         poll, sockets = select.poll(), {one.fileno(): one for one in other}
         for fd in sockets:
@@ -131,21 +154,44 @@ class Gateway:
                     self._left -= len(data)
                     spent = self._left < 0
                 if spent:
-                    self.refusals.append(f"{self._url.origin} sends more than it may")
+                    self._tell(f"{asked.host}:{asked.port} sends more than it may")
                     return
                 other[one].sendall(data)
 
-    def _refuse(self, client: socket.socket, code: int, why: str) -> None:
-        self.refusals.append(why)
-        _answer(client, code)
+    def _refuse(self, client: socket.socket, code: int | None, why: str) -> None:
+        self._tell(why)
+        if code is not None:
+            with suppress(OSError):
+                _answer(client, code)
+
+    def _tell(self, why: str) -> None:
+        with self._lock:
+            if len(self.refusals) < _TOLD:
+                self.refusals.append(why)
 
     def _hold(self, one: socket.socket) -> None:
         with self._lock:
             self._open.add(one)
+        if self._closed:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
     def _let_go(self, one: socket.socket) -> None:
         with self._lock:
             self._open.discard(one)
+
+
+class _UnreachableError(Exception):
+    """A name without an address, or addresses that don't answer."""
+
+
+def _resolved(endpoint: Endpoint) -> Sequence[str]:
+    """The addresses of a host, each once, in the resolver's order; none where it has none."""
+    try:
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
 def _host(client: socket.socket, kind: int) -> str:

@@ -18,7 +18,8 @@ from mvmnix import process, strict
 from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder import helpers
 from mvmnix.builder.fetch.allow import Url
-from mvmnix.builder.fetch.gateway import Gateway
+from mvmnix.builder.fetch.gateway import Gateway, listening_at
+from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.sandbox.helper import WORK, Bounds, Sandbox
@@ -141,10 +142,11 @@ def unpacked_commit(uri: str, wanted: Checkout, bounds: Bounds) -> Iterator[Unpa
         tempfile.TemporaryDirectory(prefix="mvmnix-git-") as directory,
         tempfile.TemporaryFile(prefix="mvmnix-tree-") as output,
     ):
-        with Gateway(wanted.url, Path(directory, "socket"), bounds.output) as gateway:
+        path = Path(directory, "socket")
+        with Gateway(listening_at(path), ToOrigin(wanted.url), bounds.output) as gateway:
             files = {_CERTIFICATES: Path(wanted.certificates)} if wanted.certificates else {}
             environment = {**helpers.git(_git(wanted)), **helpers.NIX}
-            sandbox = Sandbox(files, environment, gateway.path, bounds=bounds)
+            sandbox = Sandbox(files, environment, path, bounds=bounds)
             where = "all" if wanted.everywhere else ""
             try:
                 with _ONE:

@@ -1,12 +1,21 @@
 """What fetch.py and the adapters of registries say to each other: commands to run, failures, progress; no I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+from mvmnix.builder.fetch.routes import Route
 from mvmnix.model import Source
+from mvmnix.sandbox.helper import WORK
+from mvmnix.sandbox.trusted_executables import Candidates
+
+#: In the sandbox: where a client puts what it fetches, what it was given as `input`, and the port of its way out, on
+#: 127.0.0.1: SOCKS 5, or the configured proxy itself.
+FILES: Final = f"{WORK}/files"
+INPUT: Final = f"{WORK}/input"
+PROXY_PORT: Final = 1080
 
 
 class Trouble(IntEnum):
@@ -29,14 +38,25 @@ class Failure:
         whys = dict.fromkeys((*self.why.split("; "), *other.why.split("; ")))
         return Failure(max(self.trouble, other.trouble), "; ".join(whys))
 
+    def because(self, refusals: Sequence[str]) -> "Failure":
+        """The same with what the gateway refused meanwhile."""
+        return Failure(self.trouble, "; ".join(dict.fromkeys((self.why, *refusals))))
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A child to run: arguments, environment, bytes for its standard input."""
+    """A client to run in the sandbox (downloads.py): its program and arguments, and where it may connect to.
 
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    input: bytes = b""
+    `files` of the host are read-only, by their path inside; `environment` and `input`, the bytes of the file INPUT,
+    are on no command line, so they may be secret.
+    """
+
+    program: Candidates
+    arguments: tuple[str, ...]
+    route: Route
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: Mapping[str, Path | int] = field(default_factory=dict)
+    input: bytes = field(default=b"", repr=False)
 
 
 class Progress(Protocol):
@@ -62,11 +82,11 @@ class Silent:
 class Mirror(Protocol):
     """One place that may serve a registry's files."""
 
-    def command(self, batch: Sequence[Source], directory: Path) -> Command:
-        """The child that downloads a batch into an empty directory."""
+    def command(self, batch: Sequence[Source]) -> Command:
+        """The client that downloads a batch into FILES, which is empty."""
 
-    def file(self, source: Source, directory: Path) -> Path:
-        """Where that child puts a source."""
+    def file(self, source: Source) -> str:
+        """Under which name that client puts a source there."""
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """What of the batch the child, which failed, complained about."""

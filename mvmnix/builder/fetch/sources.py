@@ -7,15 +7,12 @@
 5. A source that is a file out of a package is taken from that package, which must be among the sources.
 """
 
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
-from pathlib import Path
-from typing import BinaryIO
 
-from mvmnix import process
+from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.registries import Failure, Mirror, Progress, Registry, Trouble
 from mvmnix.builder.fetch.web import Web, is_web
@@ -25,12 +22,12 @@ from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import executable, seed_nar
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
+from mvmnix.sandbox.child import Pipe
 from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
 CHILDREN = 4
 _DEB_LIMIT = 1 << 30
-_CHUNK = 1 << 20
 
 
 def fetch(
@@ -90,15 +87,19 @@ class _Download:
         self._store = store
         self._progress = progress
         self._telling = threading.Lock()
+        self._cancel = Pipe()
 
     def run(self, sources: Sequence[Source]) -> dict[Source, Failure]:
-        """Try all mirrors in order; returns what failed at every one of them."""
+        """Try all mirrors in order; returns what failed at every one of them. For one call."""
         failed: dict[Source, Failure] = {}
         left = list(sources)
-        for mirror in self._registry.mirrors() if left else ():
-            now = self._round(mirror, left)
-            failed = {one: failed[one].joined(failure) if one in failed else failure for one, failure in now.items()}
-            left = list(now)
+        try:
+            for mirror in self._registry.mirrors() if left else ():
+                now = self._round(mirror, left)
+                failed = {one: failed[one].joined(why) if one in failed else why for one, why in now.items()}
+                left = list(now)
+        finally:
+            self._cancel.close()
         return failed
 
     def _round(self, mirror: Mirror, sources: Sequence[Source]) -> dict[Source, Failure]:
@@ -114,7 +115,13 @@ class _Download:
             return failed
 
         with ThreadPoolExecutor(CHILDREN) as pool:
-            results = list(pool.map(attempt, batched(sources, self._registry.batch, strict=False)))
+            try:
+                results = list(pool.map(attempt, batched(sources, self._registry.batch, strict=False)))
+            except BaseException:
+                # interrupted, say: what runs is ended, what waits is dropped
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._cancel.close(self._cancel.writing)
+                raise
         return {source: failure for result in results for source, failure in result.items()}
 
     def _batch(self, mirror: Mirror, batch: Sequence[Source]) -> dict[Source, Failure]:
@@ -128,25 +135,25 @@ class _Download:
 
     def _attempt(self, mirror: Mirror, batch: Sequence[Source]) -> tuple[dict[Source, Failure], dict[Source, Failure]]:
         """Run one child; returns what failed for a known reason, and what just did not arrive."""
-        with tempfile.TemporaryDirectory(prefix="mvmnix-fetch-") as name:
-            directory = Path(name)
-            command = mirror.command(batch, directory)
-            done = process.run(command.argv, env=command.env, input_=command.input, cwd=name, check=False)
-            failed = dict(mirror.failures(batch, done.stderr.decode(errors="replace")) if done.status else {})
+        names = [mirror.file(source) for source in batch]
+        with downloaded(mirror.command(batch), names, cancelled=self._cancel.reading) as done:
+            failed = dict(mirror.failures(batch, done.said) if done.status else {})
+            failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
             for source in [one for one in batch if one not in failed]:
+                content = done.content(mirror.file(source))
+                if content is None:
+                    absent[source] = Failure(Trouble.FAILED, "nothing arrived").because(done.refusals)
+                    continue
                 try:
-                    with mirror.file(source, directory).open("rb") as file:
-                        self._keep(source, file)
-                except FileNotFoundError:
-                    absent[source] = Failure(Trouble.FAILED, "nothing arrived")
+                    self._keep(source, content)
                 except RefusedError as error:
                     failed[source] = Failure(Trouble.WRONG, error.reasons[0].why)
         return failed, absent
 
-    def _keep(self, source: Source, file: BinaryIO) -> None:
+    def _keep(self, source: Source, content: Iterable[bytes]) -> None:
         """Put a downloaded file into the store, which hashes it."""
-        size = self._store.put(iter(lambda: file.read(_CHUNK), b""), source.digest)
+        size = self._store.put(content, source.digest)
         with self._telling:
             self._progress.advance(source.name, size)
 

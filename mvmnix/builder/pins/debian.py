@@ -7,14 +7,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mvmnix import process
-from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
+from mvmnix.builder.pins import apt_settings
+from mvmnix.builder.pins.apt_settings import AptSettings, ForMirror
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
+from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
-HELPER = "/usr/lib/apt/apt-helper"
+HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
 APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
 ORIGIN = "Debian"
 COMPONENT = "main"
@@ -49,7 +52,7 @@ def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
-    done = process.run(argv, env=_environment(), hint=_INSTALL)
+    done = process.run(argv, env=apt_settings.environment(), hint=_INSTALL)
     return parse_targets(done.stdout.decode())
 
 
@@ -71,8 +74,14 @@ def read_index(suite: str, architecture: str) -> Index:
             f"apt's lists have no index of Debian's suite {suite} ({COMPONENT}, {architecture}); they have: {have}",
             hint=f"{_UPDATE}; if that suite is not among apt's sources, add it there",
         )
-    texts = [process.run([HELPER, "cat-file", path], env=_environment()).stdout for path in sorted(set(paths))]
+    texts = [_unpacked(Path(path)) for path in sorted(set(paths))]
     return Index(suite, texts)
+
+
+def _unpacked(path: Path) -> bytes:
+    """A list of apt's, which may be packed by what its name ends in."""
+    inside = f"/list{path.suffix}"
+    return Sandbox({inside: path}).run(HELPER, "cat-file", inside).stdout
 
 
 class Apt:
@@ -85,9 +94,12 @@ class Apt:
         """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
         listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
         found = [target.repository for target in [*listed, *targets("--no-release-info")]]
-        if not found:
-            raise MvmnixError("apt has no package sources", hint="add Debian's to /etc/apt/sources.list.d, then retry")
-        return tuple(AptMirror(base) for base in dict.fromkeys(found))
+        bases = [base for source in found for base in apt_settings.bases(source)]
+        if not bases:
+            why = "apt has no package sources that it reaches by http, https or file"
+            raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
+        known = apt_settings.read()
+        return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
 
     def describe(self, source: Source) -> tuple[str, str]:
         """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
@@ -107,19 +119,26 @@ class AptMirror:
     """One of apt's repositories, by its base URI."""
 
     base: str
+    known: AptSettings
 
-    def command(self, batch: Sequence[Source], directory: Path) -> Command:
+    @property
+    def _given(self) -> ForMirror:
+        return apt_settings.for_mirror(self.base, self.known)
+
+    def command(self, batch: Sequence[Source]) -> Command:
         """One apt-helper, with a URI, a destination and a hash for each source."""
         triples = [
             word
             for source in batch
-            for word in (self._uri(source), str(self.file(source, directory)), f"SHA256:{source.digest.hex}")
+            for word in (self._uri(source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
         ]
-        return Command((HELPER, "-o", "APT::Sandbox::User=root", "download-file", "--", *triples), _environment())
+        given = self._given
+        arguments = (*apt_settings.INSIDE, *given.options, "download-file", "--", *triples)
+        return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
 
-    def file(self, source: Source, directory: Path) -> Path:
+    def file(self, source: Source) -> str:
         """Named by digest: what a URI ends in is no file name to trust."""
-        return directory / source.digest.hex
+        return source.digest.hex
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """By what apt-helper says of each URI."""
@@ -127,7 +146,7 @@ class AptMirror:
         return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
 
     def _uri(self, source: Source) -> str:
-        return self.base.rstrip("/") + "/" + _path(source)
+        return f"{self._given.base}/{_path(source)}"
 
 
 def _path(source: Source) -> str:
@@ -142,11 +161,7 @@ def _path(source: Source) -> str:
 
 
 def _failure(why: str) -> Failure:
-    if why.startswith(("404", "File not found")):
+    if why.startswith(("404", "File not found", "Failed to stat")):
         return Failure(Trouble.GONE, why)
     mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
     return Failure(Trouble.WRONG if mismatch else Trouble.FAILED, why)
-
-
-def _environment() -> dict[str, str]:
-    return process.environment(process.INHERITED_BY_DOWNLOADS, process.FIXED)

@@ -1,11 +1,11 @@
 """The pip adapter: it alone knows pip's command lines and what pip prints; fetch.py runs the downloads."""
 
 import json
+import site
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -13,11 +13,14 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mvmnix import process
-from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.fetch.downloads import downloaded
+from mvmnix.builder.fetch.registries import FILES, INPUT, Command, Failure, Trouble
+from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
+from mvmnix.builder.pins.pip_settings import PipSettings
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
+from mvmnix.sandbox.trusted_executables import Candidates
 
 PYTHON = "3.13"
 #: What a wheel may be built for: CPython of that version, on any x86_64 Linux with Debian 13's glibc (2.41) or older.
@@ -43,6 +46,20 @@ _MARKERS = {
     "sys_platform": "linux",
 }
 _HINT = "give that Python pip: apt-get install python3-venv python3-pip"
+_PYTHON = Candidates(
+    f"Python {PYTHON}",
+    tuple(f"{place}/python{PYTHON}" for place in ("/usr/bin", "/run/current-system/sw/bin")),
+    f"apt-get install python{PYTHON}",
+)
+#: Pip and PySocks, by which it speaks with the gateway, stand there inside; of the rest nothing is imported.
+_PACKAGES = "/packages"
+_START = f"""
+import runpy, sys
+sys.path.insert(0, {_PACKAGES!r})
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+_REPORT = "report"
 #: The hermetic mvm of docs/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
 _NO_PIP = "run this with the mvm of a virtual environment, which has pip: in mvmnix's checkout, .venv/bin/mvm"
 _UNREACHABLE = (
@@ -97,9 +114,9 @@ class Pip:
     scheme = PYPI_MIRROR
     batch = 12
 
-    def mirrors(self) -> tuple["Pip", ...]:
-        """One: pip knows by itself where to look."""
-        return (self,)
+    def mirrors(self) -> tuple["PipIndexes", ...]:
+        """One: pip knows by itself where to look. Raises MvmnixError where there is no pip."""
+        return (PipIndexes(pip_settings.read(), _packages()),)
 
     def describe(self, source: Source) -> tuple[str, str]:
         """Name and version, from the wheel's file name. Raises ValueError."""
@@ -110,15 +127,35 @@ class Pip:
         """The new choice of all wheels."""
         return "mvm pin python"
 
-    def command(self, batch: Sequence[Source], directory: Path) -> Command:
-        """`pip download` of exactly these files: by name, version and hash; nothing is built or run."""
-        options = ("--no-deps", "--require-hashes", "--no-input", "--dest", str(directory), "-r", "/dev/stdin")
-        lines = ["{}=={} --hash=sha256:{}\n".format(*self.describe(one), one.digest.hex) for one in batch]
-        return Command((*_pip(), "download", *_TAGS, *options), _environment(), "".join(lines).encode())
 
-    def file(self, source: Source, directory: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class PipIndexes:
+    """All that pip is configured to look into; `packages` are pip and PySocks, by their path inside."""
+
+    settings: PipSettings
+    packages: Mapping[str, Path]
+
+    def command(self, batch: Sequence[Source]) -> Command:
+        """`pip download` of exactly these files: by name, version and hash; nothing is built or run."""
+        options = ("--no-deps", "--require-hashes", "--dest", FILES, "-r", INPUT)
+        wheels = [(_wheel_file(source), source.digest.hex) for source in batch]
+        lines = [f"{wheel.name}=={wheel.version} --hash=sha256:{digest}\n" for wheel, digest in wheels]
+        return self._pip(("download", *_TAGS, *options), "".join(lines).encode())
+
+    def choose(self, wanted: Sequence[str]) -> Command:
+        """`pip install` as it would be for these requirements: nothing is installed, built or run."""
+        options = ("--dry-run", "--ignore-installed", "--quiet", "--report", f"{FILES}/{_REPORT}", "-r", INPUT)
+        return self._pip(("install", *options, *_TAGS), "".join(f"{line}\n" for line in wanted).encode())
+
+    def file(self, source: Source) -> str:
         """Under its own name."""
-        return directory / _wheel_file(source).filename
+        return _wheel_file(source).filename
+
+    def _pip(self, arguments: tuple[str, ...], given: bytes) -> Command:
+        """Isolated (python(1), -I): only the system's own modules are imported beside pip and PySocks."""
+        files = {**self.settings.files, **self.packages}
+        words = ("-I", "-c", _START, *arguments)
+        return Command(_PYTHON, words, self.settings.route, self.settings.environment, files, given)
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """All when the index can't be reached; else only a batch of one has a culprit: pip stops without naming it."""
@@ -148,9 +185,14 @@ def requirements(pyproject: bytes) -> tuple[str, ...]:
 
 def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
     """The wheels that pip chooses for these requirements and everything that they need. Raises MvmnixError."""
-    options = ("--dry-run", "--ignore-installed", "--no-input", "--quiet", "--report", "-")
-    done = process.run([*_pip(), "install", *options, *_TAGS, "--", *wanted], env=_environment(), hint=_HINT)
-    return parse_report(done.stdout, wanted)
+    pip = PipIndexes(pip_settings.read(), _packages())
+    lines = [str(Requirement(line)) for line in wanted]
+    with downloaded(pip.choose(lines), [_REPORT]) as done:
+        report = done.content(_REPORT)
+        if done.status or report is None:
+            words = "\n".join((*done.said.strip().splitlines()[-20:], *done.refusals))
+            raise MvmnixError(f"pip chose no wheels (status {done.status}):\n{words}", hint=_HINT)
+        return parse_report(b"".join(report), wanted)
 
 
 def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
@@ -196,19 +238,14 @@ def _extras(wanted: Iterable[Requirement], needs: Iterable[Sequence[Requirement]
     return asked
 
 
-def _pip() -> tuple[str, ...]:
-    """This Python's pip, which a virtual environment has; markers are evaluated by it, so its version matters.
-
-    Isolated (python(1), -I): nothing of the working directory, PYTHON* or the user's site-packages is imported.
-    """
+def _packages() -> dict[str, Path]:
+    """This Python's pip and PySocks, by their path inside; markers are evaluated by it, so its version matters."""
     if "{}.{}".format(*sys.version_info) != PYTHON:
         raise MvmnixError(f"wheels are pinned for Python {PYTHON}, and this is {sys.version.split()[0]}", hint=_HINT)
-    if find_spec("pip") is None:
-        raise MvmnixError(f"{sys.executable} has no pip, which alone can fetch wheels", hint=_NO_PIP)
-    return (sys.executable, "-I", "-m", "pip")
-
-
-def _environment() -> dict[str, str]:
-    # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
-    itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
-    return process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), {**process.FIXED, **itself})
+    found = {}
+    for name in ("pip", "socks.py"):
+        place = next((each for each in site.getsitepackages() if Path(each, name).exists()), None)
+        if place is None:
+            raise MvmnixError(f"{sys.executable} has no {name}, without which no wheel is fetched", hint=_NO_PIP)
+        found[f"{_PACKAGES}/{name}"] = Path(place, name)
+    return found

@@ -2,14 +2,16 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from mvmnix.builder.fetch.allow import Url
-from mvmnix.builder.fetch.gateway import Gateway
+from mvmnix.builder.fetch.gateway import Gateway, listening_at
+from mvmnix.builder.fetch.routes import Endpoint, ToConfigured, ToOrigin, ToProxy
 
+HTTPS = "https:" + "//"
 HELLO = b"\x05\x01\x00"
 GRANTED = bytes((5, 0, 0, 1, 0, 0, 0, 0, 0, 0))
 
@@ -37,7 +39,7 @@ def port() -> Iterator[int]:
 
 
 def gateway(path: Path, port: int, *, host: str = "127.0.0.1", local: bool = True, limit: int = 1 << 20) -> Gateway:
-    return Gateway(Url("http", host, port, "/", local), path / "socket", limit)
+    return Gateway(listening_at(path / "socket"), ToOrigin(Url("http", host, port, "/", local)), limit)
 
 
 def by_name(host: str, port: int, command: int = 1) -> bytes:
@@ -135,3 +137,136 @@ def test_who_speaks_otherwise_is_hung_up_on(tmp_path: Path, port: int, said: byt
             assert client.recv(1) == b""
         except ConnectionResetError:
             """As good."""
+
+
+def named(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, Sequence[str]]) -> None:
+    """Let the resolver know these names; each connection to a public address ends, as there is none here."""
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        addresses = names.get(host, [host] if host[0].isdigit() else [])
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    real = socket.create_connection
+
+    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
+        if place[0] != "127.0.0.1":
+            raise OSError(f"would connect to {place[0]}")
+        return real(place, timeout)
+
+    monkeypatch.setattr("mvmnix.builder.fetch.gateway.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("mvmnix.builder.fetch.gateway.socket.create_connection", connect)
+
+
+def configured(path: Path, *endpoints: Endpoint) -> Gateway:
+    return Gateway(listening_at(path / "socket"), ToConfigured(frozenset(endpoints)), 1 << 20)
+
+
+def test_a_configured_host_may_lie_anywhere(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    named(monkeypatch, {"index.test": ["127.0.0.1"]})
+    with configured(tmp_path, Endpoint("index.test", port)):
+        client, answer = ask(tmp_path, by_name("Index.test", port))
+        with client:
+            assert answer == GRANTED
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+
+
+PUBLIC, METADATA = "8.8.8.8", "169.254.169.254"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "answer", "why"),
+    [
+        ("public.test", 443, 4, "would connect to 8.8.8.8"),  # admitted
+        ("public.test", 80, 4, "would connect to 8.8.8.8"),  # admitted
+        ("beside.test", 443, 4, "would connect to 10.0.0.7"),  # admitted: the index itself lies there
+        ("public.test", 22, 2, "only ports 80 and 443"),
+        ("index.test", 444, 2, "only ports 80 and 443"),
+        ("beside.test", 80, 2, "resolves to 10.0.0.7"),
+        ("private.test", 443, 2, "resolves to 10.0.0.8"),
+        ("loopback.test", 443, 2, "resolves to 127.0.0.1"),
+        ("metadata.test", 80, 2, "resolves to 169.254.169.254"),
+        ("mixed.test", 443, 2, "resolves to 169.254.169.254"),
+        ("mapped.test", 443, 2, "resolves to ::ffff:10.0.0.8"),
+        ("nowhere.test", 443, 4, "has no address"),
+        (PUBLIC, 443, 2, "no host name"),
+        (METADATA, 80, 2, "no host name"),
+        ("0x7f.1", 80, 2, "no host name"),
+        ("2130706433", 80, 2, "no host name"),
+        ("127.1", 80, 2, "no host name"),
+        ("::1", 80, 2, "no host name"),
+        ("a b", 80, 2, "no host name"),
+        ("a\nb", 80, 2, "a?b:80"),
+        ("", 80, 2, "no host name"),
+    ],
+)
+def test_other_hosts_only_where_every_address_is_public(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, port: int, answer: int, why: str
+) -> None:
+    names = {
+        "index.test": ["10.0.0.7"],
+        "beside.test": ["10.0.0.7"],
+        "public.test": [PUBLIC],
+        "private.test": ["10.0.0.8"],
+        "loopback.test": ["127.0.0.1"],
+        "metadata.test": [METADATA],
+        "mixed.test": [PUBLIC, METADATA],
+        "mapped.test": ["::ffff:10.0.0.8"],
+    }
+    named(monkeypatch, names)
+    with configured(tmp_path, Endpoint("index.test", 443)) as opened:
+        client, said = ask(tmp_path, by_name(host, port))
+        client.close()
+        assert said[1] == answer
+        assert why in opened.refusals[0]
+
+
+def test_a_proxy_is_all_there_is(tmp_path: Path, port: int) -> None:
+    with (
+        Gateway(listening_at(tmp_path / "socket"), ToProxy(Endpoint("127.0.0.1", port)), 1 << 20),
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        client.settimeout(10)
+        client.connect(str(tmp_path / "socket"))
+        client.sendall(b"CONNECT h.test:443 HTTP/1.1\r\n")
+        assert client.recv(64) == b"CONNECT h.test:443 HTTP/1.1\r\n"
+
+
+def test_a_proxy_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with (
+        Gateway(listening_at(tmp_path / "socket"), ToProxy(Endpoint("127.0.0.1", port)), 1 << 20) as opened,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        client.settimeout(10)
+        client.connect(str(tmp_path / "socket"))
+        assert client.recv(1) == b""
+        assert "could not be reached" in opened.refusals[0]
+
+
+def test_it_closes_although_every_place_is_taken(tmp_path: Path, port: int) -> None:
+    with gateway(tmp_path, port):
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(12)]
+        for client in clients[:8]:
+            client.connect(str(tmp_path / "socket"))
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("https://u:p@Index.test/x", "index.test", 443),
+        ("http://index.test:8080", "index.test", 8080),
+        (f"{HTTPS}[::1]/", "::1", 443),
+    ],
+)
+def test_the_endpoint_of_a_url(url: str, host: str, port: int) -> None:
+    assert Endpoint.of(url) == Endpoint(host, port)
+
+
+@pytest.mark.parametrize("url", ["file:///x", "index.test", HTTPS, f"{HTTPS}h:x/", "ftp://h/"])
+def test_no_endpoint(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Endpoint.of(url)

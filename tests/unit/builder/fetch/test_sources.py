@@ -1,7 +1,6 @@
 """The downloader, against a registry that really copies files and misbehaves on request."""
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,14 @@ from typing import override
 
 import pytest
 
-from mvmnix.builder.fetch.registries import Command, Failure, Trouble
+from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
+from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
+from mvmnix.sandbox.helper import SH
 from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 from tests.unit.builder.pins.small_index import deb
@@ -22,13 +23,12 @@ from tests.unit.builder.pins.small_index import deb
 SCHEME = "mirror://debian/"
 #: Copies what exists of the named files, and complains about the others unless it is told to be silent.
 SCRIPT = """
-served=$1 voice=$2 directory=$3; shift 3
-[ "$voice" = down ] && { echo run >> "$served/.runs"; for name; do echo "down $name" >&2; done; exit 1; }
+voice=$1 directory=$2; shift 2
+[ "$voice" = down ] && { for name; do echo "down $name" >&2; done; exit 1; }
 status=0
 for name; do
-  cp "$served/$name" "$directory/$name" 2>/dev/null || { status=1; [ "$voice" = silent ] || echo "gone $name" >&2; }
+  cp "/served/$name" "$directory/$name" 2>/dev/null || { status=1; [ "$voice" = silent ] || echo "gone $name" >&2; }
 done
-echo run >> "$served/.runs"
 exit $status
 """
 
@@ -44,13 +44,14 @@ class FolderMirror:
     folder: Path
     voice: str = "loud"
 
-    def command(self, batch: Sequence[Source], directory: Path) -> Command:
-        names = [source.name for source in batch]
-        arguments = (str(self.folder), self.voice, str(directory), *names)
-        return Command(("/bin/sh", "-c", SCRIPT, "sh", *arguments), {"PATH": "/usr/bin:/bin"})
+    def command(self, batch: Sequence[Source]) -> Command:
+        with (self.folder / ".runs").open("a") as file:
+            file.write("run\n")
+        arguments = ("-c", SCRIPT, "sh", self.voice, FILES, *(source.name for source in batch))
+        return Command(SH, arguments, ToConfigured(frozenset()), files={"/served": self.folder})
 
-    def file(self, source: Source, directory: Path) -> Path:
-        return directory / source.name
+    def file(self, source: Source) -> str:
+        return source.name
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         said = {name: word for word, _, name in (line.partition(" ") for line in stderr.splitlines())}
@@ -230,15 +231,12 @@ def test_a_name_that_no_registry_can_have_is_refused_before_anything_runs(store:
 def test_a_child_works_in_an_empty_directory_of_its_own(store: Store, folder: Path) -> None:
     class Looking(FolderMirror):
         @override
-        def command(self, batch: Sequence[Source], directory: Path) -> Command:
-            script = 'pwd > "$1/where"; ls -A >> "$1/where"; exit 1'
-            return Command(("/bin/sh", "-c", script, "sh", str(folder)), {"PATH": "/usr/bin:/bin"})
+        def command(self, batch: Sequence[Source]) -> Command:
+            script = '{ pwd; ls -A "$1"; ls -A; } >"$1/x_1"'
+            return Command(SH, ("-c", script, "sh", FILES), ToConfigured(frozenset()))
 
-    with pytest.raises(MvmnixError):
-        fetch([source("x_1", b"x")], store, Recorder(), registries=[FolderRegistry((Looking(folder),))])
-    where = (folder / "where").read_text().splitlines()
-    assert len(where) == 1
-    assert where[0].startswith(f"{tempfile.gettempdir()}/mvmnix-fetch-")
+    said = b"/work\nx_1\nfiles\nhome\ninput\ntemporary\n"
+    fetch([source("x_1", said)], store, Recorder(), registries=[FolderRegistry((Looking(folder),))])
 
 
 def test_the_seed_is_taken_from_its_package(store: Store, folder: Path) -> None:

@@ -1,19 +1,20 @@
 """What apt prints is parsed as it stands, and its command lines name sources by hash."""
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, Trouble
+from mvmnix.builder.fetch.routes import Endpoint, ToConfigured
+from mvmnix.builder.pins.apt_settings import AptSettings
 from mvmnix.builder.pins.debian import Apt, AptMirror, Target, parse_targets
 from mvmnix.model import Digest, Source
 
 BASH = Source("mirror://debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", "bash.deb", Digest("0" * 64))
 ZLIB = Source("mirror://debian/pool/main/z/zlib/zlib1g_1.3~x_amd64.deb", "zlib.deb", Digest("1" * 64))
-MIRROR = AptMirror("http://mirror.test/debian/")
+MIRROR = AptMirror("http://mirror.test/debian/", AptSettings({}, {}, b"machine mirror.test password hush"))
 
 
 def test_targets_are_parsed() -> None:
@@ -27,13 +28,19 @@ def test_targets_are_parsed() -> None:
 
 
 def test_a_batch_is_one_child_with_uri_file_and_hash_for_each() -> None:
-    argv = MIRROR.command([BASH, ZLIB], Path("/tmp/d")).argv
-    assert argv[0] == "/usr/lib/apt/apt-helper"
+    command = MIRROR.command([BASH, ZLIB])
+    assert (command.program.paths, command.route) == (
+        ("/usr/lib/apt/apt-helper",),
+        ToConfigured(frozenset({Endpoint("mirror.test", 80)})),
+    )
+    assert command.input == b"machine mirror.test password hush"
+    assert "hush" not in repr(command)
+    argv = command.arguments
     assert argv[argv.index("download-file") + 1] == "--"
     assert argv[argv.index("--") + 1 :] == (
-        *("http://mirror.test/debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", f"/tmp/d/{'0' * 64}"),
+        *("http://mirror.test/debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", f"/work/files/{'0' * 64}"),
         f"SHA256:{'0' * 64}",
-        *("http://mirror.test/debian/pool/main/z/zlib/zlib1g_1.3~x_amd64.deb", f"/tmp/d/{'1' * 64}"),
+        *("http://mirror.test/debian/pool/main/z/zlib/zlib1g_1.3~x_amd64.deb", f"/work/files/{'1' * 64}"),
         f"SHA256:{'1' * 64}",
     )
 
@@ -43,6 +50,7 @@ def test_a_batch_is_one_child_with_uri_file_and_hash_for_each() -> None:
     [
         ("404  Not Found [IP: 192.0.2.1 80]", Trouble.GONE),
         ("File not found - /srv/pool/x.deb (2: No such file or directory)", Trouble.GONE),
+        ("Failed to stat - copy-stat (2: No such file or directory)", Trouble.GONE),
         ("Hash Sum mismatch", Trouble.WRONG),
         ("File has unexpected size (3 != 4). Mirror sync in progress?", Trouble.WRONG),
         ("Temporary failure resolving 'mirror.test'", Trouble.FAILED),
@@ -90,7 +98,7 @@ def test_failures_of_several_mirrors_join() -> None:
     ],
 )
 def test_what_is_no_plain_path_is_no_source(path: str) -> None:
-    for use in (Apt().describe, lambda one: MIRROR.command([one], Path("/tmp/d"))):
+    for use in (Apt().describe, lambda one: MIRROR.command([one])):
         with pytest.raises(ValueError, match=r"path in a package archive|address of a source"):
             use(Source(f"mirror://debian/{path}", "x.deb", Digest("0" * 64)))
 
@@ -103,7 +111,7 @@ def test_a_file_out_of_a_package_is_described_by_its_package() -> None:
 def test_a_uri_for_apt_stays_below_its_mirror(path: str) -> None:
     try:
         source = Source(f"mirror://debian/{path}", "x", Digest("0" * 64))
-        uri = MIRROR.command([source], Path("/tmp/d")).argv[-3]
+        uri = MIRROR.command([source]).arguments[-3]
     except ValueError:
         return
     assert re.fullmatch(r"http://mirror\.test/debian(/[A-Za-z0-9+~_%-][A-Za-z0-9+.~_%-]*)+", uri)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, Trouble
-from mvmnix.builder.pins.pypi import Pip, parse_report, requirements
+from mvmnix.builder.fetch.routes import ToConfigured
+from mvmnix.builder.pins.pip_settings import PipSettings
+from mvmnix.builder.pins.pypi import Pip, PipIndexes, parse_report, requirements
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
 
+SETTINGS = PipSettings(
+    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}
+)
+INDEXES = PipIndexes(SETTINGS, {"/packages/pip": Path("/p/pip")})
 CFFI = Source("mirror://pypi/cffi-2.1.1-cp313-cp313-manylinux_2_17_x86_64.whl", "cffi.whl", Digest("0" * 64))
 RICH = Source("mirror://pypi/rich-15.0.0-py3-none-any.whl", "rich.whl", Digest("1" * 64))
 
@@ -89,11 +94,22 @@ def test_requirements_are_read_from_the_project() -> None:
 
 
 def test_a_download_is_by_name_version_and_hash_without_anything_built() -> None:
-    command = Pip().command([CFFI, RICH], Path("/tmp/d"))
+    command = INDEXES.command([CFFI, RICH])
     assert command.input == (f"cffi==2.1.1 --hash=sha256:{'0' * 64}\nrich==15.0.0 --hash=sha256:{'1' * 64}\n").encode()
     for word in ("--no-deps", "--require-hashes", "--only-binary"):
-        assert word in command.argv
-    assert Pip().file(RICH, Path("/tmp/d")) == Path("/tmp/d/rich-15.0.0-py3-none-any.whl")
+        assert word in command.arguments
+    assert INDEXES.file(RICH) == "rich-15.0.0-py3-none-any.whl"
+
+
+def test_what_pip_is_given_is_on_no_command_line() -> None:
+    for command in (INDEXES.command([RICH]), INDEXES.choose(["rich>=14"])):
+        assert "hush" not in " ".join(command.arguments) + repr(command)
+        assert command.environment == SETTINGS.environment
+        assert dict(command.files) == {"/pip/x": Path("/x"), "/packages/pip": Path("/p/pip")}
+    assert (INDEXES.choose(["rich>=14"]).input, "rich>=14" in INDEXES.choose(["rich>=14"]).arguments) == (
+        b"rich>=14\n",
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,13 +123,13 @@ def test_a_download_is_by_name_version_and_hash_without_anything_built() -> None
     ],
 )
 def test_failures_of_one(stderr: str, trouble: Trouble) -> None:
-    assert Pip().failures([RICH], stderr)[RICH].trouble is trouble
+    assert INDEXES.failures([RICH], stderr)[RICH].trouble is trouble
 
 
 def test_a_batch_has_no_culprit_unless_the_index_is_out_of_reach() -> None:
-    assert Pip().failures([RICH, CFFI], "ERROR: No matching distribution found") == {}
+    assert INDEXES.failures([RICH, CFFI], "ERROR: No matching distribution found") == {}
     line = "WARNING: Retrying (Retry(total=4)) after connection broken"
-    assert Pip().failures([RICH, CFFI], line) == dict.fromkeys([RICH, CFFI], Failure(Trouble.FAILED, line))
+    assert INDEXES.failures([RICH, CFFI], line) == dict.fromkeys([RICH, CFFI], Failure(Trouble.FAILED, line))
 
 
 def test_wheels_are_repaired_together() -> None:
@@ -141,7 +157,7 @@ def test_wheels_are_repaired_together() -> None:
     ],
 )
 def test_what_is_no_plain_wheel_name_is_no_source(filename: str) -> None:
-    for use in (Pip().describe, lambda one: Pip().command([one], Path("/tmp/d"))):
+    for use in (Pip().describe, INDEXES.file, lambda one: INDEXES.command([one])):
         with pytest.raises(ValueError, match=r"wheel|address of a source"):
             use(Source(f"mirror://pypi/{filename}", "x.whl", Digest("0" * 64)))
 
@@ -149,7 +165,7 @@ def test_what_is_no_plain_wheel_name_is_no_source(filename: str) -> None:
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"[\w.-]{1,6}-[\w.!+-]{1,6}-py3-none-any\.whl", fullmatch=True)))
 def test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing(filename: str) -> None:
     try:
-        command = Pip().command([Source(f"mirror://pypi/{filename}", "x.whl", Digest("0" * 64))], Path("/tmp/d"))
+        command = INDEXES.command([Source(f"mirror://pypi/{filename}", "x.whl", Digest("0" * 64))])
     except ValueError:
         return
     line = rb"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.!+]* --hash=sha256:0{64}\n"
@@ -157,4 +173,6 @@ def test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing(filename: str)
 
 
 def test_pip_is_isolated_from_the_directory_and_the_users_packages() -> None:
-    assert Pip().command([RICH], Path("/tmp/d")).argv[:4] == (sys.executable, "-I", "-m", "pip")
+    command = INDEXES.command([RICH])
+    assert command.program.paths[0] == "/usr/bin/python3.13"
+    assert command.arguments[:2] == ("-I", "-c")

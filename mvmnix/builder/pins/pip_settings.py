@@ -1,0 +1,142 @@
+"""Reads what pip is configured to do on this machine, and says what a sandboxed pip is given of it.
+
+Pip itself reads its files and variables (pip documentation, "Configuration"), outside of the sandbox: they are its
+owner's. The sandboxed pip gets values in its environment, so that no credential stands on a command line, and the files
+and directories that they name. What has no bearing on downloads by name, version and hash is left out.
+"""
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from mvmnix import process
+from mvmnix.builder.fetch import proxies
+from mvmnix.builder.fetch.proxies import Proxy
+from mvmnix.builder.fetch.registries import PROXY_PORT
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
+from mvmnix.errors import MvmnixError
+
+#: Prints the index that this pip has without a configuration, and then its configuration.
+_ASK: Final = """
+import runpy, sys
+try:
+    from pip._internal.models.index import PyPI
+    print(PyPI.simple_url)
+except ImportError:
+    print()
+sys.stdout.flush()
+sys.argv = ["pip", "config", "list"]
+runpy.run_module("pip", run_name="__main__")
+"""
+_SECTIONS: Final = ("global", "install", "download", ":env:")
+_LINE: Final = re.compile(r"(?P<section>[^.]*)\.(?P<name>[a-z-]+)=(?P<value>'.*'|\".*\")")
+#: Settings whose values are taken as they are.
+_PLAIN: Final = ("no-index", "trusted-host", "timeout", "default-timeout", "retries", "resume-retries")
+_URLS: Final = ("index-url", "extra-index-url", "find-links")
+_FILES: Final = ("cert", "client-cert", "constraint")
+#: Where requests and OpenSSL look for certificates when pip has no setting.
+_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+#: The environment of a pip without anybody's files, cache or questions.
+_FIXED: Final = {
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_NO_INPUT": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class PipSettings:
+    """What a sandboxed pip is given: `files` by their path inside; `environment` may hold credentials."""
+
+    route: Route
+    environment: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, Path]
+
+
+def read() -> PipSettings:
+    """Of this machine and environment. Raises MvmnixError."""
+    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), process.FIXED)
+    said = process.run((sys.executable, "-I", "-c", _ASK), env=asked).stdout.decode(errors="replace")
+    usual, _, listed = said.partition("\n")
+    return settings(parse(listed), usual, os.environ)
+
+
+def parse(listed: str) -> dict[str, str]:
+    """What `pip config list` printed, as far as it counts for `pip download`: values by option, the last one counts."""
+    found: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
+    for line in listed.splitlines():
+        match = _LINE.fullmatch(line)
+        if match is not None and match["section"] in found:
+            found[match["section"]][match["name"]] = str(ast.literal_eval(match["value"]))
+    return {name: value for section in _SECTIONS for name, value in found[section].items()}
+
+
+def settings(configured: Mapping[str, str], usual: str, environment: Mapping[str, str]) -> PipSettings:
+    """What of a configuration goes into the sandbox; `usual` is the index where it names none. Raises MvmnixError."""
+    given = {name: value for name, value in configured.items() if name in _PLAIN}
+    files: dict[str, Path] = {}
+    urls = [] if "index-url" in configured or configured.get("no-index", "") in {"1", "true", "yes", "on"} else [usual]
+    for name in _URLS:
+        values = [_place(each, files, urls) for each in configured.get(name, "").split()]
+        given |= {name: " ".join(values)} if values else {}
+    for name, value in _named(configured, environment):
+        values = [_file(name, each, files) for each in (value.split() if name == "constraint" else [value])]
+        given[name] = " ".join(values)
+    proxy, endpoints = _ways(configured.get("proxy", ""), [url for url in urls if url], environment)
+    given["proxy"] = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
+    variables = {f"PIP_{name.upper().replace('-', '_')}": value for name, value in given.items()}
+    route: Route = ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints)
+    return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files))
+
+
+def _named(configured: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The settings that name files; certificates also by the variables that pip's libraries read."""
+    bundle = configured.get("cert") or next((environment[name] for name in _CERTIFICATES if environment.get(name)), "")
+    values = {**configured, "cert": bundle}
+    yield from ((name, values[name]) for name in _FILES if values.get(name))
+
+
+def _place(value: str, files: dict[str, Path], urls: list[str]) -> str:
+    """A URL, or a directory or file of this machine, as it is called inside."""
+    if value.startswith(("http://", "https://")):
+        urls.append(value)
+        return value
+    if "://" in value and not value.startswith("file://"):
+        why = "pip's configuration names an address that is no http, https or file URL"
+        raise MvmnixError(why, hint="pip config debug")
+    path = unquote(urlsplit(value).path) if value.startswith("file://") else value
+    return _file("links", path, files)
+
+
+def _file(kind: str, value: str, files: dict[str, Path]) -> str:
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        why = f"pip's configuration names a relative path ({kind}), and pip does not work in your directory"
+        raise MvmnixError(why, hint="name it from / on")
+    if not path.exists():
+        raise MvmnixError(f"pip's configuration names {path}, which is not there", hint="pip config debug")
+    inside = f"/pip/{kind}-{len(files)}{'.txt' if kind == 'constraint' else ''}"
+    files[inside] = path
+    return inside
+
+
+def _ways(option: str, urls: Sequence[str], environment: Mapping[str, str]) -> tuple[Proxy | None, frozenset[Endpoint]]:
+    """The proxy, if there is one, and the places that are configured. Raises MvmnixError."""
+    try:
+        places = {url: Endpoint.of(url) for url in urls}
+    except ValueError as error:
+        why = "pip's configuration names an index that is no http or https URL"
+        raise MvmnixError(why, hint="pip config debug") from error
+    schemes = [(urlsplit(url).scheme, place) for url, place in places.items()]
+    chosen = [option or proxies.from_environment(scheme, place, environment) for scheme, place in schemes]
+    return proxies.common(chosen, "pip"), frozenset(places.values())

@@ -1,0 +1,380 @@
+"""Pip and apt-helper in the sandbox, against servers on the loopback: what they reach, and what they are given."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import override
+
+import pytest
+
+from mvmnix.builder.fetch.downloads import PYTHON, downloaded
+from mvmnix.builder.fetch.registries import FILES, Command, Silent
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.pins.apt_settings import AptSettings
+from mvmnix.builder.pins.debian import Apt, AptMirror
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.model import Digest, Source
+from mvmnix.process import ProcessError
+from mvmnix.sandbox.helper import Bounds
+from mvmnix.state import Directory
+from mvmnix.store import Cache, Store
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+PLAIN = 61_000
+SECRET = "hush-hush"
+METADATA = "169.254.169.254"
+NOWHERE = ToConfigured(frozenset())
+
+
+def wheel() -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("small/__init__.py", "")
+        file.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
+        file.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("small-1.0.dist-info/RECORD", "")
+    return data.getvalue()
+
+
+WHEEL = wheel()
+SMALL = Source("mirror://pypi/small-1.0-py3-none-any.whl", "small-1.0-py3-none-any.whl", Digest.of(WHEEL))
+DEB = Source("mirror://debian/pool/s/small_1_all.deb", "small_1_all.deb", Digest.of(b"a package"))
+
+
+class Site:
+    """A server; also an HTTP proxy. It notes what is asked of it, and whether a secret is on a command line then."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.credentials: set[str] = set()
+        self.leaked = False
+        self.pages: dict[str, bytes | str] = {}  # a text is where a redirect leads
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            @override
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+            def do_GET(self) -> None:
+                site.asked.append(self.path)
+                for name in ("Authorization", "Proxy-Authorization"):
+                    if self.headers[name]:
+                        site.credentials.add(base64.b64decode(self.headers[name].split()[1]).decode())
+                site.leaked |= any(SECRET.encode() in line for line in command_lines())
+                page = site.pages.get(self.path)
+                if isinstance(page, str):
+                    self.send_response(302)
+                    self.send_header("Location", page)
+                    page = b""
+                else:
+                    self.send_response(404 if page is None else 200)
+                    if page is not None and page.startswith(b"<"):
+                        self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(page or b"")))
+                self.end_headers()
+                self.wfile.write(page or b"")
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+
+
+def command_lines() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            """It has ended."""
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    thread = threading.Thread(target=site.server.serve_forever, daemon=True)
+    thread.start()
+    yield site
+    site.server.shutdown()
+    thread.join()
+    site.server.server_close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Directory.create(str(tmp_path / "sources")) as directory:
+        yield Cache(directory)
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Pip's configuration, in place of this machine's."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "pip.conf"
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(path))
+
+    def write(text: str) -> None:
+        path.write_text(f"[global]\nretries = 0\ntimeout = 5\n{text}\n")
+
+    return write
+
+
+def page(link: str) -> bytes:
+    return f'<!DOCTYPE html><a href="{link}#sha256={hashlib.sha256(WHEEL).hexdigest()}">small</a>'.encode()
+
+
+def run(script: str, route: Route = NOWHERE, names: tuple[str, ...] = ("said",), **bounds: float) -> str:
+    """What a Python script in a client's place leaves in the file `said`."""
+    command = Command(PYTHON, ("-I", "-c", f"files = {FILES!r}\n{script}"), route)
+    with downloaded(command, names, dataclasses.replace(Bounds(), **bounds)) as done:  # type: ignore[arg-type]
+        assert done.status == 0, done.said
+        return b"".join(done.content("said") or ()).decode()
+
+
+def test_wheels_come_from_the_configured_index(site: Site, store: Store, configured: Callable[[str], None]) -> None:
+    configured(f"index-url = http://me:{SECRET}@127.0.0.1:{site.port}/simple")
+    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
+    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
+    fetch([SMALL], store, Silent())
+    assert store.has(SMALL.digest)
+    assert site.credentials == {f"me:{SECRET}"}
+    assert not site.leaked
+
+
+@pytest.mark.parametrize("how", ["link", "redirect"])
+def test_an_index_leads_pip_to_no_private_place(
+    site: Site, store: Store, configured: Callable[[str], None], how: str
+) -> None:
+    configured(f"index-url = http://127.0.0.1:{site.port}/simple")
+    target = f"http://{METADATA}/small-1.0-py3-none-any.whl"
+    site.pages = {"/simple/small/": page(target if how == "link" else "/files/small-1.0-py3-none-any.whl")}
+    site.pages["/files/small-1.0-py3-none-any.whl"] = target
+    with pytest.raises(MvmnixError, match=f"{METADATA}:80: refused .*it is not configured, and no host name"):
+        fetch([SMALL], store, Silent())
+    assert not store.has(SMALL.digest)
+
+
+def test_pip_reaches_a_configured_proxy_and_nothing_else(
+    site: Site, store: Store, configured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured("index-url = http://index.test/simple\ntrusted-host = index.test files.test")
+    monkeypatch.setenv("http_proxy", f"http://me:{SECRET}@127.0.0.1:{site.port}")
+    site.pages = {"http://index.test/simple/small/": page("http://files.test/small-1.0-py3-none-any.whl")}
+    site.pages["http://files.test/small-1.0-py3-none-any.whl"] = WHEEL
+    with pytest.raises(MvmnixError, match="some places through a proxy"):
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://direct.test/")
+        monkeypatch.setenv("no_proxy", "direct.test")
+        fetch([SMALL], store, Silent())
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL")
+    fetch([SMALL], store, Silent())
+    assert store.has(SMALL.digest)
+    assert site.credentials == {f"me:{SECRET}"}
+    assert not site.leaked
+
+
+def test_wheels_come_from_a_configured_directory(
+    site: Site, store: Store, configured: Callable[[str], None], tmp_path: Path
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/small-1.0-py3-none-any.whl").write_bytes(WHEEL)
+    configured(f"no-index = true\nfind-links = {tmp_path}/wheels")
+    fetch([SMALL], store, Silent())
+    assert store.has(SMALL.digest)
+    configured("no-index = true\nfind-links = wheels")
+    with pytest.raises(MvmnixError, match="a relative path"):
+        fetch([dataclasses.replace(SMALL, digest=Digest.of(b"x"))], store, Silent())
+
+
+def apt(site: Site, netrc: bytes = b"", **environment: str) -> AptMirror:
+    known = AptSettings({"Acquire::Retries": "0"}, environment, netrc)
+    return AptMirror(f"http://127.0.0.1:{site.port}/debian" if not environment else "http://mirror.test/debian", known)
+
+
+class OneMirror(Apt):
+    """Apt's registry with one mirror, whatever this machine has."""
+
+    def __init__(self, mirror: AptMirror) -> None:
+        self.mirror = mirror
+
+    @override
+    def mirrors(self) -> tuple[AptMirror, ...]:
+        return (self.mirror,)
+
+
+def test_packages_come_from_the_mirror_with_its_credentials(site: Site, store: Store) -> None:
+    site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
+    netrc = f"machine http://127.0.0.1:{site.port} login me password {SECRET}\n".encode()
+    fetch([DEB], store, Silent(), registries=[OneMirror(apt(site, netrc))])
+    assert store.has(DEB.digest)
+    assert site.credentials == {f"me:{SECRET}"}
+    assert not site.leaked
+
+
+def test_a_mirror_leads_apt_to_no_private_place(site: Site, store: Store) -> None:
+    site.pages = {"/debian/pool/s/small_1_all.deb": f"http://{METADATA}/x"}
+    with pytest.raises(MvmnixError, match=f"{METADATA}:80: refused .*it is not configured"):
+        fetch([DEB], store, Silent(), registries=[OneMirror(apt(site))])
+
+
+def test_apt_reaches_a_configured_proxy_and_nothing_else(site: Site, store: Store) -> None:
+    site.pages = {"http://mirror.test/debian/pool/s/small_1_all.deb": b"a package"}
+    mirror = apt(site, http_proxy=f"http://me:{SECRET}@127.0.0.1:{site.port}")
+    fetch([DEB], store, Silent(), registries=[OneMirror(mirror)])
+    assert store.has(DEB.digest)
+    assert site.credentials == {f"me:{SECRET}"}
+    assert not site.leaked
+
+
+def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "repository/pool/s").mkdir(parents=True)
+    (tmp_path / "repository/pool/s/small_1_all.deb").write_bytes(b"a package")
+    mirror = AptMirror(f"file:{tmp_path}/repository", AptSettings({}, {}, b""))
+    fetch([DEB], store, Silent(), registries=[OneMirror(mirror)])
+    assert store.has(DEB.digest)
+
+
+#: Fetches one package from a mirror on the loopback, with nothing of this machine's configuration.
+FETCH = """
+import sys
+from mvmnix.builder.fetch.registries import Silent
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.state import Directory
+from mvmnix.store import Cache
+from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
+with Directory.create(sys.argv[2]) as directory:
+    mirror = AptMirror(f"http://127.0.0.1:{sys.argv[1]}/debian", AptSettings({}, {}, b""))
+    fetch([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
+    print(Cache(directory).has(DEB.digest))
+"""
+
+
+def test_an_interrupted_fetch_ends_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        argv = [sys.executable, "-c", FETCH, str(server.getsockname()[1]), str(tmp_path / "store")]
+        with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as fetching:
+            server.settimeout(60)
+            connection, _ = server.accept()  # and no answer
+            with connection:
+                fetching.send_signal(signal.SIGINT)
+                said = fetching.communicate(timeout=60)[1]
+    assert b"KeyboardInterrupt" in said
+    assert not [line for line in command_lines() if b"apt-helper" in line and DEB.digest.hex.encode() in line]
+
+
+def test_a_plain_user_fetches_alike(site: Site) -> None:
+    site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
+    argv = [sys.executable, "-c", FETCH, str(site.port)]
+    if os.geteuid() == 0:
+        argv = ["setpriv", f"--reuid={PLAIN}", f"--regid={PLAIN}", "--clear-groups", *argv]
+    with tempfile.TemporaryDirectory(prefix="mvmnix-test-") as home:
+        if os.geteuid() == 0:
+            os.chown(home, PLAIN, PLAIN)
+        environment = {"PATH": "/usr/bin:/bin", "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [*argv, f"{home}/store"], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=300
+        )
+    assert done.stdout == b"True\n", done.stderr.decode()
+
+
+def test_other_bytes_of_a_mirror_are_refused(site: Site, store: Store) -> None:
+    site.pages = {"/debian/pool/s/small_1_all.deb": b"another package"}
+    with pytest.raises(RefusedError) as refusal:
+        fetch([DEB], store, Silent(), registries=[OneMirror(apt(site))])
+    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+
+
+#: SOCKS 5 by hand: what a client that was taken over can do.
+ASK = """
+import os, socket
+def ask(host, port):
+    one = socket.create_connection(("127.0.0.1", 1080))
+    one.sendall(b"\\5\\1\\0" + b"\\5\\1\\0\\3" + bytes([len(host)]) + host.encode() + port.to_bytes(2, "big"))
+    one.recv(2)
+    return one, one.recv(10)[1]
+said = open(os.path.join(files, "said"), "w")
+"""
+
+
+def test_a_client_reaches_what_is_configured_through_the_gateway_alone(site: Site) -> None:
+    site.pages = {"/x": b"the page"}
+    script = f"""{ASK}
+one, answer = ask("127.0.0.1", {site.port})
+one.sendall(b"GET /x HTTP/1.0\\r\\n\\r\\n")
+said.write(f"{{answer}} {{one.makefile('rb').read()[-8:].decode()}} ")
+for host, port in (("127.0.0.1", 22), ("localhost", 80), ({METADATA!r}, 80), ("10.0.0.1", 443)):
+    said.write(f"{{ask(host, port)[1]}} ")
+for family, place in (
+    (socket.AF_INET, ("127.0.0.1", {site.port})), (socket.AF_INET, ({METADATA!r}, 80)), (socket.AF_INET6, ("::1", 80)),
+):
+    with socket.socket(family) as direct:
+        direct.settimeout(3)
+        said.write(f"{{direct.connect_ex(place) != 0}} ")
+"""
+    route = ToConfigured(frozenset({Endpoint("127.0.0.1", site.port)}))
+    assert run(script, route) == "0 the page 2 2 2 2 True True True "
+    assert site.asked == ["/x"]
+
+
+def test_only_regular_files_come_out(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the owner's")
+    script = f"""
+import os
+os.chdir(files)
+open("said", "w").write("good")
+os.symlink("/etc/passwd", "link")
+os.symlink({str(tmp_path / "secret")!r}, "outside")
+os.mkfifo("fifo")
+os.mkdir("directory")
+"""
+    command = Command(PYTHON, ("-I", "-c", f"files = {FILES!r}\n{script}"), NOWHERE)
+    names = ("link", "outside", "fifo", "said", "directory", "absent")
+    with downloaded(command, names) as done:
+        found = {name: None if (one := done.content(name)) is None else b"".join(one) for name in names}
+    assert found == {**dict.fromkeys(names), "said": b"good"}
+
+
+def test_what_a_client_writes_to_its_standard_output_is_no_file() -> None:
+    script = 'import os\nos.write(1, b"4\\nevil4\\nevil")\nopen(os.path.join(files, "said"), "w").write("good")'
+    assert run(script) == "good"
+
+
+def test_so_many_bytes_come_out_and_no_more() -> None:
+    script = 'import os\nopen(os.path.join(files, "said"), "wb").write(bytes(1 << 20))'
+    assert len(run(script, output=2 << 20)) == 1 << 20
+    command = Command(PYTHON, ("-I", "-c", f"files = {FILES!r}\n{script}"), NOWHERE)
+    with downloaded(command, ("said", "other", "said"), Bounds(output=3 << 19)) as done:
+        assert (done.status != 0, len(b"".join(done.content("said") or ()))) == (True, 1 << 20)
+    with downloaded(command, ("said", "other", "said"), Bounds(output=1 << 19)) as done:
+        assert (done.status != 0, done.content("said")) == (True, None)
+
+
+def test_a_client_that_does_not_end_is_ended() -> None:
+    with pytest.raises(ProcessError, match="no end after"):
+        run("import time\ntime.sleep(60)", seconds=2)
+
+
+def test_nothing_listens_once_the_client_has_ended() -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    with downloaded(Command(PYTHON, ("-I", "-c", ""), NOWHERE), ()):
+        """It has ended."""
+    assert {thread.name for thread in threading.enumerate()} <= before
+
+
+def test_a_client_that_is_no_program_starts_nothing() -> None:
+    program = dataclasses.replace(PYTHON, paths=("/nowhere/python",))
+    with pytest.raises(MvmnixError, match="is not installed"), downloaded(Command(program, (), NOWHERE), ()):
+        pytest.fail("it ran")
