@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,7 @@ from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
 from mvmnix.provenance import sigstore
+from mvmnix.sandbox import idmap
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
@@ -277,6 +278,12 @@ def looked_up(path: Path) -> None:
     assert libraries(locate(BUBBLEWRAP), Directory.create(str(path / "cache")))
 
 
+def exchanged(_: Path) -> None:
+    """As root, who alone may give another user's place away; else the kernel says no, and what was started is gone."""
+    with suppress(PermissionError):
+        os.close(idmap.exchange((1000, 1001), (1000, 1001)))
+
+
 def secret(_: Path) -> None:
     """The user's own program: with the user's HOME, and with nothing else of what is set."""
     (found,) = resolve([Reference.parse("A=command:/usr/bin/env", Target.FILE)])
@@ -328,7 +335,7 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
 
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
-    ("mvmnix/builder/flakes/git.py:_run",): repository,
+    ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
     ("mvmnix/audit/witnesses.py:GitWitness._run",): git_witness,
     ("mvmnix/audit/witnesses.py:CommandWitness.take",): plain(command_witness),
     ("mvmnix/sandbox/helper.py:_Run.to_the_end",): plain(sandboxed),
@@ -341,12 +348,13 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/builder/bootstrap.py:Bootstrap.__init__",
     ): host_nix,
     (
-        "mvmnix/builder/fetch/sources.py:_Download._attempt",
+        "mvmnix/builder/fetch/downloads.py:downloaded",
         "mvmnix/builder/pins/debian.py:AptMirror.command",
-        "mvmnix/builder/pins/pypi.py:Pip.command",
+        "mvmnix/builder/pins/apt_settings.py:read",
     ): downloaded,
-    ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:read_index"): plain(apts_lists),
-    ("mvmnix/builder/pins/pypi.py:resolve",): plain(resolved),
+    ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
+    ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
+    ("mvmnix/sandbox/idmap.py:exchange",): plain(exchanged),
     (
         "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/guest.py:Preparation.spawn",
@@ -363,7 +371,6 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
 NO_PROGRAM: Final = {
     "mvmnix/launch/supervisor.py:detach",
     "mvmnix/launch/supervisor.py:_leave",
-    "mvmnix/sandbox/idmap.py:_namespace",
     "mvmnix/launch/secrets/resolve.py:_keyring",
 }
 

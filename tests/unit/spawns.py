@@ -57,7 +57,9 @@ class _Sites(ast.NodeVisitor):
 
     def _within(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self._scope.append(node.name)
-        self.generic_visit(node)
+        for each in ast.iter_child_nodes(node):
+            if each is not getattr(node, "returns", None):  # what it answers with is no use of it
+                self.visit(each)
         self._scope.pop()
 
     @override

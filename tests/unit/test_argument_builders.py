@@ -22,10 +22,14 @@ from hypothesis import strategies as st
 from mvmnix import config, process
 from mvmnix.audit import witnesses
 from mvmnix.audit.witnesses import GitWitness
+from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allow import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.jailed import Checkout
-from mvmnix.builder.flakes import git
+from mvmnix.builder.fetch.registries import Command
+from mvmnix.builder.fetch.routes import ToConfigured
+from mvmnix.builder.flakes import objects
+from mvmnix.builder.flakes.repository import Found
 from mvmnix.builder.locking.inputs import question
 from mvmnix.builder.pins import pypi
 from mvmnix.builder.session import nix
@@ -48,6 +52,8 @@ from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates
+from tests.unit.builder.pins.test_pypi import INDEXES
 from tests.unit.strangers import HOSTILE, TEXTS
 
 type Builder = Callable[[str], Sequence[str]]
@@ -195,19 +201,15 @@ def captured(monkeypatch: pytest.MonkeyPatch, module: object, said: bytes = b"")
     return calls
 
 
-def test_the_reader_of_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's directory is the value of -C; a repository's own names go through the environment, word for word."""
-    calls = captured(monkeypatch, process)
-
-    @given(TEXTS)
-    def directory(text: str) -> None:
-        def build(it: str) -> Sequence[str]:
-            git._run(Path("/", it), "rev-parse")
-            return calls[-1][0]
-
-        holds(build, text, options=("-C",))
-
-    directory()
+@given(TEXTS)
+def test_the_reader_of_repositories(text: str) -> None:
+    """The directory goes in as a descriptor. What a linked work tree is called is in a variable, below ours."""
+    common = Path("/somewhere/.git")
+    found = Found(Path("/somewhere"), common / f"worktrees/{text}", common, {})
+    assert found.environment.keys() == {"GIT_DIR", "GIT_WORK_TREE"}
+    assert found.environment["GIT_DIR"].startswith("/repository/git/worktrees")
+    assert found.environment["GIT_WORK_TREE"] == "/repository/tree"
+    assert objects.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
 
 
 def test_the_witness_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,24 +292,45 @@ def test_the_address_of_a_forge_names_one_commit(text: str) -> None:
         assert refused(build, "0" * 40)
 
 
-def test_requirements_are_operands_of_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a checkout's pyproject.toml: a name, extras, versions and a marker; no address, which pip would build."""
-    calls = captured(monkeypatch, process, b'{"install": []}')
+@given(TEXTS)
+def test_a_requirement_is_one_line_for_pip(text: str) -> None:
+    """Of a checkout's pyproject.toml: a name, extras, versions and a marker; no option and no second line."""
+    try:
+        wanted = pypi.requirements(f"[project]\ndependencies = [{json.dumps(text)}]".encode())
+    except UsageError:
+        return
+    command = INDEXES.choose(wanted)
+    assert command.arguments == INDEXES.choose([HARMLESS]).arguments
+    lines = command.input.decode().splitlines()
+    assert len(lines) == 1
+    assert re.match(r"[A-Za-z0-9]", lines[0])
+    assert "@" not in lines[0].partition(";")[0]
 
-    @given(TEXTS)
-    def requirement(text: str) -> None:
-        def build(it: str) -> Sequence[str]:
-            document = f"[project]\ndependencies = [{json.dumps(it)}]".encode()
-            pypi.resolve(pypi.requirements(document))
-            return calls[-1][0]
 
-        with suppress(UsageError):
-            holds(build, text)
+@pytest.mark.parametrize("text", ["x @ file:///tmp/x", "x @ git+https://host.test/x", "-e .", "./x", "x\n-e ."])
+def test_no_requirement_names_what_pip_would_build(text: str) -> None:
+    with pytest.raises(UsageError):
+        pypi.requirements(f"[project]\ndependencies = [{json.dumps(text)}]".encode())
 
-    for text in ("x @ file:///tmp/x", "x @ git+https://host.test/x", "-e .", "./x", "x\n-e ."):
-        with pytest.raises(UsageError):
-            pypi.requirements(f"[project]\ndependencies = [{json.dumps(text)}]".encode())
-    requirement()
+
+@given(st.lists(TEXTS, max_size=3))
+def test_what_is_downloaded_is_named_behind_constants(names: list[str]) -> None:
+    """What a registry's client is told are its builder's words, behind those of the script that runs it."""
+    arguments = tuple(f"word-{name}" for name in names)
+    run: list[Sequence[str]] = []
+
+    def instead(_: Sandbox, program: Candidates, *argv: str, **__: object) -> Completed:
+        run.append((*program.paths[:1], *argv))
+        raise StartedError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(StartedError):
+        patch.setattr(Sandbox, "run", instead)
+        command = Command(Candidates("true", ("/usr/bin/true",), ""), arguments, ToConfigured(frozenset()))
+        with downloads.downloaded(command, ["file"]):
+            pass
+    (argv,) = run
+    assert tuple(argv[-len(arguments) - 2 :]) == ("file", "/usr/bin/true", *arguments)
+    assert all("word-" not in word for word in argv[: -len(arguments) or None])
 
 
 QEMU: Final = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")

@@ -38,35 +38,33 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         (f"{BUILDERS}::test_what_of_a_repository_is_asked_is_one_commit_and_one_ref",),
     ),
     "mvmnix/builder/fetch/prefetch.py:prefetched": None,
-    "mvmnix/builder/fetch/sources.py:_Download._attempt": (
+    "mvmnix/builder/fetch/downloads.py:downloaded": (
         "mvmnix.builder.fetch.registries:Command",
-        (
-            "tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",
-            "tests/unit/builder/pins/test_pypi.py::test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing",
-        ),
+        (f"{BUILDERS}::test_what_is_downloaded_is_named_behind_constants",),
     ),
-    "mvmnix/builder/flakes/git.py:_run": (
-        "mvmnix.builder.flakes.git:_run",
+    "mvmnix/builder/flakes/git.py:_sandbox": (
+        "mvmnix.builder.flakes.repository:Found",
         (f"{BUILDERS}::test_the_reader_of_repositories",),
     ),
     "mvmnix/builder/pins/debian.py:AptMirror.command": (
         "mvmnix.builder.pins.debian:AptMirror",
         ("tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",),
     ),
-    "mvmnix/builder/pins/debian.py:read_index": None,
+    "mvmnix/builder/pins/apt_settings.py:read": None,
+    "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:targets": None,
     "mvmnix/builder/pins/host_nix.py:HostNix.run": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
     "mvmnix/builder/pins/nix_store.py:add_to_nix": (
         "mvmnix.builder.session.nix:host_restore",
         (f"{BUILDERS}::test_nix",),
     ),
-    "mvmnix/builder/pins/pypi.py:Pip.command": (
-        "mvmnix.builder.pins.pypi:Pip",
-        ("tests/unit/builder/pins/test_pypi.py::test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing",),
-    ),
-    "mvmnix/builder/pins/pypi.py:resolve": (
-        "mvmnix.builder.pins.pypi:requirements",
-        (f"{BUILDERS}::test_requirements_are_operands_of_pip",),
+    "mvmnix/builder/pins/pip_settings.py:read": None,
+    "mvmnix/builder/pins/pypi.py:PipIndexes._pip": (
+        "mvmnix.builder.pins.pypi:PipIndexes",
+        (
+            "tests/unit/builder/pins/test_pypi.py::test_a_line_for_pip_is_a_name_a_version_and_a_hash_or_nothing",
+            f"{BUILDERS}::test_a_requirement_is_one_line_for_pip",
+        ),
     ),
     "mvmnix/builder/reproduce/inside.py:_diffoscope": None,
     "mvmnix/builder/reproduce/inside.py:_listed": None,
@@ -119,7 +117,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
-    "mvmnix/sandbox/idmap.py:_namespace": None,
+    "mvmnix/sandbox/idmap.py:exchange": None,
 }
 SITES: Final = sorted(spawns.sites())
 
