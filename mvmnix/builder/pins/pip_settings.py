@@ -65,7 +65,9 @@ class PipSettings:
 
 def read() -> PipSettings:
     """Of this machine and environment. Raises MvmnixError."""
-    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), process.FIXED)
+    # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
+    itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
+    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), {**process.FIXED, **itself})
     said = process.run((sys.executable, "-I", "-c", _ASK), env=asked).stdout.decode(errors="replace")
     usual, _, listed = said.partition("\n")
     return settings(parse(listed), usual, os.environ)
