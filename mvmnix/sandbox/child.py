@@ -9,6 +9,7 @@ import json
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,10 +83,16 @@ class Pipe:
 
 
 class Pipes:
-    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd)."""
+    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd).
 
-    def __init__(self) -> None:
+    With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
+    `let_in` is set; otherwise `Attendant` does.
+    """
+
+    def __init__(self, *, talks: bool = False) -> None:
         self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
+        self.talks = talks
+        self.let_in = threading.Event()
 
     def started(self) -> None:
         """Close the ends that the child has got."""
@@ -113,7 +120,7 @@ class Attendant:
         self._outer = os.pidfd_open(child.pid)  # bubblewrap, which is reaped here alone
         self._inner: int | None = None  # the first process inside
         #: What it writes, by our end: where that goes.
-        self._heard = {pipe.reading: pipe for pipe in (pipes.stdout, pipes.stderr)}
+        self._heard = {pipe.reading: pipe for pipe in (pipes.stderr, *(() if pipes.talks else (pipes.stdout,)))}
         self._poll = select.poll()
         for fd in (*self._heard, cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
@@ -176,8 +183,15 @@ class Attendant:
         """It waits for its line: it lives, so the number that bubblewrap gave is still its own."""
         said = json.loads(os.read(self._pipes.info.reading, _INFO))
         self._inner = os.pidfd_open(said["child-pid"])
-        os.set_blocking(self._pipes.stdin.writing, False)
-        self._poll.register(self._pipes.stdin.writing, select.POLLOUT)
+        stdin = self._pipes.stdin
+        if self._pipes.talks:
+            with suppress(BrokenPipeError):
+                os.write(stdin.writing, _GO)
+            stdin.close(stdin.writing)
+        else:
+            os.set_blocking(stdin.writing, False)
+            self._poll.register(stdin.writing, select.POLLOUT)
+        self._pipes.let_in.set()
 
     def _end(self) -> tuple[int, bool]:
         """Kill what is left, wait for that, and hear the rest; the status, and whether the end of all was reported."""

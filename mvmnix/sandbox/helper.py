@@ -20,8 +20,8 @@ import functools
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -107,20 +107,52 @@ class Sandbox:
         """As `run`, but a constant script by the system's sh; what varies is among the `arguments`, never in it."""
         return self._run((locate(SH), "-euc", script, "sh", *arguments), output, input_)
 
+    @contextmanager
+    def talk(self, script: str, *arguments: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """As `script`, while the caller writes to its standard input and reads its standard output, two open files.
+
+        The caller sees to the size of what it reads, and raises EOFError where the output ends too early: that becomes
+        the ProcessError of a helper that failed. Closing the first file ends its input.
+        """
+        argv = (locate(SH), "-euc", script, "sh", *arguments)
+        with Pipes(talks=True) as pipes, ExitStack() as stack:
+            to = stack.enter_context(os.fdopen(os.dup(pipes.stdin.writing), "wb", buffering=0))
+            heard = stack.enter_context(os.fdopen(os.dup(pipes.stdout.reading), "rb"))
+            with self._thread(argv, pipes, None, b"") as future:
+                future.add_done_callback(lambda _: pipes.let_in.set())
+                pipes.let_in.wait()
+                if future.done():
+                    self._completed(argv, future.result())
+                try:
+                    yield to, heard
+                except (BrokenPipeError, EOFError):
+                    self._completed(argv, future.result())
+                    raise
+                to.close()
+                self._completed(argv, future.result())
+
     def _run(self, argv: tuple[str, ...], output: IO[bytes] | None, input_: bytes) -> process.Completed:
+        with Pipes() as pipes, self._thread(argv, pipes, output, input_) as future:
+            return self._completed(argv, future.result())
+
+    @contextmanager
+    def _thread(
+        self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
+    ) -> Iterator[Future[Ended]]:
+        """A thread that runs it; where the caller gives up, it kills what it started."""
         programs = _Programs.find()
-        with _lease() as lease, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
+        with _lease() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
             cancel = Pipe()
             try:
                 cancelled = cancel.reading if self.cancelled is None else self.cancelled
-                run = _Run(self, programs, lease.uid, cancelled)
-                ended = thread.submit(run.to_the_end, argv, output, input_).result()
-                lease.clean = ended.clean
+                run = _Run(self, programs, identity.uid, cancelled)
+                future = thread.submit(run.to_the_end, argv, pipes, output, input_)
+                future.add_done_callback(identity.settle)
+                yield future
             finally:
-                cancel.close(cancel.writing)  # where the caller is interrupted, the thread kills what it started
+                cancel.close(cancel.writing)
                 thread.shutdown()
                 cancel.close()
-        return self._completed(argv, ended)
 
     def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
         match ended.stop:
@@ -158,6 +190,10 @@ class _Identity:
     uid: int | None
     clean: bool = False
 
+    def settle(self, future: Future[Ended]) -> None:
+        """The run has ended."""
+        self.clean = future.exception() is None and future.result().clean
+
 
 @contextmanager
 def _lease() -> Iterator[_Identity]:
@@ -185,14 +221,13 @@ class _Run:
     uid: int | None
     cancelled: int
 
-    def to_the_end(self, argv: tuple[str, ...], output: IO[bytes] | None, input_: bytes) -> Ended:
+    def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         """Start it, hear what it says, and see that nothing of it is left."""
         bounds = self.sandbox.bounds
         filter_ = memfd(_filter(), name="mvmnix-filter")
         with (
             os.fdopen(filter_, "rb"),
             bind_mount.bound(self._files(), self.uid) as bound,
-            Pipes() as pipes,
         ):
             # 2. the keyring
             session_keyring.renew()
