@@ -255,8 +255,9 @@ from mvmnix.builder.fetch.sources import fetch
 from mvmnix.state import Directory
 from mvmnix.store import Cache
 from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
-with Directory.create(sys.argv[2]) as directory:
-    mirror = AptMirror(f"http://127.0.0.1:{sys.argv[1]}/debian", AptSettings({}, {}, b""))
+port, store = sys.argv[1:]
+with Directory.create(store) as directory:
+    mirror = AptMirror(f"http://127.0.0.1:{port}/debian", AptSettings({}, {}, b""))
     fetch([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
     print(Cache(directory).has(DEB.digest))
 """
