@@ -102,6 +102,7 @@ ATTACKS = [
     *(("priority", errno.EPERM),),
     # more than it was given
     *(("room=64", errno.ENOMEM), ("crowd=500", errno.EAGAIN)),
+    ("grow", errno.EFBIG),  # and lives on: SIGXFSZ spares the first process of a namespace, which it is not
 ]
 
 
