@@ -139,7 +139,7 @@ class BubblewrapCell(Cell):
         identity = self.identity()
         for which, value in self.process_limits().items():
             resource.setrlimit(which, (value, value))
-        # Beyond RLIMIT_FSIZE a write fails, and its process lives on: what is ignored stays so through exec (signal(7)).
+        # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if identity is not None:
             uid, gid = identity
