@@ -95,23 +95,29 @@ def spawn(
     *,
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
+    uid: int | None = None,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
-    `before_exec` runs in the child between fork and exec. Raises ProcessError when the child cannot start.
+    `uid` is its uid and gid, without supplementary groups; None keeps ours. `before_exec` runs in the child between
+    fork and exec. Raises ProcessError when the child cannot start.
     """
     try:
         return subprocess.Popen(
             list(argv),
             env=environment() if env is None else dict(env),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
+            user=uid,
+            group=uid,
+            extra_groups=None if uid is None else [],
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door
         )
     except OSError as error:

@@ -1,17 +1,18 @@
-"""Mounts of a directory in which the files of one user look like another's, who therefore needs no right of the first.
+"""Detached mounts in which the files of one user look like another's, who then needs no right of the first.
 
 An ID-mapped mount (mount_setattr(2), MOUNT_ATTR_IDMAP): what the other user makes there belongs to the first, on disk.
 """
 
 import ctypes
 import os
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from mvmnix.model import User
+from mvmnix.process import spawn
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
+UNSHARE: Final = Candidates(what="unshare", paths=("/usr/bin/unshare",), hint="apt-get install util-linux")
 _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
@@ -43,27 +44,41 @@ def swapped(one: int, other: int) -> str:
     return "\n".join(f"{inside} {outside} {length}" for inside, outside, length in ranges if length)
 
 
-def mounted(directory: int, owner: User, as_: User) -> int | None:
-    """A mount of this directory that lies nowhere yet, in which `owner` and `as_` have each other's place.
+def detached(source: int) -> int | None:
+    """A detached mount of the file or directory that a descriptor names, with all mounts beneath it.
 
-    None where the file system or the kernel can't. Needs root's right to mount; forks.
+    None without root's right to mount.
     """
-    tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE)
-    if tree < 0:
+    tree = _libc.open_tree(source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE)
+    return None if tree < 0 else int(tree)
+
+
+def mounted(source: int, owner: User, as_: User) -> int | None:
+    """As `detached`, but `owner` and `as_` have each other's place in it.
+
+    None, too, where the file system or the kernel can't do that. Raises MvmnixError without util-linux.
+    """
+    try:
+        namespace = exchange((owner.uid, as_.uid), (owner.gid, as_.gid))
+    except OSError:
         return None
     try:
-        with suppress(OSError):
-            namespace = _namespace(swapped(owner.uid, as_.uid), swapped(owner.gid, as_.gid))
-            try:
-                _map(tree, namespace)
-            finally:
-                os.close(namespace)
-            return int(tree)
-    except BaseException:
+        return mapped(source, namespace)
+    finally:
+        os.close(namespace)
+
+
+def mapped(source: int, namespace: int) -> int | None:
+    """As `detached`, with the ids of a user namespace (`exchange`). None where the file system or the kernel can't."""
+    tree = detached(source)
+    if tree is None:
+        return None
+    try:
+        _map(tree, namespace)
+    except OSError:
         os.close(tree)
-        raise
-    os.close(tree)
-    return None
+        return None
+    return tree
 
 
 def _map(tree: int, namespace: int) -> None:
@@ -73,7 +88,7 @@ def _map(tree: int, namespace: int) -> None:
 
 
 def move(tree: int, where: bytes) -> None:
-    """Have the mount lie there, in the caller's mount namespace. Raises OSError."""
+    """Attach a detached mount there, in the caller's mount namespace. Raises OSError."""
     checked(_libc.move_mount(tree, b"", -1, where, _MOVE_MOUNT_F_EMPTY_PATH), os.fsdecode(where))
 
 
@@ -84,24 +99,27 @@ def checked(result: int, what: str) -> None:
         raise OSError(error, os.strerror(error), what)
 
 
-def _namespace(uids: str, gids: str) -> int:
-    """A descriptor of a user namespace with these maps, in which nobody is. Raises OSError."""
+def exchange(uids: tuple[int, int], gids: tuple[int, int]) -> int:
+    """A descriptor of a user namespace in which these two uids, and two gids, have each other's place.
+
+    A program is started in it, as a process with threads must not fork without exec. Raises OSError, MvmnixError
+    without util-linux.
+    """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.unshare(os.CLONE_NEWUSER)
-            os.write(theirs, b"x")
-            signal.pause()
-        finally:
-            os._exit(1)
     try:
+        argv = (locate(UNSHARE), "--user", "--", "/bin/sh", "-c", "echo; exec sleep 60")
+        child = spawn(argv, env={"LC_ALL": "C"}, stdout=theirs)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
         os.close(theirs)
-        os.read(ours, 1)  # nothing, where it ended instead
-        Path(f"/proc/{child}/uid_map").write_text(uids, encoding="ascii")
-        Path(f"/proc/{child}/gid_map").write_text(gids, encoding="ascii")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.read(ours, 1)  # it is in the new namespace; nothing, where it ended instead
+        Path(f"/proc/{child.pid}/uid_map").write_text(swapped(*uids), encoding="ascii")
+        Path(f"/proc/{child.pid}/gid_map").write_text(swapped(*gids), encoding="ascii")
+        return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ours)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        child.wait()

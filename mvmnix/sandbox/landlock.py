@@ -18,6 +18,14 @@ SETPRIV: Final = Candidates(
 EXECUTE: Final = "execute,read-file"
 READ: Final = "read-file"
 WRITE: Final = "read-file,write-file"
+#: What may be done with a directory of programs, and with one that is looked into.
+SHOWN: Final = "execute,read-file,read-dir"
+LIST: Final = "read-file,read-dir"
+LIST_ONLY: Final = "read-dir"
+#: What may be done beneath a directory of a program's own, and what later versions of Landlock brought of that.
+_MADE: Final = ("make-dir", "make-reg", "make-sym", "make-sock", "make-fifo")
+_OWN: Final = (SHOWN, "write-file", "remove-dir", "remove-file", *_MADE)
+_LATER: Final = {"refer": 2, "truncate": 3}
 _CREATE_RULESET: Final = 444
 _VERSION: Final = 1
 
@@ -36,3 +44,8 @@ def command(setpriv: str, rules: Mapping[str, str]) -> tuple[str, ...]:
     """
     words = [word for path, may in rules.items() for word in ("--landlock-rule", f"path-beneath:{may}:{path}")]
     return (setpriv, "--no-new-privs", "--landlock-access", "fs", *words, "--")
+
+
+def own() -> str:
+    """The words for a directory of a program's own, in which it may do anything but make devices."""
+    return ",".join((*_OWN, *(word for word, since in _LATER.items() if since <= abi())))

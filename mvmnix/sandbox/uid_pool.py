@@ -1,8 +1,8 @@
 """Leases a uid and gid of the host to one sandbox at a time (as root); a number without a uid otherwise.
 
-A lease is the record lock `<number>.lock`. What it holds on the host is written to `<number>.json` before it is made,
-and that file is removed after all of it is gone. A `<number>.json` beside a free lock means that the holder was killed:
-the next `take` or `sweep` kills the processes of that uid and removes its control groups.
+A lease is the record lock on `<number>.lock`, and the file is removed before the lock is released. So a free lock on a
+file that is there means that the holder was killed: the next `take` or `sweep` kills the processes of that uid, and
+removes the control groups that `<number>.json` names, which is written before they are made.
 """
 
 import os
@@ -46,7 +46,7 @@ class Lease:
     name: str
 
     def note(self, groups: Sequence[str]) -> None:
-        """Write down that it is in use, and which control groups are about to be made for it: absolute paths."""
+        """Write down which control groups are about to be made for it: absolute paths."""
         self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)}))
 
     def release(self) -> None:
@@ -97,13 +97,14 @@ class UidPool:
 
     def _try(self, number: int) -> Lease | None:
         """This cell, emptied, if nobody has it."""
+        left = self.directory.exists(f"{number}.lock")
         lock = self.directory.try_lock(f"{number}.lock")
         if lock is None:
             return None
         uid = None if self._first_uid is None else self._first_uid + number
         cell = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
         try:
-            if self._emptied(cell):
+            if not left or self._emptied(cell):
                 self._held.add(cell.name)
                 return cell
         except BaseException:
@@ -114,13 +115,31 @@ class UidPool:
 
     def _emptied(self, cell: Lease) -> bool:
         """End what the last holder left; False when it can't be ended yet."""
+        evicted = cell.uid is None or evict(cell.uid)
         try:
             data = self.directory.read(f"{cell.number}.json", _LIMIT)
         except FileNotFoundError:
-            return True
-        evicted = cell.uid is None or evict(cell.uid)
+            return evicted
         gone = [remove(path) for path in _groups(data)]  # each of them, whatever became of the others
         return evicted and all(gone)
+
+
+def of_machine() -> UidPool:
+    """The pool of this machine, for root, whose directory the caller closes.
+
+    Raises MvmnixError for a root that can't give uids away.
+    """
+    if not owned(FIRST_UID, COUNT):
+        uids = f"{FIRST_UID} to {FIRST_UID + COUNT - 1}"
+        why = f"this root can't give away the uids {uids}: its user namespace lacks them"
+        raise MvmnixError(why, hint="run mvm as root of the machine itself, or as a plain user")
+    return UidPool(Directory.create(MACHINE_WIDE), first_uid=FIRST_UID)
+
+
+def owned(first: int, count: int, *, uid_map: str = "/proc/self/uid_map") -> bool:
+    """Whether this user namespace has these uids (user_namespaces(7))."""
+    ranges = (tuple(map(int, line.split())) for line in Path(uid_map).read_text(encoding="ascii").splitlines())
+    return any(begin <= first and first + count <= begin + length for begin, _outside, length in ranges)
 
 
 def _groups(data: bytes) -> tuple[str, ...]:

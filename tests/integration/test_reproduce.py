@@ -1,6 +1,5 @@
-"""What differs in two file systems, by fsck.erofs and diffoscope in the jail; the file systems are made here."""
+"""What differs in two file systems, by fsck.erofs and diffoscope in the sandbox; the file systems are made here."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,12 +101,12 @@ exit %d
 def test_diffoscopes_report_goes_to_the_log(
     tmp_path: Path, images: Store, two: Two, monkeypatch: pytest.MonkeyPatch, status: int, words: str
 ) -> None:
-    """A stand-in for it, which says where it runs: in the jail, as nobody, with the two files."""
+    """A stand-in for it, which says where it runs: in the sandbox, as another uid, with the two files."""
     program = tmp_path / "bin/diffoscope"
     program.parent.mkdir()
     program.write_text(FAKE % status)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(inside, "DIFFOSCOPE", program)
     logged: list[bytes] = []
     said = inside.differences(two(b"a", b"b", "kernel"), images, logged.append)
     assert words in b"".join(logged).decode()

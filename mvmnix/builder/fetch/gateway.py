@@ -1,4 +1,4 @@
-"""Carries what jailed git says to one origin, and nowhere else: a SOCKS 5 server (RFC 1928) on a unix socket.
+"""Carries what sandboxed git says to one origin, and nowhere else: a SOCKS 5 server (RFC 1928) on a unix socket.
 
 1. A client may connect to the host and port of one admitted URL, by that very name.
 2. The name is resolved here, and the peer is an address that it may have (allow.py: rebinding).
@@ -40,7 +40,7 @@ class Gateway:
 
     def __enter__(self) -> Self:
         self._listener.bind(str(self.path))
-        self.path.chmod(0o600)
+        self.path.chmod(0o666)  # another uid connects, by a mount; the directory is closed to all
         self._listener.listen(_MOST)
         self._thread = threading.Thread(target=self._listen, daemon=True, name="mvm-gateway")
         self._thread.start()

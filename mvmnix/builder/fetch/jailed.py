@@ -1,6 +1,6 @@
-"""Turns an archive or a repository into the tree that Nix would make of it, in the jail; evaluates nothing.
+"""Turns an archive or a repository into the tree that Nix would make of it, in the sandbox; evaluates nothing.
 
-Nix itself unpacks, since a tree has the hash that its version of the rules gives it. It works on what lies in the jail
+Nix itself unpacks, since a tree has the hash that its version of the rules gives it. It works on what is in the sandbox
 alone; git, before it, reaches one origin through the gateway. The tree comes out as a NAR on stdout, in bounds.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Final
 
 from mvmnix import process, strict
+from mvmnix.builder import helpers
 from mvmnix.builder.fetch.allow import Url
 from mvmnix.builder.fetch.gateway import Gateway
-from mvmnix.builder.fetch.jail import WORK, Bounds, Jail
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
+from mvmnix.sandbox.helper import WORK, Bounds, Sandbox
 from mvmnix.store import chunks
 
 _ARCHIVE: Final = "/archive"
@@ -100,11 +101,11 @@ class Unpacked:
 @contextmanager
 def unpacked_archive(uri: str, archive: Path, bounds: Bounds) -> Iterator[Unpacked]:
     """The tree in a file that Nix can unpack. Raises RefusedError [source-unusable]."""
-    jail = Jail(files={_ARCHIVE: archive}, bounds=bounds)
+    sandbox = Sandbox({_ARCHIVE: archive}, {**helpers.git(), **helpers.NIX}, bounds=bounds)
     with tempfile.TemporaryFile(prefix="mvmnix-tree-") as output:
         try:
             with _ONE:
-                jail.script(_UNPACK, output=output)
+                sandbox.script(_UNPACK, output=output)
         except process.ProcessError as error:
             raise _unusable(uri, error) from error
         yield _read(uri, output)
@@ -132,11 +133,12 @@ def unpacked_commit(uri: str, wanted: Checkout, bounds: Bounds) -> Iterator[Unpa
     ):
         with Gateway(wanted.url, Path(directory, "socket"), bounds.output) as gateway:
             files = {_CERTIFICATES: Path(wanted.certificates)} if wanted.certificates else {}
-            jail = Jail(files, gateway.path, _git(wanted), bounds)
+            environment = {**helpers.git(_git(wanted)), **helpers.NIX}
+            sandbox = Sandbox(files, environment, gateway.path, bounds=bounds)
             where = "all" if wanted.everywhere else ""
             try:
                 with _ONE:
-                    jail.script(_CLONE, str(wanted.url), wanted.ref, wanted.rev, wanted.depth, where, output=output)
+                    sandbox.script(_CLONE, str(wanted.url), wanted.ref, wanted.rev, wanted.depth, where, output=output)
             except process.ProcessError as error:
                 hint = "look whether the commit is still there, at the network, and at what git says"
                 said = "; ".join((*_words(error), *gateway.refusals))
@@ -195,7 +197,7 @@ def _unusable(uri: str, error: process.ProcessError) -> MvmnixError:
 
 
 def _words(error: process.ProcessError) -> list[str]:
-    """The last words of a jailed program, without Nix's lament that it has no network."""
+    """The last words of a helper, without Nix's lament that it has no network."""
     said = error.done.stderr.decode(errors="replace").splitlines()
     lines = [re.sub(r"\s+", " ", line).strip() for line in said if "have Internet access" not in line]
     return [line[:300] for line in lines if line][-4:] or [f"status {error.done.status}"]

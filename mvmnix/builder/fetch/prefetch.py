@@ -1,7 +1,7 @@
-"""Turns a downloaded archive into the NAR that fetchzip would make of it, in the jail; nothing reads it outside.
+"""Turns a downloaded archive into the NAR that fetchzip would make of it, in the sandbox; nothing reads it outside.
 
 Nix unpacks it onto a disk, as fetchzip does (nix-prefetch-url(1), `--unpack`): where the archive holds one directory
-and nothing beside it, that directory's contents. Trees of locks go another way (unpack.py), as they do in Nix.
+and nothing beside it, that directory's contents. Trees of locks go another way (jailed.py), as they do in Nix.
 """
 
 import threading
@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final
 
-from mvmnix.builder.fetch.jail import WORK, Bounds, Jail
+from mvmnix.builder import helpers
+from mvmnix.sandbox.helper import WORK, Bounds, Sandbox
 
 _ARCHIVE: Final = "/archive"
 _SCRIPT: Final = """
@@ -27,6 +28,6 @@ def prefetched(archive: Path, bounds: Bounds) -> Iterator[IO[bytes]]:
     """The NAR of what is in an archive, as a file at its first byte. Raises process.ProcessError, MvmnixError."""
     with TemporaryFile(prefix="mvmnix-unpack-") as nar:
         with _ONE:
-            Jail({_ARCHIVE: archive}, bounds=bounds).script(_SCRIPT, _ARCHIVE, WORK, output=nar)
+            Sandbox({_ARCHIVE: archive}, helpers.NIX, bounds=bounds).script(_SCRIPT, _ARCHIVE, WORK, output=nar)
         nar.seek(0)
         yield nar

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 from mvmnix import process
 from mvmnix.builder.fetch.compression import Compression, expand
 from mvmnix.builder.fetch.https import ChangedError, Downloader
-from mvmnix.builder.fetch.jail import Bounds
 from mvmnix.builder.fetch.prefetch import prefetched
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash, nar_of_file
+from mvmnix.sandbox.helper import Bounds
 from mvmnix.store import Store, chunks
 from mvmnix.strict import MalformedError
 

@@ -72,6 +72,7 @@ def _copied(where: Path, directory: str) -> FlakeSource:
 def _committed(where: Path) -> FlakeSource:
     work = WorkTree(where)
     directory = "" if where == work.top else str(where.relative_to(work.top))
+    tree = work.tree(LIMIT)  # bounded; git compares only what is
     if changed := work.changes():
         why = f"the git tree has uncommitted changes: {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}"
         copy = f"path:{work.top}" + (f"?dir={directory}" if directory else "")
@@ -82,7 +83,7 @@ def _committed(where: Path) -> FlakeSource:
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
     uri = f"git+file:{store_name(work.top.name)}?rev={work.commit}"
-    return source_of(work.tree(LIMIT), uri=uri, commit=work.commit, directory=directory)
+    return source_of(tree, uri=uri, commit=work.commit, directory=directory)
 
 
 def _file(tree: nar.Dir, directory: str, name: bytes) -> bytes | None:

@@ -1,20 +1,21 @@
-"""Looks into two files that should be the same: what differs within them, by programs in a jail, for they are strange.
+"""Looks into two files that should be the same: what differs within them, by programs in the sandbox.
 
-With diffoscope on the PATH, its report goes to the log as well. A file that no program can take apart is compared by
+Where diffoscope is installed, its report goes to the log as well. A file that no program can take apart is compared by
 its blocks.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mvmnix.builder.fetch.jail import Bounds, Jail
 from mvmnix.builder.reproduce import listing
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.errors import MvmnixError
+from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.store import Store
 
+#: Its program, never looked for by PATH.
+DIFFOSCOPE: Final = Path("/usr/bin/diffoscope")
 #: How many differences are named; and the most of diffoscope's report that is kept, in bytes.
 MOST: Final = 20
 _REPORT: Final = 256 << 10
@@ -52,18 +53,17 @@ def _named(it: Difference, images: Store) -> tuple[str, ...]:
 
 
 def _listed(image: Path) -> dict[str, str]:
-    jail = Jail(files={"/image": image}, bounds=_BOUNDS)
-    return listing.read(*(jail.script(script, "/image").stdout for script in (_ENTRIES, _HASHES)))
+    sandbox = Sandbox(files={"/image": image}, bounds=_BOUNDS)
+    return listing.read(*(sandbox.script(script, "/image").stdout for script in (_ENTRIES, _HASHES)))
 
 
 def _diffoscope(it: Difference, images: Store) -> bytes:
-    program = shutil.which("diffoscope")
-    if program is None:
+    if not DIFFOSCOPE.exists():
         return b""
     inside = [f"/{side}/{it.name}" for side in ("first", "second")]
     files = dict(zip(inside, (Path(images.where(each.digest)) for each in (it.first, it.second)), strict=True))
-    jail = Jail(files=files | {"/program/diffoscope": Path(program)}, bounds=_BOUNDS)
+    sandbox = Sandbox(files=files | {"/program/diffoscope": DIFFOSCOPE}, bounds=_BOUNDS)
     try:
-        return jail.script(_DIFFOSCOPE, "/program/diffoscope", *inside, str(_REPORT)).stdout
+        return sandbox.script(_DIFFOSCOPE, "/program/diffoscope", *inside, str(_REPORT)).stdout
     except MvmnixError as error:
         return f"mvm: diffoscope says nothing of {it.name}: {error}\n".encode()

@@ -2,11 +2,13 @@
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvmnix import nar
+from mvmnix.builder import helpers
 from mvmnix.builder.flakes import take as flake
 from mvmnix.builder.flakes.take import FlakeSource, take
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
@@ -180,7 +182,7 @@ def test_what_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(helpers, "GIT", replace(helpers.GIT, paths=("/nonexistent",)))
     with pytest.raises(MvmnixError) as error:
         take(FlakeRef(str(repository.path)))
     assert not isinstance(error.value, RefusedError)

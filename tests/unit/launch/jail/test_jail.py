@@ -21,7 +21,7 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
-from mvmnix.sandbox import landlock
+from mvmnix.sandbox import landlock, uid_pool
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
 from mvmnix.state import Directory
@@ -156,7 +156,7 @@ def test_roots_cells_lie_where_nobody_else_can_write(
     directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(hosting, "MACHINE_WIDE", str(tmp_path / "run"))
+    monkeypatch.setattr(uid_pool, "MACHINE_WIDE", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
@@ -167,5 +167,5 @@ def test_roots_cells_lie_where_nobody_else_can_write(
 def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "all").write_text("         0          0 4294967295\n")
     (tmp_path / "few").write_text("         0     100000      65536\n")
-    assert hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
-    assert not hosting.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))
+    assert uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
+    assert not uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

@@ -1,4 +1,4 @@
-"""What a program finds in the jail, looked at from inside; what the owner of the machine configured is not there."""
+"""What a helper finds in the sandbox, looked at from inside; what the owner of the machine configured is not there."""
 
 import os
 import socket
@@ -8,20 +8,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from mvmnix.builder.fetch.jail import Bounds, Jail
+from mvmnix.builder import helpers
 from mvmnix.errors import MvmnixError
 from mvmnix.process import ProcessError
+from mvmnix.sandbox import bubblewrap, helper
+from mvmnix.sandbox.helper import Bounds, Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository
 
 pytestmark = pytest.mark.integration
 _MIB = 1 << 20
 
 
-def said(jail: Jail, script: str, *arguments: str) -> str:
-    return jail.script(script, *arguments).stdout.decode().strip()
+def program(name: str) -> Candidates:
+    return Candidates(name, (f"/usr/bin/{name}",), "")
+
+
+def said(sandbox: Sandbox, script: str, *arguments: str) -> str:
+    return sandbox.script(script, *arguments).stdout.decode().strip()
 
 
 @pytest.fixture
@@ -47,48 +55,48 @@ def listening() -> Iterator[int]:
 
 
 def test_no_network() -> None:
-    assert said(Jail(), "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '") == "lo"
+    assert said(Sandbox(), "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '") == "lo"
     with listening() as port:
         with socket.create_connection(("127.0.0.1", port)):
             """The server is there, for us."""
         with pytest.raises(ProcessError, match="onnect"):
-            Jail().run("curl", "--silent", "--show-error", "--max-time", "5", f"http://127.0.0.1:{port}/")
+            Sandbox().run(program("curl"), "--silent", "--show-error", "--max-time", "5", f"http://127.0.0.1:{port}/")
 
 
 def test_no_home_no_host_files_no_environment(home: Path, tmp_path: Path) -> None:
-    listed = set(said(Jail(), "ls -A /").split())
+    listed = set(said(Sandbox(), "ls -A /").split())
     assert listed <= {"bin", "dev", "etc", "lib", "lib32", "lib64", "nix", "proc", "run", "sbin", "usr", "work"}
-    assert set(said(Jail(), "ls /etc").split()) <= {"ssl", "ca-certificates", "pki", "alternatives", "ld.so.cache"}
-    assert said(Jail(), 'ls -A "$HOME" "$TMPDIR"').replace("/work/home:", "").split() == ["/work/temporary:"]
-    assert said(Jail(), '[ -e "$1" ] || echo gone', str(home / "secret")) == "gone"
-    environment = said(Jail(), "env")
+    assert set(said(Sandbox(), "ls /etc").split()) <= {"ssl", "ca-certificates", "pki", "alternatives", "ld.so.cache"}
+    assert said(Sandbox(), 'ls -A "$HOME" "$TMPDIR"').replace("/work/home:", "").split() == ["/work/temporary:"]
+    assert said(Sandbox(), '[ -e "$1" ] || echo gone', str(home / "secret")) == "gone"
+    environment = said(Sandbox(), "env")
     assert "the-owners-secret" not in environment
     assert "proxy" not in environment.lower()
 
 
 def test_nobody_with_no_power() -> None:
-    status = said(Jail(), "cat /proc/self/status")
+    status = said(Sandbox(), "cat /proc/self/status")
     assert "CapEff:\t0000000000000000" in status
     assert "CapBnd:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
-    assert said(Jail(), "id -u") == "65534"
-    assert "dbus" not in said(Jail(), "ls /proc; readlink /proc/[0-9]*/exe || true")  # its own processes alone
+    assert said(Sandbox(), "id -u") == "65534"
+    assert "dbus" not in said(Sandbox(), "ls /proc; readlink /proc/[0-9]*/exe || true")  # its own processes alone
     with pytest.raises(ProcessError):
-        Jail().run("unshare", "--user", "true")
+        Sandbox().run(program("unshare"), "--user", "true")
 
 
 def test_the_system_is_read_only_and_the_callers_files_too(tmp_path: Path) -> None:
     (tmp_path / "given").write_text("as it is")
-    jail = Jail(files={"/given": tmp_path / "given"})
+    sandbox = Sandbox(files={"/given": tmp_path / "given"})
     for path in ("/x", "/usr/x", "/etc/x", "/dev/x", "/dev/shm/x", "/given"):
-        assert said(jail, '(echo x >"$1") 2>/dev/null || echo refused', path) == "refused", path
-    assert said(jail, "cat /given; echo x >here; echo x >/dev/null") == "as it is"
+        assert said(sandbox, '(echo x >"$1") 2>/dev/null || echo refused', path) == "refused", path
+    assert said(sandbox, "cat /given; echo x >here; echo x >/dev/null") == "as it is"
     assert (tmp_path / "given").read_text() == "as it is"
 
 
-def test_what_one_jail_wrote_the_next_does_not_see() -> None:
-    said(Jail(), "echo x >left")
-    assert said(Jail(), "ls -A /work") == "home\ntemporary"
+def test_what_one_sandbox_wrote_the_next_does_not_see() -> None:
+    said(Sandbox(), "echo x >left")
+    assert said(Sandbox(), "ls -A /work") == "home\ntemporary"
 
 
 def test_room_output_time_and_memory_are_bounded() -> None:
@@ -100,18 +108,18 @@ def test_room_output_time_and_memory_are_bounded() -> None:
         "exec cat /dev/zero >&2",
     ):
         with pytest.raises(ProcessError) as caught:
-            Jail(bounds=small).script(script)
+            Sandbox(bounds=small).script(script)
         assert caught.value.done.status != 124, script
-    assert said(Jail(bounds=Bounds(processes=77)), "ulimit -p") == "77"
+    assert said(Sandbox(bounds=Bounds(processes=77)), "ulimit -p") == "77"
     with pytest.raises(ProcessError, match="124"):
-        Jail(bounds=Bounds(seconds=0.5)).run("sleep", "1000")
+        Sandbox(bounds=Bounds(seconds=0.5)).run(program("sleep"), "1000")
     with pytest.raises(ProcessError):
-        Jail(bounds=Bounds(memory=64 * _MIB)).run("python3", "-c", "len(bytearray(2**30))")
+        Sandbox(bounds=Bounds(memory=64 * _MIB)).run(program("python3"), "-c", "len(bytearray(2**30))")
 
 
 def test_output_goes_to_the_file_that_is_given() -> None:
     with tempfile.TemporaryFile() as file:
-        assert Jail().run("printf", "%s", "a b", output=file).stdout == b""
+        assert Sandbox().run(program("printf"), "%s", "a b", output=file).stdout == b""
         file.seek(0)
         assert file.read() == b"a b"
 
@@ -122,8 +130,8 @@ def test_nothing_of_a_users_git_is_applied(home: Path, tmp_path: Path) -> None:
     evil.write_text("#!/bin/sh\necho hooked >/work/hooked\n")
     evil.chmod(0o755)
     subprocess.run(["git", "config", "--global", "--get", "filter.x.required"], check=True, env=os.environ)
-    jail = Jail(files={"/repository": repository.path})
-    config = said(jail, "git config --list --show-origin; git config --get-urlmatch url https://a.test/ || true")
+    sandbox = Sandbox({"/repository": repository.path}, helpers.git())
+    config = said(sandbox, "git config --list --show-origin; git config --get-urlmatch url https://a.test/ || true")
     assert "insteadof" not in config.lower()
     assert str(home) not in config
     script = """
@@ -131,7 +139,7 @@ def test_nothing_of_a_users_git_is_applied(home: Path, tmp_path: Path) -> None:
         git checkout --quiet "$1"; ls /work
         GIT_CONFIG_COUNT=0 git checkout --quiet "$1"; echo and then; ls /work
     """
-    ours, theirs = said(jail, script, repository.git("rev-parse", "HEAD")).split("and then")
+    ours, theirs = said(sandbox, script, repository.git("rev-parse", "HEAD")).split("and then")
     assert "hooked" not in ours
     assert "hooked" in theirs  # it would have run
 
@@ -140,7 +148,7 @@ def test_nothing_of_a_users_git_is_applied(home: Path, tmp_path: Path) -> None:
 def test_git_speaks_http_alone(tmp_path: Path, url: str) -> None:
     repository = Repository.make(tmp_path / "repository")
     with pytest.raises(ProcessError, match="not allowed"):
-        Jail(files={"/repository": repository.path}).run("git", "clone", "--", url, "there")
+        Sandbox({"/repository": repository.path}, helpers.git()).run(program("git"), "clone", "--", url, "there")
 
 
 def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
@@ -159,8 +167,8 @@ def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
     watcher.start()
     try:
         key = "http.https://h.test/.extraHeader"
-        jail = Jail(git={key: "Authorization: the-secret"})
-        assert said(jail, 'sleep 0.3; git config "$1"', key) == "Authorization: the-secret"
+        sandbox = Sandbox(environment=helpers.git({key: "Authorization: the-secret"}))
+        assert said(sandbox, 'sleep 0.3; git config "$1"', key) == "Authorization: the-secret"
     finally:
         done.set()
         watcher.join()
@@ -169,13 +177,17 @@ def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
 
 
 def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
-    shown = said(Jail(), "nix config show")
+    shown = said(Sandbox(environment=helpers.NIX), "nix config show")
     assert "evil.test" not in shown
     assert "\nsubstitute = false" in shown
     assert "\nflake-registry = \n" in shown
 
 
-def test_without_bubblewrap_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MvmnixError, match="apt-get install bubblewrap"):
-        Jail().run("true")
+@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper, "PRLIMIT"), (helper, "SH")])
+def test_a_missing_program_is_named_with_its_package(
+    module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, name, Candidates("the program", ("/none",), "apt-get install it"))
+    with pytest.raises(MvmnixError, match="the program is not installed") as caught:
+        Sandbox().script("true")
+    assert caught.value.hint == "apt-get install it"

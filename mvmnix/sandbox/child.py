@@ -1,0 +1,229 @@
+"""Feeds, hears and ends one sandboxed child; starts none.
+
+The child says on standard error that it is set up, and waits on standard input for a line before it becomes the program
+(`GATE`). All that ends it when its parent ends is in place by then. So a parent that is killed before it answers leaves
+a child that finds its input at the end, and one that is killed later a child that the kernel kills.
+"""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol, Self
+
+from mvmnix.errors import MvmnixError
+
+#: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
+GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """
+_SET_UP, _GO = b"\0", b"go\n"
+_CHUNK: Final = 1 << 16
+#: Bytes that standard output holds before its reader comes.
+_PIPE: Final = 1 << 20
+#: Bytes of standard error that a program may write, and that are kept, from its end.
+_STDERR: Final = 16 << 20
+_STDERR_KEPT: Final = 64 << 10
+#: Bytes that bubblewrap says of its first process.
+_INFO: Final = 4096
+#: Seconds that the kernel may take to end what was killed.
+_REAP: Final = 10.0
+
+
+class Stop(Enum):
+    """Why a child was killed: its time was over, it wrote too much, its caller gave up."""
+
+    TIME = auto()
+    OUTPUT = auto()
+    CANCELLED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended: its exit status, what it wrote, why it was killed if it was.
+
+    `clean` says that the kernel reported the end of all of its processes.
+    """
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    stop: Stop | None
+    clean: bool
+
+
+class Process(Protocol):
+    """What `process.spawn` answers with."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Reap it; its exit status, or the signal that ended it as a negative number."""
+
+
+class Pipe:
+    """Both ends of a pipe; closing one a second time does nothing."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe2(os.O_CLOEXEC)
+        self._open = {self.reading, self.writing}
+
+    def is_open(self, fd: int) -> bool:
+        """Whether this end is open here."""
+        return fd in self._open
+
+    def close(self, *ends: int) -> None:
+        """Close these ends, all of them where none is named."""
+        for fd in set(ends or self._open) & self._open:
+            self._open.remove(fd)
+            os.close(fd)
+
+
+class Pipes:
+    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd).
+
+    With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
+    `let_in` is set; otherwise `Attendant` does.
+    """
+
+    def __init__(self, *, talks: bool = False) -> None:
+        self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
+        self.talks = talks
+        with suppress(OSError):  # a plain user's are limited in all (pipe(7)); a small one is slower
+            fcntl.fcntl(self.stdout.writing, fcntl.F_SETPIPE_SZ, _PIPE)
+        self.let_in = threading.Event()
+
+    def started(self) -> None:
+        """Close the ends that the child has got."""
+        self.stdin.close(self.stdin.reading)
+        for pipe in (self.stdout, self.stderr, self.info):
+            pipe.close(pipe.writing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.stdin, self.stdout, self.stderr, self.info):
+            pipe.close()
+
+
+class Attendant:
+    """One child, from its start to its end."""
+
+    def __init__(self, child: Process, pipes: Pipes, cancelled: int, *, input_: bytes, limit: int) -> None:
+        """`cancelled` is hung up to give up; `limit` is the most that it may write to standard output, in bytes."""
+        self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
+        self._input = memoryview(_GO + input_)
+        self._stdout, self._stderr = bytearray(), bytearray()
+        self._complained = 0
+        self._outer = os.pidfd_open(child.pid)  # bubblewrap, which is reaped here alone
+        self._inner: int | None = None  # the first process inside
+        #: What it writes, by our end: where that goes.
+        self._heard = {pipe.reading: pipe for pipe in (pipes.stderr, *(() if pipes.talks else (pipes.stdout,)))}
+        self._poll = select.poll()
+        for fd in (*self._heard, cancelled, self._outer):
+            self._poll.register(fd, select.POLLIN)
+
+    def attend(self, seconds: float) -> Ended:
+        """Let it run to its end, or kill all of its processes after `seconds`. Raises MvmnixError when they stay."""
+        stop: Stop | None = Stop.CANCELLED
+        try:
+            stop = self._listen(time.monotonic() + seconds)
+        finally:
+            status, clean = self._end()
+        if stop is None and self._wrote_too_much():
+            stop = Stop.OUTPUT
+        return Ended(status, bytes(self._stdout), bytes(self._stderr), stop, clean)
+
+    def _listen(self, deadline: float) -> Stop | None:
+        while (left := deadline - time.monotonic()) > 0:
+            ready = [fd for fd, _ in self._poll.poll(left * 1000)]
+            if self._cancelled in ready:
+                return Stop.CANCELLED
+            if self._outer in ready:
+                return None
+            for fd in ready:
+                if fd in self._heard:
+                    self._hear(fd)
+                else:
+                    self._feed()
+            if self._wrote_too_much():
+                return Stop.OUTPUT
+        return Stop.TIME
+
+    def _wrote_too_much(self) -> bool:
+        return len(self._stdout) > self._limit or self._complained > _STDERR
+
+    def _feed(self) -> None:
+        stdin = self._pipes.stdin
+        with suppress(BrokenPipeError):
+            self._input = self._input[os.write(stdin.writing, self._input[:_CHUNK]) :]
+            if self._input:
+                return
+        self._poll.unregister(stdin.writing)
+        stdin.close(stdin.writing)
+
+    def _hear(self, fd: int) -> None:
+        data = os.read(fd, _CHUNK)
+        if not data:
+            self._poll.unregister(fd)
+            self._heard.pop(fd).close(fd)
+        elif fd != self._pipes.stderr.reading:
+            self._stdout += data
+        else:
+            if self._inner is None and _SET_UP in data:
+                data = data.replace(_SET_UP, b"", 1)
+                self._let_in()
+            self._complained += len(data)
+            self._stderr += data
+            del self._stderr[:-_STDERR_KEPT]
+
+    def _let_in(self) -> None:
+        """It waits for its line: it lives, so the number that bubblewrap gave is still its own."""
+        said = json.loads(os.read(self._pipes.info.reading, _INFO))
+        self._inner = os.pidfd_open(said["child-pid"])
+        stdin = self._pipes.stdin
+        if self._pipes.talks:
+            with suppress(BrokenPipeError):
+                os.write(stdin.writing, _GO)
+            stdin.close(stdin.writing)
+        else:
+            os.set_blocking(stdin.writing, False)
+            self._poll.register(stdin.writing, select.POLLOUT)
+        self._pipes.let_in.set()
+
+    def _end(self) -> tuple[int, bool]:
+        """Kill what is left, wait for that, and hear the rest; the status, and whether the end of all was reported."""
+        held = [pidfd for pidfd in (self._outer, self._inner) if pidfd is not None]
+        for pidfd in held:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ended = [_is_readable(pidfd, _REAP) for pidfd in held]
+        for pidfd in held:
+            os.close(pidfd)
+        if not all(ended):
+            raise MvmnixError("a sandboxed program does not end after SIGKILL", hint="look at it: ps -ef")
+        status = self._child.wait()
+        for fd in tuple(self._heard):
+            self._hear_rest(fd)
+        return status, self._inner is not None
+
+    def _hear_rest(self, fd: int) -> None:
+        """What is still in the pipe of a child that has ended."""
+        os.set_blocking(fd, False)
+        with suppress(BlockingIOError):
+            while fd in self._heard and not self._wrote_too_much():
+                self._hear(fd)
+
+
+def _is_readable(fd: int, seconds: float) -> bool:
+    """Whether it becomes readable in time; poll(2), as select(2) knows no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

@@ -1,0 +1,290 @@
+"""The only starter of helpers: programs of the host that read what a stranger controls, each run in a sandbox.
+
+What a helper has, from the outside in; it starts only when all of it is in place (child.py):
+
+1. As root, a uid and gid of the host that no other process has (uid_pool.py), never 0 or `nobody`, and no
+   supplementary group; as a plain user, the caller's. RLIMIT_NPROC counts by it.
+2. A session keyring that holds nothing (session_keyring.py).
+3. bubblewrap (bwrap(1)): namespaces of its own of every kind, and no more of them; no capability, no new privilege, no
+   terminal. bubblewrap is process 1 of its PID namespace, and all of that dies with the caller.
+4. A root in memory: the system's programs and libraries and the files that the caller names, read-only; /proc, of its
+   own PID namespace, read-only; `/work`, empty, of a bounded size, where it may write. Only a loopback device.
+5. A filter of system calls (profiles/helpers.py).
+6. Landlock, where the kernel has it: the same paths once more, by rule.
+7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller.
+8. The environment that is written here and by the caller, nothing inherited; absolute program paths that root alone can
+   change; standard input closed or bytes; no descriptor of ours but those that the caller names.
+"""
+
+import functools
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from mvmnix import process
+from mvmnix.sandbox import bind_mount, bubblewrap, host_system, landlock, seccomp, session_keyring, uid_pool
+from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
+from mvmnix.sandbox.profiles.helpers import HELPERS
+from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.store import memfd
+
+#: Where a helper works; what it writes stays there, and is gone with it.
+WORK: Final = "/work"
+HOME, TEMPORARY = f"{WORK}/home", f"{WORK}/temporary"
+#: Where the gateway's socket is, if there is one.
+GATEWAY: Final = "/gateway"
+SH: Final = Candidates("sh", ("/bin/sh",), "apt-get install dash")
+PRLIMIT: Final = Candidates(
+    "prlimit", ("/usr/bin/prlimit", "/run/current-system/sw/bin/prlimit"), "apt-get install util-linux"
+)
+
+_MIB: Final = 1 << 20
+_DESCRIPTORS: Final = 1024
+#: What all helpers have in their environment.
+_ENVIRONMENT: Final = {"PATH": host_system.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a helper may take: wall time in seconds, processes, and sizes in bytes.
+
+    `room` is for all of its files, `memory` the address space of each process, `output` what it writes to standard
+    output, and the size of each file.
+    """
+
+    seconds: float = 900
+    room: int = 2048 * _MIB
+    memory: int = 4096 * _MIB
+    output: int = 2048 * _MIB
+    processes: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What one run of a helper is given besides the system.
+
+    `files` are files and directories of the host by their path inside, read-only: a path, or a descriptor (O_PATH will
+    do) of what was looked at already. As root they are readable inside as they are for their owner.
+
+    `environment` is the helper's besides PATH, HOME, TMPDIR and LC_ALL. It is on no command line, so it may be secret.
+
+    Network: there is a loopback device, up, and nothing else. `gateway` is a listening unix socket of the caller's that
+    speaks SOCKS 5 (RFC 1928), whose file others may write to (its directory is closed to them); curl and git connect to
+    it by ALL_PROXY. `descriptors` are inherited by the helper under the same numbers. For a program that knows TCP
+    proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
+    out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
+    """
+
+    files: Mapping[str, Path | int] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    gateway: Path | None = None
+    descriptors: tuple[int, ...] = ()
+    bounds: Bounds = Bounds()
+
+    def run(
+        self, program: Candidates, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
+    ) -> process.Completed:
+        """Run a program, and return what it wrote: nothing of standard output that went to the file `output`.
+
+        Raises process.ProcessError when it fails, takes too long (124) or writes too much (-9), MvmnixError where it or
+        what makes a sandbox is missing, RefusedError [state-permissions] when others than root could change these.
+        """
+        return self._run((locate(program), *arguments), output, input_)
+
+    def script(
+        self, script: str, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
+    ) -> process.Completed:
+        """As `run`, but a constant script by the system's sh; what varies is among the `arguments`, never in it."""
+        return self._run((locate(SH), "-euc", script, "sh", *arguments), output, input_)
+
+    @contextmanager
+    def talk(self, script: str, *arguments: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """As `script`, while the caller writes to its standard input and reads its standard output, two open files.
+
+        The caller sees to the size of what it reads, and raises EOFError where the output ends too early: that becomes
+        the ProcessError of a helper that failed. Closing the first file ends its input.
+        """
+        argv = (locate(SH), "-euc", script, "sh", *arguments)
+        with Pipes(talks=True) as pipes, ExitStack() as stack:
+            to = stack.enter_context(os.fdopen(os.dup(pipes.stdin.writing), "wb", buffering=0))
+            heard = stack.enter_context(os.fdopen(os.dup(pipes.stdout.reading), "rb"))
+            with self._thread(argv, pipes, None, b"") as future:
+                future.add_done_callback(lambda _: pipes.let_in.set())
+                pipes.let_in.wait()
+                if future.done():
+                    self._completed(argv, future.result())
+                try:
+                    yield to, heard
+                except (BrokenPipeError, EOFError):
+                    self._completed(argv, future.result())
+                    raise
+                to.close()
+                self._completed(argv, future.result())
+
+    def _run(self, argv: tuple[str, ...], output: IO[bytes] | None, input_: bytes) -> process.Completed:
+        with Pipes() as pipes, self._thread(argv, pipes, output, input_) as future:
+            return self._completed(argv, future.result())
+
+    @contextmanager
+    def _thread(
+        self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
+    ) -> Iterator[Future[Ended]]:
+        """A thread that runs it; where the caller gives up, it kills what it started."""
+        programs = _Programs.find()
+        with _lease() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
+            cancel = Pipe()
+            try:
+                run = _Run(self, programs, identity.uid, cancel.reading)
+                future = thread.submit(run.to_the_end, argv, pipes, output, input_)
+                future.add_done_callback(identity.settle)
+                yield future
+            finally:
+                cancel.close(cancel.writing)
+                thread.shutdown()
+                cancel.close()
+
+    def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
+        match ended.stop:
+            case None:
+                done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
+            case Stop.TIME:
+                words = f"no end after {self.bounds.seconds} s"
+                done = process.Completed(argv, 124, b"", ended.stderr + words.encode())
+            case _:
+                done = process.Completed(argv, ended.status, b"", ended.stderr + b"\nit wrote more than it may")
+        if done.status != 0:
+            raise process.ProcessError(done)
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Programs:
+    """What makes a sandbox, by absolute paths; `setpriv` is None where the kernel has no Landlock."""
+
+    bubblewrap: str
+    prlimit: str
+    sh: str
+    setpriv: str | None
+
+    @classmethod
+    def find(cls) -> "_Programs":
+        setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
+        return cls(locate(bubblewrap.PROGRAM), locate(PRLIMIT), locate(SH), setpriv)
+
+
+@dataclass(slots=True)
+class _Identity:
+    """A uid that this run has to itself, None for the caller's; `clean` when no process can have it any more."""
+
+    uid: int | None
+    clean: bool = False
+
+    def settle(self, future: Future[Ended]) -> None:
+        """The run has ended."""
+        self.clean = future.exception() is None and future.result().clean
+
+
+@contextmanager
+def _lease() -> Iterator[_Identity]:
+    """1. a uid, as root; what a killed holder left under it is gone."""
+    if os.geteuid() != 0:
+        yield _Identity(None)
+        return
+    pool = uid_pool.of_machine()
+    with pool.directory:
+        lease = pool.take()
+        identity = _Identity(lease.uid)
+        try:
+            yield identity
+        finally:
+            if identity.clean or identity.uid is None or uid_pool.evict(identity.uid):
+                lease.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run, in a thread of its own: session keyring and mount namespace belong to the thread, and end with it."""
+
+    sandbox: Sandbox
+    programs: _Programs
+    uid: int | None
+    cancelled: int
+
+    def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
+        """Start it, hear what it says, and see that nothing of it is left."""
+        bounds = self.sandbox.bounds
+        filter_ = memfd(_filter(), name="mvmnix-filter")
+        with (
+            os.fdopen(filter_, "rb"),
+            bind_mount.bound(self._files(), self.uid) as bound,
+        ):
+            # 2. the keyring
+            session_keyring.renew()
+            told = pipes.info.writing
+            child = process.spawn(
+                (*self._bubblewrap(bound.words, filter_, told), "--", *self._inside(), *argv),
+                env=self._environment(),
+                pass_fds=(*self.sandbox.descriptors, *bound.descriptors, filter_, told),
+                stdin=pipes.stdin.reading,
+                stdout=pipes.stdout.writing if output is None else output.fileno(),
+                stderr=pipes.stderr.writing,
+                uid=self.uid,
+            )
+            pipes.started()
+            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output)
+            return attendant.attend(bounds.seconds)
+
+    def _bubblewrap(self, files: tuple[str, ...], filter_: int, told: int) -> tuple[str, ...]:
+        bounds = self.sandbox.bounds
+        room = ("--size", str(bounds.room), "--tmpfs", WORK, "--dir", HOME, "--dir", TEMPORARY)
+        return (
+            # 3. namespaces
+            *(self.programs.bubblewrap, *bubblewrap.FLOOR, "--disable-userns"),
+            # 4. the root; read-only at last: it and /dev are memory too, and of no bounded size
+            *(*host_system.mounts(), "--proc", "/proc", "--dev", "/dev", *room, *files, "--chdir", WORK),
+            *(word for path in ("/proc", "/dev", "/") for word in ("--remount-ro", path)),
+            # 5. the filter
+            *("--seccomp", str(filter_), "--info-fd", str(told)),
+        )
+
+    def _inside(self) -> tuple[str, ...]:
+        """The programs that run one after another in the sandbox before the helper does."""
+        bounds, setpriv = self.sandbox.bounds, self.programs.setpriv
+        return (
+            # 7. limits
+            *(self.programs.prlimit, "--core=0", f"--fsize={bounds.output}", f"--nproc={bounds.processes}"),
+            *(f"--nofile={_DESCRIPTORS}", f"--as={bounds.memory}"),
+            # 6. Landlock
+            *(() if setpriv is None else landlock.command(setpriv, self._rules())),
+            *(self.programs.sh, "-c", GATE, "sh"),
+        )
+
+    def _rules(self) -> dict[str, str]:
+        """By path, what Landlock lets it do there."""
+        files = {str(path): path for path in host_system.paths()} | self._files()
+        shown = {inside: landlock.SHOWN if _is_directory(path) else landlock.EXECUTE for inside, path in files.items()}
+        devices = {f"/dev/{name}": landlock.WRITE for name in _DEVICES}
+        return {"/": landlock.LIST_ONLY, **shown, **devices, "/proc": landlock.LIST, WORK: landlock.own()}
+
+    def _files(self) -> dict[str, Path | int]:
+        return dict(self.sandbox.files) | ({GATEWAY: self.sandbox.gateway} if self.sandbox.gateway else {})
+
+    def _environment(self) -> dict[str, str]:
+        """8. all of it; bubblewrap passes its own on."""
+        proxy = {"ALL_PROXY": f"socks5h://localhost{GATEWAY}"} if self.sandbox.gateway else {}
+        return _ENVIRONMENT | proxy | dict(self.sandbox.environment)
+
+
+@functools.cache
+def _filter() -> bytes:
+    return seccomp.program(HELPERS)
+
+
+def _is_directory(path: Path | int) -> bool:
+    return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - or a descriptor
