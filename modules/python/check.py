@@ -33,6 +33,15 @@ def problem(name: str) -> str:
     return ""
 
 
+def unfiltered() -> Iterator[str]:
+    """Why a filter of system calls can't be made; libseccomp is loaded only then."""
+    profile = importlib.import_module("mvmnix.sandbox.profiles.hypervisor").HYPERVISOR
+    try:
+        importlib.import_module("mvmnix.sandbox.seccomp").program(profile)
+    except Exception as error:  # noqa: BLE001 - whatever is raised is what is asked for
+        yield f"libseccomp: {error!r}\n"
+
+
 def foreign() -> set[str]:
     """Files that this process has mapped and that are not in the store (proc_pid_maps(5))."""
     lines = Path("/proc/self/maps").read_text().splitlines()
@@ -43,6 +52,6 @@ def foreign() -> set[str]:
 if __name__ == "__main__":
     sys.path += sys.argv[1:3]
     wanted = sorted({*modules(Path(sys.argv[1]), Path(sys.argv[2]))})
-    problems = [*map(problem, wanted), *sorted(foreign())]
+    problems = [*map(problem, wanted), *unfiltered(), *sorted(foreign())]
     sys.stdout.write(f"{len(wanted)} modules\n")
     sys.exit("".join(problems) or None)

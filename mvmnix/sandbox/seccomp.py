@@ -1,7 +1,8 @@
 """The only writer of a system call filter: a profile as the seccomp program that `bwrap --seccomp` installs.
 
 libseccomp writes it (seccomp_init(3), seccomp_rule_add(3), seccomp_export_bpf(3)). The library is loaded from a fixed
-path that root alone can change, never looked up: ctypes.util.find_library would run ldconfig and gcc by PATH.
+path, never looked up: ctypes.util.find_library would run ldconfig and gcc by PATH. Root alone can change that path; or
+it is beside our own Python, as in the hermetic package: who could change it there could change the interpreter.
 
 1. A call by another architecture's numbers ends the process, one by those of x32 too: they are second names.
 2. What the profile lets through passes, by a condition on one argument where the profile has one.
@@ -14,19 +15,17 @@ import errno
 import functools
 import os
 import sys
+from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.profiles.profile import Argument, Profile
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
-#: The hermetic package has it beside its Python; the others are those of Debian, and of Fedora.
+_NAME: Final = "libseccomp.so.2"
 LIBRARY: Final = Candidates(
     what="libseccomp",
-    paths=tuple(
-        f"{directory}/libseccomp.so.2"
-        for directory in (f"{sys.base_prefix}/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib64")
-    ),
+    paths=(f"/usr/lib/x86_64-linux-gnu/{_NAME}", f"/usr/lib64/{_NAME}"),
     hint="apt-get install libseccomp2",
 )
 #: seccomp.h of libseccomp: actions, attributes, comparisons, and what a name is that it doesn't know.
@@ -101,7 +100,12 @@ def _checked(result: int) -> None:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(locate(LIBRARY))
+    beside = f"{sys.base_prefix}/lib/{_NAME}"
+    path = beside if Path(beside).exists() else locate(LIBRARY)
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise MvmnixError(f"{path} can't be loaded: {error}", hint=LIBRARY.hint) from error
     context, action = ctypes.c_void_p, ctypes.c_uint32
     library.seccomp_init.restype, library.seccomp_init.argtypes = context, (action,)
     library.seccomp_release.restype, library.seccomp_release.argtypes = None, (context,)

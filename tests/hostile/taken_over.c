@@ -190,6 +190,14 @@ static int room(const char *gibibytes) {
   if (there == MAP_FAILED) return errno;
   return ended(munmap(there, size));
 }
+static int growing(const char *unused) {
+  (void)unused;
+  int fd = memfd_create("grown", 0);
+  if (fd < 0) return errno;
+  int failed = write(fd, "x", 1) == 1 ? 0 : errno;
+  close(fd);
+  return failed;
+}
 static int touching(const char *mebibytes) {
   size_t size = (size_t)atoi(mebibytes) << 20;
   char *there = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -256,7 +264,7 @@ static const struct {
     {"rewrite", rewriting}, {"fchmod", unlocking}, {"bpf", programming}, {"perf", counting}, {"io_uring", ring},
     {"keyring", keyring}, {"shm", segment}, {"priority", priority}, {"room", room},
     {"change", changing}, {"limit", limiting}, {"survive", surviving}, {"setxattrat", new_attributes},
-    {"file_setattr", new_flags}, {"touch", touching}, {"crowd", crowding}, {"spin", running_away}, {"hold", holding},
+    {"file_setattr", new_flags}, {"grow", growing}, {"touch", touching}, {"crowd", crowding}, {"spin", running_away}, {"hold", holding},
 };
 
 int main(int count, char **words) {

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import select
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class BubblewrapCell(Cell):
         identity = self.identity()
         for which, value in self.process_limits().items():
             resource.setrlimit(which, (value, value))
+        # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if identity is not None:
             uid, gid = identity
             os.setgroups([])

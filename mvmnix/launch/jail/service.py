@@ -9,7 +9,6 @@ writes, no file becomes larger than that, and what it writes can be counted.
 
 import os
 import resource
-import signal
 import socket
 from contextlib import suppress
 from typing import Final, override
@@ -55,10 +54,6 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def approach(self) -> None:
-        # Beyond RLIMIT_FSIZE a write shall fail, and the server live on: what is ignored stays so through exec
-        # (signal(7)).
-        if self._service.counted:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if self._bring is not None:
             self._bring()
 

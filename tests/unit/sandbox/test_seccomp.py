@@ -182,6 +182,11 @@ def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
     other.unlink()
     with pytest.raises(MvmnixError, match="apt-get install libseccomp2"):
         seccomp.program(HELPERS)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/libseccomp.so.2").write_bytes(b"no library")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))  # as the hermetic package has it
+    with pytest.raises(MvmnixError, match="can't be loaded"):
+        seccomp.program(HELPERS)
     monkeypatch.undo()
     seccomp._library.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
