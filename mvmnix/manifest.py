@@ -20,7 +20,7 @@ _SALT: Final = r"([0-9a-f]{2}){0,256}"
 _UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _WORDS: Final = r"[!-~]+( [!-~]+)*"
 _VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
-_STORE_NAME: Final = r"[0-9a-zA-Z+._?=-]{1,211}"
+_STORE_NAME: Final = r"(?!\.\.?(-|$))[0-9a-zA-Z+._?=-]{1,211}"
 _URI: Final = r"[a-z+]+://[!-~]+"
 
 
