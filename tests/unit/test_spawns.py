@@ -55,7 +55,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/builder/pins/debian.py:targets": None,
     "mvmnix/builder/pins/host_nix.py:HostNix.run": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
     "mvmnix/builder/pins/nix_store.py:add_to_nix": (
-        "mvmnix.builder.session.nix:host_restore",
+        "mvmnix.builder.session.nix:host_add",
         (f"{BUILDERS}::test_nix",),
     ),
     "mvmnix/builder/pins/pip_settings.py:read": None,

@@ -1,15 +1,19 @@
 """Puts kept sources into the host's /nix/store as the fixed outputs that Nix expects, so that it fetches nothing."""
 
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import batched
 from pathlib import Path
+from typing import assert_never
 
+from mvmnix import nar
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import nix
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.store import Store
+from mvmnix.strict import MalformedError
 
 #: Files per child: their copies lie in a temporary directory meanwhile.
 _BATCH = 64
@@ -20,8 +24,8 @@ _NAR_LIMIT = 64 << 20
 def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]:
     """Make these sources valid in /nix/store; returns what had to be added. Paths that are valid already are skipped.
 
-    Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's;
-    MvmnixError without Nix.
+    Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's,
+    [source-unusable] for an archive that Nix would not write; MvmnixError without Nix.
     """
     host = HostNix.find()
     wanted = {source.store_path: source for source in sources}
@@ -42,7 +46,7 @@ def _invalid(host: HostNix, paths: Sequence[StorePath]) -> list[StorePath]:
 def _add(host: HostNix, sources: Sequence[Source], mode: HashMode, store: Store) -> None:
     """One child for all: each source is a file of its own name in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-nix-") as name:
-        files = _lay_out_all(host, sources, Path(name), store)
+        files = _lay_out_all(sources, Path(name), store)
         found = host.run(nix.host_add(host.nix_store, mode, *files)).decode().split()
     if len(found) != len(sources):
         raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint="nix-store --verify")
@@ -52,13 +56,13 @@ def _add(host: HostNix, sources: Sequence[Source], mode: HashMode, store: Store)
         raise RefusedError(*(_mismatch(source, path) for source, path in wrong))
 
 
-def _lay_out_all(host: HostNix, sources: Sequence[Source], directory: Path, store: Store) -> list[str]:
+def _lay_out_all(sources: Sequence[Source], directory: Path, store: Store) -> list[str]:
     """Raises RefusedError with every kept file that was changed."""
     files: list[str] = []
     reasons: list[Reason] = []
     for index, source in enumerate(sources):
         try:
-            files.append(_lay_out(host, source, directory / str(index), store))
+            files.append(_lay_out(source, directory / str(index), store))
         except RefusedError as error:
             reasons += error.reasons
     if reasons:
@@ -66,7 +70,7 @@ def _lay_out_all(host: HostNix, sources: Sequence[Source], directory: Path, stor
     return files
 
 
-def _lay_out(host: HostNix, source: Source, directory: Path, store: Store) -> str:
+def _lay_out(source: Source, directory: Path, store: Store) -> str:
     directory.mkdir()
     target = directory / source.name
     match source.mode:
@@ -74,9 +78,33 @@ def _lay_out(host: HostNix, source: Source, directory: Path, store: Store) -> st
             with target.open("wb") as file:
                 store.copy(source.digest, file.write)
         case HashMode.NAR:
-            archive = store.read(source.digest, limit=_NAR_LIMIT)
-            host.run(nix.host_restore(host.nix_store, str(target)), input_=archive)
+            _write(_tree(source, store.read(source.digest, limit=_NAR_LIMIT)), target)
     return str(target)
+
+
+def _tree(source: Source, archive: bytes) -> nar.Tree:
+    try:
+        return nar.tree_of_nar(archive)
+    except MalformedError as error:
+        why = f"it is no archive that Nix would write: {error}"
+        raise refuse(ReasonCode.SOURCE_UNUSABLE, source.uri, why, "find out who wrote it") from error
+
+
+def _write(node: nar.Node, path: Path) -> None:
+    """A tree at a path where nothing is, in a directory that only this user can change."""
+    match node:
+        case nar.File():
+            with path.open("xb") as file:
+                file.writelines(node.open())
+            path.chmod(0o555 if node.executable else 0o444)
+        case nar.Symlink():
+            path.symlink_to(os.fsdecode(node.target))
+        case nar.Dir():
+            path.mkdir()
+            for name, child in node.entries.items():
+                _write(child, path / os.fsdecode(name))
+        case _:
+            assert_never(node)
 
 
 def _mismatch(source: Source, path: str) -> Reason:
