@@ -8,7 +8,7 @@ own (`Digest`, `StorePath`, `Url`).
 import re
 from typing import Final, Self, override
 
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 #: Bytes: Linux takes no longer path (PATH_MAX), and no program of ours is given a longer operand.
 LONGEST: Final = 4096
@@ -22,6 +22,11 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HINT: Final = "look where it comes from: a flake, its lock, a server or a guest; nothing was run"
 
 
+def unsafe(text: str, why: str) -> RefusedError:
+    """The refusal [argument-unsafe] of a text, ready to be raised."""
+    return refuse(ReasonCode.ARGUMENT_UNSAFE, repr(text[:200]), why, _HINT)
+
+
 class OneLine(str):
     """A text that stays one line in whatever is read by lines: no control character, no separator, valid UTF-8."""
 
@@ -30,7 +35,7 @@ class OneLine(str):
     def __new__(cls, text: str) -> Self:
         """Raises RefusedError [argument-unsafe]."""
         if why := cls.problem(text):
-            raise refuse(ReasonCode.ARGUMENT_UNSAFE, repr(text[:200]), why, _HINT)
+            raise unsafe(text, why)
         return super().__new__(cls, text)
 
     @classmethod
@@ -81,8 +86,8 @@ class AttributePath(Operand):
     @classmethod
     @override
     def problem(cls, text: str) -> str:
-        """Whatever isn't one."""
-        return "" if _ATTRIBUTE.fullmatch(text) else "it isn't the path of an attribute"
+        """As of any operand; and whatever isn't one."""
+        return super().problem(text) if _ATTRIBUTE.fullmatch(text) else "it isn't the path of an attribute"
 
 
 def is_subdirectory(text: str) -> bool:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
 
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.arguments import unsafe
+from mvmnix.errors import MvmnixError
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
 PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
@@ -176,17 +177,17 @@ def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tu
     variables = environment() if env is None else dict(env)
     # 1. the program
     if not argv or not argv[0].startswith("/"):
-        raise _unsafe(*argv[:1], why="a program is named by its absolute path")
+        raise unsafe("".join(argv[:1]), "a program is named by its absolute path")
     # 2. the working directory
     if not cwd.startswith("/"):
-        raise _unsafe(cwd, why="a working directory is named by its absolute path")
+        raise unsafe(cwd, "a working directory is named by its absolute path")
     # 3. the environment: `environment` has the list
     # 4. what can't be handed over
     for text in (*argv, cwd, *variables, *variables.values()):
         if not _is_representable(text):
-            raise _unsafe(text, why="it holds what no argument, path or variable can")
-    if any("=" in name or not name for name in variables):
-        raise _unsafe(*(name for name in variables if "=" in name or not name), why="it is no name of a variable")
+            raise unsafe(text, "it holds what no argument, path or variable can")
+    if strange := [name for name in variables if "=" in name or not name]:
+        raise unsafe(strange[0], "it is no name of a variable")
     return list(argv), variables
 
 
@@ -195,11 +196,6 @@ def _is_representable(text: str) -> bool:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
-
-
-def _unsafe(*texts: str, why: str) -> RefusedError:
-    hint = "look where it comes from; nothing was run"
-    return refuse(ReasonCode.ARGUMENT_UNSAFE, repr("".join(texts)[:200]), why, hint)
 
 
 def _heard(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:

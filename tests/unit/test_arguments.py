@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from mvmnix.arguments import LONGEST, Commit, GitRef, InsidePath, OneLine, Operand
+from mvmnix.arguments import LONGEST, AttributePath, Commit, GitRef, InsidePath, OneLine, Operand
 from mvmnix.errors import ReasonCode, RefusedError
 from tests.unit.strangers import HOSTILE, TEXTS
 
-KINDS: tuple[type[OneLine], ...] = (OneLine, Operand, InsidePath, GitRef, Commit)
+KINDS: tuple[type[OneLine], ...] = (OneLine, Operand, InsidePath, AttributePath, GitRef, Commit)
 
 
 def code(kind: type[OneLine], text: str) -> ReasonCode | None:
@@ -33,6 +33,7 @@ def code(kind: type[OneLine], text: str) -> ReasonCode | None:
             (GitRef, text)
             for text in ("a:b", "+a", "a b", "a..b", "a^", "a~1", "*", "a.lock", ".a", "b/.a", "@", "@{1}")
         ),
+        *((AttributePath, text) for text in ("a.", ".a", "a..b", "a b", "a#b", "1a", "a^out", '"a"')),
         *((Commit, text) for text in ("HEAD", "0" * 39, "A" * 40, "0" * 63, f"{'0' * 40}^")),
     ],
 )
@@ -47,6 +48,7 @@ def test_what_is_refused(kind: type[OneLine], text: str) -> None:
         *((Operand, text) for text in ("a -x", "/etc/passwd", "é", "a\u00a0b")),
         *((InsidePath, text) for text in ("a", "a/b", "a/-b", "...", "..a/b..")),
         *((GitRef, text) for text in ("HEAD", "main", "refs/heads/a+b", "v1.0", "refs/tags/é")),
+        *((AttributePath, text) for text in ("a", "a.b-c", "_x'")),
         *((Commit, text) for text in ("0" * 40, "f" * 64)),
     ],
 )

@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, override
 
-from mvmnix.arguments import AttributePath, Operand, is_subdirectory
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.arguments import AttributePath, Operand, is_subdirectory, unsafe
 from mvmnix.model import NIX32, STORE_DIR, SYSTEM, Digest, HashMode, StorePath
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
@@ -78,7 +77,7 @@ def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
     Raises RefusedError [argument-unsafe] for a directory that isn't one beneath the tree.
     """
     if not is_subdirectory(directory):
-        raise _unsafe(directory, "it is no directory of a flake")
+        raise unsafe(directory, "it is no directory of a flake")
     where = f"&dir={directory}" if directory else ""
     nar_hash = nar.sri.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
     # a store path's name may have a question mark, which would begin the query
@@ -88,10 +87,6 @@ def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
 def _package(url: FlakeUrl, attribute: str) -> Operand:
     """Raises RefusedError [argument-unsafe] for what is no attribute path."""
     return Operand(f"{url}#packages.{SYSTEM}.{AttributePath(attribute)}.drvPath")
-
-
-def _unsafe(text: str, why: str) -> Exception:
-    return refuse(ReasonCode.ARGUMENT_UNSAFE, repr(text[:200]), why, "look where it comes from; nothing was run")
 
 
 def evaluate(url: FlakeUrl, attribute: str, *, from_derivation: bool = False) -> tuple[str, ...]:
@@ -142,7 +137,7 @@ def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(hashes)
     for text in wanted:
         if not re.fullmatch(rf"[{NIX32}]{{32}}", text):
-            raise _unsafe(text, "it is no hash of a store path")
+            raise unsafe(text, "it is no hash of a store path")
     script = f'printf "{STORE_DIR}/%s-\\n" "$@" | grep -l -F -f - {STORE_DIR}/*.drv; true'
     return ("/bin/busybox", "sh", "-c", script, "derivations", *wanted)
 
@@ -219,7 +214,7 @@ def host_add(nix_store: str, mode: HashMode, *paths: str) -> tuple[str, ...]:
 def _absolute(path: str) -> str:
     """Raises RefusedError [argument-unsafe] for a path that isn't absolute, or has `..` in it."""
     if not path.startswith("/") or ".." in path.split("/"):
-        raise _unsafe(path, "it is no absolute path")
+        raise unsafe(path, "it is no absolute path")
     return Operand(path)
 
 
