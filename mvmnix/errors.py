@@ -66,6 +66,7 @@ class ReasonCode(StrEnum):
     VERIFICATION_FAILED = "verification-failed"
     LEVEL_INSUFFICIENT = "level-insufficient"
     SUMMARY_STALE = "summary-stale"
+    SUMMARY_INCOMPLETE = "summary-incomplete"
     SUBJECT_MISMATCH = "subject-mismatch"
     ATTESTATION_MISSING = "attestation-missing"
     DEPENDENCY_MISMATCH = "dependency-mismatch"

@@ -13,7 +13,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance import envelope
 from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
-from tests.unit.provenance.world import BLOCKS, put
+from tests.unit.provenance.world import BLOCKS, drop, put
 
 #: Where the world's verity superblock begins: a launch looks at that, and the guest at the rest.
 SUPERBLOCK = BLOCKS * 4096
@@ -191,3 +191,56 @@ def test_a_provenance_is_no_summary_and_a_summary_no_provenance(gap: Gap) -> Non
     shutil.copy(gap.vsa, provenance)
     said = gap.verifier.mvm("launch", "--image", gap.image, gap.plan)
     assert (said.code, f"refused [{Code.PROVENANCE_MISMATCH}]" in said.err) == (126, True)
+
+
+#: What is revoked after the verifier has spoken: a table of revocations.toml, and whose digest stands there.
+REVOKED: dict[str, tuple[Code, str, str]] = {
+    "the provenance's bundle": (Code.BUNDLE_REVOKED, "digests", "bundle"),
+    "the provenance's statement": (Code.BUNDLE_REVOKED, "digests", "statement"),
+    "the builder image": (Code.IMAGE_REVOKED, "digests", "builder image"),
+    "the builder's key": (Code.SIGNER_REVOKED, "keys", "key"),
+}
+
+
+@pytest.mark.parametrize("row", REVOKED)
+def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: str) -> None:
+    code, table, which = REVOKED[row]
+    assert gap.summarise().code == 0
+    data = (gap.image / "provenance.sigstore.json").read_bytes()
+    payload = envelope.parse(data).payload
+    build = json.loads(payload)["predicate"]["runDetails"]["builder"]["builderDependencies"]
+    with gap.verifier.roots() as roots, House(roots) as rooms:
+        key = rooms.key(Role.BUILDER).public.fingerprint.hex
+    digests = {
+        "bundle": Digest.of(data).hex,
+        "statement": Digest.of(payload).hex,
+        "builder image": next(it for it in build if it["name"] == "manifest.json")["digest"]["sha256"],
+        "key": key,
+    }
+    far = gap.far_side()
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[{table}]]\nsha256 = "{digests[which]}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{code}]" in said.err
+    assert f'"{code}"' in far.mvm("audit", "tail").out
+
+
+def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
+    """As an mvm from before wrote it."""
+    assert gap.summarise().code == 0
+    with gap.verifier.roots() as roots, House(roots) as rooms:
+        key = rooms.key(Role.VERIFIER)
+    statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
+    drop("predicate", "mvmnix_inputs")(statement)
+    gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
+    far = gap.far_side()
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[keys]]\nsha256 = "{"0" * 64}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert (said.code, f"refused [{Code.SUMMARY_INCOMPLETE}]" in said.err) == (126, True)
+    assert "mvm verify --vsa" in said.err
