@@ -111,6 +111,32 @@ def test_a_policy_in_the_working_directory(settled: Station) -> None:
     assert f"refused [{ReasonCode.POLICY_LOCATION}]" in said.err
 
 
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [
+        ("XDG_CONFIG_HOME", ReasonCode.POLICY_LOCATION),
+        ("XDG_STATE_HOME", ReasonCode.STATE_LOCATION),
+        ("XDG_CACHE_HOME", ReasonCode.STATE_LOCATION),
+        ("HOME", ReasonCode.STATE_LOCATION),
+    ],
+)
+@pytest.mark.parametrize("stand", ["in the checkout", "elsewhere, and name it"])
+def test_a_checkout_brings_neither_policy_nor_state(
+    station: Station, variable: str, code: ReasonCode, stand: str
+) -> None:
+    """As direnv would have it: the checkout's own keys and a policy that trusts them, which would pass."""
+    checkout = station.path / "checkout"
+    checkout.mkdir()
+    (checkout / "flake.nix").write_text("{}")
+    station.monkeypatch.setenv(variable, str(checkout))
+    if stand == "in the checkout":
+        station.monkeypatch.chdir(checkout)
+    said = station.mvm("run", f"path:{checkout}", "--", "true")
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{code}]" in said.err
+    assert [it.name for it in checkout.iterdir()] == ["flake.nix"], "nothing was made there"
+
+
 def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station: Station) -> None:
     (station.path / "flake.nix").write_text("{}")
     said = station.mvm("run", f"path:{station.path}/none")
