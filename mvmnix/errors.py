@@ -103,6 +103,7 @@ class ReasonCode(StrEnum):
     COMMAND_LINE = "kernel-command-line"
     ACCELERATOR_UNAVAILABLE = "accelerator-unavailable"
     ISOLATION_UNAVAILABLE = "isolation-unavailable"
+    HARDWARE_REQUIRED = "hardware-required"
     BACKEND_UNAVAILABLE = "backend-unavailable"
     LIMIT_UNAVAILABLE = "limit-unavailable"
     VERB_NOT_GRANTED = "verb-not-granted"

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mvmnix.builder.keeping.library import LIMIT, Finished
-from mvmnix.cli.backends import backend_option, on_backend
+from mvmnix.cli.backends import backend_option, on_backend, told_of_isolation
 from mvmnix.cli.confidences import references, secret_options, told, with_secrets
 from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.data import told as told_of_data
@@ -189,7 +189,8 @@ def sign(plan_file: str, out: str, choice: Choice) -> None:
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
-    There it also names the secrets, directories and disk that the guest would be given: what runs in it can read them.
+    There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
+    what runs in it can read them.
     """
     data = file_bytes(bundle, LIMIT)
     with house() as rooms:
@@ -201,7 +202,8 @@ def show(bundle: str) -> None:
                 click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
     payload = signatures.payload(data)
     with suppress(RefusedError):  # what is no plan is shown all the same
-        for line in chain(told(made := plan_of(statement.parse(payload))), told_of_shares(made), told_of_data(made)):
+        made = plan_of(statement.parse(payload))
+        for line in chain([told_of_isolation(made)], told(made), told_of_shares(made), told_of_data(made)):
             click.echo(escape(line), err=True)
     shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
     click.echo(escape(shown))

@@ -15,6 +15,7 @@ from mvmnix.launch.limits import NO_LIMITS, Limits
 from mvmnix.launch.plan import Accelerator, Plan
 from mvmnix.model import Verb
 from mvmnix.provenance import envelope, statement
+from mvmnix.provenance.isolation import Boundary
 from mvmnix.system_calls import SystemCalls
 from tests.unit.cli.station import Station
 
@@ -130,7 +131,8 @@ def test_create_sign_show_launch(settled: Station) -> None:
     assert settled.mvm("plan", "sign", "-o", bundle, plan).code == 0
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
-    assert shown.err == "signed by planner, a planner of the trust policy\n"
+    held = f"isolation: {Boundary.HARDWARE.explained}; where KVM doesn't work: {Boundary.SANDBOX.explained}"
+    assert shown.err == f"signed by planner, a planner of the trust policy\n{held}\n"
     assert json.loads(shown.out) == json.loads(plan.read_bytes())
     launched = settled.mvm("launch", bundle)
     assert (launched.code, launched.out) == (0, "from a plan\n")
