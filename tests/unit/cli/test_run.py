@@ -240,6 +240,32 @@ def test_a_credential_on_the_command_line_is_refused_before_anything_is_built(se
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
 
 
+@pytest.mark.parametrize("label", ["password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4])
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+def test_a_credential_in_a_label_is_refused_before_anything_is_built(
+    settled: Station, label: str, command: tuple[str, ...]
+) -> None:
+    empty = settled.path / "flakes/none"
+    empty.mkdir(parents=True)
+    said = settled.mvm(*command, "--label", label, f"path:{empty}", "--", "serve")
+    assert (said.code, said.out) == (126, "")
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert f"the value of the label {label.partition('=')[0]}" in said.err
+    assert kinds(settled) == ["refusal"]
+    written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
+    assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
+
+
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+def test_a_credential_in_what_is_added_to_a_plan_is_refused(settled: Station, command: tuple[str, ...]) -> None:
+    """The data disk's place, which is put into the plan last."""
+    said = settled.mvm(*command, "--data", "32:/tmp/ghp_" + "hunter2aB" * 4, settled.flake(), "--", "true")
+    assert (said.code, said.out) == (126, "")
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert "the field data.path" in said.err
+    assert "hunter2" not in said.err
+
+
 def test_a_credential_in_the_image_s_own_environment_is_refused(settled: Station) -> None:
     planned = workload("echo", "planned") | {"environment": {"DB_PASSWORD": "hunter2"}}
     reference = settled.flake(workload=planned)
