@@ -44,6 +44,6 @@ class Boundary(StrEnum):
         """The same for people, in a few words."""
         return {
             Boundary.HARDWARE: "hardware virtualization, and the sandbox around the hypervisor",
-            Boundary.SANDBOX: "the sandbox around QEMU alone, whose emulation is no isolation",
+            Boundary.SANDBOX: "the sandbox around QEMU alone (emulation does not isolate)",
             Boundary.CONTAINER: "the host's kernel, which a container shares",
         }[self]

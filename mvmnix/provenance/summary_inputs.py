@@ -135,11 +135,7 @@ def _identity(record: strict.Record) -> tuple[str, str]:
 
 def revoked(it: SummaryInput, revocations: Revocations) -> Iterator[Reason]:
     """Why this bundle is believed no more: as revoking.py and standing.py say it of a bundle that is at hand."""
-    for what, digest in (
-        ("bundle", it.bundle),
-        ("bundle, signed otherwise,", it.mirrored),
-        ("statement", it.statement),
-    ):
+    for what, digest in (("bundle", it.bundle), ("mirrored bundle", it.mirrored), ("statement", it.statement)):
         if digest in revocations.digests:
             why = f"the {what} {digest} ({it.name}), at which the verifier looked, {revocations.told(digest)}"
             yield Reason(ReasonCode.BUNDLE_REVOKED, _WHAT, why, _REBUILD)

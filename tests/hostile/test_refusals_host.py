@@ -87,11 +87,11 @@ def test_a_policy_in_the_work_tree_that_one_stands_in(rig: Rig, tmp_path: Path) 
 
 
 def test_a_policy_beside_a_flake_is_not_read(rig: Rig, tmp_path: Path) -> None:
-    replaced(tmp_path / "trust.toml", b"version = 1\n")
-    for folder in (".config/mvmnix", "mvmnix", ".mvmnix"):
-        (tmp_path / folder).mkdir(parents=True)
-        replaced(tmp_path / folder / "trust.toml", b"version = 1\n")
-    assert rig.home.mvm("verify", rig.world.hello, cwd=tmp_path).returncode == 0
+    checkout = tmp_path / "checkout"
+    for folder in (".", ".config/mvmnix", "mvmnix", ".mvmnix"):
+        (checkout / folder).mkdir(parents=True, exist_ok=True)
+        replaced(checkout / folder / "trust.toml", b"version = 1\n")
+    assert rig.home.mvm("verify", rig.world.hello, cwd=checkout).returncode == 0
 
 
 # Files and directories

@@ -138,9 +138,10 @@ OTHER = PrivateKey.generate()
 BUILDERS = Trust((Signer("one", KEY.public, frozenset({Role.BUILDER})), Signer("two", OTHER.public, frozenset(Role))))
 
 
-def run(name: str | None, key: PrivateKey = KEY) -> bytes:
-    """The statement of a build that its builder calls by this name, or by none."""
+def run(name: str | None, key: PrivateKey = KEY, *, number: int = 1) -> bytes:
+    """The statement of a build that its builder calls by this name, or by none; another number, another payload."""
     made = foreign.workflow()
+    made["runDetails"]["byproducts"] = [{"name": f"log {number}"}]
     if name is None:
         del made["runDetails"]["metadata"]
     else:
@@ -175,6 +176,8 @@ def test_the_role_that_is_asked_for_is_needed() -> None:
     [
         ((run("1"), run("2", OTHER)), 2),
         ((run("1"), run("1", OTHER)), 1),
+        ((run("1"), run("1", OTHER, number=2)), 1),
+        ((run(None), run(None, OTHER, number=2)), 2),
         ((run("1"), run("2")), 1),
         ((run("1"), run("1")), 1),
         ((run(None), run("1", OTHER)), 2),

@@ -87,6 +87,7 @@ def test_who_says_what() -> None:
         (Backend.QEMU, Acceleration.KVM, "hardware"),
         (Backend.QEMU, Acceleration.TCG, "sandbox"),
         (Backend.CONTAINER, Acceleration.NONE, "container: not a microVM"),
+        (Backend.CONTAINER, Acceleration.TCG, "container: not a microVM"),
     ],
 )
 def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, boundary: str) -> None:
