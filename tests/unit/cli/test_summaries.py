@@ -228,6 +228,19 @@ def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: 
     assert f'"{code}"' in far.mvm("audit", "tail").out
 
 
+def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: Gap) -> None:
+    assert gap.summarise().code == 0
+    payload = envelope.parse((gap.image / "provenance.sigstore.json").read_bytes()).payload
+    far = gap.far_side()
+    made = far.mvm("create", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert made.code == 0, made.err
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{Digest.of(payload).hex}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("start", made.out.strip())
+    assert (said.code, f"refused [{Code.BUNDLE_REVOKED}]" in said.err) == (126, True)
+
+
 def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
     """As an mvm from before wrote it."""
     assert gap.summarise().code == 0
