@@ -7,7 +7,8 @@ variables set (direnv's `.envrc`, an editor's settings). The rule, as in docs/tr
    directory above it that holds one of MARKS: git work trees, nested ones too, and flakes.
 2. A tree that contains the home directory of the password file (passwd(5)) is none: people keep their home in git, and
    have their configuration below it. HOME doesn't count, for a checkout can set it. The root directory is none either.
-3. What lies in one of these trees is refused. Directories are compared by device and inode.
+3. What lies in one of these trees is refused, whatever symbolic links lead there; directories are compared by device
+   and inode.
 """
 
 import os
@@ -64,8 +65,8 @@ def _home() -> str | None:
 
 def _contains(tree: Path, path: str) -> bool:
     """Whether the path, or as much of it as exists, is the tree or lies in it."""
-    wanted = tree.stat()
-    for each in (Path(path), *Path(path).parents):
+    wanted, real = tree.stat(), Path(path).resolve()
+    for each in (real, *real.parents):
         with suppress(OSError):
             if os.path.samestat(each.stat(), wanted):
                 return True

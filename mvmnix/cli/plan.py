@@ -140,12 +140,12 @@ def create(  # noqa: PLR0917 - click hands over what was typed
     out: str,
 ) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
-    confided, wanted = references(secrets, secret_variables), shares(shared)
+    source, confided, wanted = reference(flake), references(secrets, secret_variables), shares(shared)
     with house() as rooms:
         refuse_typed(rooms, command, labels)
         refuse_shares(rooms, wanted)
         with workshop(rooms) as shop:
-            finished = shop.image(reference(flake))
+            finished = shop.image(source)
         use = Use.ONCE if single_use else Use.WITHIN_WINDOW
         given = plan_for(rooms, finished, command, use, verbs=verbs, secrets=confided, shared=wanted)
         made = within(labelled(with_data(given, data), labels), finished.image, limits)

@@ -100,7 +100,13 @@ def test_a_work_tree_in_a_work_tree(home: Path) -> None:
 def test_another_name_for_the_same_tree(home: Path) -> None:
     """By device and inode: a symbolic link into the checkout leads there, and so does one to stand in."""
     (home / "link").symlink_to("project")
-    for path, directory in (("link/.config", "project"), ("project/.config", "link/sub")):
+    (home / "inner").symlink_to("project/sub")
+    for path, directory in (
+        ("link/.config", "project"),
+        ("project/.config", "link/sub"),
+        ("inner/.config", "project"),
+        ("inner", "project/sub/deeper"),
+    ):
         with pytest.raises(RefusedError):
             refuse_inside({"config": str(home / path)}, str(home / directory))
 

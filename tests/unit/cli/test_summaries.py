@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 from mvmnix.cli.house import House
+from mvmnix.cli.verifying.image import VerifiedImage
+from mvmnix.cli.verifying.summaries import of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
+from mvmnix.provenance.authenticate import authenticate_foreign
+from mvmnix.provenance.verify import verify_provenance
 from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
-from tests.unit.provenance.world import BLOCKS, drop, put
+from tests.unit.provenance.test_standing import SECOND, agreed, rebuilt
+from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, drop, new_world, put
 
 #: Where the world's verity superblock begins: a launch looks at that, and the guest at the rest.
 SUPERBLOCK = BLOCKS * 4096
@@ -257,3 +262,28 @@ def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(ga
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, f"refused [{Code.SUMMARY_INCOMPLETE}]" in said.err) == (126, True)
     assert "mvm verify --vsa" in said.err
+
+
+def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -> None:
+    """By those whom the policy lets sign builds; what a stranger put beside the image is not."""
+    world = new_world(tmp_path)
+    world.keep_parts()
+    world.policy = agreed(2, SECOND)
+    second, strangers = rebuilt(world, SECOND, kept=()), rebuilt(world, STRANGER, kept=())
+    found = verify_provenance(
+        world.provenance_bundle,
+        policy=world.policy,
+        artifacts=world.image.artifacts,
+        lock=world.lock,
+        image=world.image,
+        now=world.now,
+        parts=world.parts,
+        rebuilds=(second,),
+    )
+    data = world.provenance_bundle
+    attested = authenticate_foreign(data, trust=world.policy.trust, what="the provenance")
+    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second), attested)
+    it = of_image(image, world.policy)
+    assert it.relied_on is not None
+    assert [each.bundle for each in it.relied_on] == list(it.bundles) == [*map(Digest.of, (data, *world.parts, second))]
+    assert [each.key for each in it.relied_on] == [it.public.fingerprint for it in (BUILDER, BUILDER, SECOND)]

@@ -15,8 +15,9 @@ from mvmnix.model import Digest
 from mvmnix.provenance import attestation, envelope
 from mvmnix.provenance.attestation import Requirements
 from mvmnix.provenance.authenticate import Blob
-from mvmnix.provenance.envelope import Bundle, Material, MessageBundle, pae
+from mvmnix.provenance.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.judgement import Passed, Standard, judge
+from mvmnix.provenance.material import Material
 from mvmnix.provenance.trust import Revocations, Signer, Trust
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
