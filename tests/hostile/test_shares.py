@@ -429,6 +429,32 @@ def test_a_large_one_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert shares.mounts[0].kind is ShareKind.VIRTIOFS
 
 
+def test_a_deep_one_is_served(tmp_path: Path) -> None:
+    """A guest that may write leaves such a tree, and the next start is not to fail for it."""
+    share, wanted = read_only(tmp_path, follow=False)
+    fd = os.open(share, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        with serving(tmp_path / "state", wanted) as shares:
+            assert shares.mounts[0].kind is ShareKind.VIRTIOFS
+    finally:
+        subprocess.run(["rm", "-rf", share], check=True)
+
+
+def test_the_deepest_image_can_be_made(tmp_path: Path) -> None:
+    share, wanted = read_only(tmp_path, follow=False)
+    (share / Path(*["d"] * (image.DEEPEST - 1)) / "last").parent.mkdir(parents=True)
+    give_away(share)
+    with serving(tmp_path / "state", wanted) as shares:
+        assert shares.mounts[0].kind is ShareKind.EROFS
+        assert (contents(shares, tmp_path) / Path(*["d"] * (image.DEEPEST - 1))).is_dir()
+
+
 @as_root
 def test_what_cant_be_read_makes_no_image(tmp_path: Path) -> None:
     share, wanted = read_only(tmp_path, follow=False)
