@@ -1,13 +1,13 @@
 """Walks a directory by descriptors: to a depth, without following a link, with two descriptors for each level."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 
 
 def walk(
     directory: int, deepest: int, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+) -> Generator[tuple[tuple[str, ...], os.DirEntry[str]]]:
     """Each entry in `directory`, a descriptor, and beneath it, with the names of the directories that lead to it.
 
     Directories at level `deepest` (1 is the first) are yielded and not entered, nor is one that is gone or can't be
