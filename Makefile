@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
-.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak setup
+.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -59,6 +59,9 @@ fuzz: setup          ## both fuzzers of the guest channel, ten minutes each or M
 soak: setup          ## 1,000 real starts in a row and 50 at once, or MVMNIX_SOAK_STARTS and _AT_ONCE; prints what is held
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
 	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py
+
+mutants: setup       ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tests.mutants $(ARGS)
 
 bench: setup         ## figures against raw QEMU and Python: ratios and medians
 	@cd $(HOUSE) && $(BIN)/python -m bench
