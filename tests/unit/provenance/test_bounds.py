@@ -1,0 +1,52 @@
+"""The bounds of numbers in a provenance: the least and the most are read, one beyond either is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix.errors import RefusedError
+from mvmnix.provenance import predicate, statement
+from mvmnix.provenance.slsa import Provenance
+from tests.unit.provenance.world import new_world
+
+
+def read(path: Path, group: str, changes: dict[str, Any]) -> Provenance:
+    world = new_world(path)
+    value = json.loads(predicate.to_statement(world.provenance(), world.image.artifacts).to_bytes())
+    internal = value["predicate"]["buildDefinition"]["internalParameters"]
+    internal[group] = internal.get(group, {}) | changes
+    return predicate.from_statement(statement.parse(json.dumps(value).encode()))
+
+
+@pytest.mark.parametrize(
+    ("field", "least", "most"),
+    [("vcpus", 1, 64), ("memoryMiB", 1, 2**20), ("scratchMiB", 0, 2**20), ("seconds", 1, 2**31)],
+)
+def test_what_a_build_may_use(tmp_path: Path, field: str, least: int, most: int) -> None:
+    for good in (least, most):
+        limits = read(tmp_path, "limits", {field: good}).limits
+        assert limits is not None
+        assert good in {limits.vcpus, limits.memory_mib, limits.scratch_mib, limits.seconds}
+    for bad in (least - 1, most + 1):
+        with pytest.raises(RefusedError, match=field):
+            read(tmp_path, "limits", {field: bad})
+
+
+#: A century of seconds, the most that a build's clock is moved.
+CENTURY = 3_155_760_000
+
+
+def test_how_far_a_clock_is_moved(tmp_path: Path) -> None:
+    for good in (-CENTURY, CENTURY):
+        made = read(tmp_path, "variation", variation(good)).variation
+        assert made is not None
+        assert made.clock_offset == good
+    for bad in (-CENTURY - 1, CENTURY + 1):
+        with pytest.raises(RefusedError, match="a clock is moved by at most"):
+            read(tmp_path, "variation", variation(bad))
+
+
+def variation(offset: int) -> dict[str, Any]:
+    return {"hostname": "a", "clockOffsetSeconds": offset, "directoryOrder": "natural"}
