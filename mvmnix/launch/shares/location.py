@@ -15,6 +15,8 @@ from typing import Final, Self
 from mvmnix.launch.shares.share import is_within
 
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+#: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
+_MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Mounts:
         """Where an open file lies; None where the kernel doesn't say so, as for one of another mount namespace."""
         with suppress(OSError):
             path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - a descriptor's
-            words = dict(line.split(":\t") for line in Path(f"/proc/self/fdinfo/{fd}").read_text("ascii").splitlines())
-            mount = self._mounts.get(words["mnt_id"])
+            found = _MOUNT.search(Path(f"/proc/self/fdinfo/{fd}").read_bytes())
+            mount = None if found is None else self._mounts.get(found[1].decode())
             if mount is not None and is_within(path, mount.point):
                 relative = PurePosixPath(path).relative_to(mount.point)
                 return Location(mount.root.device, str(PurePosixPath(mount.root.path) / relative))
