@@ -1,4 +1,4 @@
-"""The bounds of numbers in a provenance: the least and the most are read, one beyond either is not."""
+"""Bounds of a provenance and of policy files: the least and the most are read, one beyond either is not."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from mvmnix.errors import RefusedError
-from mvmnix.provenance import predicate, statement
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.provenance import policy_files, predicate, statement
+from mvmnix.provenance.policy_toml import LIMIT
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.state import Directory
 from tests.unit.provenance.world import new_world
 
 
@@ -50,3 +52,23 @@ def test_how_far_a_clock_is_moved(tmp_path: Path) -> None:
 
 def variation(offset: int) -> dict[str, Any]:
     return {"hostname": "a", "clockOffsetSeconds": offset, "directoryOrder": "natural"}
+
+
+#: What either file has to have.
+HEADS = {
+    "trust.toml": b"version = 1\nserial = 1\nexpires = 2099-01-01T00:00:00Z\n",
+    "revocations.toml": b"version = 1\nserial = 1\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("is_floor", [False, True])
+def test_how_large_a_policy_s_file_is(tmp_path: Path, name: str, *, is_floor: bool) -> None:
+    with Directory.create(str(tmp_path / "config")) as directory:
+        where = (str(tmp_path / "config"), None) if is_floor else (None, directory)
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT, b"#"))
+        policy_files.files(*where)
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT + 1, b"#"))
+        with pytest.raises(RefusedError, match=f"{name}.*larger") as refused:
+            policy_files.files(*where)
+    assert refused.value.codes == (ReasonCode.POLICY_MALFORMED,)
