@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.provenance import policy_files, predicate, statement
+from mvmnix.provenance import policy_files, policy_text, predicate, statement
 from mvmnix.provenance.policy_toml import LIMIT
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import verify_parts, verify_provenance
 from mvmnix.state import Directory
-from tests.unit.provenance.world import new_world
+from tests.unit.provenance.world import new_world, trust
 
 
 def read(path: Path, group: str, changes: dict[str, Any]) -> Provenance:
@@ -72,3 +73,23 @@ def test_how_large_a_policy_s_file_is(tmp_path: Path, name: str, *, is_floor: bo
         with pytest.raises(RefusedError, match=f"{name}.*larger") as refused:
             policy_files.files(*where)
     assert refused.value.codes == (ReasonCode.POLICY_MALFORMED,)
+
+
+def test_level_0_is_a_level(tmp_path: Path) -> None:
+    """What a builder made that the policy admits at no level is verified, and has that one."""
+    world = new_world(tmp_path)
+    world.keep_parts()
+    text = trust().replace(b"level = 1", b"level = 0")
+    world.policy = policy_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
+    assert verify_parts(world.parts[0], policy=world.policy, now=world.now).level == 0
+    found = verify_provenance(
+        world.provenance_bundle,
+        policy=world.policy,
+        artifacts=world.image.artifacts,
+        lock=world.lock,
+        image=world.image,
+        now=world.now,
+        parts=world.parts,
+        sbom=world.sbom,
+    )
+    assert found.level == 0
