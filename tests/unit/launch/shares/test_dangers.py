@@ -144,6 +144,21 @@ def test_a_large_directory_is_looked_through_to_a_bound(plain: Path, monkeypatch
     assert words(share(plain)) == set()
 
 
+@pytest.mark.parametrize(("most", "is_found"), [(1, True), (0, False)])
+def test_the_last_entry_that_is_looked_at(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, most: int, *, is_found: bool
+) -> None:
+    monkeypatch.setattr(dangers, "_ENTRIES", most)
+    (plain / ".ssh").mkdir()
+    assert words(share(plain)) == ({"credentials"} if is_found else set())
+
+
+@pytest.mark.parametrize(("above", "is_found"), [("a/b", True), ("a/b/c", False)])
+def test_the_last_level_that_is_looked_at(plain: Path, above: str, *, is_found: bool) -> None:
+    (plain / above / ".ssh").mkdir(parents=True)
+    assert words(share(plain)) == ({"credentials"} if is_found else set())
+
+
 def test_a_daemon_that_listens(plain: Path) -> None:
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.bind(str(plain / "docker.sock"))

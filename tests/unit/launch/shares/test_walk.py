@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.launch.shares import image
 from mvmnix.launch.shares.image import is_small
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.walk import is_directory, walk
@@ -89,4 +90,20 @@ def test_a_tree_of_ordinary_depth_is_small(tmp_path: Path) -> None:
     assert is_small(fd)
     (tmp_path / Path(*["d"] * 64)).mkdir()
     assert not is_small(fd)
+    os.close(fd)
+
+
+def test_what_is_small_to_the_entry_and_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(image, "LARGEST", 100)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(50))
+    (tmp_path / "link").symlink_to("/usr")
+    fd = open_directory(str(tmp_path.resolve()))
+    assert is_small(fd)
+    (tmp_path / "a").write_bytes(bytes(51))
+    assert not is_small(fd), "a byte more"
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "c").mkdir()
+    assert not is_small(fd), "an entry more"
     os.close(fd)
