@@ -1,6 +1,8 @@
 """The only reader of /proc/<pid>/stat, io and children: who started a process, what it uses, writes and started."""
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,12 +36,11 @@ def stat(process: int) -> Stat | None:
     return Stat(int(fields[1]), int(fields[17]), ticks * 1000 // _TICKS, int(fields[21]) * _PAGE // 1024)
 
 
-def children(process: int) -> tuple[int, ...]:
-    """The processes that a process with one thread has started and not reaped (proc_pid_task_tid_children(5))."""
-    try:
-        return tuple(map(int, Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()))
-    except OSError:
-        return ()
+def children(process: int) -> Iterator[int]:
+    """What the threads of a process have started and not reaped (proc_pid_task_tid_children(5)), by process ids."""
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # it ended meanwhile
+            yield from map(int, path.read_text(encoding="ascii").split())
 
 
 def counts_written() -> bool:

@@ -124,6 +124,7 @@ def taken_over(
         preparation = Preparation(StandIn(program, attacks), where, spec)
         guest = preparation.spawn(loop, console=said.extend, services={})
         stack.callback(guest.close)
+        guest.process.entered()  # as when its receipt is begun
         for fd in (boot, root):
             os.close(fd)
         yield Taken(guest, loop, said)

@@ -26,7 +26,7 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _TAIL = 4096
 _REAP_SECONDS = 10.0
 #: Seconds that the maker of a cell may take to end after its hypervisor.
-_JAILER_SECONDS = 5.0
+_MAKER_SECONDS = 5.0
 #: Seconds until the process that makes a cell has to have become the hypervisor, and between two looks at it.
 _ENTRY_SECONDS = 10.0
 _LOOK = 0.001
@@ -117,7 +117,7 @@ class HypervisorProcess:
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
         _readable(self._pidfd, _TRIAL_SECONDS)
-        _readable(self._maker, _JAILER_SECONDS)
+        _readable(self._maker, _MAKER_SECONDS)
         self.listen()
 
     @property
@@ -176,7 +176,7 @@ class HypervisorProcess:
 
     def cpu_seconds(self) -> float:
         """User and system time it was given so far; 0.0 when it has ended."""
-        found = stat(self.pid)
+        found = None if self.ended else stat(self.pid)  # its number may be another process's by then
         return 0.0 if found is None else found.cpu_ms / 1000
 
     def strike(self) -> None:

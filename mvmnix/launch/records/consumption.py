@@ -2,12 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
-from mvmnix.launch.proc import stat
-
-_PROC: Final = Path("/proc")
+from mvmnix.launch.proc import children, stat
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +30,10 @@ def by_descendants(process: int) -> Used:
 
 
 def _below(process: int) -> Iterator[int]:
-    """Its children and theirs (proc(5), /proc/pid/task/tid/children)."""
-    for path in (_PROC / str(process) / "task").glob("*/children"):
-        try:
-            children = [int(word) for word in path.read_text().split()]
-        except OSError:  # it ended meanwhile
-            continue
-        for child in children:
-            yield child
-            yield from _below(child)
+    """Its children and theirs."""
+    for child in children(process):
+        yield child
+        yield from _below(child)
 
 
 def _sum(processes: Iterator[int] | list[int]) -> Used:

@@ -102,15 +102,15 @@ PROCESSES: Final[Mapping[str, Argument]] = {"clone": only(0, _CLONE_NAMESPACES, 
 
 #: No set-user-ID and no set-group-ID bit in the mode of what is made or changed. openat2, whose mode lies in memory,
 #: is on no list where this is: who has no openat2 takes openat.
-_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
-_KIND: Final = 0o170000  # S_IFMT, inode(7)
+SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+KIND: Final = 0o170000  # S_IFMT, inode(7)
 NO_SET_ID: Final[Mapping[str, Argument]] = {
-    **{name: only(2, _SET_ID, (0,)) for name in ("open", "fchmodat", "fchmodat2")},
-    **{name: only(1, _SET_ID, (0,)) for name in ("creat", "chmod", "fchmod")},
-    "openat": only(3, _SET_ID, (0,)),
+    **{name: only(2, SET_ID, (0,)) for name in ("open", "fchmodat", "fchmodat2")},
+    **{name: only(1, SET_ID, (0,)) for name in ("creat", "fchmod")},
+    "openat": only(3, SET_ID, (0,)),
 }
 #: Regular files alone: no device, no FIFO, no socket.
-REGULAR_FILES: Final[Mapping[str, Argument]] = {"mknodat": only(2, _KIND | _SET_ID, (0, stat.S_IFREG))}
+REGULAR_FILES: Final[Mapping[str, Argument]] = {"mknodat": only(2, KIND | SET_ID, (0, stat.S_IFREG))}
 
 #: Its own limits, and none of the first process's, which has the same uid.
 OWN_LIMITS: Final[Mapping[str, Argument]] = {"prlimit64": only(0, INT, [0])}

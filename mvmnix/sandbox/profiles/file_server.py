@@ -10,7 +10,7 @@ from mvmnix.sandbox.profiles import common
 from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
 
 #: The guest's connection: one, on a socket that listens already.
-_CONNECTION: Final = names("accept accept4")
+_CONNECTION: Final = names("accept4")
 #: Files below the directory, by descriptors. virtiofsd drops what it may not do by umask and unshare(CLONE_FS).
 _FILES: Final = names(
     "fchown fchownat linkat symlinkat mkdirat renameat renameat2 unlinkat truncate ftruncate fallocate flock",

@@ -6,6 +6,7 @@ held against the default profiles of moby and containers-common, and leaves out 
 """
 
 import socket
+import stat
 from typing import Final
 
 from mvmnix.sandbox.profiles import common
@@ -27,7 +28,7 @@ _FILES: Final = names(
     "removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch",
 )
 #: Bytes from one descriptor to another without a detour.
-_COPIES: Final = names("copy_file_range sendfile splice tee vmsplice")
+_COPIES: Final = names("copy_file_range sendfile splice")
 #: Sockets of its own; where they lead is up to the network namespace.
 _SOCKETS: Final = names("connect bind listen accept accept4 sendmmsg recvmmsg")
 #: Locked memory for keys, protection keys, and what glibc's and Boehm's collectors ask for.
@@ -71,7 +72,8 @@ HELPERS: Final = Profile(
         **common.OWN_LIMITS,
         **common.NO_SET_ID,
         **common.requests(*_REQUESTS),
-        "mknod": only(1, 0o176000, [0, 0o100000]),
+        "chmod": only(1, common.SET_ID, [0]),
+        "mknod": only(1, common.KIND | common.SET_ID, [0, stat.S_IFREG]),
         **common.REGULAR_FILES,
         "socket": only(0, INT, _FAMILIES),
         "socketpair": only(0, INT, _FAMILIES[:1]),

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,3 +64,18 @@ def test_a_process_that_is_gone_has_written_nothing_that_one_knows() -> None:
     os.waitpid(child, 0)
     assert proc.written(child) is None
     assert proc.stat(child) is None
+
+
+def test_children_are_those_of_every_thread_and_none_of_a_process_that_is_gone() -> None:
+    made: list[subprocess.Popen[bytes]] = []
+    thread = threading.Thread(target=lambda: made.append(subprocess.Popen(["sleep", "1000"])))
+    thread.start()
+    thread.join()
+    made.append(subprocess.Popen(["sleep", "1000"]))
+    try:
+        assert {child.pid for child in made} <= set(proc.children(os.getpid()))
+    finally:
+        for child in made:
+            child.kill()
+            child.wait()
+    assert list(proc.children(made[0].pid)) == []

@@ -123,6 +123,63 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
         assert {answer(name, "socket", family) for family in families} == {EPERM}
 
 
+def test_a_hypervisor_beside_servers_may_make_pairs_and_nothing_else_more() -> None:
+    without, beside = "hypervisor", "hypervisor with shares"
+    for high in (0, 1 << 32):
+        assert answer(beside, "socketpair", high | socket.AF_UNIX) == ALLOW
+        assert answer(beside, "socketpair", high | socket.AF_INET) == answer(beside, "socketpair", 1 << 31) == EPERM
+    assert answer(without, "socketpair", socket.AF_UNIX) == EPERM
+    others = NUMBERS.keys() - {"socketpair"}
+    assert {call: answer(beside, call, 1, 1) for call in others} == {
+        call: answer(without, call, 1, 1) for call in others
+    }
+
+
+def test_a_hypervisor_asks_kvm_and_no_other_device() -> None:
+    for request in (0xAE80, 0xAE01, 0x4008AE6A, 0xC008AEBA):  # KVM_RUN, KVM_CREATE_VM, and two that carry a size
+        assert answer("hypervisor", "ioctl", 0, request) == ALLOW
+        assert answer("file server", "ioctl", 0, request) == answer("helpers", "ioctl", 0, request) == ENOSYS
+    for request in (0xAF01, 0x4004AF00, 0x5401 | 0xAD00, 0x8912, 0x125D, 0x3B71):  # vhost, sockets, BLKDISCARD, VFIO
+        assert answer("hypervisor", "ioctl", 0, request) == ENOSYS
+
+
+def test_what_a_server_of_files_gets_more_than_a_hypervisor_is_this() -> None:
+    """Files below its directory, extended attributes to read, and a working directory for each thread."""
+    more = {
+        call
+        for call in NUMBERS
+        if answer("file server", call, 0x200, 0x200) == ALLOW != answer("hypervisor", call, 0x200, 0x200)
+    }
+    expected = """
+        accept4 fchmod fchmodat fchmodat2 fchown fchownat linkat symlinkat mkdirat mknodat renameat renameat2 unlinkat
+        truncate flock utimensat unshare copy_file_range sendfile syncfs getxattr lgetxattr fgetxattr listxattr
+        llistxattr flistxattr
+    """
+    assert more == set(expected.split())
+
+
+def test_a_server_of_files_has_directories_of_its_own_and_no_namespace() -> None:
+    clone_fs, new_user, new_mount = 0x200, 0x10000000, 0x20000
+    assert answer("file server", "unshare", clone_fs) == ALLOW
+    for flags in (0, new_user, new_mount, clone_fs | new_user, clone_fs | 1 << 31):
+        assert answer("file server", "unshare", flags) == EPERM
+
+
+def test_a_server_whose_bytes_are_counted_takes_room_by_writing() -> None:
+    free, counted = "file server", "file server, counted"
+    assert (answer(free, "fallocate"), answer(counted, "fallocate")) == (ALLOW, ENOSYS)
+    others = NUMBERS.keys() - {"fallocate"}
+    assert {call: answer(free, call, 0x200) for call in others} == {
+        call: answer(counted, call, 0x200) for call in others
+    }
+
+
+def test_a_process_sets_its_own_limits_alone() -> None:
+    for name in PROFILES:
+        assert answer(name, "prlimit64", 0) == ALLOW
+        assert answer(name, "prlimit64", 1) == answer(name, "prlimit64", 1 << 31) == EPERM
+
+
 def test_a_condition_covers_every_value() -> None:
     for mask, values in ((0b1011, (0b0001,)), (0b111, (0, 0b101)), (0b110, ()), (0b101, (0, 1, 4, 5))):
         condition = only(0, mask, values)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -21,8 +22,7 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
-from mvmnix.sandbox import landlock, uid_pool
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import landlock, seccomp, uid_pool
 from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
@@ -52,17 +52,23 @@ def open_files() -> list[str]:
     return os.listdir("/proc/self/fd")  # noqa: PTH208
 
 
-def test_without_bubblewrap_nothing_starts(
-    jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "name", "package"),
+    [(making, "BUBBLEWRAP", "bubblewrap"), (seccomp, "LIBRARY", "libseccomp2")],
+    ids=["bubblewrap", "libseccomp"],
+)
+def test_without_what_makes_a_cell_nothing_starts(
+    jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, package: str
 ) -> None:
-    nowhere = Candidates("bubblewrap", ("/nonexistent/bwrap",), making.BUBBLEWRAP.hint)
-    monkeypatch.setattr(making, "BUBBLEWRAP", nowhere)
+    missing = replace(getattr(module, name), paths=("/nonexistent",))
+    monkeypatch.setattr(module, name, missing)
+    seccomp._library.cache_clear()
     with house(tmp_path / "house") as here, here.plan() as plan:
         host = replace(here.host(), jail=jail)
         before = open_files()
-        with pytest.raises(MvmnixError, match="bubblewrap is not installed") as caught:
+        with pytest.raises(MvmnixError, match=f"{missing.what} is not installed") as caught:
             start(plan, host)
-        assert caught.value.hint == "apt-get install bubblewrap"
+        assert caught.value.hint == f"apt-get install {package}"
         assert open_files() == before
         assert here.log() == []
         assert host.machines.names() == ()
