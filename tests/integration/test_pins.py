@@ -119,7 +119,7 @@ def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: l
 
 
 def test_an_archive_that_nix_would_not_write_is_refused(store: Store) -> None:
-    archive = seed_nar("bin/t", b"x") + bytes(8)
+    archive = b"".join(seed_nar("bin/t", b"x")) + bytes(8)
     source = Source("mirror://debian/pool/t/t_1_all.deb#bin/t", "t", nar_hash([archive])[0], HashMode.NAR)
     store.put(archive, source.digest)
     with pytest.raises(RefusedError) as refusal:
