@@ -9,10 +9,10 @@ import ctypes
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mvmnix.sandbox import idmap
 from mvmnix.sandbox.idmap import checked, move
@@ -51,22 +51,6 @@ def bringing(directory: int, where: str, tree: int | None) -> Callable[[], None]
         os.chdir("/")
 
     return bring
-
-
-def readable(source: int, reader: int) -> int:
-    """A detached mount of a file or directory for this uid and gid, who may read there what its owner may.
-
-    Where it can't be ID-mapped, the reader sees what is readable for all. Raises OSError.
-    """
-    status = os.fstat(source)
-    if not (stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH):
-        tree = idmap.exchanged(source, uids=(status.st_uid, reader), gids=(status.st_gid, reader))
-        if tree is not None:
-            return tree
-    tree = idmap.detached(source)
-    if tree is None:
-        raise PermissionError("it can't be mounted")
-    return tree
 
 
 def attach(trees: Sequence[int], where: str) -> tuple[str, ...]:
@@ -115,12 +99,45 @@ def bound(files: Mapping[str, Path | int], reader: int | None) -> Iterator[Bound
             words = (("--ro-bind-fd", str(fd), inside) for inside, fd in held.items())
             yield Bound(tuple(word for three in words for word in three), tuple(held.values()))
             return
-        trees: list[int] = []
-        for fd in held.values():
-            trees.append(readable(fd, reader))
-            stack.callback(os.close, trees[-1])
+        readable = stack.enter_context(_Readable(reader))
+        trees = [readable.tree(fd) for fd in held.values()]
         words = (("--ro-bind", source, inside) for source, inside in zip(attach(trees, where), held, strict=True))
         yield Bound(tuple(word for three in words for word in three), ())
+
+
+class _Readable:
+    """Detached mounts for one uid and gid, who may read there what a file's owner may; closed with it."""
+
+    def __init__(self, reader: int) -> None:
+        self._reader = reader
+        self._namespaces: dict[tuple[int, int], int] = {}
+        self._trees: list[int] = []
+
+    def tree(self, source: int) -> int:
+        """The mount of a file or directory; where it can't be ID-mapped, the reader sees what all may read."""
+        status = os.fstat(source)
+        tree = None
+        if not (stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH):
+            with suppress(OSError):
+                tree = idmap.mapped(source, self._namespace(status.st_uid, status.st_gid))
+        if tree is None:
+            tree = idmap.detached(source)
+        if tree is None:
+            raise PermissionError("it can't be mounted")
+        self._trees.append(tree)
+        return tree
+
+    def _namespace(self, uid: int, gid: int) -> int:
+        if (uid, gid) not in self._namespaces:
+            self._namespaces[uid, gid] = idmap.exchange((uid, self._reader), (gid, self._reader))
+        return self._namespaces[uid, gid]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (*self._trees, *self._namespaces.values()):
+            os.close(fd)
 
 
 def _may_mount() -> bool:

@@ -5,6 +5,7 @@ The child says on standard error that it is set up, and waits on standard input 
 a child that finds its input at the end, and one that is killed later a child that the kernel kills.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -22,6 +23,8 @@ from mvmnix.errors import MvmnixError
 GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """
 _SET_UP, _GO = b"\0", b"go\n"
 _CHUNK: Final = 1 << 16
+#: Bytes that standard output holds before its reader comes.
+_PIPE: Final = 1 << 20
 #: Bytes of standard error that a program may write, and that are kept, from its end.
 _STDERR: Final = 16 << 20
 _STDERR_KEPT: Final = 64 << 10
@@ -92,6 +95,8 @@ class Pipes:
     def __init__(self, *, talks: bool = False) -> None:
         self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
         self.talks = talks
+        with suppress(OSError):  # a plain user's are limited in all (pipe(7)); a small one is slower
+            fcntl.fcntl(self.stdout.writing, fcntl.F_SETPIPE_SZ, _PIPE)
         self.let_in = threading.Event()
 
     def started(self) -> None:

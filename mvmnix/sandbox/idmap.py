@@ -5,7 +5,6 @@ An ID-mapped mount (mount_setattr(2), MOUNT_ATTR_IDMAP): what the other user mak
 
 import ctypes
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -59,27 +58,27 @@ def mounted(source: int, owner: User, as_: User) -> int | None:
 
     None, too, where the file system or the kernel can't do that. Raises MvmnixError without util-linux.
     """
-    return exchanged(source, uids=(owner.uid, as_.uid), gids=(owner.gid, as_.gid))
+    try:
+        namespace = exchange((owner.uid, as_.uid), (owner.gid, as_.gid))
+    except OSError:
+        return None
+    try:
+        return mapped(source, namespace)
+    finally:
+        os.close(namespace)
 
 
-def exchanged(source: int, *, uids: tuple[int, int], gids: tuple[int, int]) -> int | None:
-    """As `mounted`, for any two uids and two gids, root's among them."""
+def mapped(source: int, namespace: int) -> int | None:
+    """As `detached`, with the ids of a user namespace (`exchange`). None where the file system or the kernel can't."""
     tree = detached(source)
     if tree is None:
         return None
     try:
-        with suppress(OSError):
-            namespace = _namespace(swapped(*uids), swapped(*gids))
-            try:
-                _map(tree, namespace)
-            finally:
-                os.close(namespace)
-            return tree
-    except BaseException:
+        _map(tree, namespace)
+    except OSError:
         os.close(tree)
-        raise
-    os.close(tree)
-    return None
+        return None
+    return tree
 
 
 def _map(tree: int, namespace: int) -> None:
@@ -100,10 +99,11 @@ def checked(result: int, what: str) -> None:
         raise OSError(error, os.strerror(error), what)
 
 
-def _namespace(uids: str, gids: str) -> int:
-    """A descriptor of a user namespace with these maps. Raises OSError.
+def exchange(uids: tuple[int, int], gids: tuple[int, int]) -> int:
+    """A descriptor of a user namespace in which these two uids, and two gids, have each other's place.
 
-    A program is started in it, as a process with threads must not fork without exec.
+    A program is started in it, as a process with threads must not fork without exec. Raises OSError, MvmnixError
+    without util-linux.
     """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
@@ -116,8 +116,8 @@ def _namespace(uids: str, gids: str) -> int:
         os.close(theirs)
     try:
         os.read(ours, 1)  # it is in the new namespace; nothing, where it ended instead
-        Path(f"/proc/{child.pid}/uid_map").write_text(uids, encoding="ascii")
-        Path(f"/proc/{child.pid}/gid_map").write_text(gids, encoding="ascii")
+        Path(f"/proc/{child.pid}/uid_map").write_text(swapped(*uids), encoding="ascii")
+        Path(f"/proc/{child.pid}/gid_map").write_text(swapped(*gids), encoding="ascii")
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ours)

@@ -25,8 +25,12 @@ MAX_COMMIT: Final = 1 << 20
 _QUESTIONS: Final = 500
 #: git-cat-file(1): what answers the questions here.
 CONVERSATION: Final = ("cat-file", "--batch-command", "--buffer")
+#: What objects of a kind are, for messages.
+_WORDS: Final = {"commit": "lines of its commit", "tree": "directories", "blob": "files"}
 #: A line of its answers is no longer, in bytes.
 _LINE: Final = 256
+#: What precedes an object's name in a tree object: mode in octal, a space, the name, a NUL.
+_LISTED: Final = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0")
 #: The bits of a mode that say what an entry is.
 _TYPE: Final = 0o170000
 
@@ -74,7 +78,7 @@ class ObjectReader:
             raise self._unsupported("its commit names no tree", "git fsck")
         level, count, left = [_Entry(0o40000, root[1].decode(), ())], 0, MAX_DIRECTORIES
         for _ in range(MAX_DEPTH):
-            objects = self._objects("tree", [entry.oid for entry in level], left)
+            objects = self._objects("tree", [entry.oid for entry in level], left, MAX_DIRECTORIES)
             left -= sum(map(len, objects.values()))
             below = []
             for parent in level:
@@ -93,7 +97,7 @@ class ObjectReader:
         """What a tree object lists: mode in octal, a space, the name, a NUL, the object's name in bytes."""
         size, at = len(parent.oid) // 2, 0
         while at < len(data):
-            head = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0").match(data, at)
+            head = _LISTED.match(data, at)
             if head is None or head[2] in {b".", b".."} or head.end() + size > len(data):
                 raise self._unsupported("a directory of its tree is malformed", "git fsck")
             at = head.end() + size
@@ -117,16 +121,18 @@ class ObjectReader:
             found[oid] = self._head(kind, oid)
         return found
 
-    def _objects(self, kind: str, oids: Iterable[str], limit: int) -> dict[str, bytes]:
-        """The bytes of objects by name, hashed. Their sizes are asked first: together not more than `limit` bytes."""
+    def _objects(self, kind: str, oids: Iterable[str], limit: int, most: int = 0) -> dict[str, bytes]:
+        """The bytes of objects by name, hashed. Their sizes are asked first: together not more than `limit` bytes.
+
+        `most` is the bound for messages, where some of it was taken already.
+        """
         wanted = list(dict.fromkeys(oids))
         sizes = self._sizes(kind, wanted)
         for oid in wanted:
             if sizes[oid] is None:
                 raise self._missing(kind, oid)
         if sum(size or 0 for size in sizes.values()) > limit:
-            what = {"commit": "commit", "tree": "directories"}.get(kind, "tree")
-            raise self._unsupported(f"its {what} is larger than {limit} bytes", "git fsck")
+            raise self._unsupported(f"its {_WORDS[kind]} have more than {most or limit} bytes", "git fsck")
         found = {}
         for oid in self._asked("contents", wanted):
             size = self._head(kind, oid)
@@ -149,8 +155,10 @@ class ObjectReader:
         line = self._heard.readline(_LINE)
         if not line.endswith(b"\n"):
             raise EOFError("git gave up")
-        head = re.fullmatch(rb"%s %s ([0-9]{1,18})\n" % (oid.encode(), kind.encode()), line)
-        return None if head is None else int(head[1])
+        match line[:-1].split(b" "):
+            case [name, what, size] if (name, what) == (oid.encode(), kind.encode()) and size.isdigit():
+                return int(size)
+        return None
 
     def _exactly(self, size: int) -> bytes:
         data = self._heard.read(size)

@@ -17,24 +17,27 @@ from typing import Final
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TREE, _GIT, _COMMON = "/repository/tree", "/repository/git", "/repository/common"
+_TREE, _GIT = "/repository/tree", "/repository/git"
 #: Bytes of a file that names a directory.
 _POINTER: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A repository: the work tree's top, and descriptors of the directories by their path in the sandbox."""
+    """A repository: the work tree's top, its own directory, the one that it shares with others where it is linked.
+
+    `files` are descriptors of directories by their path in the sandbox.
+    """
 
     top: Path
     git_dir: Path
+    common: Path
     files: dict[str, Path | int]
 
     @property
     def environment(self) -> dict[str, str]:
         """How git finds it in the sandbox (git(1)); its own settings of these places have no say."""
-        common = {"GIT_COMMON_DIR": _COMMON} if _COMMON in self.files else {}
-        return {"GIT_DIR": _GIT, "GIT_WORK_TREE": _TREE, **common}
+        return {"GIT_DIR": str(Path(_GIT, self.git_dir.relative_to(self.common))), "GIT_WORK_TREE": _TREE}
 
 
 @contextmanager
@@ -60,18 +63,18 @@ def found(where: Path) -> Iterator[Found]:
         git_dir = top / ".git"
         if not git_dir.is_dir():
             git_dir = _elsewhere(where, top)
-        files[_GIT] = held(git_dir)
         common = git_dir
+        files[_GIT] = held(git_dir)
         if (named := _pointer(git_dir / "commondir")) is not None:
             common = Path(os.path.realpath(git_dir / named))
             if git_dir.parent != common / "worktrees":  # gitrepository-layout(5)
                 raise _refused(where, f"{git_dir}/commondir names {common}, whose linked work tree it isn't")
-            files[_COMMON] = held(common)
+            files[_GIT] = held(common)
         # 4. its objects
         if os.path.lexists(common / "objects/info/alternates"):
             hint = "git repack -a -d, then remove .git/objects/info/alternates"
             raise _refused(where, "some of its objects lie in another repository (objects/info/alternates)", hint)
-        yield Found(top, git_dir, files)
+        yield Found(top, git_dir, common, files)
 
 
 def _top(where: Path) -> Path:

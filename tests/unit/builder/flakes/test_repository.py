@@ -1,0 +1,102 @@
+"""Which repository a directory's `.git` leads to: the user's own, whole, which names the directory back, or none."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mvmnix.builder.flakes import objects
+from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.flakes.take import take
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.model import FlakeRef
+from tests.fakes import Repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository.make(tmp_path / "repo", {"a.txt": "a\n", "sub/b.txt": "b\n"})
+
+
+def refused(where: Path) -> str:
+    with pytest.raises(RefusedError) as refusal:
+        take(FlakeRef(str(where)))
+    assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert refusal.value.reasons[0].hint
+    return refusal.value.reasons[0].why
+
+
+def test_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
+    repository.git("worktree", "add", "-q", "-b", "other", str(tmp_path / "linked"))
+    linked = Repository(tmp_path / "linked")
+    linked.write("new.txt", "new\n")
+    commit = linked.commit()
+    found = take(FlakeRef(str(linked.path)))
+    assert (found.commit, b"new.txt" in found.archive) == (commit, True)
+    assert b"new.txt" in tracked(linked.path)[1]
+    linked.write("new.txt", "changed\n")
+    assert WorkTree(linked.path).changes() == ("new.txt",)
+
+
+def test_a_submodule_is_a_flake_too(repository: Repository, tmp_path: Path) -> None:
+    other = Repository.make(tmp_path / "other", {"x": "x"})
+    repository.git("submodule", "add", "-q", str(other.path), "module")
+    assert take(FlakeRef(str(repository.path / "module"))).commit == other.git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(
+    "pointer", ["gitdir: {other}/.git\n", "gitdir: {other}/.git/worktrees/none\n", "nonsense\n", ""]
+)
+def test_a_git_file_is_followed_only_where_it_is_named_back(
+    repository: Repository, tmp_path: Path, pointer: str
+) -> None:
+    """An unpacked archive brings such a file, and names a repository of the user's."""
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked/flake.nix").write_text("{}")
+    (tmp_path / "unpacked/.git").write_text(pointer.format(other=repository.path))
+    assert ".git" in refused(tmp_path / "unpacked")
+
+
+def test_a_link_is_no_repository(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "unpacked").mkdir()
+    (tmp_path / "unpacked/.git").symlink_to(repository.path / ".git")
+    assert "can't be opened as a directory" in refused(tmp_path / "unpacked")
+
+
+def test_what_it_shares_is_not_elsewhere(repository: Repository, tmp_path: Path) -> None:
+    other = Repository.make(tmp_path / "other")
+    (repository.path / ".git/commondir").write_text(f"{other.path}/.git\n")
+    assert "whose linked work tree it isn't" in refused(repository.path)
+
+
+def test_objects_that_lie_elsewhere(repository: Repository, tmp_path: Path) -> None:
+    repository.git("clone", "-q", "--shared", str(repository.path), str(tmp_path / "shared"))
+    assert "lie in another repository" in refused(tmp_path / "shared")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("name", [".", ".git"])
+def test_another_users_repository(repository: Repository, name: str) -> None:
+    os.chown(repository.path / name, 1234, 1234)
+    assert "belongs to uid 1234" in refused(repository.path)
+
+
+def test_what_only_its_owner_may_read(repository: Repository) -> None:
+    """As root, git runs under another uid, and sees the files as their owner does."""
+    clean = take(FlakeRef(str(repository.path)))
+    for path in (repository.path, *repository.path.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    assert take(FlakeRef(str(repository.path))) == clean
+
+
+def test_a_commit_that_is_too_large_is_never_read(repository: Repository) -> None:
+    tree = repository.git("rev-parse", "HEAD^{tree}")
+    message = b"x" * objects.MAX_COMMIT
+    body = b"tree %s\nauthor t <t@t> 0 +0000\ncommitter t <t@t> 0 +0000\n\n%s\n" % (tree.encode(), message)
+    (repository.path / ".git/HEAD").write_text(repository.plant("commit", body) + "\n")
+    assert f"its commit has {len(body)} bytes, more than {objects.MAX_COMMIT}" in refused(repository.path)
+
+
+def test_directories_are_bounded_together(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "MAX_DIRECTORIES", 100)
+    assert "its directories have more than 100 bytes" in refused(repository.path)
