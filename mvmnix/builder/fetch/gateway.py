@@ -27,6 +27,8 @@ _STALL: Final = 60
 _MOST: Final = 8
 #: Seconds after which it is looked whether a place is free, or the gateway closed.
 _FULL: Final = 0.2
+#: Seconds for which a name may still be resolved after that; nothing else holds a connection's thread.
+_RESOLVE: Final = 10
 #: Refusals that are kept; a helper that was taken over could ask for ever.
 _TOLD: Final = 16
 _NO_AUTHENTICATION, _CONNECT, _IPV4 = 0, 1, 1
@@ -56,6 +58,7 @@ class Gateway:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._places = threading.BoundedSemaphore(_MOST)
+        self._serving: set[threading.Thread] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -74,7 +77,10 @@ class Gateway:
         with self._lock:
             for one in self._open:
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    one.shutdown(socket.SHUT_RDWR)  # also one that is just being connected
+            serving = list(self._serving)
+        for thread in serving:
+            thread.join(_RESOLVE)
 
     def _listen(self) -> None:
         while not self._closed:
@@ -84,11 +90,15 @@ class Gateway:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True, name="mvm-gateway-client").start()
+            thread = threading.Thread(target=self._serve, args=(client,), daemon=True, name="mvm-gateway-client")
+            with self._lock:
+                self._serving.add(thread)
+            thread.start()
 
     def _serve(self, client: socket.socket) -> None:
         with ExitStack() as stack:
             stack.callback(self._places.release)
+            stack.callback(self._ended)
             stack.enter_context(client)
             client.settimeout(_STALL)
             self._hold(client)
@@ -98,7 +108,6 @@ class Gateway:
                 asked = self._route.proxy if isinstance(self._route, ToProxy) else self._greet(client)
                 server = self._connected(asked)
                 with server:
-                    self._hold(server)
                     stack.callback(self._let_go, server)
                     if not proxied:
                         _answer(client, _GRANTED)
@@ -130,10 +139,17 @@ class Gateway:
         self._route.judge(asked, addresses, {each: _resolved(each) for each in self._route.needed if each != asked})
         problem = "it has no address"
         for address in addresses:
+            server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            server.settimeout(_STALL)
+            self._hold(server)
             try:
-                return socket.create_connection((address, asked.port), timeout=_STALL)
+                _reach(server, address, asked.port)
             except OSError as error:
                 problem = str(error)
+                self._let_go(server)
+                server.close()
+            else:
+                return server
         raise _UnreachableError(f"{asked.host}:{asked.port} could not be reached: {problem}")
 
     def _carry(self, client: socket.socket, server: socket.socket, asked: Endpoint) -> None:
@@ -158,6 +174,10 @@ class Gateway:
                     return
                 other[one].sendall(data)
 
+    def _ended(self) -> None:
+        with self._lock:
+            self._serving.discard(threading.current_thread())
+
     def _refuse(self, client: socket.socket, code: int | None, why: str) -> None:
         self._tell(why)
         if code is not None:
@@ -179,6 +199,10 @@ class Gateway:
     def _let_go(self, one: socket.socket) -> None:
         with self._lock:
             self._open.discard(one)
+
+
+def _reach(server: socket.socket, address: str, port: int) -> None:
+    server.connect((address, port))
 
 
 class _UnreachableError(Exception):

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -146,15 +147,13 @@ def named(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, Sequence[str]]) -
         addresses = names.get(host, [host] if host[0].isdigit() else [])
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-    real = socket.create_connection
-
-    def connect(place: tuple[str, int], timeout: float) -> socket.socket:
-        if place[0] != "127.0.0.1":
-            raise OSError(f"would connect to {place[0]}")
-        return real(place, timeout)
+    def connect(server: socket.socket, address: str, port: int) -> None:
+        if address != "127.0.0.1":
+            raise OSError(f"would connect to {address}")
+        server.connect((address, port))
 
     monkeypatch.setattr("mvmnix.builder.fetch.gateway.socket.getaddrinfo", resolve)
-    monkeypatch.setattr("mvmnix.builder.fetch.gateway.socket.create_connection", connect)
+    monkeypatch.setattr("mvmnix.builder.fetch.gateway._reach", connect)
 
 
 def configured(path: Path, *endpoints: Endpoint) -> Gateway:
@@ -243,6 +242,26 @@ def test_a_proxy_that_does_not_answer_is_told(tmp_path: Path) -> None:
         client.connect(str(tmp_path / "socket"))
         assert client.recv(1) == b""
         assert "could not be reached" in opened.refusals[0]
+
+
+def test_it_closes_while_it_connects(tmp_path: Path) -> None:
+    """To a server whose queue is full: the kernel doesn't answer, and connect(2) would take minutes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        with gateway(tmp_path, port) as opened, socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "socket"))
+            client.sendall(HELLO + by_name("127.0.0.1", port))
+            assert client.recv(2) == b"\x05\x00"
+            deadline = time.monotonic() + 10
+            while len(opened._open) < 2 and time.monotonic() < deadline:
+                """The client, and the server that it waits for."""
+        for one in waiting:
+            one.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mvm-gateway")]
 
 
 def test_it_closes_although_every_place_is_taken(tmp_path: Path, port: int) -> None:
