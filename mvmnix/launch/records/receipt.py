@@ -15,7 +15,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, Usage
+from mvmnix.launch.hypervisor.port import LARGEST_ADDITION, Acceleration, Addition, BackendParameter, Usage
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.share import MOST
@@ -212,7 +212,10 @@ def _file(record: strict.Record) -> HostFile:
 
 def _additions(record: strict.Record) -> tuple[Addition, ...]:
     wanted = [name for name in BackendParameter if record.has(name)]
-    return tuple(Addition(name, record.integer(name, 0, 10**10 - 1)) for name in wanted)
+    return tuple(
+        Addition(name, record.integer(name, 0, LARGEST_ADDITION) if name.word is None else record.text(name))
+        for name in wanted
+    )
 
 
 def _corruption(record: strict.Record) -> Corruption:
