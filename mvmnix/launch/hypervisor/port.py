@@ -4,6 +4,7 @@ A backend gets a `LaunchSpec`, which holds descriptors and numbers, and returns 
 that a signed plan chose is the kernel command line, which a backend must pass as one argument of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, override
@@ -207,6 +208,20 @@ class Monitor(Protocol):
 
     def resume(self) -> bytes:
         """What is sent so that it goes on; READY is the answer."""
+
+    def examine(self, *, registers: bool) -> bytes:
+        """What is sent so that it tells how its guest stands, which it may never do; `answers` grows then.
+
+        Never what lies in the guest's memory; and what stands in its registers only where that is asked for.
+        """
+
+    @property
+    def answers(self) -> Mapping[str, str]:
+        """By each question of the last `examine` what the hypervisor said: whatever it likes."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is nothing more to come."""
 
     def received(self, data: bytes) -> tuple[MonitorEvent, ...]:
         """The events in the next bytes. Raises ValueError when they are none of the protocol."""
