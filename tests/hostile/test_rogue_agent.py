@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit.reading import records
+from mvmnix.audit.record import Kind
 from mvmnix.launch.channel.codec import encode
 from mvmnix.launch.channel.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.channel.requests import MAX_PAYLOAD
 from mvmnix.launch.channel.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
 from mvmnix.launch.plan import Timeouts
+from mvmnix.launch.records.ending import EndReason
 from mvmnix.model import Digest
 from tests.conftest import PATIENCE, TREE
 from tests.hostile.rig import Rig, replaced
@@ -195,6 +198,22 @@ def test_in_bounded_memory(rig: Rig, rogue: Path, usual: int, name: str) -> None
     script = SCRIPTS[name]
     ended = launched(rig, takes_over(rig, rogue, script), reader=script.reader)
     assert 0 < ended.peak < usual + MORE
+
+
+def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(rig: Rig, rogue: Path) -> None:
+    """A kernel that has nothing to do, for its first process says nothing: on a loaded host it may count as hung."""
+    ended = launched(rig, takes_over(rig, rogue, SCRIPTS["nothing"]))
+    assert (ended.code, "it is started once more" in ended.said) == (124, True), ended.said
+    told = [it.record for it in records(rig.rooms.audit, rig.rooms.log_key, last=3)]
+    where = rig.home.state / "machines" / str(told[0].machine)
+    kept = [path.read_text() for path in sorted(where.glob("diagnosis-*.txt"))]
+    assert len(kept) == 2
+    for text in kept:
+        for words in ("RIP=", "CR3=", "LVTT", "pic0:", "IRQ statistics", '"status": "running"', "/cpu.stat", "state S"):
+            assert words in text
+    assert [it.kind for it in told] == [Kind.START, Kind.RESTART, Kind.END]
+    assert {*told[1].reasons, *told[2].reasons} <= {EndReason.BOOT_STALLED, EndReason.TIMEOUT}
+    assert told[1].digests["diagnosis"] == Digest.of(kept[0].encode())
 
 
 @pytest.mark.parametrize("flags", [(), ("-t",)])
