@@ -1,8 +1,11 @@
 """Boots that make no progress, with real processes and without a virtual machine: what is kept, and the second try."""
 
+import os
 import re
+import signal
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, override
@@ -220,6 +223,36 @@ def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
         start(plan, replace(host, journal=Forgetful(host.journal.append), jail=jail))
     assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
     assert [bool(cell.released) for cell in jail.cells] == [True, True]
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool) -> None:
+    """Before the log has it that another one begins, or right after: the next call puts in order what is left."""
+    host = moody(here, Scenario.STALLS, Scenario.BOOTS)
+
+    @dataclass
+    class Deadly(Forgetful):
+        def append(self, record: Record) -> Indexed:
+            if record.kind is Kind.RESTART and logged:
+                self.append_(record)
+            if record.kind is Kind.RESTART:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.append_(record)
+
+    with here.plan(use=Use.ONCE) as plan:
+        if (child := os.fork()) == 0:
+            with suppress(BaseException):
+                start(plan, replace(host, journal=Deadly(host.journal.append)), name="web")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        machines = here.directory("machines")
+        registry.tidy(machines, here.ledger(), host.clock)
+        assert registry.is_tidy(machines)
+        with pytest.raises(RefusedError, match="may start once"):
+            start(plan, here.host())
+    restart = [(Kind.RESTART, (STALLED,))] if logged else []
+    assert told(here)[:-1] == [(Kind.START, ()), *restart, (Kind.END, (EndReason.SUPERVISOR_DIED,))]
+    assert diagnosis(here, 1)
 
 
 def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
