@@ -232,6 +232,7 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
 
     @dataclass
     class Deadly(Forgetful):
+        @override
         def append(self, record: Record) -> Indexed:
             if record.kind is Kind.RESTART and logged:
                 self.append_(record)
