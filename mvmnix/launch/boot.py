@@ -66,7 +66,7 @@ class Boot:
         number: int = 1,
     ) -> Self:
         """See to it that the guest is watched from now on, by what is added to `watches`, and take its digests."""
-        course.look_at(guest)
+        course.look_at(guest)  # waits until the process has become the hypervisor, whose threads are watched
         boot = cls(course, guest, number, end, watches)
         watches.append(boot)
         if most := course.plan.plan.limits.shared_bytes:
