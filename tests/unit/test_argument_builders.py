@@ -40,7 +40,7 @@ from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.backends.vsock import VsockSpec
 from mvmnix.launch.hypervisor import command_line
-from mvmnix.launch.hypervisor.port import Acceleration, Attachment, LaunchSpec, ShareKind
+from mvmnix.launch.hypervisor.port import Acceleration, Addition, Attachment, LaunchSpec, ShareKind
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
 from mvmnix.launch.jail.cgroups import Cgroups
 from mvmnix.launch.jail.root import Root
@@ -396,12 +396,14 @@ def leaves(value: object) -> list[object]:
 def test_parameters_of_a_kernel_stay_apart(text: str) -> None:
     """What a backend adds is the last of them, to the kernel, and none of those that a plan says has its name."""
     if not command_line.problems(text):
-        added = f"{text} {command_line.BACKEND_PARAMETERS[0]}=1"
-        words = added.split(" ")
+        added = [str(Addition(it, it.word or 1)) for it in command_line.BACKEND_PARAMETERS]
+        words = " ".join((text, *added)).split(" ")
+        assert words[-len(added) :] == added
         assert all(words)
         assert "--" not in words
-        assert '"' not in added
-        assert [word.partition("=")[0] for word in words].count(command_line.BACKEND_PARAMETERS[0]) == 1
+        assert '"' not in text
+        names = [word.partition("=")[0] for word in words]
+        assert all(names.count(it) == 1 for it in command_line.BACKEND_PARAMETERS)
 
 
 def test_what_works_on_a_directory_is_told_numbers() -> None:
