@@ -81,6 +81,9 @@ class Sandbox:
     it by ALL_PROXY. `descriptors` are inherited by the helper under the same numbers. For a program that knows TCP
     proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
     out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
+
+    An exception in the calling thread ends the helper. Where another thread decides, `cancelled` is the reading end of
+    a pipe instead, whose hang-up ends it.
     """
 
     files: Mapping[str, Path | int] = field(default_factory=dict)
@@ -88,6 +91,7 @@ class Sandbox:
     gateway: Path | None = None
     descriptors: tuple[int, ...] = ()
     bounds: Bounds = Bounds()
+    cancelled: int | None = None
 
     def run(
         self, program: Candidates, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
@@ -142,7 +146,8 @@ class Sandbox:
         with uid_pool.own_uid() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
             cancel = Pipe()
             try:
-                run = _Run(self, programs, identity.uid, cancel.reading)
+                cancelled = cancel.reading if self.cancelled is None else self.cancelled
+                run = _Run(self, programs, identity.uid, cancelled)
                 future = thread.submit(run.to_the_end, argv, pipes, output, input_)
                 future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
                 yield future
