@@ -5,7 +5,7 @@ docs/plan.md describes the predicate, `urn:mvmnix:plan:1`.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
@@ -24,7 +24,7 @@ from mvmnix.launch.shares import share as sharing
 from mvmnix.launch.shares.share import Share
 from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.slsa import Variation, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
 
@@ -116,9 +116,13 @@ class Plan:
             raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
         self.backend.check(self.isolation, self.accelerator)
 
-    def again(self) -> Self:
-        """The same plan for one more machine."""
-        return replace(self, nonce=_nonce())
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """What may hold what it starts: which of them does is known when a machine starts."""
+        if self.backend is Backend.CONTAINER:
+            return (Boundary.CONTAINER,)
+        translated = () if self.accelerator is Accelerator.KVM or self.backend.needs_kvm else (Boundary.SANDBOX,)
+        return translated if self.accelerator is Accelerator.TCG else (Boundary.HARDWARE, *translated)
 
     @classmethod
     def for_image(
@@ -155,14 +159,10 @@ class Plan:
             accelerator=Accelerator.ANY,
             window=Window(begin, begin + lifetime),
             use=use,
-            nonce=_nonce(),
+            nonce=secrets.token_hex(16),
             policy=policy,
             provenance=provenance,
         )
-
-
-def _nonce() -> str:
-    return secrets.token_hex(16)
 
 
 def to_statement(plan: Plan) -> Statement:

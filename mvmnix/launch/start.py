@@ -3,9 +3,9 @@
 The steps, which the code repeats by number:
 
 1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
-   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan that demands what this
-   host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service that the
-   plan doesn't grant, is refused, and that is logged.
+   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
+   what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
+   that the plan doesn't grant, is refused, and that is logged.
 2. The machine gets its directory, or takes the one that `mvm create` made for it, and the lock that says that it lives.
 3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
    (launch/replay/gate.py). From here on it is spent, whatever fails: what was refused or failed before has spent
@@ -15,7 +15,8 @@ The steps, which the code repeats by number:
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
    that were verified.
-6. The guest agent reports, is told what the plan says, and answers that it is ready.
+6. The guest agent reports, is told what the plan says, and answers that it is ready. A boot that stalls or hangs before
+   it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of its own) and 5.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """
@@ -25,6 +26,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mvmnix.audit.record import Kind, Record
@@ -35,7 +37,7 @@ from mvmnix.launch.channel.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.channel.services import ServiceFactory
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.data.prepared import PreparedDisk
-from mvmnix.launch.guest import Preparation
+from mvmnix.launch.guest import Guest, Preparation
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import choose
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
@@ -70,10 +72,10 @@ def start(
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, verb-not-granted, plan-mismatch,
-    secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made, the last one
-    also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce or log can't
-    be written; and what `conclusion.failure` says when the boot fails.
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
+    plan-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made,
+    the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce
+    or log can't be written; and what `conclusion.failure` says when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -87,7 +89,7 @@ def start(
         raise
     machine = _spawned(course, preparation, services, _named(config, plan, home))  # 5
     try:
-        machine.boot()  # 6
+        machine.boot(partial(_another, course, services))  # 6
     except BaseException:
         machine.kill()
         raise
@@ -225,7 +227,10 @@ def home_of(
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
-    """The machine but for its sockets. Raises RefusedError [backend-unavailable, accelerator-unavailable]."""
+    """The machine but for its sockets.
+
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
+    """
     wanted = plan.plan
     if wanted.backend is not host.hypervisor.backend:
         why = f"it names {wanted.backend}, and what would start it here is {host.hypervisor.backend}"
@@ -250,24 +255,46 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
         cpu_weight=wanted.limits.cpu_weight,
     )
     kernel = plan.image.kernel.digest
-    chosen = choose(wanted.accelerator, lambda: host.kvm.verdict(spec, kernel), host.notice)
+    kvm = partial(host.kvm.verdict, spec, kernel)
+    chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 
 def _spawned(
     course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
 ) -> Machine:
-    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began.
+    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
+    try:
+        guest = _guest(course, preparation, services)
+    except BaseException as error:
+        refused = isinstance(error, RefusedError)
+        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
+        raise
+    return Machine(course, guest, config)
+
+
+def _guest(course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+    """What is prepared, started.
 
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
     """
     try:
         answering = counted(services, course.tally)
         with refusals_logged(course.plan, course.host):
-            guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
-    except BaseException as error:
+            return preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
+    except BaseException:
         preparation.discard()
-        refused = isinstance(error, RefusedError)
-        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
         raise
-    return Machine(course, guest, config)
+
+
+def _another(course: Course, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
+    """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
+    plan, host, tsc = course.plan, course.host, TscClock.start()
+    with refusals_logged(plan, host):
+        config, preparation = _prepared(plan, host, services, tsc)  # 1
+    try:
+        course.record_restart(preparation.invocation, preparation.acceleration)  # 4
+    except BaseException:
+        preparation.discard()
+        raise
+    return _guest(course, preparation, services), _named(config, plan, course.home)  # 5

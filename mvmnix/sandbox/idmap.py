@@ -17,6 +17,8 @@ _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MOUNT_ATTR_IDMAP: Final = 0x0010_0000
+#: MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV.
+_MOUNT_ATTR_SHOWN: Final = 1 | 2 | 4
 #: One more than the largest id that a user can have.
 _IDS: Final = 2**32 - 1
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -28,8 +30,11 @@ class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
-def swapped(one: int, other: int) -> str:
+def swapped(one: int, other: int, lowest: int = 0) -> str:
     """The lines of a map of ids (user_namespaces(7)) in which two have each other's place, and all others their own.
+
+    Those below `lowest` have none: the kernel makes, changes and removes nothing in a directory whose owner or group is
+    one of them, and changes no such file.
 
     >>> print(swapped(5, 3))
     0 0 3
@@ -37,10 +42,14 @@ def swapped(one: int, other: int) -> str:
     4 4 1
     5 3 1
     6 6 4294967289
+    >>> print(swapped(2, 1, lowest=1))
+    1 2 1
+    2 1 1
+    3 3 4294967292
     """
     low, high = sorted((one, other))
     between = ((low + 1, low + 1, high - low - 1), (high, low, 1)) if low != high else ()
-    ranges = ((0, 0, low), (low, high, 1), *between, (high + 1, high + 1, _IDS - high - 1))
+    ranges = ((lowest, lowest, low - lowest), (low, high, 1), *between, (high + 1, high + 1, _IDS - high - 1))
     return "\n".join(f"{inside} {outside} {length}" for inside, outside, length in ranges if length)
 
 
@@ -53,13 +62,13 @@ def detached(source: int) -> int | None:
     return None if tree < 0 else int(tree)
 
 
-def mounted(source: int, owner: User, as_: User) -> int | None:
-    """As `detached`, but `owner` and `as_` have each other's place in it.
+def mounted(source: int, owner: User, as_: User, lowest_group: int) -> int | None:
+    """As `detached`, but `owner` and `as_` have each other's place in it, and groups below `lowest_group` have none.
 
     None, too, where the file system or the kernel can't do that. Raises MvmnixError without util-linux.
     """
     try:
-        namespace = exchange((owner.uid, as_.uid), (owner.gid, as_.gid))
+        namespace = exchange((owner.uid, as_.uid), (owner.gid, as_.gid), lowest_group)
     except OSError:
         return None
     try:
@@ -81,10 +90,18 @@ def mapped(source: int, namespace: int) -> int | None:
     return tree
 
 
+def make_read_only(tree: int) -> None:
+    """Have nothing changed by way of a detached mount, and no set-user-ID file or device used. Raises OSError."""
+    _set(tree, _MountAttr(attr_set=_MOUNT_ATTR_SHOWN), "a read-only mount")
+
+
 def _map(tree: int, namespace: int) -> None:
-    asked = _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace)
+    _set(tree, _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace), "an ID-mapped mount")
+
+
+def _set(tree: int, asked: _MountAttr, what: str) -> None:
     flags = _AT_EMPTY_PATH | _AT_RECURSIVE
-    checked(_libc.mount_setattr(tree, b"", flags, ctypes.byref(asked), ctypes.sizeof(asked)), "an ID-mapped mount")
+    checked(_libc.mount_setattr(tree, b"", flags, ctypes.byref(asked), ctypes.sizeof(asked)), what)
 
 
 def move(tree: int, where: bytes) -> None:
@@ -99,8 +116,8 @@ def checked(result: int, what: str) -> None:
         raise OSError(error, os.strerror(error), what)
 
 
-def exchange(uids: tuple[int, int], gids: tuple[int, int]) -> int:
-    """A descriptor of a user namespace in which these two uids, and two gids, have each other's place.
+def exchange(uids: tuple[int, int], gids: tuple[int, int], lowest_group: int = 0) -> int:
+    """A descriptor of a user namespace in which these two uids, and two gids, have each other's place (`swapped`).
 
     A program is started in it, as a process with threads must not fork without exec. Raises OSError, MvmnixError
     without util-linux.
@@ -117,7 +134,7 @@ def exchange(uids: tuple[int, int], gids: tuple[int, int]) -> int:
     try:
         os.read(ours, 1)  # it is in the new namespace; nothing, where it ended instead
         Path(f"/proc/{child.pid}/uid_map").write_text(swapped(*uids), encoding="ascii")
-        Path(f"/proc/{child.pid}/gid_map").write_text(swapped(*gids), encoding="ascii")
+        Path(f"/proc/{child.pid}/gid_map").write_text(swapped(*gids, lowest_group), encoding="ascii")
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ours)

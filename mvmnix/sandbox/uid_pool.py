@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,6 +134,39 @@ def of_machine() -> UidPool:
         why = f"this root can't give away the uids {uids}: its user namespace lacks them"
         raise MvmnixError(why, hint="run mvm as root of the machine itself, or as a plain user")
     return UidPool(Directory.create(MACHINE_WIDE), first_uid=FIRST_UID)
+
+
+@dataclass(slots=True)
+class Identity:
+    """A uid that nothing else has, None for the caller's own; `settle` says whether all of its processes are gone."""
+
+    uid: int | None
+    _clean: bool = False
+
+    def settle(self, clean: bool) -> None:
+        """What ran under it has ended; `clean` where the kernel has reported that of each process."""
+        self._clean = clean
+
+    def is_free(self) -> bool:
+        """Whether no process has it any more; those that may be left are killed."""
+        return self.uid is None or self._clean or evict(self.uid)
+
+
+@contextmanager
+def own_uid() -> Iterator[Identity]:
+    """As root, a uid of the machine's pool, given back when no process has it; as a plain user, the caller's."""
+    if os.geteuid() != 0:
+        yield Identity(None)
+        return
+    pool = of_machine()
+    with pool.directory:
+        lease = pool.take()
+        identity = Identity(lease.uid)
+        try:
+            yield identity
+        finally:
+            if identity.is_free():
+                lease.release()
 
 
 def owned(first: int, count: int, *, uid_map: str = "/proc/self/uid_map") -> bool:

@@ -189,10 +189,8 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "mvmnix.launch.hypervisor.patience._WALL_FACTOR", 0.5
-    )  # which ends and when is in test_patience.py
-    monkeypatch.setattr("mvmnix.launch.hypervisor.patience._TOTAL_FACTOR", 0.7)
+    monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
+    monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._TOTAL_FACTOR", 0.7)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
         start(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
@@ -344,6 +342,21 @@ def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> 
         told = machine._config
     assert (told.hostname, told.time_ns) == (f"mvm-{machine.id}", time_ns(NOW + timedelta(seconds=1)))
     assert told.order is DirectoryOrder.NATURAL
+
+
+def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
+    """Each of it, by values that nothing else has."""
+    limits = Limits(tasks=77, system_calls=SystemCalls.STRICT)
+    with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=44) as plan:
+        with start(plan, here.host()) as machine:
+            told = machine._config
+        assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 44_000, 77)
+        assert (told.owner, told.system_calls) == (plan.plan.workload.user, SystemCalls.STRICT)
+        assert (told.workload, told.verbs) == (plan.plan.workload, plan.plan.verbs)
+        assert (told.writable, told.ports, told.data) == (plan.image.writable, (), "")
+    with here.plan(scratch_mib=34) as plan, start(plan, here.host()) as machine:
+        assert machine._config.scratch == 34 << 20
+        assert machine._config.tasks == 0
 
 
 def test_a_variation_tells_the_guest_otherwise(here: House) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.jail import cgroups
-from mvmnix.launch.jail.cgroups import Cgroups, Controller, Place, remove
+from mvmnix.launch.jail.cgroups import Cgroups, Controller, Place
 from mvmnix.launch.jail.limits import Limits
+from mvmnix.sandbox.control_group import remove
 
 LIMITS = Limits(memory=1 << 30, addresses=1 << 40, tasks=97, processors=1.5)
 

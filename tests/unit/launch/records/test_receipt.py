@@ -11,17 +11,20 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.hypervisor.boot_watchdog import Verdict
 from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, ShareKind, Usage
 from mvmnix.launch.records import receipt
+from mvmnix.launch.records.diagnosis import Diagnosis, file_name
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.share import Access
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
+from mvmnix.provenance.isolation import Boundary
 from mvmnix.provenance.statement import Subject
-from tests.unit.provenance.world import NOW, put
+from tests.unit.provenance.world import NOW, drop, put
 
 OBSERVED = Observed(
     machine="0123456789ab",
@@ -31,7 +34,7 @@ OBSERVED = Observed(
     accelerator=Acceleration.TCG,
     hypervisor=HostFile("/usr/bin/qemu-system-x86_64", Digest.of(b"qemu")),
     firmware=(HostFile("/usr/share/qemu/qboot.rom", Digest.of(b"qboot")),),
-    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998),),
+    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998), Addition(BackendParameter.TSC, "reliable")),
     reason=EndReason.GUEST_EXIT,
     corruption=None,
     start_record=17,
@@ -43,6 +46,7 @@ SHARES = (
     Shared("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
     Shared("/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")),
 )
+DIAGNOSES = tuple(Diagnosis(file_name(number), verdict, Digest.of(b"")) for number, verdict in enumerate(Verdict, 1))
 RECEIPT = Receipt(
     subjects=(Subject("kernel", Digest.of(b"kernel")),),
     plan=Digest.of(b"plan"),
@@ -64,6 +68,8 @@ RECEIPT = Receipt(
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
         replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
+        replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
+        replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(()))),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(tuple(range(5000))))),
     ],
@@ -80,6 +86,31 @@ def test_who_says_what() -> None:
     assert "code" not in str(predicate["observedByHost"])
 
 
+@pytest.mark.parametrize(
+    ("backend", "accelerator", "boundary"),
+    [
+        (Backend.QEMU, Acceleration.KVM, "hardware"),
+        (Backend.QEMU, Acceleration.TCG, "sandbox"),
+        (Backend.CONTAINER, Acceleration.NONE, "container: not a microVM"),
+        (Backend.CONTAINER, Acceleration.TCG, "container: not a microVM"),
+    ],
+)
+def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, boundary: str) -> None:
+    it = replace(RECEIPT, observed=replace(OBSERVED, backend=backend, accelerator=accelerator))
+    said = receipt.to_statement(it).predicate["observedByHost"]
+    assert isinstance(said, dict)
+    assert said["boundary"] == boundary
+
+
+def test_an_older_receipt_is_read() -> None:
+    """From before receipts said what held the guest, which their accelerator says, too."""
+    value = strict.parse_json(receipt.to_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    drop("predicate", "observedByHost", "boundary")(value)
+    found = receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert (found, found.observed.boundary) == (RECEIPT, Boundary.SANDBOX)
+
+
 def test_many_corrupted_blocks_are_counted() -> None:
     assert Corruption.of(tuple(range(5000))) == Corruption(5000, tuple(range(1024)))
 
@@ -90,13 +121,21 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put(1, "predicate", "more"),
         put("container", "predicate", "observedByHost", "backend"),
         put("container: not a microVM", "predicate", "observedByHost", "isolation"),
+        put("hardware", "predicate", "observedByHost", "boundary"),
+        put("microvm", "predicate", "observedByHost", "boundary"),
         put("later", "predicate", "observedByHost", "endedOn"),
         put("qemu", "predicate", "observedByHost", "hypervisor", "path"),
         put("none", "predicate", "observedByHost", "endReason"),
         put("xen", "predicate", "observedByHost", "accelerator"),
         put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "init"),
+        put("unstable", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put("1", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc_early_khz"),
         put({"count": 3, "first": [1]}, "predicate", "observedByHost", "corruptedBlocks"),
         put(-1, "predicate", "observedByHost", "consoleBytes"),
+        put([DIAGNOSES[0].value()] * 3, "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "file": "../machine.json"}], "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "verdict": "slow"}], "predicate", "observedByHost", "diagnoses"),
         put(["selinux"], "predicate", "observedByHost", "confinement"),
         put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
         put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
