@@ -183,11 +183,12 @@ def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tu
         raise unsafe(cwd, "a working directory is named by its absolute path")
     # 3. the environment: `environment` has the list
     # 4. what can't be handed over
-    for text in (*argv, cwd, *variables, *variables.values()):
+    for text in (*argv, cwd):
         if not _is_representable(text):
-            raise unsafe(text, "it holds what no argument, path or variable can")
-    if strange := [name for name in variables if "=" in name or not name]:
-        raise unsafe(strange[0], "it is no name of a variable")
+            raise unsafe(text, "it holds what no argument or path can")
+    for name, value in variables.items():  # whose values may be secret
+        if not name or "=" in name or not _is_representable(name) or not _is_representable(value):
+            raise unsafe(name, "it is no name of a variable, or its value holds what none can")
     return list(argv), variables
 
 

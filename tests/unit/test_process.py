@@ -111,6 +111,13 @@ def test_what_no_child_can_be_given_is_refused(options: dict[str, Any]) -> None:
     assert refusal.value.codes == (ReasonCode.ARGUMENT_UNSAFE,)
 
 
+def test_a_refusal_shows_no_value_of_a_variable() -> None:
+    with pytest.raises(RefusedError) as refusal:
+        run(["/bin/true"], env={"TOKEN": "hunter2\0"})
+    assert "hunter2" not in refusal.value.message
+    assert "TOKEN" in refusal.value.message
+
+
 @given(TEXTS)
 def test_an_argument_is_one_argument_or_refused(text: str) -> None:
     """Whatever a stranger wrote: one element, byte by byte the same; NUL and what isn't text are refused."""
