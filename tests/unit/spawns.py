@@ -13,7 +13,7 @@ STARTERS: Final = re.compile(
     r"|(subprocess|pty|multiprocessing|webbrowser|asyncio|pexpect)(\.\w+)*"
     r"|concurrent\.futures\.ProcessPoolExecutor|(concurrent\.futures\.process)(\.\w+)*"
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
-    r"|keyring\.get_password|sigstore\.oidc\.(detect_credential|Issuer)"
+    r"|keyring\.(get_password|backend\.get_all_keyring)|sigstore\.oidc\.(detect_credential|Issuer)"
     # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
     r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox\.helper\.Sandbox"
     r"|mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.pins\.host_nix\.HostNix\.find"

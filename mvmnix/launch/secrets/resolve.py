@@ -121,12 +121,20 @@ def _opened(path: str, flags: int) -> int:
 
 
 def _keyring(words: Sequence[str]) -> bytes:
-    """What the keyring of the caller's session has; the library is slow to import, and only here wanted."""
-    import keyring  # noqa: PLC0415
+    """What the keyring of the caller's session has; the library is slow to import, and only here wanted.
+
+    Of the installed backends the one that the library prefers. A configured one isn't asked: keyringrc.cfg and
+    PYTHON_KEYRING_BACKEND name any module, and where to import it from.
+    """
+    import keyring.backend  # noqa: PLC0415
+    import keyring.core  # noqa: PLC0415
     import keyring.errors  # noqa: PLC0415
 
+    usable = [one for one in keyring.backend.get_all_keyring() if keyring.core.recommended(one)]
+    if not usable:
+        raise ValueError("there is no keyring in this session")
     try:
-        value = keyring.get_password(*words)
+        value = max(usable, key=keyring.backend.by_priority).get_password(*words)
     except keyring.errors.KeyringError as error:
         raise ValueError(f"the keyring doesn't answer ({type(error).__name__})") from None
     return (value or "").encode()

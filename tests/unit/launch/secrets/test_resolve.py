@@ -201,15 +201,29 @@ class Remembers(KeyringBackend):
         raise NotImplementedError
 
 
-def test_the_keyring() -> None:
-    before = keyring.get_keyring()
-    keyring.set_keyring(Remembers())
-    try:
-        assert value("A=keyring:my/service/me") == SECRET.encode()
-        assert "there is nothing" in refusal("A=keyring:my/service/you")
-        assert "KeyringLocked" in refusal("A=keyring:locked/me")
-    finally:
-        keyring.set_keyring(before)
+def test_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyring.backend.get_all_keyring", lambda: [Remembers()])
+    assert value("A=keyring:my/service/me") == SECRET.encode()
+    assert "there is nothing" in refusal("A=keyring:my/service/you")
+    assert "KeyringLocked" in refusal("A=keyring:locked/me")
+    monkeypatch.setattr("keyring.backend.get_all_keyring", list)
+    assert "no keyring" in refusal("A=keyring:my/service/me")
+
+
+def test_no_configured_keyring_is_imported(tmp_path: Path) -> None:
+    """Neither by a file in a configuration directory that may lie in a checkout, nor by a variable."""
+    module = f"open({str(tmp_path / 'mark')!r}, 'w')\n"
+    for name, text in {
+        "evil.py": module,
+        "python_keyring/keyringrc.cfg": f"[backend]\ndefault-keyring=evil.Keyring\nkeyring-path={tmp_path}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    script = "from mvmnix.launch.secrets.resolve import _keyring; _keyring(('s', 'n'))"
+    configured = {"XDG_CONFIG_HOME": str(tmp_path), "PYTHON_KEYRING_BACKEND": "evil.Keyring", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-P", "-c", script], env=configured, capture_output=True, check=False)
+    assert b"there is no keyring in this session" in done.stderr
+    assert not (tmp_path / "mark").exists()
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
