@@ -311,6 +311,32 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
     assert snapshot(world.path) == before
 
 
+FULL: dict[str, Callable[[bytes], bytes]] = {
+    "a changed record": lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
+    "a changed header": lambda data: data.replace(b'"first":0', b'"first":1', 1),
+    "a record less": lambda data: data[: data[:-1].rindex(b"\n") + 1],
+    "a record more": lambda data: data + record(9).line + b"\n",
+    "two records exchanged": lambda data: b"\n".join([*(lines := data.split(b"\n"))[:-3], lines[-2], lines[-3], b""]),
+    "a torn line": lambda data: data + b"x",
+}
+
+
+@pytest.mark.usefixtures("volatile")
+@pytest.mark.parametrize("other", [False, True], ids=["the same writer", "another writer"])
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_segment_that_was_changed_before_it_is_closed_is_refused(world: World, name: str, *, other: bool) -> None:
+    """With the second record of the next segment its seal comes off: what it sealed is compared before that."""
+    world.fill(CAPACITY + 1)
+    (world.path / FIRST).write_bytes(FULL[name](content(world.path / FIRST)))
+    before = snapshot(world.path)
+    log = AuditLog(world.directory, world.signer) if other else world.log
+    for _ in range(2):
+        with pytest.raises(RefusedError) as caught:
+            log.append(record(0))
+        assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+    assert snapshot(world.path) == before
+
+
 def test_another_key_is_refused(world: World) -> None:
     world.fill(1)
     with pytest.raises(RefusedError) as caught:
