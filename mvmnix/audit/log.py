@@ -23,7 +23,8 @@ from typing import Final, Self
 from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import backwards
+from mvmnix.audit.proof import InclusionProof
+from mvmnix.audit.reading import matching
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
 from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
@@ -36,11 +37,17 @@ _MAX_PENDING: Final = 2 * MAX_SEGMENT
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that is in the log, durably: its index, its leaf's hash, and a checkpoint that covers it."""
+    """A record that is in the log, durably: its index, its leaf's hash, a checkpoint that covers it, and the proof."""
 
     index: int
     leaf: Digest
     checkpoint: Checkpoint
+    inclusion: InclusionProof
+
+    @property
+    def proof(self) -> bytes:
+        """The file that proves, with the log's public key and nothing else, that the record is in it."""
+        return self.inclusion.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +112,20 @@ class AuditLog:
         """
         if not is_begun(self._directory):
             return None
-        found = (listed.record.serials for listed in backwards(self._directory, self._signer.key))
+        found = (each.record.serials for each in matching(self._directory, self._signer.key, b'"serials":['))
         return next((serials for serials in found if serials is not None), None)
 
     def about(self, machine: str) -> tuple[Record, ...]:
-        """A machine's sealed records, from the last one back to its start. Raises RefusedError [log-mismatch]."""
+        """A machine's sealed records, from the last one back to its start, or to its creation if it has no start.
+
+        Raises RefusedError [log-mismatch].
+        """
         found = list[Record]()
         if is_begun(self._directory):
-            for listed in backwards(self._directory, self._signer.key):
-                if listed.record.machine == machine:
-                    found.append(listed.record)
-                    if listed.record.kind is Kind.START:
-                        break
+            for listed in matching(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
+                found.append(listed.record)
+                if listed.record.kind in {Kind.START, Kind.CREATION}:
+                    break
         return tuple(found)
 
     def append(self, record: Record) -> Entry:
@@ -150,7 +159,8 @@ class AuditLog:
         if len(line) >= MAX_LINE:
             raise ValueError(f"a record of {len(line)} bytes is too long")
         leaf = leaf_hash(line)
-        tree = (CompactRange() if end is None else end.tree).append(leaf)
+        before = CompactRange() if end is None else end.tree
+        tree = before.append(leaf)
         checkpoint = Checkpoint.sign(tree.size, tree.root(), self._signer)
         self._known = None  # until all is well
         if end is None:
@@ -162,7 +172,8 @@ class AuditLog:
         else:
             known = self._go_on(end, line + b"\n", checkpoint, tree)
         self._known = known
-        return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
+        proof = InclusionProof.of_last(before, line, checkpoint)
+        return Entry(before.size, Digest(leaf.hex()), checkpoint, proof)
 
     def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> _End:
         """Another segment, whole at once."""

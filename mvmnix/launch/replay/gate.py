@@ -23,7 +23,7 @@ from typing import Final
 
 from mvmnix.audit.head import is_begun
 from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import backwards
+from mvmnix.audit.reading import matching
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.launch import plan as plans
@@ -38,6 +38,7 @@ from mvmnix.strict import MalformedError, show_time
 
 #: How a START record names the digest of its plan's nonce.
 NONCE: Final = "nonce"
+_START: Final = f'"kind":"{Kind.START}"'.encode()
 _WHAT: Final = "the plan"
 _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"
 
@@ -62,7 +63,7 @@ def last_start(log: Directory, key: NoteKey) -> LastStart | None:
     """
     if not is_begun(log):
         return None
-    starts = (it.record for it in backwards(log, key) if it.record.kind is Kind.START)
+    starts = (it.record for it in matching(log, key, _START))
     return next((LastStart(it.digests[NONCE], it.machine) for it in starts if NONCE in it.digests), None)
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ import pytest
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import records
+from mvmnix.audit.proof import InclusionProof
+from mvmnix.audit.reading import matching, records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
@@ -40,6 +42,12 @@ def test_an_entry_says_where_the_record_is(world: World) -> None:
         assert entry.checkpoint.size == number + 1
         assert Checkpoint.verified(entry.checkpoint.note, world.key) == entry.checkpoint
         assert world.log.check() == entry.checkpoint
+        proven = InclusionProof.parse(entry.proof).verified(world.key)
+        assert (proven.listed.index, proven.listed.record, proven.checkpoint) == (
+            number,
+            record(number),
+            entry.checkpoint,
+        )
         tree = tree.extend([record(number).line])
         assert entry.checkpoint.root.raw == tree.root()
 
@@ -84,6 +92,29 @@ def test_records_are_read_from_the_end(world: World) -> None:
         found = list(records(world.directory, world.key, last=last))
         assert [item.index for item in found] == list(range(max(0, total - last), total))
         assert all(item.record == record(item.index) for item in found)
+
+
+@pytest.mark.usefixtures("volatile")
+def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
+    """Those of one second and later, in whole segments: the others are neither read nor hashed."""
+    total = 2 * CAPACITY + 3
+    world.fill(total)
+
+    def found(text: str, since: int | None = None) -> list[int]:
+        moment = None if since is None else NOON + timedelta(seconds=since)
+        return [it.index for it in matching(world.directory, world.key, text.encode(), since=moment)]
+
+    assert found('"kind":"start"') == list(range(total))[::-1]
+    assert found('"machine":"m5"') == [5]
+    assert found('"machine":"m5"', CAPACITY) == [5], "its segment is looked through to the end"
+    assert found('"machine":"m5"', CAPACITY + 1) == [5], "the segment behind it has a record of then"
+    assert found('"machine":"m5"', 2 * CAPACITY) == [], "none of the records of the full segment behind it is of then"
+    assert found('"machine":"m5"', 10**6) == [], "one that isn't full never ends the search"
+    assert found(f'"machine":"m{CAPACITY + 5}"', 10**6) == [CAPACITY + 5]
+    flip(world.path / FIRST, -100)
+    assert found('"machine":"m200"', 2 * CAPACITY) == [200]
+    with pytest.raises(RefusedError):
+        found('"machine":"m200"')
 
 
 def test_the_latest_serials_are_those_of_the_last_record_that_has_any(world: World) -> None:
@@ -324,7 +355,9 @@ FULL: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.usefixtures("volatile")
 @pytest.mark.parametrize("other", [False, True], ids=["the same writer", "another writer"])
 @pytest.mark.parametrize("name", FULL)
-def test_a_full_segment_that_was_changed_before_it_is_closed_is_refused(world: World, name: str, *, other: bool) -> None:
+def test_a_full_segment_that_was_changed_before_it_is_closed_is_refused(
+    world: World, name: str, *, other: bool
+) -> None:
     """With the second record of the next segment its seal comes off: what it sealed is compared before that."""
     world.fill(CAPACITY + 1)
     (world.path / FIRST).write_bytes(FULL[name](content(world.path / FIRST)))
