@@ -11,6 +11,7 @@ from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
+from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.keeping.library import Room
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
 from mvmnix.cli.audit_verify import verify
@@ -18,9 +19,11 @@ from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.telling import answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
+from mvmnix.launch.host import now
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.home import RECEIPT, machine_ids
 from mvmnix.launch.records.registry import find
+from mvmnix.launch.records.traces import Traces
 from mvmnix.model import Digest
 from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
@@ -145,6 +148,19 @@ def export(target: Path, machine: str) -> int:
         said = f"wrote {len(found.records)} records and {found.receipts} receipts, checked, to {target}{lacking}"
         click.echo(said, err=True)
     return told.code
+
+
+@audit.command("new-log")
+def new_log() -> None:
+    """Begin a new log where there was one: it was moved away as evidence, or is lost. Its first record says so.
+
+    That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
+    """
+    with house() as rooms:
+        found = Traces.of(rooms.roots.state)
+        record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
+        checkpoint = rooms.journal.append(record).checkpoint
+    click.echo(f"began a new log, {checkpoint.origin}; it knows nothing of {found.said or 'anything before'}", err=True)
 
 
 class _Finder:

@@ -52,6 +52,8 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             return told.code
         place = Place.of(rooms, key_path, directory)
         against = _witnesses(rooms, place) if directory is None else []
+        if directory is None:
+            rooms.journal.is_begun()  # or it is refused: one that is gone is no log that never was
         evidence = _verified(place, note, against)
         lost = _lost(rooms, evidence.unended) if directory is None else evidence.unended
         told.code = _log(evidence, lost, as_json=as_json)

@@ -130,17 +130,14 @@ class House:
     @cached_property
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
-        host = self.key(Role.HOST)
-        return witnesses.journal(self.audit, NoteSigner.of_log(self._raw(host), host.sign), self.config.witnesses)
+        signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
+        return witnesses.journal(self.audit, signer, self.config.witnesses, self.roots.state)
 
     @property
     def log_key(self) -> NoteKey:
         """The key that the audit log's checkpoints are checked with."""
-        return NoteKey.of_log(self._raw(self.key(Role.HOST)))
-
-    def _raw(self, host: PrivateKey) -> bytes:
         try:
-            return host.public.raw
+            return NoteKey.of_log(self.key(Role.HOST).public.raw)
         except ValueError as error:
             where = self.keys.where(key_file(Role.HOST))
             hint = "move it away and run `mvm key create host`; a new key begins a new log"

@@ -23,6 +23,7 @@ from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.home import (
     CONSOLE,
     LOCK,
+    RECEIPT,
     STATUS,
     STDERR,
     STDOUT,
@@ -224,10 +225,12 @@ def _logs(directory: Directory) -> str:
 def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
     """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
 
-    Its supervisor may have died between two writes: before the start was in the log, or after its end was.
+    Its supervisor may have died between two writes: before the start was in the log, or after its end was. Of one that
+    ran, a log that was begun meanwhile has no start.
     """
     known = {record.kind: record for record in journal.about(status.machine)}
-    if Kind.START not in known:
+    ran = status.state not in {MachineState.CREATED, MachineState.STARTING} or directory.exists(RECEIPT)
+    if Kind.START not in known and not ran:
         if status.origin is None:
             return None
         directory.write_atomic(STATUS, waiting(status).to_bytes())

@@ -166,6 +166,9 @@ def test_a_log_that_was_removed_brings_no_plan_back(settled: Station) -> None:
     bundle = signed(settled, "--single-use")
     assert settled.mvm("launch", bundle).code == 0
     shutil.rmtree(settled.state / "audit")
+    said = settled.mvm("launch", bundle)
+    assert (said.code, "refused [log-mismatch]" in said.err) == (126, True)
+    assert settled.mvm("audit", "new-log").code == 0
     refused(settled, settled.mvm("launch", bundle), "replay")
 
 
