@@ -24,4 +24,7 @@ class Ledger(Journal, Protocol):
     """A journal that can be asked what it has; `AuditLog` is one."""
 
     def about(self, machine: str) -> tuple[Record, ...]:
-        """A machine's records, from the last one back to its start. Raises RefusedError."""
+        """A machine's records, from the last one back to its start, or to its creation without one.
+
+        Raises RefusedError.
+        """

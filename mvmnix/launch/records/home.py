@@ -156,11 +156,16 @@ class MachineHome:
 
     def discard(self, machines: Directory) -> None:
         """Undo what was begun for a start that was never recorded: its directory is removed, or waits for another."""
-        if self.status.origin is not None:
+        if self.status.origin is None:
+            self.remove(machines)
+            return
+        if not self.status.waits:
             self.status = replace(self.status, started=None)
             self.advance(MachineState.CREATED, acceleration="")
-            self.close()
-            return
+        self.close()
+
+    def remove(self, machines: Directory) -> None:
+        """Remove the directory, and let go of the lock."""
         with register(machines):
             machines.remove_tree(self.status.machine)
         self.close()

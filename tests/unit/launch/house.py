@@ -173,6 +173,7 @@ class Unwitnessed:
 
     def __init__(self, host: Host) -> None:
         self._log = host.journal
+        self.about = host.journal.about
 
     def append(self, record: Record) -> Indexed:
         entry = self._log.append(record)

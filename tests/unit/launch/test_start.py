@@ -393,6 +393,7 @@ class BrokenJournal:
     def __init__(self, host: Host, good: int) -> None:
         self._log = host.journal
         self._good = good
+        self.about = host.journal.about
 
     def append(self, record: Record) -> Indexed:
         if self._good == 0:

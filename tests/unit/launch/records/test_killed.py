@@ -18,11 +18,12 @@ from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.records import registry
+from mvmnix.launch.records.creation import create
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.home import LOCK, MachineHome
 from mvmnix.launch.records.registry import Entry
 from mvmnix.launch.records.status import MachineState, Origin
-from mvmnix.launch.start import home_of, start
+from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import run_foreground
 from mvmnix.launch.validity import Use
 from mvmnix.launch.verify import VerifiedPlan
@@ -30,6 +31,7 @@ from mvmnix.state import Directory
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, Unwitnessed, house, nowhere
 from tests.unit.launch.test_guest import gone, wait_until
+from tests.unit.provenance.world import NOW
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
 type Step = tuple[MachineState, MachineState]
@@ -151,7 +153,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
     """The wait status of a process that supervised a machine."""
     with here.plan(*way.command, use=Use.ONCE) as plan:
         if way.created:
-            home_of(plan, here.directory("machines"), here.host().clock(), "web", Origin()).close()
+            create(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=Origin())
         if way.spent:
             with here.replay().spending(plan, "0123456789ab"):
                 pass
@@ -221,7 +223,7 @@ def test_a_created_machine_waits_again(here: House, tmp_path: Path, step: Step, 
     assert (entry.state, entry.status.waits) == ("created", True)
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}
     assert left == {"machine.json", "plan.sigstore.json", "lock"}
-    assert [record.kind for record in here.log()] == ([Kind.REFUSAL] if way.spent else [])
+    assert [record.kind for record in here.log()] == [Kind.CREATION, *([Kind.REFUSAL] if way.spent else [])]
     with here.verified() as plan:
         if way.spent:
             with pytest.raises(RefusedError) as caught:
