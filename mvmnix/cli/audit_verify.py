@@ -1,6 +1,7 @@
 """`mvm audit verify`: checks a log, an export of one, or a proof out of one, and says in one word what it found."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from mvmnix.audit.head import NoLogError
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, verify_log
+from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, Verdict, archive_key, opened, public_key, verdicts
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.telling import answer, notice
@@ -18,6 +19,8 @@ from mvmnix.errors import Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.archive import Archive
 from mvmnix.launch.records.registry import entries
+from mvmnix.launch.replay.clock import HostClock, looked_at
+from mvmnix.launch.replay.unkept import Unkept
 
 _WITNESS = "witness:"
 
@@ -54,7 +57,10 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
         against = _witnesses(rooms, place) if directory is None else []
         if directory is None:
             rooms.journal.is_begun()  # or it is refused: one that is gone is no log that never was
-        evidence = _verified(place, note, against)
+        starts = Unkept(rooms.nonces)
+        evidence = _verified(place, note, against, starts.visit)
+        if directory is None and (unkept := starts.reasons(_past(rooms))):
+            raise RefusedError(*unkept)
         lost = _lost(rooms, evidence.unended) if directory is None else evidence.unended
         told.code = _log(evidence, lost, as_json=as_json)
     return told.code
@@ -81,10 +87,16 @@ def _witnesses(rooms: House, place: Place) -> list[Reason]:
     return against
 
 
-def _verified(place: Place, note: bytes | None, against: Sequence[Reason]) -> LogEvidence:
+def _past(rooms: House) -> datetime:
+    """No nonce of a plan that was valid longer was forgotten. Raises RefusedError [clock-went-back, state-mismatch]."""
+    with looked_at(rooms.nonces):
+        return HostClock(rooms.nonces, notice).look().past
+
+
+def _verified(place: Place, note: bytes | None, against: Sequence[Reason], visit: Visit) -> LogEvidence:
     """The whole log, unless a witness is against it. Raises RefusedError with all reasons, NoLogError."""
     try:
-        evidence = verify_log(place.log, place.note_key, note)
+        evidence = verify_log(place.log, place.note_key, note, visit)
     except RefusedError as refused:
         found = [*refused.reasons, *(reason for reason in against if reason not in refused.reasons)]
         raise RefusedError(*found) from refused

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
-from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
@@ -27,7 +26,7 @@ from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import Host, now
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.replay.clock import HostClock
-from mvmnix.launch.replay.gate import Replay, last_start
+from mvmnix.launch.replay.gate import LoggedStarts, Replay
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
@@ -179,7 +178,7 @@ class House:
         return Replay(
             self.nonces,
             clock=HostClock(self.nonces, notice),
-            last=lambda: last_start(self.audit, self.log_key) if is_begun(self.audit) else None,
+            starts=LoggedStarts(self.audit, lambda: self.log_key),
             witness=lambda: witnesses.hold_against(lambda: self.journal, self.config.witnesses),
         )
 

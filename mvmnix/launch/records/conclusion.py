@@ -94,6 +94,7 @@ class Course:
             self.home.status.began,
             digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
             backend=self.plan.plan.backend.logged,
+            expires=self.plan.plan.window.not_after,
             reasons=sharing.acknowledged(shares),
         )
         try:

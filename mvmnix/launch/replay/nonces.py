@@ -84,6 +84,14 @@ class Nonces:
         except FileNotFoundError:
             return None
 
+    def has(self, nonce: Digest) -> bool:
+        """Whether it is kept, readable or not."""
+        try:
+            with self._directory.existing(_shard(nonce)) as shard:
+                return shard.exists(nonce.hex)
+        except FileNotFoundError:
+            return False
+
     def every(self) -> Iterator[Digest]:
         """All that are kept, in order; whether each can be read is not looked at."""
         for name in self._directory.names():

@@ -24,7 +24,7 @@ from mvmnix.launch.plan import Accelerator, Timeouts
 from mvmnix.launch.records.home import LOCK, machine_ids
 from mvmnix.launch.records.receipt import Receipt, from_statement
 from mvmnix.launch.replay.clock import HostClock, Reading
-from mvmnix.launch.replay.gate import LastStart, Replay, last_start, no_witness
+from mvmnix.launch.replay.gate import LoggedStarts, Replay, no_witness
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest, Verb, Workload
 from mvmnix.provenance import envelope, statement
@@ -89,16 +89,15 @@ class House:
         """The same in a directory that the caller closes."""
         clock = HostClock(directory, self.notices.append, lambda: self.reading)
         witness = lambda: self.witness()  # noqa: E731, PLW0108 - a test may set it later
-        return Replay(directory, clock=clock, last=self.last_start, witness=witness)
+        return Replay(directory, clock=clock, starts=self.starts(), witness=witness)
 
-    def last_start(self) -> LastStart | None:
-        """The last one in the log."""
-        with self.directory("audit") as log:
-            return last_start(log, NoteKey.of_log(LOG_KEY.public.raw))
+    def starts(self) -> LoggedStarts:
+        """Those in the log."""
+        return LoggedStarts(self.directory("audit"), lambda: NoteKey.of_log(LOG_KEY.public.raw))
 
     def last_nonce(self) -> Digest | None:
         """That of the last start in the log."""
-        found = self.last_start()
+        found = self.starts().last()
         return None if found is None else found.nonce
 
     def plan(
