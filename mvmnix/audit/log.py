@@ -29,7 +29,7 @@ from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost,
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.proof import InclusionProof
-from mvmnix.audit.reading import matching
+from mvmnix.audit.reading import leaf_hashes, matching
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
 from mvmnix.audit.seal import BLANK, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
@@ -112,6 +112,19 @@ class AuditLog:
                 if listed.record.kind in {Kind.START, Kind.CREATION}:
                     break
         return tuple(found)
+
+    def proof_of_end(self, machine: str) -> bytes:
+        """The proof that the last record of a machine's end is in the log, which is read as a whole for it.
+
+        Raises RefusedError [log-mismatch], StopIteration when there is no such record.
+        """
+        key = self._signer.key
+        ours = matching(self._directory, key, f'"machine":"{machine}"'.encode())
+        end = next(listed for listed in ours if listed.record.kind is Kind.END)
+        with self._directory.lock(LOCK):
+            head = read_head(self._directory, key)
+        leaves = leaf_hashes(self._directory, head)
+        return InclusionProof.make(leaves, end.index, end.record.line, head.checkpoint.note).text
 
     def append(self, record: Record) -> Entry:
         """Put a record at the log's end; on return it is on the disk and sealed.

@@ -12,6 +12,10 @@ class Indexed(Protocol):
     def index(self) -> int:
         """The record's number, from 0 on."""
 
+    @property
+    def proof(self) -> bytes:
+        """The file that proves, with the log's public key and nothing else, that the record is in it."""
+
 
 class Journal(Protocol):
     """Where starts, ends and refusals are recorded; `AuditLog` is one."""
@@ -28,3 +32,10 @@ class Ledger(Journal, Protocol):
 
         Raises RefusedError.
         """
+
+
+class Prover(Ledger, Protocol):
+    """A ledger that can prove what it has; `AuditLog` is one."""
+
+    def proof_of_end(self, machine: str) -> bytes:
+        """The proof of the record of a machine's end, which is in the log; reads all of it. Raises RefusedError."""

@@ -18,7 +18,7 @@ from mvmnix.launch.hypervisor import executables
 from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, Usage
-from mvmnix.launch.records.ending import Ending, EndReason, judge, with_disk
+from mvmnix.launch.records.ending import Ending, EndReason, judge, reasons_of, with_disk
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
 from mvmnix.launch.records.shared import Shared
@@ -115,12 +115,11 @@ class Course:
     def record_end(self, reason: EndReason, digests: Mapping[str, Digest], now: datetime) -> None:
         """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
         exit_code = None if self.status is None else self.status.exit_code
-        reasons = () if reason.orderly else (reason,)
-        record = self._record(Kind.END, now, digests=digests, reasons=reasons, exit_code=exit_code)
+        record = self._record(Kind.END, now, digests=digests, reasons=reasons_of(reason), exit_code=exit_code)
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
-        self.host.journal.append(record)
+        self.home.keep_end(self.host.journal.append(record).proof)
         self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
 
     def open_console(self) -> BoundedLog:

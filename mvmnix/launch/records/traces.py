@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from mvmnix import strict
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.records.home import RECEIPT, machine_ids, read_kept
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.model import Digest
@@ -26,7 +27,7 @@ class Traces:
 
     @classmethod
     def of(cls, state: Directory) -> Self:
-        """Those in a state directory. Raises OSError, RefusedError [state-permissions]."""
+        """Those in a state directory. Raises OSError, RefusedError [state-permissions] for the rooms."""
         return cls(_nonces(state), _receipts(state))
 
     @property
@@ -53,5 +54,12 @@ def _receipts(state: Directory) -> tuple[Digest, ...]:
     if not state.exists(MACHINES):
         return ()
     with state.existing(MACHINES) as machines:
-        kept = (read_kept(machines, machine, RECEIPT) for machine in machine_ids(machines))
-        return tuple(sorted((Digest.of(data) for data in kept if data is not None), key=lambda each: each.hex))
+        kept = filter(None, (_receipt(machines, machine) for machine in machine_ids(machines)))
+        return tuple(sorted(map(Digest.of, kept), key=lambda each: each.hex))
+
+
+def _receipt(machines: Directory, machine: str) -> bytes | None:
+    try:
+        return read_kept(machines, machine, RECEIPT)
+    except (MvmnixError, OSError):
+        return None  # something else lies there

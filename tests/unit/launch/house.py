@@ -14,7 +14,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import KvmProbe
@@ -161,8 +161,11 @@ def end_machines(machines: Directory) -> None:
     What a machine says of itself isn't asked: a test may have damaged that.
     """
     for machine in machine_ids(machines):
-        with machines.existing(machine) as kept:
-            supervisor = kept.holder(LOCK)
+        try:
+            with machines.existing(machine) as kept:
+                supervisor = kept.holder(LOCK)
+        except RefusedError:
+            continue  # a file of the test's
         if supervisor is not None and supervisor != os.getpid():
             os.kill(supervisor, signal.SIGKILL)
 

@@ -21,7 +21,7 @@ from mvmnix.launch.journal import Indexed
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Accelerator
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.conclusion import Ended, MachineFailedError
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.status import MachineState
@@ -417,7 +417,7 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
         pid = machine._guest.process.pid
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
-    (dead,) = registry.tidy(here.directory("machines"), here.ledger(), host.clock)
+    (dead,) = tidying.tidy(here.directory("machines"), here.ledger(), host.clock)
     assert dead.machine == machine.id
     assert kinds(here) == [Kind.START, Kind.END]
 
