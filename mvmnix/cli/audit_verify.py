@@ -40,7 +40,7 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with house() as rooms, verdicts(as_json=as_json) as told:
+    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         note = _pinned(rooms, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(rooms, key_path, elsewhere=True).raw)
