@@ -185,7 +185,8 @@ def _record(listed: Listed, log: Sealed) -> Node:
 
 def _receipt(ran: Ran, judge: Judge) -> Node:
     if ran.receipt is None:
-        reason = ran.entry.status.reason or "its supervisor was lost"
+        end = ran.log.end if isinstance(ran.log, Sealed) else None
+        reason = "its supervisor was lost" if end is None else reason_of(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
     if isinstance(ran.receipt, MvmnixError):

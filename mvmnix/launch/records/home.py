@@ -258,18 +258,18 @@ def read_status(directory: Directory, machine: str) -> MachineStatus | None:
     except FileNotFoundError:
         if set(directory.names()) <= _HALF_MADE:
             return None
-        raise _broken(directory, f"it has no {STATUS}") from None
+        raise _broken(directory, "is missing") from None
     try:
         status = MachineStatus.parse(data)
     except ValueError as error:
-        raise _broken(directory, f"its {STATUS} is not what mvm writes: {error}") from error
+        raise _broken(directory, f"is not what mvm writes: {error}") from error
     if status.machine != machine:
-        raise _broken(directory, f"its {STATUS} is of the machine {status.machine}")
+        raise _broken(directory, f"is of the machine {status.machine}")
     return status
 
 
 def _broken(directory: Directory, why: str) -> MvmnixError:
-    return MvmnixError(f"{directory.path} is no machine's directory: {why}", hint="look at it, and move it away")
+    return MvmnixError(f"{directory.where(STATUS)} {why}", hint=f"look at {directory.path}, and move it away")
 
 
 def read_kept(machines: Directory, machine: str, name: str) -> bytes | None:

@@ -100,12 +100,16 @@ def entries(machines: Directory) -> tuple[Entry, ...]:
 def find(machines: Directory, text: str) -> Entry:
     """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
 
-    Raises UsageError when there is none, or more than one.
+    Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
     """
     known = entries(machines)
     if named := [entry for entry in known if entry.status.name == text and text]:
         return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
     matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
+    if not matching and text:
+        for machine in machine_ids(machines):
+            if machine.startswith(text):
+                _entry(machines, machine)  # which says what is broken about it
     if len(matching) != 1:
         what = "no machine" if not matching else f"{len(matching)} machines"
         raise UsageError(f"{what} with the name or id {text!r}", hint="mvm ps --all lists them")

@@ -70,6 +70,15 @@ def test_the_others_are_listed_and_started(settled: Station, way: str) -> None:
     assert contents(broken) == before
 
 
+def test_what_is_asked_for_by_its_id_says_what_is_broken(settled: Station) -> None:
+    assert settled.mvm("ps").code == 0
+    put(settled.state / "machines" / ID / "machine.json", b"{")
+    for command, times in (("inspect", 2), ("wait", 2), ("show", 1)):
+        said = settled.mvm(command, ID[:6])
+        assert said.code in {2, 125}
+        assert said.err.count("machine.json is not what mvm writes") == times, "and what puts in order names it too"
+
+
 def test_a_machine_that_runs_without_a_status_is_named_with_its_supervisor(settled: Station) -> None:
     machine = launched(settled, "linger")
     supervisor = supervisor_of(settled, machine)

@@ -28,6 +28,7 @@ from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
 from mvmnix.provenance.slsa import Variation
+from mvmnix.state import Directory
 from mvmnix.system_calls import SystemCalls
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, Unwitnessed, house, nowhere
@@ -487,7 +488,8 @@ def test_nothing_is_left_open(here: House) -> None:
         with here.plan() as plan, start(plan, host) as machine:
             machine.run(stdout=nowhere, stderr=nowhere)
         journal: AuditLog = host.journal  # type: ignore[assignment]
-        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory):
+        log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
+        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory, log):
             directory.close()
         host.loop.close()
 
