@@ -116,15 +116,16 @@ class AuditLog:
     def proof_of_end(self, machine: str) -> bytes:
         """The proof that the last record of a machine's end is in the log, which is read as a whole for it.
 
-        Raises RefusedError [log-mismatch], StopIteration when there is no such record.
+        Raises RefusedError [log-mismatch], LookupError when there is no such record.
         """
-        key = self._signer.key
-        ours = matching(self._directory, key, f'"machine":"{machine}"'.encode())
-        end = next(listed for listed in ours if listed.record.kind is Kind.END)
+        key, text = self._signer.key, f'"machine":"{machine}"'.encode()
+        ends = [each for each in matching(self._directory, key, text) if each.record.kind is Kind.END]
+        if not ends:
+            raise LookupError(machine)
         with self._directory.lock(LOCK):
             head = read_head(self._directory, key)
-        leaves = leaf_hashes(self._directory, head)
-        return InclusionProof.make(leaves, end.index, end.record.line, head.checkpoint.note).text
+        note, leaves = head.checkpoint.note, leaf_hashes(self._directory, head)
+        return InclusionProof.make(leaves, ends[0].index, ends[0].record.line, note).text
 
     def append(self, record: Record) -> Entry:
         """Put a record at the log's end; on return it is on the disk and sealed.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.audit.head import NoLogError
+from mvmnix.audit.head import NoLogError, is_begun, lost
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed
@@ -19,6 +19,7 @@ from mvmnix.errors import Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.archive import Archive
 from mvmnix.launch.records.registry import entries
+from mvmnix.launch.records.traces import Traces
 from mvmnix.launch.replay.clock import HostClock, looked_at
 from mvmnix.launch.replay.unkept import Unkept
 
@@ -54,15 +55,9 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             _archive(archive.check(exported, key_of_it), as_json=as_json)
             return told.code
         place = Place.of(rooms, key_path, directory)
-        against = _witnesses(rooms, place) if directory is None else []
-        if directory is None:
-            rooms.journal.is_begun()  # or it is refused: one that is gone is no log that never was
-        starts = Unkept(rooms.nonces)
-        evidence = _verified(place, note, against, starts.visit)
-        if directory is None and (unkept := starts.reasons(_past(rooms))):
-            raise RefusedError(*unkept)
-        lost = _lost(rooms, evidence.unended) if directory is None else evidence.unended
-        told.code = _log(evidence, lost, as_json=as_json)
+        evidence = _own(rooms, place, note) if directory is None else verify_log(place.log, place.note_key, note)
+        unended = _lost(rooms, evidence.unended) if directory is None else evidence.unended
+        told.code = _log(evidence, unended, as_json=as_json)
     return told.code
 
 
@@ -85,6 +80,21 @@ def _witnesses(rooms: House, place: Place) -> list[Reason]:
         else:
             notice(f"the witness {each.witness.name} {each.said}")
     return against
+
+
+def _own(rooms: House, place: Place, note: bytes | None) -> LogEvidence:
+    """This host's own log, against its witnesses, what it had recorded elsewhere, and the nonces. Raises RefusedError.
+
+    NoLogError where there is none, and never was one as far as can be told.
+    """
+    against = _witnesses(rooms, place)
+    if not is_begun(place.log) and (traces := Traces.of(rooms.roots.state).said):
+        against.append(lost(place.log, traces))
+    starts = Unkept(rooms.nonces)
+    evidence = _verified(place, note, against, starts.visit)
+    if unkept := starts.reasons(_past(rooms)):
+        raise RefusedError(*unkept)
+    return evidence
 
 
 def _past(rooms: House) -> datetime:

@@ -40,7 +40,15 @@ class Survey:
 
 
 def survey(machines: Directory) -> Survey:
-    """Look at all entries; takes no lock and changes nothing."""
+    """Look at all entries, and again with the lock if one is broken: so looks what is being removed just now."""
+    found = _look(machines)
+    if not found.broken:
+        return found
+    with register(machines):
+        return _look(machines)
+
+
+def _look(machines: Directory) -> Survey:
     ids = machine_ids(machines)
     strangers = [name for name in machines.names() if name not in {*ids, REGISTER}]
     broken, tidy_ones = [f"{machines.where(name)} is no machine's directory" for name in strangers], []

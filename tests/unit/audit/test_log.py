@@ -462,3 +462,16 @@ def test_short_writes_are_continued(world: World, monkeypatch: pytest.MonkeyPatc
         patch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:7], offset))
         world.fill(3)
     assert verify_log(world.directory, world.key).checkpoint.size == 3
+
+
+@pytest.mark.usefixtures("volatile")
+def test_an_end_is_proven_later_too(world: World) -> None:
+    """The last one of several, by the log's state of now."""
+    world.log.append(replace(record(0), kind=Kind.END, exit_code=1))
+    last = replace(record(0), kind=Kind.END, exit_code=2)
+    index = world.log.append(last).index
+    world.fill(CAPACITY)
+    proven = InclusionProof.parse(world.log.proof_of_end("m0")).verified(world.key)
+    assert (proven.listed.index, proven.listed.record, proven.checkpoint) == (index, last, world.log.check())
+    with pytest.raises(LookupError):
+        world.log.proof_of_end("m1")
