@@ -28,11 +28,11 @@ from mvmnix.audit.end import End
 from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.proof import InclusionProof
-from mvmnix.audit.reading import leaf_hashes, matching
+from mvmnix.audit.reading import matching
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
 from mvmnix.audit.seal import BLANK, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
+from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
 from mvmnix.state import Directory
@@ -42,17 +42,11 @@ _MAX_PENDING: Final = 2 * MAX_SEGMENT
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that is in the log, durably: its index, its leaf's hash, a checkpoint that covers it, and the proof."""
+    """A record that is in the log, durably: its index, its leaf's hash, and a checkpoint that covers it."""
 
     index: int
     leaf: Digest
     checkpoint: Checkpoint
-    inclusion: InclusionProof
-
-    @property
-    def proof(self) -> bytes:
-        """The file that proves, with the log's public key and nothing else, that the record is in it."""
-        return self.inclusion.text
 
 
 class _StaleError(OSError):
@@ -113,19 +107,9 @@ class AuditLog:
                     break
         return tuple(found)
 
-    def proof_of_end(self, machine: str) -> bytes:
-        """The proof that the last record of a machine's end is in the log, which is read as a whole for it.
-
-        Raises RefusedError [log-mismatch], LookupError when there is no such record.
-        """
-        key, text = self._signer.key, f'"machine":"{machine}"'.encode()
-        ends = [each for each in matching(self._directory, key, text) if each.record.kind is Kind.END]
-        if not ends:
-            raise LookupError(machine)
-        with self._directory.lock(LOCK):
-            head = read_head(self._directory, key)
-        note, leaves = head.checkpoint.note, leaf_hashes(self._directory, head)
-        return InclusionProof.make(leaves, ends[0].index, ends[0].record.line, note).text
+    def vouch(self, record: Record) -> bytes:
+        """A signed note that says that the log has this record, which `append` returned for or `about` handed out."""
+        return vouch(record, self._signer)
 
     def append(self, record: Record) -> Entry:
         """Put a record at the log's end; on return it is on the disk and sealed.
@@ -165,8 +149,7 @@ class AuditLog:
         if len(line) >= MAX_LINE:
             raise ValueError(f"a record of {len(line)} bytes is too long")
         leaf = leaf_hash(line)
-        before = CompactRange() if end is None else end.tree
-        tree = before.append(leaf)
+        tree = (CompactRange() if end is None else end.tree).append(leaf)
         checkpoint = Checkpoint.sign(tree.size, tree.root(), self._signer)
         self._known = None  # until all is well
         if end is None:
@@ -178,8 +161,7 @@ class AuditLog:
         else:
             known = self._go_on(end, line + b"\n", checkpoint, tree)
         self._known = known
-        proof = InclusionProof.of_last(before, line, checkpoint)
-        return Entry(before.size, Digest(leaf.hex()), checkpoint, proof)
+        return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
 
     def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """Another segment, whole at once."""

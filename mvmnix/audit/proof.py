@@ -60,11 +60,6 @@ class InclusionProof:
         """The proof for one record of a log whose leaves have these hashes. Raises IndexError."""
         return cls(index, line, inclusion_path(leaves, index), note)
 
-    @classmethod
-    def of_last(cls, before: CompactRange, line: bytes, checkpoint: Checkpoint) -> Self:
-        """The proof for the last record of a log, by the tree of those before it: its subtrees are the path."""
-        return cls(before.size, line, before.hashes[::-1], checkpoint.note)
-
     @property
     def text(self) -> bytes:
         """The file."""

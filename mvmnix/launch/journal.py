@@ -12,16 +12,15 @@ class Indexed(Protocol):
     def index(self) -> int:
         """The record's number, from 0 on."""
 
-    @property
-    def proof(self) -> bytes:
-        """The file that proves, with the log's public key and nothing else, that the record is in it."""
-
 
 class Journal(Protocol):
     """Where starts, ends and refusals are recorded; `AuditLog` is one."""
 
     def append(self, record: Record) -> Indexed:
         """Put it there durably, or raise RefusedError or MvmnixError."""
+
+    def vouch(self, record: Record) -> bytes:
+        """A signed note that says that the log has this record, which was appended or handed out before."""
 
 
 class Ledger(Journal, Protocol):
@@ -32,10 +31,3 @@ class Ledger(Journal, Protocol):
 
         Raises RefusedError.
         """
-
-
-class Prover(Ledger, Protocol):
-    """A ledger that can prove what it has; `AuditLog` is one."""
-
-    def proof_of_end(self, machine: str) -> bytes:
-        """The proof of the record of a machine's end, which is in the log; reads all of it. Raises RefusedError."""

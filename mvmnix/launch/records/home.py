@@ -31,8 +31,8 @@ STDERR: Final = "stderr.log"
 RECEIPT: Final = "receipt.sigstore.json"
 #: What it was started from: `mvm run` keeps its plan nowhere else.
 PLAN: Final = "plan.sigstore.json"
-#: Proves the log's record of its end (mvmnix/audit/proof.py).
-END: Final = "end.tlog-proof"
+#: The log's record of its end, signed by the log's key (mvmnix/audit/vouched.py).
+END: Final = "end.note"
 #: Held while a directory is made or tidied away: a name is given once, and nothing half-made is taken for a leftover.
 REGISTER: Final = "register.lock"
 #: What may lie in a directory before its status does.
@@ -158,9 +158,9 @@ class MachineHome:
         self._directory.write_atomic(RECEIPT, bundle)
         return self._directory.where(RECEIPT)
 
-    def keep_end(self, proof: bytes) -> None:
-        """Keep the proof of the record of the end."""
-        self._directory.write_atomic(END, proof)
+    def keep_end(self, note: bytes) -> None:
+        """Keep the signed record of the end."""
+        self._directory.write_atomic(END, note)
 
     def discard(self, machines: Directory) -> None:
         """Undo what was begun for a start that was never recorded: its directory is removed, or waits for another."""

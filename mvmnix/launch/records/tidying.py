@@ -10,7 +10,7 @@ from datetime import datetime
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control import door
-from mvmnix.launch.journal import Prover
+from mvmnix.launch.journal import Ledger
 from mvmnix.launch.records.ending import EndReason, reason_of
 from mvmnix.launch.records.home import (
     END,
@@ -62,7 +62,7 @@ def _look(machines: Directory) -> Survey:
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
-def tidy(machines: Directory, journal: Prover, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
+def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
     """Write down the end of machines whose supervisors were lost, and remove what they left half made.
 
     Each such end gets its record in the log. Returns the machines that were found dead. What is broken stays.
@@ -114,7 +114,7 @@ def _living(machines: Directory, machine: str) -> str:
     return f". It runs: its supervisor is process {supervisor}, which a SIGTERM stops" if supervisor else ""
 
 
-def _settled(directory: Directory, status: MachineStatus, journal: Prover, now: datetime) -> MachineStatus | None:
+def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
     """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
 
     Its supervisor may have died between two writes: before the start was in the log, or after its end was. Of one that
@@ -132,9 +132,8 @@ def _settled(directory: Directory, status: MachineStatus, journal: Prover, now: 
         end = Record(
             kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
         )
-        directory.write_atomic(END, journal.append(end).proof)
-    elif not directory.exists(END):
-        directory.write_atomic(END, journal.proof_of_end(status.machine))
+        journal.append(end)
+    directory.write_atomic(END, journal.vouch(end))
     ended = replace(status, state=MachineState.ENDED, reason=EndReason(reason_of(end)), exit_code=end.exit_code)
     directory.write_atomic(STATUS, ended.to_bytes())
     return ended

@@ -40,13 +40,6 @@ def test_a_record_is_proven_by_its_file_and_the_key(world: World) -> None:
         assert proven.checkpoint.note == note
 
 
-def test_the_last_record_is_proven_by_the_tree_before_it(world: World) -> None:
-    for number in range(SIZE):
-        entry = world.log.append(record(number))
-        made = InclusionProof.make(leaves(world), number, record(number).line, entry.checkpoint.note)
-        assert entry.proof == made.text
-
-
 def test_a_file_is_what_the_documentation_shows(world: World) -> None:
     note = notes(world, 2)[2]
     lines = InclusionProof.make(leaves(world), 1, record(1).line, note).text.decode().splitlines()

@@ -1,23 +1,27 @@
-"""How a machine ended is what the log's record says, proven by the host's key: no file of its directory is repeated."""
+"""How a machine ended is what the log's record says, signed by its key: no other file of its directory is repeated."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mvmnix import strict
+from mvmnix.audit.head import read_head
 from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.proof import InclusionProof
-from mvmnix.audit.record import Record
+from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
+from mvmnix.audit.record import Kind
+from mvmnix.audit.seal import Seal
+from mvmnix.audit.vouched import vouch, vouched
+from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_machines import launched
 
-PROOF = "end.tlog-proof"
+NOTE = "end.note"
 
 
 def ran(station: Station, *command: str) -> Path:
@@ -25,6 +29,11 @@ def ran(station: Station, *command: str) -> Path:
     station.mvm("run", "--name", "web", station.flake(), "--", *command)
     (machine,) = (path for path in (station.state / "machines").iterdir() if path.is_dir())
     return machine
+
+
+def key_of(machine: Path) -> NoteKey:
+    """The public key of its log."""
+    return NoteKey.parse((machine.parents[1] / "audit/verifier-key").read_text().strip())
 
 
 def edited(machine: Path, **changes: object) -> None:
@@ -64,55 +73,54 @@ def test_a_machine_that_was_stopped_is_told_from_one_that_ended(settled: Station
 
 
 def forged(machine: Path) -> None:
-    """A proof that another key signed, of a record that says something else."""
+    """What another key signed, and says something else."""
     key = PrivateKey.generate()
-    record = InclusionProof.parse((machine / PROOF).read_bytes()).line.replace(b'"exit":3', b'"exit":0')
-    tree = CompactRange().extend([record])
-    checkpoint = Checkpoint.sign(1, tree.root(), Signer.of_log(key.public.raw, key.sign))
-    (machine / PROOF).write_bytes(InclusionProof.of_last(CompactRange(), record, checkpoint).text)
+    record = vouched((machine / NOTE).read_bytes(), key_of(machine))
+    (machine / NOTE).write_bytes(vouch(replace(record, exit_code=0), Signer.of_log(key.public.raw, key.sign)))
 
 
 def changed(machine: Path) -> None:
-    """The record of the very proof, changed."""
-    proof = InclusionProof.parse((machine / PROOF).read_bytes())
-    line = proof.line.replace(b'"exit":3', b'"exit":0')
-    (machine / PROOF).write_bytes(InclusionProof(proof.index, line, proof.path, proof.note).text)
+    """The very note, changed."""
+    (machine / NOTE).write_bytes((machine / NOTE).read_bytes().replace(b'"exit":3', b'"exit":0'))
 
 
 def directory(machine: Path) -> None:
-    (machine / PROOF).unlink()
-    (machine / PROOF).mkdir()
+    (machine / NOTE).unlink()
+    (machine / NOTE).mkdir()
 
 
-NO_PROOF: dict[str, Callable[[Path], object]] = {
-    "none, as an older mvm left it": lambda machine: (machine / PROOF).unlink(),
-    "empty": lambda machine: (machine / PROOF).write_bytes(b""),
-    "too long": lambda machine: (machine / PROOF).write_bytes(b"x" * 1_000_000),
+NO_NOTE: dict[str, Callable[[Path], object]] = {
+    "none, as an older mvm left it": lambda machine: (machine / NOTE).unlink(),
+    "empty": lambda machine: (machine / NOTE).write_bytes(b""),
+    "too long": lambda machine: (machine / NOTE).write_bytes(b"x" * 1_000_000),
     "a directory": directory,
     "another key's": forged,
-    "a changed record's": changed,
+    "a changed one": changed,
 }
 
 
-@pytest.mark.parametrize("way", NO_PROOF)
+@pytest.mark.parametrize("way", NO_NOTE)
 def test_what_nothing_proves_is_called_so(settled: Station, way: str) -> None:
     machine = ran(settled, "complain")
-    NO_PROOF[way](machine)
+    NO_NOTE[way](machine)
     edited(machine, exitCode=0)
     assert told(settled) == all_of("unverified", "")
     assert settled.mvm("ps", "--all", "--quiet", "--filter", "ended=unverified").out == f"{machine.name}\n"
 
 
-@pytest.mark.parametrize("which", ["another machine's end", "its own start"])
-def test_the_proof_of_another_record_proves_nothing(settled: Station, which: str) -> None:
+@pytest.mark.parametrize("which", ["another machine's end", "its own start", "a checkpoint"])
+def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: str) -> None:
     machine = ran(settled, "complain")
-    if which == "its own start":
-        proof = settled.mvm("audit", "prove", "1").out.encode()
-    else:
-        other = launched(settled, "true")
-        settled.mvm("wait", other)
-        proof = (machine.parent / other / PROOF).read_bytes()
-    (machine / PROOF).write_bytes(proof)
+    other = launched(settled, "true")
+    settled.mvm("wait", other)
+    with settled.roots() as roots, House(roots) as rooms:
+        start = next(it for it in rooms.journal.about(machine.name) if it.kind is Kind.START)
+        notes = {
+            "another machine's end": (machine.parent / other / NOTE).read_bytes(),
+            "its own start": rooms.journal.vouch(start),
+            "a checkpoint": read_head(rooms.audit, rooms.log_key).checkpoint.note,
+        }
+    (machine / NOTE).write_bytes(notes[which])
     assert told(settled) == all_of("unverified", "")
 
 
@@ -140,8 +148,16 @@ def test_an_end_is_read_without_the_log(settled: Station) -> None:
     assert told(settled) == all_of("guest-exit", 3)
 
 
-def test_the_proof_is_one_that_anybody_can_check(settled: Station) -> None:
+def test_the_log_can_not_be_cut_off_by_what_is_kept_of_an_end(settled: Station) -> None:
+    """It is signed, but nothing in it is the seal of an older state."""
     machine = ran(settled, "complain")
-    said = settled.mvm("audit", "verify", "--proof", machine / PROOF)
-    assert said.code == 0
-    assert Record.parse(InclusionProof.parse((machine / PROOF).read_bytes()).line).exit_code == 3
+    key, note = key_of(machine), (machine / NOTE).read_bytes()
+    signature = note.decode().rstrip("\n").rpartition(" ")[2]
+    with pytest.raises(NoteError):
+        Checkpoint.verified(note, key)
+    (segment,) = (settled.state / "audit").glob("*.jsonl")
+    lines = segment.read_bytes().rstrip(b" ").splitlines()[3:]
+    assert len(lines) == 3
+    for size in range(len(lines) + 1):
+        with pytest.raises(NoteError):
+            Seal(size, signature).checkpoint(CompactRange().extend(lines[:size]).root(), key)

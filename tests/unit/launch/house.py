@@ -175,7 +175,7 @@ class Unwitnessed:
 
     def __init__(self, host: Host) -> None:
         self._log = host.journal
-        self.about = host.journal.about
+        self.about, self.vouch = host.journal.about, host.journal.vouch
 
     def append(self, record: Record) -> Indexed:
         entry = self._log.append(record)

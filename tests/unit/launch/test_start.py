@@ -394,7 +394,7 @@ class BrokenJournal:
     def __init__(self, host: Host, good: int) -> None:
         self._log = host.journal
         self._good = good
-        self.about = host.journal.about
+        self.about, self.vouch = host.journal.about, host.journal.vouch
 
     def append(self, record: Record) -> Indexed:
         if self._good == 0:

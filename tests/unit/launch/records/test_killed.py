@@ -202,7 +202,7 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
         "plan.sigstore.json",
         "lock",
         "console.log",
-        "end.tlog-proof",
+        "end.note",
         "receipt.sigstore.json",
     }
     with machines.existing(entry.status.machine) as directory:
@@ -216,8 +216,8 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
 
 
 @pytest.mark.parametrize("call", ["keep_end", "keep_receipt"])
-def test_an_end_whose_proof_was_not_kept_yet_gets_one(here: House, call: str) -> None:
-    """Killed between the record of the end and its proof, or before that record: either way the end can be read."""
+def test_an_end_that_was_not_kept_yet_is_kept(here: House, call: str) -> None:
+    """Killed between the record of the end and its note, or before that record: either way the end can be read."""
     with here.plan("complain", use=Use.WITHIN_WINDOW) as plan:
         child = os.fork()
         if child == 0:

@@ -97,6 +97,6 @@ def assert_ended(here: House, reason: EndReason) -> None:
         "plan.sigstore.json",
         "lock",
         "console.log",
-        "end.tlog-proof",
+        "end.note",
         "receipt.sigstore.json",
     }
