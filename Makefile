@@ -5,8 +5,11 @@ SHELL := /bin/bash
 HOUSE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 VENV := $(HOUSE).venv
 BIN := $(VENV)/bin
+# Suites run with a short list of the caller's variables.
+CLEAN := $(HOUSE).ci/environment
+PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
-.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak setup
+.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -22,27 +25,27 @@ demo: setup          ## the whole chain, from examples/hello to a receipt
 # In four processes, two at a time; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
 test: setup          ## the whole suite, real machines included
-	@cd $(HOUSE) && $(BIN)/mvm pin fetch
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@world=$$(mktemp -d) && trap 'rm -rf "$$world"' EXIT && MVMNIX_TEST_WORLD=$$world $(MAKE) --no-print-directory \
 	  -f $(HOUSE)Makefile -j2 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
 
 test-vm: setup
-	@cd $(HOUSE) && $(BIN)/python -m pytest -m vm --ignore tests/hostile
+	@cd $(HOUSE) && $(PYTEST) -m vm --ignore tests/hostile
 
 test-integration: setup
-	@cd $(HOUSE) && $(BIN)/python -m pytest -m 'integration and not vm'
+	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm'
 
 test-hostile: setup
-	@cd $(HOUSE) && $(BIN)/python -m pytest -m vm tests/hostile
+	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
 test-unit: setup
-	@cd $(HOUSE) && $(BIN)/python -m pytest -m 'not vm and not integration'
+	@cd $(HOUSE) && $(PYTEST) -m 'not vm and not integration'
 
 coverage: setup      ## the part that boots nothing, with the lines and branches that it misses
-	@cd $(HOUSE) && $(BIN)/python -m pytest --cov --cov-report=term -m 'not vm and not integration'
+	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
 
 test-fast: setup     ## the part that boots nothing, in minutes
-	@cd $(HOUSE) && $(BIN)/python -m pytest -n auto -m 'not vm and not integration'
+	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration'
 
 lint: setup          ## style, types, floors between rooms
 	@cd $(HOUSE) && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
@@ -51,11 +54,14 @@ format: setup        ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix
 
 fuzz: setup          ## both fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
-	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(BIN)/python -m pytest --timeout 7200 tests/integration/test_fuzz.py
+	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
 soak: setup          ## 1,000 real starts in a row and 50 at once, or MVMNIX_SOAK_STARTS and _AT_ONCE; prints what is held
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
-	  $(BIN)/python -m pytest -s --timeout 21600 tests/vm/test_soak.py
+	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py
+
+mutants: setup       ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tests.mutants $(ARGS)
 
 bench: setup         ## figures against raw QEMU and Python: ratios and medians
 	@cd $(HOUSE) && $(BIN)/python -m bench

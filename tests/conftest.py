@@ -20,6 +20,8 @@ TREE = Path(__file__).resolve().parents[1]
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# Commands that tests start buffer as they do for users: what is written late, and fails late, shows only so.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 1800

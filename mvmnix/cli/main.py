@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import override
 
 import click
@@ -79,25 +80,41 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
+    status = _run()
+    _discard_unwritten()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """The exit code of the command that was asked for, once everything that it said is written."""
     try:
         status = cli.main(prog_name="mvm", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
     except SystemExit:
-        sys.exit(MvmnixError.exit_code)  # click's own way out, with 1, when whoever reads our output has left
-    except click.exceptions.Abort:
-        sys.exit(130)
+        return MvmnixError.exit_code  # click's own way out, with 1, when the reader of our output has closed it
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 130
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except MvmnixError as error:
-        sys.exit(_tell(error))
-    except OSError as error:
-        hint = "see that the path exists and that there is room"
-        sys.exit(_tell(MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)))
+        with suppress(OSError):
+            error.show()
+        return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
-        sys.exit(_tell(MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status if isinstance(status, int) else 0)
+        return _tell(_failure(error))
+    return status if isinstance(status, int) else 0
+
+
+def _discard_unwritten() -> None:
+    """Drop what a full device or a closed pipe didn't take: the interpreter would try again, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            unread = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(unread, stream.fileno())
+            os.close(unread)
 
 
 def hold_standard_streams() -> None:
@@ -112,7 +129,21 @@ def hold_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest number that is free: this one
 
 
+def _failure(error: Exception) -> MvmnixError:
+    match error:
+        case MvmnixError():
+            return error
+        case OSError():
+            hint = "see that the path exists and that there is room"
+            return MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)
+        case _:
+            return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")
+
+
 def _tell(error: MvmnixError) -> int:
+    """Tell it on stderr, if that takes it; returns its exit code in any case."""
     from mvmnix.cli.telling import tell  # noqa: PLC0415 - only failures pay for it
 
-    return tell(error)
+    with suppress(OSError):
+        tell(error)
+    return error.exit_code

@@ -15,10 +15,10 @@ from struct import pack
 
 import pytest
 
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.shares import image
+from mvmnix.launch.shares import image, opening
 from mvmnix.launch.shares.prepared import Shares
 from mvmnix.launch.shares.share import Access, Share
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
@@ -310,6 +310,82 @@ def test_a_file_of_another_group_is_written_by_its_owner(scene: Scene) -> None:
     assert (status.st_uid, status.st_gid) == (OWNER, OWNER + 1)
 
 
+def roots_group(share: Path) -> Path:
+    """A directory in the share whose files get its group, which is root's, whoever makes them (inode(7), S_ISGID)."""
+    where = share / "deep" / "inherits"
+    where.mkdir(parents=True)
+    give_away(share)
+    os.chown(where, OWNER, 0)
+    where.chmod(0o2777)
+    return where
+
+
+@as_root
+def test_no_file_of_the_guest_gets_roots_group(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    share, _ = laid_out(tmp_path / "host")
+    where = roots_group(share)
+    with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
+        node = it.lookup(b"inherits", it.lookup(b"deep").node).node
+        assert failure(lambda: it.create(b"new", node=node)) == EACCES
+        assert failure(lambda: it.mkdir(b"dir", node=node)) == EACCES
+        assert failure(lambda: it.entry(Op.SYMLINK, node, b"link\0file\0")) == EACCES
+        it.create(b"new")
+    assert list(where.iterdir()) == []
+    assert (share / "new").stat().st_gid == OWNER
+
+
+@as_root
+def test_a_directory_whose_own_files_get_roots_group_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    share, _ = laid_out(tmp_path / "host")
+    wanted = Share(str(share), "/data", Access.READ_WRITE)
+    os.chown(share, OWNER, 0)
+    with serving(tmp_path / "state", wanted) as shares, guest(shares) as it:
+        it.create(b"new")
+    assert (share / "new").stat().st_gid == OWNER, "no file gets the group of such a directory"
+    share.chmod(0o2755)
+    with pytest.raises(RefusedError, match="group") as refused, serving(tmp_path / "state2", wanted):
+        raise AssertionError
+    assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
+    share.chmod(0o755)
+    roots_group(share)
+    os.chown(share, OWNER, 0)
+    with pytest.raises(RefusedError, match="group"), serving(tmp_path / "state3", wanted):
+        raise AssertionError
+
+
+@as_root
+def test_a_large_directory_is_taken_for_one_that_holds_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_ENTRIES", 3)
+    (tmp_path / "host").mkdir()
+    share, _ = laid_out(tmp_path / "host")
+    for number in range(4):
+        (share / f"{number}").mkdir()
+    give_away(share)
+    os.chown(share / "0", 0, 0)
+    (share / "0").chmod(0o2777)
+    with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
+        it.create(b"new")
+        assert failure(lambda: it.create(b"new", node=it.lookup(b"0").node)) == EACCES
+
+
+@as_root
+def test_without_a_map_of_ids_such_a_directory_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.jail.idmap.mounted", lambda *_: None)
+    (tmp_path / "host").mkdir()
+    share, _ = laid_out(tmp_path / "host")
+    where = roots_group(share)
+    wanted = Share(str(share), "/data", Access.READ_WRITE)
+    with pytest.raises(RefusedError, match="group") as refused, serving(tmp_path / "state", wanted):
+        raise AssertionError
+    assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
+    where.chmod(0o777)
+    with serving(tmp_path / "state2", wanted) as shares, guest(shares) as it:
+        it.create(b"new", node=it.lookup(b"inherits", it.lookup(b"deep").node).node)
+    assert (where / "new").stat().st_gid == OWNER
+
+
 @as_root
 def test_where_nothing_can_be_mapped_it_is_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.jail.idmap.mounted", lambda *_: None)
@@ -427,6 +503,32 @@ def test_a_large_one_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     give_away(share)
     with serving(tmp_path / "state2", wanted) as shares:
         assert shares.mounts[0].kind is ShareKind.VIRTIOFS
+
+
+def test_a_deep_one_is_served(tmp_path: Path) -> None:
+    """A guest that may write leaves such a tree, and the next start is not to fail for it."""
+    share, wanted = read_only(tmp_path, follow=False)
+    fd = os.open(share, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        with serving(tmp_path / "state", wanted) as shares:
+            assert shares.mounts[0].kind is ShareKind.VIRTIOFS
+    finally:
+        subprocess.run(["rm", "-rf", share], check=True)
+
+
+def test_the_deepest_image_can_be_made(tmp_path: Path) -> None:
+    share, wanted = read_only(tmp_path, follow=False)
+    (share / Path(*["d"] * (image.DEEPEST - 1)) / "last").parent.mkdir(parents=True)
+    give_away(share)
+    with serving(tmp_path / "state", wanted) as shares:
+        assert shares.mounts[0].kind is ShareKind.EROFS
+        assert (contents(shares, tmp_path) / Path(*["d"] * (image.DEEPEST - 1))).is_dir()
 
 
 @as_root

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,21 @@ def compiled(directory: Path, *flags: str) -> Path:
     return program
 
 
-def fuzz(directory: Path, *argv: str | Path, corpus: Path) -> "subprocess.CompletedProcess[str]":
-    """One run; what it finds worth keeping goes into a directory of the test's own."""
+@pytest.fixture(autouse=True)
+def the_corpora_stay_as_they_are() -> Iterator[None]:
+    """A fuzzer writes what it finds worth keeping into the first of its directories."""
+    before = {path: path.read_bytes() for path in (TARGETS / "corpus").rglob("*") if path.is_file()}
+    yield
+    after = {path: path.read_bytes() for path in (TARGETS / "corpus").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def fuzz(directory: Path, *argv: str | Path, corpus: Path, house: Path = HOUSE) -> "subprocess.CompletedProcess[str]":
+    """One run, with the modules of `house`; what it finds worth keeping goes into a directory of the test's own."""
     grown = directory / "grown"
     grown.mkdir()
     command = [*map(str, argv), *LIMITS, f"-artifact_prefix={directory}/", str(grown), str(corpus)]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HOUSE), "HOME": str(directory)}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(house), "HOME": str(directory)}
     return subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS + 240, check=False
     )
@@ -85,10 +95,7 @@ def test_a_planted_exception_is_found(tmp_path: Path) -> None:
     planted = text.replace('            raise ChannelProtocolError(f"flags', '            raise KeyError(f"flags')
     assert planted != text
     codec.write_text(planted)
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(copy), "HOME": str(tmp_path)}
-    argv = [sys.executable, str(copy / "tests" / "fuzz" / "channel_target.py"), *LIMITS, str(seeds.CHANNEL)]
-    done = subprocess.run(
-        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS + 240, check=False
-    )
+    target = copy / "tests" / "fuzz" / "channel_target.py"
+    done = fuzz(tmp_path, sys.executable, target, corpus=seeds.CHANNEL, house=copy)
     assert done.returncode != 0
     assert "KeyError" in done.stderr + done.stdout

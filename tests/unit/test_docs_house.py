@@ -13,12 +13,13 @@ import pytest
 from mvmnix import __version__, errors
 from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError, ReasonCode
+from tests.repository import ROOT, tracked
 from tests.unit import command_line_page
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-RECORDS = sorted((ROOT / "docs/adr").glob("*.md"))
+TRACKED = tracked()
+DOCUMENTS = [ROOT / path for path in TRACKED if path.suffix == ".md" and path.parts[0] in {path.name, "docs"}]
+RECORDS = [path for path in DOCUMENTS if path.parent == ROOT / "docs/adr"]
 #: Promises that nobody can keep (docs/threat-model.md, rule 6); that page itself and the rule are about them.
 BROAD = re.compile(
     r"impossible to|instant(ly)? boot|unbreakable|unhackable|100 ?% (safe|secure)|bulletproof|military", re.IGNORECASE
@@ -107,8 +108,9 @@ def test_commands_in_messages_are_real() -> None:
     """What mvm tells people to run next is there."""
     said = {
         code
-        for path in (ROOT / "mvmnix").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path in TRACKED
+        if path.suffix == ".py" and path.parts[0] == "mvmnix"
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for code in [*re.findall(r"`(mvm [^`]+)`", node.value), *re.findall(r"^(mvm [a-z][^;.]*)$", node.value)]
     }
@@ -138,8 +140,8 @@ def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text()
     missing = [
         str(path.relative_to(ROOT / "docs"))
-        for path in (ROOT / "docs").rglob("*.md")
-        if f"]({path.relative_to(ROOT / 'docs')})" not in index
+        for path in DOCUMENTS
+        if path.is_relative_to(ROOT / "docs") and f"]({path.relative_to(ROOT / 'docs')})" not in index
     ]
     assert missing == ["README.md"]
 

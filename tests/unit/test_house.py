@@ -13,8 +13,9 @@ import pytest
 from importlinter.cli import lint_imports
 
 from mvmnix.errors import ReasonCode
+from tests.conftest import commit
+from tests.repository import ROOT, tracked
 
-ROOT = Path(__file__).parents[2]
 LONGEST_FUNCTION = 40
 #: Lines of a file. A test file holds a table of refusals beside the function that runs it, and is as long as its table.
 MOST_LINES = {"tests": 600}
@@ -57,13 +58,6 @@ DOORS = {
 }
 
 
-def tracked() -> list[Path]:
-    """Files that are in the repository or about to be, relative to its top."""
-    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(argv, capture_output=True, check=True).stdout.decode().split("\0")
-    return sorted({Path(name) for name in names if name and (ROOT / name).is_file()})
-
-
 TRACKED = tracked()
 PYTHON = [path for path in TRACKED if path.suffix == ".py"]
 OURS = [path for path in PYTHON if path.parts[0] == "mvmnix"]
@@ -92,6 +86,22 @@ def test_c_and_nix_open_with_a_sentence(path: Path) -> None:
         assert re.match(r'\{\n  description = "[A-Z][^"]+";\n', content)
     else:
         assert re.match(r"(//|#) \S+ .*\S\n", content)
+
+
+def test_what_git_does_not_track_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "tracked.py").write_text("")
+    commit(tmp_path)
+    (tmp_path / "build").mkdir()
+    for name in ("build/tracked.py", "new.py"):
+        (tmp_path / name).write_text("")
+    assert tracked(tmp_path) == [Path("tracked.py")]
+
+
+def test_what_packaging_leaves_is_ignored() -> None:
+    """`pip wheel .` makes these."""
+    left = ["build/lib/mvmnix/nar.py", "dist/mvmnix-0.1.0-py3-none-any.whl", "mvmnix.egg-info/PKG-INFO"]
+    argv = ["git", "-C", str(ROOT), "check-ignore", "--no-index", *left]
+    assert subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines() == left
 
 
 def test_no_file_is_a_link() -> None:

@@ -63,6 +63,22 @@ def test_how_deep_it_goes(kinds: list[bool], text: str) -> None:
             strict.parse_json(data)
 
 
+@pytest.mark.parametrize(("squares", "braces"), [(32, 0), (0, 32), (16, 16), (17, 15), (15, 17)])
+@pytest.mark.parametrize("inner", ["", "{", "["])
+def test_brackets_of_either_kind_count(squares: int, braces: int, inner: str) -> None:
+    """And neither alone is enough to tell: a text has all its levels of one kind, or half of each."""
+    kinds = [*["["] * squares, *["{"] * braces, *inner]
+    value: object = 1
+    for kind in reversed(kinds):
+        value = [value] if kind == "[" else {"a": value}
+    data = json.dumps(value).encode()
+    if len(kinds) == 32:
+        assert strict.parse_json(data) == value
+    else:
+        with pytest.raises(MalformedError, match="deeper than 32"):
+            strict.parse_json(data)
+
+
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'["\"", "\\", {"a\\\"": []}]'])
 def test_escapes_that_are_well(text: str) -> None:
     assert strict.parse_json(text.encode()) == json.loads(text)

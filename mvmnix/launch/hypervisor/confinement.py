@@ -62,7 +62,7 @@ class Service:
     `owner` are the ids of the host that it has, None for those of the cell; `inside` what they look like to itself.
     `memory` bounds what it may take, in bytes, and `written` how large it may make a file; None bounds nothing.
     One that is bounded so and `writable` outlives it when a file would become larger, and takes room by writing alone.
-    `files` lie in its root besides, read-only.
+    `files` lie in its root besides, read-only. Without `root_group` it changes nothing that has the group 0.
     """
 
     program: str
@@ -73,6 +73,7 @@ class Service:
     memory: int
     written: int | None = None
     files: tuple[str, ...] = ()
+    root_group: bool = True
 
 
 class ServiceCell(Cell, Protocol):

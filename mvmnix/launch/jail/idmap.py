@@ -27,8 +27,11 @@ class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
-def swapped(one: int, other: int) -> str:
+def swapped(one: int, other: int, lowest: int = 0) -> str:
     """The lines of a map of ids (user_namespaces(7)) in which two have each other's place, and all others their own.
+
+    Those below `lowest` have none: the kernel makes, changes and removes nothing in a directory whose owner or group is
+    one of them, and changes no such file.
 
     >>> print(swapped(5, 3))
     0 0 3
@@ -36,24 +39,29 @@ def swapped(one: int, other: int) -> str:
     4 4 1
     5 3 1
     6 6 4294967289
+    >>> print(swapped(2, 1, lowest=1))
+    1 2 1
+    2 1 1
+    3 3 4294967292
     """
     low, high = sorted((one, other))
     between = ((low + 1, low + 1, high - low - 1), (high, low, 1)) if low != high else ()
-    ranges = ((0, 0, low), (low, high, 1), *between, (high + 1, high + 1, _IDS - high - 1))
+    ranges = ((lowest, lowest, low - lowest), (low, high, 1), *between, (high + 1, high + 1, _IDS - high - 1))
     return "\n".join(f"{inside} {outside} {length}" for inside, outside, length in ranges if length)
 
 
-def mounted(directory: int, owner: User, as_: User) -> int | None:
+def mounted(directory: int, owner: User, as_: User, lowest_group: int) -> int | None:
     """A mount of this directory that lies nowhere yet, in which `owner` and `as_` have each other's place.
 
-    None where the file system or the kernel can't. Needs root's right to mount; forks.
+    Groups below `lowest_group` have none. None where the file system or the kernel can't. Needs root's right to mount;
+    forks.
     """
     tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE)
     if tree < 0:
         return None
     try:
         with suppress(OSError):
-            namespace = _namespace(swapped(owner.uid, as_.uid), swapped(owner.gid, as_.gid))
+            namespace = _namespace(swapped(owner.uid, as_.uid), swapped(owner.gid, as_.gid, lowest_group))
             try:
                 _map(tree, namespace)
             finally:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, override
 
 from mvmnix import bubblewrap
+from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
 from mvmnix.launch.jail import idmap, landlock, near, service_syscalls
 from mvmnix.launch.jail.cell import BubblewrapCell, Parts
@@ -41,13 +42,21 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         self._near = near.place()
         #: The directory as it looks to the cell's own user, where such a mount can be had.
         self._tree = self._mapped(service)
+        if self._tree is None and not service.root_group:
+            super().release()
+            why = (
+                "files in it get the group of root, and its file system has no ID-mapped mounts to keep them from that"
+            )
+            hint = "take the set-group-ID bit off its directories: chmod g-s DIRECTORY"
+            what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
+            raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, why, hint)
         self._bring = None if self._near is None else near.bringing(service.directory, self._near, self._tree)
 
     def _mapped(self, service: Service) -> int | None:
         own = super().identity()
         if self._near is None or own is None or service.owner is None:
             return None
-        return idmap.mounted(service.directory, service.owner, User(*own))
+        return idmap.mounted(service.directory, service.owner, User(*own), 0 if service.root_group else 1)
 
     @property
     @override

@@ -1,21 +1,22 @@
 """Finds what makes a directory of this host one that is shared only by an explicit word in the plan.
 
-A directory is judged by its path, which holds no symbolic link by then; by what it is, whatever name it is reached by
-(device and inode, of it and of the directories above it); and by what lies in it: listening sockets and mounts by the
-kernel's word, credentials by name, down to some depth.
+A directory is judged by its path, which holds no symbolic link by then; by what it is, whatever path it is reached by
+(device and inode of it and of the directories above it, and its place in its file system); and by what lies in it:
+listening sockets, mounts and what is mounted by the kernel's word, credentials by name and inode, down to some depth.
 """
 
 import os
 import pwd
 import re
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.share import Danger, Share, is_within
+from mvmnix.launch.shares.walk import walk
 
 #: Directories of the system: they, what is in them, and what they are in.
 SYSTEM: Final = (
@@ -48,7 +49,6 @@ _ENTRIES: Final = 20_000
 _LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
 #: A socket's line there: its flags, and the path that it was bound to. A name is its owner's choice, lines in it too.
 _BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +[0-9]+ (/.*)")
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
 def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
@@ -75,40 +75,68 @@ def _hint(share: Share, danger: Danger) -> str:
 
 
 def _dangers(path: str, fd: int | None, own: Sequence[str]) -> Iterator[tuple[Danger, str]]:
-    if path == "/":
+    mounts = Mounts(_lines("/proc/self/mountinfo"))
+    same = _Place(path, fd, mounts)
+    if path == "/" or same.is_itself("/"):
         yield Danger.ROOT, "it is the root of this host's file system"
-    same = _Place(path, fd)
-    yield from ((Danger.HOME, f"it is or holds {home}, somebody's home") for home in _homes() if same.holds(home))
+    homes = tuple(_homes())
+    yield from ((Danger.HOME, f"it is or holds {home}, a user's home") for home in homes if same.holds(home))
     for places, danger, what in ((SYSTEM, Danger.SYSTEM, "the system's"), (own, Danger.STATE, "mvm's own")):
         for place in places:
             if same.holds(place) or same.is_in(place):
                 yield danger, f"it is, holds or lies in {place}, which is {what}"
-    if named := _credential_in(PurePosixPath(path).parts):
-        yield Danger.CREDENTIALS, f"{named} holds credentials"
-    yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if _beneath(it, path))
-    yield from ((Danger.MOUNTS, f"another file system is mounted on {it}") for it in _mounts() if _beneath(it, path))
-    if fd is not None and (inside := _credentials_beneath(fd)):
+    secrets = {found: secret for secret in _secrets(homes) if (found := _identity(secret)) is not None}
+    for names in same.paths:
+        if named := _credential_in(PurePosixPath(names).parts):
+            yield Danger.CREDENTIALS, f"{named} holds credentials"
+    for secret in secrets.values():
+        if same.holds(secret) or same.is_in(secret):
+            yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, which holds credentials"
+    yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if same.holds_name(it))
+    yield from ((Danger.MOUNTS, f"another file system is mounted on {it.point}") for it in mounts.beneath(path))
+    if fd is not None and (inside := _credentials_beneath(fd, secrets)):
         yield Danger.CREDENTIALS, f"it holds {inside}"
 
 
 class _Place:
-    """A directory by its path and, if it is open, by what it is."""
+    """A directory by its path and, if it is open, by what it is and by what is mounted in it."""
 
-    def __init__(self, path: str, fd: int | None) -> None:
-        self._path = path
+    def __init__(self, path: str, fd: int | None, mounts: Mounts) -> None:
+        self._path, self._mounts = path, mounts
         self._chain = () if fd is None else tuple(_upwards(fd))
+        self._itself = None if fd is None else mounts.of_descriptor(fd)
+        mounted = tuple(it.root for it in mounts.beneath(path))
+        self._locations = mounted if self._itself is None else (self._itself, *mounted)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its path, and those from the roots of their file systems: of it, and of what is mounted in it."""
+        return (self._path, *(it.path for it in self._locations))
+
+    def is_itself(self, other: str) -> bool:
+        """Whether it, or what is mounted in it, is this very place."""
+        return _identity(other) in self._chain[:1] or self._mounts.of_path(other) in self._locations
 
     def holds(self, other: str) -> bool:
         """Whether it is this place, or this place lies in it."""
-        real = os.path.realpath(other)
-        return _exists(other) and (
-            is_within(other, self._path) or is_within(real, self._path) or _identity(other) in self._chain[:1]
-        )
+        if not _exists(other):
+            return False
+        return self.holds_name(other) or self.holds_name(os.path.realpath(other)) or _identity(other) in self._chain[:1]
+
+    def holds_name(self, other: str) -> bool:
+        """The same by its path and location, which may be that of nothing by now."""
+        there = self._mounts.of_path(other)
+        return is_within(other, self._path) or any(there is not None and there.is_within(it) for it in self._locations)
 
     def is_in(self, other: str) -> bool:
-        """Whether it lies in this place."""
-        real = os.path.realpath(other)
-        return is_within(self._path, other) or is_within(self._path, real) or _identity(other) in self._chain
+        """Whether it, or what is mounted in it, is this place or lies in it."""
+        there, real = self._mounts.of_path(other), os.path.realpath(other)
+        return (
+            is_within(self._path, other)
+            or is_within(self._path, real)
+            or _identity(other) in self._chain
+            or any(there is not None and it.is_within(there) for it in self._locations)
+        )
 
 
 def _upwards(fd: int) -> Iterator[tuple[int, int]]:
@@ -150,8 +178,10 @@ def _homes() -> Iterator[str]:
         yield from (str(home) for home in Path("/home").iterdir())
 
 
-def _beneath(path: str, directory: str) -> bool:
-    return path != directory and is_within(path, directory)
+def _secrets(homes: Iterable[str]) -> Iterator[str]:
+    """Where such names would lie in homes."""
+    for home in filter(_exists, homes):
+        yield from (f"{home.rstrip('/')}/{name}" for name in CREDENTIALS)
 
 
 def _credential_in(parts: Sequence[str]) -> str | None:
@@ -163,36 +193,20 @@ def _credential_in(parts: Sequence[str]) -> str | None:
     return None
 
 
-def _credentials_beneath(fd: int) -> str | None:
-    """The first such name in a directory, to some depth and number of entries, no link followed."""
-    seen = 0
-
-    def look(here: int, above: tuple[str, ...]) -> str | None:
-        nonlocal seen
-        for name in os.listdir(here):
-            seen += 1
-            if seen > _ENTRIES:
-                return None
-            if named := _credential_in((*above, name)):
-                return named
-            if len(above) + 1 < _DEPTH and (child := _entered(here, name)) is not None:
-                try:
-                    if deeper := look(child, (*above, name)):
-                        return deeper
-                finally:
-                    os.close(child)
-        return None
-
-    return look(fd, ())
-
-
-def _entered(parent: int, name: str) -> int | None:
-    try:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+def _credentials_beneath(fd: int, secrets: Mapping[tuple[int, int], str]) -> str | None:
+    """The first such name in a directory, or other name of one of these, to some depth and number of entries."""
+    inodes = {inode for _, inode in secrets}
+    for number, (above, entry) in enumerate(walk(fd, _DEPTH), 1):
+        if number > _ENTRIES:
             return None
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except OSError:
-        return None
+        if named := _credential_in((*above, entry.name)):
+            return named
+        if entry.inode() in inodes:
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if secret := secrets.get((status.st_dev, status.st_ino)):
+                    return f"{secret} by another name, {'/'.join((*above, entry.name))}"
+    return None
 
 
 def _listening() -> Iterator[str]:
@@ -201,12 +215,6 @@ def _listening() -> Iterator[str]:
         found = _BOUND.fullmatch(line)
         if found is not None and int(found[1], 16) & _LISTENING:
             yield os.path.realpath(found[2])
-
-
-def _mounts() -> Iterator[str]:
-    """Where file systems are mounted (proc_pid_mountinfo(5))."""
-    for line in _lines("/proc/self/mountinfo"):
-        yield _ESCAPED.sub(lambda it: chr(int(it[1], 8)), line.split(" ")[4])
 
 
 def _lines(path: str) -> Sequence[str]:

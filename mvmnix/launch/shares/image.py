@@ -19,6 +19,7 @@ from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service
 from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.hypervisor.port import Invocation
 from mvmnix.launch.hypervisor.process import HypervisorProcess
+from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.model import Digest
 
 MKFS: Final = Candidates(
@@ -28,9 +29,10 @@ MKFS: Final = Candidates(
 )
 #: What mkfs.erofs loads only when one of its threads ends (pthread_exit(3)), by the names that it may have.
 _LOADED_LATE: Final = ("/lib/x86_64-linux-gnu/libgcc_s.so.1", "/usr/lib64/libgcc_s.so.1")
-#: Bytes and entries up to which a directory becomes an image, which lies in memory; a larger one is served.
+#: Bytes, entries and levels up to which a directory becomes an image, which lies in memory; a larger one is served.
 LARGEST: Final = 16 << 20
 MOST_ENTRIES: Final = 2_000
+DEEPEST: Final = 64
 #: Bytes that a maker of images may write: those of the files, and as many for the rest.
 WRITTEN: Final = 4 * LARGEST
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -56,17 +58,17 @@ class ShareImage:
 
 
 def is_small(directory: int) -> bool:
-    """Whether a directory has few enough files and bytes for an image. No link is followed, nothing but names read."""
-    entries = size = 0
-    for _, directories, files, here in os.fwalk(".", dir_fd=directory, follow_symlinks=False):
-        entries += len(directories) + len(files)
-        if entries > MOST_ENTRIES:
-            return False
-        for name in files:
-            with suppress(FileNotFoundError):
-                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+    """Whether a directory has few enough files, bytes and levels for an image. No link is followed, no file opened."""
+    size = 0
+    for number, (above, entry) in enumerate(walk(directory, DEEPEST), 1):
+        if is_directory(entry):
+            if len(above) + 1 == DEEPEST:
+                return False
+        else:
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
                 size += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        if size > LARGEST:
+        if number > MOST_ENTRIES or size > LARGEST:
             return False
     return True
 

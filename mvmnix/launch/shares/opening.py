@@ -6,13 +6,18 @@ The descriptor is what is looked at, judged and shared: whoever renames or repla
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.shares.share import Share
+from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.model import User
 
+#: So many entries and levels are looked through.
+_ENTRIES: Final = 20_000
+_LEVELS: Final = 64
 _PASSED: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -55,6 +60,9 @@ def owner(share: Share, fd: int) -> User | None:
     if (us := os.geteuid()) != 0:
         return User(us, os.getegid())
     status = os.fstat(fd)
+    if status.st_uid != 0 and status.st_gid == 0 and share.writable and gives_root_group(fd):
+        why = "it has the group of root, which files in it would get (the set-group-ID bit), or it is too large to tell"
+        raise unavailable(share, why, f"give it another group: chown {status.st_uid}: {share.host}")
     if status.st_uid != 0:
         return User(status.st_uid, status.st_gid or status.st_uid)
     if not share.writable:
@@ -63,6 +71,27 @@ def owner(share: Share, fd: int) -> User | None:
     why = f"it belongs to root ({mode}), and no guest writes with the rights of root"
     hint = f"give it to whom the guest's files shall belong: chown USER: {share.host}; or share it read only (ro)"
     raise unavailable(share, why, hint)
+
+
+def gives_root_group(fd: int) -> bool:
+    """Whether files made in this directory, or beneath it, get the group of root: True where that is too much to tell.
+
+    They get that of a directory with the set-group-ID bit (inode(7)), whatever the server's own group is.
+    """
+    if _gives(os.fstat(fd)):
+        return True
+    for number, (above, entry) in enumerate(walk(fd, _LEVELS), 1):
+        if number > _ENTRIES:
+            return True
+        if is_directory(entry):
+            with suppress(OSError):
+                if len(above) + 1 == _LEVELS or _gives(entry.stat(follow_symlinks=False)):
+                    return True
+    return False
+
+
+def _gives(status: os.stat_result) -> bool:
+    return status.st_gid == 0 and bool(status.st_mode & stat.S_ISGID)
 
 
 def unavailable(share: Share, why: str, hint: str) -> RefusedError:

@@ -16,7 +16,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.dangers import refuse_dangers
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import opened, owner
+from mvmnix.launch.shares.opening import gives_root_group, opened, owner
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.share import Share
 from mvmnix.model import User
@@ -102,7 +102,16 @@ class Shares:
         fd = directories[share.guest]
         memory = (_SERVERS_OWN + given.memory_mib) * _MIB
         written = given.written if share.writable else None
-        service = Service("", fd, share.writable, owner(share, fd), given.user, memory, written)
+        service = Service(
+            program="",
+            directory=fd,
+            writable=share.writable,
+            owner=owner(share, fd),
+            inside=given.user,
+            memory=memory,
+            written=written,
+            root_group=not (share.writable and os.geteuid() == 0 and gives_root_group(fd)),
+        )
         if not share.writable and not share.follow and is_small(fd):
             maker = replace(service, program=locate(MKFS), memory=_MAKERS)
             mount = Mount(tag, share.guest, ShareKind.EROFS, read_only=True)

@@ -138,14 +138,53 @@ def test_the_table_of_commands_is_true() -> None:
 _POLICY_TEST = ("policy", "test", "--policy", str(ROOT / "examples/policy"), str(ROOT / "examples/policy/cases"))
 
 
-def test_a_reader_that_left_is_no_exit_code_of_a_guest(station: Station) -> None:
-    """1 is a verdict, or what a guest said; `mvm … | head` is neither."""
+#: Commands, and the exit code that each documents for output that can't be written.
+_WRITERS = [(("--help",), 125), (("image", "ls"), 125), (_POLICY_TEST, 2)]
+
+
+def ended(*arguments: str, stdout: int | None = None, stderr: int = subprocess.PIPE) -> tuple[int, bytes]:
+    """The exit code of a command, and what it said on stderr."""
+    argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
+    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=stderr, timeout=60, check=False)
+    return done.returncode, done.stderr or b""
+
+
+@pytest.mark.parametrize(("arguments", "code"), _WRITERS)
+def test_a_closed_pipe_is_no_exit_code_of_a_guest(station: Station, arguments: tuple[str, ...], code: int) -> None:
+    """1 is a verdict, or what a guest said, and 120 means nothing; `mvm … | head` is neither."""
     read, write = os.pipe()
     os.close(read)
     try:
-        for arguments in (("--help",), ("image", "ls"), _POLICY_TEST):
-            argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
-            done = subprocess.run(argv, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
-            assert done.returncode == (2 if arguments[0] == "policy" else 125), done.stderr
+        status, said = ended(*arguments, stdout=write)
     finally:
         os.close(write)
+    assert (status, b"Exception" in said, b"Traceback" in said) == (code, False, False), said
+
+
+@pytest.mark.parametrize(("arguments", "code"), _WRITERS)
+def test_a_full_device_is_a_failure(station: Station, arguments: tuple[str, ...], code: int) -> None:
+    with Path("/dev/full").open("wb") as full:
+        status, said = ended(*arguments, stdout=full.fileno())
+    assert (status, b"Exception" in said, b"Traceback" in said) == (code, False, False), said
+    assert b"No space left on device" in said
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("stop", "nothing"), ("verify", "/nonexistent")])
+def test_messages_that_can_not_be_written_change_no_exit_code(station: Station, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert ended(*arguments, stderr=full.fileno())[0] == 2
+
+
+def test_what_a_command_left_in_the_buffer_is_written_before_the_exit_code(station: Station) -> None:
+    """A command that writes without flushing ends with 125 too, if that can't be written in the end."""
+    program = """
+import sys, click
+from mvmnix.cli import main
+command = click.Command("said", callback=lambda: sys.stdout.write("x") and None)
+main.LazyGroup.get_command = lambda *_: command
+sys.argv = ["mvm", "said"]
+main.main()
+"""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, b"No space left on device" in done.stderr) == (125, True), done.stderr

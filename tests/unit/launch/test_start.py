@@ -347,6 +347,21 @@ def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> 
     assert told.order is DirectoryOrder.NATURAL
 
 
+def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
+    """Each of it, by values that nothing else has."""
+    limits = Limits(tasks=77, system_calls=SystemCalls.STRICT)
+    with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=44) as plan:
+        with start(plan, here.host()) as machine:
+            told = machine._config
+        assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 44_000, 77)
+        assert (told.owner, told.system_calls) == (plan.plan.workload.user, SystemCalls.STRICT)
+        assert (told.workload, told.verbs) == (plan.plan.workload, plan.plan.verbs)
+        assert (told.writable, told.ports, told.data) == (plan.image.writable, (), "")
+    with here.plan(scratch_mib=34) as plan, start(plan, here.host()) as machine:
+        assert machine._config.scratch == 34 << 20
+        assert machine._config.tasks == 0
+
+
 def test_a_variation_tells_the_guest_otherwise(here: House) -> None:
     variation = Variation("other", 86_400, "reversed")
     with here.plan(variation=variation, scratch_mib=128) as plan, start(plan, here.host()) as machine:

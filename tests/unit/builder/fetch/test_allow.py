@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist, must_be_peer
+from mvmnix.builder.fetch.allow import MAX_URL, Allowlist, must_be_peer
 from mvmnix.errors import ReasonCode, RefusedError
 
 #: The house looks for hosts in every file, and can't read these.
@@ -41,6 +41,9 @@ REFUSED = [
     "ftp://sources.example/a",
     "file:///etc/passwd",
     "http://sources.example/a",
+    "http://sources.example:443/a",
+    "http://git.example:8443/a",
+    "https://sources.example:80/a",
     "https://sources.example:8443/a",
     "https://git.example/a",
     "https://other.example/a",
@@ -79,6 +82,30 @@ def test_what_is_refused(url: str) -> None:
         ALLOWED.admit(url)
     assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
     assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://me@sources.example/a", "not a plain http or https URL"),
+        ("https://sources.example/" + "a" * 4096, "not a plain http or https URL"),
+        ("http://sources.example:443/a", "only https"),
+        ("http://git.example:8443/a", "only https"),
+        ("https://other.example/a", "other.example:443 is not on the list"),
+    ],
+)
+def test_each_rule_refuses_by_itself(url: str, why: str) -> None:
+    """The rules after the one that refuses would let the address through, or say otherwise."""
+    with pytest.raises(RefusedError, match=why):
+        ALLOWED.admit(url)
+
+
+def test_the_longest_address() -> None:
+    url = "https://sources.example/"
+    longest = url + "a" * (MAX_URL - len(url))
+    assert str(ALLOWED.admit(longest)) == longest
+    with pytest.raises(RefusedError, match="not a plain"):
+        ALLOWED.admit(longest + "a")
 
 
 @pytest.mark.parametrize(

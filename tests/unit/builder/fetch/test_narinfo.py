@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.builder.fetch.compression import Compression
-from mvmnix.builder.fetch.narinfo import NarInfo, parse, vouched
+from mvmnix.builder.fetch.narinfo import LIMIT, MAX_REFERENCES, MAX_SIGNATURES, NarInfo, parse, vouched
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
@@ -139,6 +139,42 @@ MALFORMED = {
 def test_what_is_malformed(case: str) -> None:
     with pytest.raises(MalformedError):
         parse(MALFORMED[case])
+
+
+def padded(size: int) -> bytes:
+    """So many bytes, by a field that is not read."""
+    return text() + b"X: %s\n" % (b"x" * (size - len(text()) - len("X: \n")))
+
+
+def many(count: int) -> str:
+    return " ".join(f"{number:0>32}-it" for number in range(count))
+
+
+SIGNATURE = b"Sig: a:%s\n" % base64.b64encode(bytes(64))
+#: The most of each, and one more.
+BOUNDS = {
+    "bytes": (padded(LIMIT), padded(LIMIT + 1)),
+    "characters of an address": (text(URL="x" * 1024), text(URL="x" * 1025)),
+    "digits of a size": (text(NarSize="9" * 18), text(NarSize="9" * 19)),
+    "digests": (
+        text(NarHash=f"sha256:{Digest('ff' * 32).nix32}"),
+        text(NarHash=f"sha256:2{Digest('ff' * 32).nix32[1:]}"),
+    ),
+    "references": (text(References=many(MAX_REFERENCES)), text(References=many(MAX_REFERENCES + 1))),
+    "signatures": (text() + SIGNATURE * MAX_SIGNATURES, text() + SIGNATURE * (MAX_SIGNATURES + 1)),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_the_most_is_read_and_no_more(case: str) -> None:
+    most, more = BOUNDS[case]
+    parse(most)
+    with pytest.raises(MalformedError):
+        parse(more)
+
+
+def test_the_largest_digest_is_read_as_it_is() -> None:
+    assert parse(BOUNDS["digests"][0]).nar == Digest("ff" * 32)
 
 
 def test_all_problems_are_named_at_once() -> None:

@@ -68,6 +68,35 @@ def test_what_is_no_reference_is_refused_and_not_repeated(text: str, target: Tar
     assert "hunter2" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "words", "is_one"),
+    [
+        (Source.VARIABLE, (), False),
+        (Source.VARIABLE, ("A",), True),
+        (Source.VARIABLE, ("A", "B"), False),
+        (Source.FILE, (), False),
+        (Source.FILE, ("/a",), True),
+        (Source.FILE, ("/a", "/b"), False),
+        (Source.KEYRING, ("service",), False),
+        (Source.KEYRING, ("service", "name"), True),
+        (Source.KEYRING, ("service", "name", "more"), False),
+        (Source.COMMAND, (), False),
+        (Source.COMMAND, ("/a",), True),
+        (Source.COMMAND, ("/a", *["b"] * 63), True),
+        (Source.COMMAND, ("/a", *["b"] * 64), False),
+        (Source.FILE, ("/" + "a" * 4095,), True),
+        (Source.FILE, ("/" + "a" * 4096,), False),
+    ],
+)
+def test_how_many_words_of_what_length(source: Source, words: tuple[str, ...], *, is_one: bool) -> None:
+    """As they may stand in a plan, whatever can be typed."""
+    if is_one:
+        assert Reference("A", Target.FILE, source, words).words == words
+    else:
+        with pytest.raises(ValueError, match="not a reference"):
+            Reference("A", Target.FILE, source, words)
+
+
 def test_a_variable_has_a_variable_s_name() -> None:
     with pytest.raises(ValueError, match="not the name of a secret"):
         Reference.parse("db.pem=env:X", Target.VARIABLE)

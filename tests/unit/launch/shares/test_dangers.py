@@ -1,6 +1,7 @@
 """Directories that are shared only by an explicit word: each kind is refused without it, and passes with it."""
 
 import os
+import pwd
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,6 +68,47 @@ def test_homes_and_what_holds_them(plain: Path) -> None:
     assert "home-directory" in words(share("/root"), is_there=False)
 
 
+def user(home: Path | str, uid: int) -> pwd.struct_passwd:
+    return pwd.struct_passwd(("user", "x", uid, uid, "", str(home), "/bin/sh"))
+
+
+@pytest.mark.parametrize(
+    ("uid", "is_a_persons"), [(0, True), (1, False), (999, False), (1000, True), (59_999, True), (60_000, False)]
+)
+def test_homes_from_the_password_file(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, uid: int, *, is_a_persons: bool
+) -> None:
+    """Wherever they are; those of services are no homes (login.defs(5), UID_MIN and UID_MAX)."""
+    users = [user(plain / "of-a-service", 33), user(plain / "elsewhere", uid)]
+    monkeypatch.setattr(pwd, "getpwall", lambda: users)
+    for name in ("of-a-service", "elsewhere/in-it"):
+        (plain / name).mkdir(parents=True)
+    wanted = {"home-directory"} if is_a_persons else set[str]()
+    assert words(share(plain / "elsewhere")) == wanted, "it"
+    assert words(share(plain)) == wanted, "what holds it"
+    assert words(share(plain / "elsewhere/in-it")) == set(), "what is in it"
+
+
+@pytest.mark.parametrize("home", ["/", "relative", ""])
+def test_a_home_that_is_none(plain: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    """As of accounts that can't log in: it makes no home of what lies there."""
+    monkeypatch.chdir(plain)
+    (plain / "relative").mkdir()
+    monkeypatch.setattr(pwd, "getpwall", lambda: [user(home, 1000)])
+    assert words(share(plain / "relative")) == set()
+    assert words(share(plain)) == set()
+
+
+@pytest.mark.parametrize("name", [".ssh", ".netrc", ".config/gh"])
+def test_credentials_of_every_home_by_what_they_are(plain: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A home may hold them as a link to where nothing is named so."""
+    (plain / "homes" / name).parent.mkdir(parents=True)
+    (plain / "data" / "in").mkdir(parents=True)
+    (plain / "homes" / name).symlink_to(plain / "data")
+    monkeypatch.setattr(pwd, "getpwall", lambda: [user(plain / "homes", 1000)])
+    assert words(share(plain / "data")) == words(share(plain / "data" / "in")) == {"credentials"}
+
+
 def own_state(plain: Path) -> tuple[str, ...]:
     (plain / "state").mkdir()
     return (str(plain / "state"),)
@@ -100,6 +142,21 @@ def test_a_large_directory_is_looked_through_to_a_bound(plain: Path, monkeypatch
     for number in range(150):
         (plain / f"{number}").mkdir()
     assert words(share(plain)) == set()
+
+
+@pytest.mark.parametrize(("most", "is_found"), [(1, True), (0, False)])
+def test_the_last_entry_that_is_looked_at(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, most: int, *, is_found: bool
+) -> None:
+    monkeypatch.setattr(dangers, "_ENTRIES", most)
+    (plain / ".ssh").mkdir()
+    assert words(share(plain)) == ({"credentials"} if is_found else set())
+
+
+@pytest.mark.parametrize(("above", "is_found"), [("a/b", True), ("a/b/c", False)])
+def test_the_last_level_that_is_looked_at(plain: Path, above: str, *, is_found: bool) -> None:
+    (plain / above / ".ssh").mkdir(parents=True)
+    assert words(share(plain)) == ({"credentials"} if is_found else set())
 
 
 def test_a_daemon_that_listens(plain: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.shares import opening
 from mvmnix.launch.shares.opening import open_directory, opened, owner
 from mvmnix.launch.shares.share import Access, Share
 from mvmnix.model import User
@@ -59,6 +60,44 @@ def test_under_root_a_share_has_the_rights_of_its_owner(where: Path) -> None:
     os.fchown(fd, 1234, 77)
     assert owner(write, fd) == User(1234, 77)
     os.close(fd)
+
+
+def gives(where: Path) -> bool:
+    fd = open_directory(str(where))
+    try:
+        return opening.gives_root_group(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives things away")
+@pytest.mark.parametrize("place", [".", "in", "in/in"])
+@pytest.mark.parametrize(("mode", "group", "expected"), [(0o2755, 0, True), (0o755, 0, False), (0o2755, 7, False)])
+def test_whose_files_get_roots_group(where: Path, place: str, mode: int, group: int, *, expected: bool) -> None:
+    (where / "in" / "in").mkdir(parents=True)
+    (where / "file").chmod(0o2755)  # of a file the bit means something else
+    os.chown(where / "file", 0, 0)
+    os.chown(where / place, 1234, group)
+    (where / place).chmod(mode)
+    assert gives(where) is expected
+
+
+def test_what_is_too_large_to_tell_counts_as_if(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_ENTRIES", 3)
+    for number in range(2):
+        (where / f"{number}").touch()
+    assert not gives(where), "three entries"
+    (where / "2").touch()
+    assert gives(where)
+
+
+def test_what_is_too_deep_to_tell_counts_as_if(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_LEVELS", 3)
+    (where / "1" / "2").mkdir(parents=True)
+    (where / "1" / "2" / "file").touch()
+    assert not gives(where)
+    (where / "1" / "2" / "3").mkdir()
+    assert gives(where)
 
 
 def test_without_root_it_is_the_caller(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:

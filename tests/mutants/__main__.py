@@ -1,0 +1,114 @@
+"""Mutates modules that decide security, one place at a time, and prints what no test noticed: `make mutants`.
+
+Each mutation is made in a copy of the tree, in a PID namespace of its own, and never in the work tree. mutmut and
+cosmic-ray, which do the like, leave out no raise and no reason, and take no sample.
+"""
+
+import argparse
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import override
+
+from tests.mutants.mutations import Kind, Mutation, mutations
+from tests.mutants.targets import covering, modules
+from tests.mutants.trial import Outcome, Tree
+from tests.repository import ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A module and its mutation."""
+
+    module: Path
+    mutation: Mutation
+
+    @override
+    def __str__(self) -> str:
+        """Where it is, what it is, and the lines that it changes."""
+        old = (ROOT / self.module).read_bytes()
+        before, after = old.decode().splitlines(), self.mutation.applied(old).decode().splitlines()
+        first = next(number for number, (one, other) in enumerate(zip(before, after, strict=False)) if one != other)
+        last = len(before) - len(after) + first
+        lines = [f"  - {line.strip()}" for line in before[first : max(first, last) + 1]]
+        return "\n".join([f"{self.module}:{first + 1}: {self.mutation.kind}", *lines, f"  + {after[first].strip()}"])
+
+
+def main() -> int:
+    """Take a sample, try it, and tell; exits with 1 if something survived."""
+    wanted = _arguments()
+    everything = [
+        Mutant(module, mutation)
+        for module in modules()
+        if str(module).startswith(tuple(wanted.only))
+        for mutation in mutations((ROOT / module).read_bytes())
+        if not wanted.kind or mutation.kind in wanted.kind
+    ]
+    sample = random.Random(wanted.seed).sample(everything, min(wanted.count or len(everything), len(everything)))
+    print(f"seed {wanted.seed}: {len(sample)} of {len(everything)} mutations", flush=True)
+    outcomes = _tried(sample, wanted.workers, time.monotonic() + wanted.minutes * 60)
+    return _tell(list(zip(sample, outcomes, strict=True)))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make mutants ARGS=", description=__doc__)
+    parser.add_argument("--count", type=int, default=300, help="how many; 0 for all")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the sample")
+    parser.add_argument("--only", action="append", default=[], metavar="PATH", help="mvmnix/…, a beginning of a path")
+    parser.add_argument("--kind", action="append", default=[], choices=list(Kind), help="mutations of this kind alone")
+    parser.add_argument("--workers", type=int, default=2, help="how many at a time")
+    parser.add_argument("--minutes", type=float, default=120, help="after which no further one is tried")
+    found = parser.parse_args()
+    found.only = found.only or ["mvmnix/"]
+    return found
+
+
+def _tried(sample: Sequence[Mutant], workers: int, until: float) -> list[Outcome]:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as base:
+        trees, took = SimpleQueue[Tree](), dict[tuple[str, ...], float]()
+        for number in range(workers):
+            trees.put(Tree.copied(Path(base, str(number)), took))
+
+        def one(mutant: Mutant) -> Outcome:
+            if time.monotonic() > until:
+                return Outcome.LEFT_OUT
+            tree = trees.get()
+            try:
+                outcome = tree.tried(mutant.module, mutant.mutation, covering(mutant.module))
+            finally:
+                trees.put(tree)
+            if outcome is Outcome.SURVIVED:
+                print(mutant, flush=True)
+            return outcome
+
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                return list(pool.map(one, sample))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _tell(tried: Sequence[tuple[Mutant, Outcome]]) -> int:
+    by_kind = {kind: Counter(outcome for it, outcome in tried if it.mutation.kind is kind) for kind in Kind}
+    for kind, counted in by_kind.items():
+        if counted:
+            print(f"{kind:<11}", ", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())))
+    total = Counter(outcome for _, outcome in tried)
+    survived, noticed = total[Outcome.SURVIVED], total[Outcome.CAUGHT] + total[Outcome.TOOK_TOO_LONG]
+    if survived + noticed:
+        share = 100 * noticed / (survived + noticed)
+        print(f"{noticed} of {survived + noticed} noticed, {share:.1f} %; {total[Outcome.LEFT_OUT]} left out for time")
+    return int(bool(survived))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

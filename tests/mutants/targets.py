@@ -1,0 +1,67 @@
+"""The modules that decide security, each with the tests that have to notice when one of them decides otherwise.
+
+Tests are the unit tests of a module's folder, those of a file of its own name first. Where a folder's rules are tested
+by what another folder does with them, that folder stands beside it.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from tests.repository import ROOT, tracked
+
+#: Module or folder beneath mvmnix/, and tests beneath tests/. The first row that fits counts.
+TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("audit", ("unit/audit",)),
+    ("builder/fetch/allow.py", ("unit/builder/fetch/test_allow.py",)),
+    ("builder/fetch/caches.py", ("unit/builder/fetch", "integration/test_caches.py")),
+    ("builder/fetch/https.py", ("unit/builder/fetch",)),
+    ("builder/fetch/narinfo.py", ("unit/builder/fetch/test_narinfo.py",)),
+    ("builder/fetch/transfer.py", ("unit/builder/fetch",)),
+    ("builder/oci", ("unit/builder/oci",)),
+    ("launch/admission.py", ("unit/launch/test_admission.py", "unit/launch/test_verify.py")),
+    ("launch/plan.py", ("unit/launch/test_plan.py", "unit/launch/test_verify.py")),
+    ("launch/plan_fields.py", ("unit/launch/test_plan.py", "unit/launch/test_verify.py")),
+    ("launch/replay", ("unit/launch/replay",)),
+    ("launch/secrets/reference.py", ("unit/launch/secrets",)),
+    ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
+    ("launch/shares/dangers.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
+    ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
+    ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),
+    ("launch/shares/share.py", ("unit/launch/shares",)),
+    ("launch/start.py", ("unit/launch/test_start.py", "unit/launch/shares", "unit/launch/secrets")),
+    ("launch/steps.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
+    ("launch/validity.py", ("unit/launch/test_verify.py",)),
+    ("launch/verify.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
+    ("provenance/explain.py", ("unit/cli/test_policy.py",)),
+    ("provenance", ("unit/provenance", "unit/launch/test_verify.py")),
+    ("escaping.py", ("unit/test_escaping.py",)),
+    ("keys.py", ("unit/test_keys.py",)),
+    ("lock", ("unit/test_lock.py",)),
+    ("manifest.py", ("unit/test_manifest.py",)),
+    ("nar.py", ("unit/test_nar.py",)),
+    ("strict.py", ("unit/test_strict.py",)),
+    ("system_calls.py", ("unit/launch/test_verify.py",)),
+    ("trusted_path.py", ("unit/test_state.py",)),
+    ("verity.py", ("unit/test_verity.py",)),
+)
+
+
+def modules() -> list[Path]:
+    """The modules, relative to the repository's top."""
+    return [path for path in tracked() if path.suffix == ".py" and path.parts[0] == "mvmnix" and _row(path) is not None]
+
+
+def covering(module: Path) -> tuple[str, ...]:
+    """What to give to pytest for a module, from the repository's top: likely ones first, its own examples last."""
+    row = _row(module)
+    if row is None:
+        raise ValueError(f"no target: {module}")
+    row = tuple(f"tests/{name}" for name in row)
+    own = Path("tests/unit", *module.parts[1:-1], f"test_{module.name}")
+    first = (str(own),) if (ROOT / own).is_file() and any(own.is_relative_to(name) for name in row) else ()
+    return (*first, *(path for path in row if path not in first), str(module))
+
+
+def _row(module: Path) -> tuple[str, ...] | None:
+    inner = Path(*module.parts[1:])
+    return next((row for name, row in TARGETS if inner.is_relative_to(name)), None)

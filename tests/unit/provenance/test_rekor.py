@@ -1,0 +1,46 @@
+"""Checkpoints of a transparency log (C2SP tlog-checkpoint, signed-note): what is read, and what is none."""
+
+import base64
+
+import pytest
+
+from mvmnix.provenance.rekor import Checkpoint
+
+ROOT = base64.b64encode(bytes(32)).decode()
+SIGNATURE = f"\u2014 log {base64.b64encode(b'keyid')[:8].decode()}\n"
+GOOD = f"log\n7\n{ROOT}\n\n{SIGNATURE}"
+
+
+def test_what_is_read() -> None:
+    found = Checkpoint.parse(GOOD)
+    assert (found.origin, found.size, found.root) == ("log", 7, bytes(32))
+    assert found.text == f"log\n7\n{ROOT}\n".encode()
+    assert found.signatures == (("log", b"keyi", b"d"),)
+    assert Checkpoint.parse(f"log\n7\n{ROOT}\nmore\n\n{SIGNATURE * 2}").origin == "log"
+
+
+@pytest.mark.parametrize("size", ["0", "1", "9" * 19])
+def test_sizes(size: str) -> None:
+    assert Checkpoint.parse(GOOD.replace("\n7\n", f"\n{size}\n")).size == int(size)
+
+
+@pytest.mark.parametrize(
+    "note",
+    {
+        "": "not a signed note",
+        f"log\n7\n{ROOT}\n{SIGNATURE}": "not a signed note",
+        GOOD.removesuffix("\n"): "not a signed note",
+        f"log\n7\n\n{SIGNATURE}": "not a signed note",
+        f"\n7\n{ROOT}\n\n{SIGNATURE}": "not a signed note",
+        GOOD.replace("\n7\n", "\n07\n"): "no number",
+        GOOD.replace("\n7\n", "\n-7\n"): "no number",
+        GOOD.replace("\n7\n", f"\n1{'0' * 19}\n"): "no number",
+        GOOD + "x\n": "no signature",
+        GOOD.replace("\u2014", "-"): "no signature",
+        f"log\n7\n{ROOT}\n\n\u2014 log {base64.b64encode(b'keyi').decode()}\n": "no signature",
+    }.items(),
+    ids=repr,
+)
+def test_what_is_none(note: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=note[1]):
+        Checkpoint.parse(note[0])
