@@ -66,6 +66,7 @@ class ReasonCode(StrEnum):
     VERIFICATION_FAILED = "verification-failed"
     LEVEL_INSUFFICIENT = "level-insufficient"
     SUMMARY_STALE = "summary-stale"
+    SUMMARY_INCOMPLETE = "summary-incomplete"
     SUBJECT_MISMATCH = "subject-mismatch"
     ATTESTATION_MISSING = "attestation-missing"
     DEPENDENCY_MISMATCH = "dependency-mismatch"
@@ -102,6 +103,7 @@ class ReasonCode(StrEnum):
     COMMAND_LINE = "kernel-command-line"
     ACCELERATOR_UNAVAILABLE = "accelerator-unavailable"
     ISOLATION_UNAVAILABLE = "isolation-unavailable"
+    HARDWARE_REQUIRED = "hardware-required"
     BACKEND_UNAVAILABLE = "backend-unavailable"
     LIMIT_UNAVAILABLE = "limit-unavailable"
     VERB_NOT_GRANTED = "verb-not-granted"
@@ -117,6 +119,7 @@ class ReasonCode(StrEnum):
     KEY_MALFORMED = "key-malformed"
     KEY_PASSWORD = "key-password"  # noqa: S105 - the name of a refusal
     STATE_PERMISSIONS = "state-permissions"
+    STATE_LOCATION = "state-location"
     LOG_MISMATCH = "log-mismatch"
     WITNESS_UNAVAILABLE = "witness-unavailable"
     STATE_MISMATCH = "state-mismatch"

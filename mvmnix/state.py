@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from mvmnix import file_lock
+from mvmnix import checkouts, file_lock
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.file_lock import Lock
 from mvmnix.trusted_path import DIRECTORY, Step, judge, make_component, open_component, walk
@@ -219,7 +219,8 @@ class Directory:
 class Roots:
     """Where this user's state, cache and configuration live; each directory is opened, and made, when first asked for.
 
-    XDG Base Directory Specification: `$XDG_STATE_HOME/mvmnix` and so on. A context manager.
+    XDG Base Directory Specification: `$XDG_STATE_HOME/mvmnix` and so on. One inside a checkout is refused
+    (mvmnix/checkouts.py). A context manager.
     """
 
     def __init__(self, *, state: str, cache: str, config: str) -> None:
@@ -265,6 +266,7 @@ class Roots:
 
     def _directory(self, which: str) -> Directory:
         if which not in self._open:
+            checkouts.refuse_inside({which: self.paths[which]}, ".")
             self._open[which] = Directory.create(self.paths[which])
         return self._open[which]
 

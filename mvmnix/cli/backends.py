@@ -38,6 +38,12 @@ def on_backend(plan: Plan, backend: Backend) -> Plan:
         raise UsageError(str(error), hint="choose another --backend or another --accelerator") from error
 
 
+def told_of_isolation(plan: Plan) -> str:
+    """What will hold what the plan starts, as far as the plan says it; one line for people."""
+    first, *others = (it.explained for it in plan.boundaries)
+    return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))
+
+
 def host_for(rooms: House, plan: VerifiedPlan, notice: Callable[[str], None]) -> Host:
     """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
     with rooms.recorded(plan=plan.digest):

@@ -23,6 +23,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.provenance.isolation import Boundary
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)
@@ -50,11 +51,24 @@ def _hypervisor(rooms: House) -> Iterator[Finding]:
     except MvmnixError as error:
         yield Finding("QEMU", Health.BAD, error.message, error.hint)
     if not os.path.exists("/dev/kvm"):  # noqa: PTH110
-        yield Finding("KVM", Health.NOTE, "there is no /dev/kvm: guests run under TCG, slower and as isolated")
+        yield Finding("KVM", Health.NOTE, "there is no /dev/kvm: guests run under TCG, slower")
+        yield isolation(kvm=False)
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding("KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", "join the group kvm")
+        yield isolation(kvm=False)
     else:
-        yield probed(known(rooms.roots.cache))
+        verdicts = known(rooms.roots.cache)
+        yield probed(verdicts)
+        if verdicts:
+            yield isolation(kvm=all(verdict.usable for verdict in verdicts))
+
+
+def isolation(*, kvm: bool) -> Finding:
+    """What holds a guest here, where KVM is known to work, or not to."""
+    if kvm:
+        return Finding("isolation", Health.GOOD, Boundary.HARDWARE.explained)
+    hint = "a policy can require hardware virtualization: docs/trust-policy.md"
+    return Finding("isolation", Health.NOTE, f"under TCG: {Boundary.SANDBOX.explained}", hint)
 
 
 def probed(verdicts: tuple[Verdict, ...]) -> Finding:

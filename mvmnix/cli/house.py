@@ -32,7 +32,7 @@ from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_default import default_policy
-from mvmnix.provenance.policy_files import FLOOR, Files, in_force, load
+from mvmnix.provenance.policy_files import FLOOR, Files, files, in_force
 from mvmnix.provenance.policy_text import FILE_NAME
 from mvmnix.state import Directory, Roots
 from mvmnix.store import Cache, Store
@@ -80,8 +80,7 @@ class House:
     @property
     def policy_files(self) -> tuple[Files, Files]:
         """What the machine's files and the user's say. Raises RefusedError."""
-        home = os.path.realpath(os.environ.get("HOME", "/"))
-        return load(floor=FLOOR, config=self.roots.config, cwd=os.path.realpath("."), home=home)
+        return files(FLOOR, self.roots.config)
 
     @cached_property
     def config(self) -> config.Config:

@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from mvmnix.builder.keeping.library import LIMIT, Finished
-from mvmnix.cli.backends import backend_option, on_backend
+from mvmnix.cli.backends import backend_option, on_backend, told_of_isolation
 from mvmnix.cli.confidences import references, secret_options, told, with_secrets
 from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.data import told as told_of_data
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.limit_options import limit_options
-from mvmnix.cli.plan_options import grantable, labelled, labels_option, verbs_option, within
+from mvmnix.cli.plan_options import grantable, labelled, labels_option, parsed_labels, verbs_option, within
 from mvmnix.cli.references import reference
 from mvmnix.cli.shares import refuse_shares, share_option, shares, with_shares
 from mvmnix.cli.shares import told as told_of_shares
@@ -75,15 +75,21 @@ def plan_for(
             )
         except ValueError as error:
             raise UsageError(f"this is no plan: {error}", hint="name a command after --") from error
-        made = with_shares(with_secrets(made, secrets), shared)
+        return with_shares(with_secrets(made, secrets), shared)
+
+
+def refuse_typed(rooms: House, command: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Refuse a credential that was just typed, before anything is built for it. Raises UsageError for labels."""
+    named = parsed_labels(labels)
+    with rooms.recorded():
+        credentials.refuse_typed(command, named)
+
+
+def without_credentials(rooms: House, made: Plan) -> Plan:
+    """The plan, which holds nothing that looks like a credential. Raises RefusedError, which is logged."""
+    with rooms.recorded():
         credentials.refuse_in_plan(made)
     return made
-
-
-def refuse_typed(rooms: House, command: tuple[str, ...]) -> None:
-    """Refuse a credential that was just typed, before anything is built for it."""
-    with rooms.recorded():
-        credentials.refuse_in_command(command)
 
 
 @click.group()
@@ -134,25 +140,25 @@ def create(  # noqa: PLR0917 - click hands over what was typed
     out: str,
 ) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
-    confided, wanted = references(secrets, secret_variables), shares(shared)
+    source, confided, wanted = reference(flake), references(secrets, secret_variables), shares(shared)
     with house() as rooms:
-        refuse_typed(rooms, command)
+        refuse_typed(rooms, command, labels)
         refuse_shares(rooms, wanted)
         with workshop(rooms) as shop:
-            finished = shop.image(reference(flake))
+            finished = shop.image(source)
         use = Use.ONCE if single_use else Use.WITHIN_WINDOW
         given = plan_for(rooms, finished, command, use, verbs=verbs, secrets=confided, shared=wanted)
-    made = within(labelled(with_data(given, data), labels), finished.image, limits)
-    changed = replace(
-        made,
-        vcpus=vcpus or made.vcpus,
-        memory_mib=memory or made.memory_mib,
-        scratch_mib=scratch or made.scratch_mib,
-        timeouts=replace(made.timeouts, wall_seconds=timeout or made.timeouts.wall_seconds),
-        accelerator=made.accelerator if accelerator is None else Accelerator(accelerator),
-        window=replace(made.window, not_after=made.window.not_before + timedelta(hours=valid_for)),
-    )
-    _write(out, plans.to_statement(on_backend(changed, backend)).to_bytes())
+        made = within(labelled(with_data(given, data), labels), finished.image, limits)
+        changed = replace(
+            made,
+            vcpus=vcpus or made.vcpus,
+            memory_mib=memory or made.memory_mib,
+            scratch_mib=scratch or made.scratch_mib,
+            timeouts=replace(made.timeouts, wall_seconds=timeout or made.timeouts.wall_seconds),
+            accelerator=made.accelerator if accelerator is None else Accelerator(accelerator),
+            window=replace(made.window, not_after=made.window.not_before + timedelta(hours=valid_for)),
+        )
+        _write(out, plans.to_statement(without_credentials(rooms, on_backend(changed, backend))).to_bytes())
 
 
 @plan.command()
@@ -169,8 +175,7 @@ def sign(plan_file: str, out: str, choice: Choice) -> None:
     others, data = _signed_before(data, plan_file)
     made = plan_of(statement.parse(data))
     with house() as rooms:
-        with rooms.recorded():
-            credentials.refuse_in_plan(made)
+        without_credentials(rooms, made)
         rooms.desk.choose(choice, Role.PLANNER)
         if rooms.desk.has_signed(Role.PLANNER, others):
             hint = "launch it as it is, or have another planner sign it: each one counts once"
@@ -189,7 +194,8 @@ def sign(plan_file: str, out: str, choice: Choice) -> None:
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
-    There it also names the secrets, directories and disk that the guest would be given: what runs in it can read them.
+    There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
+    what runs in it can read them.
     """
     data = file_bytes(bundle, LIMIT)
     with house() as rooms:
@@ -201,7 +207,8 @@ def show(bundle: str) -> None:
                 click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
     payload = signatures.payload(data)
     with suppress(RefusedError):  # what is no plan is shown all the same
-        for line in chain(told(made := plan_of(statement.parse(payload))), told_of_shares(made), told_of_data(made)):
+        made = plan_of(statement.parse(payload))
+        for line in chain([told_of_isolation(made)], told(made), told_of_shares(made), told_of_data(made)):
             click.echo(escape(line), err=True)
     shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
     click.echo(escape(shown))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.labels import parse
+from mvmnix.launch.labels import Labels, parse
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Image, Posture, Verb
@@ -57,9 +57,14 @@ def within(made: Plan, image: Image, limits: Limits) -> Plan:
         raise UsageError(str(error), hint="--share SRC:DST:rw, or leave out --share-limit") from error
 
 
-def labelled(made: Plan, texts: tuple[str, ...]) -> Plan:
-    """The plan with these labels. Raises UsageError."""
+def parsed_labels(texts: tuple[str, ...]) -> Labels:
+    """The labels that were typed. Raises UsageError."""
     try:
-        return replace(made, labels=parse(texts))
+        return parse(texts)
     except ValueError as error:
         raise UsageError(str(error), hint="--label tier=web") from error
+
+
+def labelled(made: Plan, texts: tuple[str, ...]) -> Plan:
+    """The plan with these labels. Raises UsageError."""
+    return replace(made, labels=parsed_labels(texts))

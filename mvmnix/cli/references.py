@@ -1,22 +1,30 @@
 """Reads what users type for flakes, and for OCI images in their place."""
 
+import os
 from pathlib import Path
 
+from mvmnix import checkouts
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
+from mvmnix.state import Roots
 
 type Reference = FlakeRef | OciRef
 
 
 def reference(text: str) -> Reference:
-    """A flake or image reference. Raises UsageError, and RefusedError for an image that is not named by digest."""
+    """A flake or image reference. Raises UsageError, and RefusedError for an image that is not named by digest.
+
+    And for a flake whose tree holds mvm's own directories [policy-location, state-location].
+    """
     if text.startswith(SCHEME):
         return image_reference(text)
     try:
-        return FlakeRef.parse(text)
+        found = FlakeRef.parse(text)
     except ValueError as error:
         raise UsageError(str(error), hint="DIR#ATTR, path:DIR#ATTR or path:DIR?dir=SUB#ATTR") from error
+    checkouts.refuse_inside(Roots.from_environment(os.environ).paths, found.directory)
+    return found
 
 
 def image_reference(text: str) -> OciRef:

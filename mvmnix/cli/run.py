@@ -12,7 +12,7 @@ from mvmnix.cli.foreground import run_here
 from mvmnix.cli.house import house
 from mvmnix.cli.limit_options import limit_options
 from mvmnix.cli.machine_room import put_in_order
-from mvmnix.cli.plan import plan_for, refuse_typed
+from mvmnix.cli.plan import plan_for, refuse_typed, without_credentials
 from mvmnix.cli.plan_options import labelled, labels_option, verbs_option, within
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.references import existing
@@ -64,13 +64,14 @@ def run(
     with house() as rooms, ExitStack() as stack:
         rooms.settle_in(notice)
         put_in_order(rooms.roots, rooms.machines)
-        refuse_typed(rooms, command)
+        refuse_typed(rooms, command, labels)
         refuse_shares(rooms, given)
         with rooms.working():  # until its files are open, nobody may take the image away
             with workshop(rooms) as shop:
                 finished = shop.image(wanted)
             made = plan_for(rooms, finished, command, Use.ONCE, verbs=verbs, secrets=confided, shared=given)
-            plan = within(on_backend(labelled(with_data(made, data), labels), backend), finished.image, limits)
+            made = within(on_backend(labelled(with_data(made, data), labels), backend), finished.image, limits)
+            plan = without_credentials(rooms, made)
             bundle = rooms.sign(Role.PLANNER, plans.to_statement(plan).to_bytes())
             verified = stack.enter_context(rooms.admitted(bundle, finished, notice))
         done = run_here(verified, host_for(rooms, verified, notice), name=name, raw=raw)

@@ -121,7 +121,7 @@ def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
     except RefusedError as refused:
         return _told(refused, 1, wish)
     if wish.vsa:
-        write_summary(of_image(found), wish.vsa, wish.verifier_id)
+        write_summary(of_image(found, policy), wish.vsa, wish.verifier_id)
     if wish.as_json:
         answer("verdict", {**found.told, **({"statement": found.statement} if wish.statements else {})})
     else:

@@ -24,7 +24,7 @@ from mvmnix.launch.shares import share as sharing
 from mvmnix.launch.shares.share import Share
 from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.slsa import Variation, subjects_of
 from mvmnix.provenance.statement import Statement, Subject
 
@@ -115,6 +115,14 @@ class Plan:
         if self.variation is not None and self.variation.directory_order not in DirectoryOrder:
             raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
         self.backend.check(self.isolation, self.accelerator)
+
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """What may hold what it starts: which of them does is known when a machine starts."""
+        if self.backend is Backend.CONTAINER:
+            return (Boundary.CONTAINER,)
+        translated = () if self.accelerator is Accelerator.KVM or self.backend.needs_kvm else (Boundary.SANDBOX,)
+        return translated if self.accelerator is Accelerator.TCG else (Boundary.HARDWARE, *translated)
 
     def again(self) -> Self:
         """The same plan for one more machine."""

@@ -3,9 +3,9 @@
 The steps, which the code repeats by number:
 
 1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
-   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan that demands what this
-   host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service that the
-   plan doesn't grant, is refused, and that is logged.
+   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
+   what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
+   that the plan doesn't grant, is refused, and that is logged.
 2. The machine gets its directory, or takes the one that `mvm create` made for it, and the lock that says that it lives.
 3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
    (launch/replay/gate.py). From here on it is spent, whatever fails: what was refused or failed before has spent
@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mvmnix.audit.record import Kind, Record
@@ -70,10 +71,10 @@ def start(
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, verb-not-granted, plan-mismatch,
-    secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made, the last one
-    also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce or log can't
-    be written; and what `conclusion.failure` says when the boot fails.
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
+    plan-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made,
+    the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce
+    or log can't be written; and what `conclusion.failure` says when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -225,7 +226,10 @@ def home_of(
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
-    """The machine but for its sockets. Raises RefusedError [backend-unavailable, accelerator-unavailable]."""
+    """The machine but for its sockets.
+
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
+    """
     wanted = plan.plan
     if wanted.backend is not host.hypervisor.backend:
         why = f"it names {wanted.backend}, and what would start it here is {host.hypervisor.backend}"
@@ -250,7 +254,8 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
         cpu_weight=wanted.limits.cpu_weight,
     )
     kernel = plan.image.kernel.digest
-    chosen = choose(wanted.accelerator, lambda: host.kvm.verdict(spec, kernel), host.notice)
+    kvm = partial(host.kvm.verdict, spec, kernel)
+    chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 

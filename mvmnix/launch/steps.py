@@ -14,6 +14,7 @@ from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest, Image, Posture
 from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import Authentic
+from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
@@ -106,9 +107,19 @@ def step_10_policy(it: Sheet) -> Iterator[Reason]:
 
 
 def step_11_isolation(it: Sheet) -> Iterator[Reason]:
-    """11. At least what the policy requires between workload and host."""
-    if not it.plan.isolation.suffices(it.policy.isolation):
-        why = f"it asks for the isolation {str(it.plan.isolation)!r}, the policy requires {str(it.policy.isolation)!r}"
+    """11. At least what the policy requires between workload and host, as far as a plan can say it."""
+    yield from isolation_reasons(it.plan, it.policy)
+
+
+def isolation_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
+    """Why the policy admits no plan with this isolation; whether this host has what is required shows at the start."""
+    if policy.isolation is Isolation.HARDWARE:
+        if Boundary.HARDWARE not in plan.boundaries:
+            held = ", ".join(it.explained for it in plan.boundaries)
+            why = f"what it starts is held by {held}, and the policy requires hardware virtualization"
+            yield Reason(ReasonCode.HARDWARE_REQUIRED, _WHAT, why, f"{_REPLAN}, for qemu with accelerator any or kvm")
+    elif not plan.isolation.suffices(policy.isolation):
+        why = f"it asks for the isolation {str(plan.isolation)!r}, the policy requires {str(policy.isolation)!r}"
         yield Reason(ReasonCode.ISOLATION_UNAVAILABLE, _WHAT, why, _REPLAN)
 
 

@@ -11,7 +11,8 @@ Then it is held against time, policy and the other bytes that were handed in; no
 
 9. now is within its window;
 10. it was made under the policy that is in force, by the digest of the policy's bytes;
-11. it asks for the isolation that the policy requires, or a stronger one;
+11. it asks for the isolation that the policy requires, or a stronger one, and not for emulation where the policy
+    requires hardware virtualization; whether this host has that is settled when the machine starts (launch/start.py);
 12. its kernel command line can neither be cut off nor read in two ways;
 13. it is about this manifest.json, by the digest of its bytes;
 14. it was made with this provenance bundle, by the digest of its bytes (or see step 23);
@@ -49,7 +50,7 @@ from mvmnix.launch.plan import Plan
 from mvmnix.launch.steps import Candidate, Handed, Sheet
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import only_refusals
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy import Isolation, TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.summary import Summary, VerifiedSummary
 from mvmnix.provenance.trust import Signer
@@ -70,9 +71,10 @@ _SEAL: Final = _Seal()
 class VerifiedPlan:
     """A plan that passed every step, the evidence for it, and the descriptors that its machine boots from.
 
-    `signers` are all who signed it, `policy` is the digest of the policy in force, `bundle` the plan as it was signed,
-    one or several, `digest` that of these bytes. Sealed: `verify` makes it. A context manager that owns its
-    descriptors. Neither copied nor pickled: another process forks from it, or verifies.
+    `signers` are all who signed it, `policy` is the digest of the policy in force, `required` the isolation that this
+    policy requires, `bundle` the plan as it was signed, one or several, `digest` that of these bytes. Sealed: `verify`
+    makes it. A context manager that owns its descriptors. Neither copied nor pickled: another process forks from it, or
+    verifies.
     """
 
     plan: Plan
@@ -80,6 +82,7 @@ class VerifiedPlan:
     provenance: Verified[Provenance] | VerifiedSummary
     signers: tuple[Signer, ...]
     policy: Digest
+    required: Isolation
     digest: Digest
     bundle: bytes
     files: BootFiles
@@ -169,7 +172,8 @@ def verify(
         try:
             candidate = Candidate(sheet.plan, image, files, provenance, lock, policy, now, parts, rebuilds)
             found, signers = _look(candidate, boot), tuple(each.signer for each in signed)
-            return VerifiedPlan(sheet.plan, image, found, signers, policy.digest, digests.plan, plan, boot, _SEAL)
+            by = (policy.digest, policy.isolation, digests.plan)
+            return VerifiedPlan(sheet.plan, image, found, signers, *by, plan, boot, _SEAL)
         except BaseException:
             boot.close()
             raise

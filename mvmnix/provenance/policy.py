@@ -41,7 +41,7 @@ class RootPin:
 class PolicyFile:
     """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
-    `plans` and `rebuilds` are thresholds, None where the file says nothing of them.
+    `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as is `isolation`.
     """
 
     serial: int
@@ -49,7 +49,7 @@ class PolicyFile:
     signers: tuple[Signer, ...]
     builders: tuple[BuilderRule, ...]
     sources: SourceRule
-    isolation: Isolation = Isolation.MICROVM
+    isolation: Isolation | None = None
     caches: tuple[CacheKey, ...] = ()
     import_from_derivation: bool = False
     roots: tuple[RootPin, ...] = ()
@@ -57,6 +57,11 @@ class PolicyFile:
     rebuilds: int | None = None
     freshness: Freshness = field(default_factory=Freshness)
     verifiers: tuple[VerifierRule, ...] = ()
+
+    @property
+    def required_isolation(self) -> Isolation:
+        """What it requires between workload and host; a microVM where it says nothing."""
+        return self.isolation or Isolation.MICROVM
 
 
 @dataclass(frozen=True, slots=True)

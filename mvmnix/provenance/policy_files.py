@@ -4,7 +4,6 @@ A policy never comes from the working directory, a flake, a plan or a bundle: th
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, UnreadableError, refuse
@@ -56,19 +55,13 @@ class Roots(Mapping[Digest, bytes]):
         return len(self._found.keys() | self._shipped.keys())
 
 
-def load(*, floor: str, config: Directory, cwd: str, home: str) -> "tuple[Files, Files]":
-    """What the machine's files and the user's say, from where a policy may come; `in_force` makes a policy of it.
-
-    `floor` is the directory of the machine's file (`FLOOR` but in tests), `config` that of the user's, `cwd` and `home`
-    the absolute real paths of working and home directory. Raises RefusedError: POLICY_LOCATION, STATE_PERMISSIONS when
-    others could change a file, POLICY_MALFORMED.
-    """
-    check_location(config.path, cwd=cwd, home=home)
-    return files(floor, config)
-
-
 def files(floor: str | None, config: Directory | None) -> "tuple[Files, Files]":
-    """What each of these directories says. Raises RefusedError."""
+    """What the machine's files and the user's say; `in_force` makes a policy of it.
+
+    `floor` is the path of the directory with the machine's (`FLOOR` but in tests), `config` the user's directory, which
+    is none in a checkout (mvmnix/checkouts.py). Raises RefusedError: STATE_PERMISSIONS when others could change a file,
+    POLICY_MALFORMED.
+    """
     if floor is None:
         return Files(None), Files(config)
     try:
@@ -112,21 +105,6 @@ def _public_good() -> bytes:
     from mvmnix.provenance.sigstore import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
 
     return public_good_root()
-
-
-def check_location(path: str, *, cwd: str, home: str) -> None:
-    """Refuse a policy within the tree of the working directory: a checkout must not bring its own judge.
-
-    Whoever stands in the home directory, or above it, has their configuration below them: that is no checkout.
-    """
-    if _within(path, cwd) and not _within(home, cwd):
-        why = f"it lies in the working directory {cwd}, whose files are to be judged by the policy"
-        hint = "unset XDG_CONFIG_HOME or point it out of there, or run mvm from elsewhere"
-        raise refuse(ReasonCode.POLICY_LOCATION, path, why, hint)
-
-
-def _within(path: str, tree: str) -> bool:
-    return PurePosixPath(path).is_relative_to(tree)
 
 
 def _read(directory: Directory | None, name: str) -> bytes | None:

@@ -66,7 +66,7 @@ def combine(
         trust=Trust(only.signers, around.roots, around.revocations),
         builders=only.builders,
         sources=tuple(it.sources for it in both),
-        isolation=only.isolation,
+        isolation=both[0].required_isolation.strongest(both[-1].required_isolation),
         digest=digest,
         expires=min(it.expires for it in both),
         serials=(_serial(floor), _serial(user), _serial(revoked_by_floor), _serial(revoked_by_user)),
@@ -159,8 +159,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     )
     if user.import_from_derivation and not floor.import_from_derivation:
         yield "it allows import from derivation, which the floor does not"
-    if not user.isolation.suffices(floor.isolation):
-        yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.isolation)!r}"
+    if user.isolation is not None and not user.isolation.suffices(floor.required_isolation):
+        yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

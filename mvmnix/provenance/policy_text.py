@@ -81,7 +81,7 @@ def _file(record: strict.Record) -> PolicyFile:
         signers,
         builders,
         record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False),
-        record.child("launch", _launch) if record.has("launch") else Isolation.MICROVM,
+        record.child("launch", _launch) if record.has("launch") else None,
         record.each("caches", _cache, 256) if record.has("caches") else (),
         record.child("evaluation", _evaluation) if record.has("evaluation") else False,
         roots,

@@ -80,12 +80,17 @@ def named(identity: Named) -> str:
 
 
 def _spellings(it: Suspect) -> frozenset[Digest]:
-    other = _mirrored(it.bundle.signature)
-    mirrored = () if other is None else (replace(it.bundle, signature=other).to_bytes(),)
-    return frozenset(map(Digest.of, (it.data, it.canonical, *mirrored)))
+    other = mirrored(it.bundle)
+    return frozenset({Digest.of(it.data), Digest.of(it.canonical)} | ({other} if other is not None else set()))
 
 
-def _mirrored(signature: bytes) -> bytes | None:
+def mirrored(bundle: Bundle | MessageBundle) -> Digest | None:
+    """The digest of the same bundle with the other ECDSA signature of its signer; None where there is none."""
+    other = _other_signature(bundle.signature)
+    return None if other is None else Digest.of(replace(bundle, signature=other).to_bytes())
+
+
+def _other_signature(signature: bytes) -> bytes | None:
     """The other ECDSA signature over the same bytes by the same key; None for what is none on P-256."""
     try:
         r, s = decode_dss_signature(signature)

@@ -10,7 +10,7 @@ good promise. So it is asked once for each source of time alone, with those part
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -188,12 +188,22 @@ def _issuer(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
 
 
 def _utf8(der: bytes) -> str:
-    """The text of a UTF8String in DER (X.690, sections 8.1 and 10.1)."""
-    head = 2 if der[1:2] < b"\x80" else 3 if der[1:2] == b"\x81" else 4
-    length = int.from_bytes(der[1:2] if head == 2 else der[2:head])
-    if der[:1] != b"\x0c" or length != len(der) - head or (head == 4 and der[1:2] != b"\x82"):
-        raise _NamesError("the certificate names somebody in another form than UTF-8")
-    return der[head:].decode()
+    """The text of a UTF8String of up to 65,535 bytes in DER (X.690, sections 8.1 and 10.1: the shortest length)."""
+    for head in (2, 3, 4):
+        text = der[head:]
+        with suppress(UnicodeDecodeError):
+            if der[:head] == b"\x0c" + _length(len(text)):
+                return text.decode()
+    raise _NamesError("the certificate names somebody in another form than UTF-8")
+
+
+def _length(count: int) -> bytes:
+    """A length in DER; nothing for one that takes more than two bytes, which no name has."""
+    if count < 0x80:
+        return count.to_bytes(1)
+    if count < 0x100:
+        return b"\x81" + count.to_bytes(1)
+    return b"\x82" + count.to_bytes(2) if count < 0x10000 else b""
 
 
 class Instance(StrEnum):

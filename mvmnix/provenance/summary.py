@@ -16,7 +16,8 @@ Then it is held against what is known apart from it; all of these steps are take
 14. the level is at least the one that the policy asks of this verifier;
 15. it was verified before now, and no longer ago than the policy takes this verifier's word;
 16. the verifier has looked at the provenance that is named here, by the digest of its bundle's bytes;
-17. neither a file of the image nor a bundle that was looked at is revoked;
+17. neither a file of the image is revoked nor a bundle that was looked at, by its digest or its statement's, by its
+    signer, or by a file of the image that built it; a summary that doesn't say these holds where nothing is revoked;
 18. the policy has not expired.
 
 What the full evidence would be held against (sources, lock, caches, other builders) is the verifier's to have done: by
@@ -31,7 +32,7 @@ from typing import Final, NoReturn, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance import standing, statement, vsa
+from mvmnix.provenance import standing, statement, summary_inputs, vsa
 from mvmnix.provenance.authenticate import authenticate, only_refusals
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import VerifierRule
@@ -208,11 +209,15 @@ def step_16_provenance(it: Evidence) -> Iterator[Reason]:
 
 def step_17_not_revoked(it: Evidence) -> Iterator[Reason]:
     """17. The files, and the evidence behind the summary; the summary itself is step 2's."""
+    revocations = it.policy.trust.revocations
     yield from standing.revoked(it.artifacts, it.policy, it.image.name)
-    for subject in it.claim.inputs:
-        if subject.digest in it.policy.trust.revocations.digests:
-            why = f"the bundle {subject.digest}, at which the verifier looked, is revoked"
-            yield Reason(ReasonCode.BUNDLE_REVOKED, _WHAT, why, "build the image again: `mvm build --again FLAKE`")
+    if it.claim.relied_on is None and (revocations.keys or revocations.identities or revocations.digests):
+        why = (
+            "it doesn't name the statements, signers and builder images that it stands on, and the policy revokes some"
+        )
+        yield Reason(ReasonCode.SUMMARY_INCOMPLETE, _WHAT, why, f"with this version of mvm, {_AGAIN}")
+    for each in it.claim.relied_on or ():
+        yield from summary_inputs.revoked(each, revocations)
 
 
 def step_18_policy(it: Evidence) -> Iterator[Reason]:

@@ -2,7 +2,8 @@
 
 slsa.dev, spec v1.1, "Verification Summary Attestation", predicate type v1: somebody has verified an image under a
 policy, and says up to which level. What mvm reads is what mvm writes: every field is there, and no other. Of how the
-dependencies were built nothing is said (`dependencyLevels`, which may be left out).
+dependencies were built nothing is said (`dependencyLevels`, which may be left out). One field is mvm's own, what
+revocations can name of the bundles behind the summary (summary_inputs.py); older summaries lack it.
 """
 
 import re
@@ -16,7 +17,9 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest, Image
+from mvmnix.provenance import summary_inputs
 from mvmnix.provenance.statement import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.summary_inputs import SummaryInput
 
 PREDICATE_TYPE: Final = "https://slsa.dev/verification_summary/v1"
 #: The version of the SLSA specification whose levels are meant.
@@ -40,7 +43,8 @@ class Result(StrEnum):
 class Vsa:
     """What a verifier says about an image: `level` is a SLSA Build level, `time` whole seconds in UTC.
 
-    `inputs` are the bundles that it looked at, by name and digest of their bytes, the provenance first.
+    `inputs` are the bundles that it looked at, by name and digest of their bytes, the provenance first; `relied_on` is
+    what revocations can name of each, None where the summary doesn't say.
     """
 
     verifier_id: str
@@ -52,6 +56,7 @@ class Vsa:
     result: Result
     level: int
     subjects: tuple[Subject, ...]
+    relied_on: tuple[SummaryInput, ...] | None = None
 
     def __post_init__(self) -> None:
         for uri in (self.verifier_id, self.resource):
@@ -94,7 +99,8 @@ def to_statement(it: Vsa) -> Statement:
         "verifiedLevels": [f"{_LEVEL}{it.level}"],
         "slsaVersion": SLSA_VERSION,
     }
-    return Statement(it.subjects, PREDICATE_TYPE, predicate)
+    relied_on = {} if it.relied_on is None else {summary_inputs.FIELD: summary_inputs.to_json(it.relied_on)}
+    return Statement(it.subjects, PREDICATE_TYPE, {**predicate, **relied_on})
 
 
 def from_statement(statement: Statement) -> Vsa:
@@ -109,16 +115,18 @@ def from_statement(statement: Statement) -> Vsa:
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Vsa:
     verifier, version = record.child("verifier", _verifier)
     record.text("slsaVersion", SLSA_VERSION.replace(".", r"\."))
+    inputs = distinct(record.each("inputAttestations", parse_subject, summary_inputs.MOST))
     return Vsa(
         verifier,
         version,
         record.time("timeVerified"),
         record.text("resourceUri", _URI),
         record.child("policy", lambda it: it.child("digest", lambda digest: digest.digest())),
-        distinct(record.each("inputAttestations", parse_subject, 1024)),
+        inputs,
         record.choice("verificationResult", Result),
         _level(record),
         subjects,
+        summary_inputs.from_record(record, inputs),
     )
 
 

@@ -71,12 +71,27 @@ def test_a_policy_in_the_working_directory(rig: Rig, tmp_path: Path) -> None:
     assert rig.told("verify", rig.world.hello, cwd=checkout, env=evil, status=2) == {Code.POLICY_LOCATION}
 
 
+def test_a_policy_in_the_work_tree_that_one_stands_in(rig: Rig, tmp_path: Path) -> None:
+    """From a directory below its top, and by HOME as well."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(rig.home.config, checkout / ".config/mvmnix")
+    shutil.copytree(rig.home.state, checkout / ".local/state/mvmnix")
+    (checkout / "sub").mkdir()
+    (checkout / ".git").mkdir()
+    for evil, code in (
+        ({"XDG_CONFIG_HOME": checkout / ".config"}, Code.POLICY_LOCATION),
+        ({"XDG_STATE_HOME": checkout / ".local/state"}, Code.STATE_LOCATION),
+        ({"HOME": checkout}, Code.STATE_LOCATION),
+    ):
+        assert rig.launch(cwd=checkout / "sub", env=evil) == {code}
+
+
 def test_a_policy_beside_a_flake_is_not_read(rig: Rig, tmp_path: Path) -> None:
-    replaced(tmp_path / "trust.toml", b"version = 1\n")
-    for folder in (".config/mvmnix", "mvmnix", ".mvmnix"):
-        (tmp_path / folder).mkdir(parents=True)
-        replaced(tmp_path / folder / "trust.toml", b"version = 1\n")
-    assert rig.home.mvm("verify", rig.world.hello, cwd=tmp_path).returncode == 0
+    checkout = tmp_path / "checkout"
+    for folder in (".", ".config/mvmnix", "mvmnix", ".mvmnix"):
+        (checkout / folder).mkdir(parents=True, exist_ok=True)
+        replaced(checkout / folder / "trust.toml", b"version = 1\n")
+    assert rig.home.mvm("verify", rig.world.hello, cwd=checkout).returncode == 0
 
 
 # Files and directories

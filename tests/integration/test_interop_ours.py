@@ -11,12 +11,13 @@ from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.launch import plan as plans
 from mvmnix.process import Completed
-from mvmnix.provenance import envelope, predicate
+from mvmnix.provenance import envelope, predicate, summary_inputs, vsa
 from tests.integration.interop import EMPTY_ROOT, Bench, Who, accepts, refuses
 from tests.private_sigstore import Hooks, Sigstore, entry_of
 from tests.private_sigstore.hooks import UNCHANGED
 from tests.private_sigstore.server import Served, served
 from tests.unit.provenance import world as worlds
+from tests.unit.provenance.summaries import summary
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +43,7 @@ class Claims:
 
 @pytest.fixture(scope="module")
 def claims(tmp_path_factory: pytest.TempPathFactory) -> Claims:
-    """An image with its files, `other-…` beside each; the statements of its provenance and of a plan."""
+    """An image with its files, `other-…` beside each; the statements of its provenance, a plan and a summary."""
     directory = tmp_path_factory.mktemp("ours")
     world = worlds.new_world(directory)
     contents = dict(zip(FILES, (world.kernel, world.initrd, world.rootfs, world.manifest), strict=True))
@@ -53,12 +54,17 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Claims:
     bench.trust(PRIVATE)
     bench.put(empty_json=EMPTY_ROOT, foreign_json=FOREIGN.trusted_root)
     provenance = predicate.to_statement(world.provenance(), world.image.artifacts)
-    statements = {"provenance": provenance.to_bytes(), "plan": plans.to_statement(world.plan()).to_bytes()}
+    statements = {
+        "provenance": provenance.to_bytes(),
+        "plan": plans.to_statement(world.plan()).to_bytes(),
+        "summary": vsa.to_statement(summary(world)).to_bytes(),
+    }
+    assert summary_inputs.FIELD.encode() in statements["summary"]
     return Claims(bench, statements)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-@pytest.mark.parametrize("claim", ["provenance", "plan"])
+@pytest.mark.parametrize("claim", ["provenance", "plan", "summary"])
 def test_a_key(claims: Claims, claim: str, algorithm: Algorithm) -> None:
     bench, (key, other) = claims.bench, (PrivateKey.generate(algorithm) for _ in range(2))
     bundle = envelope.sign(claims.statements[claim], key).to_bytes()

@@ -167,17 +167,17 @@ def test_a_wheel_with_other_bytes_is_refused(store: Store) -> None:
 
 def test_wheels_are_pinned_and_fetched_by_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "flake.nix").write_text("{ }")
-    (tmp_path / "modules/debian").mkdir(parents=True)
-    (tmp_path / "modules/debian/lock.json").write_bytes((MODULES / "debian/lock.json").read_bytes())
-    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["markdown-it-py"]\n')
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path / "below")
-    assert lock_directory() == tmp_path / "modules"
+    tree = tmp_path / "tree"
+    (tree / "modules/debian").mkdir(parents=True)
+    (tree / "flake.nix").write_text("{ }")
+    (tree / "modules/debian/lock.json").write_bytes((MODULES / "debian/lock.json").read_bytes())
+    (tree / "pyproject.toml").write_text('[project]\ndependencies = ["markdown-it-py"]\n')
+    (tree / "below").mkdir()
+    monkeypatch.chdir(tree / "below")
+    assert lock_directory() == tree / "modules"
     run = CliRunner().invoke(pin, ["python"], catch_exceptions=False)
     assert "mdurl: new" in run.stderr
-    lock = parse_python((tmp_path / "modules/python/lock.json").read_bytes())
+    lock = parse_python((tree / "modules/python/lock.json").read_bytes())
     assert {name: one.depends for name, one in lock.packages.items()} == {"markdown-it-py": ("mdurl",), "mdurl": ()}
     assert all(one.size > 1000 for one in lock.packages.values())
 

@@ -15,7 +15,7 @@ from mvmnix.launch.verify import VerifiedPlan, verify
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.provenance.envelope import Bundle, sign
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy import Isolation, TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
 from mvmnix.provenance.summary import VerifiedSummary
@@ -42,11 +42,17 @@ def no_flag_skips_the_verification(host: Host, verified: VerifiedPlan) -> None:
 
 
 def only_the_verifier_mints_a_verified_plan(
-    plan: Plan, image: Image, provenance: Verified[Provenance], signer: Signer, digest: Digest, files: BootFiles
+    plan: Plan,
+    image: Image,
+    provenance: Verified[Provenance],
+    signer: Signer,
+    digest: Digest,
+    need: Isolation,
+    files: BootFiles,
 ) -> None:
-    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files)  # E: [call-arg]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files, None)  # E: [arg-type]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, digest, b"", files, object())  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files)  # E: [call-arg]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, None)  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, object())  # E: [arg-type]
 
 
 def only_the_verifier_mints_evidence(claim: Provenance, summary: Vsa, signer: Signer, digest: Digest) -> None:

@@ -8,7 +8,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
-from mvmnix.provenance.policy import SERIAL_FILES, PolicyFile, TrustPolicy
+from mvmnix.provenance.policy import SERIAL_FILES, Isolation, PolicyFile, TrustPolicy
 from mvmnix.provenance.policy_files import Files
 from mvmnix.provenance.policy_rules import BuilderRule, VerifierRule
 from mvmnix.provenance.policy_toml import show_duration
@@ -125,6 +125,8 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
     for name, bound, limit in pairs:
         if limit is not None and bound is None:
             yield f"the bound on {name} is the machine's: {show_duration(limit)}"
+    if user.isolation is None and floor.required_isolation is Isolation.HARDWARE:
+        yield f"the required isolation is the machine's: {floor.required_isolation}"
     if user.expires < floor.expires:
         yield f"the user's file expires before the machine's, which does at {show_time(floor.expires)}"
 

@@ -135,6 +135,9 @@ class Judge:
         same = plan.policy == self.policy.digest
         made = "this policy" if same else f"policy {plan.policy}, this one is {self.policy.digest}"
         yield Finding("digest", same, f"made under {made}")
+        held = ", or ".join(it.explained for it in plan.boundaries)
+        fits = not any(steps.isolation_reasons(plan, self.policy))
+        yield Finding("isolation", fits, f"held by {held}; the policy requires {self.policy.isolation}")
         yield Finding("freshness", None, f"valid from {show_time(window.not_before)} to {show_time(window.not_after)}")
 
     def _provenance(self, path: str, data: bytes) -> Judged:

@@ -7,12 +7,17 @@ from mvmnix.cli.judging.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
-from mvmnix.provenance.policy import SERIAL_FILES
+from mvmnix.provenance.policy import SERIAL_FILES, Isolation
 from mvmnix.provenance.policy_toml import show_duration
 from mvmnix.provenance.trust import Identity, Pattern, Signer
 from mvmnix.strict import show_time
 
 _SOON = timedelta(days=30)
+_ISOLATION = {
+    Isolation.HARDWARE: f"{Isolation.HARDWARE}: nothing starts but under hardware virtualization (KVM)",
+    Isolation.MICROVM: f"{Isolation.MICROVM}, under hardware virtualization or emulated",
+    Isolation.CONTAINER: f"{Isolation.CONTAINER}, or a microVM",
+}
 
 
 def lines(it: Account) -> Iterator[Row]:
@@ -98,4 +103,4 @@ def _bounds(it: Account) -> Iterator[Row]:
         ("plan's age", policy.freshness.plan_age),
     ):
         yield name, "no bound" if bound is None else f"{show_duration(bound)} at most"
-    yield "isolation", str(policy.isolation)
+    yield "isolation", _ISOLATION[policy.isolation]

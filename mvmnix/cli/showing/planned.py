@@ -121,6 +121,7 @@ def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenan
             ("posture", str(plan.posture)),
             ("verbs", ", ".join(sorted(plan.verbs)) or "none"),
             ("isolation", str(plan.isolation)),
+            ("held by", ", or ".join(it.explained for it in plan.boundaries)),
             ("backend", str(plan.backend)),
             ("made under policy", str(plan.policy)),
         ]

@@ -254,6 +254,7 @@ def _observed(found: Receipt) -> Iterator[tuple[str, str]]:
     yield "ended", f"{show_time(seen.ended)}, {seen.reason}"
     yield "backend", seen.backend.logged
     yield "accelerator", str(seen.accelerator)
+    yield "held by", seen.boundary.explained
     for file in (seen.hypervisor, *seen.firmware):
         yield "took part", f"{file.path} {file.digest}"
     if found.reported.status is not None:

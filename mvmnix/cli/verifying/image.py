@@ -34,14 +34,15 @@ _FILES = ("kernel", "initrd", "rootfs")
 class VerifiedImage:
     """An image whose provenance passed every step, over the bytes of all four files; `bundle` is the provenance's.
 
-    `others` are the bundles that stand behind it: kept parts, and rebuilds where the policy asks for some; `attested`
+    `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some; `attested`
     says who signed the provenance's bundle, and when somebody saw that.
     """
 
     image: Image
     provenance: Verified[Provenance]
     bundle: bytes
-    others: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
+    rebuilds: tuple[bytes, ...]
     attested: Attested
 
     @property
@@ -138,4 +139,4 @@ def verify_image(
         )
         asked = it.rebuilds if policy.thresholds.rebuilds > 1 else ()
         signed = authenticate_foreign(data, trust=policy.trust, role=Role.BUILDER, what="the provenance")
-        return VerifiedImage(image, evidence, data, (*it.parts, *asked), signed)
+        return VerifiedImage(image, evidence, data, it.parts, asked, signed)

@@ -11,12 +11,13 @@ from mvmnix.errors import UsageError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import vsa
+from mvmnix.provenance import parts, predicate, summary_inputs, vsa
 from mvmnix.provenance.judgement import Passed
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.release_policy import ReleasePolicy
-from mvmnix.provenance.slsa import subjects_of
-from mvmnix.provenance.statement import Subject, distinct
+from mvmnix.provenance.slsa import Provenance, subjects_of
+from mvmnix.provenance.statement import Statement, Subject, distinct
+from mvmnix.provenance.summary_inputs import ReadBuild, SummaryInput
 from mvmnix.provenance.vsa import Result, Vsa
 
 
@@ -29,13 +30,28 @@ class Finding:
     bundles: tuple[Digest, ...]
     level: int
     subjects: tuple[Subject, ...]
+    relied_on: tuple[SummaryInput, ...] | None = None
 
 
-def of_image(it: VerifiedImage) -> Finding:
-    """The finding about an image."""
-    looked_at = (it.provenance.bundle, *map(Digest.of, it.others))
-    subjects = subjects_of(it.image.artifacts)
-    return Finding(vsa.resource_of(it.image), it.provenance.policy, looked_at, it.provenance.level, subjects)
+def of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
+    """The finding about an image, which was verified under this policy."""
+    parts_statements = ((data, _of_parts) for data in it.parts)
+    rebuilds = ((data, predicate.from_statement) for data in it.rebuilds)
+    bundles: tuple[tuple[bytes, ReadBuild], ...]
+    bundles = ((it.bundle, predicate.from_statement), *parts_statements, *rebuilds)
+    relied_on = summary_inputs.relied_on(bundles, policy.trust)
+    return Finding(
+        resource=vsa.resource_of(it.image),
+        policy=it.provenance.policy,
+        bundles=tuple(each.bundle for each in relied_on),
+        level=it.provenance.level,
+        subjects=subjects_of(it.image.artifacts),
+        relied_on=relied_on,
+    )
+
+
+def _of_parts(it: Statement) -> Provenance:
+    return parts.from_statement(it).provenance
 
 
 def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
@@ -74,6 +90,7 @@ def write_summary(it: Finding, out: str, verifier_id: str) -> None:
                 result=Result.PASSED,
                 level=it.level,
                 subjects=it.subjects,
+                relied_on=it.relied_on,
             )
         except ValueError as error:
             hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.channel.wire import ChannelError
 from mvmnix.launch.guest import Preparation
 from mvmnix.launch.hypervisor.confinement import Jail
@@ -20,6 +20,7 @@ from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, LaunchSpec, 
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan import Accelerator
 from mvmnix.model import Digest
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.state import Directory
 from mvmnix.strict import Record, canonical, parse_json, read
 
@@ -47,29 +48,42 @@ class Verdict:
         return "found earlier, see `mvm doctor`" if self.recalled else self.seen
 
 
-def choose(demand: Accelerator, kvm: Callable[[], Verdict], notice: Notice) -> Acceleration:
+def choose(
+    demand: Accelerator, kvm: Callable[[], Verdict], notice: Notice, *, required: Isolation = Isolation.MICROVM
+) -> Acceleration:
     """What a machine will run on; `kvm` is asked only when the plan leaves room for it. The user is told.
 
-    Raises RefusedError [accelerator-unavailable] when the plan demands KVM and there is none.
+    `required` is the isolation that the policy requires. Raises RefusedError: HARDWARE_REQUIRED when that is hardware
+    virtualization and there is none here, ACCELERATOR_UNAVAILABLE when the plan demands KVM and there is none.
     """
-    match demand:
-        case Accelerator.TCG:
-            notice("accelerator: TCG (software emulation), as the plan demands")
-            return Acceleration.TCG
-        case Accelerator.ANY:
-            verdict = kvm()
-            notice(f"accelerator: {'KVM' if verdict.usable else 'TCG (software emulation)'}; {verdict.told}")
-            return Acceleration.KVM if verdict.usable else Acceleration.TCG
-        case Accelerator.KVM:
-            verdict = kvm()
-            if not verdict.usable:
-                hint = "run it on a host with hardware virtualization, or sign a plan with accelerator any or tcg"
-                why = f"the plan demands KVM, which doesn't work on this host: {verdict.seen}"
-                raise refuse(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", why, hint)
-            notice(f"accelerator: KVM; {verdict.told}")
-            return Acceleration.KVM
-        case _:
-            assert_never(demand)
+    if demand is Accelerator.TCG:
+        if required is Isolation.HARDWARE:
+            raise _no_hardware("the plan demands TCG")
+        notice(_told(Acceleration.TCG, ", as the plan demands"))
+        return Acceleration.TCG
+    verdict = kvm()
+    if verdict.usable:
+        notice(_told(Acceleration.KVM, f"; {verdict.told}"))
+        return Acceleration.KVM
+    if required is Isolation.HARDWARE:
+        raise _no_hardware(f"KVM doesn't work on this host: {verdict.seen}")
+    if demand is Accelerator.KVM:
+        hint = "run it on a host with hardware virtualization, or sign a plan with accelerator any or tcg"
+        why = f"the plan demands KVM, which doesn't work on this host: {verdict.seen}"
+        raise refuse(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", why, hint)
+    notice(_told(Acceleration.TCG, f"; {verdict.told}"))
+    return Acceleration.TCG
+
+
+def _told(it: Acceleration, why: str) -> str:
+    name = "KVM" if it is Acceleration.KVM else "TCG (software emulation)"
+    return f"accelerator: {name}{why}; isolation: {it.boundary.explained}"
+
+
+def _no_hardware(why: str) -> RefusedError:
+    hint = "run it on a host where a guest boots under KVM (`mvm doctor`), or change [launch] in trust.toml if you may"
+    said = f"the policy requires hardware virtualization, and {why}"
+    return refuse(ReasonCode.HARDWARE_REQUIRED, "the machine's isolation", said, hint)
 
 
 def known(cache: Directory) -> tuple[Verdict, ...]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol, override
 
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.provenance.isolation import Boundary
 
 
 class Acceleration(StrEnum):
@@ -20,6 +21,15 @@ class Acceleration(StrEnum):
     KVM = "kvm"
     TCG = "tcg"
     NONE = "none"
+
+    @property
+    def boundary(self) -> Boundary:
+        """What holds a guest that runs on it."""
+        return {
+            Acceleration.KVM: Boundary.HARDWARE,
+            Acceleration.TCG: Boundary.SANDBOX,
+            Acceleration.NONE: Boundary.CONTAINER,
+        }[self]
 
 
 class BackendParameter(StrEnum):

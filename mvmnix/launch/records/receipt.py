@@ -20,7 +20,7 @@ from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.share import MOST
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.statement import Statement, Subject
 
 PREDICATE_TYPE: Final = "urn:mvmnix:receipt:1"
@@ -80,6 +80,11 @@ class Observed:
     shares: tuple[Shared, ...] = ()
     confinement: tuple[Layer, ...] = ()
 
+    @property
+    def boundary(self) -> Boundary:
+        """What held the guest."""
+        return Boundary.CONTAINER if self.backend is Backend.CONTAINER else self.accelerator.boundary
+
 
 @dataclass(frozen=True, slots=True)
 class Reported:
@@ -128,6 +133,7 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         "endedOn": strict.show_time(it.ended),
         "backend": it.backend,
         "isolation": it.backend.isolation,
+        "boundary": it.boundary,
         "accelerator": it.accelerator,
         "hypervisor": _file_value(it.hypervisor),
         "firmware": [_file_value(file) for file in it.firmware],
@@ -174,7 +180,8 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
 
 
 def _observed(record: strict.Record) -> Observed:
-    return Observed(
+    said = record.choice("boundary", Boundary) if record.has("boundary") else None  # older receipts have none
+    found = Observed(
         machine=record.text("machine", _MACHINE),
         started=record.time("startedOn"),
         ready=record.time("readyOn") if record.has("readyOn") else None,
@@ -192,6 +199,9 @@ def _observed(record: strict.Record) -> Observed:
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
         shares=record.each("shares", Shared.read, MOST) if record.has("shares") else (),
     )
+    if said not in {None, found.boundary}:
+        raise ValueError(f"its boundary is {str(said)!r}, and with that backend and accelerator it was another one")
+    return found
 
 
 def _backend(record: strict.Record) -> Backend:

@@ -13,7 +13,9 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan import Plan, to_statement
+from mvmnix.launch.secrets import plan_texts
+from mvmnix.launch.secrets.plan_texts import Text
 
 #: No detector finds anything in a text without one of these; a test holds their patterns against it.
 _WORTH_A_LOOK: Final = re.compile(
@@ -33,7 +35,6 @@ _NO_SECRET: Final = re.compile(
 #: `--name=value`, `--name value` and `NAME=value`, in a word or in a line of shell.
 _NAMED: Final = re.compile(r"""(?<![\w-])(?:--?([A-Za-z][\w.-]*)(?:=|\s+)|([A-Z_][A-Z0-9_]*)=)["']?([^\s;&|"']+)""")
 _WHOLE: Final = re.compile(r"-{0,2}([A-Za-z_][\w.-]*)[=:](\S.*)", re.DOTALL)
-_OPTION: Final = re.compile(r"--?([A-Za-z][\w.-]*)")
 _BEARER: Final = re.compile(r"(?i)\b(?:bearer|basic|token)\s+[A-Za-z0-9._~+/=-]{16,}")
 
 #: A run of base64's characters that could be random, in letters of both cases and digits.
@@ -71,42 +72,32 @@ class Suspect:
 
 
 def refuse_in_plan(plan: Plan) -> None:
-    """Refuse a plan with a credential in its command, environment, directory or kernel command line.
+    """Refuse a plan with a credential in any of its texts.
 
     Raises RefusedError [plaintext-credential] with a reason for each place; none repeats what stands there.
     """
-    texts = {"the working directory": plan.workload.directory, "the kernel command line": plan.command_line}
-    for reference in plan.secrets:
-        texts |= {
-            f"word {number} of the reference of {reference.name}": it for number, it in enumerate(reference.words)
-        }
-    _refuse((*in_command(plan.workload.argv), *in_environment(plan.workload.environment), *_in_texts(texts)))
+    _refuse(in_texts(plan_texts.of_plan(to_statement(plan))))
 
 
-def refuse_in_command(argv: Sequence[str]) -> None:
-    """The same for what was just typed, before anything is built for it."""
-    _refuse(in_command(argv))
+def refuse_typed(argv: Sequence[str], labels: Mapping[str, str]) -> None:
+    """The same for a command and labels that were just typed, before anything is built for them."""
+    _refuse((*in_command(argv), *in_texts(plan_texts.of_members("label", labels))))
 
 
 def in_command(argv: Sequence[str]) -> Iterator[Suspect]:
     """What looks like a credential in a command, at most one for each argument."""
-    before = ("", *argv)
-    for number, (previous, word) in enumerate(pairwise(before), 0):
-        where = f"argument {number} of the command" if number else "the command's program"
-        option = _OPTION.fullmatch(previous)
-        kinds = _named(option[1], word) if option and not word.startswith("-") else iter(())
-        yield from _first(where, (*kinds, *_kinds(word)))
+    yield from in_texts(plan_texts.of_command(argv))
 
 
-def in_environment(environment: Mapping[str, str]) -> Iterator[Suspect]:
-    """The same for the values of variables."""
-    for name, value in environment.items():
-        yield from _first(f"the value of the variable {name}", (*_named(name, value), *_kinds(value)))
-
-
-def _in_texts(texts: Mapping[str, str]) -> Iterator[Suspect]:
-    for where, content in texts.items():
-        yield from _first(where, _kinds(content))
+def in_texts(texts: Iterable[Text]) -> Iterator[Suspect]:
+    """The same in any texts. A name that looks like one itself is not repeated for what has that name."""
+    suspicious = set[str]()
+    for text in texts:
+        if text.author in suspicious:
+            continue
+        for suspect in _first(text.where, (*_named(text.meaning, text.content), *_kinds(text.content))):
+            suspicious.add(text.content)
+            yield suspect
 
 
 def _refuse(suspects: Iterable[Suspect]) -> None:
@@ -134,7 +125,7 @@ def _kinds(content: str) -> Iterator[tuple[str, str]]:
 
 def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
     """Whether the name says that the value is a secret."""
-    if _ABOUT.search(name) or _NO_SECRET.fullmatch(value) or not _WORTH_A_LOOK.search(f"{name}={value}"):
+    if not name or _ABOUT.search(name) or _NO_SECRET.fullmatch(value) or not _WORTH_A_LOOK.search(f"{name}={value}"):
         return
     from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.3 s, see above
 

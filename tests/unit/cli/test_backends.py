@@ -7,10 +7,12 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.hypervisor.accelerator import Verdict
 from mvmnix.provenance.policy import Isolation
 from tests.unit.cli.station import Station
 
 REFUSED = 126
+BROKEN = Verdict(usable=False, seen="a probe guest did not boot")
 
 
 def predicate(station: Station, *options: str) -> dict[str, object]:
@@ -85,6 +87,56 @@ def test_a_container_where_the_policy_says_that_word_too(settled: Station) -> No
     assert f"mvm: {Isolation.CONTAINER}" in said.err
     assert "erofs" in said.err
     assert [record.get("backend") for record in log(settled)] == [None, "container: not a microVM", None]
+
+
+def require_hardware(station: Station) -> None:
+    policy = station.config / "trust.toml"
+    policy.write_text(policy.read_text().replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"'))
+
+
+@pytest.mark.parametrize("options", [(), ("--backend", "container")])
+def test_where_the_policy_requires_hardware_nothing_else_starts(settled: Station, options: tuple[str, ...]) -> None:
+    """Refused when it is to start, without KVM; a container is refused by the gate already."""
+    flake = settled.flake()
+    require_hardware(settled)
+    settled.monkeypatch.setattr("mvmnix.launch.hypervisor.accelerator.KvmProbe.verdict", lambda *_: BROKEN)
+    said = settled.mvm("run", *options, flake, "--", "true")
+    assert (said.code, said.out) == (REFUSED, "")
+    assert f"refused [{ReasonCode.HARDWARE_REQUIRED}]" in said.err
+    assert log(settled)[-1]["reasons"] == ["hardware-required"]
+    assert all(record["kind"] != "start" for record in log(settled))
+
+
+def test_what_a_policy_that_requires_hardware_says_of_plans(settled: Station) -> None:
+    flake = settled.flake()
+    require_hardware(settled)
+    assert ("isolation", Isolation.HARDWARE) in [
+        (line.split()[0], line.split()[1].rstrip(":")) for line in settled.mvm("policy", "check").out.splitlines()[1:]
+    ]
+    assert settled.mvm("policy", "check", "--json").answer("policy")["isolation"] == "hardware"
+    for accelerator, admitted in (("any", True), ("kvm", True), ("tcg", False)):
+        plan, bundle = (settled.path / f"{accelerator}.{name}" for name in ("plan", "bundle"))
+        settled.mvm("plan", "create", "--accelerator", accelerator, "-o", plan, flake)
+        settled.mvm("plan", "sign", "-o", bundle, plan)
+        (judged,) = settled.mvm("policy", "check", "--json", bundle).answer("policy check")
+        assert [rule["admits"] for rule in judged["rules"] if rule["rule"] == "isolation"] == [admitted]
+        codes = [reason["code"] for reason in judged["reasons"]]
+        assert (judged["admitted"], codes) == (admitted, [] if admitted else ["hardware-required"])
+
+
+def test_the_machines_floor_requires_hardware(settled: Station) -> None:
+    flake, user = settled.flake(), settled.config / "trust.toml"
+    settled.monkeypatch.setattr("mvmnix.launch.hypervisor.accelerator.KvmProbe.verdict", lambda *_: BROKEN)
+    etc = settled.path / "etc"
+    etc.mkdir(mode=0o700)
+    text = user.read_text()
+    (etc / "trust.toml").write_text(text.replace('"microvm"', '"hardware"'))
+    said = settled.mvm("run", flake, "--", "true")
+    assert f"refused [{ReasonCode.POLICY_WIDENS}]" in said.err, "the user's file is content with less, and says so"
+    user.write_text(text[: text.index("[launch]")])
+    assert "the required isolation is the machine's: hardware" in settled.mvm("policy", "check").out
+    said = settled.mvm("run", flake, "--", "true")
+    assert (said.code, f"refused [{ReasonCode.HARDWARE_REQUIRED}]" in said.err) == (REFUSED, True)
 
 
 def test_the_start_is_logged_with_its_backend(settled: Station) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mvmnix.cli.doctor import probed
+from mvmnix.cli.doctor import isolation, probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
 from mvmnix.launch.hypervisor.executables import Candidates
 from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.provenance.isolation import Boundary
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
 
@@ -170,6 +171,13 @@ def test_a_policy_s_age(settled: Station, change: Any, health: str, said: str) -
 
 def soon() -> str:
     return show_time(now() + timedelta(days=3))
+
+
+@pytest.mark.parametrize(("kvm", "health", "boundary"), [(True, "good", "hardware"), (False, "note", "sandbox")])
+def test_what_holds_a_guest_here(kvm: bool, health: str, boundary: str) -> None:
+    finding = isolation(kvm=kvm)
+    assert finding.health == health
+    assert Boundary(boundary).explained in finding.said
 
 
 @pytest.mark.parametrize(

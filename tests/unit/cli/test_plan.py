@@ -15,6 +15,7 @@ from mvmnix.launch.limits import NO_LIMITS, Limits
 from mvmnix.launch.plan import Accelerator, Plan
 from mvmnix.model import Verb
 from mvmnix.provenance import envelope, statement
+from mvmnix.provenance.isolation import Boundary
 from mvmnix.system_calls import SystemCalls
 from tests.unit.cli.station import Station
 
@@ -130,7 +131,8 @@ def test_create_sign_show_launch(settled: Station) -> None:
     assert settled.mvm("plan", "sign", "-o", bundle, plan).code == 0
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
-    assert shown.err == "signed by planner, a planner of the trust policy\n"
+    held = f"isolation: {Boundary.HARDWARE.explained}; where KVM doesn't work: {Boundary.SANDBOX.explained}"
+    assert shown.err == f"signed by planner, a planner of the trust policy\n{held}\n"
     assert json.loads(shown.out) == json.loads(plan.read_bytes())
     launched = settled.mvm("launch", bundle)
     assert (launched.code, launched.out) == (0, "from a plan\n")
@@ -291,8 +293,9 @@ def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Stati
     plan = settled.path / "plan.json"
     made = create(settled)
     work = replace(made.workload, environment={"DB_PASSWORD": "hunter2"})
-    plan.write_bytes(plans.to_statement(replace(made, workload=work)).to_bytes())
-    said = settled.mvm("plan", "sign", plan)
-    assert (said.code, said.out) == (126, "")
-    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
-    assert "hunter2" not in said.err
+    for changed in (replace(made, workload=work), replace(made, labels={"password": "hunter2"})):
+        plan.write_bytes(plans.to_statement(changed).to_bytes())
+        said = settled.mvm("plan", "sign", plan)
+        assert (said.code, said.out) == (126, "")
+        assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+        assert "hunter2" not in said.err

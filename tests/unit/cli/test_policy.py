@@ -203,7 +203,9 @@ def test_a_plan_and_the_rules_that_match(settled: Station) -> None:
     bundle = planned(settled, settled.flake())
     (judged,) = settled.mvm("policy", "check", "--json", bundle).answer("policy check")
     assert (judged["kind"], judged["admitted"]) == ("plan", True)
-    assert rules(judged) == {("signers", True), ("thresholds", True), ("digest", True), ("freshness", None)}
+    assert rules(judged) == {
+        *(("signers", True), ("thresholds", True), ("digest", True), ("isolation", True), ("freshness", None))
+    }
     table = '[thresholds]\nplans = 2\n[freshness]\nplan-window = "1h"'
     policy(settled, lambda text: believing(text, roles="planner", table=table))
     said = settled.mvm("policy", "check", "--json", bundle)

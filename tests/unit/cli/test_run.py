@@ -111,6 +111,32 @@ def test_a_policy_in_the_working_directory(settled: Station) -> None:
     assert f"refused [{ReasonCode.POLICY_LOCATION}]" in said.err
 
 
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [
+        ("XDG_CONFIG_HOME", ReasonCode.POLICY_LOCATION),
+        ("XDG_STATE_HOME", ReasonCode.STATE_LOCATION),
+        ("XDG_CACHE_HOME", ReasonCode.STATE_LOCATION),
+        ("HOME", ReasonCode.STATE_LOCATION),
+    ],
+)
+@pytest.mark.parametrize("stand", ["in the checkout", "elsewhere, and name it"])
+def test_a_checkout_brings_neither_policy_nor_state(
+    station: Station, variable: str, code: ReasonCode, stand: str
+) -> None:
+    """As direnv would have it: the checkout's own keys and a policy that trusts them, which would pass."""
+    checkout = station.path / "checkout"
+    checkout.mkdir()
+    (checkout / "flake.nix").write_text("{}")
+    station.monkeypatch.setenv(variable, str(checkout))
+    if stand == "in the checkout":
+        station.monkeypatch.chdir(checkout)
+    said = station.mvm("run", f"path:{checkout}", "--", "true")
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{code}]" in said.err
+    assert [it.name for it in checkout.iterdir()] == ["flake.nix"], "nothing was made there"
+
+
 def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station: Station) -> None:
     (station.path / "flake.nix").write_text("{}")
     said = station.mvm("run", f"path:{station.path}/none")
@@ -212,6 +238,32 @@ def test_a_credential_on_the_command_line_is_refused_before_anything_is_built(se
     assert kinds(settled) == ["refusal"]
     written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
+
+
+@pytest.mark.parametrize("label", ["password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4])
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+def test_a_credential_in_a_label_is_refused_before_anything_is_built(
+    settled: Station, label: str, command: tuple[str, ...]
+) -> None:
+    empty = settled.path / "flakes/none"
+    empty.mkdir(parents=True)
+    said = settled.mvm(*command, "--label", label, f"path:{empty}", "--", "serve")
+    assert (said.code, said.out) == (126, "")
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert f"the value of the label {label.partition('=')[0]}" in said.err
+    assert kinds(settled) == ["refusal"]
+    written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
+    assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
+
+
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+def test_a_credential_in_what_is_added_to_a_plan_is_refused(settled: Station, command: tuple[str, ...]) -> None:
+    """The data disk's place, which is put into the plan last."""
+    said = settled.mvm(*command, "--data", "32:/tmp/ghp_" + "hunter2aB" * 4, settled.flake(), "--", "true")
+    assert (said.code, said.out) == (126, "")
+    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
+    assert "the field data.path" in said.err
+    assert "hunter2" not in said.err
 
 
 def test_a_credential_in_the_image_s_own_environment_is_refused(settled: Station) -> None:

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 from mvmnix.cli.house import House
+from mvmnix.cli.verifying.image import VerifiedImage
+from mvmnix.cli.verifying.summaries import of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
+from mvmnix.provenance.authenticate import authenticate_foreign
+from mvmnix.provenance.verify import verify_provenance
 from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
-from tests.unit.provenance.world import BLOCKS, put
+from tests.unit.provenance.test_standing import SECOND, agreed, rebuilt
+from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, drop, new_world, put
 
 #: Where the world's verity superblock begins: a launch looks at that, and the guest at the rest.
 SUPERBLOCK = BLOCKS * 4096
@@ -191,3 +196,94 @@ def test_a_provenance_is_no_summary_and_a_summary_no_provenance(gap: Gap) -> Non
     shutil.copy(gap.vsa, provenance)
     said = gap.verifier.mvm("launch", "--image", gap.image, gap.plan)
     assert (said.code, f"refused [{Code.PROVENANCE_MISMATCH}]" in said.err) == (126, True)
+
+
+#: What is revoked after the verifier has spoken: a table of revocations.toml, and whose digest stands there.
+REVOKED: dict[str, tuple[Code, str, str]] = {
+    "the provenance's bundle": (Code.BUNDLE_REVOKED, "digests", "bundle"),
+    "the provenance's statement": (Code.BUNDLE_REVOKED, "digests", "statement"),
+    "the builder image": (Code.IMAGE_REVOKED, "digests", "builder image"),
+    "the builder's key": (Code.SIGNER_REVOKED, "keys", "key"),
+}
+
+
+@pytest.mark.parametrize("row", REVOKED)
+def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: str) -> None:
+    code, table, which = REVOKED[row]
+    assert gap.summarise().code == 0
+    data = (gap.image / "provenance.sigstore.json").read_bytes()
+    payload = envelope.parse(data).payload
+    build = json.loads(payload)["predicate"]["runDetails"]["builder"]["builderDependencies"]
+    with gap.verifier.roots() as roots, House(roots) as rooms:
+        key = rooms.key(Role.BUILDER).public.fingerprint.hex
+    digests = {
+        "bundle": Digest.of(data).hex,
+        "statement": Digest.of(payload).hex,
+        "builder image": next(it for it in build if it["name"] == "manifest.json")["digest"]["sha256"],
+        "key": key,
+    }
+    far = gap.far_side()
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[{table}]]\nsha256 = "{digests[which]}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{code}]" in said.err
+    assert f'"{code}"' in far.mvm("audit", "tail").out
+
+
+def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: Gap) -> None:
+    assert gap.summarise().code == 0
+    payload = envelope.parse((gap.image / "provenance.sigstore.json").read_bytes()).payload
+    far = gap.far_side()
+    made = far.mvm("create", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert made.code == 0, made.err
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{Digest.of(payload).hex}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("start", made.out.strip())
+    assert (said.code, f"refused [{Code.BUNDLE_REVOKED}]" in said.err) == (126, True)
+
+
+def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
+    """As an mvm from before wrote it."""
+    assert gap.summarise().code == 0
+    with gap.verifier.roots() as roots, House(roots) as rooms:
+        key = rooms.key(Role.VERIFIER)
+    statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
+    drop("predicate", "mvmnix_inputs")(statement)
+    gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
+    far = gap.far_side()
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
+    revocations = far.config / "revocations.toml"
+    revocations.write_text(f'version = 1\nserial = 1\n[[keys]]\nsha256 = "{"0" * 64}"\n')
+    revocations.chmod(0o600)
+    said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
+    assert (said.code, f"refused [{Code.SUMMARY_INCOMPLETE}]" in said.err) == (126, True)
+    assert "mvm verify --vsa" in said.err
+
+
+def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -> None:
+    """By those whom the policy lets sign builds; what a stranger put beside the image is not."""
+    world = new_world(tmp_path)
+    world.keep_parts()
+    world.policy = agreed(2, SECOND)
+    second, strangers = rebuilt(world, SECOND, kept=()), rebuilt(world, STRANGER, kept=())
+    found = verify_provenance(
+        world.provenance_bundle,
+        policy=world.policy,
+        artifacts=world.image.artifacts,
+        lock=world.lock,
+        image=world.image,
+        now=world.now,
+        parts=world.parts,
+        rebuilds=(second,),
+    )
+    data = world.provenance_bundle
+    attested = authenticate_foreign(data, trust=world.policy.trust, what="the provenance")
+    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second), attested)
+    it = of_image(image, world.policy)
+    assert it.relied_on is not None
+    assert [each.bundle for each in it.relied_on] == list(it.bundles) == [*map(Digest.of, (data, *world.parts, second))]
+    assert [each.key for each in it.relied_on] == [it.public.fingerprint for it in (BUILDER, BUILDER, SECOND)]

@@ -129,3 +129,17 @@ def test_windows_and_timeouts() -> None:
 
 def test_all_problems_at_once(world: World) -> None:
     assert len(plan_refusal(world.plan(), nonce="x", accelerator="y", more=1).reasons) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "boundaries"),
+    [
+        ({}, ("hardware", "sandbox")),
+        ({"accelerator": Accelerator.KVM}, ("hardware",)),
+        ({"accelerator": Accelerator.TCG}, ("sandbox",)),
+        ({"backend": Backend.FIRECRACKER}, ("hardware",)),
+        ({"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER}, ("container: not a microVM",)),
+    ],
+)
+def test_what_may_hold_what_it_starts(world: World, changes: dict[str, Any], boundaries: tuple[str, ...]) -> None:
+    assert world.plan(**changes).boundaries == boundaries

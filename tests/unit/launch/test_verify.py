@@ -21,6 +21,7 @@ from mvmnix.launch import steps, verify
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.boot_files import BootFiles, OpenFiles
 from mvmnix.launch.limits import Limits
+from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance import authenticate as authenticator
@@ -121,7 +122,7 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
             found.plan = world.plan()  # type: ignore[misc]
         with pytest.raises(TypeError, match="seal"):
             replace(found, plan=world.plan(vcpus=2))  # type: ignore[call-arg]
-        names = ("plan", "image", "provenance", "signers", "policy", "digest", "bundle", "files")
+        names = ("plan", "image", "provenance", "signers", "policy", "required", "digest", "bundle", "files")
         values = [getattr(found, name) for name in names]
         with pytest.raises(TypeError, match="verified"):
             VerifiedPlan(*values, object())  # type: ignore[call-arg]
@@ -135,6 +136,16 @@ class Row:
     code: ReasonCode
     change: Callable[[World], object]
     name: str
+
+
+def on_hardware(**fields: Any) -> Callable[[World], None]:
+    """A plan that was made under a policy that requires hardware virtualization."""
+
+    def change(it: World) -> None:
+        it.policy = policy_text.effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
+        it.sign_plan(**fields)
+
+    return change
 
 
 def plan(**fields: Any) -> Callable[[World], object]:
@@ -315,6 +326,8 @@ ROWS = (
     Row(10, ReasonCode.POLICY_MISMATCH, plan(policy=Digest.of(b"")), "a plan for another policy"),
     # 11: isolation
     Row(11, ReasonCode.ISOLATION_UNAVAILABLE, plan(**CONTAINER), "a container"),
+    Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(**CONTAINER), "a container, where hardware is required"),
+    Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(accelerator=Accelerator.TCG), "TCG, where hardware is required"),
     # 12: command line
     *(
         Row(12, ReasonCode.COMMAND_LINE, manifest_command_line(text), name)

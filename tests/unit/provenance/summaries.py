@@ -6,10 +6,12 @@ from typing import Any
 
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import vsa
+from mvmnix.provenance import parts, predicate, summary_inputs, vsa
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import VerifierRule
-from mvmnix.provenance.statement import Subject
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.statement import Statement, Subject
+from mvmnix.provenance.summary_inputs import SummaryInput
 from mvmnix.provenance.trust import Signer, Trust
 from mvmnix.provenance.vsa import Result, Vsa
 from tests.unit.provenance.world import NOW, Change, World, signed
@@ -28,18 +30,30 @@ def with_verifier(policy: TrustPolicy, *rules: VerifierRule) -> TrustPolicy:
 
 def summary(world: World, **changes: Any) -> Vsa:
     """What the verifier says of the world's image."""
+    inputs = relied_on(world)
     made = Vsa(
         verifier_id=ID,
         version="0.1.0",
         time=NOW - timedelta(hours=1),
         resource=vsa.resource_of(world.image),
         policy=world.policy.digest,
-        inputs=vsa.inputs_of(map(Digest.of, (world.provenance_bundle, *world.parts))),
+        inputs=vsa.inputs_of(it.bundle for it in inputs),
         result=Result.PASSED,
         level=1,
         subjects=tuple(Subject(it.name, it.digest) for it in world.image.artifacts),
+        relied_on=inputs,
     )
     return replace(made, **changes)
+
+
+def relied_on(world: World) -> tuple[SummaryInput, ...]:
+    """What revocations can name of the world's bundles."""
+    kept = [(data, _of_parts) for data in world.parts]
+    return summary_inputs.relied_on([(world.provenance_bundle, predicate.from_statement), *kept], world.policy.trust)
+
+
+def _of_parts(it: Statement) -> Provenance:
+    return parts.from_statement(it).provenance
 
 
 def sign(world: World, *changes: Change, key: PrivateKey = VERIFIER, **fields: Any) -> bytes:

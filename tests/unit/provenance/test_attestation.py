@@ -257,3 +257,20 @@ def test_a_refusal_keeps_its_place() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "source", "content"),
+    [
+        ({}, False, False),
+        ({"predicate_type": V1}, False, True),
+        ({"builder_id": GENERATOR}, False, True),
+        ({"source_uri": REPOSITORY}, True, True),
+        ({"source_tag": TAG}, True, True),
+        ({"source_digest": COMMIT}, True, True),
+    ],
+)
+def test_what_only_a_statement_can_say(wanted: dict[str, str], source: bool, content: bool) -> None:
+    """A bare signature is refused by `about_content`, so each requirement has to count for it."""
+    it = Requirements(**wanted)
+    assert (it.about_source, it.about_content) == (source, content)

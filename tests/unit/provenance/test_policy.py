@@ -300,10 +300,8 @@ def config(tmp_path: Path) -> Iterator[Directory]:
         yield found
 
 
-def load(tmp_path: Path, config: Directory, *, cwd: str = "/", floor: str = "floor") -> Digest:
-    home = str(tmp_path / "home")
-    found = policy_files.load(floor=str(tmp_path / floor), config=config, cwd=cwd, home=home)
-    return policy_files.in_force(*found).digest
+def load(tmp_path: Path, config: Directory) -> Digest:
+    return policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config)).digest
 
 
 def test_files(tmp_path: Path, config: Directory) -> None:
@@ -337,27 +335,6 @@ def test_a_floor_that_is_a_link_is_no_absent_floor(tmp_path: Path, config: Direc
     with pytest.raises(RefusedError) as caught:
         load(tmp_path, config)
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
-
-
-@pytest.mark.parametrize(
-    ("cwd", "refused"),
-    [
-        ("home/.config/mvmnix", True),
-        ("home/.config", True),
-        ("home", False),
-        ("", False),
-        ("home/project", False),
-        ("elsewhere", False),
-    ],
-)
-def test_a_policy_in_the_working_directory(tmp_path: Path, config: Directory, cwd: str, refused: bool) -> None:
-    config.write_atomic("trust.toml", DEFAULT)
-    if not refused:
-        load(tmp_path, config, cwd=str(tmp_path / cwd))
-        return
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config, cwd=str(tmp_path / cwd))
-    assert caught.value.codes == (ReasonCode.POLICY_LOCATION,)
 
 
 def pinned(name: str, data: bytes) -> bytes:

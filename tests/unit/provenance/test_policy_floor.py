@@ -29,6 +29,8 @@ PINS = "".join(
     for name, data in (("ours", ROOT), ("other", OTHER))
 )
 MIB = IMAGE.hex
+LEFT_OUT = DEFAULT[: DEFAULT.index("[launch]")]
+HARDWARE = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"')
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
 
@@ -197,6 +199,8 @@ def test_malformed(text: str) -> None:
         (DEFAULT.replace("expires = 2037", "expires = 2036"), DEFAULT),
         # isolation
         (DEFAULT, CONTAINERS),
+        (HARDWARE, CONTAINERS),
+        (HARDWARE, DEFAULT),
         # verifiers
         (DEFAULT, verifier()),
         (verifier(), verifier(id='"urn:other"')),
@@ -229,6 +233,10 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (DEFAULT.replace("serial = 1", "serial = 9"), DEFAULT),
         (CONTAINERS, DEFAULT),
         (CONTAINERS, CONTAINERS),
+        (CONTAINERS, HARDWARE),
+        (DEFAULT, HARDWARE),
+        (HARDWARE, HARDWARE),
+        (HARDWARE, LEFT_OUT),
     ],
 )
 def test_a_user_file_that_narrows(floor: str, user: str) -> None:
@@ -260,8 +268,15 @@ def test_what_a_signer_has_beyond_the_floor_is_said(floor: str, user: str, why: 
 def test_who_is_content_with_a_container_and_who_forbids_it() -> None:
     assert read(None, CONTAINERS).isolation is read(CONTAINERS, CONTAINERS).isolation is Isolation.CONTAINER
     assert read(CONTAINERS, DEFAULT).isolation is Isolation.MICROVM
-    left_out = DEFAULT[: DEFAULT.index("[launch]")]
-    assert read(CONTAINERS, left_out).isolation is Isolation.MICROVM, "what the user's file doesn't say is not allowed"
+    assert read(CONTAINERS, LEFT_OUT).isolation is Isolation.MICROVM, "what the user's file doesn't say is not allowed"
+
+
+def test_who_requires_hardware() -> None:
+    for floor, user in ((None, HARDWARE), (HARDWARE, None), (DEFAULT, HARDWARE), (HARDWARE, HARDWARE)):
+        assert read(floor, user).isolation is Isolation.HARDWARE
+    assert read(HARDWARE, LEFT_OUT).isolation is Isolation.HARDWARE, "what the user's file leaves out is the floor's"
+    for floor, user in ((None, LEFT_OUT), (LEFT_OUT, None), (LEFT_OUT, DEFAULT), (DEFAULT, LEFT_OUT)):
+        assert read(floor, user).isolation is Isolation.MICROVM
 
 
 def test_a_builder_known_by_a_narrower_name() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from sigstore.errors import VerificationError
 from sigstore.verify import Verifier
 
 from mvmnix.errors import ReasonCode, RefusedError
@@ -263,3 +264,46 @@ print([name for name in sys.modules if name.partition(".")[0] in ("sigstore", "p
 """
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=True, cwd="/")
     assert done.stdout.decode().splitlines() == ["key", "[]"]
+
+
+# How a certificate names somebody: a UTF8String in DER, with the one length that DER allows
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 126, 127, 128, 129, 255, 256, 257, 4096, 65_535])
+def test_a_name_of_any_length(count: int) -> None:
+    head = b"" if count < 0x80 else b"\x81" if count < 0x100 else b"\x82"
+    der = b"\x0c" + head + count.to_bytes(2 if head == b"\x82" else 1) + b"a" * count
+    assert sigstore._utf8(der) == "a" * count
+    for wrong in (der + b"a", der[:-1], b"\x13" + der[1:]):
+        with pytest.raises(VerificationError):
+            sigstore._utf8(wrong)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        b"",
+        b"\x0c",
+        b"\x0c\x81",
+        b"\x0c\x82",
+        b"\x0c\x82\x00",
+        b"\x0c\x06hello",
+        b"\x0c\x04hello",
+        b"\x0c\x81\x05hello",
+        b"\x0c\x82\x00\x05hello",
+        b"\x0c\x83\x00\x00\x05hello",
+        b"\x0c\x80hello\x00\x00",
+        b"\x0c\x81\x81" + b"a" * 128,
+        b"\x0c\x81\x7f" + b"a" * 127,
+        b"\x0c\x82\x00\xff" + b"a" * 255,
+        b"\x0c\x82\x01\x01" + b"a" * 256,
+        b"\x0c\x83\x01\x00\x00" + b"a" * 65_536,
+        b"\x0c\x02\xc3\x28",
+        b"\x16\x05hello",
+    ],
+    ids=lambda der: der[:8].hex() or "empty",
+)
+def test_what_is_no_such_name(der: bytes) -> None:
+    """Cut off, too long, too short, in longer lengths than needed, of indefinite length, not UTF-8, of another type."""
+    with pytest.raises(VerificationError, match="another form than UTF-8"):
+        sigstore._utf8(der)

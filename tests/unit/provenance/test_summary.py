@@ -13,16 +13,16 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.keys import Role
+from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
+from mvmnix.provenance import envelope, summary_inputs, vsa
 from mvmnix.provenance import summary as module
-from mvmnix.provenance import vsa
 from mvmnix.provenance.authenticate import authenticate
 from mvmnix.provenance.summary import Summary, VerifiedSummary, verify_summary
-from mvmnix.provenance.trust import Revocations, Trust
+from mvmnix.provenance.trust import Pattern, Revocations, Signer, Trust
 from mvmnix.provenance.vsa import Result
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.summaries import ID, OTHER, RULE, VERIFIER, sign, summary, with_verifier
+from tests.unit.provenance.summaries import ID, OTHER, RULE, VERIFIER, relied_on, sign, summary, with_verifier
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
 
 
@@ -73,8 +73,40 @@ def changed(world: World, **changes: Any) -> bytes:
 
 
 def revoked(world: World, digest: Digest) -> bytes:
-    revoke(world, digest)
-    return sign(world)
+    return revoking(world, digests=frozenset({digest}))
+
+
+def revoking(world: World, relied_on: Any = ..., **what: Any) -> bytes:
+    """The bundle of a summary from before these revocations; `relied_on` where it is not to say what it stands on."""
+    bundle = sign(world) if relied_on is ... else sign(world, relied_on=relied_on)
+    trust = Trust(world.policy.trust.signers, world.policy.trust.roots, Revocations(**what))
+    world.policy = replace(world.policy, trust=trust)
+    return bundle
+
+
+def mirrored_of(world: World) -> Digest:
+    """The provenance by the digest of its bundle with the other ECDSA signature; by a builder with such a key."""
+    key = PrivateKey.generate(Algorithm.ECDSA_P256)
+    signers = (*world.policy.trust.signers, Signer("second", key.public, frozenset({Role.BUILDER})))
+    world.policy = replace(world.policy, trust=Trust(signers))
+    world.sign_provenance(key=key)
+    (found,) = relied_on(world)
+    assert found.mirrored is not None
+    assert found.mirrored != found.bundle
+    return found.mirrored
+
+
+def revoked_identity(world: World) -> bytes:
+    (found,) = relied_on(world)
+    named = replace(found, identity=("somebody@host", "https://issuer"))
+    bundle = sign(world, relied_on=(named,))
+    revoking(world, identities=((Pattern(".*@host", regexp=True), Pattern("https://issuer")),))
+    return bundle
+
+
+def revoked_parts(world: World) -> bytes:
+    world.keep_parts()
+    return revoked(world, Digest.of(envelope.parse(world.parts[0]).payload))
 
 
 ROWS = {
@@ -130,11 +162,47 @@ ROWS = {
     "old": Row("step_15_age", Code.SUMMARY_STALE, lambda w: sign(w, time=NOW - timedelta(days=7, seconds=1))),
     "from the future": Row("step_15_age", Code.SUMMARY_STALE, lambda w: sign(w, time=NOW + timedelta(minutes=6))),
     "another provenance": Row(
-        "step_16_provenance", Code.PROVENANCE_MISMATCH, lambda w: sign(w, inputs=vsa.inputs_of([OTHER]))
+        "step_16_provenance", Code.PROVENANCE_MISMATCH, lambda w: sign(w, inputs=vsa.inputs_of([OTHER]), relied_on=None)
     ),
     "a revoked file": Row("step_17_not_revoked", Code.IMAGE_REVOKED, lambda w: revoked(w, w.image.manifest.digest)),
     "revoked evidence": Row(
         "step_17_not_revoked", Code.BUNDLE_REVOKED, lambda w: revoked(w, Digest.of(w.provenance_bundle))
+    ),
+    "a revoked statement": Row(
+        "step_17_not_revoked",
+        Code.BUNDLE_REVOKED,
+        lambda w: revoked(w, Digest.of(envelope.parse(w.provenance_bundle).payload)),
+    ),
+    "evidence that is revoked in its other spelling": Row(
+        "step_17_not_revoked", Code.BUNDLE_REVOKED, lambda w: revoked(w, mirrored_of(w))
+    ),
+    "a revoked key of the builder": Row(
+        "step_17_not_revoked", Code.SIGNER_REVOKED, lambda w: revoking(w, keys=frozenset({BUILDER.public.fingerprint}))
+    ),
+    "a revoked identity": Row("step_17_not_revoked", Code.SIGNER_REVOKED, revoked_identity),
+    **{
+        f"the builder image's {name}, revoked": Row(
+            "step_17_not_revoked",
+            Code.IMAGE_REVOKED,
+            lambda w, n=name: revoked(w, Digest.of(n.encode())),  # type: ignore[misc]
+        )
+        for name in worlds.BUILDER_FILES
+    },
+    "a revoked statement of kept parts": Row("step_17_not_revoked", Code.BUNDLE_REVOKED, revoked_parts),
+    "a key of the builder's, and a summary that names no signers": Row(
+        "step_17_not_revoked",
+        Code.SUMMARY_INCOMPLETE,
+        lambda w: revoking(w, relied_on=None, keys=frozenset({BUILDER.public.fingerprint})),
+    ),
+    "an identity, and a summary that names no signers": Row(
+        "step_17_not_revoked",
+        Code.SUMMARY_INCOMPLETE,
+        lambda w: revoking(w, relied_on=None, identities=((Pattern("a"), Pattern("b")),)),
+    ),
+    "any digest, and a summary that names no statements": Row(
+        "step_17_not_revoked",
+        Code.SUMMARY_INCOMPLETE,
+        lambda w: revoking(w, relied_on=None, digests=frozenset({OTHER})),
     ),
     "an expired policy": Row("step_18_policy", Code.POLICY_EXPIRED, lambda w: changed(w, expires=NOW)),
 }
@@ -194,6 +262,22 @@ BEFORE: dict[str, tuple[Code, Callable[[World], bytes]]] = {
         lambda w: sign(w, lambda it: it["subject"].append(it["subject"][0])),
     ),
     "no level": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put([], "predicate", "verifiedLevels"))),
+    "inputs under other names": (
+        Code.STATEMENT_MALFORMED,
+        lambda w: sign(w, put("evidence-1", "predicate", summary_inputs.FIELD, 0, "name")),
+    ),
+    "not all inputs": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put([], "predicate", summary_inputs.FIELD))),
+    "an input's unknown field": (
+        Code.STATEMENT_MALFORMED,
+        lambda w: sign(w, put(1, "predicate", summary_inputs.FIELD, 0, "more")),
+    ),
+    **{
+        f"an input without its {name}": (
+            Code.STATEMENT_MALFORMED,
+            lambda w, n=name: sign(w, drop("predicate", summary_inputs.FIELD, 0, n)),  # type: ignore[misc]
+        )
+        for name in ("name", "statement", "key", "builderImage")
+    },
     "two levels": (
         Code.STATEMENT_MALFORMED,
         lambda w: sign(w, put(["SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_3"], "predicate", "verifiedLevels")),
@@ -278,6 +362,25 @@ def test_it_is_written_and_read_alike(world: World) -> None:
         "evidence-1",
         "evidence-2",
     ]
+
+
+def test_an_older_summary_holds_where_nothing_is_revoked(world: World) -> None:
+    assert check(world, sign(world, relied_on=None)).claim.relied_on is None
+
+
+def test_what_a_summary_stands_on(world: World) -> None:
+    """The provenance and the kept parts, each by digest, statement, key and builder image; no stranger's bundle."""
+    world.keep_parts()
+    (part,) = world.parts
+    made = relied_on(world)
+    assert [(it.name, it.bundle, it.statement) for it in made] == [
+        (name, Digest.of(data), Digest.of(envelope.parse(data).payload))
+        for name, data in (("provenance", world.provenance_bundle), ("evidence-1", part))
+    ]
+    assert {it.key for it in made} == {BUILDER.public.fingerprint}
+    assert {tuple(subject.name for subject in it.builder_image) for it in made} == {worlds.BUILDER_FILES}
+    world.parts = (part, part, worlds.resigned(part, lambda it: it, STRANGER), b"no bundle")
+    assert relied_on(world) == made
 
 
 def flipped(data: bytes) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from mvmnix.launch.hypervisor.accelerator import KvmProbe, Verdict, choose, know
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
 from mvmnix.launch.plan import Accelerator
 from mvmnix.model import Digest
+from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.state import Directory
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
@@ -41,6 +42,25 @@ def test_choice(demand: Accelerator, verdict: Verdict | None, acceleration: Acce
     assert choose(demand, kvm, notices.append) is acceleration
     (notice,) = notices
     assert told in notice
+    assert notice.endswith(f"; isolation: {acceleration.boundary.explained}")
+
+
+@pytest.mark.parametrize("required", [Isolation.MICROVM, Isolation.CONTAINER])
+def test_no_policy_but_one_that_says_so_requires_hardware(required: Isolation) -> None:
+    assert choose(Accelerator.ANY, lambda: FAILS, lambda _: None, required=required) is Acceleration.TCG
+
+
+@pytest.mark.parametrize("demand", Accelerator)
+def test_a_policy_that_requires_hardware(demand: Accelerator) -> None:
+    """Whatever the plan says: under KVM or not at all."""
+    notices: list[str] = []
+    with pytest.raises(RefusedError) as caught:
+        choose(demand, lambda: FAILS, notices.append, required=Isolation.HARDWARE)
+    assert caught.value.codes == (ReasonCode.HARDWARE_REQUIRED,)
+    assert notices == []
+    if demand is not Accelerator.TCG:
+        assert FAILS.seen in str(caught.value)
+        assert choose(demand, lambda: WORKS, notices.append, required=Isolation.HARDWARE) is Acceleration.KVM
 
 
 def test_kvm_that_is_demanded_and_does_not_work() -> None:
@@ -96,7 +116,8 @@ def test_what_was_found_earlier_is_kept_in_full_and_told_in_short(tmp_path: Path
         for _ in range(2):
             choose(Accelerator.ANY, lambda: probe.verdict(spec, KERNEL), notices.append)
     assert "failed to set MSR" in notices[0]
-    assert notices[1] == "accelerator: TCG (software emulation); found earlier, see `mvm doctor`"
+    told = "accelerator: TCG (software emulation); found earlier, see `mvm doctor`"
+    assert notices[1] == f"{told}; isolation: {Boundary.SANDBOX.explained}"
     with Directory.create(str(tmp_path / "cache")) as cache:
         (verdict,) = known(cache)
         assert (verdict.usable, "failed to set MSR" in verdict.seen) == (False, True)

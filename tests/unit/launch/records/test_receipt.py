@@ -20,8 +20,9 @@ from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.share import Access
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
+from mvmnix.provenance.isolation import Boundary
 from mvmnix.provenance.statement import Subject
-from tests.unit.provenance.world import NOW, put
+from tests.unit.provenance.world import NOW, drop, put
 
 OBSERVED = Observed(
     machine="0123456789ab",
@@ -80,6 +81,31 @@ def test_who_says_what() -> None:
     assert "code" not in str(predicate["observedByHost"])
 
 
+@pytest.mark.parametrize(
+    ("backend", "accelerator", "boundary"),
+    [
+        (Backend.QEMU, Acceleration.KVM, "hardware"),
+        (Backend.QEMU, Acceleration.TCG, "sandbox"),
+        (Backend.CONTAINER, Acceleration.NONE, "container: not a microVM"),
+        (Backend.CONTAINER, Acceleration.TCG, "container: not a microVM"),
+    ],
+)
+def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, boundary: str) -> None:
+    it = replace(RECEIPT, observed=replace(OBSERVED, backend=backend, accelerator=accelerator))
+    said = receipt.to_statement(it).predicate["observedByHost"]
+    assert isinstance(said, dict)
+    assert said["boundary"] == boundary
+
+
+def test_an_older_receipt_is_read() -> None:
+    """From before receipts said what held the guest, which their accelerator says, too."""
+    value = strict.parse_json(receipt.to_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    drop("predicate", "observedByHost", "boundary")(value)
+    found = receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert (found, found.observed.boundary) == (RECEIPT, Boundary.SANDBOX)
+
+
 def test_many_corrupted_blocks_are_counted() -> None:
     assert Corruption.of(tuple(range(5000))) == Corruption(5000, tuple(range(1024)))
 
@@ -90,6 +116,8 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put(1, "predicate", "more"),
         put("container", "predicate", "observedByHost", "backend"),
         put("container: not a microVM", "predicate", "observedByHost", "isolation"),
+        put("hardware", "predicate", "observedByHost", "boundary"),
+        put("microvm", "predicate", "observedByHost", "boundary"),
         put("later", "predicate", "observedByHost", "endedOn"),
         put("qemu", "predicate", "observedByHost", "hypervisor", "path"),
         put("none", "predicate", "observedByHost", "endReason"),

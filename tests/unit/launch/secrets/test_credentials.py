@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.secrets import credentials, detectors
-from mvmnix.launch.secrets.credentials import in_command, in_environment
+from mvmnix.launch.secrets.credentials import in_command, in_texts
+from mvmnix.launch.secrets.plan_texts import of_members
 from mvmnix.model import User, Workload
 from tests.unit.provenance.world import World, new_world
 
@@ -90,7 +91,7 @@ HARMLESS = {
 def test_a_credential_in_a_command_is_refused_and_not_repeated(case: str) -> None:
     argv, credential = CREDENTIALS[case]
     with pytest.raises(RefusedError) as refused:
-        credentials.refuse_in_command(argv)
+        credentials.refuse_typed(argv, {})
     assert set(refused.value.codes) == {ReasonCode.PLAINTEXT_CREDENTIAL}
     told = str(refused.value) + repr(refused.value) + repr(list(in_command(argv)))
     assert credential not in told
@@ -110,7 +111,8 @@ def test_the_message_says_where_and_what_to_call_it() -> None:
 
 
 def test_values_of_variables() -> None:
-    found = list(in_environment({"PATH": "/bin:/usr/bin", "DB_PASSWORD": "hunter2", "NOTE": GITHUB, "LANG": "C.UTF-8"}))
+    variables = {"PATH": "/bin:/usr/bin", "DB_PASSWORD": "hunter2", "NOTE": GITHUB, "LANG": "C.UTF-8"}
+    found = list(in_texts(of_members("variable", variables)))
     assert [suspect.where for suspect in found] == [
         "the value of the variable DB_PASSWORD",
         "the value of the variable NOTE",
@@ -143,7 +145,7 @@ def test_every_text_of_a_plan_is_looked_at(plan: Plan) -> None:
 
 def test_all_places_are_named_at_once() -> None:
     with pytest.raises(RefusedError) as refused:
-        credentials.refuse_in_command(("deploy", AWS, "ok", GITHUB))
+        credentials.refuse_typed(("deploy", AWS, "ok", GITHUB), {})
     assert len(refused.value.reasons) == 2
 
 
