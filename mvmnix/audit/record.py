@@ -48,6 +48,7 @@ class Kind(StrEnum):
     RECOVERY = "recovery"
     WITNESS = "witness"
     NEW_LOG = "new-log"
+    RESTART = "restart"
 
 
 #: What a record of each kind must say; the rest may be missing.
@@ -65,6 +66,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.RECOVERY: ("digests",),
     Kind.WITNESS: ("digests", "reasons"),
     Kind.NEW_LOG: ("digests",),
+    Kind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"
 _INTEGER: Final = "(?:0|[1-9][0-9]{0,15})"
