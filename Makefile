@@ -53,7 +53,7 @@ lint: setup          ## style, types, floors between rooms
 format: setup        ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix
 
-fuzz: setup          ## both fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
+fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
 soak: setup          ## 1,000 real starts in a row and 50 at once, or MVMNIX_SOAK_STARTS and _AT_ONCE; prints what is held

@@ -51,7 +51,7 @@ class RawQemu:
             *("-smp", str(self.image.vcpus), "-m", str(self.image.memory_mib)),
             *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
             *("-kernel", str(self.directory / "kernel"), "-initrd", str(self.directory / "initrd")),
-            *("-append", f"{self.image.command_line} tsc_early_khz={self.tsc_khz}"),
+            *("-append", f"{self.image.command_line} tsc_early_khz={self.tsc_khz} tsc=reliable"),
             *("-blockdev", json.dumps(disk)),
             *("-device", "virtio-blk-device,drive=root,serial=root"),
             *("-chardev", f"socket,id=agent,fd={agent}"),

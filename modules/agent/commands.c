@@ -14,15 +14,9 @@
 
 #define REAP_AT_ONCE 256
 
-static const struct config *allowed;
 static struct command *commands[MAX_STREAMS];
 static uint32_t last_stream;
 static bool has_run;
-
-void commands_allow(const struct config *config)
-{
-    allowed = config;
-}
 
 size_t commands_running(void)
 {
@@ -81,7 +75,7 @@ static void start(uint32_t stream, struct request *request)
     send_exit(stream, END_REFUSED, STEP_NONE, REFUSED_TOO_MANY);
 }
 
-static int on_run(void)
+static int on_run(const struct config *allowed)
 {
     if (has_run || !allowed->has_request)
         return fault("RUN without a command of the configuration, or twice");
@@ -93,7 +87,7 @@ static int on_run(void)
 }
 
 // Why it may not be, 0: it may.
-static uint32_t refusal(const struct verb *verb, const struct request *request)
+static uint32_t refusal(const struct config *allowed, const struct verb *verb, const struct request *request)
 {
     if ((allowed->verbs & verb->bit) == 0)
         return REFUSED_VERB;
@@ -102,7 +96,7 @@ static uint32_t refusal(const struct verb *verb, const struct request *request)
     return 0;
 }
 
-static int on_verb(const struct verb *verb, const struct frame *frame)
+static int on_verb(const struct config *allowed, const struct verb *verb, const struct frame *frame)
 {
     if (frame->stream <= last_stream || frame->stream == 1)
         return fault("a command for stream %u after %u", frame->stream, last_stream);
@@ -110,7 +104,7 @@ static int on_verb(const struct verb *verb, const struct frame *frame)
     struct request request;
     if (verb->parse(frame->payload, frame->length, &request) != 0)
         return -1;
-    uint32_t why = refusal(verb, &request);
+    uint32_t why = refusal(allowed, verb, &request);
     if (why == 0) {
         start(frame->stream, &request);
         return 0;
@@ -120,13 +114,13 @@ static int on_verb(const struct verb *verb, const struct frame *frame)
     return 0;
 }
 
-int commands_frame(const struct frame *frame)
+int commands_frame(const struct config *allowed, const struct frame *frame)
 {
     if (frame->type == FRAME_RUN)
-        return on_run();
+        return on_run(allowed);
     const struct verb *verb = verb_of(frame->type);
     if (verb != NULL)
-        return on_verb(verb, frame);
+        return on_verb(allowed, verb, frame);
     struct command *command = find_stream(frame->stream);
     if (command == NULL) {
         bool known = frame->stream == 1 ? has_run : frame->stream <= last_stream;

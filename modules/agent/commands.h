@@ -8,11 +8,9 @@
 #include "frames.h"
 #include "requests.h"
 
-// What the host may have run; `config` stays the caller's.
-void commands_allow(const struct config *config);
-
-// A frame of an odd stream. Returns -1 (with fault() told) when it breaks the protocol.
-int commands_frame(const struct frame *frame);
+// A frame of an odd stream; `allowed` says what the host may have run, and stays the caller's. Returns -1 (with fault()
+// told) when it breaks the protocol.
+int commands_frame(const struct config *allowed, const struct frame *frame);
 
 // A child ended: collect those that have; true when there may be more.
 bool commands_reap(void);

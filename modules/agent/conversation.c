@@ -26,6 +26,7 @@
 // How long killed commands may take to be collected.
 #define LAST_BREATH_MS 1000
 
+// STOPPED and FAILED are ends: none of them follows the other, and no frame is handled in them.
 static enum { EXPECT_CONFIG, READY, STOPPING, STOPPED, FAILED } phase;
 static struct config config;
 static apply_config apply;
@@ -83,15 +84,12 @@ static int watch_children(void)
 
 static int on_config(const struct frame *frame)
 {
-    if (phase != EXPECT_CONFIG)
-        return fault("a second CONFIG");
     if (parse_config(frame->payload, frame->length, &config) != 0 || filter_make(config.tier) != 0 || apply(&config) != 0 ||
         confine() != 0 || streams_open(&config) != 0) {
         conversation_failed();
         return 0;
     }
     secrets_forget(&config.secrets);
-    commands_allow(&config);
     phase = READY;
     channel_send(FRAME_READY, 0, NULL, 0);
     return 0;
@@ -101,8 +99,6 @@ static int on_shutdown(const struct frame *frame)
 {
     struct reader reader = {.at = frame->payload, .left = frame->length};
     uint64_t grace_ms = get_number(&reader, 4);
-    if (phase == STOPPING)
-        return fault("a second SHUTDOWN");
     phase = STOPPING;
     streams_close();
     if (grace_ms > 0)
@@ -111,23 +107,43 @@ static int on_shutdown(const struct frame *frame)
     return 0;
 }
 
+static int on_stream_frame(const struct frame *frame)
+{
+    return frame->stream % 2 == 1 ? commands_frame(&config, frame) : streams_frame(frame);
+}
+
+static bool starts_command(const struct frame *frame)
+{
+    return frame->type == FRAME_RUN || verb_of(frame->type) != NULL;
+}
+
+// Each phase names what it handles. What the host had already sent when the conversation ended is dropped, and breaks
+// nothing: what the agent said last is still on its way.
 static int on_frame(const struct frame *frame)
 {
+    if (phase == STOPPED || phase == FAILED)
+        return 0;
     if (frame->type == FRAME_PING) {
         channel_send(FRAME_PONG, 0, frame->payload, frame->length);
         return 0;
     }
+    if (phase == EXPECT_CONFIG) {
+        if (frame->type == FRAME_CONFIG)
+            return on_config(frame);
+        if (frame->type != FRAME_SHUTDOWN)
+            return fault("a frame of type %u before CONFIG", frame->type);
+        phase = STOPPED;  // nothing runs that would have to end first
+        return 0;
+    }
     if (frame->type == FRAME_CONFIG)
-        return on_config(frame);
+        return fault("a second CONFIG");
+    if (phase == READY)
+        return frame->type == FRAME_SHUTDOWN ? on_shutdown(frame) : on_stream_frame(frame);
     if (frame->type == FRAME_SHUTDOWN)
-        return on_shutdown(frame);
-    if (phase == EXPECT_CONFIG)
-        return fault("a frame of type %u before CONFIG", frame->type);
-    if (phase == STOPPING && (frame->type == FRAME_RUN || verb_of(frame->type) != NULL))
+        return fault("a second SHUTDOWN");
+    if (starts_command(frame))
         return fault("a command after SHUTDOWN");
-    if (frame->stream % 2 == 1)
-        return commands_frame(frame);
-    return streams_frame(frame);
+    return on_stream_frame(frame);
 }
 
 static void say_hello(void)

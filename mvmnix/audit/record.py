@@ -46,6 +46,7 @@ class Kind(StrEnum):
     COPY = "copy"
     RECOVERY = "recovery"
     WITNESS = "witness"
+    RESTART = "restart"
 
 
 #: What a record of each kind must say; the rest may be missing.
@@ -61,6 +62,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.COPY: ("machine", "plan", "policy", "digests"),
     Kind.RECOVERY: ("digests",),
     Kind.WITNESS: ("digests", "reasons"),
+    Kind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"
 _INTEGER: Final = "(?:0|[1-9][0-9]{0,15})"

@@ -1,8 +1,8 @@
 """Starts a builder VM for a command: a guest like any other, from a plan that is signed and verified for this once."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mvmnix.builder.keeping.library import Finished
@@ -11,10 +11,8 @@ from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.errands import Errands, Threads
 from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
-from mvmnix.errors import GuestTimeoutError
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
-from mvmnix.launch.channel.services import ServiceFactory
 from mvmnix.launch.host import Host, now
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.start import start
@@ -80,33 +78,17 @@ class BuilderVm:
 
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:
-        """The VM, whose questions `connect` answers; it is gone at the end, however that comes.
-
-        One that hangs while it boots is ended, and another one started, once: under translation two processors very
-        rarely wait for each other for ever, and nothing has been asked of it yet. Both are in the log.
-        """
-        services = {nix.CACHE_PORT: connect}
-        with ExitStack() as until_its_end:
-            try:
-                machine = self._booted(services, until_its_end)
-            except GuestTimeoutError as error:
-                self._host.notice(f"{error}; starting another one")
-                self._plan = self._plan.again()
-                machine = self._booted(services, until_its_end)
-            with self._house.recorded():
-                try:
-                    yield machine
-                finally:
-                    self._threads.close()
-
-    def _booted(self, services: Mapping[int, ServiceFactory], until_its_end: ExitStack) -> Machine:
-        """Sign the plan, take it through the gate and start it; what was opened is closed if that fails."""
+        """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._house.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
-        with ExitStack() as booting:
-            verified = booting.enter_context(self._house.admitted(bundle, self._builder, self._host.notice))
-            booting.enter_context(stopping_signals(self._host.loop))
-            starting = start(verified, self._host, name=f"builder-{os.getpid()}", services=services)
-            machine = booting.enter_context(starting)
+        services = {nix.CACHE_PORT: connect}
+        with (
+            self._house.admitted(bundle, self._builder, self._host.notice) as verified,
+            stopping_signals(self._host.loop),
+            start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            self._house.recorded(),
+        ):
             verified.kernel_loaded()
-            until_its_end.push(booting.pop_all())
-        return machine
+            try:
+                yield machine
+            finally:
+                self._threads.close()

@@ -17,12 +17,14 @@ from mvmnix.launch.data.prepared import PreparedDisk
 from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
 from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.loop import Loop
+from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.shares.prepared import Shares
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
 _AFTERMATH = 5.0
+#: Seconds that a hypervisor gets to tell how its guest stands.
+_ANSWERS = 3.0
 _DEAF = "end the machine: mvm kill"
 
 type ConsoleSink = Callable[[bytes], None]
@@ -149,6 +151,8 @@ class Guest:
         self._monitor = monitor
         self._console = console
         self._sockets = (sockets.console[0], sockets.monitor[0])
+        #: What waits for the answers of the hypervisor.
+        self._examined: Timer | None = None
         for connection in self._sockets:
             connection.setblocking(False)
         loop.watch(self._sockets[0].fileno(), read=self._console_readable)
@@ -161,6 +165,11 @@ class Guest:
     def progress(self) -> int:
         """Grows with everything that the guest says."""
         return self.console_bytes + self.channel.bytes_received + len(self.events)
+
+    @property
+    def bytes_heard(self) -> int:
+        """How many bytes the guest said, on its console and to the agent's channel."""
+        return self.console_bytes + self.channel.bytes_received
 
     @property
     def traffic(self) -> int:
@@ -183,6 +192,18 @@ class Guest:
         """Have it go on; the monitor says READY then. Raises MvmnixError."""
         self._tell(self._monitor.resume())
 
+    def examine(self, told: Callable[[Mapping[str, str]], None], *, registers: bool) -> None:
+        """Ask the hypervisor how its guest stands; `told` gets what it answered, by question, in 3 seconds at most.
+
+        See `Monitor.examine`. It is called later, from the loop, and not at all once the guest was closed.
+        """
+        question, seconds = self._monitor.examine(registers=registers), _ANSWERS
+        try:
+            self._tell(question)
+        except MvmnixError:
+            seconds = 0.0  # it is deaf, and that is all there is to be known
+        self._examined = self._loop.after(seconds, lambda: told(self._monitor.answers))
+
     def _tell(self, data: bytes) -> None:
         try:
             told = self._sockets[1].send(data)
@@ -197,6 +218,8 @@ class Guest:
 
     def close(self) -> None:
         """End it, take in what is left in its sockets, and let go of everything. A second call does nothing."""
+        if self._examined is not None:
+            self._examined.cancel()
         self.process.kill()
         self._drain(self._sockets[0], self._take_console)
         self._drain(self._sockets[1], self._take_monitor)
@@ -250,6 +273,8 @@ class Guest:
         self.events.extend(events)
         for event in events:
             self.heard(event)
+        if self._examined is not None and self._monitor.answered:
+            self._examined.fire()
         if MonitorEvent.INTERNAL_ERROR in events:
             self.kill()  # QEMU would stand still for ever
 

@@ -9,12 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 type Callback = Callable[[], None]
 
 #: Seconds that are waited at once: epoll_wait(2) takes an int of milliseconds, and timers may be due years later.
 _LONGEST: Final = 86_400.0
+
+
+class Cancellable(Protocol):
+    """What waits for something that may never be due."""
+
+    def cancel(self) -> None:
+        """Forget it; harmless when it has happened."""
 
 
 @dataclass(slots=True, order=True)

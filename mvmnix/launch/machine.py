@@ -4,11 +4,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.launch.boot import Another, Boot
 from mvmnix.launch.channel.commands import Command, ExitStatus
 from mvmnix.launch.channel.endpoints import Sink, Stdin
 from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
@@ -19,14 +21,12 @@ from mvmnix.launch.control.wishes import record_of, request_of, verb_of
 from mvmnix.launch.guest import Guest
 from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration
-from mvmnix.launch.hypervisor.watchdog import BootWatch
 from mvmnix.launch.idle import IdleWatch
-from mvmnix.launch.loop import Loop, Timer
+from mvmnix.launch.loop import Cancellable, Loop, Timer
 from mvmnix.launch.pausing import Pausing
 from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure
 from mvmnix.launch.records.ending import Ending, HostAction, LastWord
 from mvmnix.launch.records.status import MachineState
-from mvmnix.launch.shares.written import WrittenWatch
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
@@ -53,7 +53,7 @@ class Machine:
         self._action = HostAction.NOTHING
         self._last_word = LastWord.NONE
         self._done = False
-        self._timers: list[Timer | IdleWatch | WrittenWatch] = []
+        self._timers: list[Cancellable] = []
         self._pausing = Pausing(course, guest)
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
@@ -88,24 +88,32 @@ class Machine:
         """New logs in its directory for the standard output and standard error of a command that nobody watches."""
         return self._course.home.outputs(self._course.plan.plan.limits.output_kib)
 
-    def boot(self) -> None:
-        """Wait until the guest is ready; called by `start.start`, once."""
-        timeouts = self._course.plan.plan.timeouts
-        self._course.look_at(self._guest)
-        limits, loop = self._course.plan.plan.limits, self._course.host.loop
-        if most := limits.shared_bytes:
-            self._timers.append(WrittenWatch(loop, self._guest.shares.written, most, self._kill_on_share_limit))
-        watch = BootWatch(loop, self._guest, timeouts.boot_seconds, self._kill_on_timeout)
+    def boot(self, another: Another) -> None:
+        """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
         with self._talking():
-            self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
-            self._guest.channel.configure(self._config, idle=_NO_LIMIT)
+            boot = Boot.begin(self._course, self._guest, self._break_off, self._timers)
+            while not boot.reports():
+                self._replace(another)
+                boot = boot.again(self._guest)
+            boot.configure(self._config)
             self._config = self._config.without_secrets()
-        watch.cancel()
         self._course.ready = self._course.host.clock()
         self._course.home.advance(MachineState.RUNNING)
-        self._limit(timeouts.wall_seconds + _GRACE)
-        if idle := limits.idle_seconds:
-            self._timers.append(IdleWatch(loop, self._signs, idle, self._kill_on_idle))
+        self._limit(self._course.plan.plan.timeouts.wall_seconds + _GRACE)
+        if idle := self._course.plan.plan.limits.idle_seconds:
+            too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
+            self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
+
+    def _replace(self, another: Another) -> None:
+        """Let go of a guest whose boot came to nothing, and take the next one; without one, that was the end."""
+        self._let_go()
+        try:
+            self._guest, self._config = another()
+        except BaseException:
+            self._conclude()
+            raise
+        self._action = HostAction.NOTHING
+        self._pausing = Pausing(self._course, self._guest)
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
         """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
@@ -205,7 +213,7 @@ class Machine:
             self._pausing.let_go()  # a guest that stands still can't end in order
             self._course.home.advance(MachineState.STOPPING)
         loop, channel = self._course.host.loop, self._guest.channel
-        self._timers.append(loop.after(grace + _AFTERMATH, self._kill_on_stop))
+        self._timers.append(loop.after(grace + _AFTERMATH, partial(self._break_off, HostAction.KILLED_ON_STOP)))
         try:
             channel.shutdown(grace_ms=int(grace * 1000), idle=_NO_LIMIT)
         except ChannelError as error:
@@ -217,8 +225,7 @@ class Machine:
     def kill(self) -> Ended:
         """End it now, without asking the guest."""
         if self._ended is None:
-            self._action = HostAction.KILLED_ON_STOP
-            self._guest.kill()
+            self._break_off(HostAction.KILLED_ON_STOP)
         return self._ended or self._conclude()
 
     def __enter__(self) -> Self:
@@ -244,30 +251,20 @@ class Machine:
 
     def _limit(self, seconds: float) -> Timer:
         """End the guest when so many seconds have passed."""
-        timer = self._course.host.loop.after(seconds, self._kill_on_timeout)
+        timer = self._course.host.loop.after(seconds, partial(self._break_off, HostAction.KILLED_ON_TIMEOUT))
         self._timers.append(timer)
         return timer
 
-    def _kill_on_timeout(self) -> None:
-        self._action = HostAction.KILLED_ON_TIMEOUT
+    def _break_off(self, action: HostAction) -> None:
+        """End the guest now, for this reason; whoever waits for it concludes the machine."""
+        self._action = action
+        if action is HostAction.KILLED_ON_SHARE_LIMIT:
+            self._guest.shares.strike()
         self._guest.kill()
 
     def _signs(self) -> int:
         """Another number after each byte to or from the guest, and always while it is paused, which isn't idling."""
         return time.monotonic_ns() if self._pausing.paused else self._guest.traffic
-
-    def _kill_on_idle(self) -> None:
-        self._action = HostAction.KILLED_ON_IDLE
-        self._guest.kill()
-
-    def _kill_on_share_limit(self) -> None:
-        self._action = HostAction.KILLED_ON_SHARE_LIMIT
-        self._guest.shares.strike()
-        self._guest.kill()
-
-    def _kill_on_stop(self) -> None:
-        self._action = HostAction.KILLED_ON_STOP
-        self._guest.kill()
 
     def _conclude_after(self, error: ChannelError | None) -> Ended:
         """Conclude, once the hypervisor had time to say what became of its guest."""
@@ -282,10 +279,15 @@ class Machine:
         self._guest.settle(_AFTERMATH)
         return self._conclude()
 
-    def _conclude(self) -> Ended:
+    def _let_go(self) -> None:
+        """Of the guest, and of all that watches it."""
         for timer in self._timers:
             timer.cancel()
+        self._timers.clear()
         self._guest.close()
+
+    def _conclude(self) -> Ended:
+        self._let_go()
         self._course.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
         self._course.usage = self._guest.process.usage
         if self._lost is not None:

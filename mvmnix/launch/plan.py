@@ -5,7 +5,7 @@ docs/plan.md describes the predicate, `urn:mvmnix:plan:1`.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
@@ -124,10 +124,6 @@ class Plan:
         translated = () if self.accelerator is Accelerator.KVM or self.backend.needs_kvm else (Boundary.SANDBOX,)
         return translated if self.accelerator is Accelerator.TCG else (Boundary.HARDWARE, *translated)
 
-    def again(self) -> Self:
-        """The same plan for one more machine."""
-        return replace(self, nonce=_nonce())
-
     @classmethod
     def for_image(
         cls,
@@ -163,14 +159,10 @@ class Plan:
             accelerator=Accelerator.ANY,
             window=Window(begin, begin + lifetime),
             use=use,
-            nonce=_nonce(),
+            nonce=secrets.token_hex(16),
             policy=policy,
             provenance=provenance,
         )
-
-
-def _nonce() -> str:
-    return secrets.token_hex(16)
 
 
 def to_statement(plan: Plan) -> Statement:

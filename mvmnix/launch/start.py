@@ -15,7 +15,8 @@ The steps, which the code repeats by number:
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
    that were verified.
-6. The guest agent reports, is told what the plan says, and answers that it is ready.
+6. The guest agent reports, is told what the plan says, and answers that it is ready. A boot that stalls or hangs before
+   it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of its own) and 5.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """
@@ -36,7 +37,7 @@ from mvmnix.launch.channel.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.channel.services import ServiceFactory
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.data.prepared import PreparedDisk
-from mvmnix.launch.guest import Preparation
+from mvmnix.launch.guest import Guest, Preparation
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import choose
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
@@ -88,7 +89,7 @@ def start(
         raise
     machine = _spawned(course, preparation, services, _named(config, plan, home))  # 5
     try:
-        machine.boot()  # 6
+        machine.boot(partial(_another, course, services))  # 6
     except BaseException:
         machine.kill()
         raise
@@ -262,17 +263,38 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
 def _spawned(
     course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
 ) -> Machine:
-    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began.
+    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
+    try:
+        guest = _guest(course, preparation, services)
+    except BaseException as error:
+        refused = isinstance(error, RefusedError)
+        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
+        raise
+    return Machine(course, guest, config)
+
+
+def _guest(course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+    """What is prepared, started.
 
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
     """
     try:
         answering = counted(services, course.tally)
         with refusals_logged(course.plan, course.host):
-            guest = preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
-    except BaseException as error:
+            return preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
+    except BaseException:
         preparation.discard()
-        refused = isinstance(error, RefusedError)
-        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
         raise
-    return Machine(course, guest, config)
+
+
+def _another(course: Course, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
+    """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
+    plan, host, tsc = course.plan, course.host, TscClock.start()
+    with refusals_logged(plan, host):
+        config, preparation = _prepared(plan, host, services, tsc)  # 1
+    try:
+        course.record_restart(preparation.invocation, preparation.acceleration)  # 4
+    except BaseException:
+        preparation.discard()
+        raise
+    return _guest(course, preparation, services), _named(config, plan, course.home)  # 5

@@ -35,7 +35,7 @@ from mvmnix.system_calls import SystemCalls
 from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent
-CHANNEL, AGENT = HERE / "corpus" / "channel", HERE / "corpus" / "agent"
+CHANNEL, AGENT, CONVERSATION = (HERE / "corpus" / name for name in ("channel", "agent", "conversation"))
 
 
 def channel() -> Iterator[tuple[str, bytes]]:
@@ -94,8 +94,38 @@ def agent() -> Iterator[tuple[str, bytes]]:
     yield "copy-out", b"\4" + copy_request(workload("a"), Way.OUT, replaces=False).encode()
 
 
+def conversation() -> Iterator[tuple[str, bytes]]:
+    """What a host says from its first word on, behind the byte whose bits say which step of CONFIG fails."""
+    request = ExecRequest(workload("echo"), 0)
+    commands = {
+        "run": Run(1),
+        "exec": Exec(3, request),
+        "shell": Shell(3, ShellRequest(workload(), 0, 24, 80)),
+        "copy": Copy(3, copy_request(workload("a"), Way.OUT, replaces=False)),
+    }
+    good, bad = encode(Config(config())), encode(Config(config()))[:-1] + b"\xff"
+    for name, frame in commands.items():
+        yield name, b"\0" + good + encode(frame) + encode(Ping(1)) + encode(Shutdown(0))
+        yield f"{name}-unconfigured", b"\0" + encode(frame)
+        yield f"{name}-malformed", b"\0" + bad + encode(frame)
+        yield f"{name}-after-shutdown", b"\0" + good + encode(Shutdown(0)) + encode(frame)
+        for step, bit in (("apply", 1), ("confine", 2), ("streams", 4)):
+            yield f"{name}-failed-{step}", bytes([bit]) + good + encode(frame)
+    rest = (Stdin(1, b"x"), Stdin(3, b""), Signal(1, 9), Resize(1, 24, 80), Window(1, Kind.STDOUT, 7))
+    yield "after-a-failed-run", b"\0" + good + encode(Run(1)) + b"".join(map(encode, rest))
+    yield "after-a-failed-config", b"\4" + good + b"".join(map(encode, (Run(1), *rest, Data(2, b"x"), Shutdown(0))))
+    yield "ping-after-a-failed-config", b"\2" + good + encode(Ping(1))
+    yield "data-after-a-failed-config", b"\1" + good + encode(Data(2, b"x"))
+    yield "config-again", b"\1" + good * 2
+    yield "shutdown-first", b"\0" + encode(Shutdown(0)) + good + encode(Run(1))
+
+
+#: Each corpus, and what makes its seeds.
+CORPORA = {CHANNEL: channel, AGENT: agent, CONVERSATION: conversation}
+
+
 def main() -> None:
-    for directory, seeds in ((CHANNEL, channel()), (AGENT, agent())):
+    for directory, seeds in ((directory, make()) for directory, make in CORPORA.items()):
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in seeds:
             (directory / name).write_bytes(data)

@@ -8,14 +8,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mvmnix.audit.reading import records
+from mvmnix.audit.record import Kind
 from mvmnix.launch.channel.codec import encode
 from mvmnix.launch.channel.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.channel.requests import MAX_PAYLOAD
 from mvmnix.launch.channel.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
+from mvmnix.launch.data.disk import DataDisk
 from mvmnix.launch.plan import Timeouts
+from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.shares.share import Share
 from mvmnix.model import Digest
 from tests.conftest import PATIENCE, TREE
 from tests.hostile.rig import Rig, replaced
@@ -119,14 +125,14 @@ def initrd(before: bytes, rogue: bytes, script: Script) -> bytes:
     return padded(before) + made + member("TRAILER!!!", 0)
 
 
-def takes_over(rig: Rig, rogue: Path, script: Script) -> Path:
+def takes_over(rig: Rig, rogue: Path, script: Script, **fields: Any) -> Path:
     """An image with this agent, in the library with all evidence, and a signed plan for it."""
     before = rig.files["initrd"].read_bytes()
     data = initrd(before, rogue.read_bytes(), script)
     digest = Digest.of(data)
     replaced(rig.home.state / "images" / digest.hex, data)
     rig.change_manifest(put({"file": "initrd", "sha256": digest.hex, "size": len(data)}, "artifacts", "initrd"))
-    rig.sign_plan(timeouts=script.timeouts)
+    rig.sign_plan(timeouts=script.timeouts, **fields)
     rig.install()
     plan = rig.home.path / "plan"
     plan.write_bytes(rig.plan)
@@ -195,6 +201,30 @@ def test_in_bounded_memory(rig: Rig, rogue: Path, usual: int, name: str) -> None
     script = SCRIPTS[name]
     ended = launched(rig, takes_over(rig, rogue, script), reader=script.reader)
     assert 0 < ended.peak < usual + MORE
+
+
+def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
+    rig: Rig, rogue: Path, tmp_path: Path
+) -> None:
+    """A kernel that has nothing to do, for its first process says nothing: on a loaded host it may count as hung.
+
+    Its share has another server each time, its data disk another key.
+    """
+    (tmp_path / "shared").mkdir(mode=0o755)
+    share = Share(str(tmp_path / "shared"), "/mnt", follow=True)
+    plan = takes_over(rig, rogue, SCRIPTS["nothing"], shares=(share,), data=DataDisk(128, "/srv"))
+    ended = launched(rig, plan)
+    assert (ended.code, "it is started once more" in ended.said) == (124, True), ended.said
+    told = [it.record for it in records(rig.rooms.audit, rig.rooms.log_key, last=3)]
+    where = rig.home.state / "machines" / str(told[0].machine)
+    kept = [path.read_text() for path in sorted(where.glob("diagnosis-*.txt"))]
+    assert len(kept) == 2
+    for text in kept:
+        for words in ("RIP=", "CR3=", "LVTT", "pic0:", "IRQ statistics", '"status": "running"', "/cpu.stat", "state S"):
+            assert words in text
+    assert [it.kind for it in told] == [Kind.START, Kind.RESTART, Kind.END]
+    assert {*told[1].reasons, *told[2].reasons} <= {EndReason.BOOT_STALLED, EndReason.TIMEOUT}
+    assert told[1].digests["diagnosis"] == Digest.of(kept[0].encode())
 
 
 @pytest.mark.parametrize("flags", [(), ("-t",)])

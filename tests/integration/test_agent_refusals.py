@@ -9,9 +9,10 @@ import pytest
 
 from mvmnix.launch.channel.codec import encode
 from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.frames import Config, Failed, Kind, Ping, Pong, Ready
+from mvmnix.launch.channel.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.channel.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
+from mvmnix.launch.channel.verbs import Copy, Shell, ShellRequest, Way, copy_request
 from mvmnix.launch.channel.wire import ChannelClosedError, GuestFailedError
 from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.loop import Loop
@@ -30,6 +31,7 @@ from tests.integration.agent_house import (
     raw,
     shell,
     talk,
+    workload,
 )
 
 pytestmark = pytest.mark.integration
@@ -122,6 +124,39 @@ def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, why: str, dat
         failed = host.hears()
         assert isinstance(failed, Failed)
         assert why in failed.message.decode()
+        assert host.hears() is None
+
+
+#: What a host may have said before it hears that the configuration failed.
+AFTER_A_FAILURE = {
+    "RUN": encode(Run(1)),
+    "EXEC": encode(Exec(3, shell("echo run; kill -9 $PPID"))),
+    "SHELL": encode(Shell(3, ShellRequest(workload(), 0, 24, 80))),
+    "COPY": encode(Copy(3, copy_request(workload("/etc/passwd"), Way.OUT, replaces=False))),
+    "SHUTDOWN": encode(Shutdown(0)),
+    "SHUTDOWN, EXEC": encode(Shutdown(1000)) + encode(Exec(3, shell("true"))),
+    "another CONFIG, RUN": encode(Config(config())) + encode(Run(1)),
+    "PING": encode(Ping(1)),
+    "STDIN": encode(Stdin(1, b"x")),
+    "DATA": encode(Data(2, b"x")),
+    "nothing that is known": bytes([99]) + bytes(11),
+}
+
+
+@pytest.mark.parametrize("rest", AFTER_A_FAILURE.values(), ids=AFTER_A_FAILURE.keys())
+@pytest.mark.parametrize("bad", [config_bytes(ports=(0,)), config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,))])
+def test_nothing_that_follows_a_failed_configuration_has_an_effect(agent: Path, bad: bytes, rest: bytes) -> None:
+    with raw(agent, ready=False) as host:
+        host.says(bad + rest)
+        assert isinstance(host.hears(), Failed)
+        assert host.hears() is None
+
+
+@pytest.mark.parametrize("rest", AFTER_A_FAILURE.values(), ids=AFTER_A_FAILURE.keys())
+def test_nor_what_follows_one_that_failed_in_its_last_step(agent: Path, port: int, rest: bytes) -> None:
+    with socket.create_server(("127.0.0.1", port)), raw(agent, ready=False) as host:
+        host.says(config_bytes(ports=(port,)) + rest)
+        assert isinstance(host.hears(), Failed)
         assert host.hears() is None
 
 

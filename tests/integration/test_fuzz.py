@@ -1,4 +1,4 @@
-"""A short run of both fuzzers over the seed corpora; each of them is shown to find a fault that was put there."""
+"""A short run of each fuzzer over the seed corpora; each of them is shown to find a fault that was put there."""
 
 import os
 import re
@@ -20,17 +20,34 @@ HOUSE = Path(__file__).parents[2]
 AGENT = HOUSE / "modules" / "agent"
 TARGETS = HOUSE / "tests" / "fuzz"
 PARSERS = ("frames.c", "requests.c", "verbs.c", "secrets.c", "shares.c", "bytes.c", "fault.c")
+#: What a conversation needs besides: all that decides which frame is handled when, and nothing that starts or mounts.
+TALKERS = (
+    *("conversation.c", "commands.c", "command.c", "channel.c", "ends.c", "lane.c", "queue.c", "loop.c"),
+    *("handover.c", "cached_pages.c", "files.c", "filter.c", "filter_table.c"),
+)
 LIMITS = (f"-max_total_time={SECONDS}", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
 SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+
+
+COMPILER = ("clang-19", "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{AGENT}")
 
 
 def compiled(directory: Path, *flags: str) -> Path:
     """The agent's parsers with the harness."""
     program = directory / "agent-fuzz"
     sources = [str(TARGETS / "agent_target.c"), *(str(AGENT / name) for name in PARSERS)]
-    warnings = ("-Wall", "-Wextra", "-Werror")
-    argv = ["clang-19", "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", *warnings, *SANITIZERS, *flags]
-    subprocess.run([*argv, f"-I{AGENT}", "-o", str(program), *sources], check=True)
+    subprocess.run([*COMPILER, *SANITIZERS, *flags, "-o", str(program), *sources], check=True)
+    return program
+
+
+def compiled_conversation(directory: Path, agent: Path = AGENT) -> Path:
+    """The agent's conversation with the harness, between the two marks that say where its variables lie."""
+    program, end = directory / "conversation-fuzz", directory / "end.o"
+    state = str(TARGETS / "agent_state.c")
+    subprocess.run([*COMPILER, *SANITIZERS, "-DSTATE_END", "-c", "-o", str(end), state], check=True)
+    sources = [state, *(str(agent / name) for name in (*PARSERS, *TALKERS)), str(end)]
+    target = str(TARGETS / "conversation_target.c")
+    subprocess.run([*COMPILER, *SANITIZERS, "-o", str(program), *sources, target], check=True)
     return program
 
 
@@ -62,7 +79,7 @@ def executed(done: "subprocess.CompletedProcess[str]") -> int:
 
 
 def test_seeds_are_those_that_are_made() -> None:
-    for directory, made in ((seeds.CHANNEL, dict(seeds.channel())), (seeds.AGENT, dict(seeds.agent()))):
+    for directory, made in ((directory, dict(make())) for directory, make in seeds.CORPORA.items()):
         kept = {path.name: path.read_bytes() for path in directory.iterdir()}
         assert made.items() <= kept.items(), "run `python -m tests.fuzz.seeds`"
 
@@ -77,6 +94,29 @@ def test_a_planted_overflow_is_found(tmp_path: Path) -> None:
     done = fuzz(tmp_path, compiled(tmp_path, "-DPLANTED_BUG"), "-max_len=8192", corpus=seeds.AGENT)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
+
+
+def test_the_agent_s_conversation(tmp_path: Path) -> None:
+    """What the agent complains about goes to its standard error, which is closed."""
+    program = compiled_conversation(tmp_path)
+    done = fuzz(tmp_path, program, "-max_len=8192", "-close_fd_mask=2", corpus=seeds.CONVERSATION)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert executed(done) > len(list(seeds.CONVERSATION.iterdir()))
+
+
+def test_a_handler_without_its_phase_is_found(tmp_path: Path) -> None:
+    """The same target over a copy of the agent that handles frames after a failed configuration, as it once did."""
+    copy = tmp_path / "agent"
+    shutil.copytree(AGENT, copy)
+    conversation = copy / "conversation.c"
+    text = conversation.read_text()
+    planted = text.replace("if (phase == STOPPED || phase == FAILED)", "if (phase == STOPPED)")
+    assert planted != text
+    conversation.write_text(planted)
+    program = compiled_conversation(tmp_path, copy)
+    done = fuzz(tmp_path, program, "-max_len=8192", "-close_fd_mask=2", corpus=seeds.CONVERSATION)
+    assert done.returncode != 0
+    assert "deadly signal" in done.stderr
 
 
 def test_the_host_s_end_of_the_channel(tmp_path: Path) -> None:

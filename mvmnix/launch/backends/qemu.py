@@ -154,7 +154,8 @@ def _additions(spec: LaunchSpec) -> tuple[Addition, ...]:
         case Acceleration.NONE:
             return ()
         case Acceleration.TCG:
-            return (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz),)
+            reliable = Addition(BackendParameter.TSC, "reliable")
+            return (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz), reliable)
         case _:
             assert_never(spec.acceleration)
 

@@ -4,20 +4,20 @@ The plan holds the whole command line. What a backend adds beyond it is on this 
 
 - `tsc_early_khz=<kHz>`, a decimal integer: the host's time stamp counter, measured, because calibration hangs at times
   under QEMU's translator (`-M microvm`).
+- `tsc=reliable`, this word: the counter isn't checked against the emulated timer, which loses ticks on a loaded host.
 """
 
 import re
 from typing import Final
 
-from mvmnix.launch.hypervisor.port import BackendParameter
+from mvmnix.launch.hypervisor.port import LARGEST_ADDITION, Addition, BackendParameter
 
-#: What a backend may add, each as ` name=<decimal integer of up to 10 digits>`.
+#: What a backend may add: the name, and an integer of up to 10 digits or the parameter's one word.
 BACKEND_PARAMETERS: Final = tuple(BackendParameter)
-_DIGITS: Final = 10
 #: Linux on x86 keeps 2,048 bytes, the last of which ends the string (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h).
 KERNEL_LIMIT: Final = 2047
 #: The longest command line that leaves room for the list.
-LONGEST: Final = KERNEL_LIMIT - sum(len(f" {name}=") + _DIGITS for name in BACKEND_PARAMETERS)
+LONGEST: Final = KERNEL_LIMIT - sum(len(f" {Addition(it, it.word or LARGEST_ADDITION)}") for it in BACKEND_PARAMETERS)
 
 
 def problems(text: str) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ A backend gets a `LaunchSpec`, which holds descriptors and numbers, and returns 
 that a signed plan chose is the kernel command line, which a backend must pass as one argument of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, override
+from typing import Final, Protocol, override
 
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.provenance.isolation import Boundary
@@ -33,13 +34,28 @@ class Acceleration(StrEnum):
 
 
 class BackendParameter(StrEnum):
-    """The fixed list of what a backend may add to the plan's kernel command line, each with an integer.
+    """The fixed list of what a backend may add to the plan's kernel command line, each with an integer or a fixed word.
 
-    `tsc_early_khz` (kernel: Documentation/admin-guide/kernel-parameters.txt): the host's time stamp counter in kHz.
-    Under TCG the guest's counter is the host's, and its calibration against an emulated timer hangs at times.
+    Both are in the kernel's Documentation/admin-guide/kernel-parameters.txt.
+    `tsc_early_khz`: the host's time stamp counter in kHz. Under TCG the guest's counter is the host's, and its
+    calibration against an emulated timer hangs at times.
+    `tsc`, always `reliable`: the kernel doesn't check the counter against that timer later either. `-M microvm` has no
+    other timer, and it loses ticks whenever the hypervisor waits for a processor: the kernel would declare the counter
+    unstable, and go on by the timer that loses them.
     """
 
     TSC_EARLY_KHZ = "tsc_early_khz"
+    TSC = "tsc"
+
+    @property
+    def word(self) -> str | None:
+        """The one value that it may have; None for one with an integer."""
+        return _WORDS.get(self)
+
+
+_WORDS: Final = {BackendParameter.TSC: "reliable"}
+#: The most that an integer of the list may be: 10 decimal digits.
+LARGEST_ADDITION: Final = 10**10 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,16 @@ class Addition:
     """One parameter that a backend adds to the kernel command line; it stands in the receipt."""
 
     parameter: BackendParameter
-    value: int
+    value: int | str
+
+    def __post_init__(self) -> None:
+        word = self.parameter.word
+        if word is None:
+            fits = isinstance(self.value, int) and 0 <= self.value <= LARGEST_ADDITION
+        else:
+            fits = self.value == word
+        if not fits:
+            raise ValueError(f"{self.parameter} can't be {self.value!r}")
 
     @override
     def __str__(self) -> str:
@@ -193,6 +218,20 @@ class Monitor(Protocol):
 
     def resume(self) -> bytes:
         """What is sent so that it goes on; READY is the answer."""
+
+    def examine(self, *, registers: bool) -> bytes:
+        """What is sent so that it tells how its guest stands, which it may never do; `answers` grows then.
+
+        Never what lies in the guest's memory; and what stands in its registers only where that is asked for.
+        """
+
+    @property
+    def answers(self) -> Mapping[str, str]:
+        """By each question of the last `examine` what the hypervisor said: whatever it likes."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is nothing more to come."""
 
     def received(self, data: bytes) -> tuple[MonitorEvent, ...]:
         """The events in the next bytes. Raises ValueError when they are none of the protocol."""

@@ -1,6 +1,7 @@
 """The end of a machine: judged, looked into, put into a signed receipt and into the log, whatever end it was."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -14,9 +15,11 @@ from mvmnix.launch.channel.frames import Hello
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.guest import Guest
 from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor.boot_watchdog import Verdict
 from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, Usage
+from mvmnix.launch.records.diagnosis import Diagnosis, file_name
 from mvmnix.launch.records.ending import Ending, EndReason, judge, with_disk
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
@@ -33,6 +36,7 @@ from mvmnix.sandbox import trusted_executables
 _NAMED: Final = 8
 #: Which connections of a machine's network are let through: none, in this version.
 _NETWORK: Final[list[str]] = []
+_REASONS: Final = {Verdict.STALLED: EndReason.BOOT_STALLED, Verdict.HUNG: EndReason.TIMEOUT}
 
 
 class MachineFailedError(MvmnixError):
@@ -80,13 +84,15 @@ class Course:
     usage: Usage | None = None
     shares: tuple[Shared, ...] = ()
     tally: Tally = field(default_factory=Tally)
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     def record_start(self, nonce: Digest) -> None:
         """Put the start into the log, before it happens; `nonce` is what it spent. Raises what the log raises."""
         digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in self.plan.image.artifacts}
         shares = self.plan.plan.shares
-        means = {"argv": list(self.invocation.argv), "shares": sharing.to_json(shares), "network": _NETWORK}
+        means = {"shares": sharing.to_json(shares), "network": _NETWORK}
         digests |= {name: Digest.of(strict.canonical(value)) for name, value in means.items()}
+        digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds(secrets)
         record = self._record(
@@ -102,6 +108,27 @@ class Course:
             # a required witness did not take the checkpoint of a record that is in the log
             self.start_is_logged = ReasonCode.WITNESS_UNAVAILABLE in refused.codes
             raise
+
+    @property
+    def _argv(self) -> Digest:
+        return Digest.of(strict.canonical(list(self.invocation.argv)))
+
+    def record_restart(self, invocation: Invocation, acceleration: Acceleration) -> None:
+        """Put into the log that the last boot came to nothing and why, and that of the same start another one begins.
+
+        To be called before it does, with what will run. Raises what the log raises.
+        """
+        self.invocation, self.acceleration = invocation, acceleration
+        last = self.diagnoses[-1]
+        digests = {"argv": self._argv, "diagnosis": last.digest}
+        self.record(Kind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
+
+    def keep_diagnosis(self, boot: int, verdict: Verdict, data: bytes) -> None:
+        """Keep the evidence of a boot that made no progress, if the disk takes it: its digest is in the receipt."""
+        kept = Diagnosis(file_name(boot), verdict, Digest.of(data))
+        with suppress(OSError):
+            self.home.keep_diagnosis(kept.file, data)
+        self.diagnoses += (kept,)
 
     def record(self, kind: Kind, **more: Any) -> None:
         """Put into the log what happens to the machine while it runs. Raises what the log raises."""
@@ -123,8 +150,9 @@ class Course:
         self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
 
     def open_console(self) -> BoundedLog:
-        """The console's log in the machine's directory."""
-        self.console = self.home.console(self.plan.plan.limits.console_kib)
+        """The console's log in the machine's directory, the same one for each boot."""
+        if self.console is None:
+            self.console = self.home.console(self.plan.plan.limits.console_kib)
         return self.console
 
     def look_at(self, guest: Guest) -> None:
@@ -177,6 +205,9 @@ def failure(ended: Ended, course: Course, words: str) -> MvmnixError:
         case EndReason.TIMEOUT:
             message = f"the machine {course.home.status.machine} took too long and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's timeouts")
+        case EndReason.BOOT_STALLED:
+            message = f"the machine {course.home.status.machine} took too long to boot, since it stalled, and was ended"
+            return GuestTimeoutError(message, hint=f"{where}, beside {', '.join(it.file for it in course.diagnoses)}")
         case EndReason.IDLE:
             message = (
                 f"the machine {course.home.status.machine} did nothing for as long as its plan allows and was ended"
@@ -226,6 +257,7 @@ def _receipt(course: Course, reason: EndReason, corruption: Corruption | None, e
         console_bytes=0 if course.console is None else course.console.seen,
         backend=course.plan.plan.backend,
         shares=course.shares,
+        diagnoses=course.diagnoses,
     )
     receipt = Receipt(
         subjects=course.plan.plan.subjects,

@@ -16,6 +16,7 @@ class EndReason(StrEnum):
     GUEST_EXIT = "guest-exit"
     STOPPED = "stopped"
     TIMEOUT = "timeout"
+    BOOT_STALLED = "boot-stalled"
     IDLE = "idle"
     SHARE_LIMIT = "share-limit"
     GUEST_FAILED = "guest-failed"
@@ -39,6 +40,7 @@ class HostAction(StrEnum):
     ASKED_TO_STOP = "asked-to-stop"
     KILLED_ON_STOP = "killed-on-stop"
     KILLED_ON_TIMEOUT = "killed-on-timeout"
+    KILLED_ON_STALL = "killed-on-stall"
     KILLED_ON_IDLE = "killed-on-idle"
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
 
@@ -67,8 +69,8 @@ _GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, 
 def judge(ending: Ending) -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
-    1. What the host broke off itself: a guest that breaks the protocol, one that took too long, was idle for too long
-       or wrote too much, one that was stopped.
+    1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
+       boot, was idle for too long or wrote too much, one that was stopped.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -82,6 +84,7 @@ def judge(ending: Ending) -> EndReason:
     steps = (
         (ending.last_word is LastWord.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
         (ending.action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
+        (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
         (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
         (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
         (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),

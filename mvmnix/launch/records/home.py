@@ -149,6 +149,10 @@ class MachineHome:
         """The listening socket for whoever wants something of the machine; it is gone with the lock."""
         return door.listen(self._directory)
 
+    def keep_diagnosis(self, name: str, data: bytes) -> None:
+        """Keep what is known of a boot that made no progress."""
+        self._directory.write_atomic(name, data)
+
     def keep_receipt(self, bundle: bytes) -> str:
         """Keep the signed receipt; returns its path."""
         self._directory.write_atomic(RECEIPT, bundle)

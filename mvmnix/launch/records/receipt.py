@@ -15,7 +15,8 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, Usage
+from mvmnix.launch.hypervisor.port import LARGEST_ADDITION, Acceleration, Addition, BackendParameter, Usage
+from mvmnix.launch.records.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.share import MOST
@@ -60,7 +61,8 @@ class Observed:
 
     `corruption` is None when nobody looked, for after an orderly end the disk is not read again. `usage` is that of the
     hypervisor's process, None when the kernel didn't tell; `console_bytes` is what came over the console, kept or not;
-    `shares` how the guest got the directories that the plan names.
+    `shares` how the guest got the directories that the plan names. `diagnoses` are of the boots that made no progress,
+    in their order; what stands beside them is of the last boot.
     """
 
     machine: str
@@ -79,6 +81,7 @@ class Observed:
     backend: Backend = Backend.QEMU
     shares: tuple[Shared, ...] = ()
     confinement: tuple[Layer, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
     def boundary(self) -> Boundary:
@@ -151,6 +154,8 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         }
     if it.shares:
         value["shares"] = [share.value() for share in it.shares]
+    if it.diagnoses:
+        value["diagnoses"] = [one.value() for one in it.diagnoses]
     if it.ready is not None:
         value["readyOn"] = strict.show_time(it.ready)
     if it.corruption is not None:
@@ -198,6 +203,7 @@ def _observed(record: strict.Record) -> Observed:
         usage=record.child("hypervisorUsage", _usage) if record.has("hypervisorUsage") else None,
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
         shares=record.each("shares", Shared.read, MOST) if record.has("shares") else (),
+        diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
     )
     if said not in {None, found.boundary}:
         raise ValueError(f"its boundary is {str(said)!r}, and with that backend and accelerator it was another one")
@@ -222,7 +228,10 @@ def _file(record: strict.Record) -> HostFile:
 
 def _additions(record: strict.Record) -> tuple[Addition, ...]:
     wanted = [name for name in BackendParameter if record.has(name)]
-    return tuple(Addition(name, record.integer(name, 0, 10**10 - 1)) for name in wanted)
+    return tuple(
+        Addition(name, record.integer(name, 0, LARGEST_ADDITION) if name.word is None else record.text(name))
+        for name in wanted
+    )
 
 
 def _corruption(record: strict.Record) -> Corruption:

@@ -122,9 +122,9 @@ def test_a_second_planner_signs_the_same_plan(settled: Station) -> None:
     data = bundle.read_bytes()
     both.write_bytes(data + b"\n" + envelope.sign(signatures.payload(data), OTHER).to_bytes())
     shown = settled.mvm("plan", "show", both)
-    assert shown.err.splitlines() == [
-        f"signed by {name}, a planner of the trust policy" for name in ("planner", "other")
-    ]
+    signed, isolation = shown.err.splitlines()[:-1], shown.err.splitlines()[-1]
+    assert signed == [f"signed by {name}, a planner of the trust policy" for name in ("planner", "other")]
+    assert isolation.startswith("isolation: ")
     assert settled.mvm("launch", both).code == 0
     (settled.config / "keys" / "planner.pem").unlink()
     assert settled.mvm("key", "create", "planner").code == 0

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
 from mvmnix.launch.backends.kinds import Backend  # noqa: E402 - as a program it must find the package first
-from mvmnix.launch.channel.frames import Bye, Frame  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.channel.frames import Bye, Frame, Ready  # noqa: E402 - as a program it must find the package first
 from mvmnix.launch.hypervisor.port import (  # noqa: E402 - as a program it must find the package first
     Acceleration,
     Addition,
@@ -43,6 +43,11 @@ class Scenario(StrEnum):
     BOOTS = "boots"
     HANGS = "hangs"
     SPINS = "spins"
+    STALLS = "stalls"
+    DEAF = "deaf"
+    WAKES = "wakes"
+    LATE = "late"
+    UNREADY = "unready"
     CHATTERS = "chatters"
     PANICS = "panics"
     ABORTS = "aborts"
@@ -119,19 +124,55 @@ class _Mute(_Guest):
             super()._say(frame)
 
 
+class _Unready(_Guest):
+    """Takes the configuration, and that was all."""
+
+    @override
+    def _say(self, frame: Frame) -> None:
+        if not isinstance(frame, Ready):
+            super()._say(frame)
+
+
+class _Woken(_Guest):
+    """Lets it be known when it was configured."""
+
+    configured: threading.Event
+
+    @override
+    def _received(self, frame: Frame) -> bool:
+        going_on = super()._received(frame)
+        self.configured.set()
+        return going_on
+
+
+class _Late(_Woken, _Unready):
+    """Lets it be known, and that was all."""
+
+
 class _Fake:
     """The process."""
+
+    #: What wakes a guest that stalls.
+    touched: threading.Event
+    deaf = False
+    wakes = False
 
     def __init__(self, channel: int, console: int, monitor: int, disk: int) -> None:
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
         self.going = threading.Event()
         self.going.set()
+        self.touched = threading.Event()
+        self.configured = threading.Event()
 
     def obey(self) -> None:
         """Answer the monitor as QEMU does (qapi/misc.json: stop, cont; qapi/run-state.json: query-status)."""
         for line in self.monitor.makefile("rb"):
-            match json.loads(line)["execute"]:
+            asked = json.loads(line)
+            if "id" in asked:
+                self.tell(asked)
+                continue
+            match asked["execute"]:
                 case "query-status":
                     self.reply({"status": "running" if self.going.is_set() else "paused"})
                     continue
@@ -144,6 +185,17 @@ class _Fake:
                 case _:
                     pass
             self.reply({})
+
+    def tell(self, asked: dict[str, object]) -> None:
+        """How the guest stands: a status, and of everything else some text (qapi/misc.json: human-monitor-command)."""
+        self.touched.set()
+        if self.deaf:
+            return
+        if self.wakes:
+            self.configured.wait()
+        status = {"status": "running", "running": True}
+        answer = status if asked["execute"] == "query-status" else f"RIP={os.getpid():x}\r\n\x1b[2J{asked['id']}\r\n"
+        self.monitor.sendall(json.dumps({"return": answer, "id": asked["id"]}).encode() + b"\r\n")
 
     def reply(self, value: object) -> None:
         self.monitor.sendall(json.dumps({"return": value}).encode() + b"\r\n")
@@ -166,6 +218,19 @@ class _Fake:
 
     def spin(self) -> NoReturn:
         while True:
+            pass
+
+    def stall(self, rest: float = 0.0, deaf: bool = False, work: float = 0.2) -> None:
+        """Do something, then nothing until the monitor is asked how it stands, and nothing for that long after it."""
+        self.deaf = deaf
+        self.work(work)
+        self.touched.wait()
+        time.sleep(rest)
+
+    @staticmethod
+    def work(seconds: float = 0.2) -> None:
+        begun = time.process_time()
+        while time.process_time() - begun < seconds:
             pass
 
     def chatter(self, times: int, pause: float) -> None:
@@ -230,11 +295,17 @@ class _Fake:
         }
 
     def boot(self, scenario: Scenario) -> None:
+        self.wakes = scenario in {Scenario.WAKES, Scenario.LATE}
         self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
         threading.Thread(target=self.obey, daemon=True).start()
         fates: dict[Scenario, Callable[[], None]] = {
             Scenario.HANGS: lambda: time.sleep(600),
             Scenario.SPINS: self.spin,
+            Scenario.STALLS: lambda: self.stall(rest=600.0),
+            Scenario.DEAF: lambda: self.stall(rest=600.0, deaf=True),
+            Scenario.WAKES: self.stall,
+            Scenario.UNREADY: self.work,
+            Scenario.LATE: lambda: self.stall(work=0.0),
             Scenario.CHATTERS: lambda: self.chatter(10**6, 0.02),
             Scenario.PANICS: self.panic,
             Scenario.ABORTS: self.abort,
@@ -251,7 +322,10 @@ class _Fake:
         if scenario is Scenario.NO_BYE:
             signal.signal(signal.SIGALRM, lambda *_: self.end("guest-reset"))
             signal.setitimer(signal.ITIMER_REAL, 0.3)
-        guest = (_Mute if scenario is Scenario.MUTE else _Guest)(self.channel, self.programs())
+        kinds = {Scenario.MUTE: _Mute, Scenario.UNREADY: _Unready, Scenario.WAKES: _Woken, Scenario.LATE: _Late}
+        guest = kinds.get(scenario, _Guest)(self.channel, self.programs())
+        if isinstance(guest, _Woken):
+            guest.configured = self.configured
         self.guest = guest
         guest.going = self.going
         guest._main()  # on this thread: the process has no other

@@ -63,7 +63,7 @@ def test_arguments_under_tcg() -> None:
         "-initrd",
         "/proc/self/fd/11",
         "-append",
-        "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2596132",
+        "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2596132 tsc=reliable",
         "-chardev",
         "socket,id=monitor,fd=15",
         "-mon",
@@ -85,7 +85,8 @@ def test_arguments_under_tcg() -> None:
         "-device",
         '{"driver":"virtio-blk-device","drive":"root","serial":"root"}',
     )
-    assert invocation.additions == (Addition(BackendParameter.TSC_EARLY_KHZ, 2596132),)
+    calibration = (Addition(BackendParameter.TSC_EARLY_KHZ, 2596132), Addition(BackendParameter.TSC, "reliable"))
+    assert invocation.additions == calibration
 
 
 def test_kvm_gets_no_calibration() -> None:
@@ -110,7 +111,7 @@ def test_the_command_line_is_one_argument_and_enters_no_other(smuggled: str) -> 
     plain = QEMU.invocation(SPEC).argv
     argv = QEMU.invocation(dataclasses.replace(SPEC, command_line=smuggled)).argv
     at = argv.index("-append") + 1
-    assert argv[at] == f"{smuggled} tsc_early_khz=2596132"
+    assert argv[at] == f"{smuggled} tsc_early_khz=2596132 tsc=reliable"
     assert (*argv[:at], *argv[at + 1 :]) == (*plain[:at], *plain[at + 1 :])
 
 

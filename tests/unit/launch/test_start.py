@@ -189,10 +189,8 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "mvmnix.launch.hypervisor.patience._WALL_FACTOR", 0.5
-    )  # which ends and when is in test_patience.py
-    monkeypatch.setattr("mvmnix.launch.hypervisor.patience._TOTAL_FACTOR", 0.7)
+    monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
+    monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._TOTAL_FACTOR", 0.7)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
         start(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT

@@ -17,6 +17,7 @@ EXACT = "a" * command_line.LONGEST
         EXACT,
         "x,readonly=off",
         "dm.tsc_early_khz=1",
+        "notsc tscx=1",
     ],
 )
 def test_good(text: str) -> None:
@@ -40,6 +41,9 @@ def test_good(text: str) -> None:
         (EXACT + "a", "cut it off"),
         ("quiet tsc_early_khz=1", "for the backend"),
         ("tsc-early_khz", "for the backend"),
+        ("quiet tsc=reliable", "tsc is for the backend"),
+        ("quiet tsc=unstable", "tsc is for the backend"),
+        ("tsc", "tsc is for the backend"),
     ],
 )
 def test_bad(text: str, problem: str) -> None:
@@ -52,5 +56,21 @@ def test_all_at_once() -> None:
 
 
 def test_what_a_backend_adds_fits() -> None:
-    added = "".join(f" {Addition(name, 10**10 - 1)}" for name in BackendParameter)
+    added = f" {Addition(BackendParameter.TSC_EARLY_KHZ, 10**10 - 1)} tsc=reliable"
     assert len(EXACT + added) == command_line.KERNEL_LIMIT == 2047
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        (BackendParameter.TSC_EARLY_KHZ, 10**10),
+        (BackendParameter.TSC_EARLY_KHZ, -1),
+        (BackendParameter.TSC_EARLY_KHZ, "1 init=/bin/sh"),
+        (BackendParameter.TSC, "unstable"),
+        (BackendParameter.TSC, "reliable init=/bin/sh"),
+        (BackendParameter.TSC, 1),
+    ],
+)
+def test_an_addition_is_what_the_list_says(parameter: BackendParameter, value: int | str) -> None:
+    with pytest.raises(ValueError, match="can't be"):
+        Addition(parameter, value)

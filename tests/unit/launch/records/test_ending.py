@@ -16,6 +16,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
         (HostAction.ASKED_TO_STOP, LastWord.FAREWELL, RESET, EndReason.STOPPED),
         (HostAction.KILLED_ON_STOP, LastWord.NONE, (), EndReason.STOPPED),
         (HostAction.KILLED_ON_TIMEOUT, LastWord.NONE, (), EndReason.TIMEOUT),
+        (HostAction.KILLED_ON_STALL, LastWord.NONE, (), EndReason.BOOT_STALLED),
         (HostAction.KILLED_ON_IDLE, LastWord.NONE, RESET, EndReason.IDLE),
         (HostAction.KILLED_ON_SHARE_LIMIT, LastWord.NONE, (), EndReason.SHARE_LIMIT),
         (HostAction.KILLED_ON_TIMEOUT, LastWord.NONE, RESET, EndReason.TIMEOUT),

@@ -11,9 +11,11 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.hypervisor.boot_watchdog import Verdict
 from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, ShareKind, Usage
 from mvmnix.launch.records import receipt
+from mvmnix.launch.records.diagnosis import Diagnosis, file_name
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported
 from mvmnix.launch.records.shared import Shared
@@ -32,7 +34,7 @@ OBSERVED = Observed(
     accelerator=Acceleration.TCG,
     hypervisor=HostFile("/usr/bin/qemu-system-x86_64", Digest.of(b"qemu")),
     firmware=(HostFile("/usr/share/qemu/qboot.rom", Digest.of(b"qboot")),),
-    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998),),
+    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998), Addition(BackendParameter.TSC, "reliable")),
     reason=EndReason.GUEST_EXIT,
     corruption=None,
     start_record=17,
@@ -44,6 +46,7 @@ SHARES = (
     Shared("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
     Shared("/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")),
 )
+DIAGNOSES = tuple(Diagnosis(file_name(number), verdict, Digest.of(b"")) for number, verdict in enumerate(Verdict, 1))
 RECEIPT = Receipt(
     subjects=(Subject("kernel", Digest.of(b"kernel")),),
     plan=Digest.of(b"plan"),
@@ -65,6 +68,8 @@ RECEIPT = Receipt(
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
         replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
+        replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
+        replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(()))),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(tuple(range(5000))))),
     ],
@@ -123,8 +128,14 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put("none", "predicate", "observedByHost", "endReason"),
         put("xen", "predicate", "observedByHost", "accelerator"),
         put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "init"),
+        put("unstable", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put("1", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc_early_khz"),
         put({"count": 3, "first": [1]}, "predicate", "observedByHost", "corruptedBlocks"),
         put(-1, "predicate", "observedByHost", "consoleBytes"),
+        put([DIAGNOSES[0].value()] * 3, "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "file": "../machine.json"}], "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "verdict": "slow"}], "predicate", "observedByHost", "diagnoses"),
         put(["selinux"], "predicate", "observedByHost", "confinement"),
         put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
         put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
