@@ -284,6 +284,14 @@ def test_rubbish_ends_the_server_at_most(scene: Scene, chain: tuple[tuple[int, i
     assert [path.name for path in scene.share.iterdir()] == ["file"]
 
 
+def test_its_sockets_name_leads_to_one_place_whoever_reads_it(scene: Scene) -> None:
+    """Another start, which looks for daemons in what it shares, took it for a file of its own."""
+    lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    names = [line.split(maxsplit=7)[-1] for line in lines if line.endswith(".socket")]
+    assert [name for name in names if name.startswith(f"/proc/{os.getpid()}/fd/")]
+    assert not [name for name in names if name.startswith("/proc/self/")]
+
+
 def test_seen_from_outside(scene: Scene) -> None:
     process = Path(f"/proc/{scene.pid}")
     status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)

@@ -68,9 +68,13 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def listen(self) -> tuple[socket.socket, socket.socket]:
-        """It has a name meanwhile, or nobody could connect: in the cells' directory, which is ours alone."""
+        """It has a name meanwhile, or nobody could connect: in the cells' directory, which is ours alone.
+
+        The kernel shows that name later, too (/proc/net/unix). By `self` it would be a file of every process that reads
+        it there, as one does that is about to share a directory.
+        """
         pool, name = self._occupied.pool.directory, f"{self._occupied.number}.socket"
-        address = f"/proc/self/fd/{pool.fd}/{name}"
+        address = f"/proc/{os.getpid()}/fd/{pool.fd}/{name}"
         listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
         try:
             pool.remove(name)

@@ -6,9 +6,9 @@ from typing import Final
 
 from mvmnix.sandbox.profiles.profile import INT, Argument, names, only
 
-#: How a program starts and ends: the loader, C libraries, threads that wait for each other, and the first process of
-#: the namespace, bubblewrap's, which waits for the others under the same filter. setpriv adds Landlock's rules and
-#: executes what comes after it.
+#: How a program starts and ends: the loader, C libraries, threads that wait for each other. setpriv adds Landlock's
+#: rules and executes what comes after it. Some versions of bubblewrap filter the first process of the namespace, too,
+#: which waits for the others.
 PROCESS: Final = names(
     "execve arch_prctl prctl set_tid_address set_robust_list get_robust_list rseq futex restart_syscall",
     "exit exit_group wait4 waitid landlock_create_ruleset landlock_add_rule landlock_restrict_self",
