@@ -11,6 +11,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -114,8 +115,8 @@ class Pipes:
 class Attendant:
     """One child, from its start to its end."""
 
-    def __init__(self, child: Process, pipes: Pipes, cancelled: int, *, input_: bytes, limit: int) -> None:
-        """`cancelled` is hung up to give up; `limit` is the most that it may write to standard output, in bytes."""
+    def __init__(self, child: Process, pipes: Pipes, cancelled: Sequence[int], *, input_: bytes, limit: int) -> None:
+        """One of `cancelled` is hung up to give up; `limit` is the most bytes that it may write to standard output."""
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
         self._input = memoryview(_GO + input_)
         self._stdout, self._stderr = bytearray(), bytearray()
@@ -125,7 +126,7 @@ class Attendant:
         #: What it writes, by our end: where that goes.
         self._heard = {pipe.reading: pipe for pipe in (pipes.stderr, *(() if pipes.talks else (pipes.stdout,)))}
         self._poll = select.poll()
-        for fd in (*self._heard, cancelled, self._outer):
+        for fd in (*self._heard, *cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
 
     def attend(self, seconds: float) -> Ended:
@@ -142,7 +143,7 @@ class Attendant:
     def _listen(self, deadline: float) -> Stop | None:
         while (left := deadline - time.monotonic()) > 0:
             ready = [fd for fd, _ in self._poll.poll(left * 1000)]
-            if self._cancelled in ready:
+            if any(fd in ready for fd in self._cancelled):
                 return Stop.CANCELLED
             if self._outer in ready:
                 return None

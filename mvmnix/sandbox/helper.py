@@ -18,15 +18,17 @@ What a helper has, from the outside in; it starts only when all of it is in plac
 
 import functools
 import os
+import signal
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, assert_never
 
 from mvmnix import process
+from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import bind_mount, bubblewrap, host_system, idmap, landlock, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.profiles.helpers import HELPERS
@@ -82,8 +84,8 @@ class Sandbox:
     proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
     out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
 
-    An exception in the calling thread ends the helper. Where another thread decides, `cancelled` is the reading end of
-    a pipe instead, whose hang-up ends it.
+    An exception in the calling thread ends the helper. Where another thread may end it too, `cancelled` is the reading
+    end of a pipe, whose hang-up does.
     """
 
     files: Mapping[str, Path | int] = field(default_factory=dict)
@@ -146,7 +148,7 @@ class Sandbox:
         with uid_pool.own_uid() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
             cancel = Pipe()
             try:
-                cancelled = cancel.reading if self.cancelled is None else self.cancelled
+                cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
                 run = _Run(self, programs, identity.uid, cancelled)
                 future = thread.submit(run.to_the_end, argv, pipes, output, input_)
                 future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
@@ -161,10 +163,13 @@ class Sandbox:
             case None:
                 done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
             case Stop.TIME:
-                words = f"no end after {self.bounds.seconds} s"
-                done = process.Completed(argv, 124, b"", ended.stderr + words.encode())
+                done = _stopped(argv, 124, ended.stderr, f"no end after {self.bounds.seconds} s")
+            case Stop.OUTPUT:
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it wrote more than it may")
+            case Stop.CANCELLED:
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it was cancelled")
             case _:
-                done = process.Completed(argv, ended.status, b"", ended.stderr + b"\nit wrote more than it may")
+                assert_never(ended.stop)
         if done.status != 0:
             raise process.ProcessError(done)
         return done
@@ -192,16 +197,20 @@ class _Run:
     sandbox: Sandbox
     programs: _Programs
     uid: int | None
-    cancelled: int
+    cancelled: tuple[int, ...]
 
     def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         """Start it, hear what it says, and see that nothing of it is left."""
+        try:
+            return self._to_the_end(argv, pipes, output, input_)
+        except OSError as error:
+            hint = "see that the file is there; as root, that this process may mount and make namespaces"
+            raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
+
+    def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         bounds = self.sandbox.bounds
         filter_ = memfd(_filter(), name="mvmnix-filter")
-        with (
-            os.fdopen(filter_, "rb"),
-            bind_mount.bound(self._files(), self.uid) as bound,
-        ):
+        with os.fdopen(filter_, "rb"), bind_mount.bound(self._files(), self.uid) as bound:
             # 2. the keyring
             session_keyring.renew()
             child = process.spawn(
@@ -272,6 +281,10 @@ class _Run:
         """8. all of it; bubblewrap passes its own on."""
         proxy = {"ALL_PROXY": f"socks5h://localhost{GATEWAY}"} if self.sandbox.gateway else {}
         return _ENVIRONMENT | proxy | dict(self.sandbox.environment)
+
+
+def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> process.Completed:
+    return process.Completed(argv, status, b"", b"\n".join(filter(None, (stderr, why.encode()))))
 
 
 def _is_clean(future: Future[Ended]) -> bool:
