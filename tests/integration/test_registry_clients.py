@@ -187,13 +187,20 @@ def test_pip_reaches_a_configured_proxy_and_nothing_else(
 
 
 def test_wheels_come_from_a_configured_directory(
-    site: Site, store: Store, configured: Callable[[str], None], tmp_path: Path
+    site: Site, store: Store, configured: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/small-1.0-py3-none-any.whl").write_bytes(WHEEL)
     configured(f"no-index = true\nfind-links = {tmp_path}/wheels")
     fetch([SMALL], store, Silent())
     assert store.has(SMALL.digest)
+    store.remove(SMALL.digest)
+    configured("find-links = /nowhere")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/wheels")
+    fetch([SMALL], store, Silent())
+    assert store.has(SMALL.digest)
+    monkeypatch.delenv("PIP_FIND_LINKS")
     configured("no-index = true\nfind-links = wheels")
     with pytest.raises(MvmnixError, match="a relative path"):
         fetch([dataclasses.replace(SMALL, digest=Digest.of(b"x"))], store, Silent())

@@ -103,19 +103,21 @@ class Gateway:
             client.settimeout(_STALL)
             self._hold(client)
             stack.callback(self._let_go, client)
-            proxied = isinstance(self._route, ToProxy)
+            proxy = self._route.proxy if isinstance(self._route, ToProxy) else None
             try:
-                asked = self._route.proxy if isinstance(self._route, ToProxy) else self._greet(client)
+                asked = proxy or self._greet(client)
                 server = self._connected(asked)
                 with server:
                     stack.callback(self._let_go, server)
-                    if not proxied:
+                    if proxy is None:
                         _answer(client, _GRANTED)
                     self._carry(client, server, asked)
             except MvmnixError as error:
-                self._refuse(client, None if proxied else _NOT_ALLOWED, str(error))
+                self._tell(str(error))
+                _refuse(client, None if proxy else _NOT_ALLOWED)
             except _UnreachableError as error:
-                self._refuse(client, None if proxied else _UNREACHABLE, str(error))
+                self._tell(str(error))
+                _refuse(client, None if proxy else _UNREACHABLE)
             except (OSError, EOFError) as error:
                 self._tell(f"a connection broke: {error}")
 
@@ -178,12 +180,6 @@ class Gateway:
         with self._lock:
             self._serving.discard(threading.current_thread())
 
-    def _refuse(self, client: socket.socket, code: int | None, why: str) -> None:
-        self._tell(why)
-        if code is not None:
-            with suppress(OSError):
-                _answer(client, code)
-
     def _tell(self, why: str) -> None:
         with self._lock:
             if len(self.refusals) < _TOLD:
@@ -228,6 +224,13 @@ def _host(client: socket.socket, kind: int) -> str:
             return socket.inet_ntop(socket.AF_INET6, _exactly(client, 16))
         case _:
             raise EOFError("an address of no kind")
+
+
+def _refuse(client: socket.socket, code: int | None) -> None:
+    """Say so by SOCKS; to who speaks with a proxy, by hanging up."""
+    if code is not None:
+        with suppress(OSError):
+            _answer(client, code)
 
 
 def _answer(client: socket.socket, code: int) -> None:

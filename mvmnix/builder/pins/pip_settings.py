@@ -65,9 +65,10 @@ class PipSettings:
 
 def read() -> PipSettings:
     """Of this machine and environment. Raises MvmnixError."""
+    variables = tuple(map(_variable, (*_PLAIN, *_URLS, *_FILES, "proxy")))
     # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
-    itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
-    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS), {**process.FIXED, **itself})
+    itself = {**process.FIXED, "_PIP_RUNNING_IN_SUBPROCESS": "1"}
+    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS, *variables), itself)
     said = process.run((sys.executable, "-I", "-c", _ASK), env=asked).stdout.decode(errors="replace")
     usual, _, listed = said.partition("\n")
     return settings(parse(listed), usual, os.environ)
@@ -96,9 +97,14 @@ def settings(configured: Mapping[str, str], usual: str, environment: Mapping[str
         given[name] = " ".join(values)
     proxy, endpoints = _ways(configured.get("proxy", ""), [url for url in urls if url], environment)
     given["proxy"] = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
-    variables = {f"PIP_{name.upper().replace('-', '_')}": value for name, value in given.items()}
+    variables = {_variable(name): value for name, value in given.items()}
     route: Route = ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints)
     return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files))
+
+
+def _variable(name: str) -> str:
+    """The variable for an option (pip documentation, "Environment Variables")."""
+    return f"PIP_{name.upper().replace('-', '_')}"
 
 
 def _named(configured: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

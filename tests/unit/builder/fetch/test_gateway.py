@@ -11,6 +11,7 @@ import pytest
 from mvmnix.builder.fetch.allow import Url
 from mvmnix.builder.fetch.gateway import Gateway, listening_at
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured, ToOrigin, ToProxy
+from mvmnix.errors import ReasonCode, RefusedError
 
 HTTPS = "https:" + "//"
 HELLO = b"\x05\x01\x00"
@@ -229,6 +230,15 @@ def test_a_proxy_is_all_there_is(tmp_path: Path, port: int) -> None:
         client.connect(str(tmp_path / "socket"))
         client.sendall(b"CONNECT h.test:443 HTTP/1.1\r\n")
         assert client.recv(64) == b"CONNECT h.test:443 HTTP/1.1\r\n"
+
+
+def test_another_place_than_the_proxy_is_not_admitted() -> None:
+    route = ToProxy(Endpoint("proxy.test", 3128))
+    route.admit(Endpoint("proxy.test", 3128))
+    for other in (Endpoint("proxy.test", 80), Endpoint("other.test", 3128)):
+        with pytest.raises(RefusedError, match="is not the proxy") as refusal:
+            route.admit(other)
+        assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
 
 
 def test_a_proxy_that_does_not_answer_is_told(tmp_path: Path) -> None:
