@@ -338,7 +338,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
     ("mvmnix/audit/witnesses.py:GitWitness._run",): git_witness,
     ("mvmnix/audit/witnesses.py:CommandWitness.take",): plain(command_witness),
-    ("mvmnix/sandbox/helper.py:_Run.to_the_end",): plain(sandboxed),
+    ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/jailed.py:unpacked_archive", "mvmnix/builder/fetch/prefetch.py:prefetched"): archived,
     ("mvmnix/builder/fetch/jailed.py:unpacked_commit",): cloned,
     ("mvmnix/builder/reproduce/inside.py:_listed", "mvmnix/builder/reproduce/inside.py:_diffoscope"): compared,

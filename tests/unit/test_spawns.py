@@ -113,7 +113,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/launch/supervisor.py:_leave": None,
     "mvmnix/launch/supervisor.py:detach": None,
     "mvmnix/provenance/sigstore.py:_identity": None,
-    "mvmnix/sandbox/helper.py:_Run.to_the_end": (
+    "mvmnix/sandbox/helper.py:_Run._to_the_end": (
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
