@@ -206,6 +206,19 @@ def test_wheels_come_from_a_configured_directory(
         fetch([dataclasses.replace(SMALL, digest=Digest.of(b"x"))], store, Silent())
 
 
+def test_the_configuration_of_pip_names_no_interpreter(
+    site: Site, store: Store, configured: Callable[[str], None], tmp_path: Path
+) -> None:
+    (tmp_path / "python").write_text(f"#!/bin/sh\n: > {tmp_path}/was-run\n")
+    (tmp_path / "python").chmod(0o755)
+    configured(f"index-url = http://127.0.0.1:{site.port}/simple\npython = {tmp_path}/python")
+    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
+    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
+    fetch([SMALL], store, Silent())
+    assert store.has(SMALL.digest)
+    assert not (tmp_path / "was-run").exists()
+
+
 def apt(site: Site, netrc: bytes = b"", **environment: str) -> AptMirror:
     known = AptSettings({"Acquire::Retries": "0"}, environment, netrc)
     return AptMirror(f"http://127.0.0.1:{site.port}/debian" if not environment else "http://mirror.test/debian", known)
