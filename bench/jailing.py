@@ -1,4 +1,4 @@
-"""Starts QEMU in the jail and outside of it, in turns, until it says that it is ready; no guest boots any further."""
+"""Starts QEMU in the jail and outside of it, in turns, until it is ready, and a helper in the sandbox and outside."""
 
 import os
 import tempfile
@@ -16,9 +16,14 @@ from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.process import environment, run
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import FIRST_UID, UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.bare import BareJail
+
+TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")
 
 
 def jailing(console: Console, *, rounds: int) -> None:
@@ -29,7 +34,10 @@ def jailing(console: Console, *, rounds: int) -> None:
         jail = BubblewrapJail(UidPool(cells, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
         firmware = Path(Qemu.find().bios).read_bytes()
         found = pair(_started(jail, firmware), _started(BareJail(), firmware), rounds=10 * rounds)
-    _show(console, found, rounds=10 * rounds)
+    _show(console, "QEMU from nothing to its first event, and ended again", found, rounds=10 * rounds)
+    env = environment(())
+    helper = pair(lambda: Sandbox().run(TRUE), lambda: run(TRUE.paths, env=env), rounds=10 * rounds)
+    _show(console, "a helper that does nothing, from its start to its end", helper, rounds=10 * rounds)
 
 
 def _started(jail: Jail, bytes_: bytes) -> Callable[[], None]:
@@ -49,9 +57,9 @@ def _started(jail: Jail, bytes_: bytes) -> Callable[[], None]:
     return start
 
 
-def _show(console: Console, found: Pair, *, rounds: int) -> None:
-    table = Table("QEMU from nothing to its first event, and ended again", "milliseconds: median (min to max)")
-    table.add_row("in the jail", str(Milliseconds(found.ours.seconds)))
+def _show(console: Console, what: str, found: Pair, *, rounds: int) -> None:
+    table = Table(what, "milliseconds: median (min to max)")
+    table.add_row("in the sandbox", str(Milliseconds(found.ours.seconds)))
     table.add_row("outside", str(Milliseconds(found.theirs.seconds)))
     table.add_row(f"difference of neighbours, {rounds} rounds", f"{1000 * found.difference:+.1f}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""The Nix archive format: a pure serialiser of file trees into the one byte stream that Nix hashes; no I/O.
+"""The Nix archive format: file trees to the one byte stream that Nix hashes, and back; pure, no I/O.
 
 Nix manual, "Nix Archive (NAR) Format". A NAR knows regular files with an executable bit, symbolic links and
 directories; no owner, time or other mode. Entries are sorted by the bytes of their names, so a tree has one NAR.
@@ -16,8 +16,11 @@ from typing import Self, assert_never
 
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Digest
+from mvmnix.strict import MalformedError
 
 _ALIGNMENT = 8
+#: Levels of directories that are read.
+_MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,19 @@ def nar_hash(chunks: Iterable[bytes]) -> tuple[Digest, int]:
     return Digest(hasher.hexdigest()), size
 
 
+def tree_of_nar(archive: bytes) -> Tree:
+    """The tree in an archive, whose files keep its bytes. Raises MalformedError for one that Nix would not write.
+
+    >>> tree_of_nar(b"".join(nar_of_tree(Dir({b"a": Symlink(b"b")})))) == Dir({b"a": Symlink(b"b")})
+    True
+    """
+    reader = _Reader(archive)
+    reader.expect(_string(b"nix-archive-1"))
+    tree = reader.node(0)
+    reader.expect_end()
+    return tree
+
+
 def _padding(size: int) -> bytes:
     return bytes(-size % _ALIGNMENT)
 
@@ -143,3 +159,64 @@ def _contents(file: File) -> Iterator[bytes]:
         raise MvmnixError(
             f"a file of {file.size} bytes gave {kind} bytes while it was read", hint="keep it still, and try again"
         )
+
+
+class _Reader:
+    """Reads the grammar from its beginning, one token after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def node(self, depth: int) -> Node:
+        if depth > _MAX_DEPTH:
+            raise MalformedError(f"it is nested deeper than {_MAX_DEPTH} directories")
+        executable = self._took(_EXECUTABLE)
+        if executable or self._took(_FILE):
+            return self._closed(File.of(self._string(), executable=executable))
+        if self._took(_DIRECTORY):
+            return Dir(dict(self._entries(depth)))
+        self.expect(_SYMLINK)
+        try:
+            return self._closed(Symlink(self._string()))
+        except ValueError as error:
+            raise MalformedError(str(error)) from error
+
+    def _entries(self, depth: int) -> Iterator[tuple[bytes, Node]]:
+        last = b""
+        while self._took(_ENTRY):
+            name = self._string()
+            if name <= last or name in {b".", b".."} or b"/" in name or b"\0" in name:
+                raise MalformedError(f"a directory has the entry {name!r} after {last!r}")
+            last = name
+            self.expect(_VALUE)
+            yield name, self._closed(self.node(depth + 1))
+        self.expect(_CLOSE)
+
+    def _closed[T](self, node: T) -> T:
+        self.expect(_CLOSE)
+        return node
+
+    def expect(self, token: bytes) -> None:
+        """Raises MalformedError where another one follows."""
+        if not self._took(token):
+            raise MalformedError(f"it is no archive at byte {self._at}")
+
+    def expect_end(self) -> None:
+        """Raises MalformedError where it goes on."""
+        if self._at != len(self._data):
+            raise MalformedError(f"something follows its end at byte {self._at}")
+
+    def _took(self, token: bytes) -> bool:
+        found = self._data.startswith(token, self._at)
+        self._at += len(token) if found else 0
+        return found
+
+    def _string(self) -> bytes:
+        begin = self._at + 8
+        end = begin + int.from_bytes(self._data[self._at : begin], "little")
+        if end > len(self._data):
+            raise MalformedError(f"it is cut off in the string at byte {self._at}")
+        self._at = end
+        self.expect(_padding(end - begin))
+        return self._data[begin:end]

@@ -125,6 +125,7 @@ class _Readable:
         if tree is None:
             raise PermissionError("it can't be mounted")
         self._trees.append(tree)
+        idmap.make_read_only(tree)
         return tree
 
     def _namespace(self, uid: int, gid: int) -> int:

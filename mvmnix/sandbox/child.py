@@ -6,15 +6,16 @@ a child that finds its input at the end, and one that is killed later a child th
 """
 
 import fcntl
-import json
 import os
 import select
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
@@ -28,8 +29,6 @@ _PIPE: Final = 1 << 20
 #: Bytes of standard error that a program may write, and that are kept, from its end.
 _STDERR: Final = 16 << 20
 _STDERR_KEPT: Final = 64 << 10
-#: Bytes that bubblewrap says of its first process.
-_INFO: Final = 4096
 #: Seconds that the kernel may take to end what was killed.
 _REAP: Final = 10.0
 
@@ -86,14 +85,14 @@ class Pipe:
 
 
 class Pipes:
-    """A child's pipes; a context manager. On `info` bubblewrap names its first process (bwrap(1), --info-fd).
+    """A child's pipes; a context manager.
 
     With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
     `let_in` is set; otherwise `Attendant` does.
     """
 
     def __init__(self, *, talks: bool = False) -> None:
-        self.stdin, self.stdout, self.stderr, self.info = Pipe(), Pipe(), Pipe(), Pipe()
+        self.stdin, self.stdout, self.stderr = Pipe(), Pipe(), Pipe()
         self.talks = talks
         with suppress(OSError):  # a plain user's are limited in all (pipe(7)); a small one is slower
             fcntl.fcntl(self.stdout.writing, fcntl.F_SETPIPE_SZ, _PIPE)
@@ -102,32 +101,32 @@ class Pipes:
     def started(self) -> None:
         """Close the ends that the child has got."""
         self.stdin.close(self.stdin.reading)
-        for pipe in (self.stdout, self.stderr, self.info):
+        for pipe in (self.stdout, self.stderr):
             pipe.close(pipe.writing)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in (self.stdin, self.stdout, self.stderr, self.info):
+        for pipe in (self.stdin, self.stdout, self.stderr):
             pipe.close()
 
 
 class Attendant:
     """One child, from its start to its end."""
 
-    def __init__(self, child: Process, pipes: Pipes, cancelled: int, *, input_: bytes, limit: int) -> None:
-        """`cancelled` is hung up to give up; `limit` is the most that it may write to standard output, in bytes."""
+    def __init__(self, child: Process, pipes: Pipes, cancelled: Sequence[int], *, input_: bytes, limit: int) -> None:
+        """One of `cancelled` is hung up to give up; `limit` is the most bytes that it may write to standard output."""
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
         self._input = memoryview(_GO + input_)
         self._stdout, self._stderr = bytearray(), bytearray()
         self._complained = 0
-        self._outer = os.pidfd_open(child.pid)  # bubblewrap, which is reaped here alone
-        self._inner: int | None = None  # the first process inside
+        self._outer = os.pidfd_open(child.pid)
+        self._inner: list[int] | None = None  # what it started itself; the first of these has all others beneath it
         #: What it writes, by our end: where that goes.
         self._heard = {pipe.reading: pipe for pipe in (pipes.stderr, *(() if pipes.talks else (pipes.stdout,)))}
         self._poll = select.poll()
-        for fd in (*self._heard, cancelled, self._outer):
+        for fd in (*self._heard, *cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
 
     def attend(self, seconds: float) -> Ended:
@@ -144,7 +143,7 @@ class Attendant:
     def _listen(self, deadline: float) -> Stop | None:
         while (left := deadline - time.monotonic()) > 0:
             ready = [fd for fd, _ in self._poll.poll(left * 1000)]
-            if self._cancelled in ready:
+            if any(fd in ready for fd in self._cancelled):
                 return Stop.CANCELLED
             if self._outer in ready:
                 return None
@@ -185,9 +184,9 @@ class Attendant:
             del self._stderr[:-_STDERR_KEPT]
 
     def _let_in(self) -> None:
-        """It waits for its line: it lives, so the number that bubblewrap gave is still its own."""
-        said = json.loads(os.read(self._pipes.info.reading, _INFO))
-        self._inner = os.pidfd_open(said["child-pid"])
+        """It waits for its line, so all that leads to it lives, and their numbers are their own."""
+        children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children")  # proc_pid_task(5)
+        self._inner = [os.pidfd_open(int(pid)) for pid in children.read_text(encoding="ascii").split()]
         stdin = self._pipes.stdin
         if self._pipes.talks:
             with suppress(BrokenPipeError):
@@ -200,7 +199,7 @@ class Attendant:
 
     def _end(self) -> tuple[int, bool]:
         """Kill what is left, wait for that, and hear the rest; the status, and whether the end of all was reported."""
-        held = [pidfd for pidfd in (self._outer, self._inner) if pidfd is not None]
+        held = [self._outer, *(self._inner or ())]
         for pidfd in held:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -6,7 +6,7 @@ What a helper has, from the outside in; it starts only when all of it is in plac
    supplementary group; as a plain user, the caller's. RLIMIT_NPROC counts by it.
 2. A session keyring that holds nothing (session_keyring.py).
 3. bubblewrap (bwrap(1)): namespaces of its own of every kind, and no more of them; no capability, no new privilege, no
-   terminal. bubblewrap is process 1 of its PID namespace, and all of that dies with the caller.
+   terminal. bubblewrap is process 1 of its PID namespace, and of one around it; all of that dies with the caller.
 4. A root in memory: the system's programs and libraries and the files that the caller names, read-only; /proc, of its
    own PID namespace, read-only; `/work`, empty, of a bounded size, where it may write. Only a loopback device.
 5. A filter of system calls (profiles/helpers.py).
@@ -18,16 +18,18 @@ What a helper has, from the outside in; it starts only when all of it is in plac
 
 import functools
 import os
+import signal
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, assert_never
 
 from mvmnix import process
-from mvmnix.sandbox import bind_mount, bubblewrap, host_system, landlock, seccomp, session_keyring, uid_pool
+from mvmnix.errors import MvmnixError
+from mvmnix.sandbox import bind_mount, bubblewrap, host_system, idmap, landlock, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.profiles.helpers import HELPERS
 from mvmnix.sandbox.trusted_executables import Candidates, locate
@@ -47,6 +49,8 @@ _MIB: Final = 1 << 20
 _DESCRIPTORS: Final = 1024
 #: What all helpers have in their environment.
 _ENVIRONMENT: Final = {"PATH": host_system.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
+#: What the kernel tells of keys and memory that aren't a helper's (proc(5)).
+_HIDDEN: Final = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 
 
@@ -79,6 +83,9 @@ class Sandbox:
     it by ALL_PROXY. `descriptors` are inherited by the helper under the same numbers. For a program that knows TCP
     proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
     out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
+
+    An exception in the calling thread ends the helper. Where another thread may end it too, `cancelled` is the reading
+    end of a pipe, whose hang-up does.
     """
 
     files: Mapping[str, Path | int] = field(default_factory=dict)
@@ -86,6 +93,7 @@ class Sandbox:
     gateway: Path | None = None
     descriptors: tuple[int, ...] = ()
     bounds: Bounds = Bounds()
+    cancelled: int | None = None
 
     def run(
         self, program: Candidates, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
@@ -137,12 +145,13 @@ class Sandbox:
     ) -> Iterator[Future[Ended]]:
         """A thread that runs it; where the caller gives up, it kills what it started."""
         programs = _Programs.find()
-        with _lease() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
+        with uid_pool.own_uid() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
             cancel = Pipe()
             try:
-                run = _Run(self, programs, identity.uid, cancel.reading)
+                cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
+                run = _Run(self, programs, identity.uid, cancelled)
                 future = thread.submit(run.to_the_end, argv, pipes, output, input_)
-                future.add_done_callback(identity.settle)
+                future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
                 yield future
             finally:
                 cancel.close(cancel.writing)
@@ -154,10 +163,13 @@ class Sandbox:
             case None:
                 done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
             case Stop.TIME:
-                words = f"no end after {self.bounds.seconds} s"
-                done = process.Completed(argv, 124, b"", ended.stderr + words.encode())
+                done = _stopped(argv, 124, ended.stderr, f"no end after {self.bounds.seconds} s")
+            case Stop.OUTPUT:
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it wrote more than it may")
+            case Stop.CANCELLED:
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it was cancelled")
             case _:
-                done = process.Completed(argv, ended.status, b"", ended.stderr + b"\nit wrote more than it may")
+                assert_never(ended.stop)
         if done.status != 0:
             raise process.ProcessError(done)
         return done
@@ -165,46 +177,17 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class _Programs:
-    """What makes a sandbox, by absolute paths; `setpriv` is None where the kernel has no Landlock."""
+    """What makes a sandbox, by absolute paths."""
 
     bubblewrap: str
     prlimit: str
     sh: str
-    setpriv: str | None
+    setpriv: str
+    unshare: str
 
     @classmethod
     def find(cls) -> "_Programs":
-        setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
-        return cls(locate(bubblewrap.PROGRAM), locate(PRLIMIT), locate(SH), setpriv)
-
-
-@dataclass(slots=True)
-class _Identity:
-    """A uid that this run has to itself, None for the caller's; `clean` when no process can have it any more."""
-
-    uid: int | None
-    clean: bool = False
-
-    def settle(self, future: Future[Ended]) -> None:
-        """The run has ended."""
-        self.clean = future.exception() is None and future.result().clean
-
-
-@contextmanager
-def _lease() -> Iterator[_Identity]:
-    """1. a uid, as root; what a killed holder left under it is gone."""
-    if os.geteuid() != 0:
-        yield _Identity(None)
-        return
-    pool = uid_pool.of_machine()
-    with pool.directory:
-        lease = pool.take()
-        identity = _Identity(lease.uid)
-        try:
-            yield identity
-        finally:
-            if identity.clean or identity.uid is None or uid_pool.evict(identity.uid):
-                lease.release()
+        return cls(*map(locate, (bubblewrap.PROGRAM, PRLIMIT, SH, landlock.SETPRIV, idmap.UNSHARE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,23 +197,26 @@ class _Run:
     sandbox: Sandbox
     programs: _Programs
     uid: int | None
-    cancelled: int
+    cancelled: tuple[int, ...]
 
     def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         """Start it, hear what it says, and see that nothing of it is left."""
+        try:
+            return self._to_the_end(argv, pipes, output, input_)
+        except OSError as error:
+            hint = "see that the file is there; as root, that this process may mount and make namespaces"
+            raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
+
+    def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         bounds = self.sandbox.bounds
         filter_ = memfd(_filter(), name="mvmnix-filter")
-        with (
-            os.fdopen(filter_, "rb"),
-            bind_mount.bound(self._files(), self.uid) as bound,
-        ):
+        with os.fdopen(filter_, "rb"), bind_mount.bound(self._files(), self.uid) as bound:
             # 2. the keyring
             session_keyring.renew()
-            told = pipes.info.writing
             child = process.spawn(
-                (*self._bubblewrap(bound.words, filter_, told), "--", *self._inside(), *argv),
+                (*self._process_one(), *self._bubblewrap(bound.words, filter_), "--", *self._inside(), *argv),
                 env=self._environment(),
-                pass_fds=(*self.sandbox.descriptors, *bound.descriptors, filter_, told),
+                pass_fds=(*self.sandbox.descriptors, *bound.descriptors, filter_),
                 stdin=pipes.stdin.reading,
                 stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
@@ -240,7 +226,22 @@ class _Run:
             attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output)
             return attendant.attend(bounds.seconds)
 
-    def _bubblewrap(self, files: tuple[str, ...], filter_: int, told: int) -> tuple[str, ...]:
+    def _process_one(self) -> tuple[str, ...]:
+        """Have bubblewrap itself be process 1 of a PID namespace: with it the kernel kills all others at once.
+
+        bubblewrap's own namespace, within that one, isn't enough: killed while it sets up, it leaves a child that
+        waits for it for ever. The thread makes it for what it starts, or the words that come before bubblewrap's do.
+        """
+        if self.uid is not None:
+            with suppress(PermissionError):
+                os.unshare(os.CLONE_NEWPID)
+                return ()
+        return (
+            *(self.programs.setpriv, "--pdeathsig", "KILL", "--"),
+            *(self.programs.unshare, "--user", "--map-current-user", "--pid", "--fork", "--kill-child=KILL", "--"),
+        )
+
+    def _bubblewrap(self, files: tuple[str, ...], filter_: int) -> tuple[str, ...]:
         bounds = self.sandbox.bounds
         room = ("--size", str(bounds.room), "--tmpfs", WORK, "--dir", HOME, "--dir", TEMPORARY)
         return (
@@ -248,20 +249,21 @@ class _Run:
             *(self.programs.bubblewrap, *bubblewrap.FLOOR, "--disable-userns"),
             # 4. the root; read-only at last: it and /dev are memory too, and of no bounded size
             *(*host_system.mounts(), "--proc", "/proc", "--dev", "/dev", *room, *files, "--chdir", WORK),
+            *(word for path in _HIDDEN if Path(path).exists() for word in ("--ro-bind", "/dev/null", path)),
             *(word for path in ("/proc", "/dev", "/") for word in ("--remount-ro", path)),
             # 5. the filter
-            *("--seccomp", str(filter_), "--info-fd", str(told)),
+            *("--seccomp", str(filter_)),
         )
 
     def _inside(self) -> tuple[str, ...]:
         """The programs that run one after another in the sandbox before the helper does."""
-        bounds, setpriv = self.sandbox.bounds, self.programs.setpriv
+        bounds = self.sandbox.bounds
         return (
             # 7. limits
             *(self.programs.prlimit, "--core=0", f"--fsize={bounds.output}", f"--nproc={bounds.processes}"),
             *(f"--nofile={_DESCRIPTORS}", f"--as={bounds.memory}"),
             # 6. Landlock
-            *(() if setpriv is None else landlock.command(setpriv, self._rules())),
+            *(landlock.command(self.programs.setpriv, self._rules()) if landlock.abi() else ()),
             *(self.programs.sh, "-c", GATE, "sh"),
         )
 
@@ -279,6 +281,14 @@ class _Run:
         """8. all of it; bubblewrap passes its own on."""
         proxy = {"ALL_PROXY": f"socks5h://localhost{GATEWAY}"} if self.sandbox.gateway else {}
         return _ENVIRONMENT | proxy | dict(self.sandbox.environment)
+
+
+def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> process.Completed:
+    return process.Completed(argv, status, b"", b"\n".join(filter(None, (stderr, why.encode()))))
+
+
+def _is_clean(future: Future[Ended]) -> bool:
+    return future.exception() is None and future.result().clean
 
 
 @functools.cache

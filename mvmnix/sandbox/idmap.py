@@ -17,6 +17,8 @@ _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MOUNT_ATTR_IDMAP: Final = 0x0010_0000
+#: MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV.
+_MOUNT_ATTR_SHOWN: Final = 1 | 2 | 4
 #: One more than the largest id that a user can have.
 _IDS: Final = 2**32 - 1
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -88,10 +90,18 @@ def mapped(source: int, namespace: int) -> int | None:
     return tree
 
 
+def make_read_only(tree: int) -> None:
+    """Have nothing changed by way of a detached mount, and no set-user-ID file or device used. Raises OSError."""
+    _set(tree, _MountAttr(attr_set=_MOUNT_ATTR_SHOWN), "a read-only mount")
+
+
 def _map(tree: int, namespace: int) -> None:
-    asked = _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace)
+    _set(tree, _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace), "an ID-mapped mount")
+
+
+def _set(tree: int, asked: _MountAttr, what: str) -> None:
     flags = _AT_EMPTY_PATH | _AT_RECURSIVE
-    checked(_libc.mount_setattr(tree, b"", flags, ctypes.byref(asked), ctypes.sizeof(asked)), "an ID-mapped mount")
+    checked(_libc.mount_setattr(tree, b"", flags, ctypes.byref(asked), ctypes.sizeof(asked)), what)
 
 
 def move(tree: int, where: bytes) -> None:

@@ -1,8 +1,9 @@
 """Leases a uid and gid of the host to one sandbox at a time (as root); a number without a uid otherwise.
 
-A lease is the record lock on `<number>.lock`, and the file is removed before the lock is released. So a free lock on a
-file that is there means that the holder was killed: the next `take` or `sweep` kills the processes of that uid, and
-removes the control groups that `<number>.json` names, which is written before they are made.
+A lease is the record lock on `<number>.lock`. Its holder makes the file one byte long, and removes it before it
+releases the lock. So a lock on a file that isn't empty was one of a holder that was killed: the next `take` or `sweep`
+kills the processes of that uid, and removes the control groups that `<number>.json` names, which is written before they
+are made.
 """
 
 import os
@@ -11,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -97,14 +98,15 @@ class UidPool:
 
     def _try(self, number: int) -> Lease | None:
         """This cell, emptied, if nobody has it."""
-        left = self.directory.exists(f"{number}.lock")
         lock = self.directory.try_lock(f"{number}.lock")
         if lock is None:
             return None
         uid = None if self._first_uid is None else self._first_uid + number
         cell = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
         try:
-            if not left or self._emptied(cell):
+            if not self._left(number) or self._emptied(cell):
+                # by its name: closing a second descriptor of it would release the lock
+                os.truncate(f"/proc/self/fd/{self.directory.fd}/{number}.lock", 1)
                 self._held.add(cell.name)
                 return cell
         except BaseException:
@@ -112,6 +114,11 @@ class UidPool:
             raise
         lock.release()
         return None
+
+    def _left(self, number: int) -> bool:
+        """Whether the last holder of the lock that is held now was killed."""
+        size = os.stat(f"{number}.lock", dir_fd=self.directory.fd, follow_symlinks=False).st_size
+        return size > 0 or self.directory.exists(f"{number}.json")
 
     def _emptied(self, cell: Lease) -> bool:
         """End what the last holder left; False when it can't be ended yet."""
@@ -134,6 +141,39 @@ def of_machine() -> UidPool:
         why = f"this root can't give away the uids {uids}: its user namespace lacks them"
         raise MvmnixError(why, hint="run mvm as root of the machine itself, or as a plain user")
     return UidPool(Directory.create(MACHINE_WIDE), first_uid=FIRST_UID)
+
+
+@dataclass(slots=True)
+class Identity:
+    """A uid that nothing else has, None for the caller's own; `settle` says whether all of its processes are gone."""
+
+    uid: int | None
+    _clean: bool = False
+
+    def settle(self, clean: bool) -> None:
+        """What ran under it has ended; `clean` where the kernel has reported that of each process."""
+        self._clean = clean
+
+    def is_free(self) -> bool:
+        """Whether no process has it any more; those that may be left are killed."""
+        return self.uid is None or self._clean or evict(self.uid)
+
+
+@contextmanager
+def own_uid() -> Iterator[Identity]:
+    """As root, a uid of the machine's pool, given back when no process has it; as a plain user, the caller's."""
+    if os.geteuid() != 0:
+        yield Identity(None)
+        return
+    pool = of_machine()
+    with pool.directory:
+        lease = pool.take()
+        identity = Identity(lease.uid)
+        try:
+            yield identity
+        finally:
+            if identity.is_free():
+                lease.release()
 
 
 def owned(first: int, count: int, *, uid_map: str = "/proc/self/uid_map") -> bool:

@@ -153,7 +153,7 @@ def test_a_caller_that_is_killed_leaves_no_helper(
     time.sleep(milliseconds / 1000)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert wait_for(lambda: not sandboxed(marker)), [one.read_bytes() for one in sandboxed(marker)]
+    assert wait_for(lambda: not sandboxed(marker)), [(one / "cmdline").read_bytes() for one in sandboxed(marker)]
 
 
 def test_a_caller_that_is_interrupted_kills_its_helper(caller: tuple[str, subprocess.Popen[bytes]]) -> None:

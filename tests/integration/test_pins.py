@@ -118,6 +118,15 @@ def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: l
     assert add_to_nix([flat, nar], store) == ()
 
 
+def test_an_archive_that_nix_would_not_write_is_refused(store: Store) -> None:
+    archive = b"".join(seed_nar("bin/t", b"x")) + bytes(8)
+    source = Source("mirror://debian/pool/t/t_1_all.deb#bin/t", "t", nar_hash([archive])[0], HashMode.NAR)
+    store.put(archive, source.digest)
+    with pytest.raises(RefusedError) as refusal:
+        add_to_nix([source], store)
+    assert refusal.value.codes == (ReasonCode.SOURCE_UNUSABLE,)
+
+
 def test_changed_files_never_reach_nix(store: Store, tmp_path: Path) -> None:
     sources = []
     for data in (b"mvmnix test: one", b"mvmnix test: two"):

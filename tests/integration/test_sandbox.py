@@ -1,6 +1,7 @@
 """What a helper finds in the sandbox, looked at from inside; what the owner of the machine configured is not there."""
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from mvmnix.builder import helpers
 from mvmnix.errors import MvmnixError
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import bubblewrap, helper
+from mvmnix.sandbox import bubblewrap, helper, idmap, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository
@@ -191,3 +192,60 @@ def test_a_missing_program_is_named_with_its_package(
     with pytest.raises(MvmnixError, match="the program is not installed") as caught:
         Sandbox().script("true")
     assert caught.value.hint == "apt-get install it"
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(MvmnixError, match=r"the sandbox can't be made: .*/nowhere"):
+        Sandbox({"/given": Path("/nowhere")}).script("true")
+
+
+@pytest.mark.parametrize(("size", "fits"), [(4 * _MIB, True), (4 * _MIB + 1, False)])
+def test_the_most_that_it_may_write(size: int, fits: bool) -> None:
+    sandbox = Sandbox(bounds=Bounds(output=4 * _MIB))
+    if fits:
+        assert len(sandbox.run(program("head"), "-c", str(size), "/dev/zero").stdout) == size
+        return
+    with pytest.raises(ProcessError, match="it wrote more than it may") as caught:
+        sandbox.run(program("head"), "-c", str(size), "/dev/zero")
+    assert caught.value.done.status == -signal.SIGKILL
+
+
+def test_another_thread_ends_it() -> None:
+    reading, writing = os.pipe()
+    threading.Timer(0.3, os.close, [writing]).start()
+    with pytest.raises(ProcessError, match="it was cancelled"):
+        Sandbox(cancelled=reading).run(program("sleep"), "600")
+    os.close(reading)
+
+
+def test_a_conversation() -> None:
+    with Sandbox().talk('while read -r line; do echo "heard $line"; done') as (to, heard):
+        for word in (b"one", b"two"):
+            to.write(word + b"\n")
+            assert heard.readline() == b"heard " + word + b"\n"
+
+
+def test_a_conversation_that_breaks_says_why() -> None:
+    with (
+        pytest.raises(ProcessError, match="its last words") as caught,
+        Sandbox().talk("read -r line; echo its last words >&2; exit 3") as (to, heard),
+    ):
+        to.write(b"one\n")
+        if not heard.readline():
+            raise EOFError
+    assert caught.value.done.status == 3
+
+
+def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    assert said(Sandbox(), "grep Seccomp: /proc/self/status") == "Seccomp:\t2"
+
+
+def test_a_file_system_without_id_mapped_mounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(idmap, "mapped", lambda *_: None)
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory/file").write_text("readable")
+    (tmp_path / "directory").chmod(0o755)
+    (tmp_path / "directory/file").chmod(0o644)
+    tmp_path.chmod(0o700)
+    assert said(Sandbox({"/given": tmp_path / "directory"}), "cat /given/file") == "readable"

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import MvmnixError
-from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_file, nar_of_tree
+from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_file, nar_of_tree, tree_of_nar
+from mvmnix.strict import MalformedError
 
 
 def bytes_of(node: Node) -> bytes:
@@ -96,3 +97,51 @@ def test_entries_cannot_be_changed_afterwards() -> None:
     before = bytes_of(tree)
     entries[b"../x"] = File.of(b"2")
     assert bytes_of(tree) == before
+
+
+@given(TREES)
+def test_a_tree_comes_back_from_its_archive(tree: Node) -> None:
+    assert bytes_of(tree_of_nar(bytes_of(tree))) == bytes_of(tree)
+
+
+@given(TREES, st.data())
+def test_another_archive_is_another_tree_or_none(tree: Node, data: st.DataObject) -> None:
+    """Each byte counts: what is read is exactly what would be written."""
+    archive = bytearray(bytes_of(tree))
+    at = data.draw(st.integers(0, len(archive) - 1))
+    archive[at] ^= data.draw(st.integers(1, 255))
+    try:
+        read = tree_of_nar(bytes(archive))
+    except MalformedError:
+        return
+    assert bytes_of(read) == archive
+
+
+HEAD = string(b"nix-archive-1")
+NOTHING = strings(b"(", b"type", b"regular", b"contents", b"", b")")
+
+
+def directory(*names: bytes) -> bytes:
+    inner = b"".join(strings(b"entry", b"(", b"name", name, b"node") + NOTHING + string(b")") for name in names)
+    return HEAD + strings(b"(", b"type", b"directory") + inner + string(b")")
+
+
+@pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        (b"", "no archive at byte 0"),
+        (HEAD, "no archive"),
+        (HEAD + NOTHING + b"\0" * 8, "follows its end"),
+        (HEAD + NOTHING[:-1], "no archive"),
+        (HEAD + strings(b"(", b"type", b"regular", b"contents") + b"\xff" * 8, "cut off"),
+        (HEAD + strings(b"(", b"type", b"symlink", b"target", b"", b")"), "not the target"),
+        (HEAD + strings(b"(", b"type", b"device", b")"), "no archive"),
+        (directory(b"b", b"a"), "the entry b'a' after b'b'"),
+        (directory(b"a", b"a"), "the entry b'a' after b'a'"),
+        *((directory(name), "has the entry") for name in (b"", b".", b"..", b"a/b", b"/etc", b"a\0")),
+        (HEAD + strings(b"(", b"type", b"directory", b"entry", b"(", b"name", b"a", b"node") * 100, "nested deeper"),
+    ],
+)
+def test_what_nix_would_not_write(archive: bytes, why: str) -> None:
+    with pytest.raises(MalformedError, match=why):
+        tree_of_nar(archive)

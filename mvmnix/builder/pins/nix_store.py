@@ -1,16 +1,19 @@
 """Puts kept sources into the host's /nix/store as the fixed outputs that Nix expects, so that it fetches nothing."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import batched
 from pathlib import Path
+from typing import assert_never
 
-from mvmnix import process
+from mvmnix import nar, process
 from mvmnix.builder.session import nix
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.store import Store
+from mvmnix.strict import MalformedError
 
 #: Files per child: their copies lie in a temporary directory meanwhile.
 _BATCH = 64
@@ -22,8 +25,8 @@ _HINT = "install Nix: apt-get install nix-bin"
 def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]:
     """Make these sources valid in /nix/store; returns what had to be added. Paths that are valid already are skipped.
 
-    Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's;
-    MvmnixError without Nix.
+    Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's,
+    [source-unusable] for an archive that Nix would not write; MvmnixError without Nix.
     """
     if shutil.which("nix-store") is None:
         raise MvmnixError("there is no nix-store on the PATH", hint=_HINT)
@@ -78,9 +81,33 @@ def _lay_out(source: Source, directory: Path, store: Store) -> str:
             with target.open("wb") as file:
                 store.copy(source.digest, file.write)
         case HashMode.NAR:
-            archive = store.read(source.digest, limit=_NAR_LIMIT)
-            process.run(nix.host_restore(str(target)), input_=archive, hint=_HINT)
+            _write(_tree(source, store.read(source.digest, limit=_NAR_LIMIT)), target)
     return str(target)
+
+
+def _tree(source: Source, archive: bytes) -> nar.Tree:
+    try:
+        return nar.tree_of_nar(archive)
+    except MalformedError as error:
+        why = f"it is no archive that Nix would write: {error}"
+        raise refuse(ReasonCode.SOURCE_UNUSABLE, source.uri, why, "find out who wrote it") from error
+
+
+def _write(node: nar.Node, path: Path) -> None:
+    """A tree at a path where nothing is, in a directory that only this user can change."""
+    match node:
+        case nar.File():
+            with path.open("xb") as file:
+                file.writelines(node.open())
+            path.chmod(0o555 if node.executable else 0o444)
+        case nar.Symlink():
+            path.symlink_to(os.fsdecode(node.target))
+        case nar.Dir():
+            path.mkdir()
+            for name, child in node.entries.items():
+                _write(child, path / os.fsdecode(name))
+        case _:
+            assert_never(node)
 
 
 def _mismatch(source: Source, path: str) -> Reason:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.provenance import policy_files, policy_text, predicate, statement
+from mvmnix.provenance import policy_files, policy_text, predicate, statement, trusted_root
 from mvmnix.provenance.policy_toml import LIMIT
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import verify_parts, verify_provenance
 from mvmnix.state import Directory
+from tests.unit.provenance.forgeries import OURS
 from tests.unit.provenance.world import new_world, trust
 
 
@@ -93,3 +94,13 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
         sbom=world.sbom,
     )
     assert found.level == 0
+
+
+def test_how_many_logs_a_trusted_root_names() -> None:
+    value = json.loads(OURS.trusted_root)
+    value["tlogs"] = value["tlogs"][:1] * 64
+    assert len(trusted_root.parse(json.dumps(value).encode()).logs) == 64
+    value["tlogs"] *= 2
+    with pytest.raises(RefusedError) as refused:
+        trusted_root.parse(json.dumps({**value, "tlogs": value["tlogs"][:65]}).encode())
+    assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)

@@ -1,10 +1,15 @@
-"""Checkpoints of a transparency log (C2SP tlog-checkpoint, signed-note): what is read, and what is none."""
+"""Entries of a transparency log, and its checkpoints (C2SP tlog-checkpoint): what is read, and what is none."""
 
 import base64
+import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from mvmnix.provenance.rekor import Checkpoint
+from mvmnix.provenance import material, trusted_root
+from mvmnix.provenance.rekor import Checkpoint, incoherences
+from tests.unit.provenance.forgeries import OURS, Case
 
 ROOT = base64.b64encode(bytes(32)).decode()
 SIGNATURE = f"\u2014 log {base64.b64encode(b'keyid')[:8].decode()}\n"
@@ -44,3 +49,24 @@ def test_sizes(size: str) -> None:
 def test_what_is_none(note: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=note[1]):
         Checkpoint.parse(note[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"promise": None}, ["it names a time that the log did not promise"]),
+        ({"promise": None, "integrated": None}, []),
+        (
+            {"promise": None, "integrated": None, "index": 2**40},
+            ["the log did not promise its index, which is not that of the proof"],
+        ),
+        ({"index": 2**40}, []),
+        ({"log_id": bytes(32)}, [f"no log of the trust root has the ID {bytes(32).hex()}"]),
+    ],
+)
+def test_what_no_signature_covers_has_to_fit(changes: dict[str, Any], words: list[str]) -> None:
+    """A promise covers index and time: what it says of them is looked at with its signature."""
+    (entry,) = material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    entry = replace(entry, index=entry.proof.index)
+    assert list(incoherences(replace(entry, **changes), trusted_root.parse(OURS.trusted_root))) == words

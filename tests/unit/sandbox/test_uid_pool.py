@@ -1,6 +1,7 @@
 """The uid pool: one lease for each sandbox, none for two, and what a killed holder leaves is cleaned up first."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -153,3 +154,32 @@ def test_processes_of_a_cells_uid_are_ended() -> None:
     assert evict(uid)
     assert [process.wait(10) for process in left] == [-signal.SIGKILL] * 3
     assert evict(uid)
+
+
+UNNOTED = """
+import subprocess, sys
+from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.state import Directory
+lease = UidPool(Directory.create(sys.argv[1]), first_uid=int(sys.argv[2])).take()
+quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+left = subprocess.Popen(["sleep", "1000"], user=lease.uid, group=lease.uid, extra_groups=[], **quiet)
+print(left.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another uid")
+def test_a_killed_holder_needs_no_note(tmp_path: Path) -> None:
+    """Its lock file says enough: a helper's holder writes nothing else."""
+    first = 1_960_000_000 + os.getpid()
+    argv = [sys.executable, "-c", UNNOTED, str(tmp_path / "pool"), str(first)]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    left = os.pidfd_open(int(holder.stdout.readline()))
+    holder.kill()
+    holder.communicate()
+    with pool_in(tmp_path / "pool", first_uid=first) as leases:
+        assert not select.select([left], [], [], 0)[0], "it outlives its holder"
+        assert leases.take().uid == first
+        assert select.select([left], [], [], 0)[0], "and is gone before the uid is given away"
+    os.close(left)
