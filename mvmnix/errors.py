@@ -123,6 +123,7 @@ class ReasonCode(StrEnum):
     LOG_MISMATCH = "log-mismatch"
     WITNESS_UNAVAILABLE = "witness-unavailable"
     STATE_MISMATCH = "state-mismatch"
+    CREATION_MISMATCH = "creation-mismatch"
     CLOCK_WENT_BACK = "clock-went-back"
     UNEXPECTED = "unexpected"
 

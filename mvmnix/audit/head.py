@@ -58,7 +58,15 @@ class Head:
 def mismatch(directory: Directory, why: str) -> Reason:
     """A reason to say that this log is not what its key signed."""
     where = shlex.quote(directory.path)
-    hint = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad; until then nothing starts"
+    keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
+    hint = f"{keep}; nothing starts until it is repaired, or a new one is begun: mvm audit new-log"
+    return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def lost(directory: Directory, traces: str) -> Reason:
+    """A reason to say that there is no log, although what one had recorded is there."""
+    why = f"the log is gone: {traces} are there, which it had recorded"
+    hint = "find out who moved it, and put it back; to begin a new log, which will say so: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
 
 

@@ -12,22 +12,28 @@ A crash before 1 is over leaves the seal before, and maybe a tail: one line beyo
 No `append` returned for it, so nothing was started on its account. Nobody can tell who wrote those bytes, so the key
 never seals them as a record: the next append moves them to a file of their own and seals a record of kind `recovery`
 with their digest.
+
+Where a log was and is gone, none begins by itself: what it had recorded would go unnoticed. A record of kind `new-log`
+begins one on purpose.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Self
+from typing import Final
 
-from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, mismatch, read_head, read_segment
+from mvmnix.audit.end import End
+from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import backwards
+from mvmnix.audit.reading import matching
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
-from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
+from mvmnix.audit.seal import BLANK, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.audit.vouched import vouch
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
 from mvmnix.state import Directory
 
@@ -43,60 +49,40 @@ class Entry:
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A verified end of the log, as far as the next record needs it; `places` and offsets are in bytes of the file.
-
-    `before` is the tree before the last segment's first record, `start` where its places for seals begin, `end` where
-    the next record will; from there on spaces are written ahead, up to `size`.
-    """
-
-    checkpoint: Checkpoint
-    tree: CompactRange
-    before: CompactRange
-    places: bytes
-    start: int
-    end: int
-    size: int
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, tree: CompactRange, segment: Segment) -> Self:
-        """The end in a segment whose sealed records are all that it has."""
-        places, size = b"".join(segment.places), len(segment.data)
-        return cls(checkpoint, tree, segment.before, places, segment.start, size - segment.spare, size)
-
-    @property
-    def first(self) -> int:
-        """The index of the last segment's first record."""
-        return self.before.size
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next record begins another segment."""
-        return self.tree.size - self.first >= CAPACITY
-
-    def place(self, number: int) -> int:
-        """Where in the file a place for a seal is."""
-        return self.start + number % PLACES * WIDTH
-
-
 class _StaleError(OSError):
     """The log doesn't end any more where we thought it does."""
+
+
+def no_traces() -> str:
+    """For a log that nothing else on the host remembers."""
+    return ""
 
 
 class AuditLog:
     """The log in a directory, as its host writes it. Safe for any number of processes and threads at once."""
 
-    def __init__(self, directory: Directory, signer: Signer) -> None:
-        """The directory stays the caller's to close."""
+    def __init__(self, directory: Directory, signer: Signer, traces: Callable[[], str] = no_traces) -> None:
+        """The directory stays the caller's to close.
+
+        `traces` says, for a message, what is there that a log had recorded; empty where there never was one.
+        """
         self._directory = directory
         self._signer = signer
-        self._known: _End | None = None
+        self._traces = traces
+        self._known: End | None = None
+
+    def is_begun(self) -> bool:
+        """Whether there is a log. Raises RefusedError [log-mismatch] where there was one, and it is gone."""
+        if is_begun(self._directory):
+            return True
+        if traces := self._traces():
+            raise RefusedError(lost(self._directory, traces))
+        return False
 
     def check(self) -> Checkpoint | None:
         """The checkpoint, once the log's end verified; None before the first record. Raises RefusedError."""
         with self._directory.lock(LOCK):
-            return read_head(self._directory, self._signer.key).checkpoint if is_begun(self._directory) else None
+            return read_head(self._directory, self._signer.key).checkpoint if self.is_begun() else None
 
     def latest_serials(self) -> Serials | None:
         """The policy's serial numbers in the last sealed record that has any; None when none has.
@@ -105,46 +91,59 @@ class AuditLog:
         """
         if not is_begun(self._directory):
             return None
-        found = (listed.record.serials for listed in backwards(self._directory, self._signer.key))
+        found = (each.record.serials for each in matching(self._directory, self._signer.key, b'"serials":['))
         return next((serials for serials in found if serials is not None), None)
 
     def about(self, machine: str) -> tuple[Record, ...]:
-        """A machine's sealed records, from the last one back to its start. Raises RefusedError [log-mismatch]."""
+        """A machine's sealed records, from the last one back to its start, or to its creation if it has no start.
+
+        Raises RefusedError [log-mismatch].
+        """
         found = list[Record]()
-        if is_begun(self._directory):
-            for listed in backwards(self._directory, self._signer.key):
-                if listed.record.machine == machine:
-                    found.append(listed.record)
-                    if listed.record.kind is Kind.START:
-                        break
+        if self.is_begun():
+            for listed in matching(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
+                found.append(listed.record)
+                if listed.record.kind in {Kind.START, Kind.CREATION}:
+                    break
         return tuple(found)
+
+    def vouch(self, record: Record) -> bytes:
+        """A signed note that says that the log has this record, which `append` returned for or `about` handed out."""
+        return vouch(record, self._signer)
 
     def append(self, record: Record) -> Entry:
         """Put a record at the log's end; on return it is on the disk and sealed.
 
-        Raises RefusedError [log-mismatch] when the log's end does not verify, MvmnixError when it cannot be written:
-        whoever wanted to record the start of something must then not start it.
+        Raises RefusedError [log-mismatch] when the log's end does not verify or the log is gone, MvmnixError when it
+        cannot be written: whoever wanted to record the start of something must then not start it. UsageError for a
+        record of kind `new-log` where there is a log.
         """
         if record.kind is Kind.RECOVERY:
             raise ValueError("only the log itself writes recoveries")
+        if record.kind is not Kind.NEW_LOG and self._known is None:
+            self.is_begun()  # before the lock, whose file would stay
         try:
             with self._directory.lock(LOCK):
                 if self._known is not None:
                     with suppress(_StaleError):  # another process has written since
                         return self._append(self._known, record)
-                return self._append(self._end(record.time), record)
+                return self._append(self._end(record), record)
         except OSError as error:
             hint = "make room or repair the disk; until the log can be written, nothing starts"
             raise MvmnixError(f"the audit log {self._directory.path} cannot be written: {error}", hint=hint) from error
 
-    def _end(self, time: datetime) -> _End | None:
-        """The log's end, read and verified, with nothing beyond it; None before the first record."""
+    def _end(self, record: Record) -> End | None:
+        """The log's end before a record, read and verified, with nothing beyond it; None before the first one."""
         self._known = None
-        if not is_begun(self._directory):
-            return self._recovered(None, time)
-        return self._recovered(read_head(self._directory, self._signer.key), time)
+        is_new = record.kind is Kind.NEW_LOG
+        if is_new and is_begun(self._directory):
+            hint = "mvm audit verify checks it; one that is refused is moved away first, as the refusal says"
+            raise UsageError(f"there is a log in {self._directory.path}", hint=hint)
+        if is_new or not self.is_begun():
+            return self._recovered(None, record.time)
+        return self._recovered(read_head(self._directory, self._signer.key), record.time)
 
-    def _append(self, end: _End | None, record: Record) -> Entry:
+    def _append(self, end: End | None, record: Record) -> Entry:
         """Put a record behind this end. Raises _StaleError when it is none any more, and nothing was written then."""
         line = record.line
         if len(line) >= MAX_LINE:
@@ -164,13 +163,13 @@ class AuditLog:
         self._known = known
         return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
 
-    def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> _End:
+    def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """Another segment, whole at once."""
         segment = Segment(before, ()).sealed(line, Seal.of(checkpoint))
         self._directory.write_atomic(segment_name(segment.first), segment.data)
-        return _End.of(checkpoint, tree, segment)
+        return End.of(checkpoint, tree, segment)
 
-    def _go_on(self, end: _End, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> _End:
+    def _go_on(self, end: End, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """A line at the end of the last segment, and its seal. See the module's text for the order."""
         after, seal = end.end + len(line), Seal.of(checkpoint)
         ahead, size = (b"", end.size) if after <= end.size else (b" " * SPARE, after + SPARE)
@@ -188,9 +187,9 @@ class AuditLog:
             _write_at(fd, BLANK, end.place(seal.size - 1))  # 2
         finally:
             os.close(fd)
-        return _End(checkpoint, tree, end.before, b"".join(seal.alone), end.start, after, size)
+        return End(checkpoint, tree, end.before, b"".join(seal.alone), end.start, after, size)
 
-    def _opened(self, end: _End, room: int) -> int:
+    def _opened(self, end: End, room: int) -> int:
         """A descriptor of the last segment, if it ends as it did when we read or wrote it. Raises _StaleError.
 
         It ends with our seal then, which vouches for the tree that we remember, and the next `room` bytes are blank or
@@ -209,7 +208,7 @@ class AuditLog:
         os.close(fd)
         raise _StaleError("somebody else wrote to it")
 
-    def _close_before(self, end: _End) -> None:
+    def _close_before(self, end: End) -> None:
         """Take the seals off the segment before the last, once that has its first record: they are of no use any more.
 
         Here and not when the last segment began, so that it is made up for after a crash in between.
@@ -224,13 +223,13 @@ class AuditLog:
             raise RefusedError(mismatch(self._directory, why))
         self._directory.write_atomic(segment_name(before.first), before.closed.data)
 
-    def _recovered(self, head: Head | None, time: datetime) -> _End | None:
+    def _recovered(self, head: Head | None, time: datetime) -> End | None:
         """Set a tail aside and seal a record of it; repeatable, since we too may be killed at any moment.
 
         1. The tail is kept in a file, added to what an unfinished recovery kept there. 2. It is taken off the segment.
         3. The record is sealed. 4. The file gets its final name, the digest that the record holds.
         """
-        end = None if head is None else _end_of(head)
+        end = None if head is None else End.of_head(head)
         kept, left = self._pending(), b"" if head is None else head.unsealed
         if end is not None and not self._directory.exists(VERIFIER_KEY):
             self._publish_key()
@@ -250,7 +249,7 @@ class AuditLog:
     def _publish_key(self) -> None:
         self._directory.write_atomic(VERIFIER_KEY, f"{self._signer.key}\n".encode())
 
-    def _cut(self, end: _End) -> _End:
+    def _cut(self, end: End) -> End:
         """Take what no seal covers off the last segment, and what was written ahead with it."""
         fd = self._directory.open_writable(segment_name(end.first))
         try:
@@ -268,13 +267,7 @@ class AuditLog:
             return None
 
 
-def _end_of(head: Head) -> _End:
-    """The end where nothing but spaces follows; where something does, it is cut off before anything else."""
-    segment = head.segment if not head.tail else head.whole
-    return _End.of(head.checkpoint, head.tree, segment)
-
-
-def _places(fd: int, end: _End) -> bytes:
+def _places(fd: int, end: End) -> bytes:
     """What stands at the places for seals now."""
     return os.pread(fd, len(end.places), end.start)
 

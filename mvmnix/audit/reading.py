@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
 from mvmnix.audit.head import Head, absent, is_begun, mismatch, quiet, read_head, read_segment
@@ -11,7 +12,7 @@ from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
 from mvmnix.errors import RefusedError
 from mvmnix.state import Directory
-from mvmnix.strict import MalformedError
+from mvmnix.strict import MalformedError, show_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,44 @@ def backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
     The checkpoint proves the header of the last segment, which proves the records of the segment before it and, with
     them, its header, and so on. Raises RefusedError [log-mismatch], UnreadableError when there is no log.
     """
+    for segment, lines in _segments(directory, key):
+        for offset in range(len(lines) - 1, -1, -1):
+            index = segment.first + offset
+            yield Listed(index, _parse(directory, index, lines[offset]))
+
+
+def matching(directory: Directory, key: NoteKey, text: bytes, *, since: datetime | None = None) -> Iterator[Listed]:
+    """The sealed records whose lines hold `text`, the last one first, checked as by `backwards`; no other is parsed.
+
+    The search ends with the first full segment all of whose records are older than `since`. It costs one SHA-256 and
+    one look for each record on the way: about 1 ms for each segment of 128. Raises as `backwards`.
+    """
+    oldest = b"" if since is None else show_time(since).encode()
+    for segment, lines in _segments(directory, key):
+        for offset in range(len(lines) - 1, -1, -1):
+            if text in lines[offset]:
+                index = segment.first + offset
+                yield Listed(index, _parse(directory, index, lines[offset]))
+        if len(lines) == CAPACITY and max(map(_time, lines)) < oldest:
+            return
+
+
+def _time(line: bytes) -> bytes:
+    """When a record was written, as its line ends: `…"time":"2026-01-31T12:00:00Z"}`; sorts as the times do."""
+    return line[-22:-2]
+
+
+def _segments(directory: Directory, key: NoteKey) -> Iterator[tuple[Segment, tuple[bytes, ...]]]:
+    """All segments, the last one first, each with the lines that are sealed; verified before it is handed out."""
     if not is_begun(directory):
         raise absent(directory)
     with quiet(directory):
         head = read_head(directory, key)
-    segment: Segment | None = head.segment
-    end = head.checkpoint.size
-    while segment is not None:
-        for index in range(end - 1, segment.first - 1, -1):
-            yield Listed(index, _parse(directory, index, segment.lines[index - segment.first]))
-        end = segment.first
-        segment = _before(directory, segment)
+    yield head.segment, head.whole.lines
+    segment = head.segment
+    while (before := _before(directory, segment)) is not None:
+        yield before, before.lines
+        segment = before
 
 
 def tree_at(directory: Directory, head: Head, size: int) -> CompactRange:

@@ -37,6 +37,7 @@ class Kind(StrEnum):
 
     ADMISSION = "admission"
     REFUSAL = "refusal"
+    CREATION = "creation"
     START = "start"
     END = "end"
     EXEC = "exec"
@@ -46,6 +47,7 @@ class Kind(StrEnum):
     COPY = "copy"
     RECOVERY = "recovery"
     WITNESS = "witness"
+    NEW_LOG = "new-log"
     RESTART = "restart"
 
 
@@ -53,6 +55,7 @@ class Kind(StrEnum):
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.ADMISSION: ("plan", "policy"),
     Kind.REFUSAL: ("reasons",),
+    Kind.CREATION: ("machine", "plan", "policy", "digests"),
     Kind.START: ("machine", "plan", "policy"),
     Kind.END: ("machine", "plan", "policy"),
     Kind.EXEC: ("machine", "plan", "policy", "digests"),
@@ -62,6 +65,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.COPY: ("machine", "plan", "policy", "digests"),
     Kind.RECOVERY: ("digests",),
     Kind.WITNESS: ("digests", "reasons"),
+    Kind.NEW_LOG: ("digests",),
     Kind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"
@@ -74,6 +78,7 @@ _LINE: Final = re.compile(
     rf'(?:"count":(?P<count>{_INTEGER}),)?'
     rf'(?:"digests":\{{(?P<digests>{_NAMED}(?:,{_NAMED})*)\}},)?'
     rf'(?:"exit":(?P<exit_code>{_INTEGER}),)?'
+    r'(?:"expires":"(?P<expires>[^"]{20})",)?'
     rf'"kind":"(?P<kind>{"|".join(Kind)})"'
     rf'(?:,"machine":"(?P<machine>{_MACHINE})")?'
     rf'(?:,"plan":"(?P<plan>{_HEX})")?'
@@ -95,6 +100,7 @@ class Record:
     `exit_code` is the guest's own, 0 to 255. `serials` are those of the policy's files, as they were when it was read.
     `backend` says what was started, in the words of a signed plan.
     `count` says for how many events alike one refusal stands, where a guest provoked them.
+    `expires` is the end of the plan's window, in the record of a start: until then its nonce has to be kept.
     """
 
     kind: Kind
@@ -108,12 +114,13 @@ class Record:
     serials: Serials | None = None
     count: int | None = None
     backend: str | None = None
+    expires: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digests", MappingProxyType(dict(self.digests)))
         # each code once, in the order of the first: a guest cannot make a record long by failing often
         object.__setattr__(self, "reasons", tuple(dict.fromkeys(map(str, self.reasons))))
-        if self.time.tzinfo is None:
+        if None in {each.tzinfo for each in (self.time, self.expires) if each is not None}:
             raise ValueError("a record's time needs a time zone")
         if self.machine is not None and not _is_machine(self.machine):
             raise ValueError(f"not a machine's id: {self.machine!r}")
@@ -131,6 +138,7 @@ class Record:
             exit_code=self.exit_code,
             count=self.count,
             serials=self.serials,
+            expires=self.expires is not None,
         )
 
     @property
@@ -147,6 +155,8 @@ class Record:
             members.append(f'"digests":{{{named}}}')
         if self.exit_code is not None:
             members.append(f'"exit":{self.exit_code}')
+        if self.expires is not None:
+            members.append(f'"expires":"{strict.show_time(self.expires)}"')
         members.append(f'"kind":"{self.kind.value}"')
         if self.machine is not None:
             members.append(f'"machine":"{self.machine}"')
@@ -177,6 +187,7 @@ class Record:
             serials=_serials(said["serials"]),
             count=_number(said["count"]),
             backend=said["backend"],
+            expires=None if said["expires"] is None else strict.parse_time(said["expires"]),
         )
 
 
@@ -198,7 +209,8 @@ def spelled(line: bytes) -> re.Match[str]:
 
 def _check_text(said: re.Match[str]) -> None:
     """Raise ValueError unless what matches the grammar is a record."""
-    strict.parse_time(said["time"])
+    for time in (said["time"], *([] if said["expires"] is None else [said["expires"]])):
+        strict.parse_time(time)
     names, codes = _named(said["digests"])[0], _codes(said["reasons"])
     if names != sorted(set(names)) or len(set(codes)) != len(codes):
         raise ValueError("its digests are not in order, or something stands there twice")
@@ -210,6 +222,7 @@ def _check_text(said: re.Match[str]) -> None:
         exit_code=_number(said["exit_code"]),
         count=_number(said["count"]),
         serials=_serials(said["serials"]),
+        expires=said["expires"] is not None,
     )
 
 
@@ -222,6 +235,7 @@ def _check(
     exit_code: int | None,
     count: int | None,
     serials: tuple[int, ...] | None,
+    expires: bool,
 ) -> None:
     """Raise ValueError unless these may stand in one record; of digests and reasons it is told how many there are."""
     if missing:
@@ -234,6 +248,8 @@ def _check(
         raise ValueError(f"not the four serial numbers of a policy's record: {serials}")
     if count is not None and (kind != Kind.REFUSAL or not 1 <= count <= strict.MAX_INTEGER):
         raise ValueError(f"not a count of a refusal's record: {count}")
+    if expires and kind != Kind.START:
+        raise ValueError(f"a record of kind {kind} has no end of a plan's window")
 
 
 def _named(text: str | None) -> tuple[list[str], list[str]]:

@@ -1,5 +1,7 @@
 """Checks a whole log against its seal and a checkpoint kept elsewhere; of the host it needs the public key alone."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +16,12 @@ from mvmnix.state import Directory
 from mvmnix.strict import MalformedError
 
 _MAX_REASONS: Final = 20
+#: Is handed each record's index and its text by field (`spelled`), in order, whether or not the log verifies then.
+type Visit = Callable[[int, re.Match[str]], None]
+
+
+def no_visit(_index: int, _said: re.Match[str]) -> None:
+    """For a check that nobody else looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class LogEvidence:
     unended: tuple[Listed, ...] = ()
 
 
-def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None) -> LogEvidence:
+def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, visit: Visit = no_visit) -> LogEvidence:
     """Check every record of a log against the seal at its end, and this against a note that was kept elsewhere.
 
     1. The log's end is sealed by the key (`read_head`). 2. The pinned checkpoint is signed by the same key, and not
@@ -47,7 +55,7 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None) 
         if pinned is not None:
             raise RefusedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
         raise absent(directory)
-    walk = _Walk(directory)
+    walk = _Walk(directory, visit)
     with quiet(directory):
         head = walk.head(key)  # 1
         indices = segment_indices(directory)
@@ -67,8 +75,9 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None) 
 class _Walk:
     """One pass over a log, from the first record on: the tree so far, the root to be met, what was wrong."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, visit: Visit) -> None:
         self._directory = directory
+        self._visit = visit
         self._tree = CompactRange()
         self._pinned: Checkpoint | None = None
         self._reasons: list[Reason] = []
@@ -150,6 +159,7 @@ class _Walk:
                 self.problem(f"record {index} is none: {error}")
                 continue
             self._follow(said["kind"], said["machine"], index, line)
+            self._visit(index, said)
         # go on from what the header says, so that a change further on is found too
         self._tree = segment.before
         pinned = 0 if self._pinned is None else self._pinned.size - segment.first

@@ -1,7 +1,7 @@
 """The audit log with witnesses: hands each new checkpoint of weight to them, and holds the log against what they keep.
 
-What is handed over: the checkpoints of admissions, starts and ends. A witness that can't take one is said and
-recorded, once for each process. If it is a required one, the admission or start that could not be witnessed is
+What is handed over: the checkpoints of admissions, starts, ends and a new log. A witness that can't take one is said
+and recorded, once for each process. If it is a required one, the admission or start that could not be witnessed is
 refused, so nothing starts; an end has happened and is not.
 
 Before one of them is written, the log is held against the witnesses: one that was put back would grow past the size
@@ -18,7 +18,7 @@ from typing import Final, override
 
 from mvmnix import strict
 from mvmnix.audit.head import is_begun
-from mvmnix.audit.log import AuditLog, Entry
+from mvmnix.audit.log import AuditLog, Entry, no_traces
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.witness import ContradictedError, check_against_witness
@@ -27,7 +27,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
 from mvmnix.state import Directory
 
-_HANDED: Final = frozenset({Kind.ADMISSION, Kind.START, Kind.END})
+_HANDED: Final = frozenset({Kind.ADMISSION, Kind.START, Kind.END, Kind.NEW_LOG})
 _HINT: Final = "repair it, or change [[witnesses]] in config.toml"
 
 
@@ -35,9 +35,14 @@ class WitnessedLog(AuditLog):
     """A log whose checkpoints others keep. `notice` takes a line of prose for the user."""
 
     def __init__(
-        self, directory: Directory, signer: Signer, witnesses: Iterable[Witness], notice: Callable[[str], None]
+        self,
+        directory: Directory,
+        signer: Signer,
+        witnesses: Iterable[Witness],
+        notice: Callable[[str], None],
+        traces: Callable[[], str] = no_traces,
     ) -> None:
-        super().__init__(directory, signer)
+        super().__init__(directory, signer, traces)
         self._key = signer.key
         self._witnesses = tuple(witnesses)
         self._notice = notice

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from itertools import product, starmap
 from pathlib import Path
 
 import click
@@ -11,16 +12,19 @@ from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
+from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.keeping.library import Room
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
 from mvmnix.cli.audit_verify import verify
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.telling import answer
-from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
+from mvmnix.launch.host import now
 from mvmnix.launch.records import archive
-from mvmnix.launch.records.home import RECEIPT, machine_ids
+from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids
 from mvmnix.launch.records.registry import find
+from mvmnix.launch.records.traces import Traces
 from mvmnix.model import Digest
 from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
@@ -49,7 +53,7 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with house() as rooms, verdicts() as told:
+    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in records(place.log, place.note_key, last=most):
@@ -64,7 +68,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with house() as rooms, verdicts(as_json=as_json) as told:
+    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(rooms, which, directory))
         if not found:
@@ -82,7 +86,7 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with house() as rooms, verdicts() as told:
+    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -105,7 +109,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with house() as rooms, verdicts() as told:
+    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -147,28 +151,45 @@ def export(target: Path, machine: str) -> int:
     return told.code
 
 
+@audit.command("new-log")
+def new_log() -> None:
+    """Begin a new log where there was one: it was moved away as evidence, or is lost. Its first record says so.
+
+    That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
+    """
+    with house() as rooms:
+        found = Traces.of(rooms.roots.state)
+        record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
+        checkpoint = rooms.journal.append(record).checkpoint
+    click.echo(f"began a new log, {checkpoint.origin}; it knows nothing of {found.said or 'anything before'}", err=True)
+
+
 class _Finder:
-    """Finds what records name: plans and bundles by their digest, receipts in the machines' directories."""
+    """Finds what records name: plans and bundles by their digest, the machines' plans and receipts beside them.
+
+    The plan of `mvm run` is kept in its machine's directory alone.
+    """
 
     def __init__(self, rooms: House) -> None:
         self._rooms = rooms
-        self._receipts: dict[Digest, bytes] | None = None
+        self._beside: dict[Digest, bytes] | None = None
 
     def find(self, digest: Digest) -> bytes | None:
         """The bytes with this digest, if they are kept."""
         for store in (self._rooms.plans, self._rooms.library.rooms[Room.BUNDLES]):
             if store.has(digest):
                 return store.read(digest, limit=LIMIT)
-        if self._receipts is None:
-            found = filter(None, map(self._receipt, machine_ids(self._rooms.machines)))
-            self._receipts = {Digest.of(data): data for data in found}
-        return self._receipts.get(digest)
+        if self._beside is None:
+            files = product(machine_ids(self._rooms.machines), (PLAN, RECEIPT))
+            self._beside = {Digest.of(data): data for data in filter(None, starmap(self._file, files))}
+        return self._beside.get(digest)
 
-    def _receipt(self, machine: str) -> bytes | None:
+    def _file(self, machine: str, name: str) -> bytes | None:
+        """Whatever can't be read is not what a record names."""
         try:
             with self._rooms.machines.existing(machine) as home:
-                return home.read(RECEIPT, LIMIT)
-        except FileNotFoundError:
+                return home.read(name, LIMIT)
+        except (OSError, MvmnixError):
             return None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -56,12 +56,16 @@ class Told:
 
 
 @contextmanager
-def verdicts(*, as_json: bool = False) -> Iterator[Told]:
-    """Tell what is refused, and turn it into the exit code of a mismatch."""
+def verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[Told]:
+    """Tell what is refused, and turn it into the exit code of a mismatch.
+
+    `elsewhere`: it is about a log or an export that is not this host's own, whose hints would be about that.
+    """
     told = Told()
     try:
         yield told
-    except RefusedError as refused:
+    except RefusedError as error:
+        refused = _of_a_copy(error) if elsewhere else error
         if as_json:
             reasons = [{"code": reason.code, "why": reason.why} for reason in refused.reasons]
             answer("log", {"verdict": Verdict.MISMATCH, "reasons": reasons})
@@ -73,6 +77,11 @@ def verdicts(*, as_json: bool = False) -> Iterator[Told]:
         raise
     except MvmnixError as error:  # such as a key that is not there
         raise UnreadableError(error.message, hint=error.hint) from error
+
+
+def _of_a_copy(error: RefusedError) -> RefusedError:
+    hint = "compare the key with the host's; if it is right, keep this copy as evidence, and get another from the host"
+    return RefusedError(*(replace(reason, hint=hint) for reason in error.reasons))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """`mvm audit verify`: checks a log, an export of one, or a proof out of one, and says in one word what it found."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from mvmnix.audit.head import NoLogError
+from mvmnix.audit.head import NoLogError, is_begun, lost
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, verify_log
+from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, Verdict, archive_key, opened, public_key, verdicts
 from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.telling import answer, notice
@@ -18,6 +19,9 @@ from mvmnix.errors import Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.archive import Archive
 from mvmnix.launch.records.registry import entries
+from mvmnix.launch.records.traces import Traces
+from mvmnix.launch.replay.clock import HostClock, looked_at
+from mvmnix.launch.replay.unkept import Unkept
 
 _WITNESS = "witness:"
 
@@ -37,7 +41,7 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with house() as rooms, verdicts(as_json=as_json) as told:
+    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         note = _pinned(rooms, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(rooms, key_path, elsewhere=True).raw)
@@ -51,10 +55,9 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             _archive(archive.check(exported, key_of_it), as_json=as_json)
             return told.code
         place = Place.of(rooms, key_path, directory)
-        against = _witnesses(rooms, place) if directory is None else []
-        evidence = _verified(place, note, against)
-        lost = _lost(rooms, evidence.unended) if directory is None else evidence.unended
-        told.code = _log(evidence, lost, as_json=as_json)
+        evidence = _own(rooms, place, note) if directory is None else verify_log(place.log, place.note_key, note)
+        unended = _lost(rooms, evidence.unended) if directory is None else evidence.unended
+        told.code = _log(evidence, unended, as_json=as_json)
     return told.code
 
 
@@ -79,10 +82,31 @@ def _witnesses(rooms: House, place: Place) -> list[Reason]:
     return against
 
 
-def _verified(place: Place, note: bytes | None, against: Sequence[Reason]) -> LogEvidence:
+def _own(rooms: House, place: Place, note: bytes | None) -> LogEvidence:
+    """This host's own log, against its witnesses, what it had recorded elsewhere, and the nonces. Raises RefusedError.
+
+    NoLogError where there is none, and never was one as far as can be told.
+    """
+    against = _witnesses(rooms, place)
+    if not is_begun(place.log) and (traces := Traces.of(rooms.roots.state).said):
+        against.append(lost(place.log, traces))
+    starts = Unkept(rooms.nonces)
+    evidence = _verified(place, note, against, starts.visit)
+    if unkept := starts.reasons(_past(rooms)):
+        raise RefusedError(*unkept)
+    return evidence
+
+
+def _past(rooms: House) -> datetime:
+    """No nonce of a plan that was valid longer was forgotten. Raises RefusedError [clock-went-back, state-mismatch]."""
+    with looked_at(rooms.nonces):
+        return HostClock(rooms.nonces, notice).look().past
+
+
+def _verified(place: Place, note: bytes | None, against: Sequence[Reason], visit: Visit) -> LogEvidence:
     """The whole log, unless a witness is against it. Raises RefusedError with all reasons, NoLogError."""
     try:
-        evidence = verify_log(place.log, place.note_key, note)
+        evidence = verify_log(place.log, place.note_key, note, visit)
     except RefusedError as refused:
         found = [*refused.reasons, *(reason for reason in against if reason not in refused.reasons)]
         raise RefusedError(*found) from refused

@@ -17,9 +17,10 @@ from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.host import now
 from mvmnix.launch.records import registry
+from mvmnix.launch.records.creation import check_creation
+from mvmnix.launch.records.creation import create as create_machine
 from mvmnix.launch.records.home import PLAN, read_kept
 from mvmnix.launch.records.status import MachineStatus, Origin
-from mvmnix.launch.start import home_of
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 
@@ -44,8 +45,7 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
         verified = stack.enter_context(verified_plan(rooms, bundle, image, vsa))
         _refuse_what_could_not_start(rooms, verified)
         origin = Origin(*(str(Path(path).absolute()) if path else "" for path in (image, vsa)))
-        with home_of(verified, rooms.machines, now(), name, origin) as home:
-            click.echo(home.status.machine)
+        click.echo(create_machine(verified, rooms.machines, rooms.journal, now=now(), name=name, origin=origin))
 
 
 @click.command()
@@ -96,6 +96,7 @@ def _plan_of(rooms: House, status: MachineStatus) -> bytes:
         hint = f"remove it: mvm rm {status.machine}"
         raise MvmnixError(f"the plan of machine {status.machine} is gone", hint=hint)
     with rooms.recorded(plan=Digest.of(bundle)):
+        check_creation(status, rooms.journal.about(status.machine))
         if Digest.of(bundle) != status.plan:
             why = f"it is not the one that the machine {status.machine} was created from: {status.plan}"
             hint = f"remove that machine, and create another one: mvm rm {status.machine}"

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
-from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
@@ -27,7 +26,7 @@ from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import Host, now
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.replay.clock import HostClock
-from mvmnix.launch.replay.gate import Replay, last_start
+from mvmnix.launch.replay.gate import LoggedStarts, Replay
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
@@ -129,17 +128,14 @@ class House:
     @cached_property
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
-        host = self.key(Role.HOST)
-        return witnesses.journal(self.audit, NoteSigner.of_log(self._raw(host), host.sign), self.config.witnesses)
+        signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
+        return witnesses.journal(self.audit, signer, self.config.witnesses, self.roots.state)
 
     @property
     def log_key(self) -> NoteKey:
         """The key that the audit log's checkpoints are checked with."""
-        return NoteKey.of_log(self._raw(self.key(Role.HOST)))
-
-    def _raw(self, host: PrivateKey) -> bytes:
         try:
-            return host.public.raw
+            return NoteKey.of_log(self.key(Role.HOST).public.raw)
         except ValueError as error:
             where = self.keys.where(key_file(Role.HOST))
             hint = "move it away and run `mvm key create host`; a new key begins a new log"
@@ -181,7 +177,7 @@ class House:
         return Replay(
             self.nonces,
             clock=HostClock(self.nonces, notice),
-            last=lambda: last_start(self.audit, self.log_key) if is_begun(self.audit) else None,
+            starts=LoggedStarts(self.audit, lambda: self.log_key),
             witness=lambda: witnesses.hold_against(lambda: self.journal, self.config.witnesses),
         )
 

@@ -13,7 +13,8 @@ from mvmnix.cli.needs import plans_for
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.launch.host import now
-from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids, read_kept, read_status
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
 from mvmnix.model import Digest
 from mvmnix.provenance import trusted_root
 from mvmnix.strict import show_time
@@ -60,13 +61,11 @@ def _statements(rooms: House, digest: str) -> Iterator[tuple[str, bytes]]:
     yield from (("parts", rooms.library.bundle(part)) for entry in entries for part in entry.parts)
     yield from (("rebuild", data) for data in Rebuilds(rooms.roots.state).bundles(manifest))
     yield from (("plan", data) for plan in plans_for(rooms, manifest) for data in plan.splitlines())
-    for machine in machine_ids(rooms.machines):
-        with rooms.machines.existing(machine) as home:
-            status = read_status(home)
-        if status is None or status.manifest != manifest:
+    for status in (entry.status for entry in registry.entries(rooms.machines)):
+        if status.manifest != manifest:
             continue
         for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
-            kept = read_kept(rooms.machines, machine, name)
+            kept = read_kept(rooms.machines, status.machine, name)
             yield from ((kind, data) for data in (kept or b"").splitlines())
 
 

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mvmnix.launch.records import registry
+from mvmnix.cli.telling import notice
+from mvmnix.launch.records import tidying
 from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
 from mvmnix.state import Directory, Roots
 
@@ -21,14 +22,20 @@ def machine_room() -> Iterator[Directory]:
 
 
 def put_in_order(roots: Roots, machines: Directory) -> None:
-    """Write down the ends that nobody was left to write down. Raises MvmnixError when there is no host key for it."""
-    if registry.is_tidy(machines) and _are_cells_swept(roots):
+    """Say what lies there and is no machine, and write down the ends that nobody was left to write down.
+
+    Raises MvmnixError when there is no host key for that.
+    """
+    found = tidying.survey(machines)
+    for line in found.broken:
+        notice(line)
+    if found.is_tidy and _are_cells_swept(roots):
         return
     from mvmnix.cli.house import House  # noqa: PLC0415 - it takes longer than all else that `mvm ps` does
     from mvmnix.launch.host import now  # noqa: PLC0415
 
     with House(roots) as rooms:
-        registry.tidy(machines, rooms.journal, now)
+        tidying.tidy(machines, rooms.journal, now)
         rooms.jail.sweep()
 
 

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from mvmnix.cli import raw
+from mvmnix.cli import ends, raw
 from mvmnix.cli.machine_room import machine_room
 from mvmnix.cli.telling import answer, table
 from mvmnix.errors import UsageError
@@ -33,7 +33,7 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
     except ValueError as error:
         raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
     with machine_room() as here:
-        listed = [entry for entry in registry.entries(here) if everything or entry.alive]
+        listed = ends.verified(here, [entry for entry in registry.entries(here) if everything or entry.alive])
     shown = filters.matching(listed, chosen)
     if as_json:
         answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
@@ -53,8 +53,8 @@ def _record(entry: Entry) -> dict[str, object]:
         "state": entry.state,
         "accelerator": status.acceleration,
         "created": show_time(status.created),
-        "ended": str(status.reason or ""),
-        "exitCode": "" if status.exit_code is None else status.exit_code,
+        "ended": entry.ended,
+        "exitCode": "" if entry.exit_code is None else entry.exit_code,
     }
 
 
@@ -63,10 +63,11 @@ def _record(entry: Entry) -> dict[str, object]:
 def inspect(machine: str) -> None:
     """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
 
-    Nothing here is verified anew: `mvm show MACHINE` does that, with plan, provenance and receipt.
+    How it ended is what the audit log's record says. The rest is not verified anew: `mvm show MACHINE` does that, with
+    plan, provenance and receipt.
     """
     with machine_room() as here:
-        entry = registry.find(here, machine)
+        (entry,) = ends.verified(here, [registry.find(here, machine)])
         status = entry.status
         digests = {
             "plan": status.plan,
@@ -107,5 +108,5 @@ def wait(machines: tuple[str, ...]) -> None:
             if ended.state == "dead":
                 with machine_room() as again:
                     ended = registry.find(again, machine)
-            code = ended.status.exit_code
-            click.echo(str(ended.status.reason or "") if code is None else code)
+            (ended,) = ends.verified(here, [ended])
+            click.echo(ended.ended if ended.exit_code is None else ended.exit_code)

@@ -11,6 +11,7 @@ from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witn
 from mvmnix.cli.telling import notice
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
+from mvmnix.launch.records.traces import Traces
 from mvmnix.state import Directory
 
 _ROOM = "audit"
@@ -39,10 +40,15 @@ def audit_room(state: Directory) -> Iterator[Directory]:
             raise
 
 
-def journal(directory: Directory, signer: Signer, rules: Iterable[WitnessRule]) -> AuditLog:
-    """The log, with its witnesses if it has any."""
-    witnesses = tuple(map(witness, rules))
-    return WitnessedLog(directory, signer, witnesses, notice) if witnesses else AuditLog(directory, signer)
+def journal(directory: Directory, signer: Signer, rules: Iterable[WitnessRule], state: Directory) -> AuditLog:
+    """The log, with its witnesses if it has any; `state` is looked through for what one that is gone had recorded."""
+
+    def traces() -> str:
+        return Traces.of(state).said
+
+    if witnesses := tuple(map(witness, rules)):
+        return WitnessedLog(directory, signer, witnesses, notice, traces)
+    return AuditLog(directory, signer, traces)
 
 
 def hold_against(log: Callable[[], AuditLog], rules: Collection[WitnessRule]) -> None:

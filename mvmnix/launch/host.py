@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from mvmnix.launch.hypervisor.accelerator import KvmProbe, Notice
 from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Hypervisor
-from mvmnix.launch.journal import Journal
+from mvmnix.launch.journal import Ledger
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.replay.gate import Replay
 from mvmnix.state import Directory
@@ -32,7 +32,7 @@ class Host:
     hypervisor: Hypervisor
     jail: Jail
     kvm: KvmProbe
-    journal: Journal
+    journal: Ledger
     sign: Sign
     machines: Directory
     replay: Replay

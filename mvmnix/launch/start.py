@@ -6,7 +6,8 @@ The steps, which the code repeats by number:
    disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
    what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
    that the plan doesn't grant, is refused, and that is logged.
-2. The machine gets its directory, or takes the one that `mvm create` made for it, and the lock that says that it lives.
+2. The machine gets its directory, and the lock that says that it lives; or takes the one that `mvm create` made for it,
+   unless that is not what the log has of its creation (launch/records/creation.py), which is refused and logged.
 3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
    (launch/replay/gate.py). From here on it is spent, whatever fails: what was refused or failed before has spent
    nothing. The machine's status says `starting` before.
@@ -25,7 +26,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -44,14 +44,14 @@ from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
 from mvmnix.launch.hypervisor.tsc import TscClock
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.records.conclusion import Course, never_ran
+from mvmnix.launch.records.creation import home_of, take
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.home import MachineHome
-from mvmnix.launch.records.status import MachineState, Origin
+from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares.prepared import Circumstances, Shares
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest, DirectoryOrder
-from mvmnix.state import Directory
 
 _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
@@ -73,15 +73,16 @@ def start(
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
     Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
-    plan-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is made,
-    the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when nonce
-    or log can't be written; and what `conclusion.failure` says when the boot fails.
+    creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
+    made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
+    nonce or log can't be written; and what `conclusion.failure` says when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
         config, preparation = _prepared(plan, host, services, tsc)
     try:
-        home = _taken(plan, host, created) if created else home_of(plan, host.machines, host.clock(), name)  # 2
+        with refusals_logged(plan, host):
+            home = take(plan, host, created) if created else home_of(plan, host.machines, host.clock(), name)  # 2
         course = Course(plan, host, home, preparation.invocation, preparation.acceleration)
         begin(course)  # 3, 4
     except BaseException:
@@ -195,35 +196,6 @@ def _prepared(
 def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
     """The same with the machine's own host name, unless the plan gives it another."""
     return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
-
-
-def _taken(plan: VerifiedPlan, host: Host, machine: str) -> MachineHome:
-    """The directory of a machine that waits. Raises UsageError, RefusedError [plan-mismatch]."""
-    home = MachineHome.take(host.machines, machine)
-    if home.status.plan != plan.digest:
-        home.close()
-        why = f"the machine {machine} was created from another one: {home.status.plan}"
-        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "remove that machine, and create one from this plan")
-    return home
-
-
-def home_of(
-    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: Origin | None = None
-) -> MachineHome:
-    """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""
-    return MachineHome.create(
-        machines,
-        name=name,
-        image=plan.plan.image,
-        plan=plan.digest,
-        policy=plan.policy,
-        now=now,
-        manifest=plan.image.manifest.digest,
-        provenance=plan.plan.provenance,
-        bundle=plan.bundle,
-        labels=plan.plan.labels,
-        origin=origin,
-    )
 
 
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:

@@ -96,4 +96,4 @@ def test_a_machine_stands_still_and_goes_on(world: World, machine: str) -> None:
     ticking.stderr.close()
     ticking.wait(PATIENCE)
     kinds = [json.loads(line)["kind"] for line in world.home.mvm("events", machine).stdout.splitlines()]
-    assert kinds == ["start", "exec", "pause", "resume", "pause", "end"]
+    assert kinds == ["creation", "start", "exec", "pause", "resume", "pause", "end"]

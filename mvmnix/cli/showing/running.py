@@ -16,6 +16,7 @@ from mvmnix.cli.showing.trust import POLICY, signing
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch.records import receipt as receipts
+from mvmnix.launch.records.ending import reason_of
 from mvmnix.launch.records.receipt import Receipt
 from mvmnix.launch.records.registry import Entry
 from mvmnix.model import Digest
@@ -132,7 +133,8 @@ def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Re
     pairs += [("provenance", status.provenance, start.digests.get("provenance"))] if status.provenance else []
     pairs.append(("start", show_time(status.began), show_time(start.time)))
     if end is not None and status.reason is not None:
-        pairs.append(("end", "" if status.reason.orderly else status.reason, ", ".join(end.reasons)))
+        if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
+            pairs.append(("end", status.reason, reason_of(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
     yield from _contradictions("the machine's status", "the log", pairs)
@@ -183,7 +185,8 @@ def _record(listed: Listed, log: Sealed) -> Node:
 
 def _receipt(ran: Ran, judge: Judge) -> Node:
     if ran.receipt is None:
-        reason = ran.entry.status.reason or "its supervisor was lost"
+        end = ran.log.end if isinstance(ran.log, Sealed) else None
+        reason = "its supervisor was lost" if end is None else reason_of(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
     if isinstance(ran.receipt, MvmnixError):

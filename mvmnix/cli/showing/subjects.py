@@ -30,6 +30,7 @@ from mvmnix.cli.showing.running import Ran, add_machine
 from mvmnix.cli.showing.trust import policy_node
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.launch.records import registry
+from mvmnix.launch.records.home import machine_ids
 from mvmnix.launch.records.registry import Entry as Machine
 from mvmnix.model import Digest
 
@@ -67,8 +68,8 @@ def _meant(rooms: House, text: str, notice: Callable[[str], None]) -> Iterator[t
         yield "a file", lambda: file_bytes(text, LIMIT)
     if text and (path / MANIFEST).is_file():
         yield "a directory", lambda: path
-    machines = (it.status for it in registry.entries(rooms.machines))
-    if text and any(it.name == text or it.machine.startswith(text) for it in machines):
+    names = {it.status.name for it in registry.entries(rooms.machines)}
+    if text and (text in names or any(machine.startswith(text) for machine in machine_ids(rooms.machines))):
         yield "a machine", lambda: _machine_called(rooms, text, notice)
     digests = (entry.manifest.hex for entry in rooms.library.entries())
     if _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests):

@@ -25,10 +25,11 @@ from mvmnix.launch.hypervisor.port import Acceleration, MonitorEvent
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.limits import NO_LIMITS
 from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure, never_ran
+from mvmnix.launch.records.creation import home_of
 from mvmnix.launch.records.ending import Ending, EndReason, HostAction, LastWord
 from mvmnix.launch.records.receipt import HostFile
 from mvmnix.launch.records.status import MachineState
-from mvmnix.launch.start import begin, home_of, refusals_logged
+from mvmnix.launch.start import begin, refusals_logged
 from mvmnix.launch.supervisor import Finished, StopRequestedError, stopping_signals
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.sandbox import trusted_executables

@@ -112,17 +112,17 @@ def check(directory: Directory, key: PublicKey) -> Archive:
 
 
 def _about(machine: str, every: Sequence[Listed]) -> tuple[Listed, ...]:
-    """The records that name the machine, and the admission of its plan before."""
-    ours = [listed for listed in every if listed.record.machine == machine]
-    if not ours:
-        return ()
-    first, plan = ours[0].index, ours[0].record.plan
-    before = [
-        listed
-        for listed in every
-        if listed.index < first and (listed.record.kind, listed.record.plan) == (Kind.ADMISSION, plan)
-    ]
-    return (*before[-1:], *ours)
+    """The records that name the machine, and the admissions of its plan before its creation and its start."""
+    found, admitted = dict[int, Listed](), dict[Digest | None, Listed]()
+    for listed in every:
+        record = listed.record
+        if record.kind is Kind.ADMISSION:
+            admitted[record.plan] = listed
+        if record.machine == machine:
+            found[listed.index] = listed
+            if record.kind in {Kind.CREATION, Kind.START} and (admission := admitted.get(record.plan)) is not None:
+                found[admission.index] = admission
+    return tuple(found[index] for index in sorted(found))
 
 
 def _named(records: Sequence[Listed]) -> Iterator[Digest]:

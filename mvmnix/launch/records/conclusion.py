@@ -20,7 +20,7 @@ from mvmnix.launch.hypervisor.confinement import Layer
 from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, Usage
 from mvmnix.launch.records.diagnosis import Diagnosis, file_name
-from mvmnix.launch.records.ending import Ending, EndReason, judge, with_disk
+from mvmnix.launch.records.ending import Ending, EndReason, judge, reasons_of, with_disk
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
 from mvmnix.launch.records.shared import Shared
@@ -100,6 +100,7 @@ class Course:
             self.home.status.began,
             digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
             backend=self.plan.plan.backend.logged,
+            expires=self.plan.plan.window.not_after,
             reasons=sharing.acknowledged(shares),
         )
         try:
@@ -141,12 +142,12 @@ class Course:
     def record_end(self, reason: EndReason, digests: Mapping[str, Digest], now: datetime) -> None:
         """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
         exit_code = None if self.status is None else self.status.exit_code
-        reasons = () if reason.orderly else (reason,)
-        record = self._record(Kind.END, now, digests=digests, reasons=reasons, exit_code=exit_code)
+        record = self._record(Kind.END, now, digests=digests, reasons=reasons_of(reason), exit_code=exit_code)
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
         self.host.journal.append(record)
+        self.home.keep_end(self.host.journal.vouch(record))
         self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
 
     def open_console(self) -> BoundedLog:

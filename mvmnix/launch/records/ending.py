@@ -7,6 +7,7 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mvmnix.audit.record import Record
 from mvmnix.launch.hypervisor.port import MonitorEvent
 
 
@@ -103,3 +104,15 @@ def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
     <EndReason.VERITY_CORRUPTION: 'verity-corruption'>
     """
     return EndReason.VERITY_CORRUPTION if corrupted and not reason.orderly else reason
+
+
+def reasons_of(reason: EndReason) -> tuple[str, ...]:
+    """How a record of the end says why: with no word for the guest's own end, which is the usual one."""
+    return () if reason is EndReason.GUEST_EXIT else (reason,)
+
+
+def reason_of(end: Record) -> str:
+    """Why a machine ended, by the record of that. An older mvm wrote no word for a machine that was stopped, either."""
+    if end.reasons:
+        return end.reasons[0]
+    return EndReason.STOPPED if end.exit_code is None else EndReason.GUEST_EXIT

@@ -21,7 +21,7 @@ _KEYS: Final[Mapping[str, Callable[[Entry, str], bool]]] = {
     "name": lambda entry, value: entry.status.name == value,
     "image": lambda entry, value: entry.status.image == value,
     "state": lambda entry, value: entry.state == value,
-    "ended": lambda entry, value: str(entry.status.reason or "") == value,
+    "ended": lambda entry, value: entry.ended == value,
     "label": _has_label,
 }
 _STATES: Final = (*MachineState, "dead")

@@ -31,8 +31,12 @@ STDERR: Final = "stderr.log"
 RECEIPT: Final = "receipt.sigstore.json"
 #: What it was started from: `mvm run` keeps its plan nowhere else.
 PLAN: Final = "plan.sigstore.json"
+#: The log's record of its end, signed by the log's key (mvmnix/audit/vouched.py).
+END: Final = "end.note"
 #: Held while a directory is made or tidied away: a name is given once, and nothing half-made is taken for a leftover.
-_REGISTER: Final = "register.lock"
+REGISTER: Final = "register.lock"
+#: What may lie in a directory before its status does.
+_HALF_MADE: Final = frozenset({LOCK, PLAN})
 _KIB: Final = 1024
 _STATUS_LIMIT: Final = 65536
 _BUNDLE_LIMIT: Final = 16 * 1024 * 1024
@@ -100,7 +104,7 @@ class MachineHome:
             if lock is None:
                 raise _no_start(machine, "being started already")
             stack.enter_context(lock)
-            status = read_status(directory)
+            status = read_status(directory, machine)
             if status is None or not status.waits:
                 raise _no_start(machine, "gone" if status is None else status.state)
             stack.pop_all()
@@ -158,13 +162,22 @@ class MachineHome:
         self._directory.write_atomic(RECEIPT, bundle)
         return self._directory.where(RECEIPT)
 
+    def keep_end(self, note: bytes) -> None:
+        """Keep the signed record of the end."""
+        self._directory.write_atomic(END, note)
+
     def discard(self, machines: Directory) -> None:
         """Undo what was begun for a start that was never recorded: its directory is removed, or waits for another."""
-        if self.status.origin is not None:
+        if self.status.origin is None:
+            self.remove(machines)
+            return
+        if not self.status.waits:
             self.status = replace(self.status, started=None)
             self.advance(MachineState.CREATED, acceleration="")
-            self.close()
-            return
+        self.close()
+
+    def remove(self, machines: Directory) -> None:
+        """Remove the directory, and let go of the lock."""
         with register(machines):
             machines.remove_tree(self.status.machine)
         self.close()
@@ -217,16 +230,19 @@ def _no_start(machine: str, state: str) -> UsageError:
 def _taken(machines: Directory) -> Iterator[MachineStatus]:
     """The machines that keep their names for themselves."""
     for machine in machine_ids(machines):
-        with machines.existing(machine) as directory:
-            alive, status = directory.holder(LOCK) is not None, read_status(directory)
-            if status is not None and (alive or status.waits):
-                yield status
+        try:
+            with machines.existing(machine) as directory:
+                alive, status = directory.holder(LOCK) is not None, read_status(directory, machine)
+        except (MvmnixError, OSError):
+            continue  # it is broken, and every command leaves it out
+        if status is not None and (alive or status.waits):
+            yield status
 
 
 @contextmanager
 def register(machines: Directory) -> Iterator[None]:
     """Hold the lock under which machine directories are made and removed."""
-    with machines.lock(_REGISTER):
+    with machines.lock(REGISTER):
         yield
 
 
@@ -235,17 +251,29 @@ def machine_ids(machines: Directory) -> tuple[str, ...]:
     return tuple(name for name in machines.names() if is_id(name))
 
 
-def read_status(directory: Directory) -> MachineStatus | None:
-    """The status in a machine's directory; None when its supervisor died before it wrote one."""
+def read_status(directory: Directory, machine: str) -> MachineStatus | None:
+    """The status in a machine's directory; None when its supervisor died before it wrote one.
+
+    Raises MvmnixError for what is no machine's: a status that is missing beside other files, is not what mvm writes, or
+    is another machine's.
+    """
     try:
         data = directory.read(STATUS, _STATUS_LIMIT)
     except FileNotFoundError:
-        return None
+        if set(directory.names()) <= _HALF_MADE:
+            return None
+        raise _broken(directory, "is missing") from None
     try:
-        return MachineStatus.parse(data)
+        status = MachineStatus.parse(data)
     except ValueError as error:
-        where = directory.where(STATUS)
-        raise MvmnixError(f"{where} is not what mvm writes: {error}", hint=f"remove {directory.path}") from error
+        raise _broken(directory, f"is not what mvm writes: {error}") from error
+    if status.machine != machine:
+        raise _broken(directory, f"is of the machine {status.machine}")
+    return status
+
+
+def _broken(directory: Directory, why: str) -> MvmnixError:
+    return MvmnixError(f"{directory.where(STATUS)} {why}", hint=f"look at {directory.path}, and move it away")
 
 
 def read_kept(machines: Directory, machine: str, name: str) -> bytes | None:

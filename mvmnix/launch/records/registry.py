@@ -1,4 +1,4 @@
-"""Which machines there are and which of them live, by the kernel's word; ends them, reads their logs, tidies up.
+"""Which machines there are and which of them live, by the kernel's word; ends them, reads their logs, removes them.
 
 A status file may say `running` about a machine whose supervisor was killed: only a held lock proves a supervisor. With
 the supervisor the kernel ends its hypervisor, so a machine without a holder of its lock is dead, whatever is written.
@@ -8,33 +8,31 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.control import door
-from mvmnix.launch.journal import Ledger
-from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.ending import reason_of
 from mvmnix.launch.records.home import (
     CONSOLE,
     LOCK,
-    STATUS,
     STDERR,
     STDOUT,
     machine_ids,
     read_status,
     register,
-    waiting,
 )
 from mvmnix.launch.records.status import MachineState, MachineStatus
 from mvmnix.state import Directory
 
 _CHUNK: Final = 65536
+#: What is said of an end that no record of the log proves.
+UNVERIFIED: Final = "unverified"
 #: Seconds between two looks at a machine that is being stopped.
 _LOOK: Final = 0.02
 #: Seconds between two looks at a log or machine that somebody follows.
@@ -53,11 +51,14 @@ class Log(StrEnum):
 class Entry:
     """A machine: what its status file says, and the process that supervises it.
 
-    `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here.
+    `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here. `end` is
+    the log's record of its end, once that was read and verified (launch/records/ends.py): what the status file says
+    about it, whoever can write there says.
     """
 
     status: MachineStatus
     supervisor: int | None
+    end: Record | None = None
 
     @property
     def alive(self) -> bool:
@@ -67,25 +68,48 @@ class Entry:
     @property
     def state(self) -> str:
         """How it is doing, in a word: its state, but `dead` when its supervisor was lost."""
-        known = self.alive or self.status.waits or self.status.state is MachineState.ENDED
-        return self.status.state if known else "dead"
+        return self.status.state if self.alive or self.status.waits or self.has_ended else "dead"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has no supervisor any more, and its end was written down."""
+        return not self.alive and self.status.state is MachineState.ENDED
+
+    @property
+    def ended(self) -> str:
+        """Why it ended, by the log's record; UNVERIFIED where nothing proves that; empty for one that hasn't."""
+        if not self.has_ended:
+            return ""
+        return UNVERIFIED if self.end is None else reason_of(self.end)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its command's, as the guest reported it, by the log's record."""
+        return None if self.end is None else self.end.exit_code
 
 
 def entries(machines: Directory) -> tuple[Entry, ...]:
-    """All machines, the oldest first. Those that are being made or removed at this moment are left out."""
-    found = (_entry(machines, machine) for machine in machine_ids(machines))
+    """All machines, the oldest first.
+
+    Those that are being made or removed at this moment are left out, and what is broken (`tidying.survey`).
+    """
+    found = (_legible(machines, machine) for machine in machine_ids(machines))
     return tuple(sorted((entry for entry in found if entry is not None), key=_age))
 
 
 def find(machines: Directory, text: str) -> Entry:
     """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
 
-    Raises UsageError when there is none, or more than one.
+    Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
     """
     known = entries(machines)
     if named := [entry for entry in known if entry.status.name == text and text]:
         return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
     matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
+    if not matching and text:
+        for machine in machine_ids(machines):
+            if machine.startswith(text):
+                _entry(machines, machine)  # which says what is broken about it
     if len(matching) != 1:
         what = "no machine" if not matching else f"{len(matching)} machines"
         raise UsageError(f"{what} with the name or id {text!r}", hint="mvm ps --all lists them")
@@ -154,45 +178,6 @@ def _opened(directory: Directory, log: Log) -> int | None:
         return None
 
 
-def is_tidy(machines: Directory) -> bool:
-    """Whether `tidy` would find nothing to do; a machine that is being made just now may look as if it did."""
-    return all(_is_tidy(machines, machine) for machine in machine_ids(machines))
-
-
-def _is_tidy(machines: Directory, machine: str) -> bool:
-    with suppress(FileNotFoundError), machines.existing(machine) as directory:
-        if directory.holder(LOCK) is not None:
-            return True
-        status = read_status(directory)
-        rests = status is not None and (status.waits or status.state is MachineState.ENDED)
-        return rests and not directory.exists(door.NAME) and not directory.sweep(remove=False)
-    return True  # somebody removed it meanwhile
-
-
-def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
-    """Write down the end of machines whose supervisors were lost, and remove what they left half made.
-
-    Each such end gets its record in the log. Returns the machines that were found dead.
-    """
-    dead = []
-    with register(machines):
-        for machine in machine_ids(machines):
-            with machines.existing(machine) as directory:
-                lock = directory.try_lock(LOCK)
-                if lock is None:
-                    continue
-                with lock:
-                    status = read_status(directory)
-                    if status is not None and status.state is not MachineState.ENDED and not status.waits:
-                        status = _settled(directory, status, journal, clock())
-                        dead.extend([status] if status is not None and not status.waits else [])
-                    directory.remove(door.NAME)
-                    directory.sweep()
-            if status is None:
-                machines.remove_tree(machine)
-    return tuple(dead)
-
-
 def remove(machines: Directory, text: str) -> MachineStatus:
     """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
     with register(machines):
@@ -203,11 +188,18 @@ def remove(machines: Directory, text: str) -> MachineStatus:
     return entry.status
 
 
+def _legible(machines: Directory, machine: str) -> Entry | None:
+    try:
+        return _entry(machines, machine)
+    except (MvmnixError, OSError):
+        return None
+
+
 def _entry(machines: Directory, machine: str) -> Entry | None:
     try:
         with machines.existing(machine) as directory:
             # in this order: a machine whose lock is seen held, and whose status is read then, was alive in between
-            supervisor, status = directory.holder(LOCK), read_status(directory)
+            supervisor, status = directory.holder(LOCK), read_status(directory, machine)
     except FileNotFoundError:
         return None
     return None if status is None else Entry(status, supervisor)
@@ -219,35 +211,6 @@ def _age(entry: Entry) -> tuple[datetime, str]:
 
 def _logs(directory: Directory) -> str:
     return ", ".join(log for log in Log if directory.exists(log)) or "none"
-
-
-def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
-    """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
-
-    Its supervisor may have died between two writes: before the start was in the log, or after its end was.
-    """
-    known = {record.kind: record for record in journal.about(status.machine)}
-    if Kind.START not in known:
-        if status.origin is None:
-            return None
-        directory.write_atomic(STATUS, waiting(status).to_bytes())
-        return waiting(status)
-    if (end := known.get(Kind.END)) is None:
-        lost = (EndReason.SUPERVISOR_DIED,)
-        end = Record(
-            kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
-        )
-        journal.append(end)
-    ended = replace(status, state=MachineState.ENDED, reason=_reason(end), exit_code=end.exit_code)
-    directory.write_atomic(STATUS, ended.to_bytes())
-    return ended
-
-
-def _reason(end: Record) -> EndReason:
-    """What the record of an end says; it names no reason for an end that somebody meant."""
-    if end.reasons:
-        return EndReason(end.reasons[0])
-    return EndReason.STOPPED if end.exit_code is None else EndReason.GUEST_EXIT
 
 
 def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:

@@ -8,6 +8,7 @@ from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PublicKey, Role
+from mvmnix.launch.records.ending import EndReason, reason_of
 from mvmnix.launch.records.receipt import Receipt, from_statement
 from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import authenticate
@@ -40,10 +41,15 @@ def _end(receipt: Receipt, record: Record) -> Iterator[str]:
         "plan": (receipt.plan, record.plan),
         "policy": (receipt.policy, record.policy),
         "time of the end": (observed.ended, record.time),
-        "reason of the end": (() if observed.reason.orderly else (str(observed.reason),), record.reasons),
+        "reason of the end": (str(observed.reason), _reason(record, observed.reason)),
         "exit code": (None if status is None else status.exit_code, record.exit_code),
     }
     yield from _differing("end", pairs)
+
+
+def _reason(record: Record, told: EndReason) -> str:
+    """Why the machine ended, by its record; an older one that says nothing allows for either end that was meant."""
+    return told if told.orderly and not record.reasons else reason_of(record)
 
 
 def _start(receipt: Receipt, start: Listed | None) -> Iterator[str]:

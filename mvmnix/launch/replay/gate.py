@@ -7,7 +7,8 @@ The steps, which the code repeats by number, are taken while nobody else takes t
 3. what is kept here is as new as the log: the nonce of the last start that the log knows is here, spent last for that
    very machine, and the mark isn't behind what it was then: state-mismatch;
 4. the plan's window isn't over meanwhile, so that its nonce can't have been forgotten: plan-expired;
-5. the nonce wasn't spent before; that of a plan for more than once wasn't by another plan: replay;
+5. the nonce wasn't spent before; that of a plan for more than once wasn't by another plan: replay. One that isn't kept
+   here has no start in the log either, since the plan's window began: replay, or state-mismatch for a plan for more;
 6. nonces whose plans can't start any more, whatever the clock says from now on, are forgotten, a few at a time;
 7. the nonce is kept, durably, with what it is spent for.
 
@@ -19,16 +20,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from mvmnix.audit.head import is_begun
 from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import backwards
+from mvmnix.audit.reading import matching
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.launch import plan as plans
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.replay.clock import HostClock, Moment, held, looked_at, mismatch, unusable
+from mvmnix.launch.replay.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
 from mvmnix.launch.replay.nonces import Nonces, Spent
 from mvmnix.launch.validity import Use
 from mvmnix.launch.verify import VerifiedPlan
@@ -48,22 +49,44 @@ def nonce_of(plan: Plan) -> Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class LastStart:
-    """Of the last start that the log knows: the digest of its nonce, and its machine."""
+class LoggedStart:
+    """A start that the log knows: its record's index, the digest of the nonce that it spent, and its machine."""
 
+    index: int
     nonce: Digest
     machine: str | None
 
 
-def last_start(log: Directory, key: NoteKey) -> LastStart | None:
-    """What the last START record with a nonce says, from verified bytes; None when there is none.
+class Starts(Protocol):
+    """The starts that an audit log has; `LoggedStarts` reads them."""
 
-    Raises RefusedError [log-mismatch]. Reads as far back as it must: one record or two after an orderly run.
-    """
-    if not is_begun(log):
-        return None
-    starts = (it.record for it in backwards(log, key) if it.record.kind is Kind.START)
-    return next((LastStart(it.digests[NONCE], it.machine) for it in starts if NONCE in it.digests), None)
+    def last(self) -> LoggedStart | None:
+        """The last one with a nonce; None when there is none. Raises RefusedError [log-mismatch]."""
+
+    def of(self, nonce: Digest, since: datetime) -> LoggedStart | None:
+        """The last one that spent this nonce at that time or later; None when there is none. Raises as `last`."""
+
+
+class LoggedStarts:
+    """The starts in a host's own log, read from verified bytes."""
+
+    def __init__(self, log: Directory, key: Callable[[], NoteKey]) -> None:
+        """The directory stays the caller's to close; `key` is called once there is a log."""
+        self._log = log
+        self._key = key
+
+    def last(self) -> LoggedStart | None:
+        """Reads as far back as it must: one record or two after an orderly run."""
+        return self._first(f'"kind":"{Kind.START}"', None)
+
+    def of(self, nonce: Digest, since: datetime) -> LoggedStart | None:
+        """Reads back to the first full segment all of whose records are older than `since` by TOLERANCE."""
+        return self._first(f'"{NONCE}":"{nonce.hex}"', since - TOLERANCE)
+
+    def _first(self, text: str, since: datetime | None) -> LoggedStart | None:
+        found = matching(self._log, self._key(), text.encode(), since=since) if is_begun(self._log) else ()
+        starts = (each for each in found if each.record.kind is Kind.START and NONCE in each.record.digests)
+        return next((LoggedStart(it.index, it.record.digests[NONCE], it.record.machine) for it in starts), None)
 
 
 def no_witness() -> None:
@@ -78,7 +101,7 @@ class _Allowed:
     """
 
     moment: Moment
-    last: LastStart | None
+    last: LoggedStart | None
     nonce: Digest
     statement: Digest
     kept: Spent | None
@@ -92,17 +115,17 @@ class Replay:
         directory: Directory,
         *,
         clock: HostClock,
-        last: Callable[[], LastStart | None],
+        starts: Starts,
         witness: Callable[[], None] = no_witness,
     ) -> None:
         """The directory, which is the clock's too, stays the caller's to close.
 
-        `last` answers what `last_start` does; `witness` raises RefusedError when the log is older than its witness.
+        `starts` are the log's; `witness` raises RefusedError when the log is older than its witness.
         """
         self._directory = directory
         self._nonces = Nonces(directory)
         self._clock = clock
-        self._last = last
+        self._starts = starts
         self._witness = witness
 
     @contextmanager
@@ -141,13 +164,13 @@ class Replay:
     def _allowed(self, plan: Plan, read: Callable[[], Moment]) -> _Allowed:
         self._witness()  # 1
         moment = read()  # 2
-        last = self._last()
+        last = self._starts.last()
         self._as_new_as_the_log(last, moment)  # 3
         _within_window(plan, moment.now)  # 4
         nonce, statement = nonce_of(plan), Digest.of(plans.to_statement(plan).to_bytes())
         return _Allowed(moment, last, nonce, statement, self._unspent(plan, nonce, statement))  # 5
 
-    def _as_new_as_the_log(self, last: LastStart | None, moment: Moment) -> None:
+    def _as_new_as_the_log(self, last: LoggedStart | None, moment: Moment) -> None:
         if last is None:
             return
         try:
@@ -172,6 +195,7 @@ class Replay:
         except (MalformedError, UnreadableError) as error:
             raise _replayed(f"it was spent, for what can't be read: {error}") from error
         if kept is None:
+            self._no_start_of(plan, nonce)
             return None
         told = f"by machine {kept.machine} at {kept.time:%Y-%m-%d %H:%M:%S} UTC"
         if kept.plan != statement:
@@ -179,6 +203,16 @@ class Replay:
         if plan.use is Use.ONCE:
             raise _replayed(f"it may start once, and its nonce was spent {told}")
         return kept
+
+    def _no_start_of(self, plan: Plan, nonce: Digest) -> None:
+        """That a nonce isn't kept means that it wasn't spent; where the log has a start with it, it was removed."""
+        start = self._starts.of(nonce, plan.window.not_before)
+        if start is None:
+            return
+        why = f"record {start.index} of the log is its start, as machine {start.machine}, and its nonce isn't kept here"
+        if plan.use is Use.ONCE:
+            raise _replayed(f"it may start once: {why}")
+        raise mismatch(self._directory, f"it is not what the log says: of this plan, {why}")
 
 
 def _within_window(plan: Plan, now: datetime) -> None:

@@ -5,6 +5,8 @@ looks at doesn't grow with how many are kept.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -19,6 +21,7 @@ NEIGHBOURS: Final = 16
 _LIMIT: Final = 4096
 _MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
 _VERSION: Final = 2
+_SHARD: Final = re.compile("[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,21 @@ class Nonces:
                 return Spent.parse(shard.read(nonce.hex, _LIMIT))
         except FileNotFoundError:
             return None
+
+    def has(self, nonce: Digest) -> bool:
+        """Whether it is kept, readable or not."""
+        try:
+            with self._directory.existing(_shard(nonce)) as shard:
+                return shard.exists(nonce.hex)
+        except FileNotFoundError:
+            return False
+
+    def every(self) -> Iterator[Digest]:
+        """All that are kept, in order; whether each can be read is not looked at."""
+        for name in self._directory.names():
+            if _SHARD.fullmatch(name):
+                with self._directory.existing(name) as shard:
+                    yield from (Digest(each) for each in shard.names() if is_digest(each))
 
     def spend(self, nonce: Digest, spent: Spent) -> None:
         """Keep it, durably. Raises FileExistsError when it is kept already, OSError when it can't be.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import matching, records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
@@ -84,6 +85,29 @@ def test_records_are_read_from_the_end(world: World) -> None:
         found = list(records(world.directory, world.key, last=last))
         assert [item.index for item in found] == list(range(max(0, total - last), total))
         assert all(item.record == record(item.index) for item in found)
+
+
+@pytest.mark.usefixtures("volatile")
+def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
+    """Those of one second and later, in whole segments: the others are neither read nor hashed."""
+    total = 2 * CAPACITY + 3
+    world.fill(total)
+
+    def found(text: str, since: int | None = None) -> list[int]:
+        moment = None if since is None else NOON + timedelta(seconds=since)
+        return [it.index for it in matching(world.directory, world.key, text.encode(), since=moment)]
+
+    assert found('"kind":"start"') == list(range(total))[::-1]
+    assert found('"machine":"m5"') == [5]
+    assert found('"machine":"m5"', CAPACITY) == [5], "its segment is looked through to the end"
+    assert found('"machine":"m5"', CAPACITY + 1) == [5], "the segment behind it has a record of then"
+    assert found('"machine":"m5"', 2 * CAPACITY) == [], "none of the records of the full segment behind it is of then"
+    assert found('"machine":"m5"', 10**6) == [], "one that isn't full never ends the search"
+    assert found(f'"machine":"m{CAPACITY + 5}"', 10**6) == [CAPACITY + 5]
+    flip(world.path / FIRST, -100)
+    assert found('"machine":"m200"', 2 * CAPACITY) == [200]
+    with pytest.raises(RefusedError):
+        found('"machine":"m200"')
 
 
 def test_the_latest_serials_are_those_of_the_last_record_that_has_any(world: World) -> None:
@@ -307,6 +331,34 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
     ):
         with pytest.raises(RefusedError) as caught:
             action()
+        assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+    assert snapshot(world.path) == before
+
+
+FULL: dict[str, Callable[[bytes], bytes]] = {
+    "a changed record": lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:],
+    "a changed header": lambda data: data.replace(b'"first":0', b'"first":1', 1),
+    "a record less": lambda data: data[: data[:-1].rindex(b"\n") + 1],
+    "a record more": lambda data: data + record(9).line + b"\n",
+    "two records exchanged": lambda data: b"\n".join([*(lines := data.split(b"\n"))[:-3], lines[-2], lines[-3], b""]),
+    "a torn line": lambda data: data + b"x",
+}
+
+
+@pytest.mark.usefixtures("volatile")
+@pytest.mark.parametrize("other", [False, True], ids=["the same writer", "another writer"])
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_segment_that_was_changed_before_it_is_closed_is_refused(
+    world: World, name: str, *, other: bool
+) -> None:
+    """With the second record of the next segment its seal comes off: what it sealed is compared before that."""
+    world.fill(CAPACITY + 1)
+    (world.path / FIRST).write_bytes(FULL[name](content(world.path / FIRST)))
+    before = snapshot(world.path)
+    log = AuditLog(world.directory, world.signer) if other else world.log
+    for _ in range(2):
+        with pytest.raises(RefusedError) as caught:
+            log.append(record(0))
         assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
     assert snapshot(world.path) == before
 

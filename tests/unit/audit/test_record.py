@@ -33,10 +33,11 @@ RECORDS = st.builds(
     backend=st.none() | st.sampled_from([backend.logged for backend in Backend]),
 )
 ENDS = st.builds(replace, RECORDS, kind=st.just(Kind.END), exit_code=st.integers(0, 255))
+STARTS = st.builds(replace, RECORDS, kind=st.just(Kind.START), expires=st.just(NOON))
 REFUSALS = st.builds(replace, RECORDS, kind=st.just(Kind.REFUSAL), count=st.integers(1, 2**53 - 1))
 
 
-@given(RECORDS | ENDS | REFUSALS)
+@given(RECORDS | ENDS | STARTS | REFUSALS)
 def test_round_trip(original: Record) -> None:
     """Its bytes are the canonical form of the value that any reader of JSON finds in them."""
     assert Record.parse(original.line) == original
@@ -112,6 +113,10 @@ GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": 
     "change",
     [
         {"time": datetime(2026, 1, 1)},  # of no time zone
+        {"kind": Kind.START, "exit_code": None, "expires": datetime(2026, 1, 1)},
+        {"expires": NOON},  # an end
+        {"kind": Kind.CREATION, "exit_code": None},  # without a digest
+        {"kind": Kind.NEW_LOG, "exit_code": None},
         {"machine": None},
         {"plan": None},
         {"policy": None},
@@ -143,7 +148,7 @@ GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": 
 )
 def test_records_that_are_none_are_refused(change: dict[str, Any]) -> None:
     Record(**GOOD)
-    with pytest.raises(ValueError, match=r"record|machine|digests|reason codes|exit code|serial|backend"):
+    with pytest.raises(ValueError, match=r"record|machine|time zone|digests|reason codes|exit code|serial|backend"):
         Record(**GOOD | change)
 
 
@@ -173,6 +178,10 @@ END = replace(record(1), kind=Kind.END, exit_code=1).line
         LINE.replace(b"start", b"\\u0073tart"),
         LINE.replace(b"2026-01-31T12:00:01Z", b"2026-01-31T12:00:01+00:00"),
         LINE.replace(b"2026-01-31T12:00:01Z", b"2026-02-31T12:00:01Z"),
+        LINE.replace(b'"kind"', b'"expires":"2026-02-31T12:00:00Z","kind"'),
+        LINE.replace(b'"kind"', b'"expires":null,"kind"'),
+        LINE.replace(b'"time"', b'"expires":"2026-01-31T12:00:00Z","time"'),
+        END.replace(b'"kind"', b'"expires":"2026-01-31T12:00:00Z","kind"'),
         LINE.replace(b"m1", b"m\\u0031"),
         LINE.replace(b'"plan"', b'"plam"'),
         LINE.replace(b'"time"', b'"serials":[0,0,0],"time"'),
@@ -230,6 +239,7 @@ ODD: dict[str, list[Any]] = {
     "digests": [{}, {"b": "a" * 64, "a": "b" * 64}, {"a": "A" * 64}, {"A": "a" * 64}, [],
                 {f"d{number:02}": "a" * 64 for number in range(MAX_DIGESTS + 1)}],
     "exit": [0, 255, 256, 1.0, "1"],
+    "expires": ["2024-02-29T23:59:59Z", "2026-02-29T23:59:59Z", "", None],
     "kind": [*map(str, Kind), "begin", ""],
     "machine": ["m", "-m", "m" * 64, "m" * 65, ""],
     "plan": ["a" * 64, "a" * 63, ""],
@@ -252,6 +262,7 @@ def by_the_book(line: bytes) -> Record:
         serials=None if "serials" not in value else tuple(value["serials"]),
         plan=Digest(value["plan"]) if "plan" in value else None,
         policy=Digest(value["policy"]) if "policy" in value else None,
+        expires=strict.parse_time(value["expires"]) if "expires" in value else None,
         **{name: value[name] for name in ("machine", "count", "backend") if name in value},
     )
     if record.line != line:
@@ -264,7 +275,7 @@ CHANGES = st.lists(
 )
 
 
-@given(RECORDS | ENDS | REFUSALS, CHANGES, st.sets(st.sampled_from(sorted(ODD.keys() - {"kind"})), max_size=1))
+@given(RECORDS | ENDS | STARTS | REFUSALS, CHANGES, st.sets(st.sampled_from(sorted(ODD.keys() - {"kind"})), max_size=1))
 def test_a_line_is_read_as_by_the_book(original: Record, changed: list[tuple[str, Any]], gone: set[str]) -> None:
     """Whoever checks lines without making records of them takes neither more nor fewer."""
     value = json.loads(original.line) | dict(changed)

@@ -214,6 +214,36 @@ def test_an_export_is_checked_anywhere(logged: Station, tmp_path: Path) -> None:
     assert logged.mvm("audit", "verify", "--directory", tmp_path / "all", "--key", key).code == MISMATCH
 
 
+def test_the_export_of_a_machine_has_the_plan_of_its_run(logged: Station, tmp_path: Path) -> None:
+    """It lies in the machine's directory alone; beside it something that is no machine's directory."""
+    (logged.state / "machines/0123456789ab").write_text("no machine")
+    start = json.loads(logged.mvm("audit", "show", "1").out)
+    said = logged.mvm("audit", "export", tmp_path / "one", "--machine", start["machine"])
+    assert (said.code, "kept no longer" in said.err) == (0, False)
+    plan = logged.state / "machines" / start["machine"] / "plan.sigstore.json"
+    assert (tmp_path / "one/evidence" / f"{start['plan']}.json").read_bytes() == plan.read_bytes()
+    assert logged.mvm("audit", "verify", "--directory", tmp_path / "one", "--json").answer("log")["missing"] == []
+
+
+@pytest.mark.parametrize("machine", [True, False])
+def test_what_is_said_of_an_export_that_was_changed_is_about_it(logged: Station, tmp_path: Path, machine: bool) -> None:
+    start = json.loads(logged.mvm("audit", "show", "1").out)
+    copy = tmp_path / "copy"
+    options = ["--machine", start["machine"]] if machine else []
+    assert logged.mvm("audit", "export", copy, *options).code == 0
+    (path,) = (copy / "proofs").glob("1.*") if machine else (copy / "log").iterdir()
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+    said = logged.mvm("audit", "verify", "--directory", copy)
+    assert said.code == MISMATCH
+    hints = {line.strip() for line in said.err.splitlines() if line.strip().startswith("next:")}
+    expected = "next: compare the key with the host's; if it is right, keep this copy as evidence, and get another from"
+    assert [hint.startswith(expected) for hint in hints] == [True]
+    if not machine:
+        assert "nothing starts" not in logged.mvm("audit", "tail", "--directory", copy / "log").err
+
+
 def test_a_start_without_an_end_is_told(logged: Station) -> None:
     """A machine whose supervisor was lost, and of which nobody has asked since."""
     assert logged.mvm("audit", "verify", "--json").answer("log")["startsWithoutEnd"] == []

@@ -2,9 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
+from mvmnix import strict
+from mvmnix.audit.log import AuditLog, Entry
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import MvmnixError
+from mvmnix.model import Digest
 from mvmnix.provenance.policy_text import FILE_NAME
 from tests.unit.cli.station import Station
 from tests.unit.launch.test_guest import wait_until
@@ -46,7 +52,7 @@ def test_a_machine_waits_and_starts(settled: Station) -> None:
     assert settled.mvm("ps", "--json").answer("machines") == [], "it doesn't live"
     (listed,) = settled.mvm("ps", "--all", "--json", "--filter", "state=created").answer("machines")
     assert (listed["id"], listed["name"], listed["accelerator"]) == (machine, "web", "")
-    assert kinds(settled)[-1] == "admission", "nothing was started"
+    assert kinds(settled)[-2:] == ["admission", "creation"], "nothing was started"
     before = spent(settled)
     for command in ("stop", "kill", "wait", "pause", "exec"):
         assert settled.mvm(command, "web", *(["true"] if command == "exec" else [])).code == 2
@@ -100,6 +106,94 @@ def test_a_plan_that_was_changed_since_is_refused(settled: Station) -> None:
     assert "refused [plan-mismatch]" in said.err
     kept.unlink()
     assert "is gone" in settled.mvm("start", "web").err
+
+
+def other_machine(station: Station, *, command: tuple[str, ...]) -> Path:
+    """The directory of another machine that waits, of a plan that the same key signed."""
+    return station.state / "machines" / created(station, name="other", command=command)
+
+
+def refused_creation(station: Station, said: str) -> None:
+    """Nothing of the machine starts; the refusal is in the log, and no admission of another plan."""
+    before = kinds(station)
+    answer = station.mvm("start", "--attach", "web")
+    assert (answer.code, answer.out) == (126, ""), answer
+    assert "refused [creation-mismatch]" in answer.err
+    assert said in answer.err
+    last = json.loads(station.mvm("audit", "tail", "-n", "1").out)
+    assert (last["kind"], last["reasons"]) == ("refusal", ["creation-mismatch"])
+    assert kinds(station) == [*before, "refusal"][-20:]
+
+
+def test_another_signed_plan_in_its_place_is_refused(settled: Station) -> None:
+    """With all that its directory says of it; both are plans that the planner signed, under the policy in force."""
+    machine = settled.state / "machines" / created(settled)
+    other = other_machine(settled, command=("echo", "other"))
+    for name in ("plan.sigstore.json", "machine.json"):
+        (machine / name).write_bytes((other / name).read_bytes())
+    value = json.loads((machine / "machine.json").read_bytes()) | {"machine": machine.name, "name": "web"}
+    (machine / "machine.json").write_bytes(strict.canonical(value))
+    refused_creation(settled, "plan: expected sha256:")
+    assert settled.mvm("start", "--attach", "other").out == "other\n"
+
+
+def edited(station: Station, machine: str, /, **changes: object) -> None:
+    """Write into a machine's status what its mvm did not."""
+    path = station.state / "machines" / machine / "machine.json"
+    path.write_bytes(strict.canonical(json.loads(path.read_bytes()) | changes))
+
+
+def test_another_machine_under_its_name_is_refused(settled: Station) -> None:
+    web, other = created(settled), other_machine(settled, command=("echo", "other")).name
+    edited(settled, web, name="other")
+    edited(settled, other, name="web")
+    refused_creation(settled, "digest of the name: expected sha256:")
+
+
+def test_a_policy_that_it_was_not_created_under_is_refused(settled: Station) -> None:
+    """The record of its start would name that one."""
+    edited(settled, created(settled), policy="a" * 64)
+    refused_creation(settled, f"got sha256:{'a' * 64}")
+
+
+def test_a_machine_whose_creation_the_log_does_not_have_is_refused(settled: Station) -> None:
+    """One that an older mvm created, that was killed before it recorded it, or that somebody copied there."""
+    machine = settled.state / "machines" / created(settled)
+    copy = machine.with_name("0123456789ab")
+    shutil.copytree(machine, copy)
+    edited(settled, copy.name, machine=copy.name)
+    assert settled.mvm("rm", machine.name).code == 0
+    refused_creation(settled, "no record of the creation")
+
+
+def test_a_machine_that_ended_does_not_start_again_as_one_that_waits(settled: Station) -> None:
+    machine = settled.state / "machines" / created(settled)
+    before = (machine / "machine.json").read_bytes()
+    assert settled.mvm("start", "--attach", "web").code == 0
+    (machine / "machine.json").write_bytes(before)
+    refused_creation(settled, "the log has a start of it")
+
+
+def test_the_creation_is_in_the_log(settled: Station) -> None:
+    machine = created(settled)
+    last = json.loads(settled.mvm("audit", "tail", "-n", "1").out)
+    plan = Digest.of((settled.path / "plan.sigstore.json").read_bytes()).hex
+    assert (last["kind"], last["machine"], last["plan"]) == ("creation", machine, plan)
+    assert last["digests"] == {"name": Digest.of(b"web").hex}
+
+
+def test_a_machine_whose_creation_can_not_be_recorded_is_not_made(settled: Station) -> None:
+    bundle = signed(settled)
+    real = AuditLog.append
+
+    def append(self: AuditLog, record: Record) -> Entry:
+        if record.kind is Kind.CREATION:
+            raise MvmnixError("the audit log cannot be written: No space left on device")
+        return real(self, record)
+
+    settled.monkeypatch.setattr(AuditLog, "append", append)
+    assert settled.mvm("create", bundle).code == 125
+    assert [path.name for path in (settled.state / "machines").iterdir()] == ["register.lock"]
 
 
 def test_what_was_spent_meanwhile_is_refused(settled: Station) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.launch.replay.clock import CLOCK, Mark, read_clocks
+from mvmnix.launch.replay.clock import CLOCK, Mark, Moment, read_clocks
+from mvmnix.model import Digest
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 
@@ -93,6 +94,44 @@ def test_nonces_that_were_lost(settled: Station) -> None:
     refused(settled, settled.mvm("launch", bundle), "state-mismatch")
 
 
+def remove_nonce(station: Station) -> None:
+    """Of a plan that started, but not last."""
+    assert station.mvm("run", station.flake("other"), "--", "true").code == 0
+    nonce = json.loads((station.path / "plan.json").read_bytes())["predicate"]["nonce"]
+    (path,) = (station.state / "replay").glob(f"??/{Digest.of(nonce.encode()).hex}")
+    path.unlink()
+
+
+def test_a_nonce_that_was_removed(settled: Station) -> None:
+    """The log has the start: the plan doesn't start again, and a check of the log says so."""
+    bundle = signed(settled, "--single-use")
+    assert settled.mvm("launch", bundle).code == 0
+    assert settled.mvm("audit", "verify").code == 0
+    remove_nonce(settled)
+    said = settled.mvm("audit", "verify")
+    assert (said.code, said.out) == (1, "")
+    assert "refused [state-mismatch]" in said.err
+    assert "record 1 of the log is the start of machine " in said.err
+    (reason,) = settled.mvm("audit", "verify", "--json").answer("log")["reasons"]
+    assert reason["code"] == "state-mismatch"
+    refused(settled, settled.mvm("launch", bundle), "replay")
+    copy = settled.path / "copy"
+    shutil.copytree(settled.state / "audit", copy)
+    assert settled.mvm("audit", "verify", "--directory", copy).code == 0, "another log's nonces are elsewhere"
+
+
+def test_a_nonce_that_may_be_forgotten_is_not_missed(settled: Station) -> None:
+    bundle = signed(settled, "--single-use", "--valid-for", "1")
+    assert settled.mvm("launch", bundle).code == 0
+    remove_nonce(settled)
+    for ahead, code in ((timedelta(hours=1), 1), (timedelta(hours=1, minutes=10), 0)):
+        settled.monkeypatch.setattr(
+            "mvmnix.launch.replay.clock.HostClock.look",
+            lambda self, ahead=ahead: Moment(datetime.now(UTC) + ahead, datetime.now(UTC) + ahead),
+        )
+        assert settled.mvm("audit", "verify").code == code
+
+
 def set_mark(station: Station, by: timedelta) -> None:
     """As if the clock had been set by the opposite since."""
     path = station.state / "replay" / CLOCK
@@ -166,6 +205,9 @@ def test_a_log_that_was_removed_brings_no_plan_back(settled: Station) -> None:
     bundle = signed(settled, "--single-use")
     assert settled.mvm("launch", bundle).code == 0
     shutil.rmtree(settled.state / "audit")
+    said = settled.mvm("launch", bundle)
+    assert (said.code, "refused [log-mismatch]" in said.err) == (126, True)
+    assert settled.mvm("audit", "new-log").code == 0
     refused(settled, settled.mvm("launch", bundle), "replay")
 
 

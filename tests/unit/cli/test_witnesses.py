@@ -56,8 +56,11 @@ def test_a_log_that_is_gone_is_begun_anew_as_the_hints_say(kept: Station, tmp_pa
     said = hello(kept)
     assert f"the witness branch (hosts/one of {tmp_path}/kept.git)" in said.err
     typed(said)
+    said = hello(kept)
+    assert (said.code, "mvm audit new-log" in said.err) == (126, True)
+    assert kept.mvm("audit", "new-log").code == 0
     assert hello(kept).code == 0
-    assert kept.mvm("audit", "verify").out.startswith("3 records verify")
+    assert kept.mvm("audit", "verify").out.startswith("4 records verify")
     assert (tmp_path / "usb/checkpoint.bad").exists()
 
 
@@ -71,6 +74,7 @@ def test_an_older_log_is_put_away_with_what_the_witnesses_keep(kept: Station, tm
         said = hello(kept)
         assert (said.code, f"the witness {who}" in said.err) == (126, True), said
         typed(said)
+    assert kept.mvm("audit", "new-log").code == 0
     assert hello(kept).code == 0
     assert (kept.state / "audit.bad").is_dir()
 

@@ -14,7 +14,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import KvmProbe
@@ -24,7 +24,7 @@ from mvmnix.launch.plan import Accelerator, Timeouts
 from mvmnix.launch.records.home import LOCK, machine_ids
 from mvmnix.launch.records.receipt import Receipt, from_statement
 from mvmnix.launch.replay.clock import HostClock, Reading
-from mvmnix.launch.replay.gate import LastStart, Replay, last_start, no_witness
+from mvmnix.launch.replay.gate import LoggedStarts, Replay, no_witness
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest, Verb, Workload
 from mvmnix.provenance import envelope, statement
@@ -89,16 +89,15 @@ class House:
         """The same in a directory that the caller closes."""
         clock = HostClock(directory, self.notices.append, lambda: self.reading)
         witness = lambda: self.witness()  # noqa: E731, PLW0108 - a test may set it later
-        return Replay(directory, clock=clock, last=self.last_start, witness=witness)
+        return Replay(directory, clock=clock, starts=self.starts(), witness=witness)
 
-    def last_start(self) -> LastStart | None:
-        """The last one in the log."""
-        with self.directory("audit") as log:
-            return last_start(log, NoteKey.of_log(LOG_KEY.public.raw))
+    def starts(self) -> LoggedStarts:
+        """Those in the log."""
+        return LoggedStarts(self.directory("audit"), lambda: NoteKey.of_log(LOG_KEY.public.raw))
 
     def last_nonce(self) -> Digest | None:
         """That of the last start in the log."""
-        found = self.last_start()
+        found = self.starts().last()
         return None if found is None else found.nonce
 
     def plan(
@@ -162,8 +161,11 @@ def end_machines(machines: Directory) -> None:
     What a machine says of itself isn't asked: a test may have damaged that.
     """
     for machine in machine_ids(machines):
-        with machines.existing(machine) as kept:
-            supervisor = kept.holder(LOCK)
+        try:
+            with machines.existing(machine) as kept:
+                supervisor = kept.holder(LOCK)
+        except RefusedError:
+            continue  # a file of the test's
         if supervisor is not None and supervisor != os.getpid():
             os.kill(supervisor, signal.SIGKILL)
 
@@ -173,6 +175,7 @@ class Unwitnessed:
 
     def __init__(self, host: Host) -> None:
         self._log = host.journal
+        self.about, self.vouch = host.journal.about, host.journal.vouch
 
     def append(self, record: Record) -> Indexed:
         entry = self._log.append(record)

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +18,9 @@ from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.boot_watchdog import Verdict
 from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
-from mvmnix.launch.journal import Indexed
+from mvmnix.launch.journal import Indexed, Ledger
 from mvmnix.launch.limits import Limits
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.start import start
 from mvmnix.launch.validity import Use
@@ -209,18 +209,24 @@ def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
 class Forgetful:
     """A log that takes everything but that a boot was begun again."""
 
-    append_: Callable[[Record], Indexed]
+    log: Ledger
+
+    def about(self, machine: str) -> tuple[Record, ...]:
+        return self.log.about(machine)
+
+    def vouch(self, record: Record) -> bytes:
+        return self.log.vouch(record)
 
     def append(self, record: Record) -> Indexed:
         if record.kind is Kind.RESTART:
             raise MvmnixError("no room in the log")
-        return self.append_(record)
+        return self.log.append(record)
 
 
 def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
     host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), BareJail()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room in the log"):
-        start(plan, replace(host, journal=Forgetful(host.journal.append), jail=jail))
+        start(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
     assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
     assert [bool(cell.released) for cell in jail.cells] == [True, True]
 
@@ -235,20 +241,20 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
         @override
         def append(self, record: Record) -> Indexed:
             if record.kind is Kind.RESTART and logged:
-                self.append_(record)
+                self.log.append(record)
             if record.kind is Kind.RESTART:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return self.append_(record)
+            return self.log.append(record)
 
     with here.plan(use=Use.ONCE) as plan:
         if (child := os.fork()) == 0:
             with suppress(BaseException):
-                start(plan, replace(host, journal=Deadly(host.journal.append)), name="web")
+                start(plan, replace(host, journal=Deadly(host.journal)), name="web")
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         machines = here.directory("machines")
-        registry.tidy(machines, here.ledger(), host.clock)
-        assert registry.is_tidy(machines)
+        tidying.tidy(machines, here.ledger(), host.clock)
+        assert tidying.survey(machines).is_tidy
         with pytest.raises(RefusedError, match="may start once"):
             start(plan, here.host())
     restart = [(Kind.RESTART, (STALLED,))] if logged else []

@@ -17,7 +17,7 @@ from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
 from mvmnix.launch.hypervisor.qmp import QmpMonitor
 from mvmnix.launch.limits import Limits
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.conclusion import Course
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.registry import Entry
@@ -117,7 +117,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
     wait_until(lambda: gone(hypervisor))
     machines = here.directory("machines")
     wait_until(lambda: registry.find(machines, "web").state == "dead")
-    registry.tidy(machines, here.ledger(), here.host().clock)
+    tidying.tidy(machines, here.ledger(), here.host().clock)
     assert ended(here) == (MachineState.ENDED, EndReason.SUPERVISOR_DIED)
 
 

@@ -21,13 +21,14 @@ from mvmnix.launch.journal import Indexed
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Accelerator
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.conclusion import Ended, MachineFailedError
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
 from mvmnix.provenance.slsa import Variation
+from mvmnix.state import Directory
 from mvmnix.system_calls import SystemCalls
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, Unwitnessed, house, nowhere
@@ -406,6 +407,7 @@ class BrokenJournal:
     def __init__(self, host: Host, good: int) -> None:
         self._log = host.journal
         self._good = good
+        self.about, self.vouch = host.journal.about, host.journal.vouch
 
     def append(self, record: Record) -> Indexed:
         if self._good == 0:
@@ -429,7 +431,7 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
         pid = machine._guest.process.pid
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
-    (dead,) = registry.tidy(here.directory("machines"), here.ledger(), host.clock)
+    (dead,) = tidying.tidy(here.directory("machines"), here.ledger(), host.clock)
     assert dead.machine == machine.id
     assert kinds(here) == [Kind.START, Kind.END]
 
@@ -499,7 +501,8 @@ def test_nothing_is_left_open(here: House) -> None:
         with here.plan() as plan, start(plan, host) as machine:
             machine.run(stdout=nowhere, stderr=nowhere)
         journal: AuditLog = host.journal  # type: ignore[assignment]
-        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory):
+        log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
+        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory, log):
             directory.close()
         host.loop.close()
 

@@ -24,7 +24,7 @@ from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.streams import CallerSink
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.registry import Entry
 from mvmnix.launch.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
@@ -211,7 +211,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
             it.wait()
     wait_until(lambda: registry.find(machines, "web").state == "dead")
-    registry.tidy(machines, here.ledger(), host.clock)
+    tidying.tidy(machines, here.ledger(), host.clock)
     assert not (here.path / "machines" / entry.status.machine / door.NAME).exists()
 
 

@@ -107,6 +107,19 @@ def test_one_machine(site: Site) -> None:
     assert len(names) == 2, "its plan and its receipt"
 
 
+def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
+    """Its plan was admitted for both."""
+    machine = "0123456789ac"
+    with site.log as directory:
+        log = AuditLog(directory, Signer.of_log(KEY.public.raw, KEY.sign))
+        admission = Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy)
+        creation = replace(start_of(machine), kind=Kind.CREATION)
+        for record in (admission, creation, admission, start_of(machine), admission):
+            log.append(record)
+    found = check(site.export(machine))
+    assert [listed.index for listed in found.records] == [7, 8, 9, 10]
+
+
 def test_a_log_is_no_archive(site: Site) -> None:
     with site.log as log:
         assert not archive.is_archive(log)

@@ -12,24 +12,28 @@ from typing import Any, NoReturn
 import pytest
 
 from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.machine import Machine
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
+from mvmnix.launch.records.creation import create
 from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.ends import with_ends
 from mvmnix.launch.records.home import LOCK, MachineHome
 from mvmnix.launch.records.registry import Entry
 from mvmnix.launch.records.status import MachineState, Origin
-from mvmnix.launch.start import home_of, start
+from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import run_foreground
 from mvmnix.launch.validity import Use
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.state import Directory
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, Unwitnessed, house, nowhere
+from tests.unit.launch.house import LOG_KEY, House, Unwitnessed, house, nowhere
 from tests.unit.launch.test_guest import gone, wait_until
+from tests.unit.provenance.world import NOW
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
 type Step = tuple[MachineState, MachineState]
@@ -151,7 +155,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
     """The wait status of a process that supervised a machine."""
     with here.plan(*way.command, use=Use.ONCE) as plan:
         if way.created:
-            home_of(plan, here.directory("machines"), here.host().clock(), "web", Origin()).close()
+            create(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=Origin())
         if way.spent:
             with here.replay().spending(plan, "0123456789ab"):
                 pass
@@ -174,8 +178,8 @@ def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> 
     machines = here.directory("machines")
     listed = registry.entries(machines)
     assert [entry.alive for entry in listed] == [False] * len(listed), "ps lies"
-    registry.tidy(machines, here.ledger(), here.host().clock)
-    assert registry.is_tidy(machines)
+    tidying.tidy(machines, here.ledger(), here.host().clock)
+    assert tidying.survey(machines).is_tidy
     if started.exists():
         wait_until(lambda: gone(int(started.read_text())))
     return registry.entries(machines)
@@ -193,7 +197,14 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
     (entry,) = killed(here, step, moment, tmp_path / "started", way)
     assert entry.state == "ended"
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}
-    assert left <= {"machine.json", "plan.sigstore.json", "lock", "console.log", "receipt.sigstore.json"}
+    assert left <= {
+        "machine.json",
+        "plan.sigstore.json",
+        "lock",
+        "console.log",
+        "end.note",
+        "receipt.sigstore.json",
+    }
     with machines.existing(entry.status.machine) as directory:
         assert directory.holder(LOCK) is None
     kinds = [record.kind for record in here.log() if record.kind not in {Kind.PAUSE, Kind.RESUME}]
@@ -202,6 +213,25 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
         again = run_foreground(plan, host, stdout=nowhere, stderr=nowhere, name="web")
     assert again.exit_code == 0, "the name is free again"
     registry.remove(machines, entry.status.machine)
+
+
+@pytest.mark.parametrize("call", ["keep_end", "keep_receipt"])
+def test_an_end_that_was_not_kept_yet_is_kept(here: House, call: str) -> None:
+    """Killed between the record of the end and its note, or before that record: either way the end can be read."""
+    with here.plan("complain", use=Use.WITHIN_WINDOW) as plan:
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                setattr(MachineHome, call, lambda *_: die())
+                run_foreground(plan, here.host(), stdout=nowhere, stderr=nowhere, name="web")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    machines = here.directory("machines")
+    tidying.tidy(machines, here.ledger(), here.host().clock)
+    (entry,) = with_ends(machines, registry.entries(machines), NoteKey.of_log(LOG_KEY.public.raw))
+    expected = ("guest-exit", 3) if call == "keep_end" else ("supervisor-died", None)
+    assert (entry.ended, entry.exit_code) == expected
+    assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
 
 
 @pytest.mark.parametrize("moment", Moment)
@@ -221,7 +251,7 @@ def test_a_created_machine_waits_again(here: House, tmp_path: Path, step: Step, 
     assert (entry.state, entry.status.waits) == ("created", True)
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}
     assert left == {"machine.json", "plan.sigstore.json", "lock"}
-    assert [record.kind for record in here.log()] == ([Kind.REFUSAL] if way.spent else [])
+    assert [record.kind for record in here.log()] == [Kind.CREATION, *([Kind.REFUSAL] if way.spent else [])]
     with here.verified() as plan:
         if way.spent:
             with pytest.raises(RefusedError) as caught:
@@ -249,6 +279,6 @@ def test_a_machine_that_never_started(here: House, place: str) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     machines, host = here.directory("machines"), here.host()
     assert not any(entry.alive for entry in registry.entries(machines))
-    registry.tidy(machines, here.ledger(), host.clock)
+    tidying.tidy(machines, here.ledger(), host.clock)
     assert {path.name for path in (here.path / "machines").iterdir()} == {"register.lock"}
     assert here.log() == []

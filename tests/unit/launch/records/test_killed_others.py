@@ -13,7 +13,7 @@ from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.machine import Machine
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.launch.records.status import MachineState
@@ -85,11 +85,18 @@ def test_its_supervisor_puts_the_end_down_by_itself(tmp_path: Path, state: Machi
 
 def assert_ended(here: House, reason: EndReason) -> None:
     machines = here.directory("machines")
-    assert registry.is_tidy(machines), "nothing is left for the next call"
+    assert tidying.survey(machines).is_tidy, "nothing is left for the next call"
     (entry,) = registry.entries(machines)
     assert (entry.state, entry.status.reason) == ("ended", reason)
     assert [record.kind for record in here.log() if record.kind is not Kind.PAUSE] == [Kind.START, Kind.END]
     (receipt,) = here.receipts()
     assert receipt.observed.reason is reason
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}
-    assert left == {"machine.json", "plan.sigstore.json", "lock", "console.log", "receipt.sigstore.json"}
+    assert left == {
+        "machine.json",
+        "plan.sigstore.json",
+        "lock",
+        "console.log",
+        "end.note",
+        "receipt.sigstore.json",
+    }

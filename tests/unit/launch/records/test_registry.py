@@ -13,7 +13,7 @@ from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.host import Host
 from mvmnix.launch.plan import Accelerator
-from mvmnix.launch.records import registry
+from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.news import Failure
 from mvmnix.launch.records.registry import Entry, Log
@@ -103,12 +103,12 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     entry = detached(here, "sleep", "60", name="web")
     assert entry.supervisor is not None
     hypervisor = hypervisor_of(entry)
-    assert registry.tidy(machines, here.ledger(), host.clock) == ()
+    assert tidying.tidy(machines, here.ledger(), host.clock) == ()
     os.kill(entry.supervisor, signal.SIGKILL)
     wait_until(lambda: gone(hypervisor) and registry.find(machines, "web").state == "dead")
-    (dead,) = registry.tidy(machines, here.ledger(), host.clock)
+    (dead,) = tidying.tidy(machines, here.ledger(), host.clock)
     assert dead.machine == entry.status.machine
-    assert registry.tidy(machines, here.ledger(), host.clock) == ()
+    assert tidying.tidy(machines, here.ledger(), host.clock) == ()
     after = registry.find(machines, "web")
     assert (after.state, after.status.reason) == ("ended", EndReason.SUPERVISOR_DIED)
     assert [(record.kind, record.reasons) for record in here.log()] == [
@@ -121,7 +121,7 @@ def test_a_directory_that_was_never_filled_is_removed(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     machines.child("0123456789ab").close()
     assert registry.entries(machines) == ()
-    assert registry.tidy(machines, here.ledger(), host.clock) == ()
+    assert tidying.tidy(machines, here.ledger(), host.clock) == ()
     assert not machines.exists("0123456789ab")
 
 

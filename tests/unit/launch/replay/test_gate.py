@@ -267,6 +267,12 @@ def test_nonces_that_were_removed_are_older_than_the_log(here: House) -> None:
         run(here, two)
 
 
+def removed(it: House, plan: VerifiedPlan) -> None:
+    """A nonce is no longer kept; it is not the last start's, which step 3 finds."""
+    (path,) = (path for path in kept(it) if path.name == nonce_of(plan.plan).hex)
+    path.unlink()
+
+
 def test_refusals_and_ends_do_not_hide_the_last_start(here: House) -> None:
     with plan_no(here, 1) as one, plan_no(here, 2) as two:
         run(here, one)
@@ -361,7 +367,7 @@ def rolled_back(it: House) -> VerifiedPlan:
         restore = snapshot(it, "replay")
         run(it, two)
         restore()
-    return plan_no(it, 2)
+    return plan_no(it, 3)
 
 
 def set_back(it: House) -> VerifiedPlan:
@@ -377,6 +383,14 @@ def outlived(it: House) -> VerifiedPlan:
     return plan
 
 
+def forgotten(it: House) -> VerifiedPlan:
+    with plan_no(it, 1) as one, plan_no(it, 2) as two:
+        run(it, one)
+        run(it, two)
+        removed(it, one)
+    return plan_no(it, 1)
+
+
 def another(it: House) -> VerifiedPlan:
     with plan_no(it, 1, Use.WITHIN_WINDOW) as one:
         run(it, one)
@@ -388,6 +402,7 @@ def another(it: House) -> VerifiedPlan:
     [
         (set_back, ReasonCode.CLOCK_WENT_BACK, "mvmnix.launch.replay.clock.TOLERANCE", timedelta(hours=1)),
         (rolled_back, ReasonCode.STATE_MISMATCH, "mvmnix.launch.replay.gate.Replay._as_new_as_the_log", nothing),
+        (forgotten, ReasonCode.REPLAY, "mvmnix.launch.replay.gate.Replay._no_start_of", nothing),
         (outlived, ReasonCode.PLAN_EXPIRED, "mvmnix.launch.replay.gate._within_window", nothing),
         (another, ReasonCode.REPLAY, "mvmnix.launch.replay.gate.Replay._unspent", lambda *_: spent(timedelta(hours=1))),
     ],
@@ -411,6 +426,7 @@ def test_each_step_is_what_refuses(
     [
         (set_back, ReasonCode.CLOCK_WENT_BACK),
         (rolled_back, ReasonCode.STATE_MISMATCH),
+        (forgotten, ReasonCode.REPLAY),
         (outlived, ReasonCode.PLAN_EXPIRED),
         (another, ReasonCode.REPLAY),
     ],

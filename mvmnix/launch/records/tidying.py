@@ -1,0 +1,139 @@
+"""Puts in order what killed supervisors left in the machines' directories, and says what lies there and is no machine.
+
+What is no machine's is never changed or removed: it may be evidence, and it may be somebody's file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.control import door
+from mvmnix.launch.journal import Ledger
+from mvmnix.launch.records.ending import EndReason, reason_of
+from mvmnix.launch.records.home import (
+    END,
+    LOCK,
+    RECEIPT,
+    REGISTER,
+    STATUS,
+    machine_ids,
+    read_status,
+    register,
+    waiting,
+)
+from mvmnix.launch.records.status import MachineState, MachineStatus
+from mvmnix.state import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a look at the machines' directories found.
+
+    `is_tidy`: `tidy` would find nothing to do; a machine that is being made just now may look as if it did. `broken`
+    are messages about entries that every command leaves out.
+    """
+
+    is_tidy: bool
+    broken: tuple[str, ...]
+
+
+def survey(machines: Directory) -> Survey:
+    """Look at all entries, and again with the lock if one is broken: so looks what is being removed just now."""
+    found = _look(machines)
+    if not found.broken:
+        return found
+    with register(machines):
+        return _look(machines)
+
+
+def _look(machines: Directory) -> Survey:
+    ids = machine_ids(machines)
+    strangers = [name for name in machines.names() if name not in {*ids, REGISTER}]
+    broken, tidy_ones = [f"{machines.where(name)} is no machine's directory" for name in strangers], []
+    for machine in ids:
+        try:
+            tidy_ones.append(_is_tidy(machines, machine))
+        except FileNotFoundError:
+            continue  # somebody removed it meanwhile
+        except (MvmnixError, OSError) as error:
+            broken.append(f"{error}{_living(machines, machine)}")
+    return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
+
+
+def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
+    """Write down the end of machines whose supervisors were lost, and remove what they left half made.
+
+    Each such end gets its record in the log. Returns the machines that were found dead. What is broken stays.
+    """
+    dead = []
+    with register(machines):
+        for machine in machine_ids(machines):
+            if not _is_legible(machines, machine):
+                continue
+            with machines.existing(machine) as directory:
+                lock = directory.try_lock(LOCK)
+                if lock is None:
+                    continue
+                with lock:
+                    status = read_status(directory, machine)
+                    if status is not None and status.state is not MachineState.ENDED and not status.waits:
+                        status = _settled(directory, status, journal, clock())
+                        dead.extend([status] if status is not None and not status.waits else [])
+                    directory.remove(door.NAME)
+                    directory.sweep()
+            if status is None:
+                machines.remove_tree(machine)
+    return tuple(dead)
+
+
+def _is_tidy(machines: Directory, machine: str) -> bool:
+    with machines.existing(machine) as directory:
+        alive, status = directory.holder(LOCK) is not None, read_status(directory, machine)
+        rests = status is not None and (status.waits or status.state is MachineState.ENDED)
+        return alive or (rests and not directory.exists(door.NAME) and not directory.sweep(remove=False))
+
+
+def _is_legible(machines: Directory, machine: str) -> bool:
+    try:
+        with machines.existing(machine) as directory:
+            read_status(directory, machine)
+    except (MvmnixError, OSError):
+        return False
+    return True
+
+
+def _living(machines: Directory, machine: str) -> str:
+    """That a machine runs whose directory can't be read: no command would name it."""
+    try:
+        with machines.existing(machine) as directory:
+            supervisor = directory.holder(LOCK)
+    except (MvmnixError, OSError):
+        return ""
+    return f". It runs: its supervisor is process {supervisor}, which a SIGTERM stops" if supervisor else ""
+
+
+def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
+    """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
+
+    Its supervisor may have died between two writes: before the start was in the log, or after its end was. Of one that
+    ran, a log that was begun meanwhile has no start.
+    """
+    known = {record.kind: record for record in journal.about(status.machine)}
+    ran = status.state not in {MachineState.CREATED, MachineState.STARTING} or directory.exists(RECEIPT)
+    if Kind.START not in known and not ran:
+        if status.origin is None:
+            return None
+        directory.write_atomic(STATUS, waiting(status).to_bytes())
+        return waiting(status)
+    if (end := known.get(Kind.END)) is None:
+        lost = (EndReason.SUPERVISOR_DIED,)
+        end = Record(
+            kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
+        )
+        journal.append(end)
+    directory.write_atomic(END, journal.vouch(end))
+    ended = replace(status, state=MachineState.ENDED, reason=EndReason(reason_of(end)), exit_code=end.exit_code)
+    directory.write_atomic(STATUS, ended.to_bytes())
+    return ended

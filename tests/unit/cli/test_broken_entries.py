@@ -1,0 +1,118 @@
+"""What lies among the machines' directories and is no machine is named, left out, and left alone."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvmnix import strict
+from tests.unit.cli.station import Station
+from tests.unit.cli.test_machines import launched, supervisor_of
+
+ID = "0123456789ab"
+
+
+def put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_bytes(data)
+
+
+def copied(machines: Path) -> None:
+    """Another machine's status, as it stands there."""
+    (machine,) = (path for path in machines.iterdir() if path.is_dir())
+    put(machines / ID / "machine.json", (machine / "machine.json").read_bytes())
+
+
+def writable(machines: Path) -> None:
+    (machines / ID).mkdir()
+    (machines / ID).chmod(0o777)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "a malformed status": lambda machines: put(machines / ID / "machine.json", b"{"),
+    "an empty status": lambda machines: put(machines / ID / "machine.json", b""),
+    "a status of another machine": copied,
+    "a status that is no file": lambda machines: (machines / ID / "machine.json").mkdir(parents=True),
+    "no status, beside other files": lambda machines: put(machines / ID / "receipt.sigstore.json", b"{}"),
+    "a file": lambda machines: put(machines / ID, b"no directory"),
+    "a link": lambda machines: (machines / ID).symlink_to(machines.parent),
+    "a directory that others may write to": writable,
+    "a file by another name": lambda machines: put(machines / "notes.txt", b"no machine"),
+}
+
+
+def contents(path: Path) -> dict[str, bytes | None]:
+    if path.is_symlink():
+        return {str(path): os.fsencode(path.readlink())}
+    return {str(each): each.read_bytes() if each.is_file() else None for each in (path, *path.rglob("*"))}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_the_others_are_listed_and_started(settled: Station, way: str) -> None:
+    flake = settled.flake()
+    assert settled.mvm("run", "--name", "web", flake, "--", "complain").code == 3
+    machines = settled.state / "machines"
+    BROKEN[way](machines)
+    (broken,) = (path for path in machines.iterdir() if path.name in {ID, "notes.txt"})
+    before = contents(broken)
+    said = settled.mvm("ps", "--all", "--json")
+    assert (said.code, [machine["name"] for machine in said.answer("machines")]) == (0, ["web"])
+    assert f"left out: {broken}" in said.err
+    assert settled.mvm("wait", "web").out == "3\n"
+    said = settled.mvm("run", flake, "--", "true")
+    assert said.code == 0
+    assert said.err.count("left out") == 1, "and once by one command"
+    assert settled.mvm("rm", "web").code == 0
+    assert settled.mvm("audit", "verify").code == 0
+    assert contents(broken) == before
+
+
+def test_what_is_asked_for_by_its_id_says_what_is_broken(settled: Station) -> None:
+    assert settled.mvm("ps").code == 0
+    put(settled.state / "machines" / ID / "machine.json", b"{")
+    for command, times in (("inspect", 2), ("wait", 2), ("show", 1)):
+        said = settled.mvm(command, ID[:6])
+        assert said.code in {2, 125}
+        assert said.err.count("machine.json is not what mvm writes") == times, "and what puts in order names it too"
+
+
+def test_a_machine_that_runs_without_a_status_is_named_with_its_supervisor(settled: Station) -> None:
+    machine = launched(settled, "linger")
+    supervisor = supervisor_of(settled, machine)
+    path = settled.state / "machines" / machine / "machine.json"
+    good = path.read_bytes()
+    path.write_bytes(b"{")
+    said = settled.mvm("ps", "--json")
+    assert (said.code, said.answer("machines")) == (0, [])
+    assert f"its supervisor is process {supervisor}" in said.err
+    path.write_bytes(good)
+    assert settled.mvm("kill", machine).code == 0
+
+
+def test_the_end_of_another_machine_is_written_down(settled: Station) -> None:
+    machine = launched(settled, "linger", name="web")
+    put(settled.state / "machines" / ID / "machine.json", b"{")
+    os.kill(supervisor_of(settled, machine), signal.SIGKILL)
+    assert settled.mvm("wait", "web").out == "supervisor-died\n"
+    last = json.loads(settled.mvm("audit", "tail", "-n", "1").out)
+    assert (last["kind"], last["machine"]) == ("end", machine)
+
+
+def test_a_status_that_is_missing_keeps_what_lies_beside_it(settled: Station) -> None:
+    """It may have been removed to have the next command remove the receipt."""
+    settled.mvm("run", settled.flake(), "--", "true")
+    (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
+    (machine / "machine.json").unlink()
+    assert settled.mvm("ps").code == 0
+    assert (machine / "receipt.sigstore.json").exists()
+
+
+def test_a_directory_that_was_half_made_is_removed(settled: Station) -> None:
+    settled.mvm("run", settled.flake(), "--", "true")
+    put(settled.state / "machines" / ID / "plan.sigstore.json", strict.canonical({}))
+    said = settled.mvm("ps")
+    assert (said.code, "left out" in said.err) == (0, False)
+    assert not (settled.state / "machines" / ID).exists()

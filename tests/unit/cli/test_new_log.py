@@ -1,0 +1,88 @@
+"""A log that is gone: none begins by itself while nonces or receipts remain, and a new one says that it is one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.model import Digest
+from tests.unit.cli.station import Said, Station
+from tests.unit.cli.test_replay import log, signed
+
+
+def run(station: Station) -> Said:
+    flake = station.path / "flakes/hello"
+    return station.mvm("run", f"path:{flake}" if flake.exists() else station.flake(), "--", "true")
+
+
+def refused(said: Said) -> None:
+    assert said.code in {1, 126}
+    assert "refused [log-mismatch]" in said.err
+    assert "the log is gone" in said.err
+    assert "mvm audit new-log" in said.err
+
+
+@pytest.mark.parametrize("left", [{"replay", "machines"}, {"replay"}, {"machines"}], ids=sorted)
+def test_no_log_begins_where_one_was(settled: Station, tmp_path: Path, left: set[str]) -> None:
+    assert run(settled).code == 0
+    (settled.state / "audit").rename(tmp_path / "audit")
+    for name in {"replay", "machines"} - left:
+        shutil.rmtree(settled.state / name)
+    for _ in range(2):
+        refused(run(settled))
+        assert not (settled.state / "audit").exists(), "not even a directory is made"
+    refused(settled.mvm("audit", "verify"))
+    assert settled.mvm("audit", "verify", "--json").answer("log")["verdict"] == "mismatch"
+    (tmp_path / "audit").rename(settled.state / "audit")
+    if left == {"replay", "machines"}:
+        assert run(settled).code == 0, "it was put back"
+
+
+def test_a_new_log_is_begun_on_purpose_and_says_so(settled: Station, tmp_path: Path) -> None:
+    bundle = signed(settled, "--single-use")
+    assert settled.mvm("launch", bundle).code == 0
+    (settled.state / "audit").rename(tmp_path / "audit")
+    said = settled.mvm("audit", "new-log")
+    assert (said.code, said.out) == (0, "")
+    assert "1 nonces that were spent and 1 receipts of machines" in said.err
+    (first,) = log(settled)
+    nonces = [path.name for path in (settled.state / "replay").glob("??/*")]
+    receipts = [Digest.of(path.read_bytes()).hex for path in (settled.state / "machines").glob("*/receipt*")]
+    lists = {"nonces": nonces, "receipts": receipts}
+    assert first["kind"] == "new-log"
+    assert first["digests"] == {name: Digest.of(strict.canonical(each)).hex for name, each in lists.items()}
+    again = settled.mvm("launch", bundle)
+    assert (again.code, "refused [replay]" in again.err) == (126, True), "what was spent stays spent"
+    assert settled.mvm("audit", "verify").code == 0
+
+
+def test_no_new_log_is_begun_where_there_is_one(settled: Station) -> None:
+    assert run(settled).code == 0
+    before = log(settled)
+    said = settled.mvm("audit", "new-log")
+    assert (said.code, "there is a log" in said.err) == (2, True)
+    assert log(settled) == before
+    (settled.state / "audit/0000000000000000.jsonl").unlink()
+    assert settled.mvm("audit", "new-log").code == 2, "one that is refused is moved away first"
+
+
+def test_a_host_without_traces_begins_its_log_by_itself(settled: Station) -> None:
+    assert run(settled).code == 0
+    assert json.loads(settled.mvm("audit", "show", "0").out)["kind"] == "admission"
+
+
+def test_a_machine_whose_log_went_while_it_ran_keeps_its_receipt(settled: Station, tmp_path: Path) -> None:
+    """Its end can't be written into a log that is gone, and a new log knows no start of it."""
+    assert run(settled).code == 0
+    (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
+    value = json.loads((machine / "machine.json").read_bytes())
+    value["state"] = "running"
+    (machine / "machine.json").write_bytes(strict.canonical({k: v for k, v in value.items() if k != "exitCode"}))
+    (settled.state / "audit").rename(tmp_path / "audit")
+    refused(settled.mvm("ps"))
+    assert settled.mvm("audit", "new-log").code == 0
+    assert settled.mvm("ps").code == 0
+    assert (machine / "receipt.sigstore.json").exists()
+    assert [record["kind"] for record in log(settled)] == ["new-log", "end"]
