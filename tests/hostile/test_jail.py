@@ -307,6 +307,22 @@ def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
         assert os.waitpid(-1, os.WNOHANG) == (0, 0), "children of ours live, and none has ended and was not reaped"
 
 
+def test_it_has_ended_before_the_first_process_has(scene: Scene, tmp_path: Path) -> None:
+    """What is read of it by its number is gone then: a server whose bytes are counted had written nobody knows what."""
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        process = taken.guest.process
+        inside, first = os.pidfd_open(process.pid), int(status(process.pid)["PPid"])
+        os.kill(first, signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGKILL)
+        assert select.select([inside], [], [], 60)[0]
+        assert process.ended
+        assert not select.select([process], [], [], 0)[0]
+        os.kill(first, signal.SIGCONT)
+        assert select.select([process], [], [], 60)[0]
+        os.close(inside)
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

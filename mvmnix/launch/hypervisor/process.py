@@ -87,7 +87,7 @@ class HypervisorProcess:
         return cls(child, cell.occupied(child.pid), words, invocation, cell)
 
     def fileno(self) -> int:
-        """Readable once the process has ended."""
+        """Readable once the process has ended, and the first one of its cell after it."""
         return self._pidfd
 
     def listen(self) -> bool:
@@ -111,8 +111,10 @@ class HypervisorProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended, without waiting."""
-        return self._pidfd < 0 or _readable(self._pidfd, 0)
+        """Whether the process has ended, without waiting; the first process of its cell may be about to."""
+        if self._pidfd < 0 or _readable(self._pidfd, 0):
+            return True
+        return self._own is not None and _readable(self._own[1], 0)
 
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
