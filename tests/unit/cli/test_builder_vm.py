@@ -79,7 +79,7 @@ def test_one_that_hangs_is_begun_once_more(site: Site) -> None:
     with site.vm(Scenario.HANGS, Scenario.BOOTS).running(nobody) as machine:
         machine.ping()
     assert [it for it in site.shown.notices if it.endswith("hangs while it boots; it is started once more")]
-    assert site.log() == [(Kind.START, ()), (Kind.RESTART, ("timeout",)), (Kind.END, ())]
+    assert site.log() == [(Kind.START, ()), (Kind.RESTART, ("timeout",)), (Kind.END, ("stopped",))]
 
 
 def test_the_second_is_the_last(site: Site) -> None:

@@ -130,7 +130,7 @@ def test_it_is_one_start_of_a_plan_for_once(here: House) -> None:
 def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, scenario: Scenario) -> None:
     with here.plan(boot_seconds=3) as plan, start(plan, moody(here, scenario, Scenario.BOOTS)):
         pass
-    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (EndReason.TIMEOUT,)), (Kind.END, ())]
+    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (EndReason.TIMEOUT,)), (Kind.END, (EndReason.STOPPED,))]
     assert b"no progress: hung" in diagnosis(here, 1)
 
 
@@ -161,7 +161,7 @@ def test_one_that_may_wait_for_a_share_s_server_has_not_stalled(here: House, mon
 def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) -> None:
     with here.plan() as plan, start(plan, moody(here, Scenario.WAKES)):
         pass
-    assert told(here) == [(Kind.START, ()), (Kind.END, ())]
+    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.STOPPED,))]
     assert not list(here.path.glob("machines/*/diagnosis-*"))
     assert here.receipts()[0].observed.diagnoses == ()
 
