@@ -1,7 +1,11 @@
-"""The only reader of /proc/<pid>/stat, io and children: who started a process, what it uses, writes and started."""
+"""The only reader of /proc/<pid>/stat, io and children, and the only parser of its cgroup and mountinfo.
+
+They say who started a process, what it uses, writes and started, which control groups it is in, what is mounted where.
+"""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 #: Bytes of the two pages that a write may touch and not fill.
 _TOUCHED: Final = 2 * _PAGE
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,22 @@ class Stat:
     threads: int
     cpu_ms: int
     resident_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount (proc_pid_mountinfo(5)): its `number`, and the file system's number, major:minor, as `device`.
+
+    `root` is the path of what is mounted, from the file system's own root; `point` where it is mounted. `kind` is the
+    file system's type, `options` are the file system's own.
+    """
+
+    number: str
+    device: str
+    root: str
+    point: str
+    kind: str
+    options: tuple[str, ...]
 
 
 def stat(process: int) -> Stat | None:
@@ -63,3 +84,33 @@ def written(process: int) -> int | None:
     counted = {name: int(number) for name, number in (line.split(b": ") for line in lines)}
     given = counted[b"wchar"]
     return max(given, min(counted[b"write_bytes"], given + _TOUCHED * counted[b"syscw"]))
+
+
+def lines(path: Path) -> list[str]:
+    """A file's lines, as the kernel ends them. Raises OSError.
+
+    Other users mount file systems too, and choose their names: these may hold what Python takes for the end of a line.
+    """
+    return [line for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if line]
+
+
+def mounts(mountinfo: Iterable[str]) -> Iterator[Mount]:
+    """What is mounted, by the lines of mountinfo. Raises ValueError for others."""
+    for line in mountinfo:
+        before, _, after = line.partition(" - ")
+        number, _parent, device, root, point, *_ = before.split(" ")
+        kind, _source, options, *_ = after.split(" ")
+        yield Mount(number, device, _unescaped(root), _unescaped(point), kind, tuple(options.split(",")))
+
+
+def groups(cgroup: Iterable[str]) -> dict[str, str]:
+    """By the controllers of a hierarchy, as they are listed ("" for version 2), a process's group (proc_pid_cgroup(5)).
+
+    Raises ValueError for other lines.
+    """
+    found = (line.split(":", 2) for line in cgroup)
+    return {controllers: path for _number, controllers, path in found}
+
+
+def _unescaped(field: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)

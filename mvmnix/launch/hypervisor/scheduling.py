@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from mvmnix.launch.proc import groups, lines, mounts
+
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: More threads or groups than any hypervisor of ours has; the rest isn't read.
 _MOST_THREADS: Final = 256
@@ -105,27 +107,32 @@ def _groups(process: Path, mountinfo: Path) -> Iterator[Path]:
     proc_pid_cgroup(5) names a group from the hierarchy's root, or from our namespace's; proc_pid_mountinfo(5) says
     which group lies at a mount point. Where the own one can't be seen, there is the mount point's.
     """
-    own = dict(line.split(":", 2)[1:] for line in (_text(process / "cgroup") or "").splitlines() if line.count(":") > 1)
+    own = groups(_lines(process / "cgroup"))
     count = 0
-    for line in (_text(mountinfo, limit=1 << 20) or "").splitlines():
-        mount, _, kind = (part.split(" ") for part in line.partition(" - "))
-        controllers = "" if kind[0] == "cgroup2" else next((it for it in own if "cpu" in it.split(",")), None)
-        if controllers is None or kind[0] not in {"cgroup", "cgroup2"}:
+    for mount in mounts(_lines(mountinfo)):
+        controllers = "" if mount.kind == "cgroup2" else next((it for it in own if "cpu" in it.split(",")), None)
+        if controllers is None or mount.kind not in {"cgroup", "cgroup2"}:
             continue
-        if kind[0] == "cgroup" and "cpu" not in kind[2].split(","):
+        if mount.kind == "cgroup" and "cpu" not in mount.options:
             continue
-        root, top = mount[3], Path(mount[4])
-        name = own.get(controllers, "/")
-        here = top / name.removeprefix(root).lstrip("/")
+        top = Path(mount.point)
+        here = top / own.get(controllers, "/").removeprefix(mount.root).lstrip("/")
         for group in (here, *here.parents) if here.is_dir() else (top,):
             if count < _MOST_GROUPS and group.is_relative_to(top) and ".." not in group.parts:
                 count += 1
                 yield group
 
 
-def _text(path: Path, limit: int = _LONGEST_FILE) -> str | None:
+def _lines(path: Path) -> list[str]:
+    """Nothing where it can't be read, as of a process that has ended."""
+    with suppress(OSError):
+        return lines(path)
+    return []
+
+
+def _text(path: Path) -> str | None:
     with suppress(OSError), path.open("rb") as file:
-        return file.read(limit).decode("utf-8", "surrogateescape")
+        return file.read(_LONGEST_FILE).decode("utf-8", "surrogateescape")
     return None
 
 

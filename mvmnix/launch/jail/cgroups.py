@@ -6,7 +6,7 @@ be allowed to use some of them. What is found is told by `mvm doctor`; what is n
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.launch.jail.limits import Limits
+from mvmnix.launch.proc import Mount, groups, lines, mounts
 from mvmnix.sandbox.control_group import MEMBERS, remove
 
 #: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
@@ -76,8 +77,8 @@ class Cgroups:
     @classmethod
     def find(cls, *, proc: str = "/proc/self") -> Self:
         """Look for the hierarchies that are mounted, and this process's place in each of them."""
-        own = dict(_own(_lines(Path(proc, "cgroup"))))
-        mounted = _mounted(_lines(Path(proc, "mountinfo")))
+        own = groups(lines(Path(proc, "cgroup")))
+        mounted = _mounted(mounts(lines(Path(proc, "mountinfo"))))
         found: list[Place] = []
         wanted = set(Controller)
         for version, where, names in mounted:
@@ -141,30 +142,15 @@ def _write(path: str, value: str) -> None:
             raise
 
 
-def _lines(path: Path) -> list[str]:
-    """Lines as the kernel ends them: other users mount file systems too, and choose the names of where they lie."""
-    return [line for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if line]
-
-
-def _own(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """proc_pid_cgroup(5): by the controllers of a hierarchy ("" for v2), our group in it."""
-    for line in lines:
-        _number, controllers, path = line.split(":", 2)
-        yield controllers, path
-
-
-def _mounted(lines: Iterable[str]) -> list[tuple[int, Path, tuple[str, ...]]]:
-    """proc_pid_mountinfo(5): version, mount point and controllers of each hierarchy, v2 first."""
+def _mounted(everything: Iterable[Mount]) -> list[tuple[int, Path, tuple[str, ...]]]:
+    """Version, mount point and controllers of each hierarchy, v2 first."""
     found: list[tuple[int, Path, tuple[str, ...]]] = []
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        kind, _source, options = after.split(" ")[:3]
-        where = Path(before.split(" ")[4])
-        if kind == "cgroup2":
-            found.append((2, where, ()))
-        elif kind == "cgroup":
-            names = tuple(name for name in options.split(",") if name not in {"rw", "ro"})
-            found.append((1, where, names))
+    for mount in everything:
+        if mount.kind == "cgroup2":
+            found.append((2, Path(mount.point), ()))
+        elif mount.kind == "cgroup":
+            names = tuple(name for name in mount.options if name not in {"rw", "ro"})
+            found.append((1, Path(mount.point), names))
     return sorted(found, key=lambda one: -one[0])
 
 

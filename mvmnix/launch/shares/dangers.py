@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.launch import proc
 from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.share import Danger, Share, is_within
 from mvmnix.launch.shares.walk import walk
@@ -219,11 +220,9 @@ def _listening() -> Iterator[str]:
 
 def _lines(path: str) -> Sequence[str]:
     try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        return proc.lines(Path(path))
     except OSError:
         return ()
-    # a name may hold all that Python takes for the end of a line, besides the one that the kernel writes
-    return [line for line in text.split("\n") if line]
 
 
 #: For whoever shows them: what each word stands for.

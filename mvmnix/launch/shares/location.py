@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
+from mvmnix.launch import proc
 from mvmnix.launch.shares.share import is_within
 
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
 _MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)
 
@@ -45,9 +45,8 @@ class Mounts:
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are those of /proc/self/mountinfo."""
         self._mounts: dict[str, Mount] = {}
-        for line in lines:
-            number, _, device, root, point, *_ = line.split(" ")
-            self._mounts[number] = Mount(Location(device, _unescaped(root)), _unescaped(point))
+        for mount in proc.mounts(lines):
+            self._mounts[mount.number] = Mount(Location(mount.device, mount.root), mount.point)
 
     def beneath(self, directory: str) -> Iterator[Mount]:
         """Those on something in a directory, itself left out."""
@@ -76,7 +75,3 @@ class Mounts:
             return self.of_descriptor(fd)
         finally:
             os.close(fd)
-
-
-def _unescaped(field: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)

@@ -79,3 +79,11 @@ def test_children_are_those_of_every_thread_and_none_of_a_process_that_is_gone()
             child.kill()
             child.wait()
     assert list(proc.children(made[0].pid)) == []
+
+
+def test_what_is_mounted_and_which_groups_a_process_is_in() -> None:
+    said = ("22 1 0:28 /a\\134b /mnt/two\\040words rw shared:1 - cgroup none rw,cpu,cpuacct",)
+    assert list(proc.mounts(said)) == [
+        proc.Mount("22", "0:28", "/a\\b", "/mnt/two words", "cgroup", ("rw", "cpu", "cpuacct"))
+    ]
+    assert proc.groups(("3:cpu,cpuacct:/a:b", "0::/")) == {"cpu,cpuacct": "/a:b", "": "/"}
