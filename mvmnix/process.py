@@ -172,6 +172,16 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
     return Completed(tuple(argv), child.returncode, data, b"")
 
 
+def is_readable(fd: int, seconds: float) -> bool:
+    """Whether it becomes readable in time, as a pidfd does when its process ends (pidfd_open(2)).
+
+    By poll(2): select(2) knows no descriptor above 1,023.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment as they are given to the child; the numbers are those of the module's docstring."""
     variables = environment() if env is None else dict(env)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
+from mvmnix.process import is_readable
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
 GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """
@@ -72,10 +73,6 @@ class Pipe:
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe2(os.O_CLOEXEC)
         self._open = {self.reading, self.writing}
-
-    def is_open(self, fd: int) -> bool:
-        """Whether this end is open here."""
-        return fd in self._open
 
     def close(self, *ends: int) -> None:
         """Close these ends, all of them where none is named."""
@@ -203,7 +200,7 @@ class Attendant:
         for pidfd in held:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        ended = [_is_readable(pidfd, _REAP) for pidfd in held]
+        ended = [is_readable(pidfd, _REAP) for pidfd in held]
         for pidfd in held:
             os.close(pidfd)
         if not all(ended):
@@ -219,10 +216,3 @@ class Attendant:
         with suppress(BlockingIOError):
             while fd in self._heard and not self._wrote_too_much():
                 self._hear(fd)
-
-
-def _is_readable(fd: int, seconds: float) -> bool:
-    """Whether it becomes readable in time; poll(2), as select(2) knows no descriptor above 1,023."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import resource
-import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.hypervisor.port import Invocation, Usage
 from mvmnix.launch.proc import children, stat
 from mvmnix.model import Digest
-from mvmnix.process import spawn
+from mvmnix.process import is_readable, spawn
 from mvmnix.sandbox import trusted_executables
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -112,14 +111,14 @@ class HypervisorProcess:
     @property
     def ended(self) -> bool:
         """Whether the process has ended, without waiting; the first process of its cell may be about to."""
-        if self._pidfd < 0 or _readable(self._pidfd, 0):
+        if self._pidfd < 0 or is_readable(self._pidfd, 0):
             return True
-        return self._own is not None and _readable(self._own[1], 0)
+        return self._own is not None and is_readable(self._own[1], 0)
 
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
-        _readable(self._pidfd, _TRIAL_SECONDS)
-        _readable(self._maker, _MAKER_SECONDS)
+        is_readable(self._pidfd, _TRIAL_SECONDS)
+        is_readable(self._maker, _MAKER_SECONDS)
         self.listen()
 
     @property
@@ -197,7 +196,7 @@ class HypervisorProcess:
         if self._pidfd < 0:
             return
         self.strike()
-        if not _readable(self._pidfd, _REAP_SECONDS):
+        if not is_readable(self._pidfd, _REAP_SECONDS):
             self._end(self._pidfd, _REAP_SECONDS)
         with _adopting():
             self._end(self._maker, _REAP_SECONDS)
@@ -205,7 +204,7 @@ class HypervisorProcess:
     def _end(self, pidfd: int, seconds: float) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not _readable(pidfd, seconds):
+        if not is_readable(pidfd, seconds):
             raise MvmnixError(
                 f"the hypervisor (process {self.pid}) does not end after SIGKILL",
                 hint=f"see what it waits for: cat /proc/{self.pid}/stack",
@@ -273,13 +272,6 @@ def _adopting() -> Iterator[None]:
         yield
     finally:
         prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
-
-
-def _readable(fd: int, seconds: float) -> bool:
-    """Whether it becomes readable in time; poll(2), for select(2) knows no descriptor above 1,023."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def _preparation(parent: int, cell: Cell) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import select
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.jail.cgroups import Cgroups, Group
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
+from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import Lease
@@ -90,19 +90,8 @@ class BubblewrapCell(Cell):
         return (
             *(self._fixtures.bubblewrap, *self.floor),
             *self.mounts,
-            *(
-                "--proc",
-                "/proc",
-                "--remount-ro",
-                "/proc",
-                "--dev-bind",
-                NULL,
-                NULL,
-                "--remount-ro",
-                "/",
-                "--chdir",
-                "/",
-            ),
+            *("--proc", "/proc", "--remount-ro", "/proc", "--dev-bind", NULL, NULL),
+            *("--remount-ro", "/", "--chdir", "/"),
             *("--seccomp", str(self._filter), "--info-fd", str(self._told), "--"),
             *(*closed, *argv),
         )
@@ -192,9 +181,8 @@ class BubblewrapCell(Cell):
 
 def _read_all(fd: int) -> bytes:
     """What bubblewrap says, until it closes the pipe."""
-    poll, said = select.poll(), b""
-    poll.register(fd, select.POLLIN)
-    while len(said) < _ANSWER and poll.poll(_PATIENCE * 1000):
+    said = b""
+    while len(said) < _ANSWER and is_readable(fd, _PATIENCE):
         data = os.read(fd, 4096)
         if not data:
             break

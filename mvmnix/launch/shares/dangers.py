@@ -29,16 +29,8 @@ CREDENTIALS: Final = frozenset(
     {
         *(".ssh", ".aws", ".gnupg", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/op"),
         *(".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".mozilla", ".config/google-chrome"),
-        *(
-            ".config/chromium",
-            ".thunderbird",
-            ".netrc",
-            ".git-credentials",
-            ".pgpass",
-            ".npmrc",
-            ".pypirc",
-            ".vault-token",
-        ),
+        *(".config/chromium", ".thunderbird", ".netrc", ".git-credentials", ".pgpass", ".npmrc", ".pypirc"),
+        ".vault-token",
     }
 )
 #: Uids of people (login.defs(5), UID_MIN); root has a home too.
