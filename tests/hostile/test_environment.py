@@ -19,10 +19,9 @@ from mvmnix import nar
 from mvmnix.audit.witnesses import CommandWitness, GitWitness
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allow import Allowlist
-from mvmnix.builder.fetch.jailed import Checkout, unpacked_archive, unpacked_commit
-from mvmnix.builder.fetch.prefetch import prefetched
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.flakes.git import WorkTree, tracked
 from mvmnix.builder.pins import debian, locks, pypi
 from mvmnix.builder.pins.host_nix import HostNix
@@ -127,7 +126,7 @@ def archived(path: Path, _: Traps) -> Iterator[Act]:
     def act() -> None:
         with unpacked_archive("x", path / "archive.tar.gz", Bounds()) as tree:
             assert b"".join(tree.archive()).startswith(b"\r\0\0\0\0\0\0\0nix-archive-1")
-        with prefetched(path / "archive.tar.gz", Bounds()) as file:
+        with fetchzip(path / "archive.tar.gz", Bounds()) as file:
             assert file.read(21).endswith(b"nix-archive-1")
 
     yield act
@@ -339,8 +338,8 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/audit/witnesses.py:GitWitness._run",): git_witness,
     ("mvmnix/audit/witnesses.py:CommandWitness.take",): plain(command_witness),
     ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
-    ("mvmnix/builder/fetch/jailed.py:unpacked_archive", "mvmnix/builder/fetch/prefetch.py:prefetched"): archived,
-    ("mvmnix/builder/fetch/jailed.py:unpacked_commit",): cloned,
+    ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,
+    ("mvmnix/builder/fetch/unpack.py:unpacked_commit",): cloned,
     ("mvmnix/builder/reproduce/inside.py:_listed", "mvmnix/builder/reproduce/inside.py:_diffoscope"): compared,
     (
         "mvmnix/builder/pins/host_nix.py:HostNix.run",

@@ -25,9 +25,9 @@ from mvmnix.audit.witnesses import GitWitness
 from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allow import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
-from mvmnix.builder.fetch.jailed import Checkout
 from mvmnix.builder.fetch.registries import Command
 from mvmnix.builder.fetch.routes import ToConfigured
+from mvmnix.builder.fetch.unpack import Checkout
 from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found
 from mvmnix.builder.locking.inputs import question

@@ -32,12 +32,12 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.builder.session.nix:host_evaluate",
         (f"{BUILDERS}::test_nix",),
     ),
-    "mvmnix/builder/fetch/jailed.py:unpacked_archive": None,
-    "mvmnix/builder/fetch/jailed.py:unpacked_commit": (
-        "mvmnix.builder.fetch.jailed:Checkout",
+    "mvmnix/builder/fetch/unpack.py:unpacked_archive": None,
+    "mvmnix/builder/fetch/unpack.py:unpacked_commit": (
+        "mvmnix.builder.fetch.unpack:Checkout",
         (f"{BUILDERS}::test_what_of_a_repository_is_asked_is_one_commit_and_one_ref",),
     ),
-    "mvmnix/builder/fetch/prefetch.py:prefetched": None,
+    "mvmnix/builder/fetch/unpack.py:fetchzip": None,
     "mvmnix/builder/fetch/downloads.py:downloaded": (
         "mvmnix.builder.fetch.registries:Command",
         (f"{BUILDERS}::test_what_is_downloaded_is_named_behind_constants",),

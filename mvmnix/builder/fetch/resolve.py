@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from mvmnix import lock
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url
 from mvmnix.builder.fetch.https import Response
-from mvmnix.builder.fetch.jailed import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.trees import Outside, archive, downloaded, file_archive, keep, qualified
+from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, Forge, Git, NodeKind, Web
 from mvmnix.model import Digest

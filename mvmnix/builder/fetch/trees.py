@@ -3,7 +3,7 @@
 1. What the lock says decides the one address that is asked, and the allowlist whether it may be.
 2. A tree counts as fetched only where this very URI gave it here; another one that claims its hash is asked itself.
 3. A credential goes to the origin of the node that the configuration names it for, and nowhere else.
-4. Bytes are unpacked in the sandbox (jailed.py); their archive's hash is the lock's narHash, or nothing is kept.
+4. Bytes are unpacked in the sandbox (unpack.py); their archive's hash is the lock's narHash, or nothing is kept.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.https import Response
-from mvmnix.builder.fetch.jailed import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
+from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
 from mvmnix.model import Digest

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from mvmnix import process
 from mvmnix.builder.fetch.compression import Compression, expand
 from mvmnix.builder.fetch.https import ChangedError, Downloader
-from mvmnix.builder.fetch.prefetch import prefetched
 from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch.unpack import fetchzip
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash, nar_of_file
@@ -119,7 +119,7 @@ class Web:
         try:
             if any(self._fits(source, one, seen) for one in (*_files(fd), *self._packed(source, fd))):
                 return
-            with prefetched(path, self._bounds) as nar:
+            with fetchzip(path, self._bounds) as nar:
                 if self._fits(source, lambda: chunks(nar.fileno()), seen):
                     return
         except (process.ProcessError, MalformedError) as error:

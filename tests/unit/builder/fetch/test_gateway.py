@@ -1,4 +1,4 @@
-"""What jailed git can reach through its gateway: one origin, and nothing else."""
+"""What sandboxed git can reach through its gateway: one origin, and nothing else."""
 
 import socket
 import threading

@@ -2,6 +2,10 @@
 
 Nix itself unpacks, since a tree has the hash that its version of the rules gives it. It works on what is in the sandbox
 alone; git, before it, reaches one origin through the gateway. The tree comes out as a NAR on stdout, in bounds.
+
+Nix unpacks in two ways. For a node of a lock it does what `nix flake prefetch` does; for a fixed output what fetchzip
+does (nix-prefetch-url(1), `--unpack`): where the archive holds one directory and nothing beside it, that directory's
+contents.
 """
 
 import re
@@ -41,6 +45,11 @@ exec nix-store --dump "store${path%%'"'*}"
 _UNPACK: Final = rf"""
 ref= url=tarball+file://{_ARCHIVE}
 {_TREE}"""
+#: As fetchzip unpacks; prints the tree alone.
+_FETCHZIP: Final = rf"""
+nix-prefetch-url --unpack --print-path --name source "file://{_ARCHIVE}" >printed
+exec nix-store --dump "{WORK}/store$(tail -n 1 printed)"
+"""
 #: $1 URL, $2 branch, $3 commit, $4 how much (Depth), $5 `all` to look in all branches and tags.
 #: A server of plain files gives neither single commits nor shallow histories. What is fetched lies under names of its
 #: own, so that no branch of the repository's becomes the current one.
@@ -111,6 +120,19 @@ def unpacked_archive(uri: str, archive: Path, bounds: Bounds) -> Iterator[Unpack
         except process.ProcessError as error:
             raise _unusable(uri, error) from error
         yield _read(uri, output)
+
+
+@contextmanager
+def fetchzip(archive: Path, bounds: Bounds) -> Iterator[IO[bytes]]:
+    """The NAR that fetchzip would make of an archive, as a file at its first byte.
+
+    Raises process.ProcessError, MvmnixError.
+    """
+    with tempfile.TemporaryFile(prefix="mvmnix-unpack-") as nar:
+        with _ONE:
+            Sandbox({_ARCHIVE: archive}, helpers.NIX, bounds=bounds).script(_FETCHZIP, output=nar)
+        nar.seek(0)
+        yield nar
 
 
 @dataclass(frozen=True, slots=True)
