@@ -17,7 +17,6 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.process import (
     FIXED,
     INHERITED,
-    INHERITED_BY_DOWNLOADS,
     INHERITED_BY_USERS_PROGRAMS,
     PATH,
     ProcessError,
@@ -49,7 +48,7 @@ def test_a_child_sees_the_allowed_variables_and_no_others(monkeypatch: pytest.Mo
     assert given == b"A=b\n"
 
 
-def test_the_environment_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         monkeypatch.delenv(name)
     fixed = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
@@ -57,7 +56,7 @@ def test_the_environment_of_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("https_proxy", "LC_ALL", "HOME"):
         monkeypatch.setenv(name, name)
     assert environment() == fixed
-    assert environment(INHERITED_BY_DOWNLOADS) == fixed | {"https_proxy": "https_proxy"}
+    assert environment(("https_proxy",)) == fixed | {"https_proxy": "https_proxy"}
     assert environment(INHERITED_BY_USERS_PROGRAMS) == fixed | {"LC_ALL": "LC_ALL", "HOME": "HOME"}
     assert environment((), {"X": "y"}) == fixed | {"X": "y"}
     assert environment(extra={"LC_ALL": "de"}) == fixed | {"LC_ALL": "de"}
@@ -67,7 +66,7 @@ def test_nothing_inherits_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """By no list, named or not; and every directory of the fixed one is the system's."""
     monkeypatch.setenv("PATH", "/tmp/evil")
     assert environment(("PATH",))["PATH"] == PATH
-    assert not any("PATH" in names for names in (INHERITED, INHERITED_BY_USERS_PROGRAMS, INHERITED_BY_DOWNLOADS))
+    assert not any("PATH" in names for names in (INHERITED, INHERITED_BY_USERS_PROGRAMS))
     for directory in filter(os.path.exists, PATH.split(":")):
         status = Path(directory).stat()
         assert (status.st_uid, status.st_mode & 0o022) == (0, 0)
@@ -131,7 +130,7 @@ def test_an_argument_is_one_argument_or_refused(text: str) -> None:
 
 
 def test_no_credential_is_inherited() -> None:
-    for name in (*INHERITED, *INHERITED_BY_USERS_PROGRAMS, *INHERITED_BY_DOWNLOADS):
+    for name in (*INHERITED, *INHERITED_BY_USERS_PROGRAMS):
         assert not any(word in name.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "KEY", "AGENT", "AUTH"))
 
 

@@ -63,14 +63,11 @@ class ForMirror:
     files: Mapping[str, Path]
 
 
-def environment() -> dict[str, str]:
-    """Of an apt program outside of the sandbox."""
-    return process.environment(process.INHERITED_BY_DOWNLOADS, process.FIXED)
-
-
 def read() -> AptSettings:
     """Of this machine and environment. Raises MvmnixError."""
-    said = process.run((_APT_CONFIG, "dump"), env=environment(), hint="this needs Debian's apt (package apt)").stdout
+    said = process.run(
+        (_APT_CONFIG, "dump"), env=process.environment(()), hint="this needs Debian's apt (package apt)"
+    ).stdout
     return AptSettings(parse(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials())
 
 

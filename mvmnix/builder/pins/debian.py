@@ -52,7 +52,7 @@ def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
-    done = process.run(argv, env=apt_settings.environment(), hint=_INSTALL)
+    done = process.run(argv, env=process.environment(()), hint=_INSTALL)
     return parse_targets(done.stdout.decode())
 
 

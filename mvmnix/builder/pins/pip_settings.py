@@ -65,10 +65,10 @@ class PipSettings:
 
 def read() -> PipSettings:
     """Of this machine and environment. Raises MvmnixError."""
-    variables = tuple(map(_variable, (*_PLAIN, *_URLS, *_FILES, "proxy")))
+    variables = map(_variable, ("config-file", *_PLAIN, *_URLS, *_FILES, "proxy"))
     # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
     itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
-    asked = process.environment(("HOME", *process.INHERITED_BY_DOWNLOADS, *variables), {**process.FIXED, **itself})
+    asked = process.environment(("HOME", *variables), itself)
     said = process.run((sys.executable, "-I", "-c", _ASK), env=asked).stdout.decode(errors="replace")
     usual, _, listed = said.partition("\n")
     return settings(parse(listed), usual, os.environ)
