@@ -50,7 +50,8 @@ from mvmnix.launch.plan import Plan
 from mvmnix.launch.steps import Candidate, Handed, Sheet
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import only_refusals
-from mvmnix.provenance.policy import Isolation, TrustPolicy
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.summary import Summary, VerifiedSummary
 from mvmnix.provenance.trust import Signer

@@ -13,7 +13,7 @@ from mvmnix.audit.record import Serials
 from mvmnix.config import CacheKey
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import Digest
-from mvmnix.provenance.isolation import Isolation as Isolation  # noqa: PLC0414 - a part of what a policy says
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy_rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.trust import Signer, Trust

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.keys import PublicKey, Role
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy_rules import BUILDER_IMAGE
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM
 from mvmnix.strict import show_time

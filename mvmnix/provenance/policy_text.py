@@ -10,7 +10,8 @@ from mvmnix import strict
 from mvmnix.config import CacheKey
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import Isolation, PolicyFile, RootPin, TrustPolicy, digest_of
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy_floor import Surroundings, combine
 from mvmnix.provenance.policy_rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
 from mvmnix.provenance.policy_toml import duration, moment, read

@@ -10,7 +10,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.hypervisor.command_line import LONGEST
 from mvmnix.model import Digest, Posture
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa import HOST_NIX, Accounted
 from tests.hostile.claims import (
     PREDICATE,

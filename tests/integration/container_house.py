@@ -16,7 +16,7 @@ from mvmnix.launch.supervisor import Finished
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Verity
 from mvmnix.provenance import policy_text
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import SALT, World, manifest_value, trust
 

@@ -20,7 +20,7 @@ from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.start import start
 from mvmnix.model import User, Workload
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa import Variation
 from tests.integration.container_house import BLOCK, Containers, image, jails, left_over, world_of
 

@@ -15,7 +15,8 @@ from mvmnix.launch.verify import VerifiedPlan, verify
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.provenance.envelope import Bundle, sign
-from mvmnix.provenance.policy import Isolation, TrustPolicy
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
 from mvmnix.provenance.summary import VerifiedSummary

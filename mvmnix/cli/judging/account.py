@@ -8,7 +8,8 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
-from mvmnix.provenance.policy import SERIAL_FILES, Isolation, PolicyFile, TrustPolicy
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import SERIAL_FILES, PolicyFile, TrustPolicy
 from mvmnix.provenance.policy_files import Files
 from mvmnix.provenance.policy_rules import BuilderRule, VerifierRule
 from mvmnix.provenance.policy_toml import show_duration

@@ -7,7 +7,8 @@ from mvmnix.cli.judging.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
-from mvmnix.provenance.policy import SERIAL_FILES, Isolation
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import SERIAL_FILES
 from mvmnix.provenance.policy_toml import show_duration
 from mvmnix.provenance.trust import Identity, Pattern, Signer
 from mvmnix.strict import show_time

@@ -15,7 +15,7 @@ from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.strict import MalformedError
 from tests.unit.audit.world import NOON, record
 

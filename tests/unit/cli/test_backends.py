@@ -8,7 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.hypervisor.accelerator import Verdict
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from tests.unit.cli.station import Station
 
 REFUSED = 126

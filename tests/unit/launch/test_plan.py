@@ -15,7 +15,7 @@ from mvmnix.launch.shares.share import Access, Share
 from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.provenance import statement
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa import Variation
 from mvmnix.system_calls import SystemCalls
 from tests.unit.provenance import world as worlds

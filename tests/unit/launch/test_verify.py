@@ -26,7 +26,7 @@ from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance import authenticate as authenticator
 from mvmnix.provenance import policy_text
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.system_calls import SystemCalls
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put

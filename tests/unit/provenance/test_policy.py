@@ -12,7 +12,8 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import policy_files, policy_text, trusted_root
-from mvmnix.provenance.policy import Isolation, digest_of
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import digest_of
 from mvmnix.provenance.policy_default import default_policy
 from mvmnix.provenance.policy_rules import BUILDER_IMAGE, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy_text import effective

@@ -11,7 +11,8 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import policy_text
-from mvmnix.provenance.policy import Isolation, TrustPolicy
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_default import default_policy
 from mvmnix.provenance.policy_floor import Surroundings
 from mvmnix.provenance.policy_rules import BuilderRule, Freshness, Thresholds, VerifierRule

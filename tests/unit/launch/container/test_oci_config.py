@@ -12,7 +12,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import FIRST_USER, configuration
 from mvmnix.model import User, Workload
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from tests.unit.provenance.world import World, new_world
 
 TEXT = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=20)

@@ -17,7 +17,7 @@ from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.shares.share import Share
 from mvmnix.model import User, Verb
 from mvmnix.provenance import statement
-from mvmnix.provenance.policy import Isolation
+from mvmnix.provenance.isolation import Isolation
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World, plan_refusal
 
