@@ -121,18 +121,14 @@ class AptMirror:
     base: str
     known: AptSettings
 
-    @property
-    def _given(self) -> ForMirror:
-        return apt_settings.for_mirror(self.base, self.known)
-
     def command(self, batch: Sequence[Source]) -> Command:
         """One apt-helper, with a URI, a destination and a hash for each source."""
+        given = self._given()
         triples = [
             word
             for source in batch
-            for word in (self._uri(source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
+            for word in (_uri(given, source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
         ]
-        given = self._given
         arguments = (*apt_settings.INSIDE, *given.options, "download-file", "--", *triples)
         return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
 
@@ -142,11 +138,17 @@ class AptMirror:
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         """By what apt-helper says of each URI."""
+        given = self._given()
         said = {unquote(match["uri"]): match["why"] for match in _FAILED.finditer(stderr)}
-        return {source: _failure(said[uri]) for source in batch if (uri := unquote(self._uri(source))) in said}
+        return {source: _failure(said[uri]) for source in batch if (uri := unquote(_uri(given, source))) in said}
 
-    def _uri(self, source: Source) -> str:
-        return f"{self._given.base}/{_path(source)}"
+    def _given(self) -> ForMirror:
+        return apt_settings.for_mirror(self.base, self.known)
+
+
+def _uri(given: ForMirror, source: Source) -> str:
+    """As apt-helper is told it, and says it."""
+    return f"{given.base}/{_path(source)}"
 
 
 def _path(source: Source) -> str:
