@@ -115,7 +115,7 @@ class AuditLog:
         """Put a record at the log's end; on return it is on the disk and sealed.
 
         Raises RefusedError [log-mismatch] when the log's end does not verify or the log is gone, MvmnixError when it
-        cannot be written: whoever wanted to record the start of something must then not start it. UsageError for a
+        cannot be written: what was to be recorded before it starts must then not start. UsageError for a
         record of kind `new-log` where there is a log.
         """
         if record.kind is Kind.RECOVERY:

@@ -21,7 +21,7 @@ type Visit = Callable[[int, re.Match[str]], None]
 
 
 def no_visit(_index: int, _said: re.Match[str]) -> None:
-    """For a check that nobody else looks at."""
+    """For a check of the log alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A record of the log by itself, signed by the log's key, to be kept beside what it is about; pure.
 
-It is a signed note, and no checkpoint: whoever could read a checkpoint of each older state beside the log would need no
+It is a signed note, and no checkpoint: a reader of checkpoints of each older state beside the log would need no
 key to cut the log off there (docs/adr/0016-seals-lie-inside-the-segment.md). So its text begins with a line that no
 checkpoint begins with, and says nothing of the log's size or root.
 """

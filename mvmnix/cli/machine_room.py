@@ -22,7 +22,7 @@ def machine_room() -> Iterator[Directory]:
 
 
 def put_in_order(roots: Roots, machines: Directory) -> None:
-    """Say what lies there and is no machine, and write down the ends that nobody was left to write down.
+    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
 
     Raises MvmnixError when there is no host key for that.
     """

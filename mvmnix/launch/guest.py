@@ -201,7 +201,7 @@ class Guest:
         try:
             self._tell(question)
         except MvmnixError:
-            seconds = 0.0  # it is deaf, and that is all there is to be known
+            seconds = 0.0  # it takes no question, which is the answer
         self._examined = self._loop.after(seconds, lambda: told(self._monitor.answers))
 
     def _tell(self, data: bytes) -> None:

@@ -256,7 +256,7 @@ class Machine:
         return timer
 
     def _break_off(self, action: HostAction) -> None:
-        """End the guest now, for this reason; whoever waits for it concludes the machine."""
+        """End the guest now, for this reason; the call that waits for it concludes the machine."""
         self._action = action
         if action is HostAction.KILLED_ON_SHARE_LIMIT:
             self._guest.shares.strike()

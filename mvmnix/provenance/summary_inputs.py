@@ -54,7 +54,7 @@ type ReadBuild = Callable[[Statement], Provenance]
 
 
 def relied_on(bundles: Iterable[tuple[bytes, ReadBuild]], trust: Trust) -> tuple[SummaryInput, ...]:
-    """The bundles among these that somebody signed whom the policy lets, each once, the provenance first.
+    """The bundles among these that a signer whom the policy admits signed, each once, the provenance first.
 
     The others have not counted in any verification: what a stranger put beside an image is no evidence for it.
     """

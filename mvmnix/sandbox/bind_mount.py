@@ -1,8 +1,8 @@
 """Brings files that are held by descriptors to where bubblewrap, as another user, finds them by a short name.
 
 bubblewrap takes a descriptor (--bind-fd), and then looks for the path that leads to it: a user who may not pass the
-directories above, as in somebody's home, has none. Root mounts it elsewhere, in a mount namespace that only the child
-sees.
+directories above, as in another user's home, has none. Root mounts it elsewhere, in a mount namespace that only the
+child sees.
 """
 
 import ctypes

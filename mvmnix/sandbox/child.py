@@ -1,4 +1,4 @@
-"""Feeds, hears and ends one sandboxed child; starts none.
+"""Writes to, reads from and ends one sandboxed child; starts none.
 
 The child says on standard error that it is set up, and waits on standard input for a line before it becomes the program
 (`GATE`). All that ends it when its parent ends is in place by then. So a parent that is killed before it answers leaves
@@ -181,7 +181,7 @@ class Attendant:
             del self._stderr[:-_STDERR_KEPT]
 
     def _let_in(self) -> None:
-        """It waits for its line, so all that leads to it lives, and their numbers are their own."""
+        """It waits for its line, so it and all processes above it run, and their numbers are their own."""
         children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children")  # proc_pid_task(5)
         self._inner = [os.pidfd_open(int(pid)) for pid in children.read_text(encoding="ascii").split()]
         stdin = self._pipes.stdin
@@ -195,7 +195,7 @@ class Attendant:
         self._pipes.let_in.set()
 
     def _end(self) -> tuple[int, bool]:
-        """Kill what is left, wait for that, and hear the rest; the status, and whether the end of all was reported."""
+        """Kill what is left, wait for that, and read the rest; the status, and whether the end of all was reported."""
         held = [self._outer, *(self._inner or ())]
         for pidfd in held:
             with suppress(ProcessLookupError):

@@ -6,7 +6,7 @@ What a helper has, from the outside in; it starts only when all of it is in plac
    supplementary group; as a plain user, the caller's. RLIMIT_NPROC counts by it.
 2. A session keyring that holds nothing (session_keyring.py).
 3. bubblewrap (bwrap(1)): namespaces of its own of every kind, and no more of them; no capability, no new privilege, no
-   terminal. bubblewrap is process 1 of its PID namespace, and of one around it; all of that dies with the caller.
+   terminal. bubblewrap is process 1 of its PID namespace, and of one around it; all of that ends with the caller.
 4. A root in memory: the system's programs and libraries and the files that the caller names, read-only; /proc, of its
    own PID namespace, read-only; `/work`, empty, of a bounded size, where it may write. Only a loopback device.
 5. A filter of system calls (profiles/helpers.py).
@@ -200,7 +200,7 @@ class _Run:
     cancelled: tuple[int, ...]
 
     def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
-        """Start it, hear what it says, and see that nothing of it is left."""
+        """Start it, read what it writes, and see that nothing of it is left."""
         try:
             return self._to_the_end(argv, pipes, output, input_)
         except OSError as error:

@@ -87,7 +87,7 @@ class UidPool:
         self.directory.sweep()
 
     def give_back(self, cell: Lease) -> None:
-        """Called by `Lease.release`; what somebody else has by now stays as it is."""
+        """Called by `Lease.release`; a number that another holder has by now stays as it is."""
         if cell.name not in self._held:
             return
         self._held.remove(cell.name)

@@ -59,7 +59,7 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """What a client left: its exit status, what it said, what it asked the gateway for in vain, and files by name."""
+    """What a client left: its exit status, what it said, what the gateway refused, and files by name."""
 
     status: int
     said: str
@@ -122,7 +122,7 @@ class _Way:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.theirs.close()  # whoever waits for a sandbox that never came is woken
+        self.theirs.close()  # wakes the thread that waits for a sandbox that never came
         self._thread.join()
         self._ours.close()
         if self._gateway is not None:

@@ -47,7 +47,7 @@ def listening_at(path: Path) -> socket.socket:
 class Gateway:
     """Serves a listening socket, which it takes over, while it is open; a context manager.
 
-    `limit` is in bytes. `refusals` says what was asked for in vain, and why.
+    `limit` is in bytes. `refusals` says what was refused or could not be reached, and why.
     """
 
     def __init__(self, listener: socket.socket, route: Route, limit: int) -> None:
@@ -227,7 +227,7 @@ def _host(client: socket.socket, kind: int) -> str:
 
 
 def _refuse(client: socket.socket, code: int | None) -> None:
-    """Say so by SOCKS; to who speaks with a proxy, by hanging up."""
+    """Say so by SOCKS; to a client of a proxy by hanging up."""
     if code is not None:
         with suppress(OSError):
             _answer(client, code)

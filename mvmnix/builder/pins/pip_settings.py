@@ -43,7 +43,7 @@ _URLS: Final = ("index-url", "extra-index-url", "find-links")
 _FILES: Final = ("cert", "client-cert", "constraint")
 #: Where requests and OpenSSL look for certificates when pip has no setting.
 _CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-#: The environment of a pip without anybody's files, cache or questions.
+#: The environment of a pip that reads no configuration, keeps no cache and asks nothing.
 _FIXED: Final = {
     "PIP_CONFIG_FILE": "/dev/null",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",

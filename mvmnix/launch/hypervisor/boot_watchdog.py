@@ -26,7 +26,7 @@ _IDLE: Final = 0.1
 _DELAYED: Final = 1.0
 #: Of the looks in the quiet, the part at which a thread waits: of a guest that waits for a slow disk nearly all.
 _WAITS: Final = 0.25
-#: Seconds between two looks, at most; and after how many a quiet begins anew: then the one who looks didn't run either.
+#: Seconds between two looks, at most; and after how many a quiet begins anew: then this process didn't run either.
 _LOOK: Final = 0.25
 _UNWATCHED: Final = 2.0
 
@@ -40,7 +40,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How a guest stands. `now` in seconds, of a clock that nobody sets; `cpu`: its seconds of CPU so far.
+    """How a guest stands. `now` in seconds, of a monotonic clock; `cpu`: its seconds of CPU so far.
 
     `progress` grows with its signs of life; `running`: whether the hypervisor says that it runs.
     """

@@ -68,7 +68,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def listen(self) -> tuple[socket.socket, socket.socket]:
-        """It has a name meanwhile, or nobody could connect: in the cells' directory, which is ours alone.
+        """It has a name meanwhile, or nothing could connect: in the cells' directory, which is ours alone.
 
         The kernel shows that name later, too (/proc/net/unix). By `self` it would be a file of every process that reads
         it there, as one does that is about to share a directory.

@@ -1,6 +1,6 @@
 """Makes the directories of machines; records those of `mvm create`, and holds a start of one against that record.
 
-What lies in the machine's directory is not signed: whoever can write there could put another signed plan in the place
+What lies in the machine's directory is not signed: one who can write there could put another signed plan in the place
 of the one that was created. The steps, which the code repeats by number:
 
 1. the log has a record of the machine's creation, and none of its start since;

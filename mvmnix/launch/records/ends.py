@@ -1,6 +1,6 @@
 """Reads how machines ended out of their directories: by the log's record of the end, signed by the log's key.
 
-The status file says it too, and is not asked: nobody signs it. The record is kept beside it by itself
+The status file says it too, and is not read for that: it is not signed. The record is kept beside it by itself
 (mvmnix/audit/vouched.py), so that a machine's end costs the same to read however long the log is.
 """
 

@@ -53,7 +53,7 @@ class Entry:
 
     `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here. `end` is
     the log's record of its end, once that was read and verified (launch/records/ends.py): what the status file says
-    about it, whoever can write there says.
+    about it is not signed.
     """
 
     status: MachineStatus

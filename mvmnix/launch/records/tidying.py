@@ -1,6 +1,6 @@
 """Puts in order what killed supervisors left in the machines' directories, and says what lies there and is no machine.
 
-What is no machine's is never changed or removed: it may be evidence, and it may be somebody's file.
+What is no machine's is never changed or removed: it may be evidence, and it may be a user's file.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def _look(machines: Directory) -> Survey:
         try:
             tidy_ones.append(_is_tidy(machines, machine))
         except FileNotFoundError:
-            continue  # somebody removed it meanwhile
+            continue  # it was removed meanwhile
         except (MvmnixError, OSError) as error:
             broken.append(f"{error}{_living(machines, machine)}")
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
@@ -115,7 +115,7 @@ def _living(machines: Directory, machine: str) -> str:
 
 
 def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
-    """The status of a machine that nobody supervises, by what the log knows; None when it never started and won't.
+    """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 
     Its supervisor may have died between two writes: before the start was in the log, or after its end was. Of one that
     ran, a log that was begun meanwhile has no start.

@@ -1,4 +1,4 @@
-"""What programs that read strangers' bytes may ask the kernel for: git, Nix, pip, apt-helper, tar, mkfs.erofs; pure.
+"""What programs that read strangers' bytes may ask the kernel for: git, Nix, pip, apt-helper, fsck.erofs; pure.
 
 One list for all of them, as container engines have one: ordinary programs with processes, files and sockets, and
 nothing that names another namespace, another process's memory, a device or a rarely used part of the kernel. It was
