@@ -24,7 +24,7 @@ def machine_room() -> Iterator[Directory]:
 def put_in_order(roots: Roots, machines: Directory) -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
 
-    Raises MvmnixError when there is no host key for that.
+    Raises MvmnixError when there is no host key for such an end.
     """
     found = tidying.survey(machines)
     for line in found.broken:
@@ -35,7 +35,8 @@ def put_in_order(roots: Roots, machines: Directory) -> None:
     from mvmnix.launch.host import now  # noqa: PLC0415
 
     with House(roots) as rooms:
-        tidying.tidy(machines, rooms.journal, now)
+        if not found.is_tidy:
+            tidying.tidy(machines, rooms.journal, now)
         rooms.jail.sweep()
 
 

@@ -1,6 +1,7 @@
 """How a machine ended is what the log's record says, signed by its key: no other file of its directory is repeated."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,10 @@ from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import Seal
 from mvmnix.audit.vouched import vouch, vouched
+from mvmnix.cli import machine_room
 from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
+from mvmnix.sandbox import uid_pool
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_machines import launched
 
@@ -127,6 +130,18 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
 def test_one_without_a_host_key(settled: Station) -> None:
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
+    assert told(settled) == all_of("unverified", "")
+
+
+def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
+    """Cells belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
+    cells = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
+    for module in (machine_room, uid_pool):
+        settled.monkeypatch.setattr(module, "MACHINE_WIDE", str(cells))
+    ran(settled, "complain")
+    (settled.config / "keys/host.pem").unlink()
+    cells.mkdir(mode=0o700, exist_ok=True)
+    (cells / f"{uid_pool.COUNT - 1}.lock").write_bytes(b"x")
     assert told(settled) == all_of("unverified", "")
 
 
