@@ -74,8 +74,8 @@ def sealed_copy(fd: int, artifact: Artifact) -> int:
 def releasable_copy(fd: int, artifact: Artifact) -> int:
     """The same, which can't be changed either, for reading alone: `BootFiles.give_back` frees its memory.
 
-    Its owner alone can change the mode, and a hypervisor in its jail can't, not even as the owner (jail/syscalls.py):
-    so nobody else shortens it before it was loaded.
+    Its owner alone can change the mode, and a hypervisor in its jail can't, not even as the owner (fchmod is
+    not on its list of system calls): so no other process shortens it before it was loaded.
     """
     _check_size(fd, artifact)
     memory = store.sealed_memfd(fd, artifact.digest, name=artifact.name, seals=_RELEASABLE)

@@ -49,7 +49,7 @@ class Timeouts:
     """How long the machine may take to become ready, and the workload to end.
 
     `boot_seconds` are of the guest's processor time since its last sign of life, so that a busy host is not taken for a
-    hung guest (launch/hypervisor/patience.py); `wall_seconds` are wall time.
+    hung guest (launch/hypervisor/boot_watchdog.py); `wall_seconds` are wall time.
     """
 
     boot_seconds: int = 120

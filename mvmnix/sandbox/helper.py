@@ -48,7 +48,7 @@ PRLIMIT: Final = Candidates(
 _MIB: Final = 1 << 20
 _DESCRIPTORS: Final = 1024
 #: What all helpers have in their environment.
-_ENVIRONMENT: Final = {"PATH": host_system.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
+_ENVIRONMENT: Final = {"PATH": process.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
 #: What the kernel tells of keys and memory that aren't a helper's (proc(5)).
 _HIDDEN: Final = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")

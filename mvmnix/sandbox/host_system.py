@@ -4,10 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mvmnix import process
-
-#: Where programs are looked for inside, by scripts and by programs that start others.
-PATH: Final = process.PATH
 #: Directories beside /usr, or links into it (merged directories).
 _DIRECTORIES: Final = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 #: NixOS has its programs there; elsewhere the store holds what users built, and isn't shown.

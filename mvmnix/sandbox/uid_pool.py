@@ -73,8 +73,8 @@ class UidPool:
     def take(self) -> Lease:
         """A free number, with nothing left of its last holder. Raises MvmnixError when there is none."""
         for number in range(COUNT):
-            if (cell := self._try(number)) is not None:
-                return cell
+            if (lease := self._try(number)) is not None:
+                return lease
         hint = f"end machines, or see who holds the locks in {self.directory.path}"
         raise MvmnixError(f"all {COUNT} numbers for sandboxes are taken", hint=hint)
 
@@ -82,33 +82,33 @@ class UidPool:
         """Clean up what supervisors that were killed left."""
         numbers = {name.partition(".")[0] for name in self.directory.names()}
         for number in map(int, filter(str.isdecimal, numbers)):
-            if (cell := self._try(number)) is not None:
-                cell.release()
+            if (lease := self._try(number)) is not None:
+                lease.release()
         self.directory.sweep()
 
-    def give_back(self, cell: Lease) -> None:
+    def give_back(self, lease: Lease) -> None:
         """Called by `Lease.release`; a number that another holder has by now stays as it is."""
-        if cell.name not in self._held:
+        if lease.name not in self._held:
             return
-        self._held.remove(cell.name)
-        for name in (f"{cell.number}.json", f"{cell.number}.socket", f"{cell.number}.lock"):
+        self._held.remove(lease.name)
+        for name in (f"{lease.number}.json", f"{lease.number}.socket", f"{lease.number}.lock"):
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.directory.fd)
-        cell.lock.release()
+        lease.lock.release()
 
     def _try(self, number: int) -> Lease | None:
-        """This cell, emptied, if nobody has it."""
+        """A lease of this number, with nothing left of its last holder; None where another holds it."""
         lock = self.directory.try_lock(f"{number}.lock")
         if lock is None:
             return None
         uid = None if self._first_uid is None else self._first_uid + number
-        cell = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
+        lease = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
         try:
-            if not self._left(number) or self._emptied(cell):
+            if not self._left(number) or self._emptied(lease):
                 # by its name: closing a second descriptor of it would release the lock
                 os.truncate(f"/proc/self/fd/{self.directory.fd}/{number}.lock", 1)
-                self._held.add(cell.name)
-                return cell
+                self._held.add(lease.name)
+                return lease
         except BaseException:
             lock.release()
             raise
@@ -120,11 +120,11 @@ class UidPool:
         size = os.stat(f"{number}.lock", dir_fd=self.directory.fd, follow_symlinks=False).st_size
         return size > 0 or self.directory.exists(f"{number}.json")
 
-    def _emptied(self, cell: Lease) -> bool:
+    def _emptied(self, lease: Lease) -> bool:
         """End what the last holder left; False when it can't be ended yet."""
-        evicted = cell.uid is None or evict(cell.uid)
+        evicted = lease.uid is None or evict(lease.uid)
         try:
-            data = self.directory.read(f"{cell.number}.json", _LIMIT)
+            data = self.directory.read(f"{lease.number}.json", _LIMIT)
         except FileNotFoundError:
             return evicted
         gone = [remove(path) for path in _groups(data)]  # each of them, whatever became of the others
@@ -187,13 +187,13 @@ def _groups(data: bytes) -> tuple[str, ...]:
         return tuple(record.texts("groups"))
 
     try:
-        return read(parse_json(data), "cell", parse)
+        return read(parse_json(data), "lease", parse)
     except (MalformedError, ValueError):
         return ()  # written by another version: its groups are found by their processes, if there are any
 
 
 def evict(uid: int) -> bool:
-    """Kill all processes of a uid that belongs to a cell, and wait until they are gone; whether they are."""
+    """Kill all processes of a uid of the pool, and wait until they are gone; whether they are."""
     deadline = time.monotonic() + _PATIENCE
     while pidfds := list(_processes(uid)):
         poll = select.poll()

@@ -1,4 +1,4 @@
-"""The apt adapter: it alone knows apt's command lines and what they print; fetch.py runs the downloads."""
+"""The apt adapter: it alone knows apt's command lines and what they print; builder/fetch runs the downloads."""
 
 import re
 from collections.abc import Mapping, Sequence

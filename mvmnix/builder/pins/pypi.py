@@ -1,4 +1,4 @@
-"""The pip adapter: it alone knows pip's command lines and what pip prints; fetch.py runs the downloads."""
+"""The pip adapter: it alone knows pip's command lines and what pip prints; builder/fetch runs the downloads."""
 
 import json
 import site
