@@ -134,10 +134,6 @@ def raw(agent: Path, *, ready: bool = True, portion: int = 65536) -> Iterator[Ra
         yield host
 
 
-def without_exec() -> GuestConfig:
-    return config(verbs=frozenset({Verb.STREAM}))
-
-
 def free_port() -> int:
     """A TCP port that nobody listens on."""
     with socket.socket() as probe:

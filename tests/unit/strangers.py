@@ -32,8 +32,6 @@ TEXTS = st.one_of(
     st.text(max_size=40),
     st.builds("{}{}".format, st.sampled_from(HOSTILE), st.text(max_size=9)),
 )
-#: The like without what no argument of any program can hold.
-REPRESENTABLE = TEXTS.filter(lambda text: "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text))
 
 
 def accepted[T](make: Callable[..., T], *arguments: Any, **named: Any) -> T:

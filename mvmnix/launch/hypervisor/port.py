@@ -215,9 +215,6 @@ class Monitor(Protocol):
     def greeting(self) -> bytes:
         """What is sent first."""
 
-    def quit(self) -> bytes:
-        """What is sent so that the hypervisor ends at once, without asking the guest."""
-
     def pause(self) -> bytes:
         """What is sent so that the guest stands still; PAUSED is the answer."""
 

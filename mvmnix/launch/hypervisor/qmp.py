@@ -1,4 +1,4 @@
-"""QEMU's monitor protocol, as bytes in and events out: capabilities, `stop`, `cont`, `quit`, questions; no I/O.
+"""QEMU's monitor protocol, as bytes in and events out: capabilities, `stop`, `cont`, questions; no I/O.
 
 QEMU's exit status says nothing about its guest (a panicked init exits 0), so its SHUTDOWN event is what counts.
 The other side may be a QEMU that a guest took over: lines are bounded, and whatever is not expected is refused.
@@ -16,7 +16,6 @@ LINE_LIMIT = 16384
 #: Bytes of a line while it is asked how its guest stands: some 4,000 for the registers of each processor.
 ANSWER_LIMIT = 1 << 20
 _NEGOTIATE = b'{"execute":"qmp_capabilities"}\n{"execute":"query-status"}\n'
-_QUIT = b'{"execute":"quit"}\n'
 # The status tells a guest that stands still as asked from one that QEMU stopped for a reason of its own meanwhile.
 _STOP = b'{"execute":"stop"}\n{"execute":"query-status"}\n'
 _CONT = b'{"execute":"cont"}\n{"execute":"query-status"}\n'
@@ -53,10 +52,6 @@ class QmpMonitor(Monitor):
     def greeting(self) -> bytes:
         """Sent before QEMU has said anything: it reads it when it is ready, and nobody waits for a greeting."""
         return _NEGOTIATE
-
-    @override
-    def quit(self) -> bytes:
-        return _QUIT
 
     @override
     def pause(self) -> bytes:
