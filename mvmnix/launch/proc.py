@@ -1,6 +1,7 @@
-"""The only reader of /proc/<pid>/stat, io and children, and the only parser of its cgroup and mountinfo.
+"""The only parser in `launch` of what /proc/<pid> says: stat, io, children, cgroup and mountinfo.
 
-They say who started a process, what it uses, writes and started, which control groups it is in, what is mounted where.
+They say how a process stands and who started it, what it uses, writes and has started, which control groups it is in,
+and what is mounted where.
 """
 
 import os
@@ -20,8 +21,14 @@ _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """`parent` is a process id; `cpu_ms` user and system time so far, in milliseconds; `resident_kib` memory in KiB."""
+    """What a process or a thread is called, and how it stands (proc_pid_stat(5): comm, state, ppid, num_threads, …).
 
+    `name` is the program's own choice; `state` a letter; `parent` a process id; `cpu_ms` user and system time so far,
+    in milliseconds; `resident_kib` memory in KiB.
+    """
+
+    name: str
+    state: str
     parent: int
     threads: int
     cpu_ms: int
@@ -45,16 +52,26 @@ class Mount:
 
 
 def stat(process: int) -> Stat | None:
-    """A process by its id, None when it is gone (proc_pid_stat(5): ppid, num_threads, utime, stime, rss).
-
-    The fields are those after the name, which may hold anything.
-    """
+    """A process by its id, None when it is gone."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+        return parse_stat(Path(f"/proc/{process}/stat").read_bytes().decode("utf-8", "surrogateescape"))
     except OSError:
         return None
+
+
+def parse_stat(text: str) -> Stat:
+    """The text of a process's `stat`, or of a thread's. The name may hold anything, so its last bracket ends it."""
+    before, _, after = text.rpartition(")")
+    fields = after.split()
     ticks = int(fields[11]) + int(fields[12])
-    return Stat(int(fields[1]), int(fields[17]), ticks * 1000 // _TICKS, int(fields[21]) * _PAGE // 1024)
+    return Stat(
+        name=before.partition("(")[2],
+        state=fields[0],
+        parent=int(fields[1]),
+        threads=int(fields[17]),
+        cpu_ms=ticks * 1000 // _TICKS,
+        resident_kib=int(fields[21]) * _PAGE // 1024,
+    )
 
 
 def children(process: int) -> Iterator[int]:

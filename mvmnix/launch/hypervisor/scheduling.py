@@ -4,16 +4,14 @@
 is another one than the first. So every thread is read, in /proc/PID/task.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix.launch.proc import groups, lines, mounts
+from mvmnix.launch.proc import groups, lines, mounts, parse_stat
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: More threads or groups than any hypervisor of ours has; the rest isn't read.
 _MOST_THREADS: Final = 256
 _MOST_GROUPS: Final = 32
@@ -93,12 +91,9 @@ class Scheduling:
 
 
 def _thread(number: int, stat: str, schedstat: str | None) -> Thread:
-    """The name may hold anything, so the fields are those behind its last bracket (proc_pid_stat(5))."""
-    before, _, after = stat.rpartition(")")
-    fields = after.split()
-    cpu_ms = (int(fields[11]) + int(fields[12])) * 1000 // _TICKS
+    found = parse_stat(stat)
     delay_ns = int(schedstat.split()[1]) if schedstat else None
-    return Thread(number, before.partition("(")[2], fields[0], cpu_ms, delay_ns)
+    return Thread(number, found.name, found.state, found.cpu_ms, delay_ns)
 
 
 def _groups(process: Path, mountinfo: Path) -> Iterator[Path]:
