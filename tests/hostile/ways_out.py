@@ -241,6 +241,8 @@ CLONE = {"user": 0x10000000, "mount": 0x20000, "pid": 0x20000000, "net": 0x40000
 CLONE |= {"ipc": 0x08000000, "uts": 0x04000000, "cgroup": 0x02000000, "time": 0x80}
 _X32 = 0x40000000
 _TREE = ctypes.create_string_buffer(256)
+#: Never there, since nothing can be made in /proc: where these ways lead out, acct(2) must not find a file to write to.
+_ABSENT = b"/proc/nowhere"
 
 WAYS: dict[str, Way] = {
     # who it is
@@ -266,7 +268,7 @@ WAYS: dict[str, Way] = {
     "mount tmpfs": mounted(b"none", b"tmpfs", 0),
     "bind mount": mounted(b"/usr", None, 0x1000),
     "remount / writable": succeeds(165, b"none", b"/", 0, 0x1020, 0),
-    "pivot_root": passes(155, b"/nowhere", b"/nowhere"),
+    "pivot_root": passes(155, _ABSENT, _ABSENT),
     "chroot": succeeds(161, b"/"),
     "fsopen": succeeds(430, b"tmpfs", 0),
     "open_tree": succeeds(428, -100, b"/", 1),
@@ -359,12 +361,12 @@ WAYS: dict[str, Way] = {
     "delete_module": passes(176, b"none", 0o4000),
     "kexec_load": passes(246, 0, 0, 0, 0xFF),
     "reboot": passes(169, 0, 0, 0, 0),
-    "swapon": passes(167, b"/nowhere", 0),
-    "acct": passes(163, b"/nowhere"),
+    "swapon": passes(167, _ABSENT, 0),
+    "acct": passes(163, _ABSENT),
     "syslog": passes(103, 10, 0, 0),
     "iopl": passes(172, 0),
     "fanotify_init": passes(300, 0, 0),
-    "quotactl": passes(179, 0xFFFF, b"/nowhere", 0, 0),
+    "quotactl": passes(179, 0xFFFF, _ABSENT, 0, 0),
     "personality": passes(135, 0x0400000),
     "move_pages": passes(279, 1, 0, 0, 0, 0, 0),
     "x32 system call": passes(_X32 | 39),
