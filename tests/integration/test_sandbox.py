@@ -118,6 +118,21 @@ def test_room_output_time_and_memory_are_bounded() -> None:
         Sandbox(bounds=Bounds(memory=64 * _MIB)).run(program("python3"), "-c", "len(bytearray(2**30))")
 
 
+def test_no_room_of_the_callers_disk_is_taken_behind_the_limit(tmp_path: Path) -> None:
+    """Output goes to a file of the caller's, and fallocate(2) needs no byte to be written for what it takes."""
+    script = """
+import ctypes
+fallocate = ctypes.CDLL(None).fallocate
+fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+for mode in range(0x80):
+    fallocate(1, mode, 0, 64 << 20)
+    fallocate(1, mode, 1 << 20, 64 << 20)
+"""
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        Sandbox(bounds=Bounds(output=_MIB)).run(program("python3"), "-I", "-c", script, output=file)
+        assert os.fstat(file.fileno()).st_blocks * 512 <= 2 * _MIB
+
+
 def test_output_goes_to_the_file_that_is_given() -> None:
     with tempfile.TemporaryFile() as file:
         assert Sandbox().run(program("printf"), "%s", "a b", output=file).stdout == b""

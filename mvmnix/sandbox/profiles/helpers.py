@@ -23,7 +23,7 @@ _IDENTITY: Final = names(
 #: Files and directories, which lie in memory that is gone with the sandbox.
 _FILES: Final = names(
     "mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat truncate ftruncate",
-    "chown fchown lchown fchownat utime utimes utimensat futimesat flock fallocate sync syncfs cachestat",
+    "chown fchown lchown fchownat utime utimes utimensat futimesat flock sync syncfs cachestat",
     "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr",
     "removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch",
 )
@@ -70,6 +70,7 @@ HELPERS: Final = Profile(
     conditions={
         **common.PROCESSES,
         **common.OWN_LIMITS,
+        **common.ROOM,
         **common.NO_SET_ID,
         **common.requests(*_REQUESTS),
         "chmod": only(1, common.SET_ID, [0]),

@@ -144,7 +144,7 @@ def test_a_hypervisor_asks_kvm_and_no_other_device() -> None:
 
 
 def test_what_a_server_of_files_gets_more_than_a_hypervisor_is_this() -> None:
-    """Files below its directory, extended attributes to read, and a working directory for each thread."""
+    """Files below its directory and room for them, extended attributes to read, a working directory for each thread."""
     more = {
         call
         for call in NUMBERS
@@ -153,7 +153,7 @@ def test_what_a_server_of_files_gets_more_than_a_hypervisor_is_this() -> None:
     expected = """
         accept4 fchmod fchmodat fchmodat2 fchown fchownat linkat symlinkat mkdirat mknodat renameat renameat2 unlinkat
         truncate flock utimensat unshare copy_file_range sendfile syncfs getxattr lgetxattr fgetxattr listxattr
-        llistxattr flistxattr
+        llistxattr flistxattr fallocate
     """
     assert more == set(expected.split())
 
@@ -172,6 +172,15 @@ def test_a_server_whose_bytes_are_counted_takes_room_by_writing() -> None:
     assert {call: answer(free, call, 0x200) for call in others} == {
         call: answer(counted, call, 0x200) for call in others
     }
+
+
+def test_no_room_behind_a_files_end_is_taken() -> None:
+    """With FALLOC_FL_KEEP_SIZE (1) ext4 and XFS don't look at RLIMIT_FSIZE, nor do they for INSERT_RANGE (0x20)."""
+    modes = {name: {mode for mode in range(256) if answer(name, "fallocate", 3, mode) == ALLOW} for name in PROFILES}
+    assert modes["helpers"] == {0}
+    assert modes["hypervisor"] == modes["hypervisor with shares"] == {0, 0x03, 0x10}, "a hole (0x02) keeps the size"
+    assert answer("helpers", "fallocate", 3, 1) == answer("hypervisor", "fallocate", 3, 0x11) == EPERM
+    assert answer("helpers", "fallocate", 3, 1 << 31) == EPERM
 
 
 def test_a_process_sets_its_own_limits_alone() -> None:
