@@ -45,7 +45,8 @@ def test_a_submodule_is_a_flake_too(repository: Repository, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "pointer", ["gitdir: {other}/.git\n", "gitdir: {other}/.git/worktrees/none\n", "nonsense\n", ""]
+    "pointer",
+    ["gitdir: {other}/.git\n", "gitdir: {other}/.git/worktrees/none\n", "nonsense\n", "", "gitdir: {other}/.git\0/x\n"],
 )
 def test_a_git_file_is_followed_only_where_it_is_named_back(
     repository: Repository, tmp_path: Path, pointer: str
@@ -63,9 +64,10 @@ def test_a_link_is_no_repository(repository: Repository, tmp_path: Path) -> None
     assert "can't be opened as a directory" in refused(tmp_path / "unpacked")
 
 
-def test_what_it_shares_is_not_elsewhere(repository: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\0/x\n"])
+def test_what_it_shares_is_not_elsewhere(repository: Repository, tmp_path: Path, end: str) -> None:
     other = Repository.make(tmp_path / "other")
-    (repository.path / ".git/commondir").write_text(f"{other.path}/.git\n")
+    (repository.path / ".git/commondir").write_text(f"{other.path}/.git{end}")
     assert "whose linked work tree it isn't" in refused(repository.path)
 
 
