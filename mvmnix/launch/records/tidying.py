@@ -129,9 +129,8 @@ def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: 
         return waiting(status)
     if (end := known.get(Kind.END)) is None:
         lost = (EndReason.SUPERVISOR_DIED,)
-        end = Record(
-            kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
-        )
+        of = known.get(Kind.START, status)  # nobody signs the status
+        end = Record(kind=Kind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost)
         journal.append(end)
     directory.write_atomic(END, journal.vouch(end))
     ended = replace(status, state=MachineState.ENDED, reason=EndReason(reason_of(end)), exit_code=end.exit_code)
