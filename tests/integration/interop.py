@@ -1,6 +1,7 @@
 """Runs other people's verifiers and signers, Debian's `cosign` and `sigstore-go`, on files in one directory."""
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ class Bench:
             "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE": str(self.path / "ct.pub"),
             "SIGSTORE_ROOT_FILE": str(self.path / "ca.pem"),
         }
-        return process.run(argv, cwd=str(self.path), env=environment | variables, check=False, timeout=PATIENCE)
+        command = (shutil.which(argv[0]) or argv[0], *argv[1:])
+        return process.run(command, cwd=str(self.path), env=environment | variables, check=False, timeout=PATIENCE)
 
     def cosign(
         self, verb: str, bundle: str, artifact: str, who: Who, *, root: str = "root.json", log: bool = True
@@ -87,11 +89,13 @@ class Bench:
         return self.run(*map(str, Home.argv("verify", *options, artifact)))
 
     def mvm_signs(self, *options: str, at_terminal: bool = False, **variables: str) -> None:
-        """`mvm plan sign` by that same user, who may sit at a terminal."""
+        """`mvm plan sign` by that same user, who may sit at a terminal; mvm's own directories lie beside the files."""
+        home = self.path.with_name(f"{self.path.name}-home")
+        home.mkdir(exist_ok=True)
         argv = [*map(str, Home.argv("plan", "sign", *options))]
         if at_terminal:
             argv = ["script", "--quiet", "--return", "--command", shlex.join(argv), "/dev/null"]
-        done = self.run(*argv, **variables)
+        done = self.run(*argv, **{"HOME": str(home)} | variables)
         assert done.status == 0, (done.stdout + done.stderr).decode()
 
     def cosign_signs(self, verb: str, bundle: str, artifact: str, served: Served, *options: str) -> None:

@@ -116,7 +116,8 @@ class Pip:
 
     def mirrors(self) -> tuple["PipIndexes", ...]:
         """One: pip knows by itself where to look. Raises MvmnixError where there is no pip."""
-        return (PipIndexes(pip_settings.read(), _packages()),)
+        packages = _packages()  # before pip is asked for its settings: there may be no pip
+        return (PipIndexes(pip_settings.read(), packages),)
 
     def describe(self, source: Source) -> tuple[str, str]:
         """Name and version, from the wheel's file name. Raises ValueError."""
@@ -185,7 +186,8 @@ def requirements(pyproject: bytes) -> tuple[str, ...]:
 
 def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
     """The wheels that pip chooses for these requirements and everything that they need. Raises MvmnixError."""
-    pip = PipIndexes(pip_settings.read(), _packages())
+    packages = _packages()
+    pip = PipIndexes(pip_settings.read(), packages)
     lines = [str(Requirement(line)) for line in wanted]
     with downloaded(pip.choose(lines), [_REPORT]) as done:
         report = done.content(_REPORT)
