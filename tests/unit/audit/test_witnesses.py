@@ -98,7 +98,7 @@ def test_nothing_of_a_repositorys_configuration_is_run(
 ) -> None:
     """Who may write to it says there where missing objects come from, and by which program (partial clone)."""
     if not newer:
-        monkeypatch.delitem(witnesses._GIT_ENVIRONMENT, "GIT_NO_LAZY_FETCH")  # type: ignore[arg-type]
+        monkeypatch.delitem(witnesses._GIT_ENVIRONMENT, "GIT_NO_LAZY_FETCH")
     keeper, run = git_witness(tmp_path), tmp_path / "run"
     repository = tmp_path / "kept.git"
     (repository / "config").write_text(
