@@ -57,8 +57,11 @@ def _look(machines: Directory) -> Survey:
             tidy_ones.append(_is_tidy(machines, machine))
         except FileNotFoundError:
             continue  # somebody removed it meanwhile
-        except (MvmnixError, OSError) as error:
+        except MvmnixError as error:
             broken.append(f"{error}{_living(machines, machine)}")
+        except OSError as error:
+            where = f"{machines.where(machine)}/{error.filename or ''}"  # which was looked for by its name alone
+            broken.append(f"{where}: {error.strerror}{_living(machines, machine)}")
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
