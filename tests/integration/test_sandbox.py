@@ -64,6 +64,21 @@ def test_no_network() -> None:
             Sandbox().run(program("curl"), "--silent", "--show-error", "--max-time", "5", f"http://127.0.0.1:{port}/")
 
 
+def test_no_socket_of_the_users_files_is_connected_to(tmp_path: Path) -> None:
+    """A daemon listens in a work tree: a mount that is read-only doesn't keep connections away (unix(7))."""
+    script = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+"""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(tmp_path / "daemon"))
+        daemon.listen()
+        subprocess.run(("/usr/bin/python3", "-I", "-c", script, str(tmp_path / "daemon")), check=True)
+        with pytest.raises(ProcessError, match="Operation not permitted"):
+            Sandbox({"/tree": tmp_path}).run(program("python3"), "-I", "-c", script, "/tree/daemon")
+
+
 def test_no_home_no_host_files_no_environment(home: Path, tmp_path: Path) -> None:
     listed = set(said(Sandbox(), "ls -A /").split())
     assert listed <= {"bin", "dev", "etc", "lib", "lib32", "lib64", "nix", "proc", "run", "sbin", "usr", "work"}
