@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER
-from mvmnix.sandbox.profiles.helpers import HELPERS
+from mvmnix.sandbox.profiles.helpers import HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.profiles.profile import Profile
 
-PROFILES: Final = {"hypervisor": HYPERVISOR_WITH_SHARES, "file-server": FILE_SERVER, "helpers": HELPERS}
+PROFILES: Final = {"hypervisor": HYPERVISOR_WITH_SHARES, "file-server": FILE_SERVER, "helpers": HELPERS_WITH_GATEWAY}
 #: strace(1), with -f and -o: a thread's id, a call's name, and what follows; a call that was interrupted has two lines.
 _CALL: Final = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(.*)")
 _EXECUTED: Final = re.compile(r'execve\("([^"]*)"')

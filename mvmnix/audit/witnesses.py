@@ -26,7 +26,14 @@ _OPTIONS: Final = (
     *("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
     *("-c", "user.name=mvm", "-c", "user.email=mvm@localhost"),
 )
-_GIT_ENVIRONMENT: Final[Mapping[str, str]] = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+#: And nothing is fetched: a repository's configuration says by which program, and objects that are missing would be
+#: (partial clone). git before 2.45 doesn't know the first of the two; the second is a list of protocols, of none.
+_GIT_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",
+}
 
 
 class Witness(Protocol):
@@ -173,7 +180,13 @@ class GitWitness:
         return done.stdout.decode().strip()
 
     def _note(self, commit: str) -> bytes:
-        return self._run("cat-file", "blob", f"{commit}:{_FILE}").stdout
+        """Each object on the way is asked for its size first: who writes to the repository may keep any there."""
+        blob = f"{commit}:{_FILE}"
+        for each in (commit, f"{commit}^{{tree}}", blob):
+            size = self._git("cat-file", "-s", each)
+            if int(size) > MAX_NOTE:
+                raise MvmnixError(f"{self.where} keeps no checkpoint, but {size} bytes in {each}", hint=self._hint)
+        return self._run("cat-file", "blob", blob).stdout
 
     def _git(self, *words: str, input_: bytes = b"") -> str:
         return self._run(*words, input_=input_).stdout.decode().strip()

@@ -31,7 +31,7 @@ from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import bind_mount, bubblewrap, host_system, idmap, landlock, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
-from mvmnix.sandbox.profiles.helpers import HELPERS
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 
@@ -209,7 +209,7 @@ class _Run:
 
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         bounds = self.sandbox.bounds
-        filter_ = memfd(_filter(), name="mvmnix-filter")
+        filter_ = memfd(_filter(gateway=self.sandbox.gateway is not None), name="mvmnix-filter")
         with os.fdopen(filter_, "rb"), bind_mount.bound(self._files(), self.uid) as bound:
             # 2. the keyring
             session_keyring.renew()
@@ -292,8 +292,8 @@ def _is_clean(future: Future[Ended]) -> bool:
 
 
 @functools.cache
-def _filter() -> bytes:
-    return seccomp.program(HELPERS)
+def _filter(*, gateway: bool) -> bytes:
+    return seccomp.program(HELPERS_WITH_GATEWAY if gateway else HELPERS)
 
 
 def _is_directory(path: Path | int) -> bool:

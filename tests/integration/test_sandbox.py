@@ -64,6 +64,21 @@ def test_no_network() -> None:
             Sandbox().run(program("curl"), "--silent", "--show-error", "--max-time", "5", f"http://127.0.0.1:{port}/")
 
 
+def test_no_socket_of_the_users_files_is_connected_to(tmp_path: Path) -> None:
+    """A daemon listens in a work tree: a mount that is read-only doesn't keep connections away (unix(7))."""
+    script = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+"""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(tmp_path / "daemon"))
+        daemon.listen()
+        subprocess.run(("/usr/bin/python3", "-I", "-c", script, str(tmp_path / "daemon")), check=True)
+        with pytest.raises(ProcessError, match="Operation not permitted"):
+            Sandbox({"/tree": tmp_path}).run(program("python3"), "-I", "-c", script, "/tree/daemon")
+
+
 def test_no_home_no_host_files_no_environment(home: Path, tmp_path: Path) -> None:
     listed = set(said(Sandbox(), "ls -A /").split())
     assert listed <= {"bin", "dev", "etc", "lib", "lib32", "lib64", "nix", "proc", "run", "sbin", "usr", "work"}
@@ -116,6 +131,21 @@ def test_room_output_time_and_memory_are_bounded() -> None:
         Sandbox(bounds=Bounds(seconds=0.5)).run(program("sleep"), "1000")
     with pytest.raises(ProcessError):
         Sandbox(bounds=Bounds(memory=64 * _MIB)).run(program("python3"), "-c", "len(bytearray(2**30))")
+
+
+def test_no_room_of_the_callers_disk_is_taken_behind_the_limit(tmp_path: Path) -> None:
+    """Output goes to a file of the caller's, and fallocate(2) needs no byte to be written for what it takes."""
+    script = """
+import ctypes
+fallocate = ctypes.CDLL(None).fallocate
+fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+for mode in range(0x80):
+    fallocate(1, mode, 0, 64 << 20)
+    fallocate(1, mode, 1 << 20, 64 << 20)
+"""
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        Sandbox(bounds=Bounds(output=_MIB)).run(program("python3"), "-I", "-c", script, output=file)
+        assert os.fstat(file.fileno()).st_blocks * 512 <= 2 * _MIB
 
 
 def test_output_goes_to_the_file_that_is_given() -> None:

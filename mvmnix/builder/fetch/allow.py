@@ -29,6 +29,9 @@ _HINT: Final = "name the host in config.toml, [fetch] hosts, if it is to be trus
 #: Public by number, and yet a cloud's own service on the machine's side (Azure's wire server).
 _METADATA: Final = ipaddress.ip_address(0xA83F8110)
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+#: All that is given out as global unicast (RFC 3587; IANA, "IPv6 Address Space"). Python takes for global what no list
+#: names, as IPv4 addresses in `::/96` (RFC 4291, 2.5.5.1) and `::ffff:0:0:0/96` (RFC 2765), and SRv6's `5f00::/16`.
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.is_site_local:
+        if address not in _UNICAST:
             return False
     return address.is_global and not address.is_multicast and address != _METADATA
 

@@ -47,6 +47,8 @@ _VALUES: Final = {"FALSE": "false", "NOTHING": ""}
 _LIST: Final = rf"""{_WORK_TREE}
 exec git ls-files --cached -z
 """
+#: What no component of a tracked path is, in small letters (git: read-cache.c, verify_path).
+_NO_FILES: Final = frozenset({b"", b".", b"..", b".git"})
 _TALK: Final = 'exec git "$@"'
 
 
@@ -106,12 +108,17 @@ class WorkTree:
 def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
     """The top of the work tree around a directory, and the paths from there of the files in its index.
 
-    No commit is needed. Raises RefusedError [flake-unsupported] where there is no work tree.
+    No commit is needed. Raises RefusedError [flake-unsupported] where there is no work tree, and for paths that lead
+    elsewhere or into a repository: git itself looks at a path when it is added, and takes an index as it is.
     """
     with found(where) as repository:
         elsewhere, _, listed = _said(repository, where, _LIST).partition(b"\0")
         _must_be_at(repository, elsewhere, where)
-    return repository.top, tuple(sorted({name for name in listed.split(b"\0") if name}))
+    names = tuple(sorted({name for name in listed.split(b"\0") if name}))
+    if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:
+        why = f"its index lists {_text(bad)}, which is no file of a work tree"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "make the index anew: git read-tree HEAD")
+    return repository.top, names
 
 
 def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes:

@@ -104,14 +104,14 @@ def _elsewhere(where: Path, top: Path) -> Path:
 
 
 def _pointer(path: Path) -> str | None:
-    """The line in a regular file; None where there is none."""
+    """The line in a regular file, which ends at a NUL, as for git; None where there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     with os.fdopen(fd, "rb") as file:
         try:
-            return os.fsdecode(file.read(_POINTER)).removesuffix("\n")
+            return os.fsdecode(file.read(_POINTER)).partition("\0")[0].removesuffix("\n")
         except OSError:
             return None
 

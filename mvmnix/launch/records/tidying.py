@@ -57,8 +57,11 @@ def _look(machines: Directory) -> Survey:
             tidy_ones.append(_is_tidy(machines, machine))
         except FileNotFoundError:
             continue  # it was removed meanwhile
-        except (MvmnixError, OSError) as error:
+        except MvmnixError as error:
             broken.append(f"{error}{_living(machines, machine)}")
+        except OSError as error:
+            where = f"{machines.where(machine)}/{error.filename or ''}"  # which was looked for by its name alone
+            broken.append(f"{where}: {error.strerror}{_living(machines, machine)}")
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
@@ -129,9 +132,8 @@ def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: 
         return waiting(status)
     if (end := known.get(Kind.END)) is None:
         lost = (EndReason.SUPERVISOR_DIED,)
-        end = Record(
-            kind=Kind.END, time=now, machine=status.machine, plan=status.plan, policy=status.policy, reasons=lost
-        )
+        of = known.get(Kind.START, status)  # nobody signs the status
+        end = Record(kind=Kind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost)
         journal.append(end)
     directory.write_atomic(END, journal.vouch(end))
     ended = replace(status, state=MachineState.ENDED, reason=EndReason(reason_of(end)), exit_code=end.exit_code)

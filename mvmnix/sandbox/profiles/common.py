@@ -112,6 +112,13 @@ NO_SET_ID: Final[Mapping[str, Argument]] = {
 #: Regular files alone: no device, no FIFO, no socket.
 REGULAR_FILES: Final[Mapping[str, Argument]] = {"mknodat": only(2, KIND | SET_ID, (0, stat.S_IFREG))}
 
+#: fallocate(2) without FALLOC_FL_KEEP_SIZE, which takes room behind a file's end where RLIMIT_FSIZE isn't asked (ext4,
+#: XFS), and in other ways that lengthen a file. So what is let through is one of these modes as a whole: room within
+#: the limit, for all; a hole (PUNCH_HOLE | KEEP_SIZE) and zeroes (ZERO_RANGE) for who has a disk.
+_ROOM, _HOLE, _ZEROES = 0, 0x03, 0x10
+ROOM: Final[Mapping[str, Argument]] = {"fallocate": only(1, INT, (_ROOM,))}
+ROOM_ON_A_DISK: Final[Mapping[str, Argument]] = {"fallocate": only(1, INT, (_ROOM, _HOLE, _ZEROES))}
+
 #: Its own limits, and none of the first process's, which has the same uid.
 OWN_LIMITS: Final[Mapping[str, Argument]] = {"prlimit64": only(0, INT, [0])}
 

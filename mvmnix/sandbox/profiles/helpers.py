@@ -23,7 +23,7 @@ _IDENTITY: Final = names(
 #: Files and directories, which lie in memory that is gone with the sandbox.
 _FILES: Final = names(
     "mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat truncate ftruncate",
-    "chown fchown lchown fchownat utime utimes utimensat futimesat flock fallocate sync syncfs cachestat",
+    "chown fchown lchown fchownat utime utimes utimensat futimesat flock sync syncfs cachestat",
     "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr",
     "removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch",
 )
@@ -35,7 +35,9 @@ _SOCKETS: Final = names("connect bind listen accept accept4 sendmmsg recvmmsg")
 _MEMORY: Final = names(
     "mlock mlock2 munlock mlockall munlockall pkey_alloc pkey_free pkey_mprotect futex_waitv sched_setaffinity",
 )
-_FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+#: The families that a network namespace holds in. What listens by a path in files that a helper was given is outside of
+#: it, and connections pass a mount that is read-only; so AF_UNIX is for who has a gateway, and pairs alone for others.
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 #: personality(2): asked, or the ordinary one.
 _PERSONALITIES: Final = (0, INT)
 #: Copies by reference, attributes and extents of a file: FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_FIEMAP;
@@ -70,13 +72,16 @@ HELPERS: Final = Profile(
     conditions={
         **common.PROCESSES,
         **common.OWN_LIMITS,
+        **common.ROOM,
         **common.NO_SET_ID,
         **common.requests(*_REQUESTS),
         "chmod": only(1, common.SET_ID, [0]),
         "mknod": only(1, common.KIND | common.SET_ID, [0, stat.S_IFREG]),
         **common.REGULAR_FILES,
         "socket": only(0, INT, _FAMILIES),
-        "socketpair": only(0, INT, _FAMILIES[:1]),
+        "socketpair": only(0, INT, [socket.AF_UNIX]),
         "personality": only(0, INT, _PERSONALITIES),
     },
 )
+#: The gateway's socket has a path.
+HELPERS_WITH_GATEWAY: Final = HELPERS.extended({"socket": only(0, INT, (socket.AF_UNIX, *_FAMILIES))})

@@ -10,8 +10,9 @@ from typing import Final
 from mvmnix.sandbox.profiles import common
 from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
 
-#: Disks and memory: a hole for what the guest gives back, the size of a memfd, blocks that are there beforehand.
-_BLOCKS: Final = names("fallocate ftruncate")
+#: Disks and memory: the size of a memfd. What fallocate may do is among the conditions: a hole for what the guest gives
+#: back, zeroes, blocks that are there beforehand, and nothing behind the end of a file.
+_SIZE: Final = names("ftruncate")
 #: The type byte of what is asked of KVM's device, its machine and its processors (linux/kvm.h).
 _KVM: Final = 0xAE
 
@@ -25,9 +26,9 @@ HYPERVISOR: Final = Profile(
     | common.DESCRIPTORS
     | common.NAMES
     | common.SOCKET
-    | _BLOCKS,
+    | _SIZE,
     refused=common.REFUSED,
-    conditions={**common.THREADS, **common.OWN_LIMITS, **common.requests(types=[_KVM])},
+    conditions={**common.THREADS, **common.OWN_LIMITS, **common.ROOM_ON_A_DISK, **common.requests(types=[_KVM])},
 )
 #: With a server of files beside it (vhost-user) it makes socket pairs to give away. A pair has no name, and connects
 #: only those that got its ends.

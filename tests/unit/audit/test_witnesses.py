@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit import witnesses
 from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint
+from mvmnix.audit.note import MAX_NOTE, Checkpoint
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.verify import verify_log
@@ -88,6 +89,52 @@ def test_a_branch_has_a_commit_for_each(tmp_path: Path) -> None:
     ]
     assert git(repository, "show", "audit/host-1~1:checkpoint") == checkpoint(1).note.decode().strip()
     assert not (tmp_path / "hooked").exists(), "hooks take no part"
+
+
+@pytest.mark.parametrize("newer", [True, False], ids=["as it is", "a git without GIT_NO_LAZY_FETCH"])
+@pytest.mark.parametrize("url", ["ssh://elsewhere/x", "{run}", "ext::touch {run}", "elsewhere::x"])
+def test_nothing_of_a_repositorys_configuration_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, newer: bool
+) -> None:
+    """Who may write to it says there where missing objects come from, and by which program (partial clone)."""
+    if not newer:
+        monkeypatch.delitem(witnesses._GIT_ENVIRONMENT, "GIT_NO_LAZY_FETCH")
+    keeper, run = git_witness(tmp_path), tmp_path / "run"
+    repository = tmp_path / "kept.git"
+    (repository / "config").write_text(
+        f"[core]\nrepositoryformatversion = 1\nbare = true\nsshCommand = touch {run};\nfsmonitor = touch {run};\n"
+        f'[extensions]\npartialClone = origin\n[protocol]\nallow = always\n[protocol "ext"]\nallow = always\n'
+        f'[remote "origin"]\nurl = {url.format(run=run)}\npromisor = true\nuploadpack = touch {run};\n'
+    )
+    (repository / "refs/heads/audit").mkdir()
+    (repository / "refs/heads/audit/host-1").write_text("a" * 40 + "\n")
+    with pytest.raises(MvmnixError):
+        keeper.latest()
+    with pytest.raises(MvmnixError):
+        keeper.take(checkpoint(1), KEY)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("which", ["commit", "tree", "blob"])
+def test_what_a_branch_holds_is_not_read_before_its_size_is_known(tmp_path: Path, which: str) -> None:
+    keeper, repository = git_witness(tmp_path), tmp_path / "kept.git"
+
+    def made(*words: str, given: str = "") -> str:
+        said = subprocess.run(
+            ["git", "-C", str(repository), *words], input=given.encode(), capture_output=True, check=True
+        )
+        return said.stdout.decode().strip()
+
+    long = "a" * (MAX_NOTE + 1)
+    blob = made("hash-object", "-w", "--stdin", given=long if which == "blob" else "a")
+    names = ("checkpoint", *(f"name-{number:04}" for number in range(600 if which == "tree" else 0)))
+    tree = made("mktree", given="".join(f"100644 blob {blob}\t{name}\n" for name in names))
+    who = ("-c", "user.name=a", "-c", "user.email=b")
+    commit = made(*who, "commit-tree", tree, given=long if which == "commit" else "a")
+    made("update-ref", "refs/heads/audit/host-1", commit)
+    for ask in (keeper.latest, lambda: keeper.take(checkpoint(1), KEY)):
+        with pytest.raises(MvmnixError, match=r"keeps no checkpoint, but [0-9]+ bytes"):
+            ask()
 
 
 def test_a_branch_that_moves_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,11 +31,21 @@ def writable(machines: Path) -> None:
     (machines / ID).chmod(0o777)
 
 
+def locked(machines: Path) -> Path:
+    """The status of a machine, beside a lock."""
+    copied(machines)
+    status = machines / ID / "machine.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), "machine": ID}))
+    return status.parent
+
+
 BROKEN: dict[str, Callable[[Path], object]] = {
     "a malformed status": lambda machines: put(machines / ID / "machine.json", b"{"),
     "an empty status": lambda machines: put(machines / ID / "machine.json", b""),
     "a status of another machine": copied,
     "a status that is no file": lambda machines: (machines / ID / "machine.json").mkdir(parents=True),
+    "a lock that is a link": lambda machines: (locked(machines) / "lock").symlink_to("/etc/passwd"),
+    "a lock that is no file": lambda machines: (locked(machines) / "lock").mkdir(),
     "no status, beside other files": lambda machines: put(machines / ID / "receipt.sigstore.json", b"{}"),
     "a file": lambda machines: put(machines / ID, b"no directory"),
     "a link": lambda machines: (machines / ID).symlink_to(machines.parent),

@@ -164,7 +164,7 @@ def end_machines(machines: Directory) -> None:
         try:
             with machines.existing(machine) as kept:
                 supervisor = kept.holder(LOCK)
-        except RefusedError:
+        except (RefusedError, OSError):
             continue  # a file of the test's
         if supervisor is not None and supervisor != os.getpid():
             os.kill(supervisor, signal.SIGKILL)

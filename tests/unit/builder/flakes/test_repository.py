@@ -1,5 +1,6 @@
 """Which repository a directory's `.git` leads to: the user's own, whole, which names the directory back, or none."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def test_a_submodule_is_a_flake_too(repository: Repository, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "pointer", ["gitdir: {other}/.git\n", "gitdir: {other}/.git/worktrees/none\n", "nonsense\n", ""]
+    "pointer",
+    ["gitdir: {other}/.git\n", "gitdir: {other}/.git/worktrees/none\n", "nonsense\n", "", "gitdir: {other}/.git\0/x\n"],
 )
 def test_a_git_file_is_followed_only_where_it_is_named_back(
     repository: Repository, tmp_path: Path, pointer: str
@@ -63,10 +65,31 @@ def test_a_link_is_no_repository(repository: Repository, tmp_path: Path) -> None
     assert "can't be opened as a directory" in refused(tmp_path / "unpacked")
 
 
-def test_what_it_shares_is_not_elsewhere(repository: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\0/x\n"])
+def test_what_it_shares_is_not_elsewhere(repository: Repository, tmp_path: Path, end: str) -> None:
     other = Repository.make(tmp_path / "other")
-    (repository.path / ".git/commondir").write_text(f"{other.path}/.git\n")
+    (repository.path / ".git/commondir").write_text(f"{other.path}/.git{end}")
     assert "whose linked work tree it isn't" in refused(repository.path)
+
+
+@pytest.mark.parametrize(
+    ("listed", "instead"),
+    [("xx/secret", "../secret"), ("xxxxxxxxxxx", "/etc/passwd"), ("xxxxxxxxxxx", ".git/config"), ("a/xxxx", "a/.GIT")],
+)
+def test_an_index_lists_what_git_would_not_track(repository: Repository, listed: str, instead: str) -> None:
+    """Git reads such an index as it is (verify_path is for what is added), and it comes with an unpacked archive."""
+    repository.write(listed, "x")
+    repository.git("add", listed)
+    index = repository.path / ".git/index"
+    data = index.read_bytes()[:-20]
+    assert listed.encode() in data
+    data = data.replace(listed.encode(), instead.encode())
+    index.write_bytes(data + hashlib.sha1(data).digest())
+    assert instead in repository.git("ls-files")
+    with pytest.raises(RefusedError) as refusal:
+        tracked(repository.path)
+    assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert instead in refusal.value.reasons[0].why
 
 
 def test_objects_that_lie_elsewhere(repository: Repository, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mvmnix.launch.records.registry import Entry, Log
 from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import detach
 from mvmnix.launch.validity import Use
+from mvmnix.model import Digest
 from mvmnix.process import run
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, end_machines, house
@@ -115,6 +117,23 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
         (Kind.START, ()),
         (Kind.END, (EndReason.SUPERVISOR_DIED,)),
     ]
+
+
+def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here: House) -> None:
+    """Whatever the status file says, which nobody signs."""
+    machines, host = here.directory("machines"), here.host()
+    entry = detached(here, "sleep", "60")
+    assert entry.supervisor is not None
+    os.kill(entry.supervisor, signal.SIGKILL)
+    wait_until(lambda: registry.find(machines, entry.status.machine).state == "dead")
+    status = registry.find(machines, entry.status.machine).status
+    forged = replace(status, plan=Digest("0" * 64), policy=Digest("1" * 64))
+    with machines.existing(forged.machine) as directory:
+        directory.write_atomic("machine.json", forged.to_bytes())
+    tidying.tidy(machines, here.ledger(), host.clock)
+    start, end = here.log()
+    assert (end.kind, end.plan, end.policy) == (Kind.END, start.plan, start.policy)
+    assert start.plan == entry.status.plan
 
 
 def test_a_directory_that_was_never_filled_is_removed(here: House) -> None:

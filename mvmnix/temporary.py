@@ -1,0 +1,42 @@
+"""The only judge of where temporary files go: there, nobody but us and root can put another file under a name.
+
+Archives, downloads and sockets lie there for a while, and are found by their paths. The owner of the directory could
+exchange them, or put a link in their place; and su(1) without `-` leaves root the TMPDIR of the user before.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from mvmnix import trusted_path
+from mvmnix.errors import ReasonCode, RefusedError, refuse
+
+#: What says where, in this order (Python's tempfile.gettempdir); without them it is a directory of the system.
+VARIABLES: Final = ("TMPDIR", "TEMP", "TMP")
+_ANY: Final = "any"
+
+
+def judged(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those of VARIABLES that are set, with the paths that were judged, which hold no symbolic link.
+
+    What isn't there passes, if nobody else can make it. Raises RefusedError [state-permissions].
+    """
+    return {name: _judged(name, environment[name]) for name in VARIABLES if environment.get(name)}
+
+
+def _judged(name: str, value: str) -> str:
+    real = os.path.realpath(value)
+    try:
+        os.close(trusted_path.walk(os.path.join(real, _ANY), _step))  # noqa: PTH118 - a text
+    except FileNotFoundError:
+        pass
+    except RefusedError as error:
+        why = f"temporary files would lie there, and {error.reasons[0].what}: {error.reasons[0].why}"
+        hint = f"unset {name}, or let it name a directory of your own"
+        raise refuse(ReasonCode.STATE_PERMISSIONS, f"{name}={value}", why, hint) from error
+    return real
+
+
+def _step(name: str, path: str, parent: int, flags: int) -> int:
+    """The directory itself is judged as the parent of whatever will be in it."""
+    return os.dup(parent) if flags == trusted_path.DIRECTORY else trusted_path.open_component(name, path, parent, flags)
