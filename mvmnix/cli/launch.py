@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from mvmnix.launch import signatures
 from mvmnix.launch.admission import Submission
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor.accelerator import described
+from mvmnix.launch.hypervisor.port import Acceleration
+from mvmnix.launch.records.home import read_status
 from mvmnix.launch.steps import plan_of
 from mvmnix.launch.supervisor import detach
 from mvmnix.launch.verify import VerifiedPlan
@@ -74,9 +77,17 @@ def verified_plan(rooms: House, bundle: bytes, image: str, vsa: str) -> Iterator
 
 
 def detached_machine(rooms: House, plan: VerifiedPlan, *, name: str = "", created: str = "") -> str:
-    """Start a machine that goes on without us, a new one or the one that was `created`; returns its id."""
+    """Start a machine that goes on without us, a new one or the one that was `created`; returns its id.
+
+    Says what executes and holds it, which its supervisor, without a terminal, can't.
+    """
     look_for(rooms, plan)
-    return detach(plan, partial(_host_of_its_own, plan.plan.backend), name=name, created=created)
+    machine = detach(plan, partial(_host_of_its_own, plan.plan.backend), name=name, created=created)
+    with suppress(FileNotFoundError), rooms.machines.existing(machine) as home:  # it may be over, and removed
+        status = read_status(home, machine)
+        if status is not None and status.acceleration:
+            notice(described(Acceleration(status.acceleration)))
+    return machine
 
 
 @contextmanager

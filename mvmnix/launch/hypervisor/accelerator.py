@@ -59,11 +59,11 @@ def choose(
     if demand is Accelerator.TCG:
         if required is Isolation.HARDWARE:
             raise _no_hardware("the plan demands TCG")
-        notice(_told(Acceleration.TCG, ", as the plan demands"))
+        notice(described(Acceleration.TCG, ", as the plan demands"))
         return Acceleration.TCG
     verdict = kvm()
     if verdict.usable:
-        notice(_told(Acceleration.KVM, f"; {verdict.told}"))
+        notice(described(Acceleration.KVM, f"; {verdict.told}"))
         return Acceleration.KVM
     if required is Isolation.HARDWARE:
         raise _no_hardware(f"KVM doesn't work on this host: {verdict.seen}")
@@ -71,11 +71,12 @@ def choose(
         hint = "run it on a host with hardware virtualization, or sign a plan with accelerator any or tcg"
         why = f"the plan demands KVM, which doesn't work on this host: {verdict.seen}"
         raise refuse(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", why, hint)
-    notice(_told(Acceleration.TCG, f"; {verdict.told}"))
+    notice(described(Acceleration.TCG, f"; {verdict.told}"))
     return Acceleration.TCG
 
 
-def _told(it: Acceleration, why: str) -> str:
+def described(it: Acceleration, why: str = "") -> str:
+    """The notice of a start: what executes the guest, `why`, and what therefore holds it."""
     name = "KVM" if it is Acceleration.KVM else "TCG (software emulation)"
     return f"accelerator: {name}{why}; isolation: {it.boundary.explained}"
 

@@ -10,6 +10,7 @@ from mvmnix import strict
 from mvmnix.audit.log import AuditLog, Entry
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.model import Digest
 from mvmnix.provenance.policy_text import FILE_NAME
 from tests.unit.cli.station import Station
@@ -194,6 +195,18 @@ def test_a_machine_whose_creation_can_not_be_recorded_is_not_made(settled: Stati
     settled.monkeypatch.setattr(AuditLog, "append", append)
     assert settled.mvm("create", bundle).code == 125
     assert [path.name for path in (settled.state / "machines").iterdir()] == ["register.lock"]
+
+
+def test_a_start_without_a_terminal_says_what_holds_the_guest(settled: Station) -> None:
+    """By the caller, for its supervisor has nowhere to say it; the id alone is on stdout."""
+    machine = created(settled, command=("linger",))
+    for command in (("start", machine), ("launch", "--detach", settled.path / "plan.sigstore.json")):
+        said = settled.mvm(*command)
+        assert (said.code, len(said.out.split())) == (0, 1)
+        (listed,) = (it for it in settled.mvm("ps", "--json").answer("machines") if it["id"] == said.out.strip())
+        held = Acceleration(listed["accelerator"]).boundary.explained
+        assert f"isolation: {held}" in said.err
+        settled.mvm("kill", said.out.strip())
 
 
 def test_what_was_spent_meanwhile_is_refused(settled: Station) -> None:
