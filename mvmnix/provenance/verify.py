@@ -289,12 +289,11 @@ def _kept(
             verified[digest] = _judged_parts(*read, policy, now)
         except RefusedError as error:
             reasons.extend(error.reasons)
-    for kept in it.kept:
-        if kept.bundle not in handed_in:
-            why = f"{kept.path} is to be in the parts statement {kept.bundle}, which was not handed in"
-        elif kept.bundle in verified and Part(kept.path, kept.nar) not in verified[kept.bundle].claim.parts:
-            why = f"{kept.path} ({kept.nar}) is not in the parts statement {kept.bundle}"
-        else:
-            continue
+    for missing in dict.fromkeys(kept.bundle for kept in it.kept if kept.bundle not in handed_in):
+        why = f"the parts statement {missing}, which is to list its kept parts, was changed or not handed in"
         reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, steps.REBUILD))
+    for kept in it.kept:
+        if kept.bundle in verified and Part(kept.path, kept.nar) not in verified[kept.bundle].claim.parts:
+            why = f"{kept.path} ({kept.nar}) is not in the parts statement {kept.bundle}"
+            reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, steps.REBUILD))
     return tuple(verified.values()), tuple(reasons)

@@ -92,6 +92,9 @@ def test_an_sbom_and_kept_parts_are_exported_and_verified(settled: Station, with
     assert (said.code, f"[{Code.SBOM_MISMATCH}]" in said.err) == (1, True)
     (with_evidence / "sbom.cdx.json").unlink()
     assert settled.mvm("verify", with_evidence).code == 0
+    parts.write_bytes(parts.read_bytes().replace(b"signatures", b"signaturez"))
+    said = settled.mvm("verify", with_evidence)
+    assert (said.code, said.err.count("was changed or not handed in")) == (1, 1)
     parts.unlink()
     said = settled.mvm("verify", with_evidence)
     assert (said.code, f"[{Code.PARTS_MISMATCH}]" in said.err) == (1, True)
