@@ -90,6 +90,10 @@ def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
         raise UsageError("--plan goes with a directory", hint="name the directory of `mvm build --out`")
     if bool(wish.vsa) != bool(wish.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
+    for artifact in () if whom.named or whom.policy else artifacts:
+        if not (Path(artifact).exists() or artifact.startswith("sha256:")):
+            hint = "name an image's directory, or a file and whom to believe"
+            raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     standard, policy = whom.standard(wanted)
     if wish.vsa and policy is None:
         raise UsageError("a summary is about a policy", hint="name one: --policy P")
