@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix import strict
+from mvmnix.errors import ReasonCode, refuse
 from mvmnix.provenance.statement import Statement
 
 type _Path = tuple[str | int, ...]
@@ -38,8 +39,12 @@ class Text:
 
 
 def of_plan(statement: Statement) -> Iterator[Text]:
-    """All texts of a plan, by its statement."""
-    value = strict.parse_json(statement.to_bytes())
+    """All texts of a plan, by its statement. Raises RefusedError [plan-malformed] for what no signed plan can hold."""
+    try:
+        value = strict.parse_json(statement.to_bytes())
+    except strict.MalformedError as error:
+        hint = "use UTF-8 in the command, in labels and in paths"
+        raise refuse(ReasonCode.PLAN_MALFORMED, "the plan", str(error), hint) from error
     predicate = value.pop("predicate") if isinstance(value, dict) else None
     yield from _walk((), predicate)
     yield from _walk(("statement",), value)

@@ -95,6 +95,13 @@ def test_a_plan_without_a_credential_passes(full: Plan) -> None:
     assert plans.from_statement(plans.to_statement(full)) == full
 
 
+def test_a_plan_with_a_byte_that_is_no_utf_8_is_refused(full: Plan) -> None:
+    """A command line holds such bytes as surrogate escapes (PEP 383); JSON in UTF-8 can't."""
+    with pytest.raises(RefusedError) as caught:
+        credentials.refuse_in_plan(replace(full, labels={"note": "\udcff"}))
+    assert caught.value.codes == (ReasonCode.PLAN_MALFORMED,)
+
+
 def test_a_credential_in_any_text_is_named(full: Plan) -> None:
     """Each text of the statement in turn; where its own parser lets none stand, that changes nothing here."""
     original = as_json(full)
