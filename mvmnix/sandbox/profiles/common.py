@@ -48,6 +48,8 @@ NAMES: Final = names(
 SOCKET: Final = names(
     "sendmsg recvmsg sendto recvfrom getsockopt setsockopt getsockname getpeername shutdown",
 )
+#: What every list begins with.
+ORDINARY: Final = PROCESS | LESS | MEMORY | QUESTIONS | WAITING | SIGNALS | DESCRIPTORS | NAMES | SOCKET
 
 _OTHER_PROCESSES: Final = """
     ptrace process_vm_readv process_vm_writev process_madvise kcmp process_mrelease pidfd_open pidfd_getfd

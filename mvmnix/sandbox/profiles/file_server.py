@@ -23,21 +23,7 @@ _ATTRIBUTES: Final = names(
 _CLONE_FS: Final = 0x200
 
 FILE_SERVER: Final = Profile(
-    allowed=(
-        common.PROCESS
-        | common.LESS
-        | common.MEMORY
-        | common.QUESTIONS
-        | common.WAITING
-        | common.SIGNALS
-        | common.DESCRIPTORS
-        | common.NAMES
-        | common.SOCKET
-        | _CONNECTION
-        | _FILES
-        | _ATTRIBUTES
-    )
-    - common.NO_SET_ID.keys(),
+    allowed=(common.ORDINARY | _CONNECTION | _FILES | _ATTRIBUTES) - common.NO_SET_ID.keys(),
     refused=common.REFUSED,
     conditions={
         **common.THREADS,

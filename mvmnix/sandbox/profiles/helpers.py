@@ -48,25 +48,7 @@ _REQUESTS: Final = (
 )
 
 HELPERS: Final = Profile(
-    allowed=(
-        common.PROCESS
-        | common.LESS
-        | common.MEMORY
-        | common.QUESTIONS
-        | common.WAITING
-        | common.SIGNALS
-        | common.DESCRIPTORS
-        | common.NAMES
-        | common.SOCKET
-        | _CHILDREN
-        | _GROUPS
-        | _TIMERS
-        | _IDENTITY
-        | _FILES
-        | _COPIES
-        | _SOCKETS
-        | _MEMORY
-    )
+    allowed=(common.ORDINARY | _CHILDREN | _GROUPS | _TIMERS | _IDENTITY | _FILES | _COPIES | _SOCKETS | _MEMORY)
     - common.NO_SET_ID.keys(),
     refused=common.REFUSED,
     conditions={

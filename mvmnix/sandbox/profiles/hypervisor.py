@@ -17,16 +17,7 @@ _SIZE: Final = names("ftruncate")
 _KVM: Final = 0xAE
 
 HYPERVISOR: Final = Profile(
-    allowed=common.PROCESS
-    | common.LESS
-    | common.MEMORY
-    | common.QUESTIONS
-    | common.WAITING
-    | common.SIGNALS
-    | common.DESCRIPTORS
-    | common.NAMES
-    | common.SOCKET
-    | _SIZE,
+    allowed=common.ORDINARY | _SIZE,
     refused=common.REFUSED,
     conditions={**common.THREADS, **common.OWN_LIMITS, **common.ROOM_ON_A_DISK, **common.requests(types=[_KVM])},
 )
