@@ -8,11 +8,11 @@ from mvmnix.cli.house import House
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.jail.cell import BUBBLEWRAP
 from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
 from mvmnix.sandbox import landlock
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}

@@ -48,4 +48,9 @@ def command(setpriv: str, rules: Mapping[str, str]) -> tuple[str, ...]:
 
 def own() -> str:
     """The words for a directory of a program's own, in which it may do anything but make devices."""
-    return ",".join((*_OWN, *(word for word, since in _LATER.items() if since <= abi())))
+    return ",".join((*_OWN, *later()))
+
+
+def later() -> tuple[str, ...]:
+    """The words for changing files that later versions of Landlock brought, as far as this kernel has them."""
+    return tuple(word for word, since in _LATER.items() if since <= abi())

@@ -13,8 +13,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.launch.hypervisor.port import Hypervisor, Invocation, LaunchSpec, Monitor
-from mvmnix.launch.jail.cell import BUBBLEWRAP
 from mvmnix.sandbox.bubblewrap import NOBODY
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 CRUN: Final = Candidates("crun", ("/usr/bin/crun",), "apt-get install --no-install-recommends crun")

@@ -15,11 +15,11 @@ from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.sandbox.uid_pool import Lease
 from mvmnix.store import memfd
 
-BUBBLEWRAP: Final = Candidates(what="bubblewrap", paths=("/usr/bin/bwrap",), hint=bubblewrap.INSTALL)
 NULL: Final = "/dev/null"
 _DESCRIPTORS: Final = 1024
 #: Seconds within which bubblewrap says which process it started; it does so before anything that could take long.

@@ -19,10 +19,9 @@ from mvmnix.launch.jail.cell import BubblewrapCell, Parts
 from mvmnix.model import User
 from mvmnix.sandbox import bind_mount, bubblewrap, idmap, landlock
 
-#: Landlock's words for what is done beneath the directory (setpriv(1)), and those that a later version brought.
+#: Landlock's words for what is done beneath the directory (setpriv(1)).
 _READ: Final = ("read-file", "read-dir")
 _WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
-_LATER: Final = {"refer": 2, "truncate": 3}
 #: What servers read of the kernel: how many descriptors a process may have.
 _NR_OPEN: Final = "/proc/sys/fs/nr_open"
 #: Descriptors: one for each file that a guest has looked at and not forgotten.
@@ -105,8 +104,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def opened(self, setpriv: str) -> dict[str, str]:
-        words = [*_READ, *(_WRITE if self._service.writable else ())]
-        words += [word for word, since in _LATER.items() if self._service.writable and since <= landlock.abi()]
+        words = (*_READ, *((*_WRITE, *landlock.later()) if self._service.writable else ()))
         return {**super().opened(setpriv), SHARED: ",".join(words), _NR_OPEN: landlock.READ}
 
     @override
