@@ -34,6 +34,6 @@ FILE_SERVER: Final = Profile(
         "unshare": only(0, INT, [_CLONE_FS]),
     },
 )
-#: Where what is written is counted (launch/proc.py): fallocate takes room on the disk without a byte that was written;
+#: Where what is written is counted (procfs.py): fallocate takes room on the disk without a byte that was written;
 #: who has no fallocate writes.
 FILE_SERVER_COUNTED: Final = FILE_SERVER.without("fallocate")

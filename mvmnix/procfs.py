@@ -1,4 +1,4 @@
-"""The only parser in `launch` of what /proc/<pid> says: stat, io, children, cgroup and mountinfo.
+"""The only parser of what /proc/<pid> says in stat, io, children, cgroup and mountinfo.
 
 They say how a process stands and who started it, what it uses, writes and has started, which control groups it is in,
 and what is mounted where.

@@ -1,11 +1,13 @@
-"""The only maker and remover of control groups: memory, tasks and processor time of one hypervisor, by v1 or v2.
+"""The only finder, maker and remover of control groups, which limit memory, tasks and processor time, by v1 or v2.
 
 Each controller is looked for by itself: a host may have some in v1 hierarchies (kernel:
 Documentation/admin-guide/cgroup-v1) and others in v2 (Documentation/admin-guide/cgroup-v2.rst), and this process may
-be allowed to use some of them. What is found is told by `mvm doctor`; what is not found is not enforced.
+be allowed to use some of them. `mvm doctor` shows what is found; what is not found is not enforced.
 """
 
 import os
+import signal
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,15 +15,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix.launch.jail.limits import Limits
-from mvmnix.launch.proc import Mount, groups, lines, mounts
-from mvmnix.sandbox.control_group import MEMBERS, remove
+from mvmnix.procfs import Mount, groups, lines, mounts
 
+#: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
+_MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
 #: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
 _PERIOD: Final = 100_000
-#: What everybody has in version 1 and in version 2, and the least that version 1 takes.
+#: The weight of other groups in version 1 and in version 2, and the least that version 1 takes.
 _SHARES, _WEIGHT, _FEWEST = 1024, 100, 2
-_ENABLED: Final = "cgroup.subtree_control"
+#: Seconds that a group may stay busy after its last process ended, and between two attempts to remove it.
+_TIMEOUT, _INTERVAL = 10.0, 0.002
 
 
 class Controller(StrEnum):
@@ -33,7 +36,20 @@ class Controller(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GroupLimits:
+    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once.
+
+    `weight` is the part where processors are short, as cgroup v2 counts (1 to 10000); None is that of other groups.
+    """
+
+    memory: int
+    tasks: int
+    processors: float
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
     """A directory in which groups can be made, of the hierarchy version 1 or 2, and what they limit there."""
 
     path: str
@@ -42,10 +58,10 @@ class Place:
 
 
 class Group:
-    """The groups of one hypervisor, made; their processes are added by `join`."""
+    """The groups of one sandbox, one in each parent; a process is put in by `join`."""
 
     def __init__(self, paths: tuple[str, ...], members: tuple[int, ...]) -> None:
-        """Made by `Cgroups.make` only; `members` are descriptors of their `cgroup.procs`."""
+        """Made by `ControlGroups.make` only; `members` are descriptors of their `cgroup.procs`."""
         self._paths = paths
         self._members = members
 
@@ -54,68 +70,87 @@ class Group:
         for fd in self._members:
             os.write(fd, b"0")
 
-    def settled(self) -> None:
-        """Nobody else will join."""
+    def close(self) -> None:
+        """Close the descriptors that `join` needs; a second call does nothing."""
         for fd in self._members:
             os.close(fd)
         self._members = ()
 
     def remove(self) -> None:
         """Remove them; a second call does nothing."""
-        self.settled()
+        self.close()
         for path in self._paths:
             remove(path)
         self._paths = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Cgroups:
+class ControlGroups:
     """Where this process may make groups."""
 
-    places: tuple[Place, ...]
+    parents: tuple[Parent, ...]
 
     @classmethod
     def find(cls, *, proc: str = "/proc/self") -> Self:
-        """Look for the hierarchies that are mounted, and this process's place in each of them."""
+        """Look for the hierarchies that are mounted, and this process's group in each of them."""
         own = groups(lines(Path(proc, "cgroup")))
         mounted = _mounted(mounts(lines(Path(proc, "mountinfo"))))
-        found: list[Place] = []
+        found: list[Parent] = []
         wanted = set(Controller)
         for version, where, names in mounted:
             here = where / own.get("" if version == 2 else ",".join(names), "/").lstrip("/")
             if version == 1 and not wanted & set(names):
                 continue
-            place = _v1(here, where, wanted & set(names)) if version == 1 else _v2(here, where, wanted)
-            if place is not None:
-                found.append(place)
-                wanted -= set(place.controllers)
+            parent = _v1(here, where, wanted & set(names)) if version == 1 else _v2(here, where, wanted)
+            if parent is not None:
+                found.append(parent)
+                wanted -= set(parent.controllers)
         return cls(tuple(found))
 
     @property
     def controllers(self) -> frozenset[Controller]:
         """What can be limited here."""
-        return frozenset(controller for place in self.places for controller in place.controllers)
+        return frozenset(controller for parent in self.parents for controller in parent.controllers)
 
     def paths(self, name: str) -> tuple[str, ...]:
         """What `make` will make."""
-        return tuple(f"{place.path}/{name}" for place in self.places)
+        return tuple(f"{parent.path}/{name}" for parent in self.parents)
 
-    def make(self, name: str, limits: Limits) -> Group:
+    def make(self, name: str, limits: GroupLimits) -> Group:
         """Make groups of that name with these limits. Raises OSError, with nothing left."""
         paths, members = self.paths(name), []
         try:
-            for place, path in zip(self.places, paths, strict=True):
+            for parent, path in zip(self.parents, paths, strict=True):
                 os.mkdir(path)  # noqa: PTH102 - a kernel interface, by its path
-                for file, value in _settings(place, limits).items():
+                for file, value in _settings(parent, limits).items():
                     _write(f"{path}/{file}", value)
-                members.append(os.open(f"{path}/{MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
+                members.append(os.open(f"{path}/{_MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
         except BaseException:
             Group(paths, tuple(members)).remove()
             raise
         return Group(paths, tuple(members))
 
 
-def _settings(place: Place, limits: Limits) -> Mapping[str, str]:
+def remove(path: str) -> bool:
+    """Remove a group by its absolute path, killing what is still in it; whether it is gone, or was never there."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            os.rmdir(path)  # noqa: PTH106 - a kernel interface, by its path
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+        else:
+            return True
+        for word in _words(Path(path, _MEMBERS)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(int(word), signal.SIGKILL)
+        time.sleep(_INTERVAL)
+
+
+def _settings(parent: Parent, limits: GroupLimits) -> Mapping[str, str]:
     quota = int(limits.processors * _PERIOD)
     weight = limits.weight
     shares = {} if weight is None else {"cpu.shares": str(max(_FEWEST, weight * _SHARES // _WEIGHT))}
@@ -128,9 +163,10 @@ def _settings(place: Place, limits: Limits) -> Mapping[str, str]:
         (Controller.CPU, 1): {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": str(quota)} | shares,
         (Controller.CPU, 2): {"cpu.max": f"{quota} {_PERIOD}"} | weighed,
     }
-    return {
-        name: value for controller in place.controllers for name, value in by_version[controller, place.version].items()
-    }
+    settings: dict[str, str] = {}
+    for controller in parent.controllers:
+        settings |= by_version[controller, parent.version]
+    return settings
 
 
 def _write(path: str, value: str) -> None:
@@ -154,14 +190,14 @@ def _mounted(everything: Iterable[Mount]) -> list[tuple[int, Path, tuple[str, ..
     return sorted(found, key=lambda one: -one[0])
 
 
-def _v1(here: Path, top: Path, controllers: set[Controller]) -> Place | None:
+def _v1(here: Path, top: Path, controllers: set[Controller]) -> Parent | None:
     """Our own group, or the top where that can't be seen from here."""
     where = here if here.is_dir() else top
     named = tuple(sorted(controllers))
-    return Place(str(where), 1, named) if os.access(where, os.W_OK) else None
+    return Parent(str(where), 1, named) if os.access(where, os.W_OK) else None
 
 
-def _v2(here: Path, top: Path, wanted: set[Controller]) -> Place | None:
+def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
     """The nearest group above us that hands on what is wanted; one with processes can't ("no internal processes")."""
     for where in (here, *here.parents):
         if not where.is_relative_to(top):
@@ -174,7 +210,7 @@ def _v2(here: Path, top: Path, wanted: set[Controller]) -> Place | None:
                 (where / _ENABLED).write_text(f"+{controller}", encoding="ascii")
         enabled = tuple(sorted(there & set(_words(where / _ENABLED))))
         if enabled:
-            return Place(str(where), 2, enabled)
+            return Parent(str(where), 2, enabled)
     return None
 
 
