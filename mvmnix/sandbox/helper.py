@@ -22,7 +22,7 @@ import signal
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, assert_never
@@ -230,15 +230,12 @@ class _Run:
         """Have bubblewrap itself be process 1 of a PID namespace: with it the kernel kills all others at once.
 
         bubblewrap's own namespace, within that one, isn't enough: killed while it sets up, it leaves a child that
-        waits for it for ever. The thread makes it for what it starts, or the words that come before bubblewrap's do.
+        waits for it for ever. It looks for that child in /proc by its number, so there is one of this namespace.
         """
-        if self.uid is not None:
-            with suppress(PermissionError):
-                os.unshare(os.CLONE_NEWPID)
-                return ()
+        namespaces = ("--user", "--map-current-user", "--pid", "--mount-proc")
         return (
             *(self.programs.setpriv, "--pdeathsig", "KILL", "--"),
-            *(self.programs.unshare, "--user", "--map-current-user", "--pid", "--fork", "--kill-child=KILL", "--"),
+            *(self.programs.unshare, *namespaces, "--fork", "--kill-child=KILL", "--"),
         )
 
     def _bubblewrap(self, files: tuple[str, ...], filter_: int) -> tuple[str, ...]:

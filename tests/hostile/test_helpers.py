@@ -168,3 +168,21 @@ def test_what_a_helper_leaves_running_is_killed_with_it() -> None:
     marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
     Sandbox().script('(exec sh -c "sleep 600; : $1" >/dev/null 2>&1 &)', marker)
     assert not sandboxed(marker)
+
+
+TWICE = """
+from mvmnix.sandbox.helper import Sandbox
+for _ in range(2):
+    print(Sandbox().script("cat /proc/1/comm").stdout.decode(), end="")
+"""
+PLAIN = 12345
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="in a user's own namespace no file is root's, and so none is trusted")
+@pytest.mark.parametrize("uid", [0, PLAIN])
+def test_it_starts_in_a_small_pid_namespace(uid: int) -> None:
+    """As in a container: `/proc` shows few processes, and none by the numbers that they have in a helper's own."""
+    user = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", *user, sys.executable, "-c", TWICE]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("bwrap\n" * 2, "")
