@@ -23,7 +23,7 @@ _ATTRIBUTES: Final = names(
 _CLONE_FS: Final = 0x200
 
 FILE_SERVER: Final = Profile(
-    allowed=(common.ORDINARY | _CONNECTION | _FILES | _ATTRIBUTES) - common.NO_SET_ID.keys(),
+    allowed=(common.ORDINARY | _CONNECTION | _FILES | _ATTRIBUTES).difference(common.NO_SET_ID),
     refused=common.REFUSED,
     conditions={
         **common.THREADS,

@@ -48,8 +48,9 @@ _REQUESTS: Final = (
 )
 
 HELPERS: Final = Profile(
-    allowed=(common.ORDINARY | _CHILDREN | _GROUPS | _TIMERS | _IDENTITY | _FILES | _COPIES | _SOCKETS | _MEMORY)
-    - common.NO_SET_ID.keys(),
+    allowed=(
+        common.ORDINARY | _CHILDREN | _GROUPS | _TIMERS | _IDENTITY | _FILES | _COPIES | _SOCKETS | _MEMORY
+    ).difference(common.NO_SET_ID),
     refused=common.REFUSED,
     conditions={
         **common.PROCESSES,

@@ -216,6 +216,12 @@ def test_a_call_has_one_rule() -> None:
     assert Profile(frozenset({"read"}), frozenset()).extended(condition).allowed == frozenset()
 
 
+def test_it_is_made_once_for_each_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "_exported", None)
+    assert [seccomp.program(profile) for profile in PROFILES.values()] == [*PROGRAMS.values()]
+    assert len(set(PROGRAMS.values())) == len(PROGRAMS)
+
+
 def test_a_name_that_libseccomp_does_not_know_is_left_out() -> None:
     known = Profile(frozenset({"read"}), frozenset({"ptrace"}))
     more = Profile(
@@ -245,6 +251,7 @@ def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
     other.write_bytes(b"")
     other.chmod(0o666)
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     monkeypatch.setattr(seccomp, "LIBRARY", Candidates("libseccomp", (str(other),), "apt-get install libseccomp2"))
     with pytest.raises(RefusedError) as refused:
         seccomp.program(HELPERS)
@@ -259,6 +266,7 @@ def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
         seccomp.program(HELPERS)
     monkeypatch.undo()
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(os, "posix_spawn", None)

@@ -63,6 +63,7 @@ def test_without_what_makes_a_cell_nothing_starts(
     missing = replace(getattr(module, name), paths=("/nonexistent",))
     monkeypatch.setattr(module, name, missing)
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     with house(tmp_path / "house") as here, here.plan() as plan:
         host = replace(here.host(), jail=jail)
         before = open_files()
