@@ -163,7 +163,7 @@ class _Run:
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         given, bounds = self.sandbox, self.sandbox.bounds
         files = dict(given.files) | ({GATEWAY: given.gateway} if given.gateway else {})
-        command = Command(self.programs, files, bounds)
+        command = Command(self.programs, files, bounds, self.uid)
         profile = HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
         with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound:
@@ -176,7 +176,6 @@ class _Run:
                 stdin=pipes.stdin.reading,
                 stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
-                uid=self.uid,
             )
             pipes.started()
             attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output)

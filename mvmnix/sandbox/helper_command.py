@@ -67,11 +67,12 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What one helper is given: its files by their path inside, and its bounds."""
+    """What one helper is given: its files by their path inside, its bounds, as root its uid and gid."""
 
     programs: Programs
     files: Mapping[str, Path | int]
     bounds: Bounds
+    uid: int | None
 
     def words(self, binds: tuple[str, ...], filter_: int) -> tuple[str, ...]:
         """What stands before the helper's own words.
@@ -86,9 +87,11 @@ class Command:
         bubblewrap's own namespace, within that one, isn't enough: killed while it sets up, it leaves a child that
         waits for it for ever. It looks for that child in /proc by its number, so there is one of this namespace.
         """
+        ids = () if self.uid is None else ("--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups")
         namespaces = ("--user", "--map-current-user", "--pid", "--mount-proc")
         return (
-            *(self.programs.setpriv, "--pdeathsig", "KILL", "--"),
+            # 1. the uid; a change of it takes back what setpriv does about the parent's death, and does afterwards
+            *(self.programs.setpriv, *ids, "--pdeathsig", "KILL", "--"),
             *(self.programs.unshare, *namespaces, "--fork", "--kill-child=KILL", "--"),
         )
 
