@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +19,10 @@ from mvmnix.procfs import Mount, groups, lines, mounts
 
 #: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
+#: The files that count what a limit on memory led to, in version 1 and in version 2.
+_EVENTS: Final = ("memory.oom_control", "memory.events")
+#: Files that a kernel may lack, which then counts no swapped memory.
+_OPTIONAL: Final = ("memory.memsw.limit_in_bytes", "memory.swap.max")
 #: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
 _PERIOD: Final = 100_000
 #: The weight of other groups in version 1 and in version 2, and the least that version 1 takes.
@@ -37,14 +41,14 @@ class Controller(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once.
+    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once; None is no limit.
 
     `weight` is the part where processors are short, as cgroup v2 counts (1 to 10000); None is that of other groups.
     """
 
     memory: int
     tasks: int
-    processors: float
+    processors: float | None = None
     weight: int | None = None
 
 
@@ -58,7 +62,7 @@ class Parent:
 
 
 class Group:
-    """The groups of one sandbox, one in each parent; a process is put in by `join`."""
+    """The groups of one sandbox, one in each parent; a process is put in by `join` or `add`."""
 
     def __init__(self, paths: tuple[str, ...], members: tuple[int, ...]) -> None:
         """Made by `ControlGroups.make` only; `members` are descriptors of their `cgroup.procs`."""
@@ -67,11 +71,20 @@ class Group:
 
     def join(self) -> None:
         """Put the calling process in, in a child between fork and exec."""
+        self.add(0)
+
+    def add(self, process: int) -> None:
+        """Put a process in, by its id. What it has taken of memory stays where it was counted. Raises OSError."""
         for fd in self._members:
-            os.write(fd, b"0")
+            os.write(fd, b"%d" % process)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed a process in it because of its limit; False where it doesn't count that."""
+        lines = (line for path in self._paths for name in _EVENTS for line in _lines(Path(path, name)))
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
 
     def close(self) -> None:
-        """Close the descriptors that `join` needs; a second call does nothing."""
+        """Close the descriptors that `join` and `add` need; a second call does nothing."""
         for fd in self._members:
             os.close(fd)
         self._members = ()
@@ -112,6 +125,14 @@ class ControlGroups:
         """What can be limited here."""
         return frozenset(controller for parent in self.parents for controller in parent.controllers)
 
+    def limiting(self, *controllers: Controller) -> Self:
+        """The same for these alone."""
+        kept = (
+            replace(parent, controllers=tuple(one for one in parent.controllers if one in controllers))
+            for parent in self.parents
+        )
+        return replace(self, parents=tuple(parent for parent in kept if parent.controllers))
+
     def paths(self, name: str) -> tuple[str, ...]:
         """What `make` will make."""
         return tuple(f"{parent.path}/{name}" for parent in self.parents)
@@ -121,7 +142,7 @@ class ControlGroups:
         paths, members = self.paths(name), []
         try:
             for parent, path in zip(self.parents, paths, strict=True):
-                os.mkdir(path)  # noqa: PTH102 - a kernel interface, by its path
+                os.mkdir(path, 0o700)  # noqa: PTH102 - a kernel interface, by its path
                 for file, value in _settings(parent, limits).items():
                     _write(f"{path}/{file}", value)
                 members.append(os.open(f"{path}/{_MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
@@ -151,17 +172,20 @@ def remove(path: str) -> bool:
 
 
 def _settings(parent: Parent, limits: GroupLimits) -> Mapping[str, str]:
-    quota = int(limits.processors * _PERIOD)
+    quota = None if limits.processors is None else str(int(limits.processors * _PERIOD))
+    one, two = (quota or "-1", quota or "max")
     weight = limits.weight
     shares = {} if weight is None else {"cpu.shares": str(max(_FEWEST, weight * _SHARES // _WEIGHT))}
     weighed = {} if weight is None else {"cpu.weight": str(weight)}
     by_version = {
-        (Controller.MEMORY, 1): {"memory.limit_in_bytes": str(limits.memory)},
+        (Controller.MEMORY, 1): dict.fromkeys(
+            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), str(limits.memory)
+        ),
         (Controller.MEMORY, 2): {"memory.max": str(limits.memory), "memory.swap.max": "0"},
         (Controller.TASKS, 1): {"pids.max": str(limits.tasks)},
         (Controller.TASKS, 2): {"pids.max": str(limits.tasks)},
-        (Controller.CPU, 1): {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": str(quota)} | shares,
-        (Controller.CPU, 2): {"cpu.max": f"{quota} {_PERIOD}"} | weighed,
+        (Controller.CPU, 1): {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": one} | shares,
+        (Controller.CPU, 2): {"cpu.max": f"{two} {_PERIOD}"} | weighed,
     }
     settings: dict[str, str] = {}
     for controller in parent.controllers:
@@ -170,11 +194,11 @@ def _settings(parent: Parent, limits: GroupLimits) -> Mapping[str, str]:
 
 
 def _write(path: str, value: str) -> None:
-    """Set a value; what this kernel doesn't have of the optional ones (swap may not be accounted) is left out."""
+    """Set a value; what this kernel doesn't have of the optional ones is left out."""
     try:
         Path(path).write_text(value, encoding="ascii")
     except FileNotFoundError:
-        if not path.endswith("swap.max"):
+        if not path.endswith(_OPTIONAL):
             raise
 
 
@@ -215,7 +239,12 @@ def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
 
 
 def _words(path: Path) -> tuple[str, ...]:
+    return tuple(word for line in _lines(path) for word in line.split())
+
+
+def _lines(path: Path) -> list[str]:
+    """A file's lines; none where it can't be read, or isn't there any more."""
     try:
-        return tuple(path.read_text(encoding="ascii").split())
+        return path.read_text(encoding="ascii").splitlines()
     except OSError:
-        return ()
+        return []

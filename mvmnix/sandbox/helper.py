@@ -11,7 +11,8 @@ What a helper has, from the outside in; it starts only when all of it is in plac
    own PID namespace, read-only; `/work`, empty, of a bounded size, where it may write. Only a loopback device.
 5. A filter of system calls (profiles/helpers.py).
 6. Landlock, where the kernel has it: the same paths once more, by rule.
-7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller.
+7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller; where a
+   control group can be made, on what all of its processes and files take of memory together (helper_group.py).
 8. The environment that is written here and by the caller, nothing inherited; absolute program paths that root alone can
    change; standard input closed or bytes; no descriptor of ours but those that the caller names.
 """
@@ -29,7 +30,9 @@ from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
+from mvmnix.sandbox.control_groups import GroupLimits
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
+from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
@@ -132,6 +135,9 @@ class Sandbox:
                 done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
             case Stop.TIME:
                 done = _stopped(argv, 124, ended.stderr, f"no end after {self.bounds.seconds} s")
+            case Stop.MEMORY:
+                most = self.bounds.memory_of_all >> 20
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, f"it took more than {most} MiB of memory")
             case Stop.OUTPUT:
                 done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it wrote more than it may")
             case Stop.CANCELLED:
@@ -166,7 +172,8 @@ class _Run:
         command = Command(self.programs, files, bounds, self.uid)
         profile = HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
-        with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound:
+        limits = GroupLimits(bounds.memory_of_all, bounds.processes)
+        with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound, own_group(limits) as group:
             # 2. the keyring
             session_keyring.renew()
             child = process.spawn(
@@ -178,7 +185,7 @@ class _Run:
                 stderr=pipes.stderr.writing,
             )
             pipes.started()
-            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output)
+            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
             return attendant.attend(bounds.seconds)
 
 

@@ -39,7 +39,8 @@ class Bounds:
     """How much a helper may take: wall time in seconds, processes, and sizes in bytes.
 
     `room` is for all of its files, `memory` the address space of each process, `output` what it writes to standard
-    output, and the size of each file.
+    output, and the size of each file. Of memory, its processes and files take no more than `memory_of_all` together
+    where a control group can be made.
     """
 
     seconds: float = 900
@@ -47,6 +48,11 @@ class Bounds:
     memory: int = 4096 * _MIB
     output: int = 2048 * _MIB
     processes: int = 256
+
+    @property
+    def memory_of_all(self) -> int:
+        """All of its files, and one process that has its whole address space."""
+        return self.room + self.memory
 
 
 @dataclass(frozen=True, slots=True)

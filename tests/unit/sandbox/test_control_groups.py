@@ -57,8 +57,8 @@ def made(found: ControlGroups, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
     """What is written into new groups; a kernel would put files there."""
     mkdir = os.mkdir
 
-    def kernel(path: str) -> None:
-        mkdir(path)
+    def kernel(path: str, mode: int) -> None:
+        mkdir(path, mode)
         for name in ("cgroup.procs", "memory.swap.max"):
             Path(path, name).touch()
 
@@ -87,7 +87,7 @@ def test_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{tmp_path}/pids",
     ]
     assert made(found, monkeypatch) == [
-        {"memory.limit_in_bytes": str(1 << 30), "memory.swap.max": ""},
+        {"memory.limit_in_bytes": str(1 << 30), "memory.memsw.limit_in_bytes": str(1 << 30), "memory.swap.max": ""},
         {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000", "memory.swap.max": ""},
         {"pids.max": "97", "memory.swap.max": ""},
     ]
