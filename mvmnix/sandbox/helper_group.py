@@ -8,6 +8,7 @@ maker that was killed; a later maker removes it.
 """
 
 import fcntl
+import functools
 import os
 import secrets
 import time
@@ -26,7 +27,7 @@ _LOCKED_BY: Final = 60.0
 @contextmanager
 def own_group(limits: GroupLimits) -> Iterator[Group | None]:
     """A group of one helper's own, removed with all that is in it; None where none can be made. Raises OSError."""
-    found = ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
+    found = _found()
     if not found.parents:
         yield None
         return
@@ -39,6 +40,12 @@ def own_group(limits: GroupLimits) -> Iterator[Group | None]:
         for path in found.paths(name):
             stack.callback(os.close, _locked(path))
         yield group
+
+
+@functools.cache
+def _found() -> ControlGroups:
+    """Looked for once: many helpers are short."""
+    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
 
 
 def _locked(path: str) -> int:

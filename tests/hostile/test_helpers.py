@@ -201,7 +201,7 @@ def test_memory_files_count(tmp_path: Path) -> None:
 
 def test_without_a_control_group_each_process_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a plain user to whom no part of the hierarchy was delegated."""
-    monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
+    monkeypatch.setattr(helper_group, "_found", lambda: ControlGroups(()))
     (tmp_path / "fills.py").write_text("x = bytearray(1 << 30)")
     with pytest.raises(ProcessError, match="MemoryError"):
         Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")
