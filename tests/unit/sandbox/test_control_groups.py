@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.sandbox import control_groups
-from mvmnix.sandbox.control_groups import ControlGroups, Controller, GroupLimits, Parent, remove
+from mvmnix.sandbox.control_groups import ControlGroups, Controller, Group, GroupLimits, Parent, remove
 
 LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5)
 
@@ -35,6 +35,36 @@ def test_a_weight(weight: int, shares: str) -> None:
     one, two = (control_groups._settings(Parent("", version, (Controller.CPU,)), limits) for version in (1, 2))
     assert one == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "cpu.shares": shares}
     assert two == {"cpu.max": "50000 100000", "cpu.weight": str(weight)}
+
+
+def test_no_limit_on_processors() -> None:
+    limits = GroupLimits(memory=1 << 30, tasks=97)
+    one, two = (control_groups._settings(Parent("", version, (Controller.CPU,)), limits) for version in (1, 2))
+    assert one == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"}
+    assert two == {"cpu.max": "max 100000"}
+
+
+def test_some_controllers_alone() -> None:
+    cpu, memory = Parent("/cpu", 1, (Controller.CPU,)), Parent("/unified", 2, (Controller.CPU, Controller.MEMORY))
+    found = ControlGroups((cpu, memory))
+    assert found.limiting(Controller.MEMORY).parents == (replace(memory, controllers=(Controller.MEMORY,)),)
+    assert found.limiting(Controller.TASKS).parents == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("memory.events", "low 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n", True),
+        ("memory.events", "low 0\nmax 7\noom 1\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 12\n", True),
+        ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\n", False),
+        ("pids.events", "oom_kill 1\n", False),
+    ],
+)
+def test_what_memory_led_to(tmp_path: Path, file: str, text: str, *, expected: bool) -> None:
+    (tmp_path / file).write_text(text)
+    assert Group((str(tmp_path / "gone"), str(tmp_path)), ()).ran_out_of_memory() is expected
 
 
 @pytest.mark.parametrize("name", [b"a\x0bb", b"a\rb", b"a\x1cb", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"\xff"], ids=repr)
