@@ -145,6 +145,7 @@ class Attendant:
         """Let it run to its end, or kill all of its processes after `seconds`. Raises MvmnixError when they stay."""
         stop: Stop | None = Stop.CANCELLED
         try:
+            self._warm_up()
             stop = self._listen(time.monotonic() + seconds)
         finally:
             status, clean = self._end()
@@ -153,6 +154,16 @@ class Attendant:
         if stop is None and status != 0 and self._group is not None and self._group.ran_out_of_memory():
             stop = Stop.MEMORY
         return Ended(status, bytes(self._stdout), bytes(self._stderr), stop, clean)
+
+    def _warm_up(self) -> None:
+        """Put the child in its group while it sets up: `_let_in` puts in what has begun by then.
+
+        The first move in a while waits for a grace period of RCU, some milliseconds, and a second one after it doesn't
+        (kernel: cgroup_threadgroup_rwsem).
+        """
+        if self._group is not None:
+            with suppress(ProcessLookupError):  # it has ended already, and says why
+                self._group.add(self._child.pid)
 
     def _listen(self, deadline: float) -> Stop | None:
         while (left := deadline - time.monotonic()) > 0:
