@@ -15,6 +15,7 @@ import pytest
 
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import helper_group
+from mvmnix.sandbox.child import Attendant
 from mvmnix.sandbox.control_groups import ControlGroups, Controller, GroupLimits, remove
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -192,7 +193,10 @@ SMALL = Bounds(room=64 << 20, memory=256 << 20, output=64 << 20)
 
 
 @LIMITED
-def test_memory_files_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", [True, False], ids=["moved early", "moved at the gate"])
+def test_memory_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, early: bool) -> None:
+    if not early:
+        monkeypatch.setattr(Attendant, "_warm_up", lambda _: None)
     (tmp_path / "fills.py").write_text(FILLS)
     with pytest.raises(ProcessError, match="it took more than 320 MiB of memory") as caught:
         Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")
