@@ -8,11 +8,11 @@ from mvmnix.cli.house import House
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from mvmnix.sandbox.trusted_executables import locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
@@ -38,7 +38,7 @@ def jail(rooms: House) -> Iterator[Finding]:
     else:
         said = "this kernel has none: the jail's other walls stand"
         yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
-    yield _limits(Cgroups.find())
+    yield _limits(ControlGroups.find())
     yield from _shares()
 
 
@@ -51,8 +51,8 @@ def _shares() -> Iterator[Finding]:
             yield Finding(it.what, Health.NOTE, f"no use: {error.message}; it {why} (--share)", error.hint)
 
 
-def _limits(found: Cgroups) -> Finding:
-    by_version = [f"{', '.join(_WORDS[one] for one in place.controllers)} (v{place.version})" for place in found.places]
+def _limits(found: ControlGroups) -> Finding:
+    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in found.parents]
     missing = [words for one, words in _WORDS.items() if one not in found.controllers]
     if not missing:
         return Finding("control groups", Health.GOOD, "; ".join(by_version))

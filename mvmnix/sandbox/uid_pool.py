@@ -19,7 +19,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
-from mvmnix.sandbox.control_group import remove
+from mvmnix.sandbox.control_groups import remove
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

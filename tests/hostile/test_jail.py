@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.sandbox import landlock
+from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.unit.launch.bare import BareJail
 
@@ -165,7 +165,7 @@ def test_what_a_hypervisor_needs_works(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_more_memory_than_the_plans_ends_it(scene: Scene, tmp_path: Path) -> None:
-    if "memory" not in Cgroups.find().controllers:
+    if "memory" not in ControlGroups.find().controllers:
         pytest.skip("this host has no control group for memory that could be used")
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "thread", "touch=1024", "hold") as taken:
         taken.guest.settle(60)
@@ -259,13 +259,13 @@ def groups(path: Path) -> list[Path]:
 
 
 def test_control_groups_hold_it_and_go_with_it(scene: Scene, tmp_path: Path) -> None:
-    usable = Cgroups.find()
-    if not usable.places:
+    usable = ControlGroups.find()
+    if not usable.parents:
         pytest.skip("this host has no control groups that could be used")
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
         taken.wait_for("hold")
         paths = groups(tmp_path)
-        assert len(paths) == len(usable.places)
+        assert len(paths) == len(usable.parents)
         for path in paths:
             assert str(taken.guest.process.pid) in (path / "cgroup.procs").read_text().split()
         if "memory" in usable.controllers:

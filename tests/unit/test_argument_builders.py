@@ -42,7 +42,6 @@ from mvmnix.launch.backends.vsock import VsockSpec
 from mvmnix.launch.hypervisor import command_line
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, Attachment, LaunchSpec, ShareKind
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
-from mvmnix.launch.jail.cgroups import Cgroups
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.secrets.reference import Reference, Target
@@ -51,6 +50,7 @@ from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
+from mvmnix.sandbox.control_groups import ControlGroups
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.unit.builder.pins.test_pypi import INDEXES
@@ -424,7 +424,7 @@ class Bare(BubblewrapCell):
     """A cell of which nothing is there but its words."""
 
     def __init__(self) -> None:
-        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", Cgroups(()))
+        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
         self._root = Root((), ())
         self._filter, self._told = 7, 8
 

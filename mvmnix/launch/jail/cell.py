@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final, override
 
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
-from mvmnix.launch.jail.cgroups import Cgroups, Group
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.control_groups import ControlGroups, Group
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.sandbox.uid_pool import Lease
 from mvmnix.store import memfd
@@ -33,13 +33,13 @@ class Fixtures:
 
     bubblewrap: str
     setpriv: str | None
-    cgroups: Cgroups
+    cgroups: ControlGroups
 
     @classmethod
     def find(cls) -> "Fixtures":
         """Look at this host. Raises MvmnixError for what is missing, RefusedError when others could change it."""
         setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
-        return cls(locate(BUBBLEWRAP), setpriv, Cgroups.find())
+        return cls(locate(BUBBLEWRAP), setpriv, ControlGroups.find())
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +152,12 @@ class BubblewrapCell(Cell):
             resource.RLIMIT_AS: self._limits.addresses,
         }
         if self._occupied.uid is not None:
-            limits[resource.RLIMIT_NPROC] = self._limits.tasks  # counts by uid: a user's own would count too
+            limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too
         return limits
 
     @override
     def occupied(self, child: int) -> int:
-        self._group.settled()
+        self._group.close()
         os.close(self._told)
         self._told = -1
         said = _read_all(self._answer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
-from mvmnix.launch import proc
+from mvmnix import procfs
 from mvmnix.launch.shares.share import is_within
 
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
@@ -45,7 +45,7 @@ class Mounts:
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are those of /proc/self/mountinfo."""
         self._mounts: dict[str, Mount] = {}
-        for mount in proc.mounts(lines):
+        for mount in procfs.mounts(lines):
             self._mounts[mount.number] = Mount(Location(mount.device, mount.root), mount.point)
 
     def beneath(self, directory: str) -> Iterator[Mount]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch import proc
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.port import Attachment, ShareKind
@@ -85,7 +85,7 @@ class Shares:
         made._limited = given.written is not None
         try:
             if made._limited:
-                _refuse_unless(proc.counts_written(), "any process")
+                _refuse_unless(procfs.counts_written(), "any process")
             for number, share in enumerate(shares):
                 made._add(share, f"share{number}", directories, given)
             if made._servers:

@@ -13,6 +13,7 @@ from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import FIRST_USER, configuration
 from mvmnix.model import User, Workload
 from mvmnix.provenance.isolation import Isolation
+from mvmnix.sandbox.profiles.container import RUNTIME
 from tests.unit.provenance.world import World, new_world
 
 TEXT = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=20)
@@ -60,6 +61,12 @@ def test_it_has_nothing_of_the_hosts(world: World) -> None:
     assert FIRST_USER + 65536 < 2**31
 
 
+def test_what_the_runtime_may_is_denied_to_the_command(world: World) -> None:
+    """One filter is around both of them, and a second one around the command."""
+    (denied, *_) = told(world)["linux"]["seccomp"]["syscalls"]
+    assert RUNTIME | {"keyctl"} <= set(denied["names"])
+
+
 def test_limits_are_the_plans(world: World) -> None:
     config = told(world, "/tmp", memory_mib=96, scratch_mib=7)
     limits = {it["type"]: (it["soft"], it["hard"]) for it in config["process"]["rlimits"]}
@@ -71,10 +78,10 @@ def test_limits_are_the_plans(world: World) -> None:
 def test_no_text_of_a_plan_is_on_the_jails_command_line() -> None:
     """All that varies in it is numbers; the configuration comes as a descriptor."""
     runtime = Crun("/usr/bin/crun", "/usr/bin/bwrap", "/usr/bin/fsck.erofs")
-    argv = runtime.container(Descriptors(10, 11, 12, 13, 14, 15), 1000).argv
-    other = runtime.container(Descriptors(20, 21, 22, 23, 24, 25), 2000).argv
+    argv = runtime.container(Descriptors(10, 11, 12, 13, 14, 15, 16), 1000).argv
+    other = runtime.container(Descriptors(20, 21, 22, 23, 24, 25, 26), 2000).argv
     changed = [(one, two) for one, two in zip(argv, other, strict=True) if one != two]
     assert all(one.isdecimal() and two.isdecimal() for one, two in changed)
-    assert len(changed) == 7
+    assert len(changed) == 8
     for program in (argv[0], argv[-1], argv[-7]):
         assert Path(program).is_absolute()
