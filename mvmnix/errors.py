@@ -121,6 +121,7 @@ class ReasonCode(StrEnum):
     KEY_PASSWORD = "key-password"  # noqa: S105 - the name of a refusal
     STATE_PERMISSIONS = "state-permissions"
     STATE_LOCATION = "state-location"
+    NAMESPACE_UNUSABLE = "namespace-unusable"
     LOG_MISMATCH = "log-mismatch"
     WITNESS_UNAVAILABLE = "witness-unavailable"
     STATE_MISMATCH = "state-mismatch"
