@@ -13,6 +13,7 @@ from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
@@ -79,6 +80,7 @@ class Workshop:
         self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
         work = bootstrap.Bootstrap(
             request,
+            host=HostNix.find(self._house.roots),
             store=self._house.sources,
             images=self._house.library.images,
             fetch=Provisions(self._house, self._progress).sources,

@@ -1,5 +1,7 @@
 """The only place that runs the host's own Nix, as programs that root alone can change, in an environment of our own.
 
+Each call names the store that it works on (store_choice.py); Nix never chooses one.
+
 Of a user's settings it reads none: neither NIX_* variables nor nix.conf(5) below a home, which could name programs
 (`plugin-files`, `pre-build-hook`). The machine's own nix.conf, in /etc/nix, is root's, and holds. Without `HOME` Nix
 would take the one of passwd(5); so each call has an empty directory for one.
@@ -8,14 +10,19 @@ would take the one of passwd(5); so each call has an empty directory for one.
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import process
+from mvmnix.builder.pins.store_choice import OWN, Kind, NixStore, choose
+from mvmnix.builder.session.nix import host_ask_store
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates, check, locate
+from mvmnix.state import Roots
 
+#: So long, in seconds, a nix-daemon may take to answer.
+_ANSWER_SECONDS: Final = 20
 #: Debian's; the official installer's, for all users; NixOS's.
 NIX: Final = Candidates(
     what="nix",
@@ -26,26 +33,48 @@ NIX: Final = Candidates(
 
 @dataclass(frozen=True, slots=True)
 class HostNix:
-    """The absolute paths of the host's `nix` and `nix-store`."""
+    """The absolute paths of the host's `nix` and `nix-store`, and the store that they work on."""
 
     nix: str
     nix_store: str
+    store: NixStore
 
     @classmethod
-    def find(cls) -> Self:
-        """Those of this host. Raises MvmnixError without Nix, RefusedError [state-permissions] as `locate` does."""
+    def find(cls, roots: Roots) -> Self:
+        """Those of this host, and the store for this process; one of the user's own is made, as a directory, if needed.
+
+        Raises MvmnixError without Nix, RefusedError [state-permissions] as `locate` and `Directory` do.
+        """
+        found = cls.look(roots)
+        if found.store.kind is Kind.OWN:
+            roots.data.child(OWN).close()
+        return found
+
+    @classmethod
+    def look(cls, roots: Roots) -> Self:
+        """As `find`, and changes nothing."""
         nix = locate(NIX)
         # a link to it, which looks at the name that it is called by; the directory, found good, is root's to change
-        store = str(Path(nix).with_name("nix-store"))
-        if not Path(store).exists():
-            raise MvmnixError(f"there is no nix-store beside {nix}", hint=NIX.hint)
-        check(os.path.realpath(store))
-        return cls(nix, store)
+        beside = str(Path(nix).with_name("nix-store"))
+        if not Path(beside).exists():
+            raise MvmnixError(f"there is no nix-store beside {nix}", hint="install that Nix again: it isn't whole")
+        check(os.path.realpath(beside))
+        asking = cls(nix, beside, NixStore(Kind.DAEMON, "it is asked"))
+        return replace(asking, store=choose(f"{roots.paths['data']}/{OWN}", asking._refusal))
 
-    def run(self, argv: Sequence[str], *, input_: bytes = b"") -> bytes:
-        """What a call of session/nix.py prints. Raises ProcessError with Nix's last words."""
+    def _refusal(self) -> str:
+        """Why the store can't be opened, in Nix's words; "" where it can."""
+        try:
+            self.run(host_ask_store(self.nix), timeout=_ANSWER_SECONDS)
+        except process.ProcessError as error:
+            words = error.done.stderr.decode(errors="replace").split("\n")
+            return f"its nix-daemon can't be used ({next(filter(None, reversed(words)), 'it says nothing')})"
+        return ""
+
+    def run(self, argv: Sequence[str], *, input_: bytes = b"", timeout: float | None = None) -> bytes:
+        """What a call of session/nix.py prints, on this store. Raises ProcessError with Nix's last words."""
         with tempfile.TemporaryDirectory(prefix="mvmnix-nix-home-") as home:
             env = process.environment(extra={"HOME": home, "NIX_USER_CONF_FILES": ""})
-            return process.run(
-                argv, env=env, input_=input_, hint="look at what Nix says, and whether it is a whole installation"
-            ).stdout
+            words = (argv[0], *self.store.options, *argv[1:])
+            hint = "look at what Nix says, and whether it is a whole installation"
+            return process.run(words, env=env, input_=input_, timeout=timeout, hint=hint).stdout
