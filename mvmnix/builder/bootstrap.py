@@ -138,7 +138,8 @@ class Bootstrap:
             self._host.run(nix.host_restore(self._host.nix_store, str(where)), input_=flake.archive)
             added = self._host.run(nix.host_add(self._host.nix_store, HashMode.NAR, str(where))).decode().strip()
         if added != str(flake.store_path):
-            raise MvmnixError(f"Nix put the tree at {added} instead of {flake.store_path}", hint="nix-store --verify")
+            why = f"Nix put the tree at {added} instead of {flake.store_path}"
+            raise MvmnixError(why, hint=self._host.store.check)
 
     def _receive(self, output: Path) -> Image:
         with Reception(self._images) as reception:

@@ -26,6 +26,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
+from mvmnix.process import ProcessError
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
 
@@ -195,6 +196,8 @@ def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Worksho
             try:
                 yield Workshop(house, progress, means)
             except MvmnixError as error:
+                if isinstance(error, ProcessError):
+                    progress.log(error.whole)
                 if log.tell() and not isinstance(error, (RefusedError, UsageError)):
                     error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise

@@ -8,6 +8,7 @@ would take the one of passwd(5); so each call has an empty directory for one.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,21 @@ NIX: Final = Candidates(
     what="nix",
     paths=("/usr/bin/nix", "/nix/var/nix/profiles/default/bin/nix", "/run/current-system/sw/bin/nix"),
     hint="apt-get install nix-bin",
+)
+#: What Nix (2.26) says of what failed → what to do. The first that fits counts.
+_ADVICE: Final = (
+    (r"is pinned but not in the store", "mvm pin fetch"),
+    (r"No space left on device|database or disk is full", "make room where {where} lies, and try again"),
+    (
+        r"namespaces|cloning builder process|setting up a private mount",
+        "builds need user namespaces: look at sysctl user.max_user_namespaces and what `dmesg` says of AppArmor",
+    ),
+    (r"daemon|reading from file|Connection re", "look at the nix-daemon's log: journalctl -u nix-daemon"),
+    (
+        r"Permission denied|Read-only file system|Operation not permitted",
+        "`mvm doctor` says which Nix store is used and why; see who owns what is in {where}",
+    ),
+    (r"corrupt|hash mismatch|differs", "{check}"),
 )
 
 
@@ -67,14 +83,23 @@ class HostNix:
         try:
             self.run(host_ask_store(self.nix), timeout=_ANSWER_SECONDS)
         except process.ProcessError as error:
-            words = error.done.stderr.decode(errors="replace").split("\n")
-            return f"its nix-daemon can't be used ({next(filter(None, reversed(words)), 'it says nothing')})"
+            return f"its nix-daemon can't be used ({error.cause or 'it says nothing'})"
         return ""
 
     def run(self, argv: Sequence[str], *, input_: bytes = b"", timeout: float | None = None) -> bytes:
-        """What a call of session/nix.py prints, on this store. Raises ProcessError with Nix's last words."""
+        """What a call of session/nix.py prints, on this store. Raises ProcessError with what Nix said was the cause."""
         with tempfile.TemporaryDirectory(prefix="mvmnix-nix-home-") as home:
             env = process.environment(extra={"HOME": home, "NIX_USER_CONF_FILES": ""})
             words = (argv[0], *self.store.options, *argv[1:])
-            hint = "look at what Nix says, and whether it is a whole installation"
-            return process.run(words, env=env, input_=input_, timeout=timeout, hint=hint).stdout
+            try:
+                return process.run(words, env=env, input_=input_, timeout=timeout, if_missing=NIX.hint).stdout
+            except process.ProcessError as error:
+                error.hint = error.hint or self._advice(error.cause)
+                raise
+
+    def _advice(self, cause: str) -> str:
+        """What to do about a line of Nix's that names what failed; it is installed, or it would have said nothing."""
+        for pattern, advice in _ADVICE:
+            if re.search(pattern, cause):
+                return advice.format(where=self.store.where, check=self.store.check)
+        return f"that line is Nix's own; it worked on the store in {self.store.where} ({self.store.kind}: `mvm doctor`)"

@@ -48,7 +48,7 @@ def _add(host: HostNix, sources: Sequence[Source], mode: HashMode, store: Store)
         files = _lay_out_all(sources, Path(name), store)
         found = host.run(nix.host_add(host.nix_store, mode, *files)).decode().split()
     if len(found) != len(sources):
-        raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint="nix-store --verify")
+        raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint=host.store.check)
     pairs = zip(sources, found, strict=True)
     wrong = [(source, path) for source, path in pairs if path != str(source.store_path)]
     if wrong:

@@ -12,6 +12,7 @@ No uid decides. The steps, as in docs/nix.md:
 """
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,6 +62,11 @@ class NixStore:
     def on_host(self, path: StorePath) -> Path:
         """Where a path of the store lies for this process, outside of any namespace of Nix's."""
         return Path(f"{self.root}{path}")
+
+    @property
+    def check(self) -> str:
+        """How a user has Nix check this store, for messages."""
+        return f"let Nix check its store: nix-store {shlex.join(self.options)} --verify --check-contents"
 
     @property
     def where(self) -> str:

@@ -13,8 +13,6 @@ from mvmnix.errors import MvmnixError
 from mvmnix.process import Completed, ProcessError
 from mvmnix.state import Roots
 
-OWN = NixStore(Kind.OWN, "no other", "")
-
 
 @pytest.fixture
 def roots(tmp_path: Path) -> Roots:
@@ -82,3 +80,41 @@ def test_a_daemon_that_can_not_be_used_is_quoted(roots: Roots, monkeypatch: pyte
     assert store.kind is Kind.OWN
     assert "error: user 'u' is not allowed to connect to the Nix daemon" in store.why
     assert [argv[1:3] for argv in asked] == [("--store", "daemon")]
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("error: opening lock file '/nix/var/nix/db/big-lock': Permission denied", "`mvm doctor` says which Nix store"),
+        ("error: creating directory '/nix/store/.links': Read-only file system", "`mvm doctor` says which Nix store"),
+        ("error: writing to file: No space left on device", "make room where /o/nix/store lies"),
+        ("error: click.whl is pinned but not in the store. Run: mvm pin fetch", "mvm pin fetch"),
+        ("error: this system does not support the kernel namespaces", "user namespaces"),
+        ("error: cannot connect to socket at '/nix/var/nix/daemon-socket/socket'", "journalctl -u nix-daemon"),
+        ("error: path '/nix/store/x' is corrupted", "nix-store --store 'local?root=/o' --option"),
+        ("error: something else", "that line is Nix's own; it worked on the store in /o/nix/store (own"),
+        ("", "that line is Nix's own"),
+    ],
+)
+def test_advice_is_about_the_cause_and_never_to_install_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, said: str, advice: str
+) -> None:
+    def run(argv: tuple[str, ...], **_: object) -> Completed:
+        raise ProcessError(Completed(argv, 1, b"", f"warning: x\n{said}\n       and more\n".encode()))
+
+    host = HostNix("/n/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
+    monkeypatch.setattr(process, "run", run)
+    paths = [f"/nix/store/{number:032}-x" for number in range(200)]
+    with pytest.raises(ProcessError) as error:
+        host.run(["/n/nix-store", "--check-validity", *paths])
+    assert advice in error.value.hint
+    assert "install" not in str(error.value)
+    assert said in error.value.message
+    assert len(str(error.value)) < 1200
+
+
+def test_what_is_gone_since_it_was_found_is_to_be_installed() -> None:
+    host = HostNix("/nonexistent/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
+    with pytest.raises(ProcessError) as error:
+        host.run(["/nonexistent/nix", "--version"])
+    assert error.value.hint == "apt-get install nix-bin"
