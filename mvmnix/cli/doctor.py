@@ -11,7 +11,7 @@ from rich.console import Console
 from mvmnix import __version__
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.pins.debian import APT_GET
-from mvmnix.builder.pins.host_nix import NIX
+from mvmnix.builder.pins.host_nix import NIX, HostNix
 from mvmnix.cli.doctor_jail import jail
 from mvmnix.cli.doctor_witnesses import witnesses
 from mvmnix.cli.findings import Finding, Health
@@ -47,6 +47,13 @@ def _programs(_: House) -> Iterator[Finding]:
             yield Finding(it.what, Health.BAD, error.reasons[0].why, error.hint)
         except MvmnixError as error:
             yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
+
+
+def _nix_store(rooms: House) -> Iterator[Finding]:
+    """Which Nix store the builder image is built in; without Nix, that is told of the program."""
+    if any(map(os.path.exists, NIX.paths)):
+        store = HostNix.look(rooms.roots).store
+        yield Finding("Nix store", Health.GOOD, f"{store.where} ({store.kind}): {store.why}")
 
 
 def _hypervisor(rooms: House) -> Iterator[Finding]:
@@ -129,6 +136,7 @@ _TITLES = {
 
 CHECKS: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
     ("programs", _programs),
+    ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
     ("jail", jail),
     ("backends", _preview_backends),

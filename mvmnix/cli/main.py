@@ -8,7 +8,7 @@ from typing import override
 
 import click
 
-from mvmnix import __version__, temporary
+from mvmnix import __version__, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -88,6 +88,7 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the command that was asked for, once everything that it said is written."""
     try:
+        user_namespace.refuse_unmapped()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
         status = cli.main(prog_name="mvm", standalone_mode=False)
         if sys.stdout is not None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 import mvmnix
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
 from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
@@ -141,15 +142,16 @@ def python(lock_dir: Path | None, as_json: bool) -> None:
 
 
 @pin.command()
-@click.option("--store-only", is_flag=True, help="Leave /nix/store alone.")
+@click.option("--store-only", is_flag=True, help="Leave the Nix store alone.")
 @_LOCK_DIR
 def fetch(store_only: bool, lock_dir: Path | None) -> None:
-    """Fetch every pin by its hash, and make it valid in /nix/store."""
-    with _world() as world:
+    """Fetch every pin by its hash, and make it valid in the Nix store that mvm uses."""
+    with _world() as world, Roots.from_environment(os.environ) as roots:
+        host = None if store_only else HostNix.find(roots)  # what is missing is told before minutes were spent
         locks = _locks(lock_dir or lock_directory())
         sources = fetch_all(locks, world.store, world.progress)
-        added = () if store_only else add_to_nix(sources, world.store)
-    click.echo(f"{len(sources)} pins are in the source store, {len(added)} new in /nix/store", err=True)
+        added = "" if host is None else f", {len(add_to_nix(host, sources, world.store))} new in {host.store.where}"
+    click.echo(f"{len(sources)} pins are in the source store{added}", err=True)
 
 
 def _locks(directory: Path) -> list[DebianLock | PythonLock]:

@@ -14,6 +14,7 @@ from mvmnix import process
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.pins.debian import Apt, read_index
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import Reach
 from mvmnix.builder.pins.make import add, the_world
 from mvmnix.builder.pins.nix_store import add_to_nix
@@ -25,7 +26,7 @@ from mvmnix.cli.pin import lock_directory, pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
-from mvmnix.state import Directory
+from mvmnix.state import Directory, Roots
 from mvmnix.store import Store
 from tests.unit.builder.pins.test_version import ASCENDING
 
@@ -92,14 +93,19 @@ def test_mirrors_are_known_without_apts_lists(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def nix_paths() -> Iterator[list[str]]:
-    """Paths that a test put into /nix/store; they are deleted afterwards."""
+def host(tmp_path: Path) -> HostNix:
+    return HostNix.find(Roots.from_environment({"HOME": str(tmp_path)}))
+
+
+@pytest.fixture
+def nix_paths(host: HostNix) -> Iterator[list[str]]:
+    """Paths that a test put into the Nix store; they are deleted afterwards."""
     paths: list[str] = []
     yield paths
-    subprocess.run(["nix-store", "--option", "build-users-group", "", "--delete", *paths], check=True)
+    host.run([host.nix_store, "--delete", *paths])
 
 
-def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: list[str]) -> None:
+def test_sources_become_valid_at_the_paths_we_compute(store: Store, host: HostNix, nix_paths: list[str]) -> None:
     data, program = b"mvmnix test: a flat file", b"#!/bin/sh\n# mvmnix test: a program\n"
     flat = Source("mirror://debian/pool/t/test_1~x+b1_all.deb", "test_1_x+b1_all.deb", Digest.of(data))
     nar = Source(
@@ -110,33 +116,33 @@ def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: l
     )
     store.put(data, flat.digest)
     store.put(seed_nar("bin/t", program), nar.digest)
-    added = add_to_nix([flat, nar], store)
+    added = add_to_nix(host, [flat, nar], store)
     nix_paths += map(str, added)
     assert set(added) == {flat.store_path, nar.store_path}
-    assert Path(str(flat.store_path)).read_bytes() == data
-    installed = Path(str(nar.store_path)) / "bin/t"
+    assert host.store.on_host(flat.store_path).read_bytes() == data
+    installed = host.store.on_host(nar.store_path) / "bin/t"
     assert installed.read_bytes() == program
     assert installed.stat().st_mode & 0o777 == 0o555
-    assert add_to_nix([flat, nar], store) == ()
+    assert add_to_nix(host, [flat, nar], store) == ()
 
 
-def test_an_archive_that_nix_would_not_write_is_refused(store: Store) -> None:
+def test_an_archive_that_nix_would_not_write_is_refused(store: Store, host: HostNix) -> None:
     archive = b"".join(seed_nar("bin/t", b"x")) + bytes(8)
     source = Source("mirror://debian/pool/t/t_1_all.deb#bin/t", "t", nar_hash([archive])[0], HashMode.NAR)
     store.put(archive, source.digest)
     with pytest.raises(RefusedError) as refusal:
-        add_to_nix([source], store)
+        add_to_nix(host, [source], store)
     assert refusal.value.codes == (ReasonCode.SOURCE_UNUSABLE,)
 
 
-def test_changed_files_never_reach_nix(store: Store, tmp_path: Path) -> None:
+def test_changed_files_never_reach_nix(store: Store, host: HostNix, tmp_path: Path) -> None:
     sources = []
     for data in (b"mvmnix test: one", b"mvmnix test: two"):
         sources.append(Source("mirror://debian/pool/t/t_1_all.deb", "t_1_all.deb", Digest.of(data)))
         store.put(data, sources[-1].digest)
         (tmp_path / "sources" / sources[-1].digest.hex).write_bytes(data + b"!")
     with pytest.raises(RefusedError) as refusal:
-        add_to_nix(sources, store)
+        add_to_nix(host, sources, store)
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,) * 2
 
 

@@ -106,6 +106,7 @@ def path(name: str) -> StorePath:
 NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "version": (),
     "host_version": (),
+    "host_ask_store": (),
     "pressure": (),
     "fetch_tree": (lambda text: nix.fetch_tree(path(text)),),
     "evaluate": (
