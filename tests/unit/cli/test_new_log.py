@@ -58,6 +58,27 @@ def test_a_new_log_is_begun_on_purpose_and_says_so(settled: Station, tmp_path: P
     assert settled.mvm("audit", "verify").code == 0
 
 
+@pytest.mark.parametrize(("runs", "found"), [(0, "it was rolled back"), (2, "do not give the root")])
+def test_a_checkpoint_of_the_log_before_is_refused_and_the_new_one_named(
+    settled: Station, tmp_path: Path, runs: int, found: str
+) -> None:
+    """It proves that something is gone; the record says who did it, and that it was on purpose."""
+    assert run(settled).code == 0
+    pinned = tmp_path / "pinned"
+    assert settled.mvm("audit", "checkpoint", "--out", pinned).code == 0
+    (settled.state / "audit").rename(tmp_path / "audit")
+    assert settled.mvm("audit", "new-log").code == 0
+    for _ in range(runs):
+        assert run(settled).code == 0
+    said = settled.mvm("audit", "verify", "--pinned", pinned)
+    assert (said.code, found in said.err) == (1, True)
+    time = log(settled)[0]["time"]
+    assert f"record 0 says that a new log was begun on purpose at {time}" in said.err
+    assert "mvm audit verify --directory" in said.err
+    old = settled.mvm("audit", "verify", "--pinned", pinned, "--directory", tmp_path / "audit")
+    assert old.code == 0, old.err
+
+
 def test_no_new_log_is_begun_where_there_is_one(settled: Station) -> None:
     assert run(settled).code == 0
     before = log(settled)
