@@ -109,4 +109,4 @@ def wait(machines: tuple[str, ...]) -> None:
                 with machine_room() as again:
                     ended = registry.find(again, machine)
             (ended,) = ends.verified(here, [ended])
-            click.echo(ended.ended if ended.exit_code is None else ended.exit_code)
+            click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

@@ -80,7 +80,7 @@ def test_the_command_inherits_no_child(tmp_path: Path) -> None:
     """A zombie of the shell's would be the suite's: a test that looks for its own would find it."""
     (tmp_path / "env").write_text(SLOW)
     (tmp_path / "env").chmod(0o755)
-    argv = [CLEAN, sys.executable, "-c", INHERITED]
+    argv = [str(CLEAN), sys.executable, "-c", INHERITED]
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(argv, env={"PATH": path}, capture_output=True, text=True, check=True)
     assert done.stdout == "no child\n"
