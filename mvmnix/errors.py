@@ -176,12 +176,6 @@ class GuestTimeoutError(MvmnixError):
     exit_code = 124
 
 
-class GuestCommandNotFoundError(MvmnixError):
-    """The guest has no such command."""
-
-    exit_code = 127
-
-
 def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """The same, unless there are too many or they are too long: then the first ones, one of each further code, a count.
 
