@@ -96,7 +96,8 @@ class WitnessedLog(AuditLog):
             refused = unavailable(witness, error)
             if witness.name not in self._failed:
                 self._failed.add(witness.name)
-                self._say(str(refused))
+                if record.kind is Kind.END or not witness.required:  # otherwise the refusal says it
+                    self._say(str(refused))
                 super().append(_failure(witness, record.time))
             return refused if witness.required else None
         return None
