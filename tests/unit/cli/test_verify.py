@@ -150,6 +150,7 @@ def test_without_a_policy_nothing_can_be_verified(settled: Station, exported: Pa
     said = settled.mvm("verify", exported)
     assert said.code == 2
     assert "policy-missing" in said.err
+    assert "~/.config/mvmnix/trust.toml or with `mvm verify --policy FILE`" in said.err, "nothing need be run or built"
 
 
 def test_a_floor_that_does_not_know_the_builder(settled: Station, exported: Path) -> None:
