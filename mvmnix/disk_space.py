@@ -9,9 +9,9 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 
 _MIB: Final = 1 << 20
-#: What a build keeps in the state directory at least, in bytes: guests are smaller than the builder image.
-IMAGE: Final = 256 * _MIB
-BUILDER_IMAGE: Final = 1024 * _MIB
+#: What is asked for before a build, in bytes: the builder image and a small guest have 100 MiB together.
+IMAGE: Final = 128 * _MIB
+BUILDER_IMAGE: Final = 256 * _MIB
 #: Less room than this, in bytes, is what a failed write is put down to.
 _LITTLE: Final = 64 * _MIB
 _HINT: Final = (

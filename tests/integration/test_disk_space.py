@@ -25,7 +25,7 @@ def test_no_build_begins_without_room_for_the_image(home: Home, tmp_path: Path) 
     done = home.mvm("run", f"path:{tmp_path}/fresh", prefix=mounted("16m"))
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (125, b""), said
-    assert f"building the builder image needs 1024 MiB in {home.state}, where 1" in said
+    assert f"building the builder image needs 256 MiB in {home.state}, where 1" in said
     assert "mvm image prune" in said
     assert "evaluating" not in said, "nothing was begun"
 
