@@ -5,13 +5,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.head import Head, absent, foreign, is_begun, mismatch, quiet, read_head, read_segment, segment_indices
+from mvmnix.audit.head import (
+    Head,
+    absent,
+    foreign,
+    is_begun,
+    mismatch,
+    other_root,
+    quiet,
+    read_head,
+    read_segment,
+    rolled_back,
+    segment_indices,
+)
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import Kind, Record, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError
 
@@ -70,7 +83,8 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         elif first == head.segment.first:
             walk.fold(head.segment, head.segment.lines[: head.checkpoint.size - first])
         else:
-            walk.problem(f"{segment_name(first)} begins beyond the {head.checkpoint.size} records that are sealed")
+            sealed = counted(head.checkpoint.size, "record that is", "records that are")
+            walk.problem(f"{segment_name(first)} begins beyond the {sealed} sealed")
     walk.finish()
     return LogEvidence(walk.proven(head), earlier, 0 if head is None else len(head.unsealed), walk.unended)
 
@@ -118,7 +132,7 @@ class _Walk:
             return None
         if head is not None and pinned.size > head.checkpoint.size:
             left = head.checkpoint.size
-            self._contradicted(f"it was rolled back: {pinned.size} records were seen elsewhere, {left} are left")
+            self._contradicted(rolled_back(pinned.size, left))
         self._pinned = pinned
         self._compare()
         return pinned
@@ -202,4 +216,4 @@ class _Walk:
     def _compare(self) -> None:
         pinned = self._pinned
         if pinned is not None and pinned.size == self._tree.size and pinned.root.raw != self._tree.root():  # 5
-            self._contradicted(f"the first {pinned.size} records do not give the root of the checkpoint kept elsewhere")
+            self._contradicted(f"the {other_root(pinned.size)}")

@@ -17,6 +17,7 @@ from mvmnix.cli.telling import MIB, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
+from mvmnix.plural import counted
 from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.strict import show_time
 
@@ -226,4 +227,4 @@ def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
         return
     for digest in freed.builds:
         click.echo(str(digest))
-    tell_freed(f"{len(freed.files)} files", len(freed.leftovers), freed.size, dry=dry)
+    tell_freed(counted(len(freed.files), "file"), len(freed.leftovers), freed.size, dry=dry)

@@ -21,6 +21,7 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
+from mvmnix.plural import counted
 from mvmnix.state import Roots
 from mvmnix.store import Cache
 
@@ -187,7 +188,8 @@ def fetch(store_only: bool, lock_dir: Path | None) -> None:
         locks = _locks(lock_dir or lock_directory())
         sources = fetch_all(locks, world.store, world.progress)
         added = () if store_only else add_to_nix(sources, world.store)
-    click.echo(f"{len(sources)} pins are in the source store, {len(added)} new in /nix/store", err=True)
+    pins = counted(len(sources), "pin is", "pins are")
+    click.echo(f"{pins} in the source store, {len(added)} new in /nix/store", err=True)
 
 
 def _locks(directory: Path) -> list[DebianLock | PythonLock]:
@@ -226,4 +228,4 @@ def _show(changes: Sequence[Change], path: Path, as_json: bool) -> None:
         return
     for change in changes:
         click.echo(f"{change.name}: {change.before or 'new'} → {change.after or 'dropped'}", err=True)
-    click.echo(f"{path}: {len(changes)} changes", err=True)
+    click.echo(f"{path}: {counted(len(changes), 'change')}", err=True)

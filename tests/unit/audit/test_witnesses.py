@@ -85,7 +85,7 @@ def test_a_branch_has_a_commit_for_each(tmp_path: Path) -> None:
         keeper.take(checkpoint(size), KEY)
     repository = tmp_path / "kept.git"
     assert git(repository, "log", "--format=%s", "audit/host-1").splitlines() == [
-        f"{size} records of {KEY.name}" for size in (2, 1)
+        f"{size} of {KEY.name}" for size in ("2 records", "1 record")
     ]
     assert git(repository, "show", "audit/host-1~1:checkpoint") == checkpoint(1).note.decode().strip()
     assert not (tmp_path / "hooked").exists(), "hooks take no part"

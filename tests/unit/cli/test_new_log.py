@@ -46,7 +46,7 @@ def test_a_new_log_is_begun_on_purpose_and_says_so(settled: Station, tmp_path: P
     (settled.state / "audit").rename(tmp_path / "audit")
     said = settled.mvm("audit", "new-log")
     assert (said.code, said.out) == (0, "")
-    assert "1 nonces that were spent and 1 receipts of machines" in said.err
+    assert "1 nonce that was spent and 1 receipt of a machine" in said.err
     (first,) = log(settled)
     nonces = [path.name for path in (settled.state / "replay").glob("??/*")]
     receipts = [Digest.of(path.read_bytes()).hex for path in (settled.state / "machines").glob("*/receipt*")]

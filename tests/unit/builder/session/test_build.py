@@ -168,7 +168,7 @@ def test_what_the_kernel_killed_is_told_by_name(site: Site, call: str) -> None:
     site.machine.answers = {"pressure": b"oom_kill 1\n"}
     error = site.fails(call, "error: in pure evaluation mode")
     assert not isinstance(error, RefusedError)
-    assert "ran out of memory, and its kernel killed 1 processes" in error.message
+    assert "ran out of memory, and its kernel killed 1 process;" in error.message
     assert "--memory" in error.hint
 
 
