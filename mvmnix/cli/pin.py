@@ -97,20 +97,25 @@ def _has_locks(modules: Path) -> bool:
 def _of_the_flake() -> list[Path]:
     """The modules/ directory of the flake around us, or those of its inputs that lie in the same tree, by flake.lock.
 
-    The same tree: the git work tree, or the flake's own directory where there is none. Where an input leads out of
-    it, nothing is written.
+    The same tree: the git work tree, or the flake's own directory where there is none. What leads out of it, by the
+    path of an input or by a symbolic link, is none of the flake's, and nothing is written there.
     """
     here = Path.cwd()
     tree = next((each for each in (here, *here.parents) if (each / "flake.nix").exists()), None)
     if tree is None:
         return []
-    if _has_locks(tree / "modules"):
-        return [tree / "modules"]
-    path = tree / lock.FILE_NAME
-    inputs = lock.parse(path.read_bytes() if path.is_file() else None).relative
+    places = [tree / "modules"]
+    if not _has_locks(places[0]):
+        path = tree / lock.FILE_NAME
+        inputs = lock.parse(path.read_bytes() if path.is_file() else None).relative
+        places = [tree / it.path / it.directory / "modules" for it in inputs if not it.parent]
     top = next((each for each in (tree, *tree.parents) if (each / ".git").exists()), tree).resolve()
-    places = ((tree / it.path / it.directory / "modules").resolve() for it in inputs if not it.parent)
-    return [place for place in dict.fromkeys(places) if place.is_relative_to(top) and _has_locks(place)]
+    found = dict.fromkeys(place.resolve() for place in places if _has_locks(place))
+    return [place for place in found if all(_within(top, place / name) for name in (_DEBIAN, _PYTHON))]
+
+
+def _within(top: Path, lock_file: Path) -> bool:
+    return lock_file.parent.resolve().is_relative_to(top)
 
 
 _LOCK_DIR = click.option(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,3 +273,16 @@ def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypa
             own_lock_directory()
     (tmp_path / ".git").mkdir()
     assert own_lock_directory() == tmp_path / "other/mvmnix/modules", "it is the same tree now"
+
+
+@pytest.mark.parametrize("link", ["modules", "modules/debian", "modules/python"])
+def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    mine = tmp_path / "mine"
+    write(scaffold(Template.MINIMAL, "mine"), mine)
+    monkeypatch.chdir(mine / "mvmnix")
+    assert own_lock_directory() == mine / "mvmnix/modules"
+    shutil.rmtree(mine / "mvmnix" / link)
+    (mine / "mvmnix" / link).symlink_to(tmp_path / "other/mvmnix" / link)
+    with pytest.raises(UsageError, match="in the flake around the working directory"):
+        own_lock_directory()
