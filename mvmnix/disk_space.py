@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,13 @@ def failure(error: OSError, paths: Iterable[str]) -> MvmnixError | None:
     """What a failed write says of these directories; None where it failed for another reason than a full disk."""
     if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
         return None
-    full = [f"{path} has {left // _MIB} MiB free" for path in paths if (left := free(path)) < _LITTLE]
+    full = [f"{path} has {left // _MIB} MiB free" for path in paths for left in _free(path) if left < _LITTLE]
     return (
         MvmnixError(": ".join((error.filename or "a file", str(error.strerror), *full)), hint=_HINT) if full else None
     )
+
+
+def _free(path: str) -> Iterator[int]:
+    """The same as `free`, and nothing for what can't be asked."""
+    with suppress(OSError):
+        yield free(path)

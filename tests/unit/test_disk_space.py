@@ -41,6 +41,10 @@ def test_a_failed_write_names_what_is_full(monkeypatch: pytest.MonkeyPatch, numb
     assert named.message.startswith("/state/x: ")
 
 
+def test_what_cannot_be_asked_is_left_out() -> None:
+    assert disk_space.failure(OSError(errno.ENOSPC, "full"), [f"/{'x' * 5000}"]) is None
+
+
 def test_a_write_that_failed_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_space, "free", lambda _: 1 << 40)
     assert disk_space.failure(OSError(errno.ENOSPC, "full"), ["/state"]) is None, "/dev/full, say"
