@@ -46,7 +46,7 @@ class Shelves:
     def find(self, text: str) -> tuple[tuple[str, Entry], ...]:
         """The index entries of the image with this manifest digest, its beginning, or else with this name.
 
-        A name is what the manifest says, which has its digest and which nobody has verified. Raises UsageError when
+        A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
         there is no such image, or more than one.
         """
         start = text.removeprefix("sha256:")

@@ -65,21 +65,21 @@ def _look(machines: Directory) -> Survey:
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
-def _told_to_nobody(_line: str) -> None:
-    """For callers who look at the directories themselves."""
+def _unsaid(_line: str) -> None:
+    """For callers that look at the directories themselves."""
 
 
 def tidy(
     machines: Directory,
     journal: Ledger | None,
     clock: Callable[[], datetime],
-    notice: Callable[[str], None] = _told_to_nobody,
+    notice: Callable[[str], None] = _unsaid,
 ) -> tuple[MachineStatus, ...]:
     """Write down the end of machines whose supervisors were lost, and remove what they left half made.
 
-    Each such end gets its record in the log, if the log has the machine's start or creation: without one, anybody who
-    can write a directory could have the host's key sign that a machine ended. `journal` is None where there is no host
-    key. A directory whose end can't be recorded is told to `notice` and left as it is, as is what is broken.
+    Each such end gets its record in the log, if the log has the machine's start or creation: otherwise a made-up
+    directory would have the host's key sign that a machine ended. `journal` is None where there is no host key.
+    A directory whose end can't be recorded is told to `notice` and left as it is, as is what is broken.
     Returns the machines that were found dead.
     """
     dead = []

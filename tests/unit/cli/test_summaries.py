@@ -89,7 +89,7 @@ def test_with_all_evidence_from_a_directory(gap: Gap) -> None:
 
 @pytest.mark.parametrize("name", ["kernel", "initrd"])
 def test_a_changed_file_is_built_or_copied_again(gap: Gap, name: str) -> None:
-    """It was pinned by nobody, so that `mvm pin fetch` has no other one."""
+    """No pin names it, so `mvm pin fetch` can't help."""
     path = gap.image / name
     changed = bytes((path.read_bytes()[0] ^ 1,)) + path.read_bytes()[1:]
     path.unlink()

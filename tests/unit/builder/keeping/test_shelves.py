@@ -163,7 +163,7 @@ def test_an_image_is_found_by_its_name(shelf: Shelf) -> None:
 
 
 def test_a_beginning_of_a_digest_is_no_name_of_another_image(shelf: Shelf) -> None:
-    """A flake's author chooses the name: a digest that was typed is never theirs."""
+    """A flake's author chooses the name: what begins a digest never means a name."""
     digest = Digest.of(shelf.world.manifest).hex
     called(shelf, digest[:8])
     ((_, entry),) = Shelves(shelf.library).find(digest[:8])
