@@ -22,21 +22,21 @@ def machine_room() -> Iterator[Directory]:
 
 
 def put_in_order(roots: Roots, machines: Directory) -> None:
-    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
-
-    Raises MvmnixError when there is no host key for such an end.
-    """
+    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
     found = tidying.survey(machines)
     for line in found.broken:
         notice(line)
     if found.is_tidy and _are_cells_swept(roots):
         return
+    from mvmnix.cli.desk import key_file  # noqa: PLC0415
     from mvmnix.cli.house import House  # noqa: PLC0415 - it takes longer than all else that `mvm ps` does
+    from mvmnix.keys import Role  # noqa: PLC0415
     from mvmnix.launch.host import now  # noqa: PLC0415
 
     with House(roots) as rooms:
         if not found.is_tidy:
-            tidying.tidy(machines, rooms.journal, now)
+            journal = rooms.journal if rooms.keys.exists(key_file(Role.HOST)) else None
+            tidying.tidy(machines, journal, now, notice)
         rooms.jail.sweep()
 
 

@@ -8,7 +8,7 @@ from typing import override
 
 import click
 
-from mvmnix import __version__, temporary, user_namespace
+from mvmnix import __version__, disk_space, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -135,11 +135,25 @@ def _failure(error: Exception) -> MvmnixError:
     match error:
         case MvmnixError():
             return error
+        case OSError() if (full := disk_space.failure(error, _directories())) is not None:
+            return full
         case OSError():
             hint = "see that the path exists and that there is room"
             return MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)
         case _:
             return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")
+
+
+def _directories() -> tuple[str, ...]:
+    """Where mvm writes: its own directories, and that of temporary files."""
+    import tempfile  # noqa: PLC0415 - only failures pay for it
+
+    from mvmnix.state import Roots  # noqa: PLC0415
+
+    try:
+        return (*Roots.from_environment(os.environ).paths.values(), tempfile.gettempdir())
+    except (MvmnixError, OSError):
+        return ()
 
 
 def _tell(error: MvmnixError) -> int:

@@ -120,6 +120,7 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "show_derivations": (lambda text: nix.show_derivations(path(text)),),
     "show_all": (lambda text: nix.show_all([path("a"), path(text)]),),
     "show_these": (lambda text: nix.show_these([path(text), path("a")]),),
+    "list_attributes": (lambda text: nix.list_attributes(nix.flake_url(TREE, NAR, text)),),
     "evaluate_parts": (lambda text: nix.evaluate_parts(nix.flake_url(TREE, NAR, text)),),
     "describe": (lambda text: nix.describe([path(text)]),),
     "dump": (lambda text: nix.dump(path(text)),),

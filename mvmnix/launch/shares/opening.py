@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
@@ -45,6 +45,10 @@ def opened(share: Share) -> int:
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             real = os.path.realpath(share.host)
+            if not Path(real).is_dir():
+                why = "it is no directory, and single files are not shared"
+                hint = "put it into a directory of its own, and share that; or copy it into the machine: mvm cp"
+                raise unavailable(share, why, hint) from error
             why = "it is no directory, or there is a symbolic link on the way to it"
             raise unavailable(share, why, f"name the real directory: --share {real}:{share.guest}") from error
         hint = "make it, let yourself in, or leave the share out of the plan"

@@ -53,7 +53,7 @@ def told(station: Station) -> dict[str, tuple[Any, Any]]:
     return found | {"wait": (listed["ended"], int(waited)) if waited.isdigit() else (waited, listed["exitCode"])}
 
 
-def all_of(ended: str, code: int | str) -> dict[str, tuple[Any, Any]]:
+def all_of(ended: str, code: int | None) -> dict[str, tuple[Any, Any]]:
     return dict.fromkeys(("ps", "inspect", "wait"), (ended, code))
 
 
@@ -107,7 +107,7 @@ def test_what_nothing_proves_is_called_so(settled: Station, way: str) -> None:
     machine = ran(settled, "complain")
     NO_NOTE[way](machine)
     edited(machine, exitCode=0)
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
     assert settled.mvm("ps", "--all", "--quiet", "--filter", "ended=unverified").out == f"{machine.name}\n"
 
 
@@ -124,13 +124,13 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
             "a checkpoint": read_head(rooms.audit, rooms.log_key).checkpoint.note,
         }
     (machine / NOTE).write_bytes(notes[which])
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_one_without_a_host_key(settled: Station) -> None:
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path)
     (settled.config / "keys/host.pem").unlink()
     cells.mkdir(mode=0o700, exist_ok=True)
     (cells / f"{uid_pool.COUNT - 1}.lock").write_bytes(b"x")
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_an_encrypted_key_s_public_half_is_enough(settled: Station) -> None:

@@ -38,6 +38,9 @@ def test_links_files_and_nothing_are_refused(where: Path, path: str) -> None:
     assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
     if path in {"last", "../first/b"}:
         assert f"--share {where}:/data" in refused.value.hint
+    elif path == "b/file":
+        assert "single files are not shared" in refused.value.reasons[0].why
+        assert "a directory of its own" in refused.value.hint
 
 
 def test_the_root_itself_can_be_opened() -> None:
