@@ -144,11 +144,15 @@ class Revocations:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """All that it takes to say who signed: signers, trusted_root.json files by SHA-256 of their bytes, revocations."""
+    """All that it takes to say who signed: signers, trusted_root.json files by SHA-256 of their bytes, revocations.
+
+    `require_inclusion`: a log has to prove that it holds a signature, also of a file that is only verified.
+    """
 
     signers: tuple[Signer, ...]
     roots: Mapping[Digest, bytes] = _NOTHING
     revocations: Revocations = field(default_factory=Revocations)
+    require_inclusion: bool = False
 
     def by_hint(self, hint: str) -> Signer | None:
         """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256)."""

@@ -13,6 +13,7 @@ from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.authenticate import Attested
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
+from mvmnix.provenance.rekor import Inclusion
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
@@ -78,7 +79,7 @@ def seen(it: Attested) -> str:
 
 
 def _unseen(it: Attested) -> str:
-    return NO_TIME if it.logged else NO_WITNESS
+    return NO_WITNESS if it.inclusion is Inclusion.NONE else NO_TIME
 
 
 def told_witness(it: Attested) -> Mapping[str, object]:
