@@ -18,7 +18,7 @@ has `require-inclusion`.
 """
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
 from datetime import datetime
@@ -85,10 +85,28 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A file that a bare signature may be about: its digest, and a way to its bytes where there is one."""
+    """A file that a bundle may be about: its digest, and a way to its bytes where there is one.
+
+    `others` has the digests of those same bytes by other algorithms, under their names in foreign.ALGORITHMS; it raises
+    ValueError where the bytes are no longer the same.
+    """
 
     digest: Digest
     read: Callable[[], bytes] | None = None
+    others: Callable[[], Mapping[str, str]] | None = None
+
+    def is_named(self, digests: Mapping[str, str]) -> bool:
+        """Whether a set of digests names this file: there is one that can be compared, and all of those are its own.
+
+        Without a way to the bytes that is the SHA-256 alone.
+        """
+        own: Mapping[str, str] = {"sha256": self.digest.hex}
+        if digests.get("sha256", self.digest.hex) != self.digest.hex:
+            return False
+        if self.others is not None and digests.keys() - own.keys():
+            own = {**self.others(), **own}
+        compared = digests.keys() & own.keys()
+        return bool(compared) and all(digests[name] == own[name] for name in compared)
 
 
 @final

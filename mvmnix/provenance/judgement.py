@@ -146,7 +146,7 @@ def _statement(content: Claim, blob: Blob, wanted: Requirements, place: Place) -
         raise RefusedError(
             place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
         )
-    reasons = unmet(content.payload, blob.digest, wanted, place)
+    reasons = unmet(content.payload, blob, wanted, place)
     if reasons:
         raise RefusedError(*reasons)
     return foreign.parse(content.payload)

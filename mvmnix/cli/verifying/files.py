@@ -1,14 +1,17 @@
 """Opens and hashes what is to be verified: regular files only, for a FIFO from elsewhere would never end."""
 
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.foreign import ALGORITHMS
 from mvmnix.store import chunks, digest_of
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -69,7 +72,23 @@ def blob(artifact: str) -> Blob:
             digest, _ = digest_of(fd)
         except OSError as error:
             raise _unreadable(artifact, error, hint) from error
-    return Blob(digest, lambda: _again(artifact, hint))
+    return Blob(digest, lambda: _again(artifact, hint), cache(lambda: _others(artifact, digest, hint)))
+
+
+def _others(artifact: str, digest: Digest, hint: str) -> Mapping[str, str]:
+    """The file's digests by the other algorithms, of the bytes that have this SHA-256. Raises ValueError."""
+    hashers = {name: hashlib.new(name) for name in ALGORITHMS}
+    try:
+        with regular(artifact, hint) as fd:
+            for chunk in chunks(fd):
+                for hasher in hashers.values():
+                    hasher.update(chunk)
+    except (UsageError, OSError) as error:
+        raise ValueError(f"the file can't be read again: {error}") from error
+    found = {name: hasher.hexdigest() for name, hasher in hashers.items()}
+    if found.pop("sha256") != digest.hex:
+        raise ValueError("the file changed while it was verified")
+    return found
 
 
 def _again(artifact: str, hint: str) -> bytes:

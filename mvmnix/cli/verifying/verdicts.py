@@ -18,6 +18,8 @@ from mvmnix.provenance.rekor import Inclusion
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
 NO_TIME = "in the log, no trusted time"
+#: What a time alone does not say: whether a log has the signature, which proofs show.
+_MISSING = {Inclusion.PROVED: "", Inclusion.PROMISED: ", promised by the log, no proof", Inclusion.NONE: ", no log"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ def _said(it: Counted) -> str:
 
 
 def seen(it: Attested) -> str:
-    """When somebody trusted saw the signature, for people; or that nobody did."""
-    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}"
+    """When somebody trusted saw the signature, for people, and what of a log is missing; or that nobody did."""
+    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}{_MISSING[it.inclusion]}"
 
 
 def _unseen(it: Attested) -> str:
@@ -87,6 +89,7 @@ def told_witness(it: Attested) -> Mapping[str, object]:
     told: dict[str, object] = {
         "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
         "time": None if it.time is None else strict.show_time(it.time),
+        "inclusion": it.inclusion,
     }
     return told | ({"witness": _unseen(it)} if it.time is None else {})
 

@@ -12,6 +12,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance import build_claims, foreign, predicate
 from mvmnix.provenance.attestation import Place, Requirements, unmet
+from mvmnix.provenance.authenticate import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.slsa import RootTree
 from tests.unit.provenance import world as worlds
@@ -37,7 +38,7 @@ OTHER = Digest.of(b"another")
 
 def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST) -> list[Code]:
     data = value if isinstance(value, bytes) else to_bytes(value)
-    return [reason.code for reason in unmet(data, artifact, wanted, PLACE)]
+    return [reason.code for reason in unmet(data, Blob(artifact), wanted, PLACE)]
 
 
 def put(value: Any, *path: str | int, to: Any) -> Any:
@@ -78,7 +79,7 @@ def test_each_requirement_alone(kind: str, made: Callable[[], Any], wanted: dict
 
 def test_all_reasons_at_once_and_as_people_read_them() -> None:
     wanted = Requirements(V0_2, "https://git.example/evil", "v9", "9" * 40, "https://other.example/builder")
-    reasons = unmet(to_bytes(statement(V1, workflow())), OTHER, wanted, PLACE)
+    reasons = unmet(to_bytes(statement(V1, workflow())), Blob(OTHER), wanted, PLACE)
     assert [reason.code for reason in reasons] == [
         Code.SUBJECT_MISMATCH,
         Code.PREDICATE_TYPE,
@@ -106,7 +107,7 @@ def test_subjects_count_by_sha256_alone() -> None:
     assert found(both) == []
     assert found(statement(V1, workflow()) | {"subject": []}) == [Code.SUBJECT_MISMATCH]
     many = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(9)))
-    (reason,) = unmet(to_bytes(many), DIGEST, Requirements(), PLACE)
+    (reason,) = unmet(to_bytes(many), Blob(DIGEST), Requirements(), PLACE)
     assert "and 5 more" in reason.why
 
 
@@ -224,19 +225,19 @@ def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: 
     made = predicate.to_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
     kernel = world.image.kernel.digest
     for wanted in (Requirements(source_uri="git.example/org/app"), Requirements(source_tag="v1")):
-        (reason,) = unmet(made, kernel, wanted, PLACE)
+        (reason,) = unmet(made, Blob(kernel), wanted, PLACE)
         assert f"would match {matches}; " in reason.hint
         assert why in reason.hint
     words = matches.split()
     options = {name.removeprefix("--").replace("-", "_"): it for name, it in zip(words[::2], words[1::2], strict=True)}
-    assert unmet(made, kernel, Requirements(**options), PLACE) == ()
+    assert unmet(made, Blob(kernel), Requirements(**options), PLACE) == ()
     git = Requirements(source_uri=root.uri.partition("?")[0])
-    assert unmet(made, kernel, git, PLACE) == (), "as provenance writes it"
+    assert unmet(made, Blob(kernel), git, PLACE) == (), "as provenance writes it"
 
 
 def test_what_would_match_is_quoted_for_a_shell() -> None:
     value = statement(V1, workflow(ref="refs/tags/$(id)"))
-    (reason,) = unmet(to_bytes(value), DIGEST, Requirements(source_tag="v1"), PLACE)
+    (reason,) = unmet(to_bytes(value), Blob(DIGEST), Requirements(source_tag="v1"), PLACE)
     assert "--source-tag '$(id)'" in reason.hint
 
 
