@@ -104,7 +104,7 @@ def about_file(it: Held) -> Iterator[Reason]:
     named = sorted({str(each) for each in it.claim.subjects if each.digests})
     more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
     said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
-    yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact.digest), said, _OTHER)
+    yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
 
 
 def of_type(it: Held) -> Iterator[Reason]:

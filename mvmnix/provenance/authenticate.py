@@ -88,20 +88,27 @@ class Blob:
     """A file that a bundle may be about: its digest, and a way to its bytes where there is one.
 
     `others` has the digests of those same bytes by other algorithms, under their names in foreign.ALGORITHMS; it raises
-    ValueError where the bytes are no longer the same.
+    ValueError where the bytes are no longer the same. `digest` is None for a file that is known by another digest only;
+    revocations and bare signatures name none of those.
     """
 
-    digest: Digest
+    digest: Digest | None
     read: Callable[[], bytes] | None = None
     others: Callable[[], Mapping[str, str]] | None = None
+
+    @override
+    def __str__(self) -> str:
+        if self.digest is not None:
+            return str(self.digest)
+        return " ".join(f"{name}:{digest}" for name, digest in self.others().items()) if self.others else "no file"
 
     def is_named(self, digests: Mapping[str, str]) -> bool:
         """Whether a set of digests names this file: there is one that can be compared, and all of those are its own.
 
-        Without a way to the bytes that is the SHA-256 alone.
+        Without a way to the bytes that is the digest by which it is known alone.
         """
-        own: Mapping[str, str] = {"sha256": self.digest.hex}
-        if digests.get("sha256", self.digest.hex) != self.digest.hex:
+        own: Mapping[str, str] = {} if self.digest is None else {"sha256": self.digest.hex}
+        if any(digests.get(name, digest) != digest for name, digest in own.items()):
             return False
         if self.others is not None and digests.keys() - own.keys():
             own = {**self.others(), **own}
@@ -187,7 +194,7 @@ def step_3_signature(it: Submission) -> Iterator[Reason]:
     """3. The signer made the signature, over these very bytes, before witnesses. Without a key, step 2 has refused."""
     yield from it.testimony.reasons
     if isinstance(it.bundle, MessageBundle) and it.blob is not None and it.bundle.digest not in {None, it.blob.digest}:
-        why = f"it is about the file {it.bundle.digest}, not {it.blob.digest}"
+        why = f"it is about the file {it.bundle.digest}, not {it.blob}"
         yield Reason(ReasonCode.SUBJECT_MISMATCH, it.what, why, "hand in the file that it is about")
     key = None if it.signer is None else it.signer.key
     if key is None:
@@ -204,7 +211,7 @@ def _signed(it: Submission, key: PublicKey) -> None:
             key.verified(it.bundle.signed_bytes, it.bundle.signature)
         case MessageBundle():
             blob = _needed(it.blob)
-            key.verified_digest(blob.digest, it.bundle.signature, blob.read)
+            key.verified_digest(_sha256(blob), it.bundle.signature, blob.read)
         case _:
             assert_never(it.bundle)
 
@@ -251,7 +258,7 @@ def authenticate_foreign(
         proof = trust.require_inclusion
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
         signer = _passed(it, FOREIGN_STEPS)
-        content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _needed(blob).digest
+        content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
         seen = it.testimony
         return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion)
 
@@ -293,6 +300,12 @@ def _needed(blob: Blob | None) -> Blob:
     if blob is None:
         raise ValueError("it is a bare signature, and nobody said over which file")
     return blob
+
+
+def _sha256(blob: Blob) -> Digest:
+    if blob.digest is None:
+        raise ValueError("it is a bare signature, and the file's SHA-256 is not known")
+    return blob.digest
 
 
 @contextmanager

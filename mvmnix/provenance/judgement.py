@@ -62,9 +62,14 @@ class Passed:
     """A file for which enough counts; `others` are the reasons why other bundles do not."""
 
     name: str
-    digest: Digest
+    blob: Blob
     counted: tuple[Counted, ...]
     others: tuple[Reason, ...]
+
+    @property
+    def digest(self) -> Digest | None:
+        """The file's SHA-256, unless it is known by another digest only."""
+        return self.blob.digest
 
 
 def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
@@ -86,7 +91,7 @@ def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -
         reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
     if voices < standard.signers or blob.digest in standard.trust.revocations.digests:
         raise RefusedError(*reasons)
-    return Passed(name, blob.digest, tuple(counted), bounded(reasons))
+    return Passed(name, blob, tuple(counted), bounded(reasons))
 
 
 def _voices(counted: Sequence[Counted]) -> int:
@@ -104,7 +109,7 @@ def _voices(counted: Sequence[Counted]) -> int:
 
 
 def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
-    if blob.digest in standard.trust.revocations.digests:
+    if blob.digest is not None and blob.digest in standard.trust.revocations.digests:
         told = standard.trust.revocations.told(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
@@ -156,7 +161,7 @@ def _signature(attested: Attested, blob: Blob, standard: Standard, place: Place)
     reasons = list[Reason]()
     if attested.content != blob.digest:
         said = str(attested.content)
-        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob.digest), said, "name the file it is about"))
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob), said, "name the file it is about"))
     if standard.wanted.about_content or standard.further is not nothing_further:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"

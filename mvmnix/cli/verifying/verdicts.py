@@ -11,7 +11,7 @@ from mvmnix.cli.telling import answer
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.provenance.authenticate import Attested
+from mvmnix.provenance.authenticate import Attested, Blob
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
 from mvmnix.provenance.rekor import Inclusion
 
@@ -27,7 +27,7 @@ class Failed:
     """A file for which too little counts, and why."""
 
     name: str
-    digest: Digest
+    blob: Blob
     refused: RefusedError
 
 
@@ -100,7 +100,7 @@ def _text(it: Counted) -> str:
 
 
 def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
-    told = {"artifact": verdict.name, "digest": str(verdict.digest), "verified": isinstance(verdict, Passed)}
+    told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
     if isinstance(verdict, Failed):
         return told | {"reasons": [told_reason(reason) for reason in verdict.refused.reasons]}
     return told | {

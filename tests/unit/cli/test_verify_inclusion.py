@@ -9,12 +9,13 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
+from tests.private_sigstore import Hooks
 from tests.unit.cli.releases import Release, release
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import GENERATOR, V1
 from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT
-from tests.unit.provenance.test_bundle_versions import Hooks, of_version, proofless, without_log
+from tests.unit.provenance.test_bundle_versions import of_version, proofless, without_log
 
 WHOM = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root")
 POLICY = f"""

@@ -1,5 +1,6 @@
 """A statement of another tool counts for a file when it alone meets every requirement; each that it fails is named."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.slsa import RootTree
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import (
+    ARTIFACT,
     COMMIT,
     DIGEST,
     GENERATOR,
@@ -36,9 +38,9 @@ ALL = Requirements(V1, REPOSITORY, TAG, COMMIT, GENERATOR)
 OTHER = Digest.of(b"another")
 
 
-def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST) -> list[Code]:
+def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST, blob: Blob | None = None) -> list[Code]:
     data = value if isinstance(value, bytes) else to_bytes(value)
-    return [reason.code for reason in unmet(data, Blob(artifact), wanted, PLACE)]
+    return [reason.code for reason in unmet(data, blob or Blob(artifact), wanted, PLACE)]
 
 
 def put(value: Any, *path: str | int, to: Any) -> Any:
@@ -99,7 +101,68 @@ def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
         assert set(found(value, wanted)) == {Code.STATEMENT_MALFORMED if " " in ref else Code.SOURCE_MISMATCH}
 
 
-def test_subjects_count_by_sha256_alone() -> None:
+#: The file with its other digests, as whoever has its bytes knows them.
+OWN = {name: hashlib.new(name, ARTIFACT).hexdigest() for name in ("sha384", "sha512")}
+WHOLE = Blob(DIGEST, others=lambda: OWN)
+WEAK = {name: hashlib.new(name, ARTIFACT).hexdigest() for name in ("sha1", "md5", "sha224", "sha3_256", "blake2b")}
+
+
+@pytest.mark.parametrize(
+    ("digests", "codes"),
+    [
+        ({"sha256": DIGEST.hex}, []),
+        ({"sha384": OWN["sha384"]}, []),
+        ({"sha512": OWN["sha512"]}, []),
+        (OWN | {"sha256": DIGEST.hex}, []),
+        (WEAK | {"sha512": OWN["sha512"]}, []),
+        ({"sha512": OWN["sha512"], "sha1": "0" * 40, "gitCommit": COMMIT}, []),
+        ({"sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
+        ({"sha384": "0" * 96}, [Code.SUBJECT_MISMATCH]),
+        ({"sha256": DIGEST.hex, "sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
+        ({"sha256": OTHER.hex, "sha512": OWN["sha512"]}, [Code.SUBJECT_MISMATCH]),
+        (OWN | {"sha384": "0" * 96}, [Code.SUBJECT_MISMATCH]),
+        (WEAK, [Code.SUBJECT_MISMATCH]),
+        ({"sha512": OWN["sha512"].upper()}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": OWN["sha512"][:64]}, [Code.STATEMENT_MALFORMED]),
+        ({"sha384": OWN["sha512"]}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": 1}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": None}, [Code.STATEMENT_MALFORMED]),
+    ],
+)
+def test_all_digests_of_a_subject_have_to_be_the_files(digests: dict[str, Any], codes: list[Code]) -> None:
+    value = put(statement(V1, workflow()), "subject", 0, "digest", to=digests)
+    assert found(value, blob=WHOLE) == codes
+
+
+def test_digests_of_two_subjects_are_not_put_together() -> None:
+    first, second = {"sha256": DIGEST.hex, "sha512": "0" * 128}, {"sha256": OTHER.hex, "sha512": OWN["sha512"]}
+    value = statement(V1, workflow()) | {"subject": [{"digest": first}, {"digest": second}]}
+    assert found(value, blob=WHOLE) == [Code.SUBJECT_MISMATCH]
+    assert found(value | {"subject": [{"digest": first}, {"digest": OWN}]}, blob=WHOLE) == []
+
+
+def test_a_file_that_changes_meanwhile() -> None:
+    def changed() -> dict[str, str]:
+        raise ValueError("the file changed while it was verified")
+
+    value = put(statement(V1, workflow()), "subject", 0, "digest", to=OWN)
+    assert found(value, blob=Blob(DIGEST, others=changed)) == [Code.SUBJECT_MISMATCH]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_file_that_is_known_by_another_digest(name: str) -> None:
+    named = Blob(None, others=lambda: {name: OWN[name]})
+    for digests, codes in (
+        (OWN, []),
+        (OWN | {"sha256": OTHER.hex}, []),  # which can't be compared: there is no file
+        ({"sha256": DIGEST.hex}, [Code.SUBJECT_MISMATCH]),
+        ({each: "0" * len(OWN[each]) for each in OWN}, [Code.SUBJECT_MISMATCH]),
+    ):
+        assert found(put(statement(V1, workflow()), "subject", 0, "digest", to=digests), blob=named) == codes
+    assert str(named) == f"{name}:{OWN[name]}"
+
+
+def test_a_digest_alone_is_compared_with_its_own_kind() -> None:
     for digest in ({"sha512": "0" * 128}, {"sha1": DIGEST.hex[:40]}, {"gitCommit": COMMIT}, {}):
         value = put(statement(V1, workflow()), "subject", 0, "digest", to=digest)
         assert found(value) == [Code.SUBJECT_MISMATCH]

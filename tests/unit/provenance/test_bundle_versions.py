@@ -11,12 +11,15 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
+from mvmnix.model import Digest
 from mvmnix.provenance import envelope
 from mvmnix.provenance.authenticate import Attested, authenticate, authenticate_foreign
 from mvmnix.provenance.rekor import Inclusion
+from mvmnix.provenance.trust import Signer
 from tests.private_sigstore import Hooks, Json, Sigstore
 from tests.private_sigstore.bodies import intoto_2_body
 from tests.unit.provenance.forgeries import (
+    BUILDER,
     HOUR,
     ISSUER,
     NOW,
@@ -33,7 +36,6 @@ from tests.unit.provenance.forgeries import (
     put,
     unpromised,
 )
-from tests.unit.provenance.test_sigstore_foreign import BUILDER, Signer
 
 MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 MEDIA = {
@@ -221,8 +223,6 @@ def without_log(it: Sigstore = OURS, *names: str) -> bytes:
 
 def in_domain(root: bytes, **changes: Any) -> Case:
     """A bundle with a timestamp and neither log entry nor SCT, before that root."""
-    from mvmnix.model import Digest
-
     hooks = Hooks(**{"scts": lambda _: ()} | changes.pop("hooks", {}))
     options = {"log": False, "tsa": True} | changes.pop("options", {})
     signer = Signer("ci", identity(domain=Digest.of(root)), BUILDER)
