@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
@@ -63,7 +64,8 @@ def of_version(version: str, *changes: Callable[[Json], Any]) -> Hooks:
     def change(it: Json) -> None:
         material = it["verificationMaterial"]
         if version in {"0.1", "0.2"} and "certificate" in material:
-            chain = [material.pop("certificate"), {"rawBytes": encoded(b"whatever stands above it")}]
+            above = OURS.ca.intermediate.public_bytes(Encoding.DER)
+            chain = [material.pop("certificate"), {"rawBytes": encoded(above)}]
             material["x509CertificateChain"] = {"certificates": chain}
         it["mediaType"] = MEDIA[version]
         for each in changes:
