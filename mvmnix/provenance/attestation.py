@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance import build_claims, foreign
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.foreign import ForeignStatement
 

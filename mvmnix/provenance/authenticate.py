@@ -18,7 +18,8 @@ has `require-inclusion`.
 """
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
 from datetime import datetime
@@ -28,8 +29,10 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope, hearing, revoking
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.envelope import Bundle, MessageBundle
 from mvmnix.provenance.hearing import Case, Testimony
+from mvmnix.provenance.material import FINGERPRINT
 from mvmnix.provenance.rekor import Inclusion
 from mvmnix.provenance.revoking import Suspect, certified_key, named
 from mvmnix.provenance.statement import PAYLOAD_TYPE
@@ -81,39 +84,6 @@ class Claim:
 
     payload: bytes
     payload_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A file that a bundle may be about: its digest, and a way to its bytes where there is one.
-
-    `others` has the digests of those same bytes by other algorithms, under their names in foreign.ALGORITHMS; it raises
-    ValueError where the bytes are no longer the same. `digest` is None for a file that is known by another digest only;
-    revocations and bare signatures name none of those.
-    """
-
-    digest: Digest | None
-    read: Callable[[], bytes] | None = None
-    others: Callable[[], Mapping[str, str]] | None = None
-
-    @override
-    def __str__(self) -> str:
-        if self.digest is not None:
-            return str(self.digest)
-        return " ".join(f"{name}:{digest}" for name, digest in self.others().items()) if self.others else "no file"
-
-    def is_named(self, digests: Mapping[str, str]) -> bool:
-        """Whether a set of digests names this file: there is one that can be compared, and all of those are its own.
-
-        Without a way to the bytes that is the digest by which it is known alone.
-        """
-        own: Mapping[str, str] = {} if self.digest is None else {"sha256": self.digest.hex}
-        if any(digests.get(name, digest) != digest for name, digest in own.items()):
-            return False
-        if self.others is not None and digests.keys() - own.keys():
-            own = {**self.others(), **own}
-        compared = digests.keys() & own.keys()
-        return bool(compared) and all(digests[name] == own[name] for name in compared)
 
 
 @final
@@ -184,10 +154,14 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     # a certificate for which no domain stands names nobody: step 3 says why
     if it.signer is None and (hint or it.identity or not it.testimony.reasons):
         certified = "whoever is certified" if it.identity is None else named(it.identity)
-        who = f"the key with the hint {hint} (sha256 {base64.b64decode(hint).hex()})" if hint else certified
+        who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is nobody who is believed here", _ADD)
     suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revoking.reasons(suspect, it.trust.revocations)
+
+
+def _fingerprint(hint: str) -> str:
+    return f" (sha256 {base64.b64decode(hint).hex()})" if re.fullmatch(FINGERPRINT, hint) else ""
 
 
 def step_3_signature(it: Submission) -> Iterator[Reason]:

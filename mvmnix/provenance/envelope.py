@@ -29,6 +29,8 @@ _OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
 _ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
 _FIRST: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 _CHAINED: Final = (_FIRST, "application/vnd.dev.sigstore.bundle+json;version=0.2")
+#: The format says nothing of a hint's form.
+_HINTS: Final = r"[!-~]{1,1024}"
 _KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 _HEAD: Final = b'{"dsseEnvelope":{"payload":"'
 _TYPE: Final = r"[!-~]{1,255}"
@@ -234,7 +236,9 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
     kind = record.text("mediaType", _ANY)
     # protobuf-specs, sigstore_bundle.proto: what may stand in the material depends on the version
     old, first = kind in _CHAINED, kind == _FIRST
-    material = record.child("verificationMaterial", lambda it: materials.material(it, chain=old, promises=first))
+    material = record.child(
+        "verificationMaterial", lambda it: materials.material(it, hints=_HINTS, chain=old, promises=first)
+    )
     if record.has("messageSignature"):
         message: MessageBundle | None = record.child("messageSignature", lambda it: _message(it, material))
         return message

@@ -92,7 +92,9 @@ def _statement(record: strict.Record) -> ForeignStatement:
     record.text("_type", rf"{re.escape(STATEMENT_TYPE)}|{re.escape(STATEMENT_TYPE_0_1)}")
     subjects = record.each("subject", _subject, 65_536)
     kind = record.text("predicateType", r"[!-~]{1,1024}")
+    # it may be left out, and PyPI's publish attestations have `null` there
     predicate = record.value("predicate") if record.has("predicate") else {}
+    predicate = {} if predicate is None else predicate
     record.leave_rest()
     if not isinstance(predicate, dict):
         raise ValueError("its predicate is not an object")  # noqa: TRY004 - the text is wrong, not a caller

@@ -23,6 +23,8 @@ _LONGEST_PATH: Final = 63
 _BODY_LIMIT: Final = 24 * 2**20
 #: Of all other texts.
 _TEXT_LIMIT: Final = 65_536
+#: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
+FINGERPRINT: Final = r"[A-Za-z0-9+/]{43}="
 _WORD: Final = r"[A-Za-z0-9.]{1,32}"
 _NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
 
@@ -113,13 +115,15 @@ class Material:
         return value
 
 
-def material(record: strict.Record, *, chain: bool = True, promises: bool = False) -> Material:
+def material(
+    record: strict.Record, *, hints: str = FINGERPRINT, chain: bool = True, promises: bool = False
+) -> Material:
     """Read `VerificationMaterial`. What is empty may stand there; the canonical form leaves it out.
 
-    `chain`: whether a chain of certificates may stand in the place of one; `promises`: whether an entry may have the
-    log's promise alone, without a proof, which it then has to have.
+    `hints` is the form of a key's hint; `chain`: whether a chain of certificates may stand in the place of one;
+    `promises`: whether an entry may have the log's promise alone, without a proof, which it then has to have.
     """
-    hint = record.child("publicKey", _hint) if record.has("publicKey") else ""
+    hint = record.child("publicKey", lambda it: _hint(it, hints)) if record.has("publicKey") else ""
     certificate = record.child("certificate", raw_bytes) if record.has("certificate") else b""
     if chain and not hint and not certificate and record.has("x509CertificateChain"):
         certificate = record.child("x509CertificateChain", _first)
@@ -222,8 +226,11 @@ def _some(text: str) -> bytes:
     return data
 
 
-def _hint(record: strict.Record) -> str:
-    return record.text("hint", r"[A-Za-z0-9+/]{43}=")
+def _hint(record: strict.Record, form: str) -> str:
+    text = record.text("hint", form, 1024)
+    # how npm's registry names its keys (its endpoint -/npm/v1/keys): without the padding
+    prefix, _, digest = text.rpartition("SHA256:")
+    return f"{digest}=" if not prefix and re.fullmatch(FINGERPRINT, f"{digest}=") else text
 
 
 def _first(record: strict.Record) -> bytes:

@@ -10,6 +10,7 @@ from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.expressions import takes_for_ever
+from mvmnix.provenance.material import FINGERPRINT
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
@@ -155,5 +156,11 @@ class Trust:
     require_inclusion: bool = False
 
     def by_hint(self, hint: str) -> Signer | None:
-        """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256)."""
+        """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256).
+
+        A hint in another form names no key: then it can only be the one that is trusted alone.
+        """
+        if not re.fullmatch(FINGERPRINT, hint):
+            only, *others = self.signers
+            return None if others or only.key is None else only
         return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)

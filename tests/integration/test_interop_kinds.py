@@ -47,7 +47,7 @@ class Made:
     hooks: Hooks = field(default_factory=Hooks)
 
 
-SECOND = {"tsa": True, "hooks": Hooks(entry=edited(untimed))}
+SECOND = Hooks(entry=edited(untimed))
 KINDS = {
     "dsse 0.0.1": Made({"kind": dsse_body}, ALL),
     # the library refuses a log's time beside these
@@ -55,8 +55,8 @@ KINDS = {
     # the library as above; sigstore-go looks for the signature that such an entry doesn't have
     "intoto 0.0.1": Made({"kind": intoto_1_body}, frozenset()),
     # Rekor's second version, which is younger than Debian's programs; the library knows one of its kinds
-    "hashedrekord 0.0.2": Made({"kind": hashedrekord_2_body, "tsa": True}, frozenset({"library"}), SECOND["hooks"]),
-    "dsse 0.0.2": Made({"kind": dsse_2_body, "tsa": True}, frozenset(), SECOND["hooks"]),
+    "hashedrekord 0.0.2": Made({"kind": hashedrekord_2_body, "tsa": True}, frozenset({"library"}), SECOND),
+    "dsse 0.0.2": Made({"kind": dsse_2_body, "tsa": True}, frozenset(), SECOND),
     "version 0.1": Made({}, ALL, of_version("0.1")),
     "version 0.2": Made({}, ALL, of_version("0.2")),
     "version 0.1, promised": Made({}, GO, of_version("0.1", proofless)),

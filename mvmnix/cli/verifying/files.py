@@ -10,7 +10,7 @@ from functools import cache
 
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.foreign import ALGORITHMS
 from mvmnix.store import chunks, digest_of
 

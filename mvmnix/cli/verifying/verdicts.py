@@ -11,7 +11,8 @@ from mvmnix.cli.telling import answer
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.provenance.authenticate import Attested, Blob
+from mvmnix.provenance.authenticate import Attested
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
 from mvmnix.provenance.rekor import Inclusion
 

@@ -13,7 +13,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance import build_claims, foreign, predicate
 from mvmnix.provenance.attestation import Place, Requirements, unmet
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.slsa import RootTree
 from tests.unit.provenance import world as worlds

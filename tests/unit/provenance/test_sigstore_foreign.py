@@ -11,7 +11,8 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import predicate, sigstore, trusted_root
-from mvmnix.provenance.authenticate import Attested, Authentic, Blob, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.authenticate import Attested, Authentic, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import BuilderRule
 from mvmnix.provenance.slsa import MICROVM
