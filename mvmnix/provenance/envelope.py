@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError, refuse
@@ -149,7 +149,7 @@ def read(data: bytes) -> tuple[Bundle, bytes]:
 
 def read_foreign(data: bytes) -> tuple[Bundle | MessageBundle, bytes]:
     """Read a bundle as `parse_foreign` does, and say what `to_bytes` writes of it."""
-    return _read(data, _foreign, _without_nulls)
+    return _read(data, _foreign, materials.without_nulls)
 
 
 def _written(material: Material, **content: object) -> bytes:
@@ -193,18 +193,6 @@ def _parsed[T](data: bytes, parse: Callable[[strict.Record], T], prepare: Callab
         return strict.read(prepare(strict.parse_json(data, limit=LIMIT)), "bundle", parse)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.BUNDLE_MALFORMED, _WHAT, _HINT) from error
-
-
-def _without_nulls(value: object) -> object:
-    """The same value without the fields that are `null`: in Protobuf's JSON, `null` is how absence may be written."""
-    match value:
-        case dict():
-            fields = cast("dict[str, object]", value)
-            return {name: _without_nulls(each) for name, each in fields.items() if each is not None}
-        case list():
-            return [_without_nulls(each) for each in cast("list[object]", value)]
-        case _:
-            return value
 
 
 def _cut(data: bytes) -> tuple[bytes, bytes]:

@@ -69,7 +69,8 @@ def _key(case: Case, signer: Signer) -> Testimony:
     if domain is None and material.entries:
         domain = _domain_of(material.entries[0].log_id, case.trust)
         if domain is None:
-            why = "it brings an entry of a log that no trust root of the policy has"
+            looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
+            why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
             hint = "pin that log's trust root in trust.toml, or have it signed without a log"
             return Testimony({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
     if domain is None and not material.timestamps:

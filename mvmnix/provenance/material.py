@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mvmnix import strict
 from mvmnix.model import Digest
@@ -179,6 +179,18 @@ def some(text: str) -> bytes:
     if not 0 < len(text) <= _TEXT_LIMIT:
         raise ValueError("empty, or too long")
     return decode(text)
+
+
+def without_nulls(value: object) -> object:
+    """The same value without the fields that are `null`: in Protobuf's JSON, `null` is how absence may be written."""
+    match value:
+        case dict():
+            fields = cast("dict[str, object]", value)
+            return {name: without_nulls(each) for name, each in fields.items() if each is not None}
+        case list():
+            return [without_nulls(each) for each in cast("list[object]", value)]
+        case _:
+            return value
 
 
 def encode(data: bytes) -> str:

@@ -27,7 +27,7 @@ from mvmnix.provenance.statement import PAYLOAD_TYPE
 LIMIT: Final = 64 * 2**20
 MOST: Final = 1024
 #: PyPI's type for a publish attestation, put together so that nothing here has the registry's address in it.
-PUBLISH: Final = ".".join(("https://docs", "pypi", "org/attestations/publish/v1"))
+PUBLISH: Final = ".".join(("https://docs", "pypi", "org/attestations/publish/v1"))  # noqa: FLY002 - see above
 #: One of these is in every answer; most bundles have none of them, and are not parsed here.
 _MARKS: Final = (b'"attestations"', b'"attestation_bundles"', b'"verification_material"', b'"payloadType"')
 _BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -9,12 +9,13 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
+from mvmnix.provenance import sigstore
 from tests.private_sigstore import Hooks
 from tests.unit.cli.releases import Release, release
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import GENERATOR, V1
-from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT
+from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, flip
 from tests.unit.provenance.test_bundle_versions import of_version, proofless, without_log
 
 WHOM = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root")
@@ -135,3 +136,31 @@ def test_what_starts_is_never_of_a_promise(it: Release) -> None:
     assert said.code != 0
     assert "bundle-malformed" in said.out + said.err
     assert json.loads((directory / "provenance.sigstore.json").read_bytes())["mediaType"].endswith("0.1")
+
+
+def test_a_key_s_entry_is_looked_for_in_the_public_good_root(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No root was named: none is needed, and an entry that is there has to be one of that log all the same."""
+    it.put(attested(of_version("0.3"), KEY))
+    said = it.verify("--json", it.artifact, key=KEY)
+    (reason,) = said.answer("verdict")["reasons"]
+    assert (said.code, reason["code"]) == (1, Code.LOG_ENTRIES)
+    assert f"looked into: {Digest.of(sigstore.public_good_root())}" in reason["why"]
+    monkeypatch.setattr(sigstore, "public_good_root", lambda: OURS.trusted_root)
+    assert it.verify(it.artifact, key=KEY).out.endswith("(signed 2026-09-01T12:00:00Z)\n")
+    it.put(attested(of_version("0.1", proofless), KEY))
+    assert it.verify(it.artifact, key=KEY).out.endswith("promised by the log, no proof)\n")
+    it.put(attested(Hooks(promise=flip), KEY))
+    assert it.verify(it.artifact, key=KEY).code == 1
+    it.put(attested(Hooks(), KEY, log=False))
+    assert it.verify(it.artifact, key=KEY).out.endswith("(no log, no trusted time)\n")
+
+
+def test_a_key_without_an_entry_needs_no_root(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't even read."""
+
+    def unread() -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(sigstore, "public_good_root", unread)
+    it.put(attested(Hooks(), KEY, log=False))
+    assert it.verify(it.artifact, key=KEY).code == 0
