@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from mvmnix.model import Digest
 from mvmnix.provenance import certificate_names, certificate_path, timestamps
@@ -77,7 +78,7 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
             _names(certificate),
             _forged(certificate, bundle, file),
         )
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return CertificateFacts(times)
 
 

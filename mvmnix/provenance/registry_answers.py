@@ -19,17 +19,17 @@ from enum import StrEnum
 from typing import Final, cast
 
 from mvmnix import strict
+from mvmnix.provenance.envelope import LIMIT
 from mvmnix.provenance.foreign import ForeignStatement
 from mvmnix.provenance.slsa import PREDICATE_TYPE
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 
-#: Bytes of an answer, and attestations in it.
-LIMIT: Final = 64 * 2**20
+#: Attestations in an answer; its bytes are bounded like a bundle's.
 MOST: Final = 1024
 #: PyPI's type for a publish attestation, put together so that nothing here has the registry's address in it.
 PUBLISH: Final = ".".join(("https://docs", "pypi", "org/attestations/publish/v1"))  # noqa: FLY002 - see above
 #: One of these is in every answer; most bundles have none of them, and are not parsed here.
-_MARKS: Final = (b'"attestations"', b'"attestation_bundles"', b'"verification_material"', b'"payloadType"')
+_MARKS: Final = (b'"attestations"', b'"attestation_bundles"', b'"verification_material"')
 _BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _ENVELOPE: Final = (
     "it is a DSSE envelope alone, which carries neither certificate nor log entry: nothing says who signed it, and when"
@@ -63,7 +63,7 @@ class Packed:
 def unpack(data: bytes) -> tuple[Packed, ...]:
     """Every bundle in an answer, or the one that it is itself. What can't be read is left to the bundle's reader."""
     value: object = None
-    if not data.startswith(b'{"dsseEnvelope"') and any(mark in data for mark in _MARKS):
+    if any(mark in data for mark in _MARKS) or (b'"payloadType"' in data and b'"mediaType"' not in data):
         with suppress(strict.MalformedError):
             value = strict.parse_json(data, limit=LIMIT)
     match value:
