@@ -64,7 +64,7 @@ def combine(
     both = [it for it in (floor, user) if it is not None]
     revoked_by_floor, revoked_by_user = around.revoked
     return TrustPolicy(
-        trust=Trust(only.signers, around.roots, around.revocations),
+        trust=Trust(only.signers, around.roots, around.revocations, any(it.require_inclusion for it in both)),
         builders=only.builders,
         sources=tuple(it.sources for it in both),
         isolation=both[0].required_isolation.strongest(both[-1].required_isolation),
@@ -160,6 +160,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     )
     if user.import_from_derivation and not floor.import_from_derivation:
         yield "it allows import from derivation, which the floor does not"
+    if user.require_inclusion is False and floor.require_inclusion:
+        yield "it takes a log's promise for its proof, which the floor does not"
     if user.isolation is not None and not user.isolation.suffices(floor.required_isolation):
         yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
 

@@ -50,6 +50,7 @@ DOORS = {
     "click": ("mvmnix/cli/",),
     "rich": ("mvmnix/cli/",),
     "sigstore": ("mvmnix/provenance/sigstore.py",),
+    "rfc3161_client": ("mvmnix/provenance/timestamps.py",),
     "subprocess": ("mvmnix/process.py",),
     "jsonschema": (),
     "keyring": ("mvmnix/launch/secrets/resolve.py",),

@@ -94,6 +94,8 @@ def _what(it: Account) -> Iterator[Row]:
     yield from (("cache", key.text) for key in policy.caches)
     if not policy.caches:
         yield "cache", "none: no path from a binary cache is believed"
+    taken = "the log's proof" if policy.trust.require_inclusion else "the log's proof, or its promise for files"
+    yield "inclusion", taken
     yield "evaluation", f"may {'' if policy.import_from_derivation else 'not '}build, and read what it built"
 
 
