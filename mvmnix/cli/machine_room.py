@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mvmnix import caller
 from mvmnix.cli.telling import notice
 from mvmnix.launch.records import tidying
-from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
+from mvmnix.privileges import ids
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory, Roots
 
 
@@ -42,7 +44,7 @@ def put_in_order(roots: Roots, machines: Directory) -> None:
 
 def _are_cells_swept(roots: Roots) -> bool:
     try:
-        cells = Directory.open(MACHINE_WIDE) if os.geteuid() == 0 else roots.state.existing("cells")
+        cells = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
     except FileNotFoundError:
         return True  # no machine of ours ever had one
     with cells:

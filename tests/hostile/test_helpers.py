@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, remove
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import helper_group
 from mvmnix.sandbox.child import Attendant
-from mvmnix.sandbox.control_groups import ControlGroups, Controller, GroupLimits, remove
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID
 from tests.conftest import PATIENCE
 from tests.hostile import ways_out
 

@@ -19,8 +19,8 @@ import pytest
 
 from mvmnix import procfs as proc
 from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
-from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.unit.launch.bare import BareJail
 

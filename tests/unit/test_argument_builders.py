@@ -48,9 +48,9 @@ from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
+from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
-from mvmnix.sandbox.control_groups import ControlGroups
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.unit.builder.pins.test_pypi import INDEXES

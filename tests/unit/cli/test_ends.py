@@ -17,10 +17,9 @@ from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import Seal
 from mvmnix.audit.vouched import vouch, vouched
-from mvmnix.cli import machine_room
 from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
-from mvmnix.sandbox import uid_pool
+from mvmnix.privileges import ids
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_machines import launched
 
@@ -136,12 +135,11 @@ def test_one_without_a_host_key(settled: Station) -> None:
 def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
     """Cells belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
     cells = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
-    for module in (machine_room, uid_pool):
-        settled.monkeypatch.setattr(module, "MACHINE_WIDE", str(cells))
+    settled.monkeypatch.setattr(ids, "POOL_DIRECTORY", str(cells))
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
     cells.mkdir(mode=0o700, exist_ok=True)
-    (cells / f"{uid_pool.COUNT - 1}.lock").write_bytes(b"x")
+    (cells / f"{ids.POOL_COUNT - 1}.lock").write_bytes(b"x")
     assert told(settled) == all_of("unverified", None)
 
 
