@@ -1,8 +1,8 @@
 """What `mvm doctor` says about the jail around hypervisors: a cell is really entered, and every layer has a line."""
 
-import os
 from collections.abc import Iterator
 
+from mvmnix import caller
 from mvmnix.cli.findings import Finding, Health
 from mvmnix.cli.house import House
 from mvmnix.errors import MvmnixError
@@ -10,9 +10,10 @@ from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
-from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from mvmnix.sandbox.trusted_executables import locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
@@ -31,14 +32,14 @@ def jail(rooms: House) -> Iterator[Finding]:
     if words:
         yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
         return
-    who = "a uid of its own for each machine" if os.geteuid() == 0 else "your uid, in a user namespace: root gives more"
+    who = "a uid of its own for each machine" if caller.uid() == 0 else "your uid, in a user namespace: root gives more"
     yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {who}")
     if version := landlock.abi():
         yield Finding("Landlock", Health.GOOD, f"version {version}")
     else:
         said = "this kernel has none: the jail's other walls stand"
         yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
-    yield _limits(ControlGroups.find())
+    yield _limits(client.groups())
     yield from _shares()
 
 

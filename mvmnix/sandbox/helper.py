@@ -28,9 +28,9 @@ from typing import IO, assert_never
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
+from mvmnix.privileges.control_groups import GroupLimits
 from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
-from mvmnix.sandbox.control_groups import GroupLimits
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
@@ -169,7 +169,7 @@ class _Run:
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         given, bounds = self.sandbox, self.sandbox.bounds
         files = dict(given.files) | ({GATEWAY: given.gateway} if given.gateway else {})
-        command = Command(self.programs, files, bounds, self.uid)
+        command = Command(self.programs, files, bounds)
         profile = HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
         limits = GroupLimits(bounds.memory_of_all, bounds.processes)
@@ -183,6 +183,7 @@ class _Run:
                 stdin=pipes.stdin.reading,
                 stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
+                before_exec=None if bound.entry is None else bound.entry.enter_or_exit,
             )
             pipes.started()
             attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import process
-from mvmnix.sandbox import bubblewrap, host_system, idmap, landlock
+from mvmnix.sandbox import bubblewrap, host_system, landlock
 from mvmnix.sandbox.child import GATE
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
@@ -24,6 +24,7 @@ SH: Final = Candidates("sh", ("/bin/sh",), "apt-get install dash")
 PRLIMIT: Final = Candidates(
     "prlimit", ("/usr/bin/prlimit", "/run/current-system/sw/bin/prlimit"), "apt-get install util-linux"
 )
+UNSHARE: Final = Candidates("unshare", ("/usr/bin/unshare",), "apt-get install util-linux")
 
 _MIB: Final = 1 << 20
 _DESCRIPTORS: Final = 1024
@@ -68,17 +69,16 @@ class Programs:
     @classmethod
     def find(cls) -> Self:
         """Raises MvmnixError where one is missing, RefusedError [state-permissions] when others could change one."""
-        return cls(*map(locate, (bubblewrap.PROGRAM, PRLIMIT, SH, landlock.SETPRIV, idmap.UNSHARE)))
+        return cls(*map(locate, (bubblewrap.PROGRAM, PRLIMIT, SH, landlock.SETPRIV, UNSHARE)))
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What one helper is given: its files by their path inside, its bounds, as root its uid and gid."""
+    """What one helper is given: its files by their path inside, its bounds."""
 
     programs: Programs
     files: Mapping[str, Path | int]
     bounds: Bounds
-    uid: int | None
 
     def words(self, binds: tuple[str, ...], filter_: int) -> tuple[str, ...]:
         """What stands before the helper's own words.
@@ -93,11 +93,9 @@ class Command:
         bubblewrap's own namespace, within that one, isn't enough: killed while it sets up, it leaves a child that
         waits for it for ever. It looks for that child in /proc by its number, so there is one of this namespace.
         """
-        ids = () if self.uid is None else ("--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups")
         namespaces = ("--user", "--map-current-user", "--pid", "--mount-proc")
         return (
-            # 1. the uid; a change of it takes back what setpriv does about the parent's death, and does afterwards
-            *(self.programs.setpriv, *ids, "--pdeathsig", "KILL", "--"),
+            *(self.programs.setpriv, "--pdeathsig", "KILL", "--"),
             *(self.programs.unshare, *namespaces, "--fork", "--kill-child=KILL", "--"),
         )
 

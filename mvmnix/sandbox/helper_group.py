@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mvmnix.sandbox.control_groups import ControlGroups, Controller, Group, GroupLimits, remove
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
 
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.
@@ -35,7 +36,7 @@ def own_group(limits: GroupLimits) -> Iterator[Group | None]:
         for parent in found.parents:
             _remove_abandoned(parent.path)
         name = f"{_PREFIX}{secrets.token_hex(8)}"
-        group = found.make(name, limits)
+        group = found.group(name, limits)
         stack.callback(group.remove)
         for path in found.paths(name):
             stack.callback(os.close, _locked(path))
@@ -45,7 +46,7 @@ def own_group(limits: GroupLimits) -> Iterator[Group | None]:
 @functools.cache
 def _found() -> ControlGroups:
     """Looked for once: many helpers are short."""
-    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
+    return client.groups().limiting(Controller.MEMORY, Controller.TASKS)
 
 
 def _locked(path: str) -> int:
@@ -64,4 +65,4 @@ def _remove_abandoned(parent: str) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LOCKED_BY:
                 os.close(_locked(str(path)))
-                remove(str(path))
+                client.remove_group(str(path))

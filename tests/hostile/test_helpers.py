@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, remove
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import helper_group
 from mvmnix.sandbox.child import Attendant
-from mvmnix.sandbox.control_groups import ControlGroups, Controller, GroupLimits, remove
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID
+from tests.conftest import PATIENCE
 from tests.hostile import ways_out
 
 pytestmark = pytest.mark.integration
@@ -116,7 +118,7 @@ def caller() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if condition():
             return True
@@ -165,7 +167,7 @@ def test_a_caller_that_is_interrupted_kills_its_helper(caller: tuple[str, subpro
     marker, process = caller
     assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    process.wait(PATIENCE)
     assert not sandboxed(marker)
 
 

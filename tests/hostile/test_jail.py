@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import procfs as proc
 from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
-from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.unit.launch.bare import BareJail
 
@@ -290,9 +291,11 @@ def test_no_two_machines_share_a_uid(scene: Scene, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ended", ["by us", "by itself"])
 def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
     """The kernel tells it once, to the process that reaps it, which is the first of its namespace."""
+    before = set(proc.children(os.getpid()))
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "touch=40", "spin=1", "hold") as taken:
         taken.wait_for("hold")
         process = taken.guest.process
+        assert set(proc.children(os.getpid())) > before
         assert process.executable() is not None
         while process.cpu_seconds() < 0.2:
             time.sleep(0.01)
@@ -304,7 +307,7 @@ def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
         assert process.usage.peak_kib >= 40 << 10
         assert process.usage.user_ms + process.usage.system_ms >= 200
         assert process.status == 128 + signal.SIGKILL
-        assert os.waitpid(-1, os.WNOHANG) == (0, 0), "children of ours live, and none has ended and was not reaped"
+        assert set(proc.children(os.getpid())) == before, "each child of this jail was reaped"
 
 
 def test_it_has_ended_before_the_first_process_has(scene: Scene, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_it_has_no_capability_and_a_filter(here: Containers) -> None:
 
 
 def test_its_users_are_nobody_s_and_its_network_leads_nowhere(here: Containers) -> None:
-    assert here.run("cat", "/proc/self/uid_map")[1].split() == ["0", "1900000000", "65536"]
+    assert here.run("cat", "/proc/self/uid_map")[1].split() == ["0", "1", "65536"]
     devices = here.run("cat", "/proc/self/net/dev")[1].splitlines()[2:]
     assert [line.split(":")[0].strip() for line in devices] == ["lo"]
     assert here.run("cat", "/proc/self/net/route")[1].count("\n") == 1
@@ -141,8 +141,8 @@ def judged(said: str) -> dict[str, str]:
 
 
 def test_so_many_processes_and_no_more(here: Containers) -> None:
-    """Its first one counts too."""
-    assert here.run("fork")[1] == "255\n"
+    """Its first one counts too, and so does what runs it."""
+    assert int(here.run("fork")[1]) in range(250, 256)
     assert not left_over()
 
 

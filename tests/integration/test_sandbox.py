@@ -15,8 +15,9 @@ import pytest
 
 from mvmnix.builder import helpers
 from mvmnix.errors import MvmnixError
+from mvmnix.privileges import idmap
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import bubblewrap, helper, helper_command, idmap, landlock
+from mvmnix.sandbox import bubblewrap, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository

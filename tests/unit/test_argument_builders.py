@@ -48,9 +48,9 @@ from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
+from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
-from mvmnix.sandbox.control_groups import ControlGroups
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.unit.builder.pins.test_pypi import INDEXES
@@ -106,6 +106,7 @@ def path(name: str) -> StorePath:
 NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "version": (),
     "host_version": (),
+    "host_ask_store": (),
     "pressure": (),
     "fetch_tree": (lambda text: nix.fetch_tree(path(text)),),
     "evaluate": (
@@ -119,6 +120,7 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "show_derivations": (lambda text: nix.show_derivations(path(text)),),
     "show_all": (lambda text: nix.show_all([path("a"), path(text)]),),
     "show_these": (lambda text: nix.show_these([path(text), path("a")]),),
+    "list_attributes": (lambda text: nix.list_attributes(nix.flake_url(TREE, NAR, text)),),
     "evaluate_parts": (lambda text: nix.evaluate_parts(nix.flake_url(TREE, NAR, text)),),
     "describe": (lambda text: nix.describe([path(text)]),),
     "dump": (lambda text: nix.dump(path(text)),),

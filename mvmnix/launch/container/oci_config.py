@@ -11,8 +11,8 @@ from mvmnix.launch.plan import Plan
 
 #: Where a container's root filesystem is unpacked, in memory that nobody else sees.
 ROOT: Final = "/bundle/room/rootfs"
-#: The container's users 0 to 65535 are these of the host, who are nobody's: below them lie those of systemd-nspawn.
-FIRST_USER: Final = 1_900_000_000
+#: The container's users 0 to 65535 are these of the user namespace that crun runs in (privileges/user_namespaces.py).
+FIRST_USER: Final = 1
 USERS: Final = 65_536
 _MIB: Final = 1 << 20
 _PROCESSES: Final = 256

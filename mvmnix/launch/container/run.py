@@ -116,6 +116,7 @@ class _Pipes:
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe2(os.O_CLOEXEC)
+        os.fchmod(ends[0], 0o666)  # the container's root, another uid, opens it by its name in /proc/self/fd
         self._open |= set(ends)
         return ends
 

@@ -25,8 +25,8 @@ from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.control_groups import ControlGroups, Controller
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.uid_pool import UidPool
@@ -67,7 +67,7 @@ class BubblewrapJail(Jail):
         occupied = self._cells.take()
         try:
             occupied.note(fixtures.cgroups.paths(occupied.name))
-            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.make(occupied.name, limits.group))
+            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.group(occupied.name, limits.group))
         except OSError as error:
             occupied.release()
             hint = "`mvm doctor` says which control groups can be used"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
-from mvmnix.sandbox.control_groups import GroupLimits
+from mvmnix.privileges.control_groups import GroupLimits
 
 _MIB: Final = 1 << 20
 #: Threads besides those of virtual processors: the main loop, RCU, a signal thread, and QEMU's pool of 64 for files.

@@ -13,8 +13,8 @@ from mvmnix.cli import doctor
 from mvmnix.cli.doctor import isolation, probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
+from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
-from mvmnix.sandbox.control_groups import ControlGroups
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station

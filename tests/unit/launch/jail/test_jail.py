@@ -21,9 +21,12 @@ from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
-from mvmnix.sandbox import landlock, seccomp, uid_pool
-from mvmnix.sandbox.control_groups import ControlGroups, Group, Parent
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
+from mvmnix.privileges import ids
+from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
+from mvmnix.sandbox import landlock, seccomp
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
@@ -163,7 +166,7 @@ def test_roots_cells_lie_where_nobody_else_can_write(
     directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(uid_pool, "MACHINE_WIDE", str(tmp_path / "run"))
+    monkeypatch.setattr(ids, "POOL_DIRECTORY", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
@@ -174,5 +177,5 @@ def test_roots_cells_lie_where_nobody_else_can_write(
 def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "all").write_text("         0          0 4294967295\n")
     (tmp_path / "few").write_text("         0     100000      65536\n")
-    assert uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
-    assert not uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))
+    assert ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
+    assert not ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

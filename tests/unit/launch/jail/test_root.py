@@ -13,7 +13,7 @@ from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.jail import root as files
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import LOADER, Root, libraries
-from mvmnix.sandbox.control_groups import GroupLimits
+from mvmnix.privileges.control_groups import GroupLimits
 from mvmnix.state import Directory
 
 PROGRAM = "/usr/bin/setpriv"

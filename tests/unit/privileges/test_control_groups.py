@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.sandbox import control_groups
-from mvmnix.sandbox.control_groups import ControlGroups, Controller, Group, GroupLimits, Parent, remove
+from mvmnix.privileges import control_groups
+from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits, Parent, remove
 
 LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5)
 
@@ -95,7 +95,7 @@ def made(found: ControlGroups, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
 
     monkeypatch.setattr(os, "mkdir", kernel)
     monkeypatch.setattr(control_groups, "_write", lambda path, value: Path(path).write_text(value))
-    group = found.make("mvmnix-0", LIMITS)
+    group = found.group("mvmnix-0", LIMITS)
     group.join()
     group.close()
     for path in found.paths("mvmnix-0"):
@@ -187,7 +187,7 @@ def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path) -> None:
         ("cgroup", f"{tmp_path}/pids", "rw,pids"),
     )
     with pytest.raises(OSError, match="mvmnix-0"):
-        ControlGroups.find(proc=here).make("mvmnix-0", LIMITS)
+        ControlGroups.find(proc=here).group("mvmnix-0", LIMITS)
 
 
 def test_removing_kills_what_is_left_in_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from mvmnix.procfs import Mount, groups, lines, mounts
 
@@ -61,13 +61,27 @@ class Parent:
     controllers: tuple[Controller, ...]
 
 
+class Maker(Protocol):
+    """Who makes and removes groups where this process may not: the broker (client.py)."""
+
+    def make_group(self, name: str, limits: GroupLimits, controllers: frozenset[Controller]) -> None:
+        """Make groups of that name that limit these. Raises OSError."""
+
+    def add_to_group(self, path: str, process: int) -> None:
+        """Put a process in, by its id. Raises OSError."""
+
+    def remove_group(self, path: str) -> bool:
+        """As `remove`."""
+
+
 class Group:
     """The groups of one sandbox, one in each parent; a process is put in by `join` or `add`."""
 
-    def __init__(self, paths: tuple[str, ...], members: tuple[int, ...]) -> None:
-        """Made by `ControlGroups.make` only; `members` are descriptors of their `cgroup.procs`."""
+    def __init__(self, paths: tuple[str, ...], members: tuple[int, ...], maker: Maker | None = None) -> None:
+        """Made by `ControlGroups` only; `members` are descriptors of their `cgroup.procs`."""
         self._paths = paths
         self._members = members
+        self._maker = maker
 
     def join(self) -> None:
         """Put the calling process in, in a child between fork and exec."""
@@ -75,6 +89,9 @@ class Group:
 
     def add(self, process: int) -> None:
         """Put a process in, by its id. What it has taken of memory stays where it was counted. Raises OSError."""
+        if self._maker is not None:
+            for path in self._paths:
+                self._maker.add_to_group(path, process or os.getpid())
         for fd in self._members:
             os.write(fd, b"%d" % process)
 
@@ -93,15 +110,19 @@ class Group:
         """Remove them; a second call does nothing."""
         self.close()
         for path in self._paths:
-            remove(path)
+            if self._maker is None:
+                remove(path)
+            else:
+                self._maker.remove_group(path)
         self._paths = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """Where this process may make groups."""
+    """Where this process may make groups, or `maker` may for it."""
 
     parents: tuple[Parent, ...]
+    maker: Maker | None = None
 
     @classmethod
     def find(cls, *, proc: str = "/proc/self") -> Self:
@@ -137,9 +158,12 @@ class ControlGroups:
         """What `make` will make."""
         return tuple(f"{parent.path}/{name}" for parent in self.parents)
 
-    def make(self, name: str, limits: GroupLimits) -> Group:
-        """Make groups of that name with these limits. Raises OSError, with nothing left."""
-        paths, members = self.paths(name), []
+    def group(self, name: str, limits: GroupLimits) -> Group:
+        """Groups of that name with these limits. Raises OSError, with nothing left."""
+        if self.maker is not None:
+            self.maker.make_group(name, limits, self.controllers)
+            return Group(self.paths(name), (), self.maker)
+        paths, members = self.paths(name), list[int]()
         try:
             for parent, path in zip(self.parents, paths, strict=True):
                 os.mkdir(path, 0o700)  # noqa: PTH102 - a kernel interface, by its path
