@@ -124,9 +124,8 @@ def run(
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there.
-    Raises ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe]
-    for arguments or variables that no program could be given.
+    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there. Raises
+    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
     try:
@@ -142,8 +141,8 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        unstarted = _unstarted(argv, error)
-        raise ProcessError(unstarted, hint=if_missing if unstarted.status == 127 and if_missing else hint) from error
+        is_missing = isinstance(error, FileNotFoundError) and if_missing
+        raise ProcessError(_unstarted(argv, error), hint=if_missing if is_missing else hint) from error
     except subprocess.TimeoutExpired as error:
         endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
         raise ProcessError(endless, hint=hint) from error
