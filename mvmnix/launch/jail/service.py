@@ -49,7 +49,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         except OSError as error:
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
             hint = (
-                "as root: name it on the command line or in MVMNIX_GRANT (docs/privileges.md); or run mvm as its owner"
+                "as root: name it on the command line or in MVMNIX_GRANT (docs/privileges.md)"
             )
             raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
