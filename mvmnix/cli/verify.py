@@ -93,7 +93,7 @@ def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
         if not (Path(artifact).exists() or digest_in(artifact)):
-            hint = "name an image's directory, or a file and whom to believe"
+            hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     standard, policy = whom.standard(wanted)
     for artifact in artifacts if policy is not None else ():

@@ -53,7 +53,8 @@ def combine(
     only = user or floor
     if only is None:
         hint = (
-            "run `mvm run` once, which makes keys and a policy for this workstation, or write one: docs/trust-policy.md"
+            "bring one that names whom you trust, as ~/.config/mvmnix/trust.toml or with `mvm verify --policy FILE` "
+            "(docs/trust-policy.md); where images are built, the first `mvm run` makes one"
         )
         raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
     reasons = [Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor)]
