@@ -121,8 +121,8 @@ TABLE: Final = (
     # of reusable workflows too; npm's builder is the runner, which signs nothing
     BuildType(re.escape(WORKFLOW_TYPES[0]), _workflow, builder_signs=True),
     BuildType(re.escape(WORKFLOW_TYPES[1]), _workflow),
-    # the generators' delegating workflows: Maven, Gradle, Node.js (npm), and others' builders
-    BuildType(rf"{re.escape(_GENERATOR)}/delegator(-lowperms)?-generic@v0", _delegated, builder_signs=True),
+    # the generators' delegating workflows, which sign for the builder that called them: Maven, Gradle, Node.js, others
+    BuildType(rf"{re.escape(_GENERATOR)}/delegator(-lowperms)?-generic@v0", _delegated),
     BuildType(re.escape("https://slsa.dev/container-based-build/v0.1?draft"), _container, builder_signs=True),
     BuildType(rf"{re.escape(_GITLAB)}/-/blob/[^/@]{{1,64}}/PROVENANCE\.md", _gitlab),
 )

@@ -80,7 +80,7 @@ class Passed:
 def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[Counted](), list[Reason]()
-    unpacked = [packed for data in bundles for packed in registry_answers.unpack(data)]
+    unpacked = registry_answers.unpack_all(bundles)
     for number, packed in enumerate(unpacked, 1):
         try:
             with only_refusals(name):

@@ -216,7 +216,10 @@ def test_each_disagreement(name: str, oid: str) -> None:
     kind, predicate = of_run(name)
     wanted = BUILDS[name][2]
     number = oid.rsplit(".", 1)[-1]
-    silent = {"9": "GitLab" in name, "14": "GitLab" in name, "21": kind == V0_2}.get(number, False)
+    # the delegating workflow signs for another, which is the builder
+    silent = {"9": "GitLab" in name or "delegator" in name, "14": "GitLab" in name, "21": kind == V0_2}.get(
+        number, False
+    )
     codes = [] if silent else [Code.BUILDER_MISMATCH if number in {"9", "21"} else Code.SOURCE_MISMATCH]
     certified = utf8(CERTIFIED | {oid: "https://evil.example/x"})
     assert judged(kind, predicate, certified, wanted) == codes
