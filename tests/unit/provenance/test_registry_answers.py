@@ -218,7 +218,7 @@ def test_every_part_of_pypi_s_provenance(change: Any) -> None:
 
 def test_more_bundles_than_anybody_has() -> None:
     """In one answer, in several, and in PyPI's bundles of bundles: refused before any is looked at."""
-    half = {"attestations": [{"bundle": {}}] * (MOST // 2)}
+    half: Json = {"attestations": [{"bundle": {}}] * (MOST // 2)}
     many = {"version": 1, "attestation_bundles": [{"attestations": [{}] * MOST}] * MOST}
     for answers_ in ([half, half, half], [many]):
         with pytest.raises(RefusedError, match="more than 1024") as caught:
