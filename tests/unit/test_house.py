@@ -29,6 +29,8 @@ HOSTS = {
     "c2sp.org",
     "cosign.sigstore.dev",
     "cyclonedx.org",
+    "github.com",
+    "gitlab.com",
     "in-toto.io",
     "json-schema.org",
     "keepachangelog.com",

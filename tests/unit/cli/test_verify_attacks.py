@@ -13,7 +13,7 @@ import pytest
 from mvmnix.cli.verifying import files
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.blob import Blob
-from mvmnix.provenance.build_claims import WORKFLOW_TYPES
+from mvmnix.provenance.build_types import WORKFLOW_TYPES
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
 from tests.unit.cli.station import Station
 from tests.unit.provenance import foreign_world as foreign
