@@ -7,6 +7,7 @@ from typing import cast
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
 from mvmnix import lock
+from mvmnix.api.context import Context
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping.part_book import Stock
 from mvmnix.builder.session import nix
@@ -15,7 +16,6 @@ from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.calls import run
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
-from mvmnix.cli.house import House
 from mvmnix.cli.part_shop import PartShop
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.provisions import Provisions
@@ -53,7 +53,7 @@ class Watch:
 class Bench:
     """A running builder VM, and the two ways to build examples/hello in it, each from an empty store."""
 
-    def __init__(self, rooms: House, place: Place) -> None:
+    def __init__(self, rooms: Context, place: Place) -> None:
         self._rooms = rooms
         self._progress = cast("Steps", Watch())
         flake = take(FlakeRef.parse(str(place.tree / "examples/hello")))
@@ -121,7 +121,7 @@ class Bench:
 
 def in_one_vm(place: Place, *, rounds: int) -> Pair:
     """Both ways in turns, the store emptied before each."""
-    with Roots.from_environment(place.home.environment) as roots, House(roots) as rooms:
+    with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
         rooms.policy = effective(None, (place.home.config / FILE_NAME).read_bytes())
         bench = Bench(rooms, place)
         with bench.running():

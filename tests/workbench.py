@@ -10,13 +10,13 @@ from typing import Any, Self, cast
 import pytest
 
 from mvmnix import lock
+from mvmnix.api.context import Context
 from mvmnix.audit.reading import records
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan
-from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.workshop import Workshop
@@ -50,9 +50,9 @@ class Quiet:
     def advance(self, name: str, size: int) -> None: ...
 
 
-def rooms_of(world: World) -> House:
+def rooms_of(world: World) -> Context:
     """The house of a world's user, in this process, wherever it runs: the policy is that of the user's own command."""
-    rooms = House(Roots.from_environment(world.home.environment))
+    rooms = Context(Roots.from_environment(world.home.environment))
     rooms.policy = effective(None, (world.home.config / FILE_NAME).read_bytes())
     return rooms
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
 from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
@@ -16,8 +18,7 @@ from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.keeping.library import Room
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
 from mvmnix.cli.audit_verify import verify
-from mvmnix.cli.house import House, file_bytes, house
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
@@ -53,7 +54,7 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in records(place.log, place.note_key, last=most):
@@ -68,7 +69,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(rooms, which, directory))
         if not found:
@@ -86,7 +87,7 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -109,7 +110,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -137,7 +138,7 @@ def export(target: Path, machine: str) -> int:
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
-    with house() as rooms, verdicts() as told:
+    with open_context(TERMINAL) as rooms, verdicts() as told:
         if target.exists():
             raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
         name = _machine(rooms, machine, None) if machine else ""
@@ -157,7 +158,7 @@ def new_log() -> None:
 
     That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
     """
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         found = Traces.of(rooms.roots.state)
         record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
         checkpoint = rooms.journal.append(record).checkpoint
@@ -170,7 +171,7 @@ class _Finder:
     The plan of `mvm run` is kept in its machine's directory alone.
     """
 
-    def __init__(self, rooms: House) -> None:
+    def __init__(self, rooms: Context) -> None:
         self._rooms = rooms
         self._beside: dict[Digest, bytes] | None = None
 
@@ -193,7 +194,7 @@ class _Finder:
             return None
 
 
-def _machine(rooms: House, text: str, directory: Path | None) -> str:
+def _machine(rooms: Context, text: str, directory: Path | None) -> str:
     """The id of a machine by its name, where its directory is still there; else what was typed."""
     try:
         return text if directory is not None else find(rooms.machines, text).status.machine

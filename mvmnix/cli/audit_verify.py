@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.audit_log import heard, kept_by
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
 from mvmnix.audit.head import NoLogError, is_begun, lost
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, Verdict, archive_key, opened, public_key, verdicts
-from mvmnix.cli.house import House, file_bytes, house
-from mvmnix.cli.telling import answer, notice
-from mvmnix.cli.witnesses import heard, kept_by
+from mvmnix.cli.telling import TERMINAL, answer, notice
 from mvmnix.errors import Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.archive import Archive
@@ -41,7 +42,7 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         note = _pinned(rooms, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(rooms, key_path, elsewhere=True).raw)
@@ -61,13 +62,13 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     return told.code
 
 
-def _pinned(rooms: House, text: str) -> bytes:
+def _pinned(rooms: Context, text: str) -> bytes:
     """A checkpoint in a file, or with one of this host's witnesses."""
     name = text.removeprefix(_WITNESS)
     return file_bytes(text, KEY_LIMIT) if name == text else kept_by(name, rooms.config.witnesses)
 
 
-def _witnesses(rooms: House, place: Place) -> list[Reason]:
+def _witnesses(rooms: Context, place: Place) -> list[Reason]:
     """Say what this host's witnesses say of its log; what contradicts it is returned."""
     against: list[Reason] = []
     try:
@@ -82,7 +83,7 @@ def _witnesses(rooms: House, place: Place) -> list[Reason]:
     return against
 
 
-def _own(rooms: House, place: Place, note: bytes | None) -> LogEvidence:
+def _own(rooms: Context, place: Place, note: bytes | None) -> LogEvidence:
     """This host's own log, against its witnesses, what it had recorded elsewhere, and the nonces. Raises RefusedError.
 
     NoLogError where there is none, and never was one as far as can be told.
@@ -97,7 +98,7 @@ def _own(rooms: House, place: Place, note: bytes | None) -> LogEvidence:
     return evidence
 
 
-def _past(rooms: House) -> datetime:
+def _past(rooms: Context) -> datetime:
     """No nonce of a plan that was valid longer was forgotten. Raises RefusedError [clock-went-back, state-mismatch]."""
     with looked_at(rooms.nonces):
         return HostClock(rooms.nonces, notice).look().past
@@ -182,7 +183,7 @@ def _unended(records: Sequence[Listed]) -> tuple[Listed, ...]:
     return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
 
 
-def _lost(rooms: House, unended: Sequence[Listed]) -> tuple[Listed, ...]:
+def _lost(rooms: Context, unended: Sequence[Listed]) -> tuple[Listed, ...]:
     """Those starts without an end whose machine doesn't live, by the kernel's word."""
     living = {entry.status.machine for entry in entries(rooms.machines) if entry.alive} if unended else set()
     return tuple(listed for listed in unended if listed.record.machine not in living)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.kinds import Backend
@@ -44,13 +44,13 @@ def told_of_isolation(plan: Plan) -> str:
     return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))
 
 
-def host_for(rooms: House, plan: VerifiedPlan, notice: Callable[[str], None]) -> Host:
+def host_for(rooms: Context, plan: VerifiedPlan, notice: Callable[[str], None]) -> Host:
     """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
     with rooms.recorded(plan=plan.digest):
         return rooms.host(notice, plan.plan.backend)
 
 
-def look_for(rooms: House, plan: VerifiedPlan) -> None:
+def look_for(rooms: Context, plan: VerifiedPlan) -> None:
     """Refuse here, and into the log, what a process of its own could only fail with."""
     with rooms.recorded(plan=plan.digest):
         choice.find(plan.plan.backend)

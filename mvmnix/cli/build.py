@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.keyless import KeylessChoice
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.cli.builder_vm import Means
-from mvmnix.cli.house import House, house
 from mvmnix.cli.rebuild import rebuild, told
 from mvmnix.cli.references import reference
-from mvmnix.cli.signing import Choice, signing
-from mvmnix.cli.telling import answer
+from mvmnix.cli.signing import signing
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
@@ -49,7 +50,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 @signing
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
 def build(
-    flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, choice: Choice, as_json: bool
+    flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, choice: KeylessChoice, as_json: bool
 ) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 
@@ -58,8 +59,8 @@ def build(
     differ are named.
     """
     wanted = reference(flake)
-    with house() as rooms, rooms.working():
-        rooms.desk.choose(choice, Role.BUILDER)
+    with open_context(TERMINAL) as rooms, rooms.working():
+        rooms.signer.choose(choice, Role.BUILDER)
         with workshop(rooms, limits) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
@@ -75,7 +76,7 @@ def build(
         click.echo(str(finished.image.manifest.digest))
 
 
-def export(rooms: House, finished: Finished, out: Path) -> None:
+def export(rooms: Context, finished: Finished, out: Path) -> None:
     """Write an image's four files and its evidence into a new directory, hashed on the way."""
     try:
         out.mkdir(parents=True)

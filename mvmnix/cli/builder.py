@@ -2,10 +2,10 @@
 
 import click
 
+from mvmnix.api.context import open_context
 from mvmnix.builder import bootstrap
-from mvmnix.cli.house import house
 from mvmnix.cli.rebuild import rebuild, told
-from mvmnix.cli.telling import answer, notice
+from mvmnix.cli.telling import TERMINAL, answer, notice
 from mvmnix.cli.workshop import workshop
 
 
@@ -22,7 +22,7 @@ def reproduce(as_json: bool) -> None:
     If all four files are the same, that is signed as a second provenance and kept beside the first. If not,
     the files that differ are named.
     """
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         rooms.settle_in(notice)
         with workshop(rooms) as shop:
             first = shop.builder()

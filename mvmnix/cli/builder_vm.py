@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from mvmnix.api.context import Context
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.errands import Errands, Threads
-from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
@@ -38,7 +38,7 @@ class Means:
 AS_THE_IMAGE_SAYS = Means()
 
 
-def builder_plan(house: House, builder: Finished, means: Means = AS_THE_IMAGE_SAYS) -> plans.Plan:
+def builder_plan(house: Context, builder: Finished, means: Means = AS_THE_IMAGE_SAYS) -> plans.Plan:
     """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
@@ -66,7 +66,7 @@ def limits_of(plan: plans.Plan) -> Limits:
 class BuilderVm:
     """The means of one session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
 
-    def __init__(self, house: House, progress: Steps, builder: Finished, plan: plans.Plan) -> None:
+    def __init__(self, house: Context, progress: Steps, builder: Finished, plan: plans.Plan) -> None:
         self._house = house
         self._builder = builder
         self._plan = plan

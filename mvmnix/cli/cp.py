@@ -13,8 +13,8 @@ from typing import Final, Self
 
 import click
 
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.cli.telling import MIB, notice
+from mvmnix.api.machine_store import machine_store
+from mvmnix.cli.telling import MIB, TERMINAL, notice
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End
@@ -84,13 +84,13 @@ def _copied_out(machine: str, path: str, destination: str, how: _How) -> list[st
         if os.isatty(1):
             raise UsageError("a tar stream is nothing for a terminal", hint="send it into a file or a pipe")
         writer = TarWriter(sys.stdout.buffer.write, name.strip(b"/") or b"root", leaves_out=how.leave_out)
-        with machine_room() as here:
+        with machine_store(TERMINAL) as here:
             _receive(here, machine, asked, Reader(writer, how.limits))
         writer.commit()
         sys.stdout.buffer.flush()
         return writer.skipped
     with (
-        machine_room() as here,
+        machine_store(TERMINAL) as here,
         Unpack(Path(destination), name, replaces=how.force, leaves_out=how.leave_out) as target,
     ):
         _receive(here, machine, asked, Reader(target, how.limits))
@@ -117,7 +117,7 @@ def _copied_in(source: str, machine: str, path: str, how: _How) -> list[str]:
         chunks = pack.chunks(Path(source))
     asked = Copy(Way.IN, path, name, how.force, streams=(Stream.STDIN, Stream.STDERR))
     with (
-        machine_room() as here,
+        machine_store(TERMINAL) as here,
         _pipe(writes=True) as data,
         _Complaint() as complaint,
         call(here, machine, asked, (data.theirs, complaint.theirs)) as it,

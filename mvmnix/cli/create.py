@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.backends import host_for
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.launch import detached_machine, verified_plan
-from mvmnix.cli.machine_room import put_in_order
 from mvmnix.cli.raw import raw_option
-from mvmnix.cli.telling import notice
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.host import now
@@ -39,8 +40,8 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
     kept until the machine has ended or is removed; one in a DIRECTORY has to be there still.
     """
     bundle = file_bytes(plan, LIMIT)
-    with house() as rooms, ExitStack() as stack:
-        put_in_order(rooms.roots, rooms.machines)
+    with open_context(TERMINAL) as rooms, ExitStack() as stack:
+        put_in_order(rooms.roots, rooms.machines, TERMINAL)
         stack.enter_context(rooms.working())  # until its machine is there, nobody may take the image away
         verified = stack.enter_context(verified_plan(rooms, bundle, image, vsa))
         _refuse_what_could_not_start(rooms, verified)
@@ -58,8 +59,8 @@ def start(*, machine: str, attach: bool, raw: bool) -> int:
     Its plan is verified anew, under the policy and the revocations of now. It starts once; secrets are resolved here.
     Exit codes: 125 mvm failed; 126 refused; with --attach also the guest's own, 124 timeout, 127 command not found.
     """
-    with house() as rooms, ExitStack() as stack:
-        put_in_order(rooms.roots, rooms.machines)
+    with open_context(TERMINAL) as rooms, ExitStack() as stack:
+        put_in_order(rooms.roots, rooms.machines, TERMINAL)
         status, origin = _waiting(rooms, machine)
         bundle = _plan_of(rooms, status)
         verified = stack.enter_context(verified_plan(rooms, bundle, origin.image, origin.summary))
@@ -70,7 +71,7 @@ def start(*, machine: str, attach: bool, raw: bool) -> int:
         return 0
 
 
-def _refuse_what_could_not_start(rooms: House, verified: VerifiedPlan) -> None:
+def _refuse_what_could_not_start(rooms: Context, verified: VerifiedPlan) -> None:
     """A container, and a plan that was spent. Raises RefusedError, which is in the log."""
     with rooms.recorded(plan=verified.digest):
         if verified.plan.backend is Backend.CONTAINER:
@@ -79,7 +80,7 @@ def _refuse_what_could_not_start(rooms: House, verified: VerifiedPlan) -> None:
         rooms.replay(notice).judge(verified.plan)
 
 
-def _waiting(rooms: House, machine: str) -> tuple[MachineStatus, Origin]:
+def _waiting(rooms: Context, machine: str) -> tuple[MachineStatus, Origin]:
     """A machine that wasn't started yet. Raises UsageError."""
     entry = registry.find(rooms.machines, machine)
     origin = entry.status.origin
@@ -89,7 +90,7 @@ def _waiting(rooms: House, machine: str) -> tuple[MachineStatus, Origin]:
     return entry.status, origin
 
 
-def _plan_of(rooms: House, status: MachineStatus) -> bytes:
+def _plan_of(rooms: Context, status: MachineStatus) -> bytes:
     """The bytes that the machine was created from; none of them is believed yet. Raises MvmnixError, RefusedError."""
     bundle = read_kept(rooms.machines, status.machine, PLAN)
     if bundle is None:

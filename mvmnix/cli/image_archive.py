@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import open_context
 from mvmnix.builder.keeping import parcel
 from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.house import house
+from mvmnix.cli.telling import TERMINAL
 from mvmnix.errors import UsageError
 from mvmnix.launch.host import now
 from mvmnix.store import chunks
@@ -19,7 +20,7 @@ from mvmnix.store import chunks
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The new file to write.")
 def save(digest: str, out: Path) -> None:
     """Write the image whose manifest has DIGEST, with its evidence, to a new archive; it is verified first."""
-    with house() as rooms, rooms.working():
+    with open_context(TERMINAL) as rooms, rooms.working():
         (_, entry), *_ = Shelves(rooms.library).find(digest)
         finished = rooms.library.open(entry, policy=rooms.policy, now=now())
         try:
@@ -50,7 +51,7 @@ def load(file: str) -> None:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UsageError(f"{file} is no regular file", hint="name an archive that is there")
-        with house() as rooms, rooms.working(), rooms.recorded():
+        with open_context(TERMINAL) as rooms, rooms.working(), rooms.recorded():
             finished = parcel.unpack(rooms.library, chunks(fd), policy=rooms.policy, now=now())
     finally:
         os.close(fd)

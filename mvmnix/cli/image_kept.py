@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 import click
 
+from mvmnix.api.context import Context, open_context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
 from mvmnix.builder.keeping.needs import Need, users
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Freed, Shelves
-from mvmnix.cli.house import House, house
 from mvmnix.cli.needs import drop_expired, held_of, needs_of
-from mvmnix.cli.telling import MIB, answer, table, tell_freed
+from mvmnix.cli.telling import MIB, TERMINAL, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
@@ -33,7 +33,7 @@ class Seen:
     reasons: tuple[str, ...]
 
 
-def _look(rooms: House, name: str, entry: Entry) -> Seen:
+def _look(rooms: Context, name: str, entry: Entry) -> Seen:
     """Verify a kept build, every byte of it."""
     try:
         return Seen(name, entry, rooms.library.open(entry, policy=rooms.policy, now=now()), ())
@@ -69,7 +69,7 @@ def _record(seen: Seen, needs: tuple[Need, ...]) -> dict[str, object]:
 @_JSON
 def list_(as_json: bool) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
-    with house() as rooms, rooms.working():
+    with open_context(TERMINAL) as rooms, rooms.working():
         needs = needs_of(rooms)
         records = [_record(_look(rooms, name, entry), needs) for name, entry in rooms.library.index()]
     records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
@@ -96,7 +96,7 @@ def _joined(value: object) -> str:
 @_JSON
 def inspect(digest: str, as_json: bool) -> None:
     """Verify the image whose manifest has DIGEST, and say what is known about it. DIGEST may be its beginning."""
-    with house() as rooms, rooms.working():
+    with open_context(TERMINAL) as rooms, rooms.working():
         needs = needs_of(rooms)
         builds = []
         for _, entry in Shelves(rooms.library).find(digest):
@@ -140,7 +140,7 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
 
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
-    with house() as rooms, rooms.clearing():
+    with open_context(TERMINAL) as rooms, rooms.clearing():
         shelves, needs = Shelves(rooms.library, held=held_of(rooms)), needs_of(rooms)
         _refuse_unknown(needs)
         freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
@@ -166,7 +166,7 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     """
     if older_than is not None and not every:
         raise click.UsageError("--older-than chooses among finished images: give --all, too")
-    with house() as rooms, rooms.clearing():
+    with open_context(TERMINAL) as rooms, rooms.clearing():
         needs = needs_of(rooms)
         _refuse_unknown(needs)
         before = None if older_than is None else now() - timedelta(days=older_than)
@@ -184,7 +184,7 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     _tell(freed, as_json, dry=dry_run)
 
 
-def _forget_rebuilds(rooms: House, freed: Freed) -> None:
+def _forget_rebuilds(rooms: Context, freed: Freed) -> None:
     """What rebuilds testified of images that are gone goes with them."""
     left = {entry.manifest for entry in rooms.library.entries()}
     for manifest in set(freed.builds) - left:
@@ -204,7 +204,7 @@ def _spared() -> tuple[str, ...]:
     return (BuildKey(request.flake.nar, request.flake.directory, request.attribute, HOST_NIX).name,)
 
 
-def _times(rooms: House) -> dict[str, datetime]:
+def _times(rooms: Context) -> dict[str, datetime]:
     """When each build that verifies was finished, by its index entry."""
     seen = (_look(rooms, name, entry) for name, entry in rooms.library.index())
     return {it.name: it.finished.provenance.claim.finished for it in seen if it.finished is not None}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import open_context
 from mvmnix.cli.build import export
-from mvmnix.cli.house import house
 from mvmnix.cli.references import image_reference
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.workshop import workshop
 
 
@@ -25,7 +25,7 @@ def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
     the same reference where they take a flake. The registry's host has to be listed in config.toml.
     """
     wanted = image_reference(reference)
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         with workshop(rooms) as shop:
             finished = shop.new_image(wanted) if again else shop.image(wanted)
         if out is not None:

@@ -2,11 +2,12 @@
 
 import click
 
+from mvmnix.api.context import open_context
+from mvmnix.api.files import file_bytes
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.house import file_bytes, house
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import RefusedError
 from mvmnix.escaping import escape
 from mvmnix.launch.host import now
@@ -24,7 +25,7 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     builders, each once.
     """
     given = [bundle for path in bundles for bundle in file_bytes(path, LIMIT).split(b"\n")]
-    with house() as rooms, rooms.working(), rooms.recorded():
+    with open_context(TERMINAL) as rooms, rooms.working(), rooms.recorded():
         kept, moment = Rebuilds(rooms.roots.state), now()
         ((_, entry), *_) = Shelves(rooms.library).find(digest)
         first = rooms.library.open(entry, policy=rooms.policy, now=moment)

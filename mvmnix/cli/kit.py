@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import Context, open_context
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.house import House, house
 from mvmnix.cli.needs import plans_for
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.launch.host import now
 from mvmnix.launch.records import registry
@@ -42,7 +42,7 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
     """
     if directory and out != "-":
         raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
-    with house() as rooms, rooms.working():
+    with open_context(TERMINAL) as rooms, rooms.working():
         found = dict[Digest, tuple[str, bytes]]()
         for kind, data in _statements(rooms, digest):
             found.setdefault(Digest.of(data), (kind, data))
@@ -54,7 +54,7 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
     click.echo(f"{len(found)} bundles: {', '.join(text for text in counted if not text.startswith('0 '))}", err=True)
 
 
-def _statements(rooms: House, digest: str) -> Iterator[tuple[str, bytes]]:
+def _statements(rooms: Context, digest: str) -> Iterator[tuple[str, bytes]]:
     entries = [entry for _, entry in Shelves(rooms.library).find(digest)]
     manifest = entries[0].manifest
     yield from (("provenance", rooms.library.bundle(entry.bundle)) for entry in entries)
@@ -104,7 +104,7 @@ def _age(newest: datetime | None, moment: datetime) -> str:
 
 
 def _pinned(name: str) -> bytes:
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         policy = rooms.policy
         pins = {pin.name: pin.digest for it in rooms.policy_files if it.policy is not None for pin in it.policy.roots}
     if name not in pins:

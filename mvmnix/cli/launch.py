@@ -8,15 +8,16 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api import files
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.cli.backends import host_for, look_for
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.house import House, file_bytes, house
-from mvmnix.cli.machine_room import put_in_order
 from mvmnix.cli.raw import raw_option
-from mvmnix.cli.telling import notice
-from mvmnix.cli.verifying import files
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.cli.verifying.image import exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.launch import signatures
@@ -50,8 +51,8 @@ def launch(*, plan: str, detached: bool, name: str, raw: bool, image: str, vsa: 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     bundle = file_bytes(plan, LIMIT)
-    with house() as rooms, ExitStack() as stack:
-        put_in_order(rooms.roots, rooms.machines)
+    with open_context(TERMINAL) as rooms, ExitStack() as stack:
+        put_in_order(rooms.roots, rooms.machines, TERMINAL)
         verified = stack.enter_context(verified_plan(rooms, bundle, image, vsa))
         if detached:
             click.echo(detached_machine(rooms, verified, name=name))
@@ -60,7 +61,7 @@ def launch(*, plan: str, detached: bool, name: str, raw: bool, image: str, vsa: 
 
 
 @contextmanager
-def verified_plan(rooms: House, bundle: bytes, image: str, vsa: str) -> Iterator[VerifiedPlan]:
+def verified_plan(rooms: Context, bundle: bytes, image: str, vsa: str) -> Iterator[VerifiedPlan]:
     """The plan through the gate, for an image that is kept here, or lies in the directory `image`. Raises as the gate.
 
     UsageError for a summary, `vsa`, without a directory.
@@ -76,7 +77,7 @@ def verified_plan(rooms: House, bundle: bytes, image: str, vsa: str) -> Iterator
         yield verified
 
 
-def detached_machine(rooms: House, plan: VerifiedPlan, *, name: str = "", created: str = "") -> str:
+def detached_machine(rooms: Context, plan: VerifiedPlan, *, name: str = "", created: str = "") -> str:
     """Start a machine that goes on without us, a new one or the one that was `created`; returns its id.
 
     Says what executes and holds it, which its supervisor, without a terminal, can't.
@@ -91,7 +92,7 @@ def detached_machine(rooms: House, plan: VerifiedPlan, *, name: str = "", create
 
 
 @contextmanager
-def _kept(rooms: House, bundle: bytes) -> Iterator[VerifiedPlan]:
+def _kept(rooms: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
     """The plan for an image of the library, through the gate."""
     with ExitStack() as stack:
         with rooms.working():  # until its files are open, nobody may take the image away
@@ -115,10 +116,10 @@ def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]
 
 def _host_of_its_own(backend: Backend) -> Host:
     """What a detached supervisor works with: opened in its own process, since locks don't survive a fork."""
-    return House(Roots.from_environment(os.environ)).host(lambda _: None, backend)
+    return Context(Roots.from_environment(os.environ)).host(lambda _: None, backend)
 
 
-def _image_of(rooms: House, bundle: bytes) -> Kept:
+def _image_of(rooms: Context, bundle: bytes) -> Kept:
     """The kept build that a plan names; the plan is read only after its signature was verified.
 
     Nothing of the build is believed yet: the gate verifies it, without hashing a rootfs that verity vouches for.

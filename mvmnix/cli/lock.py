@@ -2,14 +2,14 @@
 
 import click
 
+from mvmnix.api.context import Context, open_context
 from mvmnix.builder.flakes.draft import Draft
 from mvmnix.builder.locking.document import Change, InputPath
 from mvmnix.builder.locking.session import Locking, NewLock, Wish
 from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.house import House, house
 from mvmnix.cli.provisions import Provisions
 from mvmnix.cli.references import existing
-from mvmnix.cli.telling import answer, notice
+from mvmnix.cli.telling import TERMINAL, answer, notice
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
 from mvmnix.escaping import escape
@@ -32,7 +32,7 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
     if updates and update_all:
         raise UsageError("--update and --update-all exclude each other", hint="give one of them")
     wish = Wish(tuple(_path(text) for text in updates), update_all)
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         with rooms.recorded():
             draft = Draft(_flake(flake))
         with draft:
@@ -49,7 +49,7 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
         click.echo(f"{where}: " + ("nothing to change" if made.data is None else "written"), err=True)
 
 
-def _lock(rooms: House, draft: Draft, wish: Wish) -> NewLock:
+def _lock(rooms: Context, draft: Draft, wish: Wish) -> NewLock:
     with workshop(rooms) as shop:
         builder = shop.builder()
         vm = BuilderVm(rooms, shop.progress, builder, builder_plan(rooms, builder))

@@ -2,7 +2,8 @@
 
 import click
 
-from mvmnix.cli.machine_room import machine_room
+from mvmnix.api.machine_store import machine_store
+from mvmnix.cli.telling import TERMINAL
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
 from mvmnix.launch.records import registry
@@ -28,7 +29,7 @@ def resume(machines: tuple[str, ...]) -> None:
 
 
 def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
-    with machine_room() as here:
+    with machine_store(TERMINAL) as here:
         for machine in [registry.find(here, text).status.machine for text in machines]:
             change(here, machine, asked)
             click.echo(machine)

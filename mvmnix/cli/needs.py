@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from mvmnix.api.context import Context
 from mvmnix.builder.keeping.library import Room
 from mvmnix.builder.keeping.needs import File, Need
-from mvmnix.cli.house import House
 from mvmnix.errors import RefusedError
 from mvmnix.launch import signatures
 from mvmnix.launch.host import now
@@ -18,17 +18,17 @@ from mvmnix.provenance import statement
 _LIMIT = 16 * 1024 * 1024
 
 
-def needs_of(rooms: House) -> tuple[Need, ...]:
+def needs_of(rooms: Context) -> tuple[Need, ...]:
     """Everybody's: machines that live, and plans that were signed here and may still be used."""
     return (*_machines(rooms), *_plans(rooms))
 
 
-def held_of(rooms: House) -> frozenset[File]:
+def held_of(rooms: Context) -> frozenset[File]:
     """The statements that vouch for kept parts: they lie among the bundles, and no image names them."""
     return frozenset(File(Room.BUNDLES, part.bundle) for part in rooms.part_book.needed())
 
 
-def drop_expired(rooms: House) -> None:
+def drop_expired(rooms: Context) -> None:
     """Let go of the copies of plans that nobody can use any more."""
     for digest in rooms.plans.digests():
         plan = _plan(rooms, digest)
@@ -37,7 +37,7 @@ def drop_expired(rooms: House) -> None:
     rooms.plans.sweep()
 
 
-def plans_for(rooms: House, manifest: Digest) -> Iterator[bytes]:
+def plans_for(rooms: Context, manifest: Digest) -> Iterator[bytes]:
     """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
     for digest in rooms.plans.digests():
         plan = _plan(rooms, digest)
@@ -46,7 +46,7 @@ def plans_for(rooms: House, manifest: Digest) -> Iterator[bytes]:
             yield rooms.plans.read(digest, limit=_LIMIT)
 
 
-def _machines(rooms: House) -> tuple[Need, ...]:
+def _machines(rooms: Context) -> tuple[Need, ...]:
     living = [entry.status for entry in registry.entries(rooms.machines) if entry.alive or entry.status.waits]
     return tuple(
         Need(
@@ -57,7 +57,7 @@ def _machines(rooms: House) -> tuple[Need, ...]:
     )
 
 
-def _plans(rooms: House) -> tuple[Need, ...]:
+def _plans(rooms: Context) -> tuple[Need, ...]:
     found = []
     for digest in rooms.plans.digests():
         plan = _plan(rooms, digest)
@@ -68,7 +68,7 @@ def _plans(rooms: House) -> tuple[Need, ...]:
     return tuple(found)
 
 
-def _plan(rooms: House, digest: Digest) -> Plan | None:
+def _plan(rooms: Context, digest: Digest) -> Plan | None:
     """A kept plan; None for one that this policy or this version doesn't understand, which then needs everything."""
     try:
         bundle = rooms.plans.read(digest, limit=_LIMIT)

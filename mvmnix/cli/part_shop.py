@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from mvmnix import __version__
+from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import Finished
@@ -11,7 +12,6 @@ from mvmnix.builder.keeping.part_book import Domain, Stock
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.builder_vm import BuilderVm, Means, builder_plan, limits_of
-from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.provisions import Provisions
 from mvmnix.errors import MvmnixError
@@ -25,7 +25,7 @@ from mvmnix.provenance.slsa import Kept, subjects_of
 class PartShop:
     """The parts of one domain: this installation's tree, built with this builder image."""
 
-    def __init__(self, house: House, progress: Steps, builder: Finished, means: Means) -> None:
+    def __init__(self, house: Context, progress: Steps, builder: Finished, means: Means) -> None:
         self._house = house
         self._progress = progress
         self._builder = builder
@@ -59,7 +59,7 @@ class PartShop:
 
     def _build(self, wanted: Collection[str]) -> None:
         """Build them, in a VM in which nothing else runs."""
-        self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
+        self._house.signer.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
         plan = builder_plan(self._house, self._builder, self._means)
         vm = BuilderVm(self._house, self._progress, self._builder, plan)
         work = PartsBuild(

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 import mvmnix
+from mvmnix.api.context import SOURCES_LOCK
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
 from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.state import Roots

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.keyless import KeylessChoice
 from mvmnix.builder.keeping.library import LIMIT, Finished
 from mvmnix.cli.backends import backend_option, on_backend, told_of_isolation
 from mvmnix.cli.confidences import references, secret_options, told, with_secrets
 from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.data import told as told_of_data
-from mvmnix.cli.house import House, file_bytes, house
 from mvmnix.cli.limit_options import limit_options
 from mvmnix.cli.plan_options import grantable, labelled, labels_option, parsed_labels, verbs_option, within
 from mvmnix.cli.references import reference
 from mvmnix.cli.shares import refuse_shares, share_option, shares, with_shares
 from mvmnix.cli.shares import told as told_of_shares
-from mvmnix.cli.signing import Choice, signing
+from mvmnix.cli.signing import signing
+from mvmnix.cli.telling import TERMINAL
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.escaping import escape, escape_line
@@ -45,7 +48,7 @@ _OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where t
 
 
 def plan_for(
-    rooms: House,
+    rooms: Context,
     finished: Finished,
     command: tuple[str, ...],
     use: Use,
@@ -78,14 +81,14 @@ def plan_for(
         return with_shares(with_secrets(made, secrets), shared)
 
 
-def refuse_typed(rooms: House, command: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def refuse_typed(rooms: Context, command: tuple[str, ...], labels: tuple[str, ...]) -> None:
     """Refuse a credential that was just typed, before anything is built for it. Raises UsageError for labels."""
     named = parsed_labels(labels)
     with rooms.recorded():
         credentials.refuse_typed(command, named)
 
 
-def without_credentials(rooms: House, made: Plan) -> Plan:
+def without_credentials(rooms: Context, made: Plan) -> Plan:
     """The plan, which holds nothing that looks like a credential. Raises RefusedError, which is logged."""
     with rooms.recorded():
         credentials.refuse_in_plan(made)
@@ -141,7 +144,7 @@ def create(  # noqa: PLR0917 - click hands over what was typed
 ) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
     source, confided, wanted = reference(flake), references(secrets, secret_variables), shares(shared)
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         refuse_typed(rooms, command, labels)
         refuse_shares(rooms, wanted)
         with workshop(rooms) as shop:
@@ -165,7 +168,7 @@ def create(  # noqa: PLR0917 - click hands over what was typed
 @click.argument("plan_file", metavar="STATEMENT|BUNDLE")
 @_OUT
 @signing
-def sign(plan_file: str, out: str, choice: Choice) -> None:
+def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
     """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
 
     Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
@@ -174,10 +177,10 @@ def sign(plan_file: str, out: str, choice: Choice) -> None:
     data = file_bytes(plan_file, LIMIT)
     others, data = _signed_before(data, plan_file)
     made = plan_of(statement.parse(data))
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         without_credentials(rooms, made)
-        rooms.desk.choose(choice, Role.PLANNER)
-        if rooms.desk.has_signed(Role.PLANNER, others):
+        rooms.signer.choose(choice, Role.PLANNER)
+        if rooms.signer.has_signed(Role.PLANNER, others):
             hint = "launch it as it is, or have another planner sign it: each one counts once"
             raise UsageError(f"the planner key here has signed this plan already: {plan_file}", hint=hint)
         new = rooms.sign(Role.PLANNER, plans.to_statement(made).to_bytes())
@@ -198,7 +201,7 @@ def show(bundle: str) -> None:
     what runs in it can read them.
     """
     data = file_bytes(bundle, LIMIT)
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         try:
             for authentic in signatures.gather(data, rooms.policy.trust):
                 click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from mvmnix.cli.house import house
+from mvmnix.api.context import open_context
 from mvmnix.cli.judging import cases, latest
 from mvmnix.cli.judging.account import Account
 from mvmnix.cli.judging.items import Judge, Judged
 from mvmnix.cli.judging.words import lines
-from mvmnix.cli.telling import answer, table
+from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.cli.verify import could_not_verify
 from mvmnix.cli.verifying.trusting import named_files
 from mvmnix.errors import MvmnixError, Reason
@@ -96,14 +96,14 @@ def _account(named: str) -> Account:
     if named:
         floor, user = Files(None), named_files(named)
     else:
-        with house() as rooms:
+        with open_context(TERMINAL) as rooms:
             floor, user = rooms.policy_files
     return Account(in_force(floor, user), floor, user, now())
 
 
 def _in_force() -> Account:
     """The policy in force, held against the last one in the log, if there is a log. Raises MvmnixError."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         floor, user = rooms.policy_files
         account = Account(in_force(floor, user), floor, user, now())
         try:
@@ -114,7 +114,7 @@ def _in_force() -> Account:
 
 
 def _older() -> tuple[Reason, ...]:
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         return latest.not_older(rooms, rooms.policy)
 
 

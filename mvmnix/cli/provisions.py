@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from mvmnix.api.context import Context
 from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.resolve import resolve
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.fetch.trees import bring
-from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
@@ -16,14 +16,14 @@ from mvmnix.model import Digest, Source
 class Provisions:
     """The suppliers of a session (builder/session/supply.py)."""
 
-    def __init__(self, house: House, progress: Steps) -> None:
+    def __init__(self, house: Context, progress: Steps) -> None:
         self._progress = progress
         # opened here, in the command's own thread; errands share them
-        self._store, self._policy, outdoors = house.sources, house.policy, house.outdoors
-        self._downloader, self._outside = outdoors.downloader, outdoors.outside
+        self._store, self._policy, network = house.sources, house.policy, house.network
+        self._downloader, self._outside = network.downloader, network.outside
         self._downloader.meter = progress
-        self._registries = outdoors.registries
-        self.caches: Caches | None = outdoors.caches(self._policy)
+        self._registries = network.registries
+        self.caches: Caches | None = network.caches(self._policy)
 
     def sources(self, sources: Sequence[Source]) -> None:
         """Bring files by hash."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from mvmnix.api.context import Context
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.reproduce import inside
 from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.house import House
 from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.keys import Role
@@ -32,7 +32,7 @@ VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64
 
 
-def rebuild(house: House, shop: Workshop, request: BuildRequest, first: Finished) -> Verified[Provenance]:
+def rebuild(house: Context, shop: Workshop, request: BuildRequest, first: Finished) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
@@ -74,7 +74,7 @@ def _subject(request: BuildRequest) -> tuple[object, ...]:
     return (request.flake.nar, request.flake.directory, request.attribute)
 
 
-def _reason(it: Difference, house: House, shop: Workshop) -> Reason:
+def _reason(it: Difference, house: Context, shop: Workshop) -> Reason:
     images = house.library.images
     found = inside.differences(it, images, shop.progress.log)
     why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"

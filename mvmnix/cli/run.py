@@ -4,20 +4,20 @@ from contextlib import ExitStack
 
 import click
 
+from mvmnix.api.context import open_context
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.cli.backends import backend_option, host_for, on_backend
 from mvmnix.cli.confidences import references, secret_options
 from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.evidence import Chain
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.house import house
 from mvmnix.cli.limit_options import limit_options
-from mvmnix.cli.machine_room import put_in_order
 from mvmnix.cli.plan import plan_for, refuse_typed, without_credentials
 from mvmnix.cli.plan_options import labelled, labels_option, verbs_option, within
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.references import existing
 from mvmnix.cli.shares import refuse_shares, share_option, shares
-from mvmnix.cli.telling import notice
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.cli.workshop import workshop
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
@@ -61,9 +61,9 @@ def run(
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     wanted, confided, given = existing(flake), references(secrets, secret_variables), shares(shared)
-    with house() as rooms, ExitStack() as stack:
+    with open_context(TERMINAL) as rooms, ExitStack() as stack:
         rooms.settle_in(notice)
-        put_in_order(rooms.roots, rooms.machines)
+        put_in_order(rooms.roots, rooms.machines, TERMINAL)
         refuse_typed(rooms, command, labels)
         refuse_shares(rooms, given)
         with rooms.working():  # until its files are open, nobody may take the image away

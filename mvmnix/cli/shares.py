@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.shares.dangers import MEANINGS, refuse_dangers
@@ -40,7 +40,7 @@ def shares(texts: Sequence[str]) -> tuple[Share, ...]:
         raise UsageError(str(error), hint=_HINT) from None
 
 
-def refuse_shares(rooms: House, wanted: Sequence[Share]) -> None:
+def refuse_shares(rooms: Context, wanted: Sequence[Share]) -> None:
     """Refuse, before anything is built, what would be refused when a machine starts, as far as it is there already.
 
     Raises RefusedError [share-forbidden, share-unavailable], which is logged.

@@ -8,11 +8,11 @@ from typing import Final
 
 import click
 
+from mvmnix.api.machine_store import machine_store
 from mvmnix.cli.exec import environment
 from mvmnix.cli.handing import handed_over
 from mvmnix.cli.local_terminal import raw_terminal, size
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.cli.telling import notice
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.control.client import Call, call
@@ -47,7 +47,7 @@ def shell(machine: str, command: tuple[str, ...], variables: tuple[str, ...], di
     asked = Shell(command, *size(), _term(), environment(variables), directory, _STREAMS)
     ending = _Ending()
     with (
-        machine_room() as here,
+        machine_store(TERMINAL) as here,
         handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
         call(here, machine, asked, hands.descriptors) as it,
     ):

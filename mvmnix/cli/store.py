@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import click
 
+from mvmnix.api.context import Context, open_context
 from mvmnix.builder.keeping.collect import collect, needed_by
 from mvmnix.cli import installed
-from mvmnix.cli.house import House, house
-from mvmnix.cli.telling import answer, tell_freed
+from mvmnix.cli.telling import TERMINAL, answer, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
@@ -30,7 +30,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
     All of them can be fetched again by their hashes. What killed downloads left goes too.
     """
-    with house() as rooms, rooms.clearing():
+    with open_context(TERMINAL) as rooms, rooms.clearing():
         needed = {*needed_by(_claims(rooms)), *(source.digest for source in installed.pins())}
         needed |= {part.nar for part in rooms.part_book.needed()}
         collected = collect(rooms.sources, needed, remove=not dry_run)
@@ -46,13 +46,13 @@ def gc(dry_run: bool, as_json: bool) -> None:
     tell_freed(f"{len(collected.sources)} sources", len(collected.leftovers), collected.size, dry=dry_run)
 
 
-def _claims(rooms: House) -> Iterator[Provenance]:
+def _claims(rooms: Context) -> Iterator[Provenance]:
     """What each kept build says of itself, authenticated. Raises MvmnixError: else nobody would know what it needs."""
     for entry in rooms.library.entries():
         yield _claim(rooms, entry.bundle, entry.manifest)
 
 
-def _claim(rooms: House, bundle: Digest, manifest: Digest) -> Provenance:
+def _claim(rooms: Context, bundle: Digest, manifest: Digest) -> Provenance:
     try:
         data = rooms.library.bundle(bundle)
         authentic = authenticate(data, trust=rooms.policy.trust, role=Role.BUILDER, what="a kept build")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import open_context
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.house import house
 from mvmnix.cli.judging import latest
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.verifying.artifacts import verify_artifacts
 from mvmnix.cli.verifying.bundles import SUFFIX
 from mvmnix.cli.verifying.image import verify_image
@@ -137,7 +137,7 @@ def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
 
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
     """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         return rooms.policy, latest.not_older(rooms, rooms.policy)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mvmnix import __version__, lock
+from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
@@ -17,7 +18,6 @@ from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan, limits_of
-from mvmnix.cli.house import House
 from mvmnix.cli.progress import Steps, steps
 from mvmnix.cli.references import Reference
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
@@ -34,7 +34,7 @@ _LOG_MODE = 0o600
 class Workshop:
     """Where images come from, for one command."""
 
-    def __init__(self, house: House, progress: Steps, means: Means = AS_THE_IMAGE_SAYS) -> None:
+    def __init__(self, house: Context, progress: Steps, means: Means = AS_THE_IMAGE_SAYS) -> None:
         self._house = house
         self._progress = progress
         self._means = means
@@ -76,7 +76,7 @@ class Workshop:
     def _new_builder(self, request: BuildRequest) -> Finished:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
-        self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
+        self._house.signer.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
         work = bootstrap.Bootstrap(
             request,
             store=self._house.sources,
@@ -116,7 +116,7 @@ class Workshop:
         """
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
-        self._house.desk.prepare(Role.BUILDER)
+        self._house.signer.prepare(Role.BUILDER)
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._house, self._progress, builder, plan)
@@ -164,7 +164,7 @@ class Workshop:
             if isinstance(reference, OciRef):
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
-                return oci.request(reference, self._house.outdoors.registries)
+                return oci.request(reference, self._house.network.registries)
             flake = take(reference)
             locked = lock.parse(flake.lock)
             if reasons := tuple(lock.mismatches(locked, self._house.policy.pairs)):
@@ -185,7 +185,7 @@ def _key(request: BuildRequest, builder: str) -> BuildKey:
 
 
 @contextmanager
-def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Workshop]:
+def workshop(house: Context, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Workshop]:
     """A workshop with progress on stderr, and its log in the state directory; nobody prunes meanwhile."""
     with house.working(), house.roots.state.child("logs") as logs:
         name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.cli.house import file_bytes
+from mvmnix.api.files import file_bytes
 from mvmnix.cli.judging.items import Judge, Judged
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.provenance import policy_toml

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from mvmnix.api.files import file_bytes
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.house import file_bytes
 from mvmnix.cli.verifying import bundles
 from mvmnix.cli.verifying.image import verify_image
 from mvmnix.cli.verifying.verdicts import told_reason

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.cli.showing.gather import latest_serials
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError
 from mvmnix.provenance.policy import TrustPolicy
@@ -12,7 +12,7 @@ _HINT = (
 )
 
 
-def rolled_back(rooms: House, policy: TrustPolicy) -> tuple[Reason, ...]:
+def rolled_back(rooms: Context, policy: TrustPolicy) -> tuple[Reason, ...]:
     """Why the policy is older than the last one: then nothing starts. Raises MvmnixError where that can't be told."""
     if not (Path(rooms.roots.paths["state"]) / "audit").is_dir():
         return ()
@@ -22,7 +22,7 @@ def rolled_back(rooms: House, policy: TrustPolicy) -> tuple[Reason, ...]:
     return tuple(policy.rolled_back(latest))
 
 
-def not_older(rooms: House, policy: TrustPolicy) -> tuple[Reason, ...]:
+def not_older(rooms: Context, policy: TrustPolicy) -> tuple[Reason, ...]:
     """The same for a verdict on something. Raises UnreadableError where it can't be told: then there is none."""
     try:
         return rolled_back(rooms, policy)

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 
+from mvmnix.api import audit_log
+from mvmnix.api.context import Context
 from mvmnix.audit.head import is_begun
 from mvmnix.audit.reading import Listed, backwards
 from mvmnix.audit.record import Kind as RecordKind
@@ -13,8 +15,6 @@ from mvmnix.audit.record import Serials
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.keeping.library import Entry, Library
 from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.cli import witnesses
-from mvmnix.cli.house import House
 from mvmnix.cli.showing.held import Held, Paper
 from mvmnix.cli.showing.planned import Gate
 from mvmnix.cli.showing.running import Ran, Sealed
@@ -32,14 +32,14 @@ from mvmnix.provenance.predicate import from_statement
 from mvmnix.store import digest_of
 
 
-def held(rooms: House, entry: Entry) -> Held:
+def held(rooms: Context, entry: Entry) -> Held:
     """A kept build with every file of it hashed, and the build of its builder's image, if that is kept as well."""
     library, rebuilds = rooms.library, Rebuilds(rooms.roots.state)
     found = _held(library, entry)
     return with_builder(rooms, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
 
 
-def with_builder(rooms: House, found: Held) -> Held:
+def with_builder(rooms: Context, found: Held) -> Held:
     """The same with the build of its builder's image, if that is kept here."""
     builder = _builder_of(rooms.library, found)
     return found if builder is None else replace(found, builder=_held(rooms.library, builder))
@@ -103,7 +103,7 @@ def _builder_of(library: Library, found: Held) -> Entry | None:
     return next((entry for entry in library.entries() if entry.manifest in wanted), None)
 
 
-def gate(rooms: House, entry: Entry) -> Gate:
+def gate(rooms: Context, entry: Entry) -> Gate:
     """The whole gate for a plan for this kept build, without a record of it: nothing is admitted, nothing starts."""
 
     def passes(plan: bytes, moment: datetime) -> MvmnixError | None:
@@ -133,24 +133,24 @@ def gate(rooms: House, entry: Entry) -> Gate:
     return passes
 
 
-def plan_of_machine(rooms: House, machine: Machine) -> bytes | MvmnixError | None:
+def plan_of_machine(rooms: Context, machine: Machine) -> bytes | MvmnixError | None:
     """The bundle of the plan that a machine was started from; None for machines of before it was kept."""
     return _kept_by(rooms, machine, PLAN)
 
 
-def ran(rooms: House, machine: Machine) -> Ran:
+def ran(rooms: Context, machine: Machine) -> Ran:
     """A machine with its records and its receipt."""
     return Ran(machine, _sealed(rooms, machine), _kept_by(rooms, machine, RECEIPT))
 
 
-def _kept_by(rooms: House, machine: Machine, name: str) -> bytes | MvmnixError | None:
+def _kept_by(rooms: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:
     try:
         return read_kept(rooms.machines, machine.status.machine, name)
     except MvmnixError as error:
         return error
 
 
-def latest_serials(rooms: House) -> Serials | MvmnixError | None:
+def latest_serials(rooms: Context) -> Serials | MvmnixError | None:
     """The serials of the policy that the audit log saw last, None where there is no log; or why they can't be told."""
     try:
         _hold_log(rooms)
@@ -162,7 +162,7 @@ def latest_serials(rooms: House) -> Serials | MvmnixError | None:
         return error
 
 
-def clock_doubt(rooms: House) -> MvmnixError | None:
+def clock_doubt(rooms: Context) -> MvmnixError | None:
     """Why the clock can't be relied on, if it is known to have gone back."""
     try:
         with looked_at(rooms.nonces):
@@ -172,12 +172,12 @@ def clock_doubt(rooms: House) -> MvmnixError | None:
     return None
 
 
-def _hold_log(rooms: House) -> None:
+def _hold_log(rooms: Context) -> None:
     """Hold the log against what its witnesses keep, as a start does. Raises RefusedError."""
-    witnesses.hold_against(lambda: rooms.journal, rooms.config.witnesses)
+    audit_log.hold_against(lambda: rooms.journal, rooms.config.witnesses)
 
 
-def _sealed(rooms: House, machine: Machine) -> Sealed | MvmnixError:
+def _sealed(rooms: Context, machine: Machine) -> Sealed | MvmnixError:
     try:
         _hold_log(rooms)
         key = rooms.log_key

@@ -6,10 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
 from mvmnix.builder.keeping.library import LIMIT, Entry
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
-from mvmnix.cli.house import House, file_bytes
 from mvmnix.cli.showing import gather
 from mvmnix.cli.showing.build import Judge, add_build
 from mvmnix.cli.showing.exports import MANIFEST, held_in, testimony_of
@@ -41,7 +42,7 @@ _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 type Named = bytes | Machine | tuple[Entry, ...] | Path
 
 
-def named(rooms: House, text: str, notice: Callable[[str], None]) -> Named:
+def named(rooms: Context, text: str, notice: Callable[[str], None]) -> Named:
     """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
 
     Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
@@ -61,7 +62,7 @@ def named(rooms: House, text: str, notice: Callable[[str], None]) -> Named:
     return take()
 
 
-def _meant(rooms: House, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
+def _meant(rooms: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
     """All that a text could name, and how to get it."""
     path = Path(text)
     if text and path.is_file():
@@ -76,7 +77,7 @@ def _meant(rooms: House, text: str, notice: Callable[[str], None]) -> Iterator[t
         yield "an image", lambda: _entries(rooms, text)
 
 
-def _machine_called(rooms: House, text: str, notice: Callable[[str], None]) -> Machine:
+def _machine_called(rooms: Context, text: str, notice: Callable[[str], None]) -> Machine:
     found = registry.find(rooms.machines, text)
     namesakes = sum(it.status.name == text for it in registry.entries(rooms.machines))
     if namesakes > 1:
@@ -84,11 +85,11 @@ def _machine_called(rooms: House, text: str, notice: Callable[[str], None]) -> M
     return found
 
 
-def _entries(rooms: House, text: str) -> tuple[Entry, ...]:
+def _entries(rooms: Context, text: str) -> tuple[Entry, ...]:
     return tuple(dict.fromkeys(entry for _, entry in Shelves(rooms.library).find(text)))
 
 
-def graph_of(rooms: House, found: Named, now: datetime) -> Graph:
+def graph_of(rooms: Context, found: Named, now: datetime) -> Graph:
     """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
     rebuilds = Rebuilds(rooms.roots.state)
     policy = rooms.policy
@@ -107,20 +108,20 @@ def graph_of(rooms: House, found: Named, now: datetime) -> Graph:
     return draft.done(subject)
 
 
-def _image(draft: Draft, rooms: House, entries: Iterable[Entry], judge: Judge) -> str:
+def _image(draft: Draft, rooms: Context, entries: Iterable[Entry], judge: Judge) -> str:
     subject = ""
     for number, entry in enumerate(entries):
         subject = add_build(draft, gather.held(rooms, entry), judge, at=f"{number + 1}/" if number else "")
     return subject
 
 
-def _export(draft: Draft, rooms: House, directory: Path, judge: Judge) -> str:
+def _export(draft: Draft, rooms: Context, directory: Path, judge: Judge) -> str:
     held = gather.with_builder(rooms, held_in(directory))
     testimony = testimony_of(held, policy=judge.policy, now=judge.now)
     return add_build(draft, held, Judge(judge.policy, judge.now, testimony))
 
 
-def _plan(draft: Draft, rooms: House, bundle: bytes, judge: Judge) -> str:
+def _plan(draft: Draft, rooms: Context, bundle: bytes, judge: Judge) -> str:
     shown = check_plan(bundle, judge, None)
     if shown.plan is None:
         return add_plan(draft, Digest.of(bundle), shown, image="", provenance="")
@@ -139,7 +140,7 @@ def _silent(_: str) -> None:
     """Whoever only looks is told by verdicts."""
 
 
-def _machine(draft: Draft, rooms: House, machine: Machine, judge: Judge) -> str:
+def _machine(draft: Draft, rooms: Context, machine: Machine, judge: Judge) -> str:
     ran = gather.ran(rooms, machine)
     manifest, provenance = ran.build
     entry = _find(rooms, manifest, provenance)
@@ -169,5 +170,5 @@ def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None
     return check_plan(bundle, judge, gate, Past(ran.start.record.time))
 
 
-def _find(rooms: House, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
+def _find(rooms: Context, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
     return next((it for it in rooms.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mvmnix.cli.verifying import bundles, files
+from mvmnix.api import files
+from mvmnix.cli.verifying import bundles
 from mvmnix.cli.verifying.verdicts import Failed, Verdict
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.provenance.judgement import Standard, judge

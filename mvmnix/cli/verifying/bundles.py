@@ -2,8 +2,8 @@
 
 import json
 
-from mvmnix.cli.house import file_bytes
-from mvmnix.cli.verifying import files
+from mvmnix.api import files
+from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
 from mvmnix.launch import signatures
 from mvmnix.provenance import envelope

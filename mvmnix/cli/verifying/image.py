@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix import manifest, strict
+from mvmnix.api import files
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.cli.verifying import bundles, files
+from mvmnix.cli.verifying import bundles
 from mvmnix.cli.verifying.verdicts import seen, told_witness
 from mvmnix.keys import Role
 from mvmnix.launch.boot_files import OpenFiles

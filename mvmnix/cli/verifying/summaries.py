@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import __version__
-from mvmnix.cli.house import house
+from mvmnix.api.context import open_context
+from mvmnix.cli.telling import TERMINAL
 from mvmnix.cli.verifying.image import VerifiedImage
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
@@ -77,7 +78,7 @@ def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:
 
 def write_summary(it: Finding, out: str, verifier_id: str) -> None:
     """Write the signed summary to a new file. Raises UsageError for a file that is there, MvmnixError without a key."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         key = rooms.key(Role.VERIFIER)
         try:
             made = Vsa(

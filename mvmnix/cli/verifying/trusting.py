@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.cli.house import file_bytes
+from mvmnix.api.files import file_bytes
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.launch.host import now

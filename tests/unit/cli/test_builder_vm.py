@@ -6,10 +6,10 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix.api.context import Context
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
 from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.house import House
 from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
@@ -36,7 +36,7 @@ class Moody(FakeHypervisor):
 class Site:
     """A house, and builder VMs in it; `shown` is what their user reads."""
 
-    rooms: House
+    rooms: Context
     moods: Iterator[Scenario] = field(default_factory=lambda: iter(()))
     shown: Shown = field(default_factory=Shown)
 
@@ -61,7 +61,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.settle()
     station.installation()
     station.hypervisor()
-    with station.roots() as roots, House(roots) as rooms:
+    with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms)
         monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu.find", lambda: Moody(mood=made.mood))
         monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._WALL_FACTOR", 1.0)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from mvmnix import strict
+from mvmnix.api import machine_store
+from mvmnix.api.context import Context
 from mvmnix.audit.head import read_head
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import Seal
 from mvmnix.audit.vouched import vouch, vouched
-from mvmnix.cli import machine_room
-from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
 from mvmnix.sandbox import uid_pool
 from tests.unit.cli.station import Station
@@ -116,7 +116,7 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
     machine = ran(settled, "complain")
     other = launched(settled, "true")
     settled.mvm("wait", other)
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         start = next(it for it in rooms.journal.about(machine.name) if it.kind is Kind.START)
         notes = {
             "another machine's end": (machine.parent / other / NOTE).read_bytes(),
@@ -136,7 +136,7 @@ def test_one_without_a_host_key(settled: Station) -> None:
 def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
     """Cells belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
     cells = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
-    for module in (machine_room, uid_pool):
+    for module in (machine_store, uid_pool):
         settled.monkeypatch.setattr(module, "MACHINE_WIDE", str(cells))
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.cli import part_shop
 from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS
-from mvmnix.cli.house import House
 from mvmnix.cli.part_shop import PartShop
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.workshop import Workshop
@@ -50,7 +50,7 @@ class Shown(Progress):
 class Site:
     """A house whose builder VM is none; `started` counts how often it was."""
 
-    rooms: House
+    rooms: Context
     path: Path
     progress: Shown = field(default_factory=Shown)
     started: int = 0
@@ -76,7 +76,7 @@ class Site:
 def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.settle()
     station.installation()
-    with station.roots() as roots, House(roots) as rooms:
+    with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms, station.state)
         monkeypatch.setattr(part_shop, "BuilderVm", made.vm)
         rooms.sources.put(b"tool", TOOL.digest)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.errors import ReasonCode
 from tests.leaks import in_files
 from tests.unit.cli.station import Station
@@ -143,7 +143,7 @@ def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station:
     assert said.code == 2
     assert not station.config.exists(), "a mistyped name makes nothing"
     told: list[str] = []
-    with station.roots() as roots, House(roots) as rooms:
+    with station.roots() as roots, Context(roots) as rooms:
         rooms.settle_in(told.append)
         rooms.settle_in(told.append)
     (once,) = told
@@ -188,7 +188,7 @@ def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
             (station.path / "etc/trust.toml").write_text("")
     before = sorted(station.config.rglob("*")) if station.config.exists() else []
     told: list[str] = []
-    with station.roots() as roots, House(roots) as rooms:
+    with station.roots() as roots, Context(roots) as rooms:
         rooms.settle_in(told.append)
     assert told == []
     assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]

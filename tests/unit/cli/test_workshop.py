@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.cli.progress import Steps
 from mvmnix.cli.references import reference
 from mvmnix.cli.workshop import Workshop, workshop
@@ -24,7 +24,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
     flake = settled.flake()
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         shop = Workshop(rooms, cast("Steps", Shown()))
         assert shop.image(reference(flake)).image.name == "hello"
         assert built == []
@@ -41,7 +41,7 @@ def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station
     entry.rename(aside)
     held, said = threading.Event(), threading.Event()
     progress = Shown()
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
 
         def other() -> None:
             with rooms.building(entry.name, lambda: None):
@@ -64,7 +64,7 @@ def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station
 def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> None:
     with (
         settled.roots() as roots,
-        House(roots) as rooms,
+        Context(roots) as rooms,
         pytest.raises(MvmnixError) as failed,
         workshop(rooms) as shop,
     ):
@@ -80,7 +80,7 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
 )
 def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
     hint = error.hint
-    with settled.roots() as roots, House(roots) as rooms, pytest.raises(type(error)), workshop(rooms):
+    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), workshop(rooms):
         raise error
     assert error.hint == hint
     assert list((settled.state / "logs").iterdir()) == []

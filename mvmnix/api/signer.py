@@ -1,13 +1,12 @@
-"""Signs claims for the roles of this house: with their private keys, whose passwords are asked for once, or keyless."""
+"""Signs claims for the roles of this user: with their private keys, whose passwords are asked for once, or keyless."""
 
 from collections.abc import Callable, Iterable
 from typing import Self
 
-import click
-
-from mvmnix.cli import signing
-from mvmnix.cli.secrets import secret
-from mvmnix.cli.signing import Choice, at_terminal
+from mvmnix.api import keyless
+from mvmnix.api.frontend import Frontend
+from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.own_secrets import read_secret
 from mvmnix.config import Config, SigningRule
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
@@ -20,16 +19,17 @@ def key_file(role: Role) -> str:
     return f"{role}.pem"
 
 
-class Desk:
-    """Where things are signed. `config` is read when a key turns out to be encrypted, or something is to be signed."""
+class Signer:
+    """What signs. `config` is read when a key turns out to be encrypted, or something is to be signed."""
 
-    def __init__(self, keys: Directory, config: Callable[[], Config]) -> None:
+    def __init__(self, keys: Directory, config: Callable[[], Config], frontend: Frontend) -> None:
         self.keys = keys
         self._config = config
+        self._frontend = frontend
         self._passwords: dict[Role, str] = {}
-        self._asked = (Choice(), frozenset[Role]())
+        self._asked = (KeylessChoice(), frozenset[Role]())
 
-    def choose(self, choice: Choice, *roles: Role) -> Self:
+    def choose(self, choice: KeylessChoice, *roles: Role) -> Self:
         """Follow what this invocation asks for, where it signs in these roles."""
         self._asked = (choice, frozenset(roles))
         return self
@@ -49,25 +49,22 @@ class Desk:
             raise MvmnixError(f"there is no {role} key at {where}", hint=f"mvm key create {role}") from error
 
     def _password(self, role: Role) -> str:
-        # asked for once: a supervisor, which is a fork of this process, signs when nobody is at the terminal any more
+        # asked for once: a supervisor, which is a fork of this process, signs when there is no terminal any more
         if role not in self._passwords:
             self._passwords[role] = self._fresh_password(role)
         return self._passwords[role]
 
     def _fresh_password(self, role: Role) -> str:
-        """From where config.toml says, or else from whoever sits at a terminal; "" from nobody."""
+        """From where config.toml says, else from the user where one can be asked; "" without either."""
         where = self._config().key_password
         if where is not None:
-            return secret(where, f"the password of the {role} key")
-        if not at_terminal():
-            return ""
-        asked: str = click.prompt(f"Password of the {role} key", hide_input=True, err=True)
-        return asked
+            return read_secret(where, f"the password of the {role} key")
+        return self._frontend.ask(f"Password of the {role} key") if self._frontend.can_ask() else ""
 
     def prepare(self, role: Role) -> None:
         """Look whether a role can sign at all, before minutes are spent. Raises MvmnixError."""
         if role in self.rule.keyless:
-            signing.prepared(self.rule)
+            keyless.prepared(self.rule)
         else:
             self.key(role)
 
@@ -83,5 +80,5 @@ class Desk:
     def sign(self, role: Role, statement: bytes) -> bytes:
         """The bundle of a statement, signed with the key of a role, or keyless."""
         if role in self.rule.keyless:
-            return signing.sign(statement, self.rule)
+            return keyless.sign(statement, self.rule, interactive=self._frontend.can_ask())
         return envelope.sign(statement, self.key(role)).to_bytes()

@@ -1,43 +1,43 @@
-"""Opens the machines' directories for commands about machines, put in order; the rest of the house only where needed.
+"""Opens the machines' directories, put in order; keys, policy and audit log only where an end is to be written down.
 
-`mvm ps` is typed often: keys, policy and audit log are looked for when somebody was killed and left an end unwritten.
+Listing machines has to be fast: a context is opened only when a supervisor was killed and left its end unwritten.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mvmnix.cli.telling import notice
+from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.launch.records import tidying
 from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
 from mvmnix.state import Directory, Roots
 
 
 @contextmanager
-def machine_room() -> Iterator[Directory]:
-    """The machines' directories, for as long as a command runs; what killed processes left is put in order first."""
+def machine_store(frontend: Frontend = SILENT) -> Iterator[Directory]:
+    """The machines' directories, for as long as an operation runs; what killed processes left is put in order first."""
     with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
-        put_in_order(roots, machines)
+        put_in_order(roots, machines, frontend)
         yield machines
 
 
-def put_in_order(roots: Roots, machines: Directory) -> None:
+def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
 
     Raises MvmnixError when there is no host key for such an end.
     """
     found = tidying.survey(machines)
     for line in found.broken:
-        notice(line)
+        frontend.notice(line)
     if found.is_tidy and _are_cells_swept(roots):
         return
-    from mvmnix.cli.house import House  # noqa: PLC0415 - it takes longer than all else that `mvm ps` does
+    from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
     from mvmnix.launch.host import now  # noqa: PLC0415
 
-    with House(roots) as rooms:
+    with Context(roots, frontend) as context:
         if not found.is_tidy:
-            tidying.tidy(machines, rooms.journal, now)
-        rooms.jail.sweep()
+            tidying.tidy(machines, context.journal, now)
+        context.jail.sweep()
 
 
 def _are_cells_swept(roots: Roots) -> bool:

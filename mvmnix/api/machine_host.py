@@ -13,22 +13,22 @@ from mvmnix.sandbox.uid_pool import UidPool, of_machine
 from mvmnix.state import Directory
 
 if TYPE_CHECKING:
-    from mvmnix.cli.house import House
+    from mvmnix.api.context import Context
 
 
-def host_of(rooms: "House", notice: Callable[[str], None], backend: kinds.Backend) -> Host:
+def host_of(context: "Context", notice: Callable[[str], None], backend: kinds.Backend) -> Host:
     """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
-    hypervisor, jail = choice.find(backend), rooms.jail
+    hypervisor, jail = choice.find(backend), context.jail
     return Host(
         hypervisor=hypervisor,
         jail=jail,
-        kvm=KvmProbe(hypervisor, jail, rooms.roots.cache),
-        journal=rooms.journal,
-        sign=lambda statement: rooms.sign(Role.HOST, statement),
-        machines=rooms.machines,
-        replay=rooms.replay(notice),
+        kvm=KvmProbe(hypervisor, jail, context.roots.cache),
+        journal=context.journal,
+        sign=lambda statement: context.sign(Role.HOST, statement),
+        machines=context.machines,
+        replay=context.replay(notice),
         notice=notice,
-        own=tuple(rooms.roots.paths.values()),
+        own=tuple(context.roots.paths.values()),
     )
 
 

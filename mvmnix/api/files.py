@@ -1,4 +1,7 @@
-"""Opens and hashes what is to be verified: regular files only, for a FIFO from elsewhere would never end."""
+"""Reads, opens and hashes files that the caller names: what was not named by itself only if it is a regular file.
+
+A FIFO in a directory from elsewhere would never end.
+"""
 
 import os
 import re
@@ -78,3 +81,15 @@ def _again(artifact: str, hint: str) -> bytes:
         return read(artifact, _WHOLE, hint)
     except UsageError as error:
         raise ValueError(f"its signature is over the whole file, but {error.message}") from error
+
+
+def file_bytes(path: str, limit: int) -> bytes:
+    """A file that the user named, or stdin for `-`. Raises UsageError."""
+    try:
+        with open(path if path != "-" else 0, "rb") as file:  # noqa: PTH123 - a descriptor for stdin
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint="name a file that is there") from error
+    if len(data) > limit:
+        raise UsageError(f"{path} is larger than {limit} bytes", hint="name the right file")
+    return data

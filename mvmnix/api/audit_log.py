@@ -1,4 +1,4 @@
-"""Wires the audit log and its witnesses, as config.toml names them."""
+"""Opens the audit log and its witnesses, as config.toml names them."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -8,13 +8,12 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.witnessed import Heard, WitnessedLog, ask
 from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
-from mvmnix.cli.telling import notice
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.launch.records.traces import Traces
 from mvmnix.state import Directory
 
-_ROOM = "audit"
+_DIRECTORY = "audit"
 
 
 def witness(rule: WitnessRule) -> Witness:
@@ -27,21 +26,30 @@ def witness(rule: WitnessRule) -> Witness:
 
 
 @contextmanager
-def audit_room(state: Directory) -> Iterator[Directory]:
+def audit_directory(state: Directory) -> Iterator[Directory]:
     """The audit log's directory; a refusal that says that the log is gone leaves no empty one behind."""
-    is_new = not state.exists(_ROOM)
-    with state.child(_ROOM) as room:
+    is_new = not state.exists(_DIRECTORY)
+    with state.child(_DIRECTORY) as room:
         try:
             yield room
         except RefusedError as refused:
             if is_new and ReasonCode.LOG_MISMATCH in refused.codes:
                 with suppress(OSError):  # it is not empty
-                    os.rmdir(_ROOM, dir_fd=state.fd)
+                    os.rmdir(_DIRECTORY, dir_fd=state.fd)
             raise
 
 
-def journal(directory: Directory, signer: Signer, rules: Iterable[WitnessRule], state: Directory) -> AuditLog:
-    """The log, with its witnesses if it has any; `state` is looked through for what one that is gone had recorded."""
+def journal(
+    directory: Directory,
+    signer: Signer,
+    rules: Iterable[WitnessRule],
+    state: Directory,
+    notice: Callable[[str], None],
+) -> AuditLog:
+    """The log, with its witnesses if it has any; `notice` is told of those that don't answer.
+
+    `state` is searched for traces of an earlier log that is gone.
+    """
 
     def traces() -> str:
         return Traces.of(state).said

@@ -1,4 +1,4 @@
-"""Wires all that reaches outside for one command: the downloader, and who asks by it; imported once one is needed."""
+"""Opens all that reaches outside for one operation: the downloader, and what asks by it; imported when needed."""
 
 import os
 from contextlib import ExitStack
@@ -17,8 +17,8 @@ from mvmnix.state import Directory
 from mvmnix.store import Store
 
 
-class Outdoors:
-    """What may be asked is the configuration's; whose word counts is the trust policy's. `opened` closes it all."""
+class Network:
+    """The configuration says what may be asked, the trust policy which keys count. `opened` closes it all."""
 
     def __init__(self, rules: Config, sources: Store, trees: Directory, opened: ExitStack) -> None:
         self._rules = rules

@@ -1,4 +1,4 @@
-"""Wires the house for one command: directories, policy, keys, stores, log and hypervisor, each when first asked for."""
+"""Opens state for one operation: directories, policy, keys, stores, log and hypervisor, each when first asked for."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
+from mvmnix.api import audit_log
+from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.machine_host import host_of, jail_of
+from mvmnix.api.signer import Signer, key_file
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
@@ -15,10 +19,7 @@ from mvmnix.audit.record import Kind, Record
 from mvmnix.builder.keeping.library import Kept, Library, Room
 from mvmnix.builder.keeping.part_book import PartBook
 from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.cli import witnesses
-from mvmnix.cli.desk import Desk, key_file
-from mvmnix.cli.hosting import host_of, jail_of
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.admission import Submission, admit, as_verdict
 from mvmnix.launch.backends import kinds
@@ -37,7 +38,7 @@ from mvmnix.state import Directory, Roots
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
-    from mvmnix.cli.outdoors import Outdoors
+    from mvmnix.api.network import Network
 
 #: Lock files beside what they guard: shared by whoever makes or reads something there, had alone to take it away.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
@@ -46,11 +47,12 @@ LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
 ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
 
 
-class House:
-    """What one command works with. A context manager, which closes what it opened; the roots stay the caller's."""
+class Context:
+    """What one operation works with. A context manager, which closes what it opened; the roots stay the caller's."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, frontend: Frontend = SILENT) -> None:
         self.roots = roots
+        self.frontend = frontend
         self._opened = ExitStack()
         self._working = 0
 
@@ -63,7 +65,7 @@ class House:
         self._opened.__exit__(kind, error, trace)
 
     def keep(self, directory: Directory) -> Directory:
-        """The directory, which is closed with the house."""
+        """The directory, which is closed with the context."""
         return self._opened.enter_context(directory)
 
     @cached_property
@@ -104,11 +106,11 @@ class House:
         return Store(self.keep(self.roots.state.child("plans")))
 
     @cached_property
-    def outdoors(self) -> "Outdoors":
+    def network(self) -> "Network":
         """All that reaches outside."""
-        from mvmnix.cli.outdoors import Outdoors  # noqa: PLC0415 - most commands fetch nothing, and don't pay for it
+        from mvmnix.api.network import Network  # noqa: PLC0415 - most operations fetch nothing, and don't pay for it
 
-        return Outdoors(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
+        return Network(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
 
     @cached_property
     def part_book(self) -> PartBook:
@@ -123,13 +125,13 @@ class House:
     @cached_property
     def audit(self) -> Directory:
         """Where the audit log is."""
-        return self._opened.enter_context(witnesses.audit_room(self.roots.state))
+        return self._opened.enter_context(audit_log.audit_directory(self.roots.state))
 
     @cached_property
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
         signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
-        return witnesses.journal(self.audit, signer, self.config.witnesses, self.roots.state)
+        return audit_log.journal(self.audit, signer, self.config.witnesses, self.roots.state, self.frontend.notice)
 
     @property
     def log_key(self) -> NoteKey:
@@ -143,16 +145,16 @@ class House:
 
     def key(self, role: Role) -> PrivateKey:
         """The private key of a role. Raises MvmnixError when there is none."""
-        return self.desk.key(role)
+        return self.signer.key(role)
 
     @cached_property
-    def desk(self) -> Desk:
-        """Where claims are signed."""
-        return Desk(self.keys, lambda: self.config)
+    def signer(self) -> Signer:
+        """What signs claims."""
+        return Signer(self.keys, lambda: self.config, self.frontend)
 
     def sign(self, role: Role, statement: bytes) -> bytes:
         """The bundle of a statement, signed by a role."""
-        return self.desk.sign(role, statement)
+        return self.signer.sign(role, statement)
 
     @cached_property
     def nonces(self) -> Directory:
@@ -178,12 +180,12 @@ class House:
             self.nonces,
             clock=HostClock(self.nonces, notice),
             starts=LoggedStarts(self.audit, lambda: self.log_key),
-            witness=lambda: witnesses.hold_against(lambda: self.journal, self.config.witnesses),
+            witness=lambda: audit_log.hold_against(lambda: self.journal, self.config.witnesses),
         )
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """While this lasts, nobody takes away an image or a source; others may work too. May be nested."""
+        """While this lasts, no image and no source is removed; others may work too. May be nested."""
         with ExitStack() as locks:
             if not self._working:
                 locks.enter_context(self.roots.state.share(LIBRARY_LOCK))
@@ -196,7 +198,7 @@ class House:
 
     @contextmanager
     def building(self, name: str, wait: Callable[[], None]) -> Iterator[None]:
-        """While this lasts, nobody else builds what has this name; `wait` is called when somebody does just now."""
+        """While this lasts, no other process builds what has this name; `wait` is called where one does now."""
         with self.roots.state.child("building") as locks:
             lock = locks.try_lock(name)
             if lock is None:
@@ -207,7 +209,7 @@ class House:
 
     @contextmanager
     def clearing(self) -> Iterator[None]:
-        """While this lasts, nobody builds, finds or fetches anything. Raises MvmnixError when somebody does."""
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
         with ExitStack() as locks:
             for root, name in ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)):
                 lock = root.try_lock(name)
@@ -277,19 +279,7 @@ class House:
 
 
 @contextmanager
-def house() -> Iterator[House]:
-    """The house, for as long as a command runs."""
-    with Roots.from_environment(os.environ) as roots, House(roots) as rooms:
-        yield rooms
-
-
-def file_bytes(path: str, limit: int) -> bytes:
-    """A file that the user named, or stdin for `-`. Raises UsageError."""
-    try:
-        with open(path if path != "-" else 0, "rb") as file:  # noqa: PTH123 - a descriptor for stdin
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}", hint="name a file that is there") from error
-    if len(data) > limit:
-        raise UsageError(f"{path} is larger than {limit} bytes", hint="name the right file")
-    return data
+def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
+    """The context of this process's environment (XDG_…, HOME), for as long as an operation runs."""
+    with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
+        yield context

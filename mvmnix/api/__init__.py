@@ -1,0 +1,1 @@
+"""The application under every face: state, builds, plans, machines and verdicts; prints nothing, parses no argv."""
