@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import click
 
 from mvmnix.api.context import Context, open_context
+from mvmnix.api.gc_roots import drop_expired, image_roots, part_roots
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
 from mvmnix.builder.keeping.needs import Need, users
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Freed, Shelves
-from mvmnix.cli.needs import drop_expired, held_of, needs_of
 from mvmnix.cli.telling import MIB, TERMINAL, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape_line
@@ -70,7 +70,7 @@ def _record(seen: Seen, needs: tuple[Need, ...]) -> dict[str, object]:
 def list_(as_json: bool) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
     with open_context(TERMINAL) as rooms, rooms.working():
-        needs = needs_of(rooms)
+        needs = image_roots(rooms)
         records = [_record(_look(rooms, name, entry), needs) for name, entry in rooms.library.index()]
     records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
     if as_json:
@@ -97,7 +97,7 @@ def _joined(value: object) -> str:
 def inspect(digest: str, as_json: bool) -> None:
     """Verify the image whose manifest has DIGEST, and say what is known about it. DIGEST may be its beginning."""
     with open_context(TERMINAL) as rooms, rooms.working():
-        needs = needs_of(rooms)
+        needs = image_roots(rooms)
         builds = []
         for _, entry in Shelves(rooms.library).find(digest):
             finished = rooms.library.open(entry, policy=rooms.policy, now=now())
@@ -141,7 +141,7 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
     with open_context(TERMINAL) as rooms, rooms.clearing():
-        shelves, needs = Shelves(rooms.library, held=held_of(rooms)), needs_of(rooms)
+        shelves, needs = Shelves(rooms.library, held=part_roots(rooms)), image_roots(rooms)
         _refuse_unknown(needs)
         freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
         _forget_rebuilds(rooms, freed)
@@ -167,10 +167,10 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     if older_than is not None and not every:
         raise click.UsageError("--older-than chooses among finished images: give --all, too")
     with open_context(TERMINAL) as rooms, rooms.clearing():
-        needs = needs_of(rooms)
+        needs = image_roots(rooms)
         _refuse_unknown(needs)
         before = None if older_than is None else now() - timedelta(days=older_than)
-        freed = Shelves(rooms.library, held=held_of(rooms)).prune(
+        freed = Shelves(rooms.library, held=part_roots(rooms)).prune(
             needs,
             every=every,
             spared=_spared() if every else (),

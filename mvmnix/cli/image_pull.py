@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.cli.build import export
-from mvmnix.cli.references import image_reference
+from mvmnix.api.export import export
+from mvmnix.api.image_builder import image_builder
+from mvmnix.api.source_refs import image_reference
+from mvmnix.cli.progress import steps
 from mvmnix.cli.telling import TERMINAL, answer
-from mvmnix.cli.workshop import workshop
 
 
 @click.command()
@@ -26,8 +27,8 @@ def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
     """
     wanted = image_reference(reference)
     with open_context(TERMINAL) as rooms:
-        with workshop(rooms) as shop:
-            finished = shop.new_image(wanted) if again else shop.image(wanted)
+        with steps() as progress, image_builder(rooms, progress) as images:
+            finished = images.new_image(wanted) if again else images.image(wanted)
         if out is not None:
             export(rooms, finished, out)
     image, evidence = finished.image, finished.provenance

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
+from mvmnix.api.source_refs import image_reference
 from mvmnix.builder.flakes.scaffold import Template, scaffold, write
-from mvmnix.cli.references import image_reference
 from mvmnix.cli.telling import TERMINAL
 from mvmnix.escaping import escape
 

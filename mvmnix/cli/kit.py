@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import Context, open_context
+from mvmnix.api.gc_roots import plans_for
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.needs import plans_for
 from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.launch.host import now

@@ -2,15 +2,16 @@
 
 import click
 
+from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context, open_context
+from mvmnix.api.image_builder import image_builder
+from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.builder.flakes.draft import Draft
 from mvmnix.builder.locking.document import Change, InputPath
 from mvmnix.builder.locking.session import Locking, NewLock, Wish
-from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.provisions import Provisions
-from mvmnix.cli.references import existing
+from mvmnix.cli.progress import steps
 from mvmnix.cli.telling import TERMINAL, answer, notice
-from mvmnix.cli.workshop import workshop
 from mvmnix.errors import UsageError
 from mvmnix.escaping import escape
 from mvmnix.model import FlakeRef
@@ -50,17 +51,17 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
 
 
 def _lock(rooms: Context, draft: Draft, wish: Wish) -> NewLock:
-    with workshop(rooms) as shop:
-        builder = shop.builder()
-        vm = BuilderVm(rooms, shop.progress, builder, builder_plan(rooms, builder))
-        trees = Provisions(rooms, shop.progress)
-        work = Locking(draft.source, store=rooms.sources, trees=trees, progress=shop.progress)
+    with steps() as progress, image_builder(rooms, progress) as images:
+        builder = images.builder_image()
+        vm = BuilderVm(rooms, images.progress, builder, builder_plan(rooms, builder))
+        trees = InputFetcher(rooms, images.progress)
+        work = Locking(draft.source, store=rooms.sources, trees=trees, progress=images.progress)
         with vm.running(work.connection) as machine:
             return work.run(machine, wish)
 
 
 def _flake(text: str) -> FlakeRef:
-    found = existing(text)
+    found = existing_source_ref(text)
     if not isinstance(found, FlakeRef):
         raise UsageError(f"{text} is an image, and has no lock", hint="name the directory of a flake.nix")
     return found

@@ -11,7 +11,9 @@ import click
 
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.image_builder import image_builder
 from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.source_refs import source_ref
 from mvmnix.builder.keeping.library import LIMIT, Finished
 from mvmnix.cli.backends import backend_option, on_backend, told_of_isolation
 from mvmnix.cli.confidences import references, secret_options, told, with_secrets
@@ -19,12 +21,11 @@ from mvmnix.cli.data import data_option, with_data
 from mvmnix.cli.data import told as told_of_data
 from mvmnix.cli.limit_options import limit_options
 from mvmnix.cli.plan_options import grantable, labelled, labels_option, parsed_labels, verbs_option, within
-from mvmnix.cli.references import reference
+from mvmnix.cli.progress import steps
 from mvmnix.cli.shares import refuse_shares, share_option, shares, with_shares
 from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import signing
 from mvmnix.cli.telling import TERMINAL
-from mvmnix.cli.workshop import workshop
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
@@ -143,12 +144,12 @@ def create(  # noqa: PLR0917 - click hands over what was typed
     out: str,
 ) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
-    source, confided, wanted = reference(flake), references(secrets, secret_variables), shares(shared)
+    source, confided, wanted = source_ref(flake), references(secrets, secret_variables), shares(shared)
     with open_context(TERMINAL) as rooms:
         refuse_typed(rooms, command, labels)
         refuse_shares(rooms, wanted)
-        with workshop(rooms) as shop:
-            finished = shop.image(source)
+        with steps() as progress, image_builder(rooms, progress) as images:
+            finished = images.image(source)
         use = Use.ONCE if single_use else Use.WITHIN_WINDOW
         given = plan_for(rooms, finished, command, use, verbs=verbs, secrets=confided, shared=wanted)
         made = within(labelled(with_data(given, data), labels), finished.image, limits)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import click
 
+from mvmnix.api import installation
 from mvmnix.api.context import Context, open_context
 from mvmnix.builder.keeping.collect import collect, needed_by
-from mvmnix.cli import installed
 from mvmnix.cli.telling import TERMINAL, answer, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
@@ -31,7 +31,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     All of them can be fetched again by their hashes. What killed downloads left goes too.
     """
     with open_context(TERMINAL) as rooms, rooms.clearing():
-        needed = {*needed_by(_claims(rooms)), *(source.digest for source in installed.pins())}
+        needed = {*needed_by(_claims(rooms)), *(source.digest for source in installation.pins())}
         needed |= {part.nar for part in rooms.part_book.needed()}
         collected = collect(rooms.sources, needed, remove=not dry_run)
     if as_json:

@@ -6,15 +6,15 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
-from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
+from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_part_shop import Shown
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 
 
@@ -42,10 +42,11 @@ class Site:
 
     def vm(self, *moods: Scenario) -> BuilderVm:
         self.moods = iter(moods)
-        progress: Any = self.shown
-        builder = Workshop(self.rooms, progress).builder()
+        builder = ImageBuilder(self.rooms, self.shown).builder_image()
         plan = builder_plan(self.rooms, builder)
-        return BuilderVm(self.rooms, progress, builder, replace(plan, timeouts=replace(plan.timeouts, boot_seconds=3)))
+        return BuilderVm(
+            self.rooms, self.shown, builder, replace(plan, timeouts=replace(plan.timeouts, boot_seconds=3))
+        )
 
     def mood(self) -> Scenario:
         return next(self.moods)

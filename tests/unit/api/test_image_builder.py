@@ -1,34 +1,32 @@
 """Where images come from: what is finished is used again, and of two who build the same one waits for the other."""
 
 import threading
-from typing import cast
 
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.cli.progress import Steps
-from mvmnix.cli.references import reference
-from mvmnix.cli.workshop import Workshop, workshop
+from mvmnix.api.image_builder import ImageBuilder, image_builder
+from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_part_shop import Shown
 
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What was built anew, which takes no VM here, and makes nothing."""
     made: list[object] = []
-    monkeypatch.setattr(Workshop, "_build", lambda _, request, __: made.append(request))
+    monkeypatch.setattr(ImageBuilder, "_build", lambda _, request, __: made.append(request))
     return made
 
 
 def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
     flake = settled.flake()
     with settled.roots() as roots, Context(roots) as rooms:
-        shop = Workshop(rooms, cast("Steps", Shown()))
-        assert shop.image(reference(flake)).image.name == "hello"
+        images = ImageBuilder(rooms, Shown())
+        assert images.image(source_ref(flake)).image.name == "hello"
         assert built == []
-        shop.image(reference(f"{flake}#another"))
+        images.image(source_ref(f"{flake}#another"))
         assert len(built) == 1
 
 
@@ -53,7 +51,7 @@ def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station
         thread.start()
         held.wait()
         progress.heard = said.set
-        found = Workshop(rooms, cast("Steps", progress)).image(reference(flake))
+        found = ImageBuilder(rooms, progress).image(source_ref(flake))
         thread.join()
     assert found.image.name == "hello"
     assert built == []
@@ -66,9 +64,9 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
         settled.roots() as roots,
         Context(roots) as rooms,
         pytest.raises(MvmnixError) as failed,
-        workshop(rooms) as shop,
+        image_builder(rooms) as images,
     ):
-        shop.progress.log(b"all that the builder said")
+        images.progress.log(b"all that the builder said")
         raise MvmnixError("the build failed", hint=hint)
     (log,) = (settled.state / "logs").iterdir()
     assert log.read_bytes() == b"all that the builder said"
@@ -80,7 +78,7 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
 )
 def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
     hint = error.hint
-    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), workshop(rooms):
+    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), image_builder(rooms):
         raise error
     assert error.hint == hint
     assert list((settled.state / "logs").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Reads what users type for flakes, and for OCI images in their place."""
+"""Parses references to what is built: flakes, and OCI images in their place."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 from mvmnix.state import Roots
 
-type Reference = FlakeRef | OciRef
+type SourceRef = FlakeRef | OciRef
 
 
-def reference(text: str) -> Reference:
+def source_ref(text: str) -> SourceRef:
     """A flake or image reference. Raises UsageError, and RefusedError for an image that is not named by digest.
 
     And for a flake whose tree holds mvm's own directories [policy-location, state-location].
@@ -35,9 +35,9 @@ def image_reference(text: str) -> OciRef:
         raise UsageError(str(error), hint=f"{SCHEME}HOST[:PORT]/NAME@sha256:DIGEST") from error
 
 
-def existing(text: str) -> Reference:
-    """A flake reference whose directory is there, or an image reference. Raises as `reference` does."""
-    found = reference(text)
+def existing_source_ref(text: str) -> SourceRef:
+    """A flake reference whose directory is there, or an image reference. Raises as `source_ref` does."""
+    found = source_ref(text)
     if isinstance(found, FlakeRef) and not Path(found.directory).is_dir():
         raise UsageError(f"{found.directory} is not a directory", hint="name the directory of a flake.nix")
     return found

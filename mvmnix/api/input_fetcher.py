@@ -1,25 +1,25 @@
-"""Brings what a builder VM asks for into the source store, for one command: wires the suppliers of a session."""
+"""Fetches what a builder VM asks for into the source store: the suppliers of a session."""
 
 from collections.abc import Sequence
 
 from mvmnix.api.context import Context
+from mvmnix.api.progress import Progress
 from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.resolve import resolve
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.fetch.trees import bring
-from mvmnix.cli.progress import Steps
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, Source
 
 
-class Provisions:
+class InputFetcher:
     """The suppliers of a session (builder/session/supply.py)."""
 
-    def __init__(self, house: Context, progress: Steps) -> None:
+    def __init__(self, context: Context, progress: Progress) -> None:
         self._progress = progress
-        # opened here, in the command's own thread; errands share them
-        self._store, self._policy, network = house.sources, house.policy, house.network
+        # opened here, in the caller's own thread; errands share them
+        self._store, self._policy, network = context.sources, context.policy, context.network
         self._downloader, self._outside = network.downloader, network.outside
         self._downloader.meter = progress
         self._registries = network.registries

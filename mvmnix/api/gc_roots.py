@@ -1,4 +1,4 @@
-"""Asks machines and signed plans which images they need: the one place that joins what launch and builder know."""
+"""Asks machines and signed plans which images they need, which then are not removed."""
 
 from collections.abc import Iterator
 
@@ -18,36 +18,36 @@ from mvmnix.provenance import statement
 _LIMIT = 16 * 1024 * 1024
 
 
-def needs_of(rooms: Context) -> tuple[Need, ...]:
-    """Everybody's: machines that live, and plans that were signed here and may still be used."""
-    return (*_machines(rooms), *_plans(rooms))
+def image_roots(context: Context) -> tuple[Need, ...]:
+    """What needs images: machines that run or wait, and plans that were signed here and have not expired."""
+    return (*_machines(context), *_plans(context))
 
 
-def held_of(rooms: Context) -> frozenset[File]:
-    """The statements that vouch for kept parts: they lie among the bundles, and no image names them."""
-    return frozenset(File(Room.BUNDLES, part.bundle) for part in rooms.part_book.needed())
+def part_roots(context: Context) -> frozenset[File]:
+    """The statements of kept parts: they are among the bundles, and no image names them."""
+    return frozenset(File(Room.BUNDLES, part.bundle) for part in context.part_book.needed())
 
 
-def drop_expired(rooms: Context) -> None:
-    """Let go of the copies of plans that nobody can use any more."""
-    for digest in rooms.plans.digests():
-        plan = _plan(rooms, digest)
+def drop_expired(context: Context) -> None:
+    """Remove the copies of plans that have expired."""
+    for digest in context.plans.digests():
+        plan = _plan(context, digest)
         if plan is not None and _expired(plan):
-            rooms.plans.remove(digest)
-    rooms.plans.sweep()
+            context.plans.remove(digest)
+    context.plans.sweep()
 
 
-def plans_for(rooms: Context, manifest: Digest) -> Iterator[bytes]:
+def plans_for(context: Context, manifest: Digest) -> Iterator[bytes]:
     """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
-    for digest in rooms.plans.digests():
-        plan = _plan(rooms, digest)
+    for digest in context.plans.digests():
+        plan = _plan(context, digest)
         about = None if plan is None else _image_of(plan)
         if about is not None and about[0] == manifest:
-            yield rooms.plans.read(digest, limit=_LIMIT)
+            yield context.plans.read(digest, limit=_LIMIT)
 
 
-def _machines(rooms: Context) -> tuple[Need, ...]:
-    living = [entry.status for entry in registry.entries(rooms.machines) if entry.alive or entry.status.waits]
+def _machines(context: Context) -> tuple[Need, ...]:
+    living = [entry.status for entry in registry.entries(context.machines) if entry.alive or entry.status.waits]
     return tuple(
         Need(
             f"the machine {status.name or status.machine}",
@@ -57,22 +57,22 @@ def _machines(rooms: Context) -> tuple[Need, ...]:
     )
 
 
-def _plans(rooms: Context) -> tuple[Need, ...]:
+def _plans(context: Context) -> tuple[Need, ...]:
     found = []
-    for digest in rooms.plans.digests():
-        plan = _plan(rooms, digest)
+    for digest in context.plans.digests():
+        plan = _plan(context, digest)
         if plan is None:
-            found.append(Need(f"a plan that can't be read: {rooms.plans.where(digest)}", None))
+            found.append(Need(f"a plan that can't be read: {context.plans.where(digest)}", None))
         elif not _expired(plan):
             found.append(Need(f"the plan {digest}", _image_of(plan)))
     return tuple(found)
 
 
-def _plan(rooms: Context, digest: Digest) -> Plan | None:
+def _plan(context: Context, digest: Digest) -> Plan | None:
     """A kept plan; None for one that this policy or this version doesn't understand, which then needs everything."""
     try:
-        bundle = rooms.plans.read(digest, limit=_LIMIT)
-        signed = signatures.gather(bundle, rooms.policy.trust)
+        bundle = context.plans.read(digest, limit=_LIMIT)
+        signed = signatures.gather(bundle, context.policy.trust)
         return plan_of(statement.parse(signed[0].payload))
     except RefusedError:
         return None

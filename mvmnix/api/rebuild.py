@@ -1,4 +1,4 @@
-"""Builds once more what was built, in a machine that shows itself otherwise, and compares; for the commands that ask.
+"""Builds once more what was built, in a machine that shows itself otherwise, and compares.
 
 1. It is the same tree and attribute that is built, by the builder image of this installation.
 2. The machine is a new one, with another number of processors, host name, clock and directory order, all of it said by
@@ -7,17 +7,16 @@
 4. Where they agree, that is signed and kept as a provenance of its own; where not, each file that differs is named.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.reproduce import inside
 from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
@@ -32,20 +31,20 @@ VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64
 
 
-def rebuild(house: Context, shop: Workshop, request: BuildRequest, first: Finished) -> Verified[Provenance]:
+def rebuild(context: Context, images: ImageBuilder, request: BuildRequest, first: Finished) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
-    record, claim = shop.made(request, shop.builder(), vary=lambda plan: varied(plan, built))  # 2
-    with house.recorded():
+    record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
+    with context.recorded():
         match compare(first.image, record.image):  # 3
             case Disagreement(differences):
-                raise RefusedError(*(_reason(each, house, shop) for each in differences))
+                raise RefusedError(*(_reason(each, context, images) for each in differences))
             case Agreement(image):
-                shop.progress.step("signing and verifying the second provenance")
-                bundle = house.sign(Role.BUILDER, to_statement(claim, image.artifacts).to_bytes())
-                return Rebuilds(house.roots.state).keep(first, bundle, policy=house.policy, now=now())  # 4
+                images.progress.step("signing and verifying the second provenance")
+                bundle = context.sign(Role.BUILDER, to_statement(claim, image.artifacts).to_bytes())
+                return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
 
 
 def varied(plan: Plan, built: Provenance) -> Plan:
@@ -55,28 +54,13 @@ def varied(plan: Plan, built: Provenance) -> Plan:
     return replace(plan, vcpus=vcpus, variation=VARIATION)
 
 
-def told(second: Verified[Provenance]) -> Mapping[str, object]:
-    """A rebuild as JSON says it."""
-    varied, limits = second.claim.variation or VARIATION, second.claim.limits
-    return {
-        "provenance": str(second.bundle),
-        "level": second.level,
-        "variation": {
-            "hostname": varied.hostname,
-            "clockOffsetSeconds": varied.clock_offset,
-            "directoryOrder": varied.directory_order,
-            "vcpus": limits.vcpus if limits else None,
-        },
-    }
-
-
 def _subject(request: BuildRequest) -> tuple[object, ...]:
     return (request.flake.nar, request.flake.directory, request.attribute)
 
 
-def _reason(it: Difference, house: Context, shop: Workshop) -> Reason:
-    images = house.library.images
-    found = inside.differences(it, images, shop.progress.log)
+def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
+    kept = context.library.images
+    found = inside.differences(it, kept, images.progress.log)
     why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
-    hint = f"compare {images.where(it.first.digest)} and {images.where(it.second.digest)}; see docs/reproducibility.md"
+    hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
     return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)

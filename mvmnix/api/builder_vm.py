@@ -1,4 +1,4 @@
-"""Starts a builder VM for a command: a guest like any other, from a plan that is signed and verified for this once."""
+"""Starts a builder VM: a guest like any other, from a plan that is signed and verified for this one start."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
+from mvmnix.api.progress import Progress
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.errands import Errands, Threads
-from mvmnix.cli.progress import Steps
 from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch.host import Host, now
@@ -25,8 +25,8 @@ type Connect = Callable[[Callable[[], None]], Connection]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What a build may use, where it isn't what the builder image says: processors, MiB of memory and disk, seconds."""
+class BuildLimits:
+    """What a build may use, None where it is what the image says: processors, MiB of memory and disk, seconds."""
 
     vcpus: int | None = None
     memory_mib: int | None = None
@@ -35,14 +35,14 @@ class Means:
 
 
 #: A build that says nothing of its time gets a day.
-AS_THE_IMAGE_SAYS = Means()
+AS_THE_IMAGE_SAYS = BuildLimits()
 
 
-def builder_plan(house: Context, builder: Finished, means: Means = AS_THE_IMAGE_SAYS) -> plans.Plan:
+def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
     """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
-        policy=house.policy.digest,
+        policy=context.policy.digest,
         provenance=builder.provenance.bundle,
         now=now(),
         use=Use.ONCE,
@@ -51,10 +51,10 @@ def builder_plan(house: Context, builder: Finished, means: Means = AS_THE_IMAGE_
     )
     return replace(
         made,
-        vcpus=means.vcpus or made.vcpus,
-        memory_mib=means.memory_mib or made.memory_mib,
-        scratch_mib=means.scratch_mib or made.scratch_mib,
-        timeouts=replace(made.timeouts, wall_seconds=means.seconds or made.timeouts.wall_seconds),
+        vcpus=limits.vcpus or made.vcpus,
+        memory_mib=limits.memory_mib or made.memory_mib,
+        scratch_mib=limits.scratch_mib or made.scratch_mib,
+        timeouts=replace(made.timeouts, wall_seconds=limits.seconds or made.timeouts.wall_seconds),
     )
 
 
@@ -64,14 +64,14 @@ def limits_of(plan: plans.Plan) -> Limits:
 
 
 class BuilderVm:
-    """The means of one session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
+    """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
 
-    def __init__(self, house: Context, progress: Steps, builder: Finished, plan: plans.Plan) -> None:
-        self._house = house
+    def __init__(self, context: Context, progress: Progress, builder: Finished, plan: plans.Plan) -> None:
+        self._context = context
         self._builder = builder
         self._plan = plan
         progress.step_alone("starting the builder VM")
-        self._host: Host = house.host(progress.notice)
+        self._host: Host = context.host(progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
         self.errands: Errands = self._threads
@@ -79,13 +79,13 @@ class BuilderVm:
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
-        bundle = self._house.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
+        bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
         services = {nix.CACHE_PORT: connect}
         with (
-            self._house.admitted(bundle, self._builder, self._host.notice) as verified,
+            self._context.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
             start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
-            self._house.recorded(),
+            self._context.recorded(),
         ):
             verified.kernel_loaded()
             try:

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from mvmnix.api import part_builder
+from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS
 from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder import bootstrap
-from mvmnix.cli import part_shop
-from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS
-from mvmnix.cli.part_shop import PartShop
-from mvmnix.cli.progress import Steps
-from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.host import now
@@ -45,6 +44,8 @@ class Shown(Progress):
 
     def advance(self, name: str, size: int) -> None: ...
 
+    def received(self, url: str, size: int, total: int | None) -> None: ...
+
 
 @dataclass
 class Site:
@@ -55,10 +56,9 @@ class Site:
     progress: Shown = field(default_factory=Shown)
     started: int = 0
 
-    def shop(self) -> PartShop:
-        progress = cast("Steps", self.progress)
-        builder = Workshop(self.rooms, progress).builder()
-        return PartShop(self.rooms, progress, builder, AS_THE_IMAGE_SAYS)
+    def builder(self) -> PartBuilder:
+        builder = ImageBuilder(self.rooms, self.progress).builder_image()
+        return PartBuilder(self.rooms, self.progress, builder, AS_THE_IMAGE_SAYS)
 
     def vm(self, *_: Any) -> "Site":
         return self
@@ -78,7 +78,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.installation()
     with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms, station.state)
-        monkeypatch.setattr(part_shop, "BuilderVm", made.vm)
+        monkeypatch.setattr(part_builder, "BuilderVm", made.vm)
         rooms.sources.put(b"tool", TOOL.digest)
         yield made
 
@@ -88,10 +88,10 @@ def paths(stock: Any) -> Sequence[object]:
 
 
 def test_what_is_wanted_is_built_once_and_had_again(site: Site) -> None:
-    assert site.shop().stock().lacks(WANTED), "nobody knows yet what could be kept"
-    stock = site.shop().fill(WANTED)
+    assert site.builder().stock().lacks(WANTED), "nobody knows yet what could be kept"
+    stock = site.builder().fill(WANTED)
     assert (paths(stock), stock.final, site.started) == (PATHS, True, 1)
-    again = site.shop().stock()
+    again = site.builder().stock()
     assert (paths(again), site.started) == (PATHS, 1)
     assert not again.lacks(WANTED)
     assert again.lacks([str(PARTS["vmlinux"][0])])
@@ -102,27 +102,27 @@ def test_what_is_wanted_is_built_once_and_had_again(site: Site) -> None:
 
 
 def test_more_is_added_to_what_there_is(site: Site) -> None:
-    site.shop().fill(WANTED[:1])
-    stock = site.shop().fill(WANTED)
+    site.builder().fill(WANTED[:1])
+    stock = site.builder().fill(WANTED)
     assert (paths(stock), site.started) == (PATHS, 2)
     assert sorted(len(it.claim.parts) for it in stock.statements.values()) == [1, 1], "none was built twice"
 
 
 def test_who_waited_finds_what_was_built_meanwhile(site: Site) -> None:
-    waiting = site.shop()
+    waiting = site.builder()
     assert waiting.stock().lacks(WANTED)
-    site.shop().fill(WANTED)
+    site.builder().fill(WANTED)
     assert paths(waiting.fill(WANTED)) == PATHS
     assert site.started == 1
 
 
 def test_who_comes_second_says_that_it_waits(site: Site) -> None:
     """Another process builds them just now; it ends once this one has said so."""
-    shop = site.shop()
+    builder = site.builder()
     held, said = threading.Event(), threading.Event()
 
     def other() -> None:
-        with site.rooms.building(f"parts-{shop.domain.name}", lambda: None):
+        with site.rooms.building(f"parts-{builder.domain.name}", lambda: None):
             held.set()
             said.wait()
 
@@ -130,15 +130,15 @@ def test_who_comes_second_says_that_it_waits(site: Site) -> None:
     thread.start()
     held.wait()
     site.progress.heard = said.set
-    assert paths(shop.fill(WANTED)) == PATHS
+    assert paths(builder.fill(WANTED)) == PATHS
     thread.join()
     assert site.progress.notices == ["mvm's own parts are being built already: waiting for them"]
 
 
 def test_what_is_made_of_no_part_is_remembered_so(site: Site) -> None:
-    stock = site.shop().fill(["/nix/store/a-user-s.drv"])
+    stock = site.builder().fill(["/nix/store/a-user-s.drv"])
     assert (stock.parts, stock.lacks(WANTED)) == ((), False)
-    again = site.shop().stock()
+    again = site.builder().stock()
     assert not again.lacks(["/nix/store/a-user-s.drv"])
     assert again.lacks(WANTED)
 
@@ -165,27 +165,27 @@ def change_key(site: Site) -> None:
 
 @pytest.mark.parametrize("change", [change_bundle, change_page, change_key])
 def test_what_does_not_verify_is_forgotten_and_built_again(site: Site, change: Any) -> None:
-    site.shop().fill(WANTED)
-    shop = site.shop()
+    site.builder().fill(WANTED)
+    builder = site.builder()
     change(site)
-    stock = shop.stock()
+    stock = builder.stock()
     assert (stock.parts, stock.lacks(WANTED)) == ((), True)
     assert "the kept parts are of no use, and are built again" in site.progress.notices[0]
-    assert paths(shop.fill(WANTED)) == PATHS
+    assert paths(builder.fill(WANTED)) == PATHS
     assert site.started == 2
 
 
 def test_an_archive_that_is_gone_is_built_again(site: Site) -> None:
-    site.shop().fill(WANTED)
+    site.builder().fill(WANTED)
     site.rooms.sources.remove(Digest.of(PARTS["agent"][2]))
-    assert site.shop().stock().lacks(WANTED)
-    assert paths(site.shop().fill(WANTED)) == PATHS
+    assert site.builder().stock().lacks(WANTED)
+    assert paths(site.builder().fill(WANTED)) == PATHS
     assert site.started == 2
 
 
 def test_without_a_key_nothing_is_kept(site: Site) -> None:
-    shop = site.shop()
+    builder = site.builder()
     site.rooms.keys.remove("builder.pem")
     with pytest.raises(MvmnixError, match="there is no builder key"):
-        shop.fill(WANTED)
+        builder.fill(WANTED)
     assert (list(site.rooms.part_book.needed()), site.started) == ([], 0)
