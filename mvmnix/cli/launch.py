@@ -12,13 +12,13 @@ from mvmnix.api import files
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.machine_store import put_in_order
+from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.cli.backends import host_for, look_for
 from mvmnix.cli.foreground import run_here
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL, notice
-from mvmnix.cli.verifying.image import exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.launch import signatures
 from mvmnix.launch.admission import Submission

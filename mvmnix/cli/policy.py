@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
+from mvmnix.api.verify.trust_choice import named_files
 from mvmnix.cli.judging import cases, latest
 from mvmnix.cli.judging.account import Account
 from mvmnix.cli.judging.items import Judge, Judged
 from mvmnix.cli.judging.words import lines
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.cli.verify import could_not_verify
-from mvmnix.cli.verifying.trusting import named_files
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
 from mvmnix.launch.host import now

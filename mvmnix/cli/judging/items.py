@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api.files import file_bytes
+from mvmnix.api.verify import bundles
+from mvmnix.api.verify.image import verify_image
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.verifying import bundles
-from mvmnix.cli.verifying.image import verify_image
 from mvmnix.cli.verifying.verdicts import told_reason
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.keys import Role

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.api import files
+from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Entry, Finished
 from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.cli.showing.build import Testimony
 from mvmnix.cli.showing.held import Held, Paper
-from mvmnix.cli.verifying.image import exported
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.boot_files import verity_reasons
 from mvmnix.model import Artifact, Digest

@@ -2,33 +2,23 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import click
 
 from mvmnix import strict
+from mvmnix.api.verify.artifacts import Failed, Verdict
+from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.cli.telling import answer
-from mvmnix.errors import Reason, RefusedError
+from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
+from mvmnix.provenance import envelope
 from mvmnix.provenance.authenticate import Attested
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
 NO_TIME = "in the log, no trusted time"
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A file for which too little counts, and why."""
-
-    name: str
-    digest: Digest
-    refused: RefusedError
-
-
-type Verdict = Passed | Failed
 
 
 def one_line(reason: Reason) -> str:
@@ -116,3 +106,27 @@ def _counted(it: Counted, *, statements: bool) -> Mapping[str, object]:
         **told_witness(it.attested),
     }
     return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})
+
+
+def image_line(it: VerifiedImage) -> str:
+    """What a verified image is, and who signed for it, for people."""
+    claim = it.provenance.claim
+    where = f"?dir={claim.directory}" if claim.directory else ""
+    root = f"{claim.root.uri}{where}#{claim.attribute}"
+    who, level = signer_of(it.attested), it.provenance.level
+    return f"verified: {root}, signed by {who}, SLSA Build L{level} ({seen(it.attested)})"
+
+
+def image_record(it: VerifiedImage) -> Mapping[str, object]:
+    """The same for machines."""
+    evidence = it.provenance
+    return {
+        "verified": True,
+        "signer": evidence.signer.name,
+        "level": evidence.level,
+        "builder": evidence.claim.builder_id,
+        "bundle": str(evidence.bundle),
+        "payload": str(Digest.of(envelope.parse(it.bundle).payload)),
+        "policy": str(evidence.policy),
+        **told_witness(it.attested),
+    }

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.cli.verifying.image import VerifiedImage
-from mvmnix.cli.verifying.summaries import of_image
+from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.api.verify.summaries import of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest

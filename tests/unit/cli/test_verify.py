@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.verifying.image import VerifiedImage
+from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope

@@ -1,4 +1,4 @@
-"""Reads what `--bundle` names: one bundle as JSON, several as JSON Lines, from a file or from stdin."""
+"""Reads files of bundles: one as JSON, several as JSON Lines."""
 
 import json
 
@@ -18,7 +18,7 @@ _BESIDE = "name the bundle: --bundle BUNDLE"
 
 
 def bundles(path: str) -> tuple[bytes, ...]:
-    """The bundles of a file, or of stdin for `-`; nobody has looked into them. Raises UsageError, UnreadableError.
+    """The bundles of a file, or of stdin for `-`; none of them is parsed yet. Raises UsageError, UnreadableError.
 
     A file of which a line is a JSON object by itself, the first one or, if it is no JSON as a whole, any one, holds one
     bundle a line (JSON Lines); any other holds one.
@@ -27,7 +27,7 @@ def bundles(path: str) -> tuple[bytes, ...]:
 
 
 def beside(artifact: str) -> tuple[bytes, ...]:
-    """The bundles in the file beside an artifact, which nobody has named: a regular one. Raises as `bundles` does."""
+    """The bundles in the file beside an artifact, which has to be a regular one. Raises as `bundles` does."""
     path = artifact + SUFFIX
     return _several(path, files.read(path, LIMIT, _BESIDE))
 
@@ -46,7 +46,7 @@ def canonical(path: str) -> bytes:
 
 
 def canonical_in(path: str) -> bytes:
-    """The same for a bundle that nobody has named: it lies in an image's directory, and is a regular file."""
+    """The same for a bundle in an image's directory, which has to be a regular file."""
     return envelope.parse(files.read(path, LIMIT, _BESIDE)).to_bytes()
 
 

@@ -1,7 +1,7 @@
 """Verifies an exported image, and a plan for it, under a trust policy, by all steps that a launch takes and more."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,18 +9,16 @@ from pathlib import Path
 
 from mvmnix import manifest, strict
 from mvmnix.api import files
+from mvmnix.api.verify import bundles
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.cli.verifying import bundles
-from mvmnix.cli.verifying.verdicts import seen, told_witness
 from mvmnix.keys import Role
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import now
 from mvmnix.launch.verify import verify as verify_plan
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Image
 from mvmnix.provenance import envelope
 from mvmnix.provenance.authenticate import Attested, authenticate_foreign
-from mvmnix.provenance.judgement import signer_of
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.predicate import SBOM_NAME
 from mvmnix.provenance.slsa import Provenance
@@ -36,7 +34,7 @@ class VerifiedImage:
     """An image whose provenance passed every step, over the bytes of all four files; `bundle` is the provenance's.
 
     `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some; `attested`
-    says who signed the provenance's bundle, and when somebody saw that.
+    says who signed the provenance's bundle, and when that was witnessed.
     """
 
     image: Image
@@ -47,33 +45,9 @@ class VerifiedImage:
     attested: Attested
 
     @property
-    def line(self) -> str:
-        """What it is and who vouches for it, for people."""
-        claim = self.provenance.claim
-        where = f"?dir={claim.directory}" if claim.directory else ""
-        root = f"{claim.root.uri}{where}#{claim.attribute}"
-        who, level = signer_of(self.attested), self.provenance.level
-        return f"verified: {root}, signed by {who}, SLSA Build L{level} ({seen(self.attested)})"
-
-    @property
     def statement(self) -> object:
         """The provenance as it was signed."""
         return strict.parse_json(envelope.parse(self.bundle).payload)
-
-    @property
-    def told(self) -> Mapping[str, object]:
-        """The same for machines."""
-        it = self.provenance
-        return {
-            "verified": True,
-            "signer": it.signer.name,
-            "level": it.level,
-            "builder": it.claim.builder_id,
-            "bundle": str(it.bundle),
-            "payload": str(Digest.of(envelope.parse(self.bundle).payload)),
-            "policy": str(it.policy),
-            **told_witness(self.attested),
-        }
 
 
 @dataclass(frozen=True, slots=True)

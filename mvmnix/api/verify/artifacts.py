@@ -1,12 +1,25 @@
-"""Verifies files of any build against bundles of any tool; what to believe and to require was typed."""
+"""Verifies files of any build against bundles of any tool; the caller says whom to trust and what to require."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mvmnix.api import files
-from mvmnix.cli.verifying import bundles
-from mvmnix.cli.verifying.verdicts import Failed, Verdict
+from mvmnix.api.verify import bundles
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.provenance.judgement import Standard, judge
+from mvmnix.model import Digest
+from mvmnix.provenance.judgement import Passed, Standard, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file for which too little counts, and why."""
+
+    name: str
+    digest: Digest
+    refused: RefusedError
+
+
+type Verdict = Passed | Failed
 
 
 def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) -> tuple[Verdict, ...]:

@@ -1,13 +1,12 @@
-"""Writes what a verification came to, signed with the verifier's key, for whoever believes that verifier."""
+"""Signs verification summaries (SLSA VSA): the result of a verification, for those who trust this verifier."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import __version__
-from mvmnix.api.context import open_context
-from mvmnix.cli.telling import TERMINAL
-from mvmnix.cli.verifying.image import VerifiedImage
+from mvmnix.api.context import Context
+from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
@@ -58,7 +57,7 @@ def _of_parts(it: Statement) -> Provenance:
 def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
     """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
 
-    Raises UsageError for two files of one name, between which nobody could choose.
+    Raises UsageError for two files of one name, which could not be told apart.
     """
     rules = ReleasePolicy(policy, now())
     levels = (max(_levels(it, rules), default=0) for it in files)
@@ -76,27 +75,26 @@ def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:
             yield rules.level(each.statement, each.attested.signer) or 0
 
 
-def write_summary(it: Finding, out: str, verifier_id: str) -> None:
+def write_summary(context: Context, it: Finding, out: str, verifier_id: str) -> None:
     """Write the signed summary to a new file. Raises UsageError for a file that is there, MvmnixError without a key."""
-    with open_context(TERMINAL) as rooms:
-        key = rooms.key(Role.VERIFIER)
-        try:
-            made = Vsa(
-                verifier_id=verifier_id or vsa.verifier_of(key.public),
-                version=__version__,
-                time=now(),
-                resource=it.resource,
-                policy=it.policy,
-                inputs=vsa.inputs_of(it.bundles),
-                result=Result.PASSED,
-                level=it.level,
-                subjects=it.subjects,
-                relied_on=it.relied_on,
-            )
-        except ValueError as error:
-            hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"
-            raise UsageError(f"--vsa: {error}", hint=hint) from error
-        bundle = rooms.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes())
+    key = context.key(Role.VERIFIER)
+    try:
+        made = Vsa(
+            verifier_id=verifier_id or vsa.verifier_of(key.public),
+            version=__version__,
+            time=now(),
+            resource=it.resource,
+            policy=it.policy,
+            inputs=vsa.inputs_of(it.bundles),
+            result=Result.PASSED,
+            level=it.level,
+            subjects=it.subjects,
+            relied_on=it.relied_on,
+        )
+    except ValueError as error:
+        hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"
+        raise UsageError(f"--vsa: {error}", hint=hint) from error
+    bundle = context.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes())
     try:
         with Path(out).open("xb") as file:
             file.write(bundle)

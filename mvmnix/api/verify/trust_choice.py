@@ -1,4 +1,4 @@
-"""Makes of the options that say whom to believe the trust that bundles are held against; exactly one kind of them."""
+"""Makes the trust that bundles are held against of what a caller chose: exactly one of a key, an identity, a policy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ _ANY_ROLE = frozenset(Role)
 
 
 @dataclass(frozen=True, slots=True)
-class Whom:
-    """What was typed about whom to believe; "" where nothing was."""
+class TrustChoice:
+    """Whom to trust, as a caller chose; "" where nothing is chosen."""
 
     key: str = ""
     identity: str = ""
@@ -37,12 +37,12 @@ class Whom:
 
     @property
     def certified(self) -> bool:
-        """Whether anything of a certified identity was typed."""
+        """Whether anything of a certified identity is chosen."""
         return any((self.identity, self.identity_regexp, self.issuer, self.issuer_regexp))
 
     @property
     def named(self) -> bool:
-        """Whether any option names somebody, other than a policy."""
+        """Whether anything other than a policy is chosen."""
         return bool(self.key) or self.certified or bool(self.trusted_root)
 
     def standard(self, wanted: Requirements) -> tuple[Standard, TrustPolicy | None]:
@@ -96,7 +96,7 @@ def public_key(data: bytes) -> PublicKey:
 
 
 def named_policy(path: str) -> TrustPolicy:
-    """The policy at a path that whoever verifies has typed: a trust.toml, or the directory that holds one.
+    """The policy at a path that the caller named: a trust.toml, or the directory that holds one.
 
     What lies beside it belongs to it: revocations.toml, roots/. The machine's floor and the user's own policy have no
     part in it, and it has none in what starts here. Raises UnreadableError: without it nothing can be verified.
@@ -110,7 +110,7 @@ def named_policy(path: str) -> TrustPolicy:
 
 
 def named_files(path: str) -> Files:
-    """What a trust.toml says that somebody has typed, or that in a directory. Raises MvmnixError as it was found."""
+    """What the trust.toml at this path says, or that in this directory. Raises MvmnixError as it was found."""
     where = Path(path)
     directory = where if where.is_dir() else where.parent
     if not where.is_dir() and where.name != FILE_NAME:
