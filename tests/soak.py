@@ -10,10 +10,9 @@ from pathlib import Path
 
 from mvmnix.api.files import file_bytes
 from mvmnix.api.frontend import SILENT
+from mvmnix.api.launch import admit_plan, host_for
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.backends import host_for
-from mvmnix.cli.launch import verified_plan
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.supervisor import run_foreground
@@ -120,8 +119,8 @@ def _once(world: World, bundle: Path) -> None:
     said = bytearray()
     with rooms_of(world) as rooms, rooms.roots:
         put_in_order(rooms.roots, rooms.machines, SILENT)
-        with verified_plan(rooms, file_bytes(str(bundle), LIMIT), "", "") as plan:
-            host = host_for(rooms, plan, lambda _: None)
+        with admit_plan(rooms, file_bytes(str(bundle), LIMIT)) as plan:
+            host = host_for(rooms, plan)
             finished = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
         assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
         for entry in registry.entries(rooms.machines):
