@@ -6,22 +6,25 @@ Listing machines has to be fast: a context is opened only when a supervisor was 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.launch.records import tidying
 from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
 from mvmnix.state import Directory, Roots
 
+if TYPE_CHECKING:
+    from mvmnix.api.frontend import Frontend
+
 
 @contextmanager
-def machine_store(frontend: Frontend = SILENT) -> Iterator[Directory]:
+def machine_store(frontend: "Frontend") -> Iterator[Directory]:
     """The machines' directories, for as long as an operation runs; what killed processes left is put in order first."""
     with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
         put_in_order(roots, machines, frontend)
         yield machines
 
 
-def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
+def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
 
     Raises MvmnixError when there is no host key for such an end.

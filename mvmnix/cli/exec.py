@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import click
 
 from mvmnix.api.machine_store import machine_store
-from mvmnix.cli.attention import attentive
-from mvmnix.cli.handing import handed_over
 from mvmnix.cli.raw import raw_option
+from mvmnix.cli.stdio import attentive, handed_over
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
 from mvmnix.launch.channel.commands import ExitStatus

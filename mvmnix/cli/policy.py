@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api import policy_history
 from mvmnix.api.context import open_context
 from mvmnix.api.verify.trust_choice import named_files
-from mvmnix.cli.judging import cases, latest
+from mvmnix.cli.judging import cases
 from mvmnix.cli.judging.account import Account
 from mvmnix.cli.judging.items import Judge, Judged
 from mvmnix.cli.judging.words import lines
@@ -107,15 +108,15 @@ def _in_force() -> Account:
         floor, user = rooms.policy_files
         account = Account(in_force(floor, user), floor, user, now())
         try:
-            found = latest.rolled_back(rooms, account.policy)
+            found = policy_history.rolled_back(rooms, account.policy)
         except MvmnixError as error:
-            return replace(account, not_compared=latest.why(error))
+            return replace(account, not_compared=policy_history.why(error))
     return replace(account, rolled_back=tuple(f"{reason.what}: {reason.why}; {reason.hint}" for reason in found))
 
 
 def _older() -> tuple[Reason, ...]:
     with open_context(TERMINAL) as rooms:
-        return latest.not_older(rooms, rooms.policy)
+        return policy_history.not_older(rooms, rooms.policy)
 
 
 def _show(it: Judged) -> None:

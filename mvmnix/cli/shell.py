@@ -10,8 +10,8 @@ import click
 
 from mvmnix.api.machine_store import machine_store
 from mvmnix.cli.exec import environment
-from mvmnix.cli.handing import handed_over
 from mvmnix.cli.local_terminal import raw_terminal, size
+from mvmnix.cli.stdio import handed_over
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.stream_frames import End

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api import policy_history
 from mvmnix.api.context import open_context
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.bundles import SUFFIX
@@ -18,7 +19,6 @@ from mvmnix.api.verify.image import verify_image
 from mvmnix.api.verify.summaries import Finding, of_files, of_image, write_summary
 from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.judging import latest
 from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.verifying.options import wanted_options, whom_options
 from mvmnix.cli.verifying.verdicts import image_line, image_record, show, show_json, tell_reasons, told_reason
@@ -143,7 +143,7 @@ def _write_summary(finding: Finding, wish: _Wish) -> None:
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
     """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
     with open_context(TERMINAL) as rooms:
-        return rooms.policy, latest.not_older(rooms, rooms.policy)
+        return rooms.policy, policy_history.not_older(rooms, rooms.policy)
 
 
 def _told(refused: RefusedError, status: int, wish: _Wish) -> int:

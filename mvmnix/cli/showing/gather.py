@@ -6,12 +6,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 
-from mvmnix.api import audit_log
 from mvmnix.api.context import Context
-from mvmnix.audit.head import is_begun
+from mvmnix.api.policy_history import hold_log
 from mvmnix.audit.reading import Listed, backwards
 from mvmnix.audit.record import Kind as RecordKind
-from mvmnix.audit.record import Serials
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.keeping.library import Entry, Library
 from mvmnix.builder.keeping.rebuilds import Rebuilds
@@ -150,18 +148,6 @@ def _kept_by(rooms: Context, machine: Machine, name: str) -> bytes | MvmnixError
         return error
 
 
-def latest_serials(rooms: Context) -> Serials | MvmnixError | None:
-    """The serials of the policy that the audit log saw last, None where there is no log; or why they can't be told."""
-    try:
-        _hold_log(rooms)
-        if not is_begun(rooms.audit):
-            return None
-        found = (listed.record.serials for listed in backwards(rooms.audit, rooms.log_key))
-        return next((serials for serials in found if serials is not None), None)
-    except MvmnixError as error:
-        return error
-
-
 def clock_doubt(rooms: Context) -> MvmnixError | None:
     """Why the clock can't be relied on, if it is known to have gone back."""
     try:
@@ -172,14 +158,9 @@ def clock_doubt(rooms: Context) -> MvmnixError | None:
     return None
 
 
-def _hold_log(rooms: Context) -> None:
-    """Hold the log against what its witnesses keep, as a start does. Raises RefusedError."""
-    audit_log.hold_against(lambda: rooms.journal, rooms.config.witnesses)
-
-
 def _sealed(rooms: Context, machine: Machine) -> Sealed | MvmnixError:
     try:
-        _hold_log(rooms)
+        hold_log(rooms)
         key = rooms.log_key
         evidence = verify_log(rooms.audit, key)
         records = tuple(_records(backwards(rooms.audit, key), machine))

@@ -8,6 +8,7 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.policy_history import latest_serials
 from mvmnix.builder.keeping.library import LIMIT, Entry
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
@@ -104,7 +105,7 @@ def graph_of(rooms: Context, found: Named, now: datetime) -> Graph:
             subject = _machine(draft, rooms, found, judge)
         case _:
             subject = _image(draft, rooms, found, judge)
-    draft.add(policy_node(policy, now, gather.latest_serials(rooms), gather.clock_doubt(rooms)))
+    draft.add(policy_node(policy, now, latest_serials(rooms), gather.clock_doubt(rooms)))
     return draft.done(subject)
 
 

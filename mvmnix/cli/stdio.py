@@ -1,6 +1,8 @@
-"""Hands this process's standard streams to a command in a machine, and stands between the guest and a terminal."""
+"""Hands standard streams to a command in a machine, guards the terminal, and waits without missing a signal."""
 
 import os
+import select
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,8 +17,8 @@ from mvmnix.launch.control.messages import Stream
 _CHUNK: Final = 65536
 
 
-def _nobody(data: bytes) -> None:
-    """For who doesn't look at what is typed."""
+def _ignore(data: bytes) -> None:
+    """For a caller that doesn't look at what is typed."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Hands:
 
 
 @contextmanager
-def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _nobody) -> Iterator[Hands]:
+def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _ignore) -> Iterator[Hands]:
     """Descriptors for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
 
     A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
@@ -92,3 +94,32 @@ def _read(number: int) -> bytes:
 def _pump_out(mine: int, number: int, *, raw: bool) -> None:
     with os.fdopen(mine, "rb", buffering=0) as file:
         show(iter(lambda: file.read(_CHUNK), b""), sys.stdout if number == 1 else sys.stderr, raw=raw)
+
+
+@contextmanager
+def attentive() -> Iterator[Callable[[int], None]]:
+    """What returns once a descriptor can be read, and runs the handlers of signals whenever they come.
+
+    A signal between the last instruction and the system call would only be heard with the next one; here it rings a
+    bell that is waited for as well (signal.set_wakeup_fd). In the main thread only, which runs the handlers.
+    """
+    bell, rope = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+
+    def attend(fd: int) -> None:
+        poll = select.poll()
+        for each in (bell, fd):
+            poll.register(each, select.POLLIN)
+        while True:
+            ready = {each for each, _ in poll.poll()}
+            if bell in ready:
+                os.read(bell, 4096)  # its handler has been called, or is before the next instruction
+            if fd in ready:
+                return
+
+    try:
+        yield attend
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(bell)
+        os.close(rope)
