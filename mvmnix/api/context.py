@@ -234,13 +234,13 @@ class Context:
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
 
-    def settle_in(self, notice: Callable[[str], None]) -> None:
+    def settle_in(self) -> None:
         """On the very first use: make keys and a policy that trusts them, and say what they are worth."""
         if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
             return
         made = {role: PrivateKey.create(self.keys, key_file(role)).public for role in ROLES}
         self.roots.config.write_atomic(FILE_NAME, default_policy(made, now=now()))
-        notice(
+        self.frontend.notice(
             f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
             f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
         )

@@ -11,7 +11,7 @@ from mvmnix.errors import UsageError
 from mvmnix.provenance.predicate import SBOM_NAME
 
 
-def export(context: Context, finished: Finished, out: Path) -> None:
+def export_image(context: Context, finished: Finished, out: Path) -> None:
     """Write an image's four files and its evidence into a new directory, hashed on the way.
 
     Raises UsageError for a directory that exists.

@@ -185,7 +185,7 @@ def _key(request: BuildRequest, builder: str) -> BuildKey:
 
 
 @contextmanager
-def image_builder(
+def open_image_builder(
     context: Context, progress: Progress = SILENT_PROGRESS, limits: BuildLimits = AS_THE_IMAGE_SAYS
 ) -> Iterator[ImageBuilder]:
     """An image builder, with its log in the state directory; no image or source is removed meanwhile.

@@ -67,6 +67,11 @@ class Ran:
     machine: Machine | None
     finished: Finished
 
+    @property
+    def machine_id(self) -> str:
+        """The machine's id; a container has one too."""
+        return Path(self.finished.ended.receipt_path).parent.name
+
 
 def run_attached(
     plan: VerifiedPlan,

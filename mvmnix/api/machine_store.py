@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def machine_store(frontend: "Frontend") -> Iterator[Directory]:
+def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
     """The machines' directories, for as long as an operation runs; what killed processes left is put in order first."""
     with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
         put_in_order(roots, machines, frontend)

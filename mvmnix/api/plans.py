@@ -76,7 +76,7 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
 
-def draft(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
+def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, which nobody has signed; nothing in it looks like a credential.
 
     Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential], which are
@@ -94,7 +94,7 @@ def draft(context: Context, finished: Finished, options: PlanOptions = _AS_THE_I
     return made
 
 
-def sign(context: Context, plan: Plan) -> bytes:
+def sign_plan(context: Context, plan: Plan) -> bytes:
     """The bundle of a plan, signed by the planner. Raises MvmnixError without a key."""
     return context.sign(Role.PLANNER, to_statement(plan).to_bytes())
 
@@ -113,7 +113,7 @@ def add_signature(context: Context, data: bytes, what: str) -> bytes:
     if context.signer.has_signed(Role.PLANNER, others):
         hint = "launch it as it is, or have another planner sign it: each one counts once"
         raise UsageError(f"the planner key here has signed this plan already: {what}", hint=hint)
-    new = sign(context, made)
+    new = sign_plan(context, made)
     if others and envelope.parse(new).payload != payload:
         raise UsageError("the plan was signed in other bytes than mvm writes", hint="sign the statement itself")
     bundle = b"\n".join((*others, new))

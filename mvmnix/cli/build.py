@@ -8,8 +8,8 @@ import click
 
 from mvmnix.api.builder_vm import BuildLimits
 from mvmnix.api.context import open_context
-from mvmnix.api.export import export
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.export import export_image
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.keyless import KeylessChoice
 from mvmnix.api.rebuild import VARIATION, rebuild
 from mvmnix.api.source_refs import source_ref
@@ -59,13 +59,13 @@ def build(
     wanted = source_ref(flake)
     with open_context(TERMINAL) as rooms, rooms.working():
         rooms.signer.choose(choice, Role.BUILDER)
-        with steps() as progress, image_builder(rooms, progress, limits) as images:
+        with steps() as progress, open_image_builder(rooms, progress, limits) as images:
             finished = images.new_image(wanted) if again else images.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
                 finished = images.new_image(wanted)
             second = rebuild(rooms, images, images.request(wanted), finished) if twice else None
         if out is not None:
-            export(rooms, finished, out)
+            export_image(rooms, finished, out)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
     if as_json:
         said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}

@@ -3,12 +3,12 @@
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.rebuild import rebuild
 from mvmnix.builder import bootstrap
 from mvmnix.cli.build import rebuild_record
 from mvmnix.cli.progress import steps
-from mvmnix.cli.telling import TERMINAL, answer, notice
+from mvmnix.cli.telling import TERMINAL, answer
 
 
 @click.group()
@@ -25,8 +25,8 @@ def reproduce(as_json: bool) -> None:
     the files that differ are named.
     """
     with open_context(TERMINAL) as rooms:
-        rooms.settle_in(notice)
-        with steps() as progress, image_builder(rooms, progress) as images:
+        rooms.settle_in()
+        with steps() as progress, open_image_builder(rooms, progress) as images:
             first = images.builder_image()
             second = rebuild(rooms, images, bootstrap.request(), first)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import click
 
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.telling import MIB, TERMINAL, notice
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.commands import ExitStatus
@@ -84,13 +84,13 @@ def _copied_out(machine: str, path: str, destination: str, how: _How) -> list[st
         if os.isatty(1):
             raise UsageError("a tar stream is nothing for a terminal", hint="send it into a file or a pipe")
         writer = TarWriter(sys.stdout.buffer.write, name.strip(b"/") or b"root", leaves_out=how.leave_out)
-        with machine_store(TERMINAL) as here:
+        with open_machine_store(TERMINAL) as here:
             _receive(here, machine, asked, Reader(writer, how.limits))
         writer.commit()
         sys.stdout.buffer.flush()
         return writer.skipped
     with (
-        machine_store(TERMINAL) as here,
+        open_machine_store(TERMINAL) as here,
         Unpack(Path(destination), name, replaces=how.force, leaves_out=how.leave_out) as target,
     ):
         _receive(here, machine, asked, Reader(target, how.limits))
@@ -117,7 +117,7 @@ def _copied_in(source: str, machine: str, path: str, how: _How) -> list[str]:
         chunks = pack.chunks(Path(source))
     asked = Copy(Way.IN, path, name, how.force, streams=(Stream.STDIN, Stream.STDERR))
     with (
-        machine_store(TERMINAL) as here,
+        open_machine_store(TERMINAL) as here,
         _pipe(writes=True) as data,
         _Complaint() as complaint,
         call(here, machine, asked, (data.theirs, complaint.theirs)) as it,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.stdio import attentive, handed_over
 from mvmnix.cli.telling import TERMINAL, notice
@@ -42,7 +42,7 @@ def exec_(  # noqa: PLR0917 - click hands over what was typed
     command = command[1:] if command[0] == "--" else command  # everything after MACHINE is the command's
     asked = Exec(command, environment(variables), directory, timeout, streams)
     with (
-        machine_store(TERMINAL) as here,
+        open_machine_store(TERMINAL) as here,
         handed_over(streams, raw=raw) as hands,
         call(here, machine, asked, hands.descriptors) as it,
     ):

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.api.export import export
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.export import export_image
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.source_refs import image_reference
 from mvmnix.cli.progress import steps
 from mvmnix.cli.telling import TERMINAL, answer
@@ -27,10 +27,10 @@ def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
     """
     wanted = image_reference(reference)
     with open_context(TERMINAL) as rooms:
-        with steps() as progress, image_builder(rooms, progress) as images:
+        with steps() as progress, open_image_builder(rooms, progress) as images:
             finished = images.new_image(wanted) if again else images.image(wanted)
         if out is not None:
-            export(rooms, finished, out)
+            export_image(rooms, finished, out)
     image, evidence = finished.image, finished.provenance
     if as_json:
         artifacts = {artifact.name: str(artifact.digest) for artifact in image.artifacts}

@@ -4,14 +4,14 @@ import click
 
 from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context, open_context
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.builder.flakes.draft import Draft
 from mvmnix.builder.locking.document import Change, InputPath
 from mvmnix.builder.locking.session import Locking, NewLock, Wish
 from mvmnix.cli.progress import steps
-from mvmnix.cli.telling import TERMINAL, answer, notice
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.escaping import escape
 from mvmnix.model import FlakeRef
@@ -37,7 +37,7 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
         with rooms.recorded():
             draft = Draft(_flake(flake))
         with draft:
-            rooms.settle_in(notice)
+            rooms.settle_in()
             with rooms.working():
                 made = _lock(rooms, draft, wish)
             where = draft.lock_path if made.data is None else draft.write(made.data)
@@ -51,7 +51,7 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
 
 
 def _lock(rooms: Context, draft: Draft, wish: Wish) -> NewLock:
-    with steps() as progress, image_builder(rooms, progress) as images:
+    with steps() as progress, open_image_builder(rooms, progress) as images:
         builder = images.builder_image()
         vm = BuilderVm(rooms, images.progress, builder, builder_plan(rooms, builder))
         trees = InputFetcher(rooms, images.progress)

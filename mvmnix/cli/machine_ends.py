@@ -2,7 +2,7 @@
 
 import click
 
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.telling import TERMINAL
 from mvmnix.launch.records import registry
 
@@ -16,7 +16,7 @@ _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE
 )
 def stop(machines: tuple[str, ...], patience: float) -> None:
     """Stop each MACHINE, by id or name: ask its guest, then end it. Prints its id."""
-    with machine_store(TERMINAL) as here:
+    with open_machine_store(TERMINAL) as here:
         for machine in [registry.find(here, text).status.machine for text in machines]:
             registry.stop(here, machine, patience=patience)
             _settled()
@@ -27,7 +27,7 @@ def stop(machines: tuple[str, ...], patience: float) -> None:
 @_MACHINES
 def kill(machines: tuple[str, ...]) -> None:
     """End each MACHINE now, without asking its guest; its receipt says so. Prints its id."""
-    with machine_store(TERMINAL) as here:
+    with open_machine_store(TERMINAL) as here:
         for machine in [registry.find(here, text).status.machine for text in machines]:
             registry.kill(here, machine)
             _settled()
@@ -42,7 +42,7 @@ def rm(machines: tuple[str, ...], force: bool) -> None:
 
     The audit log keeps what it has: start and end, and the digests of plan and receipt.
     """
-    with machine_store(TERMINAL) as here:
+    with open_machine_store(TERMINAL) as here:
         for entry in [registry.find(here, text) for text in machines]:
             machine = entry.status.machine
             if force and entry.alive:
@@ -54,5 +54,5 @@ def rm(machines: tuple[str, ...], force: bool) -> None:
 
 def _settled() -> None:
     """Have the end written down of a machine whose supervisor had to be killed."""
-    with machine_store(TERMINAL):
+    with open_machine_store(TERMINAL):
         pass

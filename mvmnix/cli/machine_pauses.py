@@ -2,7 +2,7 @@
 
 import click
 
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.telling import TERMINAL
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
@@ -29,7 +29,7 @@ def resume(machines: tuple[str, ...]) -> None:
 
 
 def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
-    with machine_store(TERMINAL) as here:
+    with open_machine_store(TERMINAL) as here:
         for machine in [registry.find(here, text).status.machine for text in machines]:
             change(here, machine, asked)
             click.echo(machine)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.audit.reading import Listed
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.launch.records import consumption, happenings, registry
@@ -23,7 +23,7 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
     Starts, ends, pauses, commands (by the digest of their arguments), and refusals while a machine ran.
     """
-    with machine_store(TERMINAL) as here, open_context(TERMINAL) as rooms:
+    with open_machine_store(TERMINAL) as here, open_context(TERMINAL) as rooms:
         wanted = registry.find(here, machine).status.machine if machine else None
         log, key = rooms.audit, rooms.log_key
         before = happenings.happenings(log, key, last=lines, machine=wanted)
@@ -47,7 +47,7 @@ def stats(machines: tuple[str, ...], as_json: bool) -> None:
 
     Times in milliseconds since the start, memory in KiB. The receipt has the sum at the end.
     """
-    with machine_store(TERMINAL) as here:
+    with open_machine_store(TERMINAL) as here:
         named = [registry.find(here, text) for text in machines]
         living = [it for it in (named if machines else registry.entries(here)) if it.supervisor]
         rows = [

@@ -11,9 +11,9 @@ import click
 
 from mvmnix.api.context import open_context
 from mvmnix.api.files import file_bytes
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.keyless import KeylessChoice
-from mvmnix.api.plans import PlanOptions, add_signature, draft, refuse_early
+from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
 from mvmnix.api.source_refs import source_ref
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.backends import backend_option, told_of_isolation
@@ -95,9 +95,9 @@ def create(
     )
     with open_context(TERMINAL) as rooms:
         refuse_early(rooms, options)
-        with steps() as progress, image_builder(rooms, progress) as images:
+        with steps() as progress, open_image_builder(rooms, progress) as images:
             finished = images.image(source)
-        _write(out, to_statement(draft(rooms, finished, options)).to_bytes())
+        _write(out, to_statement(draft_plan(rooms, finished, options)).to_bytes())
 
 
 @plan.command()

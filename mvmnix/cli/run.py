@@ -5,9 +5,9 @@ from contextlib import ExitStack
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.api.image_builder import image_builder
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.plans import PlanOptions, draft, refuse_early, sign
+from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.cli.backends import backend_option
 from mvmnix.cli.confidences import secret_options
@@ -43,13 +43,13 @@ def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: boo
     """
     wanted = existing_source_ref(flake)
     with open_context(TERMINAL) as rooms, ExitStack() as stack:
-        rooms.settle_in(notice)
+        rooms.settle_in()
         put_in_order(rooms.roots, rooms.machines, TERMINAL)
         refuse_early(rooms, options)
         with rooms.working():  # until its files are open, the image may not be removed
-            with steps() as progress, image_builder(rooms, progress) as images:
+            with steps() as progress, open_image_builder(rooms, progress) as images:
                 finished = images.image(wanted)
-            bundle = sign(rooms, draft(rooms, finished, options))
+            bundle = sign_plan(rooms, draft_plan(rooms, finished, options))
             verified = stack.enter_context(rooms.admitted(bundle, finished, notice))
         ran = run_here(rooms, verified, name=name, raw=raw)
         if evidence:

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from mvmnix.api.machine_store import machine_store
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.exec import environment
 from mvmnix.cli.local_terminal import raw_terminal, size
 from mvmnix.cli.stdio import handed_over
@@ -47,7 +47,7 @@ def shell(machine: str, command: tuple[str, ...], variables: tuple[str, ...], di
     asked = Shell(command, *size(), _term(), environment(variables), directory, _STREAMS)
     ending = _Ending()
     with (
-        machine_store(TERMINAL) as here,
+        open_machine_store(TERMINAL) as here,
         handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
         call(here, machine, asked, hands.descriptors) as it,
     ):

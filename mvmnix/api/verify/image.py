@@ -77,7 +77,7 @@ def exported(directory: Path) -> Iterator[Exported]:
 
 
 def verify_image(
-    policy: TrustPolicy, directory: Path, bundle: str, plan: str, *, moment: datetime | None = None
+    policy: TrustPolicy, directory: Path, bundle: str = "", plan: str = "", *, moment: datetime | None = None
 ) -> VerifiedImage:
     """Take an image, and a plan if one is named, through every step; as of `moment`, by default now.
 

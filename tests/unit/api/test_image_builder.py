@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.api.image_builder import ImageBuilder, image_builder
+from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from tests.unit.api.test_part_builder import Shown
@@ -64,7 +64,7 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
         settled.roots() as roots,
         Context(roots) as rooms,
         pytest.raises(MvmnixError) as failed,
-        image_builder(rooms) as images,
+        open_image_builder(rooms) as images,
     ):
         images.progress.log(b"all that the builder said")
         raise MvmnixError("the build failed", hint=hint)
@@ -78,7 +78,7 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
 )
 def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
     hint = error.hint
-    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), image_builder(rooms):
+    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), open_image_builder(rooms):
         raise error
     assert error.hint == hint
     assert list((settled.state / "logs").iterdir()) == []
