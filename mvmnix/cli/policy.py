@@ -7,11 +7,11 @@ import click
 
 from mvmnix.api import policy_history
 from mvmnix.api.context import open_context
+from mvmnix.api.policy_report import cases
+from mvmnix.api.policy_report.account import Account
+from mvmnix.api.policy_report.items import Judge, Judged
+from mvmnix.api.policy_report.words import lines
 from mvmnix.api.verify.trust_choice import named_files
-from mvmnix.cli.judging import cases
-from mvmnix.cli.judging.account import Account
-from mvmnix.cli.judging.items import Judge, Judged
-from mvmnix.cli.judging.words import lines
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.cli.verify import could_not_verify
 from mvmnix.errors import MvmnixError, Reason

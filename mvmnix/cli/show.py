@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
-from mvmnix.cli.showing.page import Page, page
-from mvmnix.cli.showing.record import record
-from mvmnix.cli.showing.subjects import graph_of, named
-from mvmnix.cli.showing.tree import show_tree
+from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.telling import TERMINAL, answer, notice, tell
 from mvmnix.cli.verify import could_not_verify
 from mvmnix.errors import RefusedError, UsageError
+from mvmnix.evidence.page import Page, page
+from mvmnix.evidence.record import record
+from mvmnix.evidence.subjects import graph_of, named
 from mvmnix.launch.host import now
 
 

@@ -32,11 +32,6 @@ def tell_reasons(reasons: Iterable[Reason]) -> None:
         click.echo(one_line(reason), err=True)
 
 
-def told_reason(reason: Reason) -> Mapping[str, str]:
-    """A reason for machines."""
-    return {"code": reason.code, "what": reason.what, "why": reason.why, "next": reason.hint}
-
-
 def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
     """Files that passed on stdout, or their statements if those are asked for; reasons on stderr."""
     for verdict in verdicts:
@@ -54,7 +49,7 @@ def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:
     told = [_told(verdict, statements=statements) for verdict in verdicts]
     reasons = [reason for each in verdicts if isinstance(each, Failed) for reason in each.refused.reasons]
     result: dict[str, object] = {"verified": not reasons, "artifacts": told}
-    answer("verdict", result | ({"reasons": [told_reason(reason) for reason in reasons]} if reasons else {}))
+    answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
 
 
 def _said(it: Counted) -> str:
@@ -88,10 +83,10 @@ def _text(it: Counted) -> str:
 def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
     told = {"artifact": verdict.name, "digest": str(verdict.digest), "verified": isinstance(verdict, Passed)}
     if isinstance(verdict, Failed):
-        return told | {"reasons": [told_reason(reason) for reason in verdict.refused.reasons]}
+        return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}
     return told | {
         "statements": [_counted(each, statements=statements) for each in verdict.counted],
-        "others": [told_reason(reason) for reason in verdict.others],
+        "others": [reason.record for reason in verdict.others],
     }
 
 

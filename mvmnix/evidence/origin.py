@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.cli.showing.check import Checked, check_parts
-from mvmnix.cli.showing.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
-from mvmnix.cli.showing.held import Paper
 from mvmnix.errors import MvmnixError
+from mvmnix.evidence.check import Checked, check_parts
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
+from mvmnix.evidence.held import Paper
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Kept, Provenance

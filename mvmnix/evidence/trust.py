@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.record import Serials
-from mvmnix.cli.showing.graph import Kind, Node, Verdict, refused, unverified, verified
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.evidence.graph import Kind, Node, Verdict, refused, unverified, verified
 from mvmnix.provenance.authenticate import Authentic
 from mvmnix.provenance.policy import SERIAL_FILES, TrustPolicy
 from mvmnix.provenance.trust import Identity, Signer

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.cli.showing.build import Judge
-from mvmnix.cli.showing.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
-from mvmnix.cli.showing.trust import POLICY, signing
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.evidence.build import Judge
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.launch import signatures
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.steps import SHEET_STEPS, Handed, Sheet, plan_of

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mvmnix.builder.keeping.library import Entry, Finished
-from mvmnix.cli.showing.build import Judge, add_build
-from mvmnix.cli.showing.graph import Draft, Graph, Node
-from mvmnix.cli.showing.held import Held, Paper
-from mvmnix.cli.showing.trust import policy_node
 from mvmnix.errors import RefusedError
+from mvmnix.evidence.build import Judge, add_build
+from mvmnix.evidence.graph import Draft, Graph, Node
+from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.trust import policy_node
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance import policy_text

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from mvmnix.cli.showing.graph import Graph, Node, Standing, Verdict
+from mvmnix.evidence.graph import Graph, Node, Standing, Verdict
 from mvmnix.strict import show_time
 
 
@@ -33,5 +33,5 @@ def _node(node: Node) -> Mapping[str, object]:
 
 
 def _verdict(verdict: Verdict) -> Mapping[str, object]:
-    reasons = [{"code": r.code, "what": r.what, "why": r.why, "next": r.hint} for r in verdict.reasons]
+    reasons = [reason.record for reason in verdict.reasons]
     return {"standing": verdict.standing, "why": verdict.why or None, "reasons": reasons}

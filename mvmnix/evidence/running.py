@@ -9,11 +9,11 @@ from mvmnix.audit.note import Checkpoint, NoteKey
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import Kind as RecordKind
 from mvmnix.audit.record import Record
-from mvmnix.cli.showing.build import Judge
-from mvmnix.cli.showing.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
-from mvmnix.cli.showing.planned import PLAN
-from mvmnix.cli.showing.trust import POLICY, signing
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.build import Judge
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.planned import PLAN
+from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
 from mvmnix.launch.records import receipt as receipts
 from mvmnix.launch.records.ending import reason_of

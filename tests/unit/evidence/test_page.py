@@ -9,12 +9,12 @@ from typing import override
 
 import pytest
 
-from mvmnix.cli.showing import style
-from mvmnix.cli.showing.graph import Graph, Kind, Node, Standing, Verdict, refused, unverified, verified
-from mvmnix.cli.showing.page import POLICY, Page, page
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.escaping import escape
-from tests.unit.cli.showing.exhibits import exhibit
+from mvmnix.evidence import style
+from mvmnix.evidence.graph import Graph, Kind, Node, Standing, Verdict, refused, unverified, verified
+from mvmnix.evidence.page import POLICY, Page, page
+from tests.unit.evidence.exhibits import exhibit
 from tests.unit.provenance.world import NOW
 
 VOID = {"meta"}

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
-from mvmnix.cli.showing.graph import Edge, Graph, Meaning, Node, Standing, worst
-from mvmnix.cli.showing.layout import HEIGHT, WIDTH, Spot, place
-from mvmnix.cli.showing.markup import CLASSES, Markup, element, mark
 from mvmnix.escaping import escape
+from mvmnix.evidence.graph import Edge, Graph, Meaning, Node, Standing, worst
+from mvmnix.evidence.layout import HEIGHT, WIDTH, Spot, place
+from mvmnix.evidence.markup import CLASSES, Markup, element, mark
 
 #: How wide letters are at most in common fonts, bold ones, in parts of the size; a picture knows nothing of its font.
 _NARROW: Final = 0.42

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mvmnix.cli.showing.graph import Graph, Node, Standing, Verdict
-from mvmnix.cli.showing.markup import CLASSES, Markup, element, joined, mark
+from mvmnix.evidence.graph import Graph, Node, Standing, Verdict
+from mvmnix.evidence.markup import CLASSES, Markup, element, joined, mark
 
 _NONE: Final = "none"
 #: What is there to be compared character by character.

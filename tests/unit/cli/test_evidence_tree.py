@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.showing.graph import Graph, Kind, Node, Standing, refused, unverified, verified
-from mvmnix.cli.showing.tree import show_tree, spanning, summary
+from mvmnix.cli.evidence_tree import show_tree, spanning, summary
 from mvmnix.errors import Reason, ReasonCode
-from tests.unit.cli.showing.exhibits import exhibit
+from mvmnix.evidence.graph import Graph, Kind, Node, Standing, refused, unverified, verified
+from tests.unit.evidence.exhibits import exhibit
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]:smile:\u202eevil\nforged line"
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from mvmnix.cli.showing.build import add_build
-from mvmnix.cli.showing.graph import Draft, Edge, Kind, Meaning, Standing
-from mvmnix.cli.showing.held import Held, Paper
 from mvmnix.errors import MvmnixError, Reason, refuse
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.evidence.build import add_build
+from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, Standing
+from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance import policy_text
 from mvmnix.provenance.slsa import RootTree, Untouched
-from tests.unit.cli.showing.exhibits import POLICY, SBOM, Exhibit, exhibit, node, paper
+from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, exhibit, node, paper
 from tests.unit.provenance.world import CACHED, NOW, STRANGER, drop, put, trust
 
 

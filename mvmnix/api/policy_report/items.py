@@ -10,7 +10,6 @@ from mvmnix.api.verify import bundles
 from mvmnix.api.verify.image import verify_image
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.verifying.verdicts import told_reason
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.keys import Role
 from mvmnix.launch import signatures, steps
@@ -51,7 +50,7 @@ class Judged:
             "admitted": self.admitted,
             "level": self.level if self.admitted else None,
             "rules": [{"rule": it.rule, "admits": it.admits, "text": it.text} for it in self.findings],
-            "reasons": [told_reason(reason) for reason in self.reasons],
+            "reasons": [reason.record for reason in self.reasons],
         }
 
 

@@ -9,9 +9,9 @@ from mvmnix.api import files
 from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Entry, Finished
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.showing.build import Testimony
-from mvmnix.cli.showing.held import Held, Paper
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.evidence.build import Testimony
+from mvmnix.evidence.held import Held, Paper
 from mvmnix.launch.boot_files import verity_reasons
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance import envelope

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.cli.showing.graph import Standing
 from mvmnix.escaping import escape_html
+from mvmnix.evidence.graph import Standing
 
 #: Elements without an end tag (HTML, "Void elements").
 _VOID: Final = frozenset({"meta"})

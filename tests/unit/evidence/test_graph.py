@@ -2,7 +2,8 @@
 
 import pytest
 
-from mvmnix.cli.showing.graph import (
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, refuse
+from mvmnix.evidence.graph import (
     Draft,
     Edge,
     Graph,
@@ -17,7 +18,6 @@ from mvmnix.cli.showing.graph import (
     verified,
     worst,
 )
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, refuse
 
 WHY = Reason(ReasonCode.SIGNER_UNKNOWN, "the plan", "nobody knows it", "ask")
 OTHER = Reason(ReasonCode.PLAN_EXPIRED, "the plan", "it is late", "hurry")

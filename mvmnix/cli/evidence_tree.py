@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from mvmnix.cli.showing.graph import Graph, Node, Standing
 from mvmnix.escaping import escape_line
+from mvmnix.evidence.graph import Graph, Node, Standing
 
 _MARKS: Final = {Standing.VERIFIED: "✓", Standing.UNVERIFIED: "?", Standing.REFUSED: "✗"}
 _STYLES: Final = {Standing.VERIFIED: "green", Standing.UNVERIFIED: "yellow", Standing.REFUSED: "bold red"}

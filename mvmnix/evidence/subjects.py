@@ -12,11 +12,12 @@ from mvmnix.api.policy_history import latest_serials
 from mvmnix.builder.keeping.library import LIMIT, Entry
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
-from mvmnix.cli.showing import gather
-from mvmnix.cli.showing.build import Judge, add_build
-from mvmnix.cli.showing.exports import MANIFEST, held_in, testimony_of
-from mvmnix.cli.showing.graph import Draft, Graph, refused, verdict_of
-from mvmnix.cli.showing.planned import (
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
+from mvmnix.evidence import gather
+from mvmnix.evidence.build import Judge, add_build
+from mvmnix.evidence.exports import MANIFEST, held_in, testimony_of
+from mvmnix.evidence.graph import Draft, Graph, refused, verdict_of
+from mvmnix.evidence.planned import (
     Gate,
     Past,
     Shown,
@@ -28,9 +29,8 @@ from mvmnix.cli.showing.planned import (
     undated,
     with_replay,
 )
-from mvmnix.cli.showing.running import Ran, add_machine
-from mvmnix.cli.showing.trust import policy_node
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
+from mvmnix.evidence.running import Ran, add_machine
+from mvmnix.evidence.trust import policy_node
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.home import machine_ids
 from mvmnix.launch.records.registry import Entry as Machine

@@ -13,10 +13,10 @@ from mvmnix.audit.record import Kind as RecordKind
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.keeping.library import Entry, Library
 from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.cli.showing.held import Held, Paper
-from mvmnix.cli.showing.planned import Gate
-from mvmnix.cli.showing.running import Ran, Sealed
 from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.planned import Gate
+from mvmnix.evidence.running import Ran, Sealed
 from mvmnix.launch import verify as gates
 from mvmnix.launch.boot_files import OpenFiles, verity_reasons
 from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mvmnix.cli.showing.graph import Kind, Verdict, refused, unverified, verdict_of, verified
-from mvmnix.cli.showing.held import Held, Paper
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.held import Held, Paper
 from mvmnix.keys import Role
 from mvmnix.model import Image
 from mvmnix.provenance import statement

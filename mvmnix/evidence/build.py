@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.builder.keeping.library import Finished
-from mvmnix.cli.showing.check import Checked, check
-from mvmnix.cli.showing.graph import (
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.check import Checked, check
+from mvmnix.evidence.graph import (
     Draft,
     Kind,
     Meaning,
@@ -18,10 +19,9 @@ from mvmnix.cli.showing.graph import (
     verified,
     whole,
 )
-from mvmnix.cli.showing.held import Held
-from mvmnix.cli.showing.origin import add_origin, flake_name, stands
-from mvmnix.cli.showing.trust import POLICY, signing
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.held import Held
+from mvmnix.evidence.origin import add_origin, flake_name, stands
+from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance

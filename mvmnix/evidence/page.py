@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix import __version__
-from mvmnix.cli.showing import style
-from mvmnix.cli.showing.cards import card
-from mvmnix.cli.showing.graph import Graph, Kind, Node, Standing
-from mvmnix.cli.showing.markup import CLASSES, Markup, element, mark, marks, raw
-from mvmnix.cli.showing.picture import picture
+from mvmnix.evidence import style
+from mvmnix.evidence.cards import card
+from mvmnix.evidence.graph import Graph, Kind, Node, Standing
+from mvmnix.evidence.markup import CLASSES, Markup, element, mark, marks, raw
+from mvmnix.evidence.picture import picture
 from mvmnix.strict import show_time
 
 #: What the page lets a browser do: show text, with this style sheet.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from mvmnix.cli.judging.account import Account, Row
+from mvmnix.api.policy_report.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
