@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mvmnix.api import (
     PlanOptions,
+    Use,
     admit_plan,
     draft_plan,
     export_image,
@@ -17,7 +18,6 @@ from mvmnix.api import (
     source_ref,
     verify_image,
 )
-from mvmnix.launch.validity import Use
 
 HELLO = Path(__file__).parent / "hello"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from mvmnix.launch.backends.kinds import Backend
+from mvmnix.api import Backend
 from mvmnix.launch.plan import Plan
 
 

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from mvmnix import __version__
+from mvmnix.api import Backend
 from mvmnix.api.context import Context, open_context
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.pins.debian import APT_GET
@@ -20,7 +21,6 @@ from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known

@@ -5,15 +5,12 @@ from collections.abc import Mapping
 
 import click
 
+from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.stdio import attentive, handed_over
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
-from mvmnix.launch.control.client import Call, call
-from mvmnix.launch.control.messages import Exec, Stream
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})

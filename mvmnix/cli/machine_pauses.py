@@ -2,10 +2,9 @@
 
 import click
 
+from mvmnix.api import Pause, Resume, change
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.telling import TERMINAL
-from mvmnix.launch.control.client import change
-from mvmnix.launch.control.messages import Pause, Resume
 from mvmnix.launch.records import registry
 
 _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api import Use
 from mvmnix.api.context import open_context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import open_image_builder
@@ -33,7 +34,6 @@ from mvmnix.keys import Role
 from mvmnix.launch import signatures
 from mvmnix.launch.plan import Accelerator, to_statement
 from mvmnix.launch.steps import plan_of
-from mvmnix.launch.validity import Use
 from mvmnix.provenance import statement
 from mvmnix.strict import parse_json
 

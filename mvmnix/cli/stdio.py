@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from mvmnix.api import Stream
 from mvmnix.cli.raw import show
-from mvmnix.launch.control.messages import Stream
 
 _CHUNK: Final = 65536
 

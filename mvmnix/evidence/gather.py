@@ -30,17 +30,17 @@ from mvmnix.provenance.predicate import from_statement
 from mvmnix.store import digest_of
 
 
-def held(rooms: Context, entry: Entry) -> Held:
+def held(context: Context, entry: Entry) -> Held:
     """A kept build with every file of it hashed, and the build of its builder's image, if that is kept as well."""
-    library, rebuilds = rooms.library, Rebuilds(rooms.roots.state)
+    library, rebuilds = context.library, Rebuilds(context.roots.state)
     found = _held(library, entry)
-    return with_builder(rooms, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
+    return with_builder(context, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
 
 
-def with_builder(rooms: Context, found: Held) -> Held:
+def with_builder(context: Context, found: Held) -> Held:
     """The same with the build of its builder's image, if that is kept here."""
-    builder = _builder_of(rooms.library, found)
-    return found if builder is None else replace(found, builder=_held(rooms.library, builder))
+    builder = _builder_of(context.library, found)
+    return found if builder is None else replace(found, builder=_held(context.library, builder))
 
 
 def _held(library: Library, entry: Entry) -> Held:
@@ -101,17 +101,17 @@ def _builder_of(library: Library, found: Held) -> Entry | None:
     return next((entry for entry in library.entries() if entry.manifest in wanted), None)
 
 
-def gate(rooms: Context, entry: Entry) -> Gate:
+def gate(context: Context, entry: Entry) -> Gate:
     """The whole gate for a plan for this kept build, without a record of it: nothing is admitted, nothing starts."""
 
     def passes(plan: bytes, moment: datetime) -> MvmnixError | None:
         try:
-            kept = rooms.library.read(entry)
-            rebuilds = Rebuilds(rooms.roots.state).bundles(entry.manifest)
+            kept = context.library.read(entry)
+            rebuilds = Rebuilds(context.roots.state).bundles(entry.manifest)
             with ExitStack() as stack:
                 fds = []
                 for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
-                    fds.append(rooms.library.images.unhashed(artifact.digest))
+                    fds.append(context.library.images.unhashed(artifact.digest))
                     stack.callback(os.close, fds[-1])
                 gates.verify(
                     plan=plan,
@@ -119,10 +119,10 @@ def gate(rooms: Context, entry: Entry) -> Gate:
                     manifest=kept.manifest,
                     lock=kept.lock,
                     files=OpenFiles(*fds),
-                    policy=rooms.policy,
+                    policy=context.policy,
                     now=moment,
                     parts=kept.parts,
-                    rebuilds=rebuilds if rooms.policy.thresholds.rebuilds > 1 else (),
+                    rebuilds=rebuilds if context.policy.thresholds.rebuilds > 1 else (),
                 ).close()
         except MvmnixError as error:
             return error
@@ -131,39 +131,39 @@ def gate(rooms: Context, entry: Entry) -> Gate:
     return passes
 
 
-def plan_of_machine(rooms: Context, machine: Machine) -> bytes | MvmnixError | None:
+def plan_of_machine(context: Context, machine: Machine) -> bytes | MvmnixError | None:
     """The bundle of the plan that a machine was started from; None for machines of before it was kept."""
-    return _kept_by(rooms, machine, PLAN)
+    return _kept_by(context, machine, PLAN)
 
 
-def ran(rooms: Context, machine: Machine) -> Ran:
+def ran(context: Context, machine: Machine) -> Ran:
     """A machine with its records and its receipt."""
-    return Ran(machine, _sealed(rooms, machine), _kept_by(rooms, machine, RECEIPT))
+    return Ran(machine, _sealed(context, machine), _kept_by(context, machine, RECEIPT))
 
 
-def _kept_by(rooms: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:
+def _kept_by(context: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:
     try:
-        return read_kept(rooms.machines, machine.status.machine, name)
+        return read_kept(context.machines, machine.status.machine, name)
     except MvmnixError as error:
         return error
 
 
-def clock_doubt(rooms: Context) -> MvmnixError | None:
+def clock_doubt(context: Context) -> MvmnixError | None:
     """Why the clock can't be relied on, if it is known to have gone back."""
     try:
-        with looked_at(rooms.nonces):
-            HostClock(rooms.nonces, lambda _: None).look()
+        with looked_at(context.nonces):
+            HostClock(context.nonces, lambda _: None).look()
     except MvmnixError as error:
         return error
     return None
 
 
-def _sealed(rooms: Context, machine: Machine) -> Sealed | MvmnixError:
+def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
     try:
-        hold_log(rooms)
-        key = rooms.log_key
-        evidence = verify_log(rooms.audit, key)
-        records = tuple(_records(backwards(rooms.audit, key), machine))
+        hold_log(context)
+        key = context.log_key
+        evidence = verify_log(context.audit, key)
+        records = tuple(_records(backwards(context.audit, key), machine))
     except MvmnixError as error:
         return error
     return Sealed(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)

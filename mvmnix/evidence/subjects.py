@@ -1,4 +1,4 @@
-"""Finds what the user named, and puts the graph of its evidence together from what is kept in this house."""
+"""Finds what the user named, and builds the graph of its evidence from what is kept here."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +43,7 @@ _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 type Named = bytes | Machine | tuple[Entry, ...] | Path
 
 
-def named(rooms: Context, text: str, notice: Callable[[str], None]) -> Named:
+def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
     """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
 
     Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
@@ -51,8 +51,8 @@ def named(rooms: Context, text: str, notice: Callable[[str], None]) -> Named:
     if text == "-":
         return file_bytes(text, LIMIT)
     if text.startswith(_PREFIX):
-        return _entries(rooms, text)
-    meant = dict(_meant(rooms, text, notice))
+        return _entries(context, text)
+    meant = dict(_meant(context, text, notice))
     if not meant:
         hint = "`mvm image ls` lists images, `mvm ps --all` machines"
         raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
@@ -63,77 +63,77 @@ def named(rooms: Context, text: str, notice: Callable[[str], None]) -> Named:
     return take()
 
 
-def _meant(rooms: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
+def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
     """All that a text could name, and how to get it."""
     path = Path(text)
     if text and path.is_file():
         yield "a file", lambda: file_bytes(text, LIMIT)
     if text and (path / MANIFEST).is_file():
         yield "a directory", lambda: path
-    names = {it.status.name for it in registry.entries(rooms.machines)}
-    if text and (text in names or any(machine.startswith(text) for machine in machine_ids(rooms.machines))):
-        yield "a machine", lambda: _machine_called(rooms, text, notice)
-    digests = (entry.manifest.hex for entry in rooms.library.entries())
+    names = {it.status.name for it in registry.entries(context.machines)}
+    if text and (text in names or any(machine.startswith(text) for machine in machine_ids(context.machines))):
+        yield "a machine", lambda: _machine_called(context, text, notice)
+    digests = (entry.manifest.hex for entry in context.library.entries())
     if _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests):
-        yield "an image", lambda: _entries(rooms, text)
+        yield "an image", lambda: _entries(context, text)
 
 
-def _machine_called(rooms: Context, text: str, notice: Callable[[str], None]) -> Machine:
-    found = registry.find(rooms.machines, text)
-    namesakes = sum(it.status.name == text for it in registry.entries(rooms.machines))
+def _machine_called(context: Context, text: str, notice: Callable[[str], None]) -> Machine:
+    found = registry.find(context.machines, text)
+    namesakes = sum(it.status.name == text for it in registry.entries(context.machines))
     if namesakes > 1:
         notice(f"{namesakes} machines are called {text}: shown is {found.status.machine}; name another by its id")
     return found
 
 
-def _entries(rooms: Context, text: str) -> tuple[Entry, ...]:
-    return tuple(dict.fromkeys(entry for _, entry in Shelves(rooms.library).find(text)))
+def _entries(context: Context, text: str) -> tuple[Entry, ...]:
+    return tuple(dict.fromkeys(entry for _, entry in Shelves(context.library).find(text)))
 
 
-def graph_of(rooms: Context, found: Named, now: datetime) -> Graph:
+def graph_of(context: Context, found: Named, now: datetime) -> Graph:
     """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
-    rebuilds = Rebuilds(rooms.roots.state)
-    policy = rooms.policy
+    rebuilds = Rebuilds(context.roots.state)
+    policy = context.policy
     judge = Judge(policy, now, lambda first: rebuilds.each(first, policy=policy, now=now))
     draft = Draft()
     match found:
         case bytes():
-            subject = _plan(draft, rooms, found, judge)
+            subject = _plan(draft, context, found, judge)
         case Path():
-            subject = _export(draft, rooms, found, judge)
+            subject = _export(draft, context, found, judge)
         case Machine():
-            subject = _machine(draft, rooms, found, judge)
+            subject = _machine(draft, context, found, judge)
         case _:
-            subject = _image(draft, rooms, found, judge)
-    draft.add(policy_node(policy, now, latest_serials(rooms), gather.clock_doubt(rooms)))
+            subject = _image(draft, context, found, judge)
+    draft.add(policy_node(policy, now, latest_serials(context), gather.clock_doubt(context)))
     return draft.done(subject)
 
 
-def _image(draft: Draft, rooms: Context, entries: Iterable[Entry], judge: Judge) -> str:
+def _image(draft: Draft, context: Context, entries: Iterable[Entry], judge: Judge) -> str:
     subject = ""
     for number, entry in enumerate(entries):
-        subject = add_build(draft, gather.held(rooms, entry), judge, at=f"{number + 1}/" if number else "")
+        subject = add_build(draft, gather.held(context, entry), judge, at=f"{number + 1}/" if number else "")
     return subject
 
 
-def _export(draft: Draft, rooms: Context, directory: Path, judge: Judge) -> str:
-    held = gather.with_builder(rooms, held_in(directory))
+def _export(draft: Draft, context: Context, directory: Path, judge: Judge) -> str:
+    held = gather.with_builder(context, held_in(directory))
     testimony = testimony_of(held, policy=judge.policy, now=judge.now)
     return add_build(draft, held, Judge(judge.policy, judge.now, testimony))
 
 
-def _plan(draft: Draft, rooms: Context, bundle: bytes, judge: Judge) -> str:
+def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
     shown = check_plan(bundle, judge, None)
     if shown.plan is None:
         return add_plan(draft, Digest.of(bundle), shown, image="", provenance="")
     manifest = manifest_of(shown.plan)
-    entry = _find(rooms, manifest, shown.plan.provenance)
+    entry = _find(context, manifest, shown.plan.provenance)
     if entry is None:
         image = missing_image(draft, shown.plan.image, manifest)
     else:
-        image = add_build(draft, gather.held(rooms, entry), judge)
-        shown = check_plan(bundle, judge, gather.gate(rooms, entry))
-    shown = with_replay(shown, rooms.replay(_silent).judge)
+        image = add_build(draft, gather.held(context, entry), judge)
+        shown = check_plan(bundle, judge, gather.gate(context, entry))
+    shown = with_replay(shown, context.replay(_silent).judge)
     return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
 
 
@@ -141,19 +141,19 @@ def _silent(_: str) -> None:
     """Whoever only looks is told by verdicts."""
 
 
-def _machine(draft: Draft, rooms: Context, machine: Machine, judge: Judge) -> str:
-    ran = gather.ran(rooms, machine)
+def _machine(draft: Draft, context: Context, machine: Machine, judge: Judge) -> str:
+    ran = gather.ran(context, machine)
     manifest, provenance = ran.build
-    entry = _find(rooms, manifest, provenance)
+    entry = _find(context, manifest, provenance)
     if entry is None:
         image = missing_image(draft, machine.status.image, manifest)
     else:
-        image = add_build(draft, gather.held(rooms, entry), judge)
-    bundle = gather.plan_of_machine(rooms, machine)
+        image = add_build(draft, gather.held(context, entry), judge)
+    bundle = gather.plan_of_machine(context, machine)
     if bundle is None:
         missing_plan(draft, ran.plan)
     else:
-        gate = None if entry is None else gather.gate(rooms, entry)
+        gate = None if entry is None else gather.gate(context, entry)
         shown = _used(bundle, ran, judge, gate)
         add_plan(draft, ran.plan, shown, image=image, provenance="provenance")
     return add_machine(draft, ran, judge)
@@ -171,5 +171,5 @@ def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None
     return check_plan(bundle, judge, gate, Past(ran.start.record.time))
 
 
-def _find(rooms: Context, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
-    return next((it for it in rooms.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)
+def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
+    return next((it for it in context.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)
