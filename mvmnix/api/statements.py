@@ -1,0 +1,41 @@
+"""Collects all signed statements that are kept about an image: how it was built, and what ran."""
+
+from collections.abc import Iterator
+
+from mvmnix.api.context import Context
+from mvmnix.api.gc_roots import plans_for
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
+from mvmnix.model import Digest
+
+#: The kinds of statement, in the order in which they are collected.
+STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
+
+
+def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes]]:
+    """Kind and bundle, by the bundle's digest, for the image whose manifest has this digest, or begins with it.
+
+    None is verified here: whoever gets them has to. Raises UsageError for an image that isn't kept.
+    """
+    found = dict[Digest, tuple[str, bytes]]()
+    with context.working():
+        for kind, data in _statements(context, digest):
+            found.setdefault(Digest.of(data), (kind, data))
+    return found
+
+
+def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
+    entries = [entry for _, entry in Shelves(context.library).find(digest)]
+    manifest = entries[0].manifest
+    yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
+    yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)
+    yield from (("rebuild", data) for data in Rebuilds(context.roots.state).bundles(manifest))
+    yield from (("plan", data) for plan in plans_for(context, manifest) for data in plan.splitlines())
+    for status in (entry.status for entry in registry.entries(context.machines)):
+        if status.manifest != manifest:
+            continue
+        for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
+            kept = read_kept(context.machines, status.machine, name)
+            yield from ((kind, data) for data in (kept or b"").splitlines())
