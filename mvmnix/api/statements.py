@@ -1,14 +1,18 @@
-"""Collects all signed statements that are kept about an image: how it was built, and what ran."""
+"""Finds signed statements that are kept here: all about an image, or those that a log's records name."""
 
 from collections.abc import Iterator
+from itertools import product, starmap
 
 from mvmnix.api.context import Context
 from mvmnix.api.gc_roots import plans_for
+from mvmnix.builder.keeping.library import Room
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
+from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids, read_kept
 from mvmnix.model import Digest
+from mvmnix.provenance.envelope import LIMIT
 
 #: The kinds of statement, in the order in which they are collected.
 STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
@@ -39,3 +43,32 @@ def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
         for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
             kept = read_kept(context.machines, status.machine, name)
             yield from ((kind, data) for data in (kept or b"").splitlines())
+
+
+class StatementFinder:
+    """Finds what records name: plans and bundles by their digest, the machines' plans and receipts beside them.
+
+    The plan of `mvm run` is kept in its machine's directory alone.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._beside: dict[Digest, bytes] | None = None
+
+    def find(self, digest: Digest) -> bytes | None:
+        """The bytes with this digest, if they are kept."""
+        for store in (self._context.plans, self._context.library.rooms[Room.BUNDLES]):
+            if store.has(digest):
+                return store.read(digest, limit=LIMIT)
+        if self._beside is None:
+            files = product(machine_ids(self._context.machines), (PLAN, RECEIPT))
+            self._beside = {Digest.of(data): data for data in filter(None, starmap(self._file, files))}
+        return self._beside.get(digest)
+
+    def _file(self, machine: str, name: str) -> bytes | None:
+        """Whatever can't be read is not what a record names."""
+        try:
+            with self._context.machines.existing(machine) as home:
+                return home.read(name, LIMIT)
+        except (OSError, MvmnixError):
+            return None

@@ -3,31 +3,25 @@
 import json
 import re
 import sys
-from itertools import product, starmap
 from pathlib import Path
 
 import click
 
+from mvmnix.api.audit_check import begin_new_log
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.statements import StatementFinder
 from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
-from mvmnix.audit.record import Kind, Record
-from mvmnix.builder.keeping.library import Room
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
 from mvmnix.cli.audit_verify import verify
 from mvmnix.cli.telling import TERMINAL, answer
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
 from mvmnix.launch.records import archive
-from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids
 from mvmnix.launch.records.registry import find
-from mvmnix.launch.records.traces import Traces
-from mvmnix.model import Digest
-from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
 from mvmnix.strict import MAX_INTEGER
 
@@ -145,7 +139,7 @@ def export(target: Path, machine: str) -> int:
         if name and not any(listed.record.machine == name for listed in backwards(rooms.audit, rooms.log_key)):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, _Finder(rooms).find, name)
+            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, StatementFinder(rooms).find, name)
         lacking = f"; {len(found.missing)} bundles are kept no longer" if found.missing else ""
         said = f"wrote {len(found.records)} records and {found.receipts} receipts, checked, to {target}{lacking}"
         click.echo(said, err=True)
@@ -159,39 +153,8 @@ def new_log() -> None:
     That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
     """
     with open_context(TERMINAL) as rooms:
-        found = Traces.of(rooms.roots.state)
-        record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
-        checkpoint = rooms.journal.append(record).checkpoint
-    click.echo(f"began a new log, {checkpoint.origin}; it knows nothing of {found.said or 'anything before'}", err=True)
-
-
-class _Finder:
-    """Finds what records name: plans and bundles by their digest, the machines' plans and receipts beside them.
-
-    The plan of `mvm run` is kept in its machine's directory alone.
-    """
-
-    def __init__(self, rooms: Context) -> None:
-        self._rooms = rooms
-        self._beside: dict[Digest, bytes] | None = None
-
-    def find(self, digest: Digest) -> bytes | None:
-        """The bytes with this digest, if they are kept."""
-        for store in (self._rooms.plans, self._rooms.library.rooms[Room.BUNDLES]):
-            if store.has(digest):
-                return store.read(digest, limit=LIMIT)
-        if self._beside is None:
-            files = product(machine_ids(self._rooms.machines), (PLAN, RECEIPT))
-            self._beside = {Digest.of(data): data for data in filter(None, starmap(self._file, files))}
-        return self._beside.get(digest)
-
-    def _file(self, machine: str, name: str) -> bytes | None:
-        """Whatever can't be read is not what a record names."""
-        try:
-            with self._rooms.machines.existing(machine) as home:
-                return home.read(name, LIMIT)
-        except (OSError, MvmnixError):
-            return None
+        origin, traces = begin_new_log(rooms)
+    click.echo(f"began a new log, {origin}; it knows nothing of {traces or 'anything before'}", err=True)
 
 
 def _machine(rooms: Context, text: str, directory: Path | None) -> str:
