@@ -7,7 +7,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mvmnix import config
+from mvmnix import config, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_host import host_of, jail_of
@@ -280,6 +280,10 @@ class Context:
 
 @contextmanager
 def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
-    """The context of this process's environment (XDG_…, HOME), for as long as an operation runs."""
+    """The context of this process's environment (XDG_…, HOME, TMPDIR), for as long as an operation runs.
+
+    Raises RefusedError [state-permissions] where others may change the directories, that of temporary files too.
+    """
+    temporary.apply()
     with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
         yield context
