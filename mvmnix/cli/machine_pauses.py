@@ -2,10 +2,9 @@
 
 import click
 
-from mvmnix.api import Pause, Resume, change
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api import Pause, Resume
+from mvmnix.api.machines import change_machines
 from mvmnix.cli.telling import TERMINAL
-from mvmnix.launch.records import registry
 
 _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
 
@@ -28,7 +27,5 @@ def resume(machines: tuple[str, ...]) -> None:
 
 
 def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
-    with open_machine_store(TERMINAL) as here:
-        for machine in [registry.find(here, text).status.machine for text in machines]:
-            change(here, machine, asked)
-            click.echo(machine)
+    for machine in change_machines(machines, asked, TERMINAL):
+        click.echo(machine)
