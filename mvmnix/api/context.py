@@ -40,7 +40,7 @@ from mvmnix.store import Cache, Store
 if TYPE_CHECKING:
     from mvmnix.api.network import Network
 
-#: Lock files beside what they guard: shared by whoever makes or reads something there, had alone to take it away.
+#: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
 
 #: The keys of a workstation, and what each signs.
@@ -85,7 +85,7 @@ class Context:
 
     @cached_property
     def config(self) -> config.Config:
-        """Where downloads may go, and which caches are believed. Raises RefusedError CONFIG_MALFORMED."""
+        """Where downloads may go, and which caches are trusted. Raises RefusedError CONFIG_MALFORMED."""
         if not self.roots.config.exists(config.FILE_NAME):
             return config.Config()
         return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))

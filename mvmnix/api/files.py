@@ -62,7 +62,7 @@ def digest_in(text: str) -> Digest | None:
 
 
 def blob(artifact: str) -> Blob:
-    """What is to be verified: a file by its own bytes, or a digest whose file somebody else has. Raises UsageError."""
+    """What is to be verified: a file by its own bytes, or a digest whose file is elsewhere. Raises UsageError."""
     named = digest_in(artifact)
     if named is not None:
         return Blob(named)

@@ -77,7 +77,7 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
 
 
 def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
-    """The plan to run an image, which nobody has signed; nothing in it looks like a credential.
+    """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
     Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential], which are
     logged; UsageError where there is no command, and for options that exclude each other.

@@ -21,7 +21,7 @@ STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
 def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes]]:
     """Kind and bundle, by the bundle's digest, for the image whose manifest has this digest, or begins with it.
 
-    None is verified here: whoever gets them has to. Raises UsageError for an image that isn't kept.
+    None is verified here; who receives them has to do that. Raises UsageError for an image that isn't kept.
     """
     found = dict[Digest, tuple[str, bytes]]()
     with context.working():
