@@ -43,6 +43,7 @@ _MODULES = {
     "draft_plan": "mvmnix.api.plans",
     "existing_source_ref": "mvmnix.api.source_refs",
     "export_image": "mvmnix.api.export",
+    "give_up_root": "mvmnix.api.privileges",
     "host_for": "mvmnix.api.launch",
     "lock_flake": "mvmnix.api.flake_lock",
     "open_context": "mvmnix.api.context",

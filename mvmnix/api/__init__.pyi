@@ -9,6 +9,7 @@ from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.launch import Ran, admit_plan, host_for, run_attached, start_detached
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early, sign_plan
+from mvmnix.api.privileges import give_up_root
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.receipts import read_receipt
 from mvmnix.api.source_refs import SourceRef, existing_source_ref, source_ref
@@ -57,6 +58,7 @@ __all__ = [
     "draft_plan",
     "existing_source_ref",
     "export_image",
+    "give_up_root",
     "host_for",
     "lock_flake",
     "open_context",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mvmnix import __version__, lock
+from mvmnix import __version__, disk_space, lock
 from mvmnix.api import installation
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
@@ -18,6 +18,7 @@ from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
@@ -25,6 +26,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
+from mvmnix.process import ProcessError
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
 
@@ -77,8 +79,10 @@ class ImageBuilder:
         from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
+        disk_space.require(self._context.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
         work = bootstrap.Bootstrap(
             request,
+            host=HostNix.find(self._context.roots),
             store=self._context.sources,
             images=self._context.library.images,
             fetch=InputFetcher(self._context, self._progress).sources,
@@ -117,6 +121,7 @@ class ImageBuilder:
         from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)
+        disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")
         plan = builder_plan(self._context, builder, self._limits)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._context, self._progress, builder, plan)
@@ -195,9 +200,12 @@ def open_image_builder(
     with context.working(), context.roots.state.child("logs") as logs:
         name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
         with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log:
+            logged = LoggedProgress(progress, log)
             try:
-                yield ImageBuilder(context, LoggedProgress(progress, log), limits)
+                yield ImageBuilder(context, logged, limits)
             except MvmnixError as error:
+                if isinstance(error, ProcessError):
+                    logged.log(error.whole)
                 if log.tell() and not isinstance(error, (RefusedError, UsageError)):
                     error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise

@@ -96,7 +96,7 @@ def run_attached(
         machines.append(machine)
         status = machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
         if status.end is not End.EXITED:
-            host.notice(f"the command did not end by itself: {status}")
+            host.notice(f"the command {plan.plan.workload.argv[0]!r} did not end by itself: it {status}")
         return status
 
     finished = supervise(plan, host, work, name=name, created=created)
@@ -162,5 +162,6 @@ def _image_of(context: Context, bundle: bytes) -> Kept:
             return context.library.read(entry)
     raise MvmnixError(
         f"the image of this plan isn't kept here: {plan.image}, manifest {wanted}, provenance {plan.provenance}",
-        hint="build it with `mvm build`, and make the plan from that build",
+        hint="bring it: mvm image load ARCHIVE, or launch with --image DIRECTORY (of `mvm build --out`); a new build "
+        "needs a new plan",
     )

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mvmnix import caller
 from mvmnix.launch.records import tidying
-from mvmnix.sandbox.uid_pool import MACHINE_WIDE, UidPool
+from mvmnix.privileges import ids
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory, Roots
 
 if TYPE_CHECKING:
@@ -25,27 +27,27 @@ def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
 
 
 def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
-    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down.
-
-    Raises MvmnixError when there is no host key for such an end.
-    """
+    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
     found = tidying.survey(machines)
     for line in found.broken:
         frontend.notice(line)
     if found.is_tidy and _are_cells_swept(roots):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
+    from mvmnix.api.signer import key_file  # noqa: PLC0415
+    from mvmnix.keys import Role  # noqa: PLC0415
     from mvmnix.launch.host import now  # noqa: PLC0415
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:
-            tidying.tidy(machines, context.journal, now)
+            journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
+            tidying.tidy(machines, journal, now, frontend.notice)
         context.jail.sweep()
 
 
 def _are_cells_swept(roots: Roots) -> bool:
     try:
-        cells = Directory.open(MACHINE_WIDE) if os.geteuid() == 0 else roots.state.existing("cells")
+        cells = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
     except FileNotFoundError:
         return True  # no machine of ours ever had one
     with cells:

@@ -21,7 +21,7 @@ from mvmnix.launch.plan import Accelerator, Plan, to_statement
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.reference import Reference
 from mvmnix.launch.shares.dangers import refuse_dangers
-from mvmnix.launch.shares.opening import open_directory, opened, owner
+from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
 from mvmnix.launch.shares.share import Share
 from mvmnix.launch.steps import plan_of
 from mvmnix.launch.validity import Use
@@ -206,7 +206,7 @@ def _refuse_share(share: Share, own: Sequence[str]) -> None:
         fd = opened(share)  # says what is wrong with it
     try:
         refuse_dangers(share, fd, own)
-        owner(share, fd)
+        refuse_owner(share, fd)
     finally:
         with suppress(OSError):
             os.close(fd)

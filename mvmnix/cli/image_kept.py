@@ -13,6 +13,7 @@ from mvmnix.builder.keeping.shelves import Freed
 from mvmnix.cli.telling import MIB, TERMINAL, answer, table, tell_freed
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
+from mvmnix.plural import counted
 from mvmnix.strict import show_time
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -67,10 +68,13 @@ def _joined(value: object) -> str:
 
 
 @click.command()
-@click.argument("digest")
+@click.argument("digest", metavar="DIGEST|NAME")
 @_JSON
 def inspect(digest: str, as_json: bool) -> None:
-    """Verify the image whose manifest has DIGEST, and say what is known about it. DIGEST may be its beginning."""
+    """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
+
+    Six digits of the beginning of DIGEST are enough, if they are of one image alone.
+    """
     with open_context(TERMINAL) as rooms:
         needs, kept = find_images(rooms, digest)
     builds = [_record(each, needs) | _details(each.finished) for each in kept if each.finished is not None]
@@ -105,10 +109,10 @@ def _details(finished: Finished) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("digests", nargs=-1, required=True, metavar="DIGEST...")
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...")
 @_JSON
 def rm(digests: tuple[str, ...], as_json: bool) -> None:
-    """Remove the images with these manifest digests, and the files that were theirs alone.
+    """Remove the images with these manifest digests or names, and the files that were theirs alone.
 
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
@@ -154,4 +158,4 @@ def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
         return
     for digest in freed.builds:
         click.echo(str(digest))
-    tell_freed(f"{len(freed.files)} files", len(freed.leftovers), freed.size, dry=dry)
+    tell_freed(counted(len(freed.files), "file"), len(freed.leftovers), freed.size, dry=dry)

@@ -27,8 +27,8 @@ from mvmnix.cli.progress import steps
 from mvmnix.cli.shares import share_option
 from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import signing
-from mvmnix.cli.telling import TERMINAL
-from mvmnix.errors import RefusedError
+from mvmnix.cli.telling import TERMINAL, notice
+from mvmnix.errors import RefusedError, UsageError
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
 from mvmnix.launch import signatures
@@ -144,5 +144,12 @@ def show(bundle: str) -> None:
 def _write(out: str, data: bytes) -> None:
     if out == "-":
         click.echo(data, nl=False)
-    else:
-        Path(out).write_bytes(data)
+        return
+    path = Path(out)
+    try:
+        is_replaced = path.is_file() and (path.stat().st_size != len(data) or path.read_bytes() != data)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error
+    if is_replaced:
+        notice(f"replaced {out}, which held something else")

@@ -5,6 +5,7 @@ import click
 from mvmnix.api.context import open_context
 from mvmnix.api.source_gc import collect_sources
 from mvmnix.cli.telling import TERMINAL, answer, tell_freed
+from mvmnix.plural import counted
 
 
 @click.group()
@@ -31,4 +32,4 @@ def gc(dry_run: bool, as_json: bool) -> None:
         }
         answer("freed", result)
         return
-    tell_freed(f"{len(collected.sources)} sources", len(collected.leftovers), collected.size, dry=dry_run)
+    tell_freed(counted(len(collected.sources), "source"), len(collected.leftovers), collected.size, dry=dry_run)

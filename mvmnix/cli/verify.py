@@ -13,6 +13,7 @@ import click
 
 from mvmnix.api import policy_history
 from mvmnix.api.context import open_context
+from mvmnix.api.files import digest_in
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.bundles import SUFFIX
 from mvmnix.api.verify.image import verify_image
@@ -91,10 +92,14 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     if bool(wish.vsa) != bool(wish.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
-        if not (Path(artifact).exists() or artifact.startswith("sha256:")):
-            hint = "name an image's directory, or a file and whom to believe"
+        if not (Path(artifact).exists() or digest_in(artifact)):
+            hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     standard, policy = whom.standard(wanted)
+    for artifact in artifacts if policy is not None else ():
+        if digest_in(artifact).keys() - {"sha256"}:
+            hint = "name the file, or its sha256: revocations.toml names files by that alone"
+            raise UsageError(f"{artifact[:24]}… can't be held against a policy", hint=hint)
     if wish.vsa and policy is None:
         raise UsageError("a summary is about a policy", hint="name one: --policy P")
     verdicts = verify_artifacts(artifacts, wish.bundle, standard)

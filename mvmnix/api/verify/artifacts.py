@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.model import Digest
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.judgement import Passed, Standard, judge
 
 
@@ -15,7 +15,7 @@ class Failed:
     """A file for which too little counts, and why."""
 
     name: str
-    digest: Digest
+    blob: Blob
     refused: RefusedError
 
 
@@ -33,5 +33,5 @@ def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) 
         try:
             verdicts.append(judge(name, blob, handed_in, standard))
         except RefusedError as refused:
-            verdicts.append(Failed(name, blob.digest, refused))
+            verdicts.append(Failed(name, blob, refused))
     return tuple(verdicts)
