@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, override
 
+from mvmnix.plural import counted
+
 #: So many reasons of a refusal are told, and so many characters of each: what they quote, a stranger may have written.
 MOST_REASONS: Final = 128
 LONGEST: Final = 1024
@@ -212,12 +214,6 @@ class GuestTimeoutError(MvmnixError):
     exit_code = 124
 
 
-class GuestCommandNotFoundError(MvmnixError):
-    """The guest has no such command."""
-
-    exit_code = 127
-
-
 def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """The same, unless there are too many or they are too long: then the first ones, one of each further code, a count.
 
@@ -229,7 +225,7 @@ def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         codes = {reason.code for reason in shown}
         further = {reason.code: reason for reason in reversed(left) if reason.code not in codes}
         shown += further.values()
-        why = f"and {len(left) - len(further)} reasons more"
+        why = f"and {counted(len(left) - len(further), 'reason')} more"
         shown.append(Reason(reasons[0].code, reasons[0].what, why, reasons[0].hint))
     return tuple(reason if _is_short(reason) else _shortened(reason) for reason in shown)
 

@@ -167,13 +167,12 @@ def spawn(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
-    uid: int | None = None,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
-    `uid` is its uid and gid, without supplementary groups; None keeps ours. `before_exec` runs in the child between
-    fork and exec, in `/`. Raises ProcessError when the child cannot start, and RefusedError as `run` does.
+    `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
+    RefusedError as `run` does.
     """
     words, variables = _checked(argv, env, "/")
     try:
@@ -186,9 +185,6 @@ def spawn(
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else [],
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door
         )
     except OSError as error:

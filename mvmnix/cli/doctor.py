@@ -24,6 +24,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import GIT, locate
@@ -87,8 +88,8 @@ def probed(verdicts: tuple[Verdict, ...]) -> Finding:
     if not verdicts:
         return Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")
     if failed := [verdict for verdict in verdicts if not verdict.usable]:
-        counted = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
-        return Finding("KVM", Health.NOTE, f"not usable{counted}, guests run under TCG: {failed[0].seen}")
+        some = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
+        return Finding("KVM", Health.NOTE, f"not usable{some}, guests run under TCG: {failed[0].seen}")
     return Finding("KVM", Health.GOOD, verdicts[0].seen)
 
 
@@ -113,7 +114,7 @@ def _trust(rooms: House) -> Iterator[Finding]:
     latest = rooms.journal.latest_serials() if rooms.audit.names() else None
     for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
         yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
-    said = f"{len(policy.signers)} signers, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
+    said = f"{counted(len(policy.signers), 'signer')}, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
     soon = policy.expires - moment < _SOON
     hint = "look whether it is still right, then set a later expires and a higher serial: `mvm policy check`"
     yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
@@ -124,7 +125,7 @@ def _log(rooms: House) -> Iterator[Finding]:
         yield Finding("audit log", Health.NOTE, "empty")
         return
     checkpoint = verify_log(rooms.audit, rooms.log_key, None).checkpoint
-    yield Finding("audit log", Health.GOOD, f"{checkpoint.size} records verify")
+    yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
 #: How backends that are Preview are named, so that nobody takes one for the default.

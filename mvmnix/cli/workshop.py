@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mvmnix import __version__, lock
+from mvmnix import __version__, disk_space, lock
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
@@ -79,6 +79,7 @@ class Workshop:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
         self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
+        disk_space.require(self._house.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
         work = bootstrap.Bootstrap(
             request,
             host=HostNix.find(self._house.roots),
@@ -120,6 +121,7 @@ class Workshop:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
         self._house.desk.prepare(Role.BUILDER)
+        disk_space.require(self._house.roots.state.path, disk_space.IMAGE, "building an image")
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._house, self._progress, builder, plan)

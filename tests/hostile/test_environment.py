@@ -43,8 +43,8 @@ from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
+from mvmnix.privileges import user_namespaces
 from mvmnix.provenance import sigstore
-from mvmnix.sandbox import idmap
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
@@ -267,7 +267,7 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
 
     def service(program: Candidates) -> Service:
         fd = os.open(path / "shared", os.O_RDONLY | os.O_DIRECTORY)
-        return Service(locate(program), fd, False, None, User(1000, 1000), 512 << 20)
+        return Service(locate(program), fd, False, User(1000, 1000), 512 << 20)
 
     def act() -> None:
         cells = jail(path)
@@ -292,7 +292,7 @@ def looked_up(path: Path) -> None:
 def exchanged(_: Path) -> None:
     """As root, who alone may give another user's place away; else the kernel says no, and what was started is gone."""
     with suppress(PermissionError):
-        os.close(idmap.exchange((1000, 1001), (1000, 1001)))
+        os.fstat(user_namespaces.for_mount((1000, 1001), (1000, 1001)))
 
 
 def secret(_: Path) -> None:
@@ -366,7 +366,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): downloaded,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
-    ("mvmnix/sandbox/idmap.py:exchange",): plain(exchanged),
+    ("mvmnix/privileges/user_namespaces.py:_made",): plain(exchanged),
     (
         "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/guest.py:Preparation.spawn",

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from mvmnix import process
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.flakes.scaffold import Template, scaffold, write
 from mvmnix.builder.pins.debian import Apt, read_index
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import Reach
@@ -22,8 +24,8 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.version import version_key
-from mvmnix.cli.pin import lock_directory, pin
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.cli.pin import lock_directory, own_lock_directory, pin
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
 from mvmnix.state import Directory, Roots
@@ -229,3 +231,64 @@ def test_the_source_trees_locks_are_found_from_anywhere(tmp_path: Path, monkeypa
     assert lock_directory() == MODULES
     (tmp_path / "flake.nix").write_text("{ }")
     assert lock_directory() == MODULES
+
+
+def test_pins_belong_to_the_flake_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the installation make the builder image, which a guest's package has no business in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    target, before = tmp_path / "fresh", (MODULES / "debian/lock.json").read_bytes()
+    write(scaffold(Template.MINIMAL, "fresh"), target)
+    monkeypatch.chdir(target)
+    assert lock_directory() == own_lock_directory() == target / "mvmnix/modules"
+    run = CliRunner().invoke(pin, ["debian", "--no-depends", "bc"], catch_exceptions=False)
+    assert "bc: new" in run.stderr, run.stderr
+    assert "bc" in parse_debian((target / "mvmnix/modules/debian/lock.json").read_bytes()).packages
+    assert (MODULES / "debian/lock.json").read_bytes() == before
+    with pytest.raises(UsageError, match=r"pyproject\.toml is not there"):
+        CliRunner().invoke(pin, ["python"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", [["debian", "bc"], ["update"], ["python"]])
+def test_without_pins_of_a_flake_none_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = (MODULES / "debian/lock.json").read_bytes()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for flake in (None, "{ }"):
+        if flake is not None:
+            (tmp_path / "work/flake.nix").write_text(flake)
+        with pytest.raises(UsageError, match="in the flake around the working directory"):
+            CliRunner().invoke(pin, command, catch_exceptions=False)
+    assert (MODULES / "debian/lock.json").read_bytes() == before
+
+
+def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flake from elsewhere says where its inputs are."""
+    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    mine = tmp_path / "top/mine"
+    write(scaffold(Template.MINIMAL, "mine"), mine)
+    lock = (mine / "flake.lock").read_text()
+    monkeypatch.chdir(mine)
+    for path in ("../../other/mvmnix", "./link"):
+        (mine / "flake.lock").write_text(lock.replace("./mvmnix", path))
+        (mine / "link").unlink(missing_ok=True)
+        (mine / "link").symlink_to("../../other/mvmnix")
+        with pytest.raises(UsageError, match="in the flake around the working directory"):
+            own_lock_directory()
+    (tmp_path / ".git").mkdir()
+    assert own_lock_directory() == tmp_path / "other/mvmnix/modules", "it is the same tree now"
+
+
+@pytest.mark.parametrize("link", ["modules", "modules/debian", "modules/python"])
+def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    mine = tmp_path / "mine"
+    write(scaffold(Template.MINIMAL, "mine"), mine)
+    monkeypatch.chdir(mine / "mvmnix")
+    assert own_lock_directory() == mine / "mvmnix/modules"
+    shutil.rmtree(mine / "mvmnix" / link)
+    (mine / "mvmnix" / link).symlink_to(tmp_path / "other/mvmnix" / link)
+    with pytest.raises(UsageError, match="in the flake around the working directory"):
+        own_lock_directory()

@@ -109,6 +109,14 @@ def read_inputs(expression: str) -> tuple[str, ...]:
     return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--expr", expression)
 
 
+def list_attributes(url: FlakeUrl) -> tuple[str, ...]:
+    """In the guest: the names of a flake's packages, as a JSON array; the kernel ends it when it takes long."""
+    limit = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
+    imports = ("--option", "allow-import-from-derivation", "false")
+    package_set = Operand(f"{url}#packages.{SYSTEM}")
+    return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--apply", "builtins.attrNames", "--", package_set)
+
+
 def check_lock(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: whether Nix takes a flake's lock as it is; it fails where it would write another one."""
     return (*_NIX, "flake", "metadata", "--json", *_PURE, "--", url)

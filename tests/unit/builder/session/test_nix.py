@@ -50,6 +50,14 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         ),
         (nix.check_lock(FLAKE), (*GUEST, "flake", "metadata", "--json", *PURE, "--", URL)),
         (
+            nix.list_attributes(FLAKE),
+            (
+                *("/bin/busybox", "timeout", "-s", "KILL", "60"),
+                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false"),
+                *("--apply", "builtins.attrNames", "--", f"{URL}#packages.x86_64-linux"),
+            ),
+        ),
+        (
             nix.evaluate_parts(FLAKE),
             (
                 *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false"),
