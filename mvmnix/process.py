@@ -124,9 +124,8 @@ def run(
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there.
-    Raises ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe]
-    for arguments or variables that no program could be given.
+    `timeout` is in seconds; `hint` says what to do if it fails, `if_missing` if there is no such program. Raises
+    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe].
     """
     words, variables = _checked(argv, env, cwd)
     try:
@@ -142,21 +141,25 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        unstarted = _unstarted(argv, error)
-        raise ProcessError(unstarted, hint=if_missing if unstarted.status == 127 and if_missing else hint) from error
+        raise _unstarted(argv, error, hint, if_missing) from error
     except subprocess.TimeoutExpired as error:
-        endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
-        raise ProcessError(endless, hint=hint) from error
+        raise ProcessError(_endless(argv, timeout), hint=hint) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:
         raise ProcessError(completed, hint=hint)
     return completed
 
 
-def _unstarted(argv: Sequence[str], error: OSError) -> Completed:
+def _unstarted(argv: Sequence[str], error: OSError, hint: str, if_missing: str) -> ProcessError:
     """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run."""
-    status, why = (127, "not found") if isinstance(error, FileNotFoundError) else (126, error.strerror)
-    return Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
+    missing = isinstance(error, FileNotFoundError)
+    status, why = (127, "not found") if missing else (126, error.strerror)
+    done = Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
+    return ProcessError(done, hint=(if_missing if missing else "") or hint)
+
+
+def _endless(argv: Sequence[str], seconds: float | None) -> Completed:
+    return Completed(tuple(argv), 124, b"", f"no end after {seconds} s".encode())
 
 
 def spawn(
@@ -172,7 +175,7 @@ def spawn(
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
-    RefusedError as `run` does.
+    RefusedError [argument-unsafe] for arguments or variables that no program could be given, as all of these do.
     """
     words, variables = _checked(argv, env, "/")
     try:
@@ -210,7 +213,7 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
         child.stdout.close()
         os.close(pidfd)
     if not in_time:
-        raise ProcessError(Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode()))
+        raise ProcessError(_endless(argv, timeout))
     return Completed(tuple(argv), child.returncode, data, b"")
 
 
