@@ -124,8 +124,8 @@ def run(
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds; `hint` says what to do if it fails, `if_missing` if there is no such program. Raises
-    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe].
+    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there. Raises
+    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
     try:
@@ -141,25 +141,27 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        raise _unstarted(argv, error, hint, if_missing) from error
+        raise ProcessError(_unstarted(argv, error), hint=_hint(error, if_missing) or hint) from error
     except subprocess.TimeoutExpired as error:
         raise ProcessError(_endless(argv, timeout), hint=hint) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
-    if check and done.returncode != 0:
-        raise ProcessError(completed, hint=hint)
-    return completed
+    if not check or done.returncode == 0:
+        return completed
+    raise ProcessError(completed, hint=hint)
 
 
-def _unstarted(argv: Sequence[str], error: OSError, hint: str, if_missing: str) -> ProcessError:
+def _endless(argv: Sequence[str], timeout: float | None) -> Completed:
+    return Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
+
+
+def _hint(error: OSError, if_missing: str) -> str:
+    return if_missing if isinstance(error, FileNotFoundError) else ""
+
+
+def _unstarted(argv: Sequence[str], error: OSError) -> Completed:
     """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run."""
-    missing = isinstance(error, FileNotFoundError)
-    status, why = (127, "not found") if missing else (126, error.strerror)
-    done = Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
-    return ProcessError(done, hint=(if_missing if missing else "") or hint)
-
-
-def _endless(argv: Sequence[str], seconds: float | None) -> Completed:
-    return Completed(tuple(argv), 124, b"", f"no end after {seconds} s".encode())
+    status, why = (127, "not found") if isinstance(error, FileNotFoundError) else (126, error.strerror)
+    return Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
 
 
 def spawn(
@@ -175,7 +177,7 @@ def spawn(
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
-    RefusedError [argument-unsafe] for arguments or variables that no program could be given, as all of these do.
+    RefusedError as `run` does.
     """
     words, variables = _checked(argv, env, "/")
     try:
