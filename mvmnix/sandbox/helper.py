@@ -31,7 +31,7 @@ from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import bind_mount, bubblewrap, host_system, idmap, landlock, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
-from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 
@@ -77,13 +77,12 @@ class Sandbox:
     do) of what was looked at already. As root they are readable inside as they are for their owner.
 
     `environment` is the helper's besides PATH, HOME, TMPDIR and LC_ALL. It is on no command line, so it may be secret.
-
     Network: there is a loopback device, up, and nothing else. `gateway` is a listening unix socket of the caller's that
     speaks SOCKS 5 (RFC 1928), whose file others may write to (its directory is closed to them); curl and git connect to
     it by ALL_PROXY. `descriptors` are inherited by the helper under the same numbers. For a program that knows TCP
     proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
-    out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
-
+    out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to. With `connected` it
+    is sent connected sockets of the host's network instead, and can make, connect, bind and listen on none itself.
     An exception in the calling thread ends the helper. Where another thread may end it too, `cancelled` is the reading
     end of a pipe, whose hang-up does.
     """
@@ -94,6 +93,7 @@ class Sandbox:
     descriptors: tuple[int, ...] = ()
     bounds: Bounds = Bounds()
     cancelled: int | None = None
+    connected: bool = False
 
     def run(
         self, program: Candidates, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
@@ -209,7 +209,7 @@ class _Run:
 
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         bounds = self.sandbox.bounds
-        filter_ = memfd(_filter(gateway=self.sandbox.gateway is not None), name="mvmnix-filter")
+        filter_ = memfd(_filter(self.sandbox.gateway is not None, self.sandbox.connected), name="mvmnix-filter")
         with os.fdopen(filter_, "rb"), bind_mount.bound(self._files(), self.uid) as bound:
             # 2. the keyring
             session_keyring.renew()
@@ -292,8 +292,8 @@ def _is_clean(future: Future[Ended]) -> bool:
 
 
 @functools.cache
-def _filter(*, gateway: bool) -> bytes:
-    return seccomp.program(HELPERS_WITH_GATEWAY if gateway else HELPERS)
+def _filter(gateway: bool, connected: bool) -> bytes:
+    return seccomp.program(HELPERS_CONNECTED if connected else HELPERS_WITH_GATEWAY if gateway else HELPERS)
 
 
 def _is_directory(path: Path | int) -> bool:

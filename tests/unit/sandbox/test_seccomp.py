@@ -13,7 +13,7 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
-from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -26,6 +26,7 @@ PROFILES = {
     "file server, counted": FILE_SERVER_COUNTED,
     "helpers": HELPERS,
     "helpers with a gateway": HELPERS_WITH_GATEWAY,
+    "helpers with connected sockets": HELPERS_CONNECTED,
 }
 PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
 NUMBERS = numbers()
@@ -103,7 +104,7 @@ def test_nobody_gets_these(name: str) -> None:
 MODES = {"open": 2, "creat": 1, "openat": 3, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
 
 
-@pytest.mark.parametrize("name", ["file server", "file server, counted", "helpers", "helpers with a gateway"])
+@pytest.mark.parametrize("name", [name for name in PROFILES if not name.startswith("hypervisor")])
 def test_no_set_id_bit_is_planted(name: str) -> None:
     for call, argument in MODES.items():
         before = (0,) * argument
@@ -125,6 +126,19 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
         assert {answer(name, "socket", family) for family in families - passed} == {EPERM}
     for name in PROFILES.keys() - expected.keys():
         assert {answer(name, "socket", family) for family in families} == {EPERM}
+
+
+def test_a_connected_socket_stays_connected_to_its_peer() -> None:
+    name = "helpers with connected sockets"
+    calls = ("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendmmsg")
+    assert answers(name, calls) <= {EPERM, ENOSYS}
+    assert answers(name, calls, socket.AF_INET) | answers(name, calls, socket.AF_UNIX) <= {EPERM, ENOSYS}
+    for call, argument in (("sendto", 3), ("sendmsg", 2)):
+        before = (0,) * argument
+        assert answer(name, call, *before, socket.MSG_NOSIGNAL) == ALLOW
+        assert answer(name, call, *before, socket.MSG_FASTOPEN) == EPERM
+        assert answer(name, call, *before, socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL) == EPERM
+    assert answers(name, ("recvmsg", "recvfrom", "shutdown", "getsockopt")) == {ALLOW}
 
 
 def test_a_hypervisor_beside_servers_may_make_pairs_and_nothing_else_more() -> None:
