@@ -197,5 +197,6 @@ def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Worksho
                     error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise
             finally:
+                house.end_downloads()
                 if not log.tell():  # nothing was said
                     logs.remove(name)

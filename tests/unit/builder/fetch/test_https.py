@@ -79,10 +79,10 @@ def failure(world: World, limits: Limits = LIMITS) -> DownloadError:
 
 
 def test_what_comes(world: World) -> None:
-    world.serve(whole("X-Name: Value"))
+    world.serve(whole("Link: <x>", "X-Name: Value"))
     response = world.get(headers={"Authorization": "Bearer hush"})
     assert (response.status, response.size, response.url) == (200, 10, world.server.origin + "/file")
-    assert response.headers["x-name"] == "Value"
+    assert response.headers == {"link": "<x>"}, "and none that isn't looked at"
     assert world.data == BODY
     ((path, asked),) = world.server.asked
     assert (path, asked["authorization"], asked["accept-encoding"]) == ("/file", "Bearer hush", "identity")
