@@ -229,7 +229,7 @@ def test_it_is_refused_or_given_up(world: World, case: str) -> None:
 def test_a_trickle_ends_with_the_time(world: World, begin: bytes) -> None:
     world.server.routes["/file"] = trickle(begin)
     with pytest.raises(RefusedError) as refusal:
-        world.get(limits=Limits(seconds=0.6, stall=20, attempts=3))
+        world.get(limits=Limits(seconds=3, stall=20, attempts=3))
     assert refusal.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert len(world.server.asked) == 1
 

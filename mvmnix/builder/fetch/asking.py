@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -31,13 +31,20 @@ class CertificateError(Exception):
 class Answer:
     """An answer's head; its body is to be read to the end, or the lane dropped."""
 
-    def __init__(self, lane: Lane, deadline: Deadline, content: memoryview) -> None:
+    def __init__(self, lane: Lane, deadline: Deadline, kind: Kind, content: memoryview) -> None:
         self._lane, self._deadline = lane, deadline
-        self.is_read = False
-        self.status, self.length, self.headers = _head(content)
+        self.is_read = kind is Kind.WHOLE
+        texts = _texts(content, 3 if self.is_read else 2, 3 + 2 * len(FIELDS))
+        *head, self._whole = texts if self.is_read else (*texts, b"")
+        self.status, self.length, self.headers = _head(head)
+        if self.is_read and len(self._whole) != self.length:
+            raise lied("another body than it says")
 
     def read(self) -> bytes:
         """The next bytes of the body, none at its end. Raises BrokenError, DownloadError."""
+        if self.is_read:
+            body, self._whole = self._whole, b""
+            return body
         kind, content = _next(self._lane, self._deadline)
         if kind is Kind.DATA and content:
             return bytes(content)
@@ -59,8 +66,8 @@ def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], 
     connected = False
     while True:
         kind, content = _next(lane, deadline)
-        if kind is Kind.HEAD:
-            return Answer(lane, deadline, content)
+        if kind in {Kind.HEAD, Kind.WHOLE}:
+            return Answer(lane, deadline, kind, content)
         # 2. one connection
         if kind is not Kind.WANTED or connected:
             raise lied("something else than an answer")
@@ -94,9 +101,9 @@ def _next(lane: Lane, deadline: Deadline) -> tuple[Kind, memoryview]:
             raise BrokenError("it takes too long")
 
 
-def _head(content: memoryview) -> tuple[int, int | None, dict[str, str]]:
+def _head(texts: Sequence[bytes]) -> tuple[int, int | None, dict[str, str]]:
     # 3. the answer
-    status, size, *fields = _texts(content, 2, 2 + 2 * len(FIELDS))
+    status, size, *fields = texts
     names = [name.decode("latin-1") for name in fields[::2]]
     values = [value.decode("latin-1") for value in fields[1::2]]
     if (

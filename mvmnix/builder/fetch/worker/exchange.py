@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.builder.fetch.worker.http1 import Answer, MalformedAnswerError, Stream, seconds_of
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, MOST, Kind, pack, send, unpack, words
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, MOST, SMALL, Kind, pack, send, unpack, words
 
 #: Seconds without a packet after which mvm is told that bytes come.
 _QUIET: Final = 1.0
+#: Bytes that are read at a time, and of the largest record of TLS (RFC 8446, section 5.1).
+_READ: Final = 1 << 18
+_RECORD: Final = 1 << 14
 _CERTIFICATE: Final = b"certificate"
 _BROKEN: Final = b""
 
@@ -55,7 +58,8 @@ class Fetching:
         """`stall` is the most seconds that a read or write takes."""
         self._lane, self._host, self._trust, self._stall = lane, host, trust, stall
         self._socket: socket.socket | None = None
-        self._stream: _Heard | None = None
+        self._stream: Stream | None = None
+        self._told = 0.0
 
     def serve(self) -> None:
         """Answer one request after the other, until mvm hangs up."""
@@ -76,21 +80,38 @@ class Fetching:
                 self._broken(_BROKEN, error.strerror or str(error))
 
     def _answer(self, request: bytes) -> None:
+        self._told = time.monotonic()
         stream = self._connected()
         stream.sendall(request)
         answer = Answer(stream)
         length = b"" if answer.length is None else b"%d" % answer.length
-        send(self._lane, Kind.HEAD, pack(b"%d" % answer.status, length, *_told(answer)))
-        for piece in answer.body():
-            send(self._lane, Kind.DATA, piece)
-            stream.told = time.monotonic()
+        head = (b"%d" % answer.status, length, *_told(answer))
+        if answer.length is not None and answer.length <= SMALL:
+            self._pass_on_whole(answer, head)
+        else:
+            send(self._lane, Kind.HEAD, pack(*head))
+            for piece in answer.body():
+                send(self._lane, Kind.DATA, piece)
+                self._told = time.monotonic()
+            send(self._lane, Kind.END)
         if not answer.is_reusable:
             self._hang_up()
-        send(self._lane, Kind.END)
 
-    def _connected(self) -> "_Heard":
+    def _pass_on_whole(self, answer: Answer, head: tuple[bytes, ...]) -> None:
+        """In one packet; what came before it broke, as if it were a large one."""
+        body = bytearray()
+        try:
+            for piece in answer.body():
+                body += piece
+        except BaseException:
+            send(self._lane, Kind.HEAD, pack(*head))
+            if body:
+                send(self._lane, Kind.DATA, body)
+            raise
+        send(self._lane, Kind.WHOLE, pack(*head, bytes(body)))
+
+    def _connected(self) -> Stream:
         if self._stream is not None and self._socket is not None and not select.select([self._socket], [], [], 0)[0]:
-            self._stream.told = time.monotonic()
             return self._stream
         self._hang_up()  # what comes before it was asked for is the end of the connection, or no answer
         send(self._lane, Kind.WANTED)
@@ -100,27 +121,19 @@ class Fetching:
         self._socket = socket.socket(fileno=fds[0])
         self._socket.settimeout(self._stall)
         tunnelled, proxy, request = unpack(data[1:])
+        stream: Stream = _Heard(self._socket, self._tell)
         if proxy:
-            self._secure(proxy.decode())
+            stream = _Secured(stream, self._trust.context(), proxy.decode())
         if tunnelled:
-            _open_tunnel(_Heard(self._socket, self._lane), request)
-        stream: Stream = self._socket
-        if self._host and proxy:
-            stream = _Inner(self._socket, self._trust.context(), self._host)
-        elif self._host:
-            stream = self._secure(self._host)
-        self._stream = _Heard(stream, self._lane)
+            _open_tunnel(stream, request)
+        self._stream = _Secured(stream, self._trust.context(), self._host) if self._host else stream
         return self._stream
 
-    def _secure(self, host: str) -> ssl.SSLSocket:
-        """Speak TLS on the socket from here on."""
-        if self._socket is None:
-            raise EOFError("there is no connection")
-        # not before it stands in the place of the plain one, whose descriptor it takes over
-        secured = self._trust.context().wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-        self._socket = secured
-        secured.do_handshake()
-        return secured
+    def _tell(self) -> None:
+        """Bytes came; mvm hears of it where it has heard nothing for a while."""
+        if time.monotonic() - self._told > _QUIET:
+            self._told = time.monotonic()
+            send(self._lane, Kind.ALIVE)
 
     def _hang_up(self) -> None:
         if self._socket is not None:
@@ -135,12 +148,11 @@ class Fetching:
 
 
 class _Heard:
-    """A stream; while bytes come of which there is nothing to tell yet, mvm is told that they come."""
+    """A stream; `tell` is called whenever bytes come."""
 
-    def __init__(self, stream: Stream, lane: socket.socket) -> None:
-        self._stream, self._lane = stream, lane
+    def __init__(self, stream: Stream, tell: Callable[[], None]) -> None:
+        self._stream, self._tell = stream, tell
         self.sendall = stream.sendall
-        self.told = time.monotonic()
 
     def recv(self, size: int, /) -> bytes:
         data = self._stream.recv(size)
@@ -152,50 +164,62 @@ class _Heard:
         self._tell()
         return size
 
-    def _tell(self) -> None:
-        if time.monotonic() - self.told > _QUIET:
-            self.told = time.monotonic()
-            send(self._lane, Kind.ALIVE)
 
+class _Secured:
+    """TLS over a stream, which may be secured itself, as through a proxy that TLS is spoken with.
 
-class _Inner:
-    """TLS within TLS, as through a proxy that is spoken with by TLS itself."""
+    It reads as much as comes at a time, and not record by record, which takes two calls of the kernel for each.
+    """
 
-    def __init__(self, outer: Stream, context: ssl.SSLContext, host: str) -> None:
-        self._outer = outer
+    def __init__(self, below: Stream, context: ssl.SSLContext, host: str) -> None:
+        """Shake hands. Raises OSError, ssl.SSLCertVerificationError among them, and EOFError."""
+        self._below = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._inner = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._until(self._inner.do_handshake)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._read = memoryview(bytearray(_READ))
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._exchange()
+            else:
+                break
+        self._flush()
 
     def recv(self, size: int, /) -> bytes:
-        place = memoryview(bytearray(size))
+        place = memoryview(bytearray(min(size, _RECORD)))
         return bytes(place[: self.recv_into(place)])
 
     def recv_into(self, buffer: memoryview, /) -> int:
-        try:
-            return int(self._until(lambda: self._inner.read(len(buffer), buffer)))  # type: ignore[arg-type]
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return 0
-
-    def sendall(self, data: bytes, /) -> None:
-        self._inner.write(data)
-        self._outer.sendall(self._outgoing.read())
-
-    def _until[T](self, act: Callable[[], T]) -> T:
-        """Do it, feeding the inner connection by the outer one for as long as it wants."""
+        size = 0
         while True:
             try:
-                done = act()
+                while size < len(buffer) and (more := self._tls.read(len(buffer) - size, buffer[size:])):
+                    size += int(more)
             except ssl.SSLWantReadError:
-                self._outer.sendall(self._outgoing.read())
-                data = self._outer.recv(MOST)
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
-            else:
-                self._outer.sendall(self._outgoing.read())
-                return done
+                if not size:
+                    self._exchange()
+                    continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                """What was read before its end is yet to be told."""
+            return size
+
+    def sendall(self, data: bytes, /) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    def _exchange(self) -> None:
+        """Send what is to be sent, and take what comes next."""
+        self._flush()
+        size = self._below.recv_into(self._read)
+        if size:
+            self._incoming.write(self._read[:size])
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._below.sendall(self._outgoing.read())
 
 
 def _open_tunnel(stream: Stream, request: bytes) -> None:

@@ -21,7 +21,8 @@ _LINE: Final = 4096
 _READ: Final = 1 << 18
 
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n\0]*)?")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\r?")
+_EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n")
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
@@ -115,23 +116,34 @@ class Answer:
 
     def _head(self) -> tuple[int, int, dict[bytes, bytes]]:
         # 1. the head
-        budget = _HEAD
-        first = self._line(budget)
-        match = _STATUS.fullmatch(first)
+        first, *lines = self._until_empty_line().split(b"\n")
+        match = _STATUS.fullmatch(first.removesuffix(b"\r"))
         if match is None:
             raise MalformedAnswerError("it does not begin with a status line of HTTP/1.1")
+        if len(lines) > _LINES:
+            raise MalformedAnswerError(f"its head has more than {_LINES} lines")
         fields: dict[bytes, bytes] = {}
-        for _ in range(_LINES):
-            budget -= len(first)
-            line = first = self._line(budget)
-            if not line:
-                return int(match[1]), int(match[2]), fields
+        for line in lines:
             field = _FIELD.fullmatch(line)
             if field is None:
                 raise MalformedAnswerError("a line of its head is no field")
             name = field[1].lower()
             fields[name] = fields[name] + b", " + field[2] if name in fields else field[2]
-        raise MalformedAnswerError(f"its head has more than {_LINES} lines")
+        return int(match[1]), int(match[2]), fields
+
+    def _until_empty_line(self) -> bytes:
+        """A head, without the end of its last line and the empty line."""
+        looked_at = 0
+        while (end := _EMPTY_LINE.search(self._buffer, max(0, looked_at - 3))) is None:
+            if len(self._buffer) > _HEAD:
+                raise MalformedAnswerError(f"its head has more than {_HEAD} bytes")
+            looked_at = len(self._buffer)
+            self._read_more()
+        if end.end() > _HEAD:
+            raise MalformedAnswerError(f"its head has more than {_HEAD} bytes")
+        head = bytes(self._buffer[: end.start()])
+        del self._buffer[: end.end()]
+        return head
 
     def _chunk_size(self) -> int:
         # 2. the body
@@ -150,15 +162,18 @@ class Answer:
         looked_at = 0
         while (end := self._buffer.find(b"\n", looked_at)) < 0 and len(self._buffer) <= limit:
             looked_at = len(self._buffer)
-            data = self._connection.recv(_READ)
-            if not data:
-                raise EOFError("it hung up")
-            self._buffer += data
+            self._read_more()
         if end < 0 or end > limit:
             raise MalformedAnswerError("a line of it is too long")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line.removesuffix(b"\r")
+
+    def _read_more(self) -> None:
+        data = self._connection.recv(_READ)
+        if not data:
+            raise EOFError("it hung up")
+        self._buffer += data
 
     def _exactly(self, size: int, piece: memoryview) -> Iterator[memoryview]:
         """So many bytes, in pieces that are as full as they can be."""

@@ -10,8 +10,6 @@ import signal
 import socket
 from typing import Final, assert_never
 
-from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
-from mvmnix.builder.fetch.worker.documents import PARSERS, BadDocumentError
 from mvmnix.builder.fetch.worker.exchange import Fetching, Trust
 from mvmnix.builder.fetch.worker.packets import (
     MOST,
@@ -60,7 +58,7 @@ def _serve(lane: socket.socket, work: Work, texts: list[bytes], trust: Trust) ->
                 Fetching(lane, host.decode(), trust, float(stall)).serve()
             case Work.EXPAND:
                 compression, limit = texts
-                _expand(lane, Expander(Compression(compression), int(limit)))
+                _expand(lane, Compression(compression), int(limit))
             case Work.READ:
                 (document,) = texts
                 _read(lane, Document(document))
@@ -70,7 +68,10 @@ def _serve(lane: socket.socket, work: Work, texts: list[bytes], trust: Trust) ->
         """Mvm has hung up."""
 
 
-def _expand(lane: socket.socket, expander: Expander) -> None:
+def _expand(lane: socket.socket, compression: Compression, limit: int) -> None:
+    from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander  # noqa: PLC0415 - most lanes fetch
+
+    expander = Expander(compression, limit)
     try:
         while packet := lane.recv(MOST + 1):
             if packet[0] == Kind.END:
@@ -86,6 +87,8 @@ def _expand(lane: socket.socket, expander: Expander) -> None:
 
 
 def _read(lane: socket.socket, document: Document) -> None:
+    from mvmnix.builder.fetch.worker.documents import PARSERS, BadDocumentError  # noqa: PLC0415 - most lanes fetch
+
     data = bytearray()
     while packet := lane.recv(MOST + 1):
         if packet[0] != Kind.END:
