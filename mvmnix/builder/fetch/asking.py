@@ -38,7 +38,7 @@ class Answer:
         *head, self._whole = texts if self.is_read else (*texts, b"")
         self.status, self.length, self.headers = _head(head)
         if self.is_read and len(self._whole) != self.length:
-            raise lied("another body than it says")
+            raise lied("a body of another size than it says")
 
     def read(self) -> bytes:
         """The next bytes of the body, none at its end. Raises BrokenError, DownloadError."""
@@ -114,7 +114,7 @@ def _head(texts: Sequence[bytes]) -> tuple[int, int | None, dict[str, str]]:
         or not set(names) <= set(FIELDS)
         or any(len(value) > FIELD_LIMIT for value in values)
     ):
-        raise lied("an answer's head that is none")
+        raise lied("a malformed head")
     return int(status), int(size) if size else None, dict(zip(names, values, strict=True))
 
 
@@ -122,7 +122,7 @@ def _texts(content: memoryview, least: int, most: int | None = None) -> tuple[by
     try:
         texts = unpack(content)
     except ValueError as error:
-        raise lied("texts that are cut off") from error
+        raise lied("truncated texts") from error
     if not least <= len(texts) <= (most or least):
         raise lied("too few texts, or too many")
     return texts

@@ -120,7 +120,7 @@ class Lane:
         try:
             return Kind(self._buffer[0]), self._view[1:size]
         except ValueError as error:
-            raise lied("a packet of no kind") from error
+            raise lied("a packet of an unknown kind") from error
 
     def cut(self) -> None:
         """End what another thread waits for on it."""

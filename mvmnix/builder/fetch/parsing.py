@@ -136,7 +136,7 @@ def _read(said: bytes) -> tuple[str, ...]:
     try:
         return tuple(text.decode() for text in unpack(said))
     except ValueError as error:
-        raise lied("texts that are none") from error
+        raise lied("malformed texts") from error
 
 
 def _words(content: memoryview) -> str:
