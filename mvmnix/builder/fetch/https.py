@@ -99,8 +99,7 @@ class Downloader:
     def close(self) -> None:
         """Cut what still runs, and let every connection go."""
         self._closed = True
-        self.lanes.cut()
-        self.lanes.rest()
+        self.lanes.close()
 
     def get(
         self,

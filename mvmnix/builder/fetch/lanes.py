@@ -76,6 +76,11 @@ class Lane:
         self._view = memoryview(self._buffer)
         self._connection: socket.socket | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its worker has ended, or is about to."""
+        return self._worker.is_over
+
     def send(self, kind: Kind, content: bytes | memoryview = b"") -> None:
         """Send a packet. Raises BrokenError."""
         self._end.settimeout(self._quiet)
@@ -153,11 +158,14 @@ class Lanes:
         self._worker: _Worker | None = None
         self._idle: list[Lane] = []
         self._busy: set[Lane] = set()
+        self._closed = False
 
     def take(self, key: object, work: Work, *texts: bytes) -> Lane:
         """A lane that was given back under this key, or a new one. Raises BrokenError, MvmnixError."""
         with self._lock:
-            lane = next((one for one in reversed(self._idle) if one.key == key), None)
+            if self._closed:
+                raise BrokenError("the downloader is closed")
+            lane = next((one for one in reversed(self._idle) if one.key == key and not one.is_over), None)
             if lane is not None:
                 self._idle.remove(lane)
             else:
@@ -169,9 +177,9 @@ class Lanes:
         """It has done what it was asked, and may be asked again."""
         with self._lock:
             self._busy.discard(lane)
-            self._idle.append(lane)
-            surplus = self._idle[: -self._most]
-            del self._idle[: -self._most]
+            kept = [one for one in (*self._idle, lane) if not one.is_over][-self._most :]
+            surplus = {*self._idle, lane}.difference(kept)
+            self._idle = kept
         for one in surplus:
             one.close()
 
@@ -181,11 +189,13 @@ class Lanes:
             self._busy.discard(lane)
         lane.close()
 
-    def cut(self) -> None:
-        """End what runs."""
+    def close(self) -> None:
+        """End what runs, and the worker; there are no more lanes."""
         with self._lock:
+            self._closed = True
             for lane in self._busy:
                 lane.cut()
+        self.rest()
 
     def rest(self) -> None:
         """End the worker, and the thread that waits for it; the next lane starts another."""
@@ -222,13 +232,14 @@ class _Worker:
         self._ours, self._theirs = packets.pair()
         self._cancel = Pipe()
         self._over = threading.Event()
+        self._closed = False
         self._error: MvmnixError | None = None
         self._thread = threading.Thread(target=self._run, name="mvm-download-worker", daemon=True)
         self._thread.start()
 
     @property
     def is_over(self) -> bool:
-        return self._over.is_set()
+        return self._closed or self._over.is_set()
 
     def ask(self, lane: bytes, end: socket.socket) -> None:
         socket.send_fds(self._ours, [lane], [end.fileno()])
@@ -245,6 +256,7 @@ class _Worker:
         return BrokenError(f"the download worker ended with status {error.done.status}: {said[-200:]}")
 
     def close(self) -> None:
+        self._closed = True
         self._ours.close()
         self._cancel.close(self._cancel.writing)
         self._thread.join()

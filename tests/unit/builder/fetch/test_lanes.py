@@ -12,6 +12,7 @@ from mvmnix.builder.fetch.asking import request
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import texts
+from mvmnix.builder.fetch.transfer import BrokenError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Document, Work
 from mvmnix.errors import MvmnixError
@@ -57,12 +58,22 @@ def test_lanes_that_are_idle_are_bounded() -> None:
     taken = [opened.take(number, Work.FETCH, b"", b"5") for number in range(5)]
     for lane in taken:
         opened.give_back(lane)
-    assert [opened.take(number, Work.FETCH, b"", b"5") is taken[number] for number in (4, 3, 0)] == [True, True, False]
-    opened.cut()
+    again = [opened.take(number, Work.FETCH, b"", b"5") for number in (4, 3, 0)]
+    assert [one is taken[number] for one, number in zip(again, (4, 3, 0), strict=True)] == [True, True, False]
     opened.rest()
-    for lane in (*opened._busy,):
-        opened.drop(lane)
-    assert descriptors() == before
+    for lane in again:
+        opened.give_back(lane)  # whose worker has ended
+    assert (threads(), descriptors()) == ([], before)
+    opened.close()
+
+
+def test_there_are_no_lanes_once_it_is_closed() -> None:
+    """Though a thread comes late: it would start a worker that nothing ends."""
+    opened = Lanes("", stall=5, idle=2)
+    opened.close()
+    with pytest.raises(BrokenError, match="closed"):
+        opened.take("x", Work.FETCH, b"", b"5")
+    assert threads() == []
 
 
 def test_a_worker_that_was_killed_is_followed_by_another() -> None:
