@@ -19,7 +19,7 @@ from mvmnix.builder.fetch import lanes, narinfo
 from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
-from mvmnix.builder.fetch.parsing import Compression, expand, texts
+from mvmnix.builder.fetch.parsing import Compression, expand, json_value, texts
 from mvmnix.builder.fetch.patience import Limits
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
@@ -350,12 +350,22 @@ def test_what_is_no_document(read: str, said: str, opened: Lanes, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "document", [one for one in Document if one in {Document.TOKEN, Document.GITHUB, Document.GITLAB}]
+    "document", [one for one in Document if one in {Document.TOKEN, Document.JSON, Document.GITHUB, Document.GITLAB}]
 )
 @pytest.mark.parametrize("data", [b"[" * (1 << 20), b'{"token":' * (1 << 17), b'{"a":1,"a":2}', b"\xff", b"NaN", b""])
 def test_json_that_no_one_means(document: Document, data: bytes, opened: Lanes) -> None:
     with pytest.raises(MalformedError):
         texts(opened, document, data)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [("b'{1', b'a'", "a value that is cut off"), ("b'n', b'n'", "more than one value"), ("b'x'", "a malformed value")],
+)
+def test_a_value_that_the_worker_made_up(said: str, error: str, opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_over(monkeypatch, read=f"packets.send_all(lane, pack({said}))")
+    with pytest.raises(DownloadError, match=error):
+        json_value(opened, b"{}")
 
 
 def test_a_narinfo_that_the_worker_made_up_is_malformed_or_unsigned(

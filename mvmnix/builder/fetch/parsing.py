@@ -4,6 +4,7 @@
 2. A document becomes texts, so many bytes in all. What each text has to be is its caller's to look at.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from types import TracebackType
@@ -17,7 +18,12 @@ from mvmnix.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
 #: Texts of a document have no more bytes in all than this and twice its size.
-_SLACK: Final = 1 << 16
+_SLACK: Final = 1 << 20
+#: Levels of a value (strict.py).
+_DEPTH: Final = 32
+_INTEGER: Final = re.compile(r"-?[0-9]{1,16}")
+_WORDS: Final = {"t": True, "f": False, "n": None}
+_COUNT: Final = re.compile(r"[0-9]{1,6}")
 
 
 class Compression(StrEnum):
@@ -116,6 +122,41 @@ def texts(lanes: Lanes, document: Document, data: bytes) -> tuple[str, ...]:
         elif lane is not None:
             lanes.drop(lane)
     return found
+
+
+def json_value(lanes: Lanes, data: bytes) -> object:
+    """The value of a document in JSON; duplicate names and numbers that are no integers are none. Raises as `texts`."""
+    left = iter(texts(lanes, Document.JSON, data))
+    try:
+        value = _value(left, _DEPTH)
+    except StopIteration as error:
+        raise lied("a value that is cut off") from error
+    if next(left, None) is not None:
+        raise lied("more than one value")
+    return value
+
+
+def _value(left: Iterator[str], depth: int) -> object:
+    """What the next texts are (worker/documents.py, json_texts)."""
+    text = next(left)
+    kind, rest = text[:1], text[1:]
+    if depth >= 0:
+        match kind:
+            case "s":
+                return rest
+            case "i" if _INTEGER.fullmatch(rest):
+                return int(rest)
+            case "[" if _COUNT.fullmatch(rest):
+                return [_value(left, depth - 1) for _ in range(int(rest))]
+            case "{" if _COUNT.fullmatch(rest):
+                named = {next(left): _value(left, depth - 1) for _ in range(int(rest))}
+                if len(named) == int(rest):
+                    return named
+            case _ if text in _WORDS:
+                return _WORDS[text]
+            case _:
+                pass
+    raise lied("a malformed value")
 
 
 def _texts(lane: Lane, limit: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from mvmnix.builder.fetch.https import Downloader, DownloadError
-from mvmnix.builder.fetch.parsing import texts
+from mvmnix.builder.fetch.parsing import json_value, texts
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
@@ -33,6 +33,9 @@ class Registry(Protocol):
     def blob(self, reference: OciRef) -> bytes:
         """The bytes of a configuration."""
 
+    def decode(self, data: bytes) -> object:
+        """The value of these bytes as JSON. Raises MalformedError."""
+
 
 class Registries:
     """All registries that the downloader may reach. Tokens live as long as this object."""
@@ -51,6 +54,10 @@ class Registries:
         """The bytes of a configuration. Raises RefusedError, DownloadError."""
         self._bring(reference, ("blobs",), LIMIT)
         return self._store.read(reference.digest, limit=LIMIT)
+
+    def decode(self, data: bytes) -> object:
+        """What a document says: the download worker takes it apart. Raises MalformedError, DownloadError."""
+        return json_value(self._downloader.lanes, data)
 
     def fetch(self, sources: Iterable[Source], progress: Progress) -> None:
         """Bring those sources that are parts of OCI images; what kind of part, their address does not tell."""

@@ -14,6 +14,10 @@ from mvmnix.builder.fetch.worker.packets import Document
 
 #: What counts of a narinfo; the rest isn't signed, and isn't read.
 NARINFO_FIELDS: Final = ("StorePath", "URL", "Compression", "NarHash", "NarSize", "References", "Sig")
+#: As mvm itself reads JSON (strict.py): levels, integers below this; and so many texts.
+_DEPTH: Final = 32
+_INTEGER: Final = 2**53
+_VALUES: Final = 100_000
 _LINE: Final = re.compile(r"([A-Za-z]{1,32}): ([ -~]*)")
 _PARAMETER: Final = re.compile(r'([A-Za-z]{1,32})="([^"\\]{0,1024})"(?:\s*,\s*)?')
 #: RFC 8288, as Nix reads it (nix: libstore/filetransfer.cc, "Lockable HTTP Tarball Protocol").
@@ -64,6 +68,40 @@ def immutable(data: bytes) -> tuple[str, ...]:
     return () if match is None else (match[1],)
 
 
+def json_texts(data: bytes) -> tuple[str, ...]:
+    """The value of a document in JSON (RFC 8259), as parsing.py puts it together again: a text for each value.
+
+    `s` and a text, `i` and an integer, `t`, `f` and `n`; `[` and how many values follow; `{` and how many names with
+    their values. Other numbers are refused, as are duplicate names and deep nesting.
+    """
+    texts: list[str] = []
+    _flatten(_json(data), texts, _DEPTH)
+    return tuple(texts)
+
+
+def _flatten(value: object, texts: list[str], depth: int) -> None:
+    if depth < 0 or len(texts) > _VALUES:
+        raise BadDocumentError(f"nested deeper than {_DEPTH} levels, or more than {_VALUES} values")
+    match value:
+        case str():
+            texts.append("s" + value)
+        case None | bool():
+            texts.append({None: "n", True: "t", False: "f"}[value])
+        case int() if abs(value) < _INTEGER:
+            texts.append(f"i{value}")
+        case list():
+            texts.append(f"[{len(value)}")
+            for inner in value:
+                _flatten(inner, texts, depth - 1)
+        case dict():
+            texts.append(f"{{{len(value)}")
+            for name, inner in value.items():
+                texts.append(name)
+                _flatten(inner, texts, depth - 1)
+        case _:
+            raise BadDocumentError("a number that is no integer, or too large")
+
+
 def github(data: bytes) -> tuple[str, ...]:
     """The commit in an answer of GitHub's interface."""
     return (_of(_json(data), "sha"),)
@@ -84,6 +122,7 @@ def refs(data: bytes) -> tuple[str, ...]:
 PARSERS: Final[Mapping[Document, Callable[[bytes], tuple[str, ...]]]] = MappingProxyType(
     {
         Document.NARINFO: narinfo,
+        Document.JSON: json_texts,
         Document.TOKEN: token,
         Document.CHALLENGE: challenge,
         Document.IMMUTABLE: immutable,
@@ -96,7 +135,9 @@ PARSERS: Final[Mapping[Document, Callable[[bytes], tuple[str, ...]]]] = MappingP
 
 def _json(data: bytes) -> object:
     try:
-        value: object = json.loads(data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_number)
+        value: object = json.loads(
+            data.decode(), object_pairs_hook=_no_duplicates, parse_float=_no_number, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:
         raise BadDocumentError(f"not JSON in UTF-8: {error}") from error
     return value
@@ -110,7 +151,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_number(text: str) -> object:
-    raise BadDocumentError(f"{text} is no number")
+    raise BadDocumentError(f"the number {text[:24]} is not an integer")
 
 
 def _of(value: object, name: str) -> str:

@@ -72,6 +72,7 @@ class Document(Enum):
     """What a lane can parse (documents.py)."""
 
     NARINFO = b"narinfo"
+    JSON = b"json"
     TOKEN = b"token"
     CHALLENGE = b"challenge"
     IMMUTABLE = b"immutable"

@@ -95,9 +95,9 @@ def _read(lane: socket.socket, document: Document) -> None:
             data += packet[1:]
             continue
         try:
-            texts = PARSERS[document](bytes(data))
-        except BadDocumentError as error:
+            texts = [text.encode() for text in PARSERS[document](bytes(data))]
+        except (BadDocumentError, UnicodeEncodeError) as error:  # half a surrogate pair
             send(lane, Kind.MALFORMED, words(str(error)))
         else:
-            send_all(lane, pack(*(text.encode(errors="surrogatepass") for text in texts)))
+            send_all(lane, pack(*texts))
         data.clear()
