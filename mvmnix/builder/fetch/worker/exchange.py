@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.builder.fetch.worker.http1 import Answer, MalformedAnswerError, Stream, seconds_of
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, MOST, SMALL, Kind, pack, send, unpack, words
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, MOST, Kind, pack, send, unpack, words
 
 #: Seconds without a packet after which mvm is told that bytes come.
 _QUIET: Final = 1.0
@@ -85,11 +85,11 @@ class Fetching:
         stream.sendall(request)
         answer = Answer(stream)
         length = b"" if answer.length is None else b"%d" % answer.length
-        head = (b"%d" % answer.status, length, *_told(answer))
-        if answer.length is not None and answer.length <= SMALL:
+        head = pack(b"%d" % answer.status, length, *_told(answer))
+        if answer.length is not None and len(head) + len(pack(b"")) + answer.length <= MOST:
             self._pass_on_whole(answer, head)
         else:
-            send(self._lane, Kind.HEAD, pack(*head))
+            send(self._lane, Kind.HEAD, head)
             for piece in answer.body():
                 send(self._lane, Kind.DATA, piece)
                 self._told = time.monotonic()
@@ -97,18 +97,18 @@ class Fetching:
         if not answer.is_reusable:
             self._hang_up()
 
-    def _pass_on_whole(self, answer: Answer, head: tuple[bytes, ...]) -> None:
+    def _pass_on_whole(self, answer: Answer, head: bytes) -> None:
         """In one packet; what came before it broke, as if it were a large one."""
         body = bytearray()
         try:
             for piece in answer.body():
                 body += piece
         except BaseException:
-            send(self._lane, Kind.HEAD, pack(*head))
+            send(self._lane, Kind.HEAD, head)
             if body:
                 send(self._lane, Kind.DATA, body)
             raise
-        send(self._lane, Kind.WHOLE, pack(*head, bytes(body)))
+        send(self._lane, Kind.WHOLE, head + pack(bytes(body)))
 
     def _connected(self) -> Stream:
         if self._stream is not None and self._socket is not None and not select.select([self._socket], [], [], 0)[0]:

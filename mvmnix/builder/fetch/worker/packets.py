@@ -8,8 +8,8 @@ worker's at its other end, which does one kind of work.
   none yet, and sends it: CONNECTION, with a descriptor, and three texts, which are empty where there is no proxy: one
   that says that a proxy's answer to CONNECT comes first, the proxy's name where TLS is spoken with it, and what it is
   sent then. The answer is HEAD, DATA until the body ends, END; or BROKEN. HEAD is status, the body's size or an empty
-  text, then names and values of FIELDS in turns. WHOLE is a HEAD, and the whole of a small body as its last text.
-  BROKEN is what broke, `certificate` or nothing, and words.
+  text, then names and values of FIELDS in turns. WHOLE is a HEAD, and where both fit the whole of a body as its last
+  text. BROKEN is what broke, `certificate` or nothing, and words.
 - EXPAND unpacks one stream. mvm sends DATA, and is answered by DATA until the lane needs more (NEXT); then END, which
   is answered by END. MALFORMED ends it.
 - READ parses documents. mvm sends DATA and END, and is answered by DATA and END, texts in all; or by MALFORMED.
@@ -22,8 +22,6 @@ from typing import Final
 
 #: Bytes of a packet's content.
 MOST: Final = 1 << 17
-#: Bytes of a body that comes with its head.
-SMALL: Final = 1 << 16
 #: Bytes that a socket holds before its reader comes, where the kernel allows it (net.core.wmem_max).
 _BUFFER: Final = 1 << 20
 _LENGTH: Final = struct.Struct(">I")
