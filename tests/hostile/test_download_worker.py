@@ -123,6 +123,8 @@ LIES: Final[dict[str, tuple[str, str | ReasonCode]]] = {
     "a connection, and one more": ("send(lane, Kind.WANTED); send(lane, Kind.WANTED)", "something else than an answer"),
     "more than it may": ("head(lane)\nwhile True: send(lane, Kind.DATA, bytes(1 << 17))", ReasonCode.FETCH_LIMIT),
     "more than it says": ("head(lane, b'200', b'3'); send(lane, Kind.DATA, b'four'); send(lane, Kind.END)", "of 3"),
+    "a last piece that is empty": ("head(lane); send(lane, Kind.LAST)", "something else than a body"),
+    "a last piece too early": ("head(lane, b'200', b'3'); send(lane, Kind.LAST, b'x')", "1 bytes of 3"),
     "less than it says": ("head(lane, b'200', b'3'); send(lane, Kind.END)", "0 bytes of 3"),
     "a redirect to the metadata service": (
         "send(lane, Kind.WHOLE, pack(b'302', b'0', b'location', b'http://169.254.169.254/', b''))",

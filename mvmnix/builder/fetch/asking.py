@@ -46,7 +46,8 @@ class Answer:
             body, self._whole = self._whole, b""
             return body
         kind, content = _next(self._lane, self._deadline)
-        if kind is Kind.DATA and content:
+        if kind in {Kind.DATA, Kind.LAST} and content:
+            self.is_read = kind is Kind.LAST
             return bytes(content)
         if kind is not Kind.END:
             raise lied("something else than a body")

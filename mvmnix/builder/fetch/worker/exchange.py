@@ -90,10 +90,13 @@ class Fetching:
             self._pass_on_whole(answer, head)
         else:
             send(self._lane, Kind.HEAD, head)
+            left = answer.length
             for piece in answer.body():
-                send(self._lane, Kind.DATA, piece)
+                left = None if left is None else left - len(piece)
+                send(self._lane, Kind.LAST if left == 0 else Kind.DATA, piece)
                 self._told = time.monotonic()
-            send(self._lane, Kind.END)
+            if left != 0:
+                send(self._lane, Kind.END)
         if not answer.is_reusable:
             self._hang_up()
 

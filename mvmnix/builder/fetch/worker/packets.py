@@ -7,9 +7,9 @@ worker's at its other end, which does one kind of work.
 - FETCH asks one origin. mvm sends ASK, the bytes of one request. It is asked for a connection (WANTED) where there is
   none yet, and sends it: CONNECTION, with a descriptor, and three texts, which are empty where there is no proxy: one
   that says that a proxy's answer to CONNECT comes first, the proxy's name where TLS is spoken with it, and what it is
-  sent then. The answer is HEAD, DATA until the body ends, END; or BROKEN. HEAD is status, the body's size or an empty
-  text, then names and values of FIELDS in turns. WHOLE is a HEAD, and where both fit the whole of a body as its last
-  text. BROKEN is what broke, `certificate` or nothing, and words.
+  sent then. The answer is HEAD, DATA until the body ends, END or LAST; or BROKEN. HEAD is status, the body's size or
+  an empty text, then names and values of FIELDS in turns. WHOLE is a HEAD, and where both fit the whole of a body as
+  its last text. BROKEN is what broke, `certificate` or nothing, and words.
 - EXPAND unpacks one stream. mvm sends DATA, and is answered by DATA until the lane needs more (NEXT); then END, which
   is answered by END. MALFORMED ends it.
 - READ parses documents. mvm sends DATA and END, and is answered by DATA and END, texts in all; or by MALFORMED.
@@ -46,6 +46,8 @@ class Kind(IntEnum):
     MALFORMED = 8
     NEXT = 9
     WHOLE = 10
+    #: DATA and END in one.
+    LAST = 12
     #: Something came, and there is nothing to tell of it yet.
     ALIVE = 11
 
