@@ -398,6 +398,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
 NO_PROGRAM: Final = {
     "mvmnix/launch/supervisor.py:detach",
     "mvmnix/launch/supervisor.py:_leave",
+    "mvmnix/privileges/broker.py:start",
     "mvmnix/launch/secrets/resolve.py:_keyring",
 }
 
