@@ -371,7 +371,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/builder/pins/host_nix.py:HostNix.run",
         "mvmnix/cli/doctor.py:_nix_store",
         "mvmnix/cli/pin.py:fetch",
-        "mvmnix/cli/workshop.py:Workshop._new_builder",
+        "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
     (
         "mvmnix/builder/fetch/downloads.py:downloaded",

@@ -75,7 +75,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.cli.verifying.step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
     ),
-    "mvmnix/cli/workshop.py:Workshop._new_builder": (
+    "mvmnix/api/image_builder.py:ImageBuilder._new_builder": (
         "mvmnix.builder.session.nix:host_evaluate",
         (f"{BUILDERS}::test_nix",),
     ),
