@@ -1,5 +1,6 @@
 """Fetches sources over TLS from a web server on the loopback: mvm's fetcher against `curl --parallel`."""
 
+import compileall
 import json
 import secrets
 import subprocess
@@ -31,7 +32,11 @@ def own_pins() -> list[int]:
 
 
 def fetching(sizes: Sequence[int], *, rounds: int) -> Pair:
-    """Files of these sizes. Ours are hashed and get their names; curl only writes them."""
+    """Files of these sizes. Ours are hashed and get their names; curl only writes them.
+
+    The worker's modules are compiled before, as an installation has them.
+    """
+    compileall.compile_dir(TREE / "mvmnix/builder/fetch/worker", quiet=1)
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-fetch-") as name:
         base = Path(name)
         (base / "www").mkdir()

@@ -53,9 +53,12 @@ def fetches(console: Console, *, rounds: int) -> None:
 
 
 def _fetching(table: Rows, rounds: int) -> None:
-    for what, sizes in (("as large as our own pins", own_pins()), ("of 8 MiB", [8 << 20] * 16)):
-        found = fetching(sizes, rounds=rounds)
-        table.add(f"fetch {len(sizes)} sources {what}", "curl --parallel", found, "ratio at most 1.3")
+    for what, sizes, asked in (
+        ("as large as our own pins", own_pins(), "ratio at most 1.3"),
+        ("of 8 MiB", [8 << 20] * 16, "ratio at most 1.3"),
+        ("of 100 B to 64 KiB", [100 + 131 * number for number in range(500)], "ratio at most 2.2"),
+    ):
+        table.add(f"fetch {len(sizes)} sources {what}", "curl --parallel", fetching(sizes, rounds=rounds), asked)
 
 
 def sessions(place: Place, console: Console, *, rounds: int) -> None:

@@ -112,6 +112,11 @@ class Context:
 
         return Network(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
 
+    def end_downloads(self) -> None:
+        """No child that downloads is left, and no thread that waits for one: a machine may be started by forking."""
+        if "network" in self.__dict__:
+            self.network.rest()
+
     @cached_property
     def part_book(self) -> PartBook:
         """Parts that are kept for later builds."""

@@ -210,5 +210,6 @@ def open_image_builder(
                     error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise
             finally:
+                context.end_downloads()
                 if not log.tell():  # nothing was said
                     logs.remove(name)

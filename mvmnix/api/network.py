@@ -1,6 +1,7 @@
 """Opens all that reaches outside for one operation: the downloader, and what asks by it; imported when needed."""
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -25,12 +26,15 @@ class Network:
         self._sources = sources
         self._trees = trees
         self._opened = opened
+        self._rests: list[Callable[[], None]] = []
 
     @cached_property
     def downloader(self) -> Downloader:
         """The one downloader, for the hosts that the configuration lists."""
         rules = self._rules.fetch
-        return self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+        downloader = self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+        self._rests.append(downloader.lanes.rest)
+        return downloader
 
     @cached_property
     def outside(self) -> Outside:
@@ -50,4 +54,13 @@ class Network:
             for rule in self._rules.caches
             if (keys := tuple(key for key in rule.keys if key in policy.caches))
         )
-        return self._opened.enter_context(Caches(rules, Limits.of(self._rules.fetch))) if rules else None
+        if not rules:
+            return None
+        caches = self._opened.enter_context(Caches(rules, Limits.of(self._rules.fetch)))
+        self._rests.append(caches.rest)
+        return caches
+
+    def rest(self) -> None:
+        """End what downloads, with its threads, until there is something to fetch again."""
+        for rest in self._rests:
+            rest()

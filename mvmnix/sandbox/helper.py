@@ -33,7 +33,7 @@ from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
-from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 
@@ -53,7 +53,8 @@ class Sandbox:
     speaks SOCKS 5 (RFC 1928), whose file others may write to (its directory is closed to them); curl and git connect to
     it by ALL_PROXY. `descriptors` are inherited by the helper under the same numbers. For a program that knows TCP
     proxies alone, pass one end of a socket pair: a script inside can make a listening socket on 127.0.0.1 and send it
-    out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to.
+    out (SCM_RIGHTS, `socket.send_fds`), and the caller accepts on it what the program connects to. With `connected` it
+    is sent connected sockets of the host's network instead, and can make, connect, bind and listen on none itself.
 
     An exception in the calling thread ends the helper. Where another thread may end it too, `cancelled` is the reading
     end of a pipe, whose hang-up does.
@@ -65,6 +66,7 @@ class Sandbox:
     descriptors: tuple[int, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     cancelled: int | None = None
+    connected: bool = False
 
     def run(
         self, program: Candidates, *arguments: str, output: IO[bytes] | None = None, input_: bytes = b""
@@ -170,7 +172,7 @@ class _Run:
         given, bounds = self.sandbox, self.sandbox.bounds
         files = dict(given.files) | ({GATEWAY: given.gateway} if given.gateway else {})
         command = Command(self.programs, files, bounds)
-        profile = HELPERS_WITH_GATEWAY if given.gateway else HELPERS
+        profile = HELPERS_CONNECTED if given.connected else HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
         limits = GroupLimits(bounds.memory_of_all, bounds.processes)
         with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound, own_group(limits) as group:

@@ -4,6 +4,7 @@ A row is run as it is in earnest: what it needs is made before, then the directo
 of traps.py, then the child runs. Rows are named by their place in docs/children.md.
 """
 
+import lzma
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from mvmnix import nar
 from mvmnix.audit.witnesses import CommandWitness, GitWitness
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
@@ -57,6 +60,7 @@ from tests.hostile import traps
 from tests.hostile.traps import Traps
 from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
+from tests.integration.misbehaving import Authority, Server
 from tests.unit import spawns
 from tests.unit.audit.test_witnesses import KEY, checkpoint
 
@@ -233,6 +237,25 @@ def downloaded(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
+@contextmanager
+def web(path: Path, _: Traps) -> Iterator[Act]:
+    """A file by TLS, and a stream that is unpacked."""
+    authority = Authority.create(path)
+    with Server(authority.context("localhost")) as server:
+        server.routes["/file"] = lambda it: it.answer(b"x")
+        allowed = Allowlist(frozenset(), frozenset({server.origin}))
+
+        def act() -> None:
+            data = bytearray()
+            with Downloader(allowed, environment={"SSL_CERT_FILE": str(authority.bundle)}) as downloader:
+                downloader.get(f"{server.origin}/file", data.extend)
+                packed = [lzma.compress(b"y")]
+                data += b"".join(expand(downloader.lanes, Compression.XZ, packed, 1))
+            assert data == b"xy"
+
+        yield act
+
+
 def apts_lists(_: Path) -> None:
     assert debian.targets()
     assert debian.read_index("trixie", "amd64").package("base-files")
@@ -364,6 +387,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/builder/pins/debian.py:AptMirror.command",
         "mvmnix/builder/pins/apt_settings.py:read",
     ): downloaded,
+    ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/user_namespaces.py:_made",): plain(exchanged),

@@ -13,6 +13,7 @@ import pytest
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.caches import Asked, Caches, Outcome
 from mvmnix.builder.fetch.https import Limits
+from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey, CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import StorePath
@@ -72,7 +73,7 @@ class World:
     def archive(self, name: str) -> Path:
         """The file that the narinfo of that path points at."""
         text = (self.directory(name) / f"{self.needing.hash}.narinfo").read_bytes()
-        return self.directory(name) / narinfo.parse(text).url
+        return self.directory(name) / narinfo.parse(documents.narinfo(text)).url
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def only_content_addressed(world: World) -> None:
     """No signature, and a CA field that even fits."""
 
     def change(text: str) -> str:
-        info = narinfo.parse(text.encode())
+        info = narinfo.parse(documents.narinfo(text.encode()))
         unsigned = [line for line in text.splitlines() if not line.startswith("Sig:")]
         return "\n".join([*unsigned, f"CA: fixed:r:sha256:{info.nar.nix32}", ""])
 
@@ -206,6 +207,10 @@ SPOILT: dict[str, tuple[Callable[[World], None], ReasonCode]] = {
     "forged": (forged_signature, ReasonCode.CACHE_SIGNATURE),
     "a CA field only": (only_content_addressed, ReasonCode.CACHE_SIGNATURE),
     "a lying size": (replaced("NarSize", "NarSize: 1000"), ReasonCode.CACHE_SIGNATURE),
+    "too long": (
+        lambda world: world.edit("bad", lambda text: text + f"X: {'x' * (1 << 20)}\n"),
+        ReasonCode.FETCH_LIMIT,
+    ),
     "a huge size": (replaced("NarSize", f"NarSize: {1 << 40}"), ReasonCode.FETCH_LIMIT),
     "a lying hash": (replaced("NarHash", NAR_HASH), ReasonCode.CACHE_SIGNATURE),
     "fewer references": (replaced("References", "References: "), ReasonCode.CACHE_SIGNATURE),
@@ -251,7 +256,7 @@ def test_a_cache_as_nix_makes_it_that_does_not_count(world: World, name: str, co
 def swapped(world: World) -> None:
     """The archive of the other path."""
     text = (world.directory("bad") / f"{world.needed.hash}.narinfo").read_bytes()
-    shutil.copy(world.directory("bad") / narinfo.parse(text).url, world.archive("bad"))
+    shutil.copy(world.directory("bad") / narinfo.parse(documents.narinfo(text)).url, world.archive("bad"))
 
 
 def another_packing(world: World) -> None:

@@ -1,5 +1,6 @@
 """The downloader against a real server, by TLS on the loopback, that misbehaves."""
 
+import contextlib
 import re
 import socket
 import threading
@@ -229,7 +230,7 @@ def test_it_is_refused_or_given_up(world: World, case: str) -> None:
 def test_a_trickle_ends_with_the_time(world: World, begin: bytes) -> None:
     world.server.routes["/file"] = trickle(begin)
     with pytest.raises(RefusedError) as refusal:
-        world.get(limits=Limits(seconds=0.6, stall=20, attempts=3))
+        world.get(limits=Limits(seconds=3, stall=20, attempts=3))
     assert refusal.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert len(world.server.asked) == 1
 
@@ -385,3 +386,50 @@ def test_a_proxy_from_the_environment_is_asked_to_connect(world: World) -> None:
             assert downloader.get(world.server.origin + "/file", lambda _: None).size == len(BODY)
         assert proxy.paths() == ["sources.example:443"] * LIMITS.attempts
         assert proxy.asked[0][1]["proxy-authorization"].startswith("Basic ")
+
+
+def relaying(port: int) -> Handler:
+    """What a proxy does that was asked for a way: both directions, until one of them ends."""
+
+    def handle(it: Asked) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            it.send(b"HTTP/1.1 200 Connection established\r\nX-Proxy: yes\r\n\r\n")
+            back = threading.Thread(target=carry, args=(server, it.connection))
+            back.start()
+            carry(it.connection, server)
+            back.join()
+
+    return handle
+
+
+def carry(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for one in (source, sink):
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_proxy_leads_to_the_origin(world: World, *, secured: bool) -> None:
+    """By TLS from end to end, within that of a proxy that is spoken with by TLS."""
+    with (
+        Server(world.authority.context("sources.example")) as server,
+        Server(world.authority.context("localhost") if secured else None) as proxy,
+    ):
+        server.routes["/file"] = whole()
+        proxy.routes["sources.example:443"] = relaying(server.port)
+        allowed = Allowlist(frozenset({"sources.example"}))
+        environment = {
+            "https_proxy": proxy.origin.replace("://", "://me:hush@"),
+            "SSL_CERT_FILE": str(world.authority.bundle),
+        }
+        data = bytearray()
+        with Downloader(allowed, LIMITS, environment=environment, sleep=world.slept.append) as downloader:
+            for _ in range(2):
+                downloader.get("https://sources.example/file", data.extend)
+        assert data == BODY * 2
+        assert (proxy.paths(), server.paths()) == (["sources.example:443"], ["/file", "/file"])
+        assert proxy.asked[0][1]["proxy-authorization"] == "Basic bWU6aHVzaA=="
+        assert "proxy-authorization" not in server.asked[0][1]

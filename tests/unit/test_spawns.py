@@ -38,6 +38,8 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.builder.fetch.registries:Command",
         (f"{BUILDERS}::test_what_is_downloaded_is_named_behind_constants",),
     ),
+    "mvmnix/builder/fetch/lanes.py:_Worker._run": None,
+    "mvmnix/builder/fetch/worker/serve.py:main": None,
     "mvmnix/builder/flakes/git.py:_sandbox": (
         "mvmnix.builder.flakes.repository:Found",
         (f"{BUILDERS}::test_the_reader_of_repositories",),

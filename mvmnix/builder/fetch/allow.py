@@ -49,10 +49,14 @@ class Url:
         """Scheme, host and port, always written out."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
+    @property
+    def authority(self) -> str:
+        """Host and port, the port where it isn't the scheme's own."""
+        return self.host if _PORTS[self.scheme] == self.port else f"{self.host}:{self.port}"
+
     @override
     def __str__(self) -> str:
-        port = "" if _PORTS[self.scheme] == self.port else f":{self.port}"
-        return f"{self.scheme}://{self.host}{port}{self.target}"
+        return f"{self.scheme}://{self.authority}{self.target}"
 
 
 @dataclass(frozen=True, slots=True)

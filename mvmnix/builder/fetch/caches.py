@@ -17,8 +17,9 @@ from typing import Final, Self
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.allow import Allowlist
-from mvmnix.builder.fetch.compression import Compression, Expander
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
+from mvmnix.builder.fetch.parsing import Compression, Expander, texts
+from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, StorePath
@@ -94,6 +95,11 @@ class Caches:
         """Cut what still runs, and let the connections go."""
         self._opened.close()
 
+    def rest(self) -> None:
+        """End the workers, until there is another question."""
+        for downloader in self._downloaders.values():
+            downloader.lanes.rest()
+
     @property
     def asked(self) -> tuple[Asked, ...]:
         """Every question so far."""
@@ -152,8 +158,9 @@ class Caches:
         url = f"{rule.url}/{hash_part}.narinfo"
         self._may_ask(rule)
         text = bytearray()
+        downloader = self._downloaders[rule.url]
         try:
-            self._downloaders[rule.url].get(url, text.extend, limit=narinfo.LIMIT)
+            downloader.get(url, text.extend, limit=narinfo.LIMIT)
         except DownloadError as error:
             if error.status in _MISSES:
                 return None
@@ -162,7 +169,7 @@ class Caches:
             raise
         # 2. the answer
         try:
-            info = narinfo.parse(bytes(text))
+            info = narinfo.parse(texts(downloader.lanes, Document.NARINFO, bytes(text)))
         except MalformedError as error:
             raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
         if info.path.hash != hash_part:
@@ -196,12 +203,13 @@ class Caches:
             incoming.discard()
 
     def _receive(self, path: CachedPath, incoming: Incoming) -> None:
-        expander = Expander(path.compression, path.size)
         # what can't be packed any smaller grows a little
         packed = path.size + path.size // 16 + (1 << 16)
+        downloader = self._downloaders[path.cache]
         try:
-            self._downloaders[path.cache].get(path.uri, _writer(expander, incoming), limit=packed)
-            expander.close()
+            with Expander(downloader.lanes, path.compression, path.size) as expander:
+                downloader.get(path.uri, _writer(expander, incoming), limit=packed)
+                expander.close()
         except MalformedError as error:
             raise _mismatch(path, str(error)) from error
 

@@ -1,15 +1,17 @@
 """Knows the addresses that forges serve archives and commits at, and what their answers mean; pure.
 
-As Nix 2.26 builds them (nix: libfetchers/github.cc). Preview: tested against stand-ins on the loopback.
+As Nix 2.26 builds them (nix: libfetchers/github.cc). The download worker takes answers apart (worker/documents.py).
+Preview: tested against stand-ins on the loopback.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
-from mvmnix import strict
 from mvmnix.arguments import Commit
 from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import Forge, NodeKind
 
@@ -62,37 +64,36 @@ def commit_url(place: Forge, allowed: Allowlist) -> str:
             raise ValueError(f"{place.kind} is no forge")
 
 
-def commit(place: Forge, answer: bytes) -> str:
-    """The commit that an answer from `commit_url` names. Raises MvmnixError."""
-    try:
-        match place.kind:
-            case NodeKind.GITHUB:
-                return _sha(strict.parse_json(answer, limit=ANSWER_LIMIT), "sha")
-            case NodeKind.GITLAB:
-                answers = strict.parse_json(answer, limit=ANSWER_LIMIT)
-                return _sha(answers[0] if isinstance(answers, list) and answers else None, "id")
-            case _:
-                return _advertised(answer, place.ref)
-    except ValueError as error:
-        hint = "name another branch or tag, or a commit"
-        raise MvmnixError(f"{place.uri}: its forge names no commit: {error}", hint=hint) from error
+def document(place: Forge) -> Document:
+    """What an answer from `commit_url` is."""
+    match place.kind:
+        case NodeKind.GITHUB:
+            return Document.GITHUB
+        case NodeKind.GITLAB:
+            return Document.GITLAB
+        case _:
+            return Document.REFS
 
 
-def _sha(value: object, name: str) -> str:
-    found = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(found, str) or not re.fullmatch(_COMMIT, found):
-        raise ValueError(f"there is no {name} in its answer")
+def commit(place: Forge, texts: Sequence[str]) -> str:
+    """The commit that an answer from `commit_url` names, of which these are the texts. Raises MvmnixError."""
+    found = texts[0] if texts and place.kind is not NodeKind.SOURCEHUT else _advertised(texts, place.ref)
+    if not re.fullmatch(_COMMIT, found):
+        raise no_commit(place, f"it has no {place.ref or 'HEAD'}")
     return found
 
 
-def _advertised(answer: bytes, ref: str) -> str:
-    """The line of a dumb server's info/refs (gitprotocol-http(5)) that means this branch or tag."""
-    parts = [line.partition("\t") for line in answer.decode(errors="replace").splitlines()]
-    lines = {name: oid for oid, _, name in parts}
-    for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}") if ref else ("HEAD",):
-        if re.fullmatch(_COMMIT, lines.get(name, "")):
-            return lines[name]
-    raise ValueError(f"it has no {ref or 'HEAD'}")
+def no_commit(place: Forge, why: str) -> MvmnixError:
+    """What to say of an answer that names none."""
+    hint = "name another branch or tag, or a commit"
+    return MvmnixError(f"{place.uri}: its forge names no commit: {why}", hint=hint)
+
+
+def _advertised(texts: Sequence[str], ref: str) -> str:
+    """Of names and commits in turns, the first that means this branch or tag; "" for none."""
+    named = dict(zip(texts[::2], texts[1::2], strict=False))
+    names = (ref, f"refs/heads/{ref}", f"refs/tags/{ref}") if ref else ("HEAD",)
+    return next((named[name] for name in names if name in named), "")
 
 
 def _base(place: Forge, allowed: Allowlist) -> tuple[str, bool]:

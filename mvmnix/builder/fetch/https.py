@@ -1,7 +1,9 @@
 """Downloads files by https, so many at a time, and looks at every address it is sent to; what it brings, others check.
 
+TLS and HTTP are spoken by the download worker, in the sandbox (lanes.py, asking.py). What is decided is decided here:
+
 1. The address is on the allowlist; each redirect is looked at like the first one, and credentials don't follow it.
-2. A connection leads to a public address, or to a listed origin on the loopback (connections.py).
+2. A connection leads to a public address, or to a listed origin on the loopback (dial.py).
 3. The body stays within the size limit, and the whole download within its time.
 4. What breaks off is taken up again (transfer.py), what is busy is asked again later (patience.py), both boundedly.
 """
@@ -10,25 +12,25 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
-from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
-
 from mvmnix.builder.fetch.allow import Allowlist, Url
-from mvmnix.builder.fetch.connections import Connections, is_certificate_trouble
-from mvmnix.builder.fetch.lifeline import Lifeline, Watch
+from mvmnix.builder.fetch.asking import Answer, CertificateError, ask, take
+from mvmnix.builder.fetch.dial import Dialled, dial
+from mvmnix.builder.fetch.lanes import Deadline, Lanes
 from mvmnix.builder.fetch.patience import TRANSIENT, Limits, pause
 from mvmnix.builder.fetch.transfer import BrokenError, ChangedError, DownloadError, Transfer
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.builder.fetch.unpack import certificates
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
 __all__ = ["ChangedError", "DownloadError", "Downloader", "Limits", "Meter", "Response"]
 
-_CHUNK: Final = 1 << 17
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 10
 #: Bodies that nobody reads are read to their end up to here, so that the connection can be used again.
@@ -54,7 +56,10 @@ class Unmetered:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came: status, headers with lower-case names, the address that gave it in the end, the body's size."""
+    """What came: status, address that gave it in the end, the body's size, and the headers that are looked at.
+
+    Their names (worker/packets.py, FIELDS) are in lower case.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -78,15 +83,10 @@ class Downloader:
         self.limits = limits
         self.meter = meter
         self._sleep = sleep
-        self._watch = Watch(limits.seconds)
+        self._environment = dict(os.environ if environment is None else environment)
         self._slots = threading.BoundedSemaphore(limits.parallel)
         self._closed = False
-        self._connections = Connections(
-            limits.parallel,
-            connect=limits.connect,
-            stall=limits.stall,
-            environment=os.environ if environment is None else environment,
-        )
+        self.lanes = Lanes(_bundle(self._environment), stall=limits.stall, idle=limits.parallel)
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +99,7 @@ class Downloader:
     def close(self) -> None:
         """Cut what still runs, and let every connection go."""
         self._closed = True
-        self._watch.cut_all()
-        self._connections.close()
+        self.lanes.close()
 
     def get(
         self,
@@ -120,77 +119,83 @@ class Downloader:
         first = self.allowed.admit(url)
         size = self.limits.size if limit is None else min(limit, self.limits.size)
         transfer = Transfer(str(first), write, size, written)
-        with self._slots, self._watch.line() as line:
-            self._must_run(first, line)
-            return self._insist(first, headers, transfer, line)
+        with self._slots:
+            deadline = Deadline.after(self.limits.seconds)
+            self._must_run(first, deadline)
+            return self._insist(first, headers, transfer, deadline)
 
-    def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, line: Lifeline) -> Response:
+    def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, deadline: Deadline) -> Response:
         """Try until it works, the attempts are used up, or time is over."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                return self._attempt(url, headers, transfer)
+                return self._attempt(url, headers, transfer, deadline)
             except BrokenError as broken:
                 # 3. the time limit
-                self._must_run(url, line)
+                self._must_run(url, deadline)
                 # 4. again, a few times
                 jitter = secrets.randbelow(1000) / 1000
-                wait = pause(attempt, broken.after, now=datetime.now(UTC), jitter=jitter)
+                wait = pause(attempt, broken.after, jitter=jitter)
                 if wait is None or attempt >= self.limits.attempts:
                     raise _failed(url, f"{broken} ({attempt} attempts)", broken.status) from broken
             self._sleep(wait)
-            self._must_run(url, line)
+            self._must_run(url, deadline)
 
-    def _must_run(self, url: Url, line: Lifeline) -> None:
+    def _must_run(self, url: Url, deadline: Deadline) -> None:
         if self._closed:
             raise DownloadError(f"the download of {url} was broken off", hint="start it again")
-        if line.is_cut:
+        if deadline.is_over:
             why, hint = f"it takes longer than {self.limits.seconds:g} seconds", "raise seconds in config.toml"
             raise refuse(ReasonCode.FETCH_LIMIT, str(url), why, hint)
 
-    def _attempt(self, url: Url, headers: Mapping[str, str], transfer: Transfer) -> Response:
-        try:
-            there, response = self._open(url, headers, transfer)
-            try:
-                return self._body(there, response, transfer)
-            except BaseException:
-                response.close()
-                raise
-            finally:
-                response.release_conn()
-        except HTTPError as error:
-            if is_certificate_trouble(error):
-                raise _failed(url, f"its certificate is not good: {_words(error)}") from error
-            raise BrokenError(_words(error)) from error
-
-    def _open(self, url: Url, headers: Mapping[str, str], transfer: Transfer) -> tuple[Url, BaseHTTPResponse]:
-        """The answer that is no redirect, and where it came from."""
+    def _attempt(self, url: Url, headers: Mapping[str, str], transfer: Transfer, deadline: Deadline) -> Response:
+        """The body of the first answer that is no redirect."""
         here, own = url, headers
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._connections.get(here, {**own, **transfer.headers()})
-            location = response.headers.get("location")
-            if response.status not in _REDIRECTS or location is None:
-                return here, response
-            _dismiss(response)
+            with self._asked(here, {**own, **transfer.headers()}, deadline) as answer:
+                location = answer.headers.get("location")
+                if answer.status not in _REDIRECTS or location is None:
+                    return self._body(here, answer, transfer)
+                _dismiss(answer)
             # 1. the next address
             here = self.allowed.follow(here, location)
             own = own if here.origin == url.origin else _NONE
         raise _failed(url, f"it redirects more than {MAX_REDIRECTS} times")
 
-    def _body(self, url: Url, response: BaseHTTPResponse, transfer: Transfer) -> Response:
-        status, headers = response.status, {name.lower(): value for name, value in response.headers.items()}
+    @contextmanager
+    def _asked(self, url: Url, headers: Mapping[str, str], deadline: Deadline) -> Iterator[Answer]:
+        """What an origin answers; its lane is kept where the answer was read to the end."""
+        lane = take(self.lanes, url, self.limits.stall)
+        answer = None
+        try:
+            answer = ask(lane, url, headers, partial(self._dial, deadline), deadline)
+            yield answer
+        except CertificateError as error:
+            raise _failed(url, f"its certificate is not good: {error}") from error
+        finally:
+            if answer is not None and answer.is_read:
+                self.lanes.give_back(lane)
+            else:
+                self.lanes.drop(lane)
+
+    def _dial(self, deadline: Deadline, url: Url) -> Dialled:
+        # 2. the connection
+        return dial(url, self._environment, min(self.limits.connect, max(deadline.left, 0.001)))
+
+    def _body(self, url: Url, answer: Answer, transfer: Transfer) -> Response:
+        status, headers = answer.status, answer.headers
         if status not in {200, 206}:
-            _dismiss(response)
+            _dismiss(answer)
             if status in TRANSIENT:
                 raise BrokenError(f"the server answers {status}", after=headers.get("retry-after"), status=status)
             if status == 416 and transfer.headers():
                 transfer.forget()
                 raise BrokenError("the server has no rest of it")
             raise _failed(url, f"the server answers {status}", status, headers.get("www-authenticate", ""))
-        transfer.begin(status, headers, response.length_remaining)
+        transfer.begin(status, headers, answer.length)
         told = transfer.size
-        while data := response.read(_CHUNK, decode_content=False):
+        while data := answer.read():
             transfer.take(data)
             if transfer.size - told >= _TELL:
                 told = transfer.size
@@ -199,13 +204,10 @@ class Downloader:
         return Response(status, headers, str(url), transfer.size)
 
 
-def _dismiss(response: BaseHTTPResponse) -> None:
-    """Be done with an answer whose body nobody wants."""
-    if response.length_remaining is not None and response.length_remaining <= _SMALL:
-        response.read(_SMALL)
-        response.release_conn()
-    else:
-        response.close()
+def _dismiss(answer: Answer) -> None:
+    """Be done with an answer whose body isn't wanted: a connection is used again after a small one."""
+    while answer.length is not None and answer.length <= _SMALL and answer.read():
+        """It is dropped."""
 
 
 def _failed(url: Url, why: str, status: int | None = None, challenge: str = "") -> DownloadError:
@@ -213,8 +215,13 @@ def _failed(url: Url, why: str, status: int | None = None, challenge: str = "") 
     return DownloadError(f"{url} could not be fetched: {why}", hint=hint, status=status, challenge=challenge)
 
 
-def _words(error: HTTPError) -> str:
-    """What went wrong, in short, without the objects that urllib3 puts into its messages."""
-    inner = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error
-    text = str(inner).rpartition(">: ")[2] or type(inner).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:300]
+def _bundle(environment: Mapping[str, str]) -> str:
+    """The file with the certificates to trust, "" for the system's. Raises MvmnixError where it can't be read."""
+    named = certificates(environment)
+    try:
+        if named:
+            Path(named).open("rb").close()
+    except OSError as error:
+        hint = "let SSL_CERT_FILE name a bundle of certificates in PEM, or unset it"
+        raise MvmnixError(f"the certificates of {named} can't be read: {error}", hint=hint) from error
+    return named

@@ -1,4 +1,6 @@
-"""Reads what a binary cache says of a store path, and whom one has to believe for it; no file, no network.
+"""Decides what counts of what a binary cache says of a store path, and whose word; no file, no network.
+
+The download worker takes the text apart (worker/documents.py); what it gives are names and values.
 
 Nix manual, "narinfo" and "Signatures"; nix: libstore/nar-info.cc and path-info.cc (ValidPathInfo::fingerprint).
 
@@ -11,14 +13,15 @@ Nix manual, "narinfo" and "Signatures"; nix: libstore/nar-info.cc and path-info.
 import base64
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import batched
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mvmnix.builder.fetch.compression import Compression
+from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.model import NIX32, STORE_DIR, Digest, StorePath
@@ -29,7 +32,6 @@ LIMIT: Final = 1 << 20
 MAX_REFERENCES: Final = 10_000
 MAX_SIGNATURES: Final = 64
 
-_LINE: Final = re.compile(r"([A-Za-z]{1,32}): ([ -~]*)")
 _URL: Final = re.compile(r"[A-Za-z0-9_~+=-][A-Za-z0-9._~+=-]*(/[A-Za-z0-9_~+=-][A-Za-z0-9._~+=-]*)*")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,17}")
 _NEEDED: Final = ("StorePath", "URL", "NarHash", "NarSize", "References")
@@ -54,9 +56,9 @@ class NarInfo:
         return f"1;{self.path};sha256:{self.nar.nix32};{self.size};{references}".encode()
 
 
-def parse(data: bytes) -> NarInfo:
-    """Read a narinfo. Raises MalformedError with all problems."""
-    fields = _fields(data)
+def parse(texts: Sequence[str]) -> NarInfo:
+    """What the names and values of a narinfo say, in turns. Raises MalformedError with all problems."""
+    fields = _fields(texts)
     problems: list[str] = []
 
     def read[T](name: str, parse_it: Callable[[str], T]) -> T | None:
@@ -100,16 +102,13 @@ def _is_good(key: CacheKey, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def _fields(data: bytes) -> dict[str, list[str]]:
-    """The lines by their names; those that count are all there, and once."""
-    if len(data) > LIMIT:
-        raise MalformedError(f"larger than {LIMIT} bytes")
+def _fields(texts: Sequence[str]) -> dict[str, list[str]]:
+    """The values by their names; those that count are all there, and once."""
+    if len(texts) % 2:
+        raise MalformedError("a field without a value")
     fields: dict[str, list[str]] = {}
-    for number, line in enumerate(data.decode("ascii", "replace").removesuffix("\n").split("\n"), 1):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise MalformedError(f"line {number} is not `Name: value`")
-        fields.setdefault(match[1], []).append(match[2])
+    for name, value in batched(texts, 2, strict=True):
+        fields.setdefault(name, []).append(value)
     problems = [f"{name} is missing" for name in _NEEDED if name not in fields]
     problems += [f"{name} stands there twice" for name in fields if len(fields[name]) > 1 and name != "Sig"]
     if len(fields.get("Sig", ())) > MAX_SIGNATURES:

@@ -1,8 +1,6 @@
 """Says how much a download may take, and how long to wait before it is tried again; pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, Self
 
 from mvmnix.config import FetchRules
@@ -30,29 +28,22 @@ class Limits:
         return cls(size=rules.size_limit, seconds=rules.seconds, parallel=rules.parallel)
 
 
-def pause(attempt: int, retry_after: str | None, *, now: datetime, jitter: float) -> float | None:
+def pause(attempt: int, retry_after: str | None, *, jitter: float) -> float | None:
     """Seconds until attempt number `attempt` (from 1) is followed by the next; None: it isn't worth waiting.
 
-    `jitter` is from [0, 1): the many downloads that one busy server turned away shall not come back at once.
+    `retry_after` is what the server asks for, in seconds (worker/http1.py reads it). `jitter` is from [0, 1): the many
+    downloads that one busy server turned away shall not come back at once.
 
-    >>> from datetime import UTC
-    >>> [pause(n, None, now=datetime.now(UTC), jitter=0.0) for n in (1, 2, 3, 9)]
+    >>> [pause(n, None, jitter=0.0) for n in (1, 2, 3, 9)]
     [0.25, 0.5, 1.0, 30.0]
     """
     own = min(0.5 * 2.0 ** (attempt - 1), LONGEST)
     wait = own * (0.5 + jitter / 2)
-    asked = None if retry_after is None else _seconds(retry_after, now)
+    asked = None if retry_after is None else _seconds(retry_after)
     if asked is None:
         return wait
     return None if asked > LONGEST else max(asked, wait)
 
 
-def _seconds(retry_after: str, now: datetime) -> float | None:
-    """What `Retry-After` says (RFC 9110, section 10.2.3), None for nonsense."""
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:9])
-    try:
-        when = parsedate_to_datetime(retry_after)
-        return max(0.0, (when - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
+def _seconds(retry_after: str) -> float | None:
+    return float(retry_after[:9]) if retry_after.isascii() and retry_after.isdigit() else None

@@ -11,18 +11,18 @@ from typing import Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mvmnix import lock
-from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url
+from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.parsing import texts
 from mvmnix.builder.fetch.trees import Outside, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
+from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, Forge, Git, NodeKind, Web
 from mvmnix.model import Digest
 from mvmnix.nar import nar_hash
 from mvmnix.store import Store
-
-#: RFC 8288, as Nix reads it (nix: libstore/filetransfer.cc, "Lockable HTTP Tarball Protocol").
-_IMMUTABLE: Final = re.compile(r'<([^>]+)>\s*;\s*rel="immutable"')
+from mvmnix.strict import MalformedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,11 @@ def _commit(place: Forge, outside: Outside, authorization: str) -> str:
     headers = {"Authorization": authorization} if authorization else {}
     url = commit_url(place, outside.downloads.allowed)
     outside.downloads.get(url, answer.extend, headers=headers, limit=ANSWER_LIMIT)
-    return commit(place, bytes(answer))
+    try:
+        said = texts(outside.downloads.lanes, document(place), bytes(answer))
+    except MalformedError as error:
+        raise no_commit(place, str(error)) from error
+    return commit(place, said)
 
 
 def _times(tree: Unpacked) -> dict[str, str | int | bool]:
@@ -109,10 +113,11 @@ def _times(tree: Unpacked) -> dict[str, str | int | bool]:
 
 def _immutable(place: Web, response: Response, outside: Outside) -> dict[str, str | int | bool]:
     """The URL that the server calls immutable, or the one that was asked; its query may hold attributes for Nix."""
-    match = _IMMUTABLE.search(response.headers.get("link", ""))
-    if match is None:
+    link = response.headers.get("link", "")
+    found = texts(outside.downloads.lanes, Document.IMMUTABLE, link.encode("latin-1")) if link else ()
+    if not found:
         return {"url": place.url}
-    parts = urlsplit(str(outside.downloads.allowed.admit(match[1])))
+    parts = urlsplit(str(outside.downloads.allowed.admit(found[0])))
     query = parse_qsl(parts.query, keep_blank_values=True)
     rest = urlencode([(name, value) for name, value in query if name not in {*_TEXTS, *_NUMBERS}])
     own: dict[str, str | int | bool] = {"url": parts._replace(query=rest).geturl()}

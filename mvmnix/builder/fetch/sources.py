@@ -50,7 +50,7 @@ def fetch(
     missing = [source for source in wanted if not store.has(source.digest)]
     web = None if downloader is None else Web(downloader, store, progress)
     far = [source for source in missing if web is not None and is_web(source)]
-    near = [source for source in missing if source not in far]
+    near = [source for source in missing if web is None or not is_web(source)]
     reasons = _unknown(near, answering) + (web.refusals(far) if web is not None else [])
     if reasons:
         raise RefusedError(*reasons)

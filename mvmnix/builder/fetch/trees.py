@@ -18,6 +18,7 @@ from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
@@ -33,6 +34,10 @@ class Downloads(Protocol):
     @property
     def allowed(self) -> Allowlist:
         """Where from."""
+
+    @property
+    def lanes(self) -> Lanes:
+        """Where documents are taken apart."""
 
     def get(
         self, url: str, write: Callable[[bytes], object], *, headers: Mapping[str, str] = ..., limit: int | None = ...

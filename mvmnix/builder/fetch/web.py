@@ -17,8 +17,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mvmnix import process
-from mvmnix.builder.fetch.compression import Compression, expand
 from mvmnix.builder.fetch.https import ChangedError, Downloader
+from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.unpack import fetchzip
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
@@ -129,7 +129,8 @@ class Web:
     def _packed(self, source: Source, fd: int) -> Iterator[_Chunks]:
         match = _PACKED.fullmatch(urlsplit(source.uri).path)
         if match is not None:
-            yield lambda: expand(_HOW[match["how"]], chunks(fd), self._downloader.limits.size)
+            how, downloader = _HOW[match["how"]], self._downloader
+            yield lambda: expand(downloader.lanes, how, chunks(fd), downloader.limits.size)
 
     def _fits(self, source: Source, candidate: _Chunks, seen: list[Digest]) -> bool:
         digest, _ = nar_hash(candidate())

@@ -1,52 +1,47 @@
-"""Reads how a registry wants to be asked, and the token that it gives to anybody; pure.
+"""Writes the question for a registry's token, and reads the token that it gives to anybody; pure.
 
-RFC 9110, section 11.6.1; the distribution project's "Token Authentication Specification". Anonymous pulls only.
+RFC 9110, section 11.6.1; the distribution project's "Token Authentication Specification". Anonymous pulls only. The
+download worker takes challenge and answer apart (builder/fetch/worker/documents.py).
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode
 
 from mvmnix.errors import MvmnixError
-from mvmnix.strict import MalformedError, Record, parse_json, read
 
 #: Largest answer of a token service, in bytes.
 LIMIT: Final = 1 << 16
 
-_PARAMETER: Final = re.compile(r'([A-Za-z]{1,32})="([^"\\]{0,1024})"(?:\s*,\s*)?')
-_WORD: Final = r"[!-~]{1,32768}"
+_WORD: Final = re.compile(r"[!-~]{1,32768}")
 _HINT: Final = "images that need a login are not supported: docs/oci.md"
 
 
-def token_url(challenge: str, name: str) -> str:
-    """Where a token for pulling from repository `name` is given out. Raises MvmnixError for another scheme.
+def token_url(texts: Sequence[str], name: str) -> str:
+    """Where a token for pulling from repository `name` is given out, by realm and service of a challenge.
 
-    What is asked for is what is needed, not what the registry suggests.
+    What is asked for is what is needed, not what the registry suggests. Raises MvmnixError.
     """
-    scheme, _, rest = challenge.strip().partition(" ")
-    parameters: dict[str, str] = {}
-    position = 0
-    while match := _PARAMETER.match(rest, position):
-        parameters.setdefault(match[1].lower(), match[2])
-        position = match.end()
-    if scheme.lower() != "bearer" or position != len(rest) or not parameters.get("realm"):
-        raise MvmnixError(f"the registry asks for a login that mvm does not know: {challenge[:80]!r}", hint=_HINT)
-    asked = {"scope": f"repository:{name}:pull"}
-    if "service" in parameters:
-        asked["service"] = parameters["service"]
-    realm = parameters["realm"]
+    if len(texts) != 2:
+        raise unknown("it is no challenge for a bearer token")
+    realm, service = texts
+    asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
     return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
 
 
-def token(data: bytes) -> str:
+def token(texts: Sequence[str]) -> str:
     """The token in a token service's answer. Raises MvmnixError."""
-    try:
-        return read(parse_json(data, limit=LIMIT), "token", _token)
-    except MalformedError as error:
-        raise MvmnixError(f"the registry's token service gives no token: {error}", hint=_HINT) from error
+    if len(texts) != 1 or not _WORD.fullmatch(texts[0]):
+        raise none("it is not printable ASCII")
+    return texts[0]
 
 
-def _token(record: Record) -> str:
-    for name in record.names():
-        record.has(name)  # times, scopes, refresh tokens
-    return record.text("token" if record.has("token") else "access_token", _WORD)
+def unknown(why: str) -> MvmnixError:
+    """What to say of another challenge."""
+    return MvmnixError(f"the registry asks for a login that mvm does not know: {why}", hint=_HINT)
+
+
+def none(why: str) -> MvmnixError:
+    """What to say of an answer without a token."""
+    return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.builder.oci.descriptors import LIMIT
+from mvmnix.builder.oci.descriptors import Decode
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.model import Digest
-from mvmnix.strict import MalformedError, Record, parse_json, read
+from mvmnix.strict import MalformedError, Record, read
 
 PLATFORM: Final = "linux/amd64"
 #: Where every guest may write anyway (profiles/minimal.nix).
@@ -43,13 +43,13 @@ class ImageConfig:
     diff_ids: tuple[Digest, ...]
 
 
-def parse(data: bytes, what: str, *, layers: int) -> ImageConfig:
+def parse(data: bytes, what: str, decode: Decode, *, layers: int) -> ImageConfig:
     """The configuration in these bytes, for an image of so many layers.
 
     Raises RefusedError [oci-malformed, oci-unsupported].
     """
     try:
-        platform, found = read(parse_json(data, limit=LIMIT), "configuration", lambda record: _config(record, layers))
+        platform, found = read(decode(data), "configuration", lambda record: _config(record, layers))
     except MalformedError as error:
         raise error.refused(ReasonCode.OCI_MALFORMED, what, _HINT) from error
     if platform != PLATFORM:

@@ -4,19 +4,22 @@ OCI image specification, image-index.md, manifest.md, descriptor.md; Docker's "I
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.strict import MalformedError, Record, parse_json, read
+from mvmnix.strict import MalformedError, Record, read
 
 #: Larger documents are refused unread, in bytes (the distribution specification asks registries to take this much).
 LIMIT: Final = 4 << 20
 MAX_LAYERS: Final = 127
 #: All layers of an image as they are sent, in bytes; what they are uncompressed is bounded in the builder VM.
 MAX_BYTES: Final = 2 << 30
+
+#: What gives the value of a document in JSON, or raises MalformedError.
+type Decode = Callable[[bytes], object]
 
 _OCI: Final = "application/vnd.oci.image."
 _DOCKER: Final = "application/vnd.docker."
@@ -78,11 +81,11 @@ class Index:
         raise RefusedError(Reason(ReasonCode.OCI_UNSUPPORTED, what, why, f"name an image that is built for {platform}"))
 
 
-def parse(data: bytes, what: str) -> Index | Manifest:
+def parse(data: bytes, what: str, decode: Decode) -> Index | Manifest:
     """The index or manifest in these bytes. Raises RefusedError [oci-malformed, oci-unsupported] with all reasons."""
     unsupported: list[str] = []
     try:
-        found = read(parse_json(data, limit=LIMIT), "document", lambda record: _document(record, unsupported))
+        found = read(decode(data), "document", lambda record: _document(record, unsupported))
     except MalformedError as error:
         raise error.refused(ReasonCode.OCI_MALFORMED, what, _HINT) from error
     if unsupported:

@@ -53,18 +53,18 @@ def resolve(reference: OciRef, registry: Registry) -> OciImage:
     # 1. the manifest
     here = reference
     documents = [here]
-    found = descriptors.parse(registry.document(here), str(here))
+    found = descriptors.parse(registry.document(here), str(here), registry.decode)
     if isinstance(found, Index):
         here = reference.sibling(found.choose(config.PLATFORM, str(here)).digest)
         documents.append(here)
-        found = descriptors.parse(registry.document(here), str(here))
+        found = descriptors.parse(registry.document(here), str(here), registry.decode)
     if isinstance(found, Index):
         why = "the index names another index"
         raise refuse(ReasonCode.OCI_UNSUPPORTED, str(here), why, "name the image by its own digest")
     # 2. the configuration
     described = reference.sibling(found.config.digest)
     documents.append(described)
-    said = config.parse(registry.blob(described), str(described), layers=len(found.layers))
+    said = config.parse(registry.blob(described), str(described), registry.decode, layers=len(found.layers))
     return OciImage(reference, tuple(documents), found.layers, said)
 
 

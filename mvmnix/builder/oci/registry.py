@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from mvmnix.builder.fetch.https import Downloader, DownloadError
+from mvmnix.builder.fetch.parsing import json_value, texts
 from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Source
 from mvmnix.store import Incoming, Store
+from mvmnix.strict import MalformedError
 
 _ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
 
@@ -29,6 +32,9 @@ class Registry(Protocol):
 
     def blob(self, reference: OciRef) -> bytes:
         """The bytes of a configuration."""
+
+    def decode(self, data: bytes) -> object:
+        """The value of these bytes as JSON. Raises MalformedError."""
 
 
 class Registries:
@@ -48,6 +54,10 @@ class Registries:
         """The bytes of a configuration. Raises RefusedError, DownloadError."""
         self._bring(reference, ("blobs",), LIMIT)
         return self._store.read(reference.digest, limit=LIMIT)
+
+    def decode(self, data: bytes) -> object:
+        """What a document says: the download worker takes it apart. Raises MalformedError, DownloadError."""
+        return json_value(self._downloader.lanes, data)
 
     def fetch(self, sources: Iterable[Source], progress: Progress) -> None:
         """Bring those sources that are parts of OCI images; what kind of part, their address does not tell."""
@@ -100,17 +110,26 @@ class Registries:
             if error.status != 401 or not error.challenge or place in self._tokens:
                 raise
             # 3. a token for anybody
-            self._tokens[place] = self._token(challenge.token_url(error.challenge, reference.name))
+            self._tokens[place] = self._token(self._token_url(error.challenge, reference.name))
             self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
 
     def _headers(self, place: tuple[str, str]) -> dict[str, str]:
         known = {"Authorization": f"Bearer {self._tokens[place]}"} if place in self._tokens else {}
         return {"Accept": _ACCEPT, **known}
 
+    def _token_url(self, said: str, name: str) -> str:
+        try:
+            return challenge.token_url(texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name)
+        except MalformedError as error:
+            raise challenge.unknown(f"{said[:80]!r}") from error
+
     def _token(self, url: str) -> str:
         said = bytearray()
         self._downloader.get(url, said.extend, limit=challenge.LIMIT)
-        return challenge.token(bytes(said))
+        try:
+            return challenge.token(texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+        except MalformedError as error:
+            raise challenge.none(str(error)) from error
 
 
 def _reference(source: Source) -> OciRef:

@@ -7,6 +7,7 @@ held against the default profiles of moby and containers-common, and leaves out 
 
 import socket
 import stat
+from dataclasses import replace
 from typing import Final
 
 from mvmnix.sandbox.profiles import common
@@ -69,3 +70,12 @@ HELPERS: Final = Profile(
 )
 #: The gateway's socket has a path.
 HELPERS_WITH_GATEWAY: Final = HELPERS.extended({"socket": only(0, INT, (socket.AF_UNIX, *_FAMILIES))})
+#: Without any call that could lead a connected socket of the host's network elsewhere: connect(2) to AF_UNSPEC parts it
+#: from its peer, and the next connect, or MSG_FASTOPEN (tcp(7)), leads wherever that network does.
+_FASTOPEN: Final = int(socket.MSG_FASTOPEN)
+_PAIRS: Final = names("socket socketpair")
+HELPERS_CONNECTED: Final = replace(
+    HELPERS,
+    allowed=HELPERS.allowed - _SOCKETS,
+    conditions={name: one for name, one in HELPERS.conditions.items() if name not in _PAIRS},
+).extended({"sendto": only(3, _FASTOPEN, [0]), "sendmsg": only(2, _FASTOPEN, [0])})

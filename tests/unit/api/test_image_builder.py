@@ -9,6 +9,7 @@ from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.process import Completed, ProcessError
+from tests.integration.misbehaving import Server
 from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
 
@@ -101,3 +102,19 @@ def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixEr
         raise error
     assert error.hint == hint
     assert list((settled.state / "logs").iterdir()) == []
+
+
+def test_what_downloads_ends_with_the_work(settled: Station) -> None:
+    """A machine is started by forking afterwards, which takes a process with one thread (launch/supervisor.py)."""
+
+    def waiting() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith("mvm-")]
+
+    with Server() as server, settled.roots() as roots, Context(roots) as rooms:
+        server.routes["/file"] = lambda it: it.answer(b"x")
+        config = f'version = 1\n[fetch]\nloopback = ["{server.origin}"]\n'
+        rooms.roots.config.write_atomic("config.toml", config.encode())
+        with open_image_builder(rooms):
+            rooms.network.downloader.get(f"{server.origin}/file", lambda _: None)
+            assert waiting()
+        assert waiting() == []

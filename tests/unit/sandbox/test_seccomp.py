@@ -14,7 +14,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
-from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -27,6 +27,7 @@ PROFILES = {
     "file server, counted": FILE_SERVER_COUNTED,
     "helpers": HELPERS,
     "helpers with a gateway": HELPERS_WITH_GATEWAY,
+    "helpers with connected sockets": HELPERS_CONNECTED,
     "container": CONTAINER,
 }
 PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
@@ -106,7 +107,7 @@ def test_nobody_gets_these(name: str) -> None:
 MODES = {"open": 2, "creat": 1, "openat": 3, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
 
 
-@pytest.mark.parametrize("name", ["file server", "file server, counted", "helpers", "helpers with a gateway"])
+@pytest.mark.parametrize("name", [name for name in PROFILES if name.startswith(("file server", "helpers"))])
 def test_no_set_id_bit_is_planted(name: str) -> None:
     for call, argument in MODES.items():
         before = (0,) * argument
@@ -129,6 +130,19 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
         assert {answer(name, "socket", family) for family in families - passed} == {EPERM}
     for name in PROFILES.keys() - expected.keys():
         assert {answer(name, "socket", family) for family in families} == {EPERM}
+
+
+def test_a_connected_socket_stays_connected_to_its_peer() -> None:
+    name = "helpers with connected sockets"
+    calls = ("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendmmsg")
+    assert answers(name, calls) <= {EPERM, ENOSYS}
+    assert answers(name, calls, socket.AF_INET) | answers(name, calls, socket.AF_UNIX) <= {EPERM, ENOSYS}
+    for call, argument in (("sendto", 3), ("sendmsg", 2)):
+        before = (0,) * argument
+        assert answer(name, call, *before, socket.MSG_NOSIGNAL) == ALLOW
+        assert answer(name, call, *before, socket.MSG_FASTOPEN) == EPERM
+        assert answer(name, call, *before, socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL) == EPERM
+    assert answers(name, ("recvmsg", "recvfrom", "shutdown", "getsockopt")) == {ALLOW}
 
 
 def test_a_containers_runtime_makes_namespaces_and_mounts_and_no_device() -> None:

@@ -1,14 +1,18 @@
-"""Packed streams, whole, cut off, followed by something, and bombs."""
+"""Packed streams, whole, cut off, followed by something, and bombs: as the worker unpacks them, and by a lane of it."""
 
 import bz2
 import gzip
 import lzma
 import tracemalloc
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from mvmnix.builder.fetch.compression import Compression, Expander, expand
+from mvmnix.builder.fetch.lanes import Lanes
+from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.worker import packets
+from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
 from mvmnix.strict import MalformedError
 
 DATA = bytes(range(256)) * 1000
@@ -21,52 +25,75 @@ PACK: dict[Compression, Callable[[bytes], bytes]] = {
 PACKED = [kind for kind in Compression if kind is not Compression.NONE]
 
 
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[Lanes]:
+    lanes = Lanes("", stall=20, idle=1)
+    yield lanes
+    lanes.rest()
+
+
 def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def unpacked(kind: Compression, data: bytes, limit: int, size: int = 1000) -> bytes:
-    return b"".join(expand(kind, pieces(data, size), limit))
+def unpacked(lanes: Lanes, kind: Compression, data: bytes, limit: int, size: int = 1000) -> bytes:
+    return b"".join(expand(lanes, kind, pieces(data, size), limit))
 
 
 @pytest.mark.parametrize("kind", Compression)
 @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
-def test_what_was_packed_comes_out(kind: Compression, size: int) -> None:
-    assert unpacked(kind, PACK[kind](DATA), len(DATA), size) == DATA
+def test_what_was_packed_comes_out(lanes: Lanes, kind: Compression, size: int) -> None:
+    assert unpacked(lanes, kind, PACK[kind](DATA), len(DATA), size) == DATA
 
 
 @pytest.mark.parametrize("kind", Compression)
-def test_no_more_than_promised(kind: Compression) -> None:
+def test_no_more_than_promised(lanes: Lanes, kind: Compression) -> None:
     with pytest.raises(MalformedError, match="more bytes than it may"):
-        unpacked(kind, PACK[kind](DATA), len(DATA) - 1)
+        unpacked(lanes, kind, PACK[kind](DATA), len(DATA) - 1)
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_stream_that_is_cut_off(kind: Compression) -> None:
+def test_a_stream_that_is_cut_off(lanes: Lanes, kind: Compression) -> None:
     with pytest.raises(MalformedError, match="cut off"):
-        unpacked(kind, PACK[kind](DATA)[:-4], len(DATA))
+        unpacked(lanes, kind, PACK[kind](DATA)[:-4], len(DATA))
 
 
 @pytest.mark.parametrize("kind", PACKED)
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_a_stream_with_something_behind_it(kind: Compression, size: int) -> None:
+def test_a_stream_with_something_behind_it(lanes: Lanes, kind: Compression, size: int) -> None:
     with pytest.raises(MalformedError, match="follows the end"):
-        unpacked(kind, PACK[kind](DATA) * 2, 2 * len(DATA), size)
+        unpacked(lanes, kind, PACK[kind](DATA) * 2, 2 * len(DATA), size)
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_stream_of_another_kind(kind: Compression) -> None:
+def test_a_stream_of_another_kind(lanes: Lanes, kind: Compression) -> None:
     with pytest.raises(MalformedError, match="can't be unpacked"):
-        unpacked(kind, DATA, len(DATA))
+        unpacked(lanes, kind, DATA, len(DATA))
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_bomb_is_not_unpacked_to_its_end(lanes: Lanes, kind: Compression) -> None:
+    with pytest.raises(MalformedError, match="more bytes than it may"):
+        unpacked(lanes, kind, PACK[kind](bytes(64 << 20)), 1 << 20, 1 << 20)
+
+
+def test_an_xz_stream_that_asks_for_more_memory_than_it_may(lanes: Lanes) -> None:
+    """Its block says that the dictionary has 4 GiB (xz-file-format, 3.1 and 5.3.1)."""
+    data = bytearray(lzma.compress(DATA))
+    end = 12 + 4 * (data[12] + 1)
+    data[16] = 40
+    data[end - 4 : end] = zlib.crc32(data[12 : end - 4]).to_bytes(4, "little")
+    with pytest.raises(MalformedError, match="Memory usage limit exceeded"):
+        unpacked(lanes, Compression.XZ, bytes(data), len(DATA))
 
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_a_bomb_takes_little_memory(kind: Compression) -> None:
     bomb = PACK[kind](bytes(64 << 20))
-    expander = Expander(kind, 1 << 20)
+    expander = Expander(packets.Compression(kind.encode()), 1 << 20)
     tracemalloc.start()
     try:
-        with pytest.raises(MalformedError, match="more bytes than it may"):
+        with pytest.raises(BadStreamError, match="more bytes than it may"):
             for _ in expander.feed(bomb):
                 pass
         assert tracemalloc.get_traced_memory()[1] < 16 << 20  # of 64; xz keeps 8 to look back at

@@ -79,13 +79,24 @@ def failure(world: World, limits: Limits = LIMITS) -> DownloadError:
 
 
 def test_what_comes(world: World) -> None:
-    world.serve(whole("X-Name: Value"))
+    world.serve(whole("Link: <x>", "X-Name: Value"))
     response = world.get(headers={"Authorization": "Bearer hush"})
     assert (response.status, response.size, response.url) == (200, 10, world.server.origin + "/file")
-    assert response.headers["x-name"] == "Value"
+    assert response.headers == {"link": "<x>"}, "and none that isn't looked at"
     assert world.data == BODY
     ((path, asked),) = world.server.asked
     assert (path, asked["authorization"], asked["accept-encoding"]) == ("/file", "Bearer hush", "identity")
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 17) - 100, (1 << 17) - 20, 1 << 17, (1 << 17) + 1, 3 << 17])
+def test_bodies_of_any_size_with_heads_of_any_size(world: World, size: int) -> None:
+    """Whether both fit into one packet of the worker's or not."""
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    fields = [f'{name}: "{"x" * 16000}"' for name in ("ETag", "Link", "WWW-Authenticate")]
+    world.serve(whole(body=body), whole(*fields, body=body))
+    for _ in range(2):
+        world.get(Limits(size=1 << 20))
+    assert world.data == body * 2
 
 
 # 1. the address

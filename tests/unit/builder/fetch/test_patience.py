@@ -1,17 +1,13 @@
 """How long a download waits before it is tried again."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from mvmnix.builder.fetch.patience import LONGEST, pause
 
-NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
-
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_the_pause_grows_and_stays_bounded(jitter: float) -> None:
-    pauses = [pause(attempt, None, now=NOW, jitter=jitter) or 0.0 for attempt in range(1, 40)]
+    pauses = [pause(attempt, None, jitter=jitter) or 0.0 for attempt in range(1, 40)]
     assert pauses == sorted(pauses)
     assert 0 < pauses[0] < 1
     assert pauses[-1] <= LONGEST
@@ -25,10 +21,7 @@ def test_the_pause_grows_and_stays_bounded(jitter: float) -> None:
         ("60", 60.0),
         ("61", None),
         ("99999999999999999999", None),
-        ("Sat, 31 Jan 2026 12:00:09 GMT", 9.0),
-        ("Sat, 31 Jan 2026 11:00:00 GMT", 0.25),
-        ("Sun, 01 Feb 2026 12:00:00 GMT", None),
-        ("Sat, 31 Jan 2026 12:00:09", 0.25),
+        ("Sat, 31 Jan 2026 12:00:09 GMT", 0.25),
         ("-5", 0.25),
         ("soon", 0.25),
         ("", 0.25),
@@ -36,4 +29,4 @@ def test_the_pause_grows_and_stays_bounded(jitter: float) -> None:
     ],
 )
 def test_what_a_server_asks_for_is_heeded_within_bounds(said: str, wait: float | None) -> None:
-    assert pause(1, said, now=NOW, jitter=0.0) == wait
+    assert pause(1, said, jitter=0.0) == wait

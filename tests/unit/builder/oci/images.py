@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.model import Digest
+from mvmnix.strict import parse_json
 
 OCI: Final = "application/vnd.oci.image."
 DOCKER: Final = "application/vnd.docker."
@@ -92,3 +94,6 @@ class Memory:
         return self.things[str(reference.digest)]
 
     blob = document
+
+    def decode(self, data: bytes) -> object:
+        return parse_json(data, limit=LIMIT)

@@ -5,13 +5,13 @@ import pytest
 from mvmnix.builder.oci.config import ImageConfig, parse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from tests.unit.builder.oci.images import Document, config_of, text
+from tests.unit.builder.oci.images import Document, Memory, config_of, text
 
 LAYERS = (b"one", b"two")
 
 
 def read(document: Document) -> ImageConfig:
-    return parse(text(document), "it", layers=len(LAYERS))
+    return parse(text(document), "it", Memory().decode, layers=len(LAYERS))
 
 
 def execution(**fields: object) -> Document:

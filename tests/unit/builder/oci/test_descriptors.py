@@ -7,12 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.oci.descriptors import LIMIT, MAX_BYTES, Index, Manifest, parse
+from mvmnix.builder.oci import descriptors
+from mvmnix.builder.oci.descriptors import LIMIT, MAX_BYTES, Index, Manifest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from tests.unit.builder.oci.images import DOCKER, INDEX, LAYER, MANIFEST, OCI, Document, descriptor, pushed, text
+from tests.unit.builder.oci.images import (
+    DOCKER,
+    INDEX,
+    LAYER,
+    MANIFEST,
+    OCI,
+    Document,
+    Memory,
+    descriptor,
+    pushed,
+    text,
+)
 
 IMAGE = pushed(b"one", b"two")
+
+
+def parse(data: bytes, what: str) -> Index | Manifest:
+    return descriptors.parse(data, what, Memory().decode)
 
 
 def manifest(**changes: object) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix import lock
 from mvmnix.builder.fetch.caches import CachedPath
-from mvmnix.builder.fetch.compression import Compression
+from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.supply import Supply
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse

@@ -3,25 +3,17 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from collections.abc import Iterator
 from typing import Final, Protocol
 
-from mvmnix.strict import MalformedError
+from mvmnix.builder.fetch.worker.packets import MOST, Compression
 
-#: Bytes that are put out at a time, whatever the ratio.
-_CHUNK: Final = 1 << 20
 #: An xz stream may ask for as much memory as its dictionary needs; `xz -9` takes 65 MiB.
 _XZ_MEMORY: Final = 256 << 20
 
 
-class Compression(StrEnum):
-    """How a binary cache packs an archive (narinfo field Compression); others are refused by name."""
-
-    NONE = "none"
-    XZ = "xz"
-    BZIP2 = "bzip2"
-    GZIP = "gzip"
+class BadStreamError(Exception):
+    """It is no such stream, or unpacks to more than it may."""
 
 
 class _Machine(Protocol):
@@ -69,44 +61,28 @@ class Expander:
         self._machine = _machine(compression)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What comes out of these bytes. Raises MalformedError when it is too much, or isn't of that kind."""
-        if self._machine is None:
-            yield self._counted(data)
-            return
+        """What comes out of these bytes. Raises BadStreamError when it is too much, or isn't of that kind."""
         while data or not (self._machine.needs_input or self._machine.eof):
             if self._machine.eof:
-                raise MalformedError("something follows the end of its packed stream")
+                raise BadStreamError("something follows the end of its packed stream")
             try:
-                out = self._machine.decompress(data, _CHUNK)
+                out = self._machine.decompress(data, MOST)
             except (OSError, ValueError, lzma.LZMAError, zlib.error, MemoryError) as error:
-                raise MalformedError(f"it can't be unpacked: {error}") from error
+                raise BadStreamError(f"it can't be unpacked: {error}") from error
             data = self._machine.unused_data
-            yield self._counted(out)
+            self._left -= len(out)
+            if self._left < 0:
+                raise BadStreamError("it unpacks to more bytes than it may")
+            yield out
 
     def close(self) -> None:
-        """The packed stream has ended. Raises MalformedError when it is not complete."""
-        if self._machine is not None and not self._machine.eof:
-            raise MalformedError("its packed stream is cut off")
-
-    def _counted(self, out: bytes) -> bytes:
-        self._left -= len(out)
-        if self._left < 0:
-            raise MalformedError("it unpacks to more bytes than it may")
-        return out
+        """The packed stream has ended. Raises BadStreamError when it is not complete."""
+        if not self._machine.eof:
+            raise BadStreamError("its packed stream is cut off")
 
 
-def expand(compression: Compression, chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """All that was packed into these chunks; raises as Expander does."""
-    expander = Expander(compression, limit)
-    for chunk in chunks:
-        yield from expander.feed(chunk)
-    expander.close()
-
-
-def _machine(compression: Compression) -> _Machine | None:
+def _machine(compression: Compression) -> _Machine:
     match compression:
-        case Compression.NONE:
-            return None
         case Compression.XZ:
             return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
         case Compression.BZIP2:

@@ -1,0 +1,148 @@
+"""The download worker's life: it starts when it is needed, and again, and leaves nothing."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.builder.fetch import lanes
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.asking import request
+from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.lanes import Lanes
+from mvmnix.builder.fetch.parsing import texts
+from mvmnix.builder.fetch.transfer import BrokenError
+from mvmnix.builder.fetch.worker import packets
+from mvmnix.builder.fetch.worker.packets import Document, Work
+from mvmnix.errors import MvmnixError
+from mvmnix.sandbox.trusted_executables import Candidates
+from tests.integration.misbehaving import Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        server.routes["/file"] = lambda it: it.answer(b"x")
+        yield server
+
+
+def threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith(("mvm-download", "mvm-sandbox"))]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_started_for_nothing(server: Server) -> None:
+    before = descriptors()
+    with Downloader(Allowlist(frozenset(), frozenset({server.origin})), environment={}):
+        assert (threads(), descriptors()) == ([], before)
+
+
+def test_rest_leaves_no_thread_and_the_next_download_starts_anew(server: Server) -> None:
+    """As before a machine is started by forking (launch/supervisor.py, detach)."""
+    with Downloader(Allowlist(frozenset(), frozenset({server.origin})), environment={}) as downloader:
+        for _ in range(2):
+            downloader.get(f"{server.origin}/file", lambda _: None)
+            assert threads()
+            downloader.lanes.rest()
+            assert threads() == []
+    assert (len(server.asked), server.connections) == (2, 2)
+
+
+def test_lanes_that_are_idle_are_bounded() -> None:
+    before = descriptors()
+    opened = Lanes("", stall=5, idle=2)
+    taken = [opened.take(number, Work.FETCH, b"", b"5") for number in range(5)]
+    for lane in taken:
+        opened.give_back(lane)
+    again = [opened.take(number, Work.FETCH, b"", b"5") for number in (4, 3, 0)]
+    assert [one is taken[number] for one, number in zip(again, (4, 3, 0), strict=True)] == [True, True, False]
+    opened.rest()
+    for lane in again:
+        opened.give_back(lane)  # whose worker has ended
+    assert (threads(), descriptors()) == ([], before)
+    opened.close()
+
+
+def test_there_are_no_lanes_once_it_is_closed() -> None:
+    """Though a thread comes late: it would start a worker that nothing ends."""
+    opened = Lanes("", stall=5, idle=2)
+    opened.close()
+    with pytest.raises(BrokenError, match="closed"):
+        opened.take("x", Work.FETCH, b"", b"5")
+    assert threads() == []
+
+
+def test_a_worker_that_was_killed_is_followed_by_another() -> None:
+    opened = Lanes("", stall=5, idle=2)
+    try:
+        assert texts(opened, Document.TOKEN, b'{"token": "a"}') == ("a",)
+        assert opened._worker is not None
+        opened._worker._cancel.close(opened._worker._cancel.writing)
+        opened._worker._thread.join()
+        assert texts(opened, Document.TOKEN, b'{"token": "b"}') == ("b",)
+    finally:
+        opened.rest()
+
+
+def test_where_there_is_no_sandbox_the_reason_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "PYTHON", Candidates("Python 3", ("/nowhere/python3",), "apt-get install python3"))
+    slept: list[float] = []
+    allowed = Allowlist(frozenset(), frozenset({server.origin}))
+    with (
+        Downloader(allowed, environment={}, sleep=slept.append) as downloader,
+        pytest.raises(MvmnixError, match="Python 3 is not installed") as error,
+    ):
+        downloader.get(f"{server.origin}/file", lambda _: None)
+    assert (error.value.hint, slept) == ("apt-get install python3", [])
+
+
+def test_certificates_that_are_not_there() -> None:
+    with pytest.raises(MvmnixError, match=r"certificates of /nowhere can't be read") as error:
+        Downloader(Allowlist(frozenset()), environment={"SSL_CERT_FILE": "/nowhere"})
+    assert "SSL_CERT_FILE" in error.value.hint
+
+
+def test_certificates_that_are_none(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes(b"none")
+    slept: list[float] = []
+    with Server() as server:
+        allowed = Allowlist(frozenset(), frozenset({server.origin.replace("http:", "https:")}))
+        with (
+            Downloader(allowed, environment={"SSL_CERT_FILE": str(bundle)}, sleep=slept.append) as downloader,
+            pytest.raises(MvmnixError, match="certificates to trust can't be read"),
+        ):
+            downloader.get(server.origin.replace("http:", "https:") + "/file", lambda _: None)
+    assert slept == []
+
+
+def test_the_worker_imports_pythons_own_modules_and_its_folder_alone() -> None:
+    """So that nothing else has to be shown in its sandbox."""
+    for path in Path(packets.__file__).parent.glob("*.py"):
+        found = {line.split()[1] for line in path.read_text().splitlines() if line.split(" ")[0] in {"from", "import"}}
+        ours = {name for name in found if name.startswith("mvmnix")}
+        assert all(name.startswith(packets.__name__.rpartition(".")[0]) for name in ours), path.name
+
+
+def test_a_request_is_lines_of_ours() -> None:
+    url = Allowlist(frozenset({"sources.example:8443"})).admit('https://sources.example:8443/a"b%20c?d=[e]')
+    assert request(url, {"Authorization": "Bearer hush"}).decode().split("\r\n") == [
+        "GET /a%22b%20c?d=%5Be%5D HTTP/1.1",
+        "Host: sources.example:8443",
+        "Accept-Encoding: identity",
+        "User-Agent: mvmnix",
+        "Authorization: Bearer hush",
+        "",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("value", ["a\r\nHost: b", "a\nb", "a\0b", "\u00e9", "a\x7f"])
+def test_no_field_of_a_request_is_two(value: str) -> None:
+    url = Allowlist(frozenset({"sources.example"})).admit("https://sources.example")
+    with pytest.raises(ValueError, match="not one line"):
+        request(url, {"Authorization": value})

@@ -1,0 +1,85 @@
+"""What the worker makes of documents, and that mvm puts a value in JSON together as it was."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.builder.fetch import parsing
+from mvmnix.builder.fetch.transfer import DownloadError
+from mvmnix.builder.fetch.worker.documents import (
+    BadDocumentError,
+    challenge,
+    immutable,
+    json_texts,
+    narinfo,
+    refs,
+    token,
+)
+from mvmnix.strict import parse_json
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc\u00e9{[s"), inner, max_size=4),
+)
+
+
+@given(VALUES)
+def test_a_value_comes_out_as_mvm_itself_reads_it(value: object) -> None:
+    data = json.dumps(value).encode()
+    assert parsing._value(iter(json_texts(data)), 32) == parse_json(data) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"\xff", b"NaN", b"1.5", b"1e3", b"9007199254740992", b'{"a":1,"a":1}', b"[] []"),
+        *(b"[" * 34 + b"]" * 34, b"[" * 100_000, b"[" + b"0," * 100_000 + b"0]"),
+    ],
+)
+def test_no_value(data: bytes) -> None:
+    with pytest.raises(BadDocumentError):
+        json_texts(data)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        *(["x"], ["t1"], ["i"], ["i1.5"], ["i1e3"], ["i" + "9" * 17], ["i\u0661"], ["["], ["[-1"], ["{1000000"]),
+        *(["{2", "a", "n", "a", "n"], ["[1"] * 34 + ["n"], [""]),
+    ],
+)
+def test_texts_that_are_no_value(texts: list[str]) -> None:
+    with pytest.raises(DownloadError, match="a malformed value"):
+        parsing._value(iter(texts), 32)
+
+
+def test_fields_of_a_narinfo_in_their_order() -> None:
+    assert narinfo(b"URL: a\nSystem: x\nSig: b\nSig: c\n") == ("URL", "a", "Sig", "b", "Sig", "c")
+
+
+def test_tokens() -> None:
+    assert token(b'{"access_token": "b", "token": "a", "expires_in": 60}') == ("a",)
+    assert token(b'{"access_token": "b"}') == ("b",)
+    for data in (b"{}", b"[]", b'{"token": 1}', b'"token"', b'{"token": null}'):
+        with pytest.raises(BadDocumentError):
+            token(data)
+
+
+def test_challenges() -> None:
+    assert challenge(b'Bearer realm="https://a/b",service="c d", scope="e"') == ("https://a/b", "c d")
+    assert challenge(b'bearer REALM="x"') == ("x", "")
+    for data in (b"", b"Bearer", b'Basic realm="x"', b"Bearer realm=x", b'Bearer realm="x";a', b'Bearer service="x"'):
+        with pytest.raises(BadDocumentError):
+            challenge(data)
+
+
+def test_links() -> None:
+    assert immutable(b'<https://a>; rel="next", <https://b?c>; rel="immutable"') == ("https://b?c",)
+    assert immutable(b'<https://a>; rel="next"') == ()
+    assert immutable(b"<" * 16384) == ()
+
+
+def test_refs() -> None:
+    assert refs(b"1\ta\n2\tb\nodd\n") == ("a", "1", "b", "2", "", "odd")
