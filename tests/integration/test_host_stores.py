@@ -82,7 +82,7 @@ def test_mvm_in_the_namespace_of_such_a_store_refuses(tmp_path: Path) -> None:
             "try: refuse_unmapped()\n"
             "except RefusedError as refusal: sys.exit(refusal.codes[0])\n"
         )
-        files = ("__init__.py", "user_namespace.py", "errors.py")
+        files = ("__init__.py", "user_namespace.py", "errors.py", "plural.py")
         Path(place, "mvmnix").mkdir()
         for name in files:
             Path(place, "mvmnix", name).write_bytes((ROOT / "mvmnix" / name).read_bytes())

@@ -82,8 +82,11 @@ class Station:
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Type a command that runs on, in a process of its own; it has no hypervisor."""
-        argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, env={"HOME": str(self.home)}, cwd=ROOT)
+        program = "from mvmnix.cli.main import run; run()"  # with this process's rights, as `mvm` above
+        argv = [sys.executable, "-P", "-c", program, *arguments]
+        return subprocess.Popen(
+            argv, stdout=subprocess.PIPE, env={"HOME": str(self.home), "PYTHONPATH": str(ROOT)}, cwd=ROOT
+        )
 
     def settle(self) -> None:
         """Have keys and a policy."""
