@@ -1,7 +1,8 @@
 """Mutates modules that decide security, one place at a time, and prints what no test noticed: `make mutants`.
 
-Each mutation is made in a copy of the tree, in a PID namespace of its own, and never in the work tree. mutmut and
-cosmic-ray, which do the like, leave out no raise and no reason, and take no sample.
+Each mutation is made in a copy of the tree, tried in a PID namespace, and never in the work tree. All tests run once
+without a mutation, and after that only those that execute what is mutated. mutmut and cosmic-ray, which do the like,
+leave out no raise and no reason, and take no sample.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +22,7 @@ from typing import override
 
 from tests.mutants.mutations import Kind, Mutation, mutations
 from tests.mutants.targets import covering, modules
-from tests.mutants.trial import Outcome, Tree
+from tests.mutants.trial import SURVIVORS, Outcome, Tree
 from tests.repository import ROOT
 
 
@@ -54,7 +56,7 @@ def main() -> int:
     ]
     sample = random.Random(wanted.seed).sample(everything, min(wanted.count or len(everything), len(everything)))
     print(f"seed {wanted.seed}: {len(sample)} of {len(everything)} mutations", flush=True)
-    outcomes = _tried(sample, wanted.workers, time.monotonic() + wanted.minutes * 60)
+    outcomes = _tried(sample, wanted.workers, wanted.minutes * 60)
     return _tell(list(zip(sample, outcomes, strict=True)))
 
 
@@ -71,30 +73,37 @@ def _arguments() -> argparse.Namespace:
     return found
 
 
-def _tried(sample: Sequence[Mutant], workers: int, until: float) -> list[Outcome]:
-    with tempfile.TemporaryDirectory(prefix="mutants-") as base:
-        trees, took = SimpleQueue[Tree](), dict[tuple[str, ...], float]()
-        for number in range(workers):
-            trees.put(Tree.copied(Path(base, str(number)), took))
+def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outcome]:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as base, ExitStack() as stack:
+        copies = [stack.enter_context(Tree.copied(Path(base, str(number)))) for number in range(workers)]
+        recording = copies[0].recorded({name for mutant in sample for name in covering(mutant.module)})
+        trees = SimpleQueue[Tree]()
+        for copied in copies:
+            copied.check(sample[0].module, sample[0].mutation, covering(sample[0].module), recording)
+            trees.put(copied)
+
+        began = time.monotonic()
 
         def one(mutant: Mutant) -> Outcome:
-            if time.monotonic() > until:
+            if time.monotonic() > began + seconds:
                 return Outcome.LEFT_OUT
             tree = trees.get()
             try:
-                outcome = tree.tried(mutant.module, mutant.mutation, covering(mutant.module))
+                outcome = tree.tried(mutant.module, mutant.mutation, covering(mutant.module), recording)
             finally:
                 trees.put(tree)
-            if outcome is Outcome.SURVIVED:
-                print(mutant, flush=True)
+            if outcome in SURVIVORS:
+                print(f"{mutant}\n  {outcome}", flush=True)
             return outcome
 
         with ThreadPoolExecutor(workers) as pool:
             try:
-                return list(pool.map(one, sample))
+                outcomes = list(pool.map(one, sample))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        print(f"{60 * len(sample) / (time.monotonic() - began):.0f} a minute")
+        return outcomes
 
 
 def _tell(tried: Sequence[tuple[Mutant, Outcome]]) -> int:
@@ -103,7 +112,7 @@ def _tell(tried: Sequence[tuple[Mutant, Outcome]]) -> int:
         if counted:
             print(f"{kind:<11}", ", ".join(f"{number} {outcome}" for outcome, number in sorted(counted.items())))
     total = Counter(outcome for _, outcome in tried)
-    survived, noticed = total[Outcome.SURVIVED], total[Outcome.CAUGHT] + total[Outcome.TOOK_TOO_LONG]
+    survived, noticed = sum(total[it] for it in SURVIVORS), total[Outcome.CAUGHT] + total[Outcome.TOOK_TOO_LONG]
     if survived + noticed:
         share = 100 * noticed / (survived + noticed)
         print(f"{noticed} of {survived + noticed} noticed, {share:.1f} %; {total[Outcome.LEFT_OUT]} left out for time")
