@@ -17,9 +17,15 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/fetch/https.py", ("unit/builder/fetch",)),
     ("builder/fetch/narinfo.py", ("unit/builder/fetch/test_narinfo.py",)),
     ("builder/fetch/transfer.py", ("unit/builder/fetch",)),
-    ("builder/oci", ("unit/builder/oci",)),
+    ("builder/oci", ("unit/builder/oci", "integration/test_oci.py")),
     ("launch/admission.py", ("unit/launch/test_admission.py", "unit/launch/test_verify.py")),
-    ("launch/plan.py", ("unit/launch/test_plan.py", "unit/launch/test_verify.py")),
+    (
+        "launch/plan.py",
+        (
+            *("unit/launch/test_plan.py", "unit/launch/test_verify.py", "unit/launch/test_plan_bounds.py"),
+            *("unit/launch/secrets/test_reference.py", "unit/launch/shares/test_share.py", "unit/launch/data"),
+        ),
+    ),
     ("launch/plan_fields.py", ("unit/launch/test_plan.py", "unit/launch/test_verify.py")),
     ("launch/replay", ("unit/launch/replay",)),
     ("launch/secrets/reference.py", ("unit/launch/secrets",)),
@@ -28,8 +34,17 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),
     ("launch/shares/share.py", ("unit/launch/shares",)),
-    ("launch/start.py", ("unit/launch/test_start.py", "unit/launch/shares", "unit/launch/secrets")),
-    ("launch/steps.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
+    (
+        "launch/start.py",
+        (
+            *("unit/launch/test_start.py", "unit/launch/test_boot.py", "unit/launch/shares", "unit/launch/secrets"),
+            *("unit/launch/data", "unit/launch/replay/test_gate.py"),
+        ),
+    ),
+    (
+        "launch/steps.py",
+        ("unit/launch/test_steps.py", "unit/launch/test_verify.py", "unit/launch/test_plan_standing.py"),
+    ),
     ("launch/validity.py", ("unit/launch/test_verify.py",)),
     ("launch/verify.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
     ("provenance/explain.py", ("unit/cli/test_policy.py",)),

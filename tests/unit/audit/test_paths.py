@@ -98,6 +98,14 @@ def test_no_other_path_proves_an_older_state(data: st.DataObject) -> None:
     assert found != (older, root(size))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+def test_a_path_that_climbs_beyond_the_tree(size: int) -> None:
+    """It would prove a record in a tree of another size than was said."""
+    path = inclusion_path(LEAVES[:size], 0)
+    with pytest.raises(PathError, match="the path is too long"):
+        root_by_inclusion(LEAVES[0], 0, size, (*path, bytes(32)))
+
+
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (1, 1), (-1, 1)])
 def test_what_is_not_in_the_tree(index: int, size: int) -> None:
     with pytest.raises(PathError):

@@ -27,10 +27,11 @@ from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa import Variation
 from mvmnix.state import Directory
 from mvmnix.system_calls import SystemCalls
-from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, Unwitnessed, house, nowhere
 from tests.unit.provenance.world import NOW
 
@@ -322,6 +323,13 @@ def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
 def test_a_plan_for_another_backend_than_the_hosts(here: House, backend: Backend) -> None:
     """Whoever wires a host chooses by the plan; if they didn't, nothing starts."""
     with here.plan(backend=backend) as plan:
+        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
+
+
+def test_a_container_is_no_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHypervisor, "backend", Backend.CONTAINER)
+    here.world.policy = replace(here.world.policy, isolation=Isolation.CONTAINER)
+    with here.plan(backend=Backend.CONTAINER, isolation=Isolation.CONTAINER) as plan:
         refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import stat
 import subprocess
 import sys
 import time
@@ -77,6 +78,20 @@ def test_a_file_byte_for_byte(file: Path) -> None:
 def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
     file.chmod(mode)
     assert "chmod 600" in refusal(f"A=file:{file}")
+
+
+def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold what they chose; root's may be read."""
+    looked, owner = os.fstat, [4711]
+
+    def fstat(fd: int) -> os.stat_result:
+        found = looked(fd)
+        return os.stat_result((*found[:4], *owner, *found[5:])) if stat.S_ISREG(found.st_mode) else found
+
+    monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.fstat", fstat)
+    assert "it belongs to uid 4711" in refusal(f"A=file:{file}")
+    for owner[0] in (0, os.geteuid()):
+        assert value(f"A=file:{file}") == SECRET.encode()
 
 
 def test_a_file_behind_a_link(file: Path, tmp_path: Path) -> None:
