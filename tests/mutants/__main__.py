@@ -31,13 +31,13 @@ class Mutant:
     """A module and its mutation."""
 
     module: Path
+    source: bytes
     mutation: Mutation
 
     @override
     def __str__(self) -> str:
         """Where it is, what it is, and the lines that it changes."""
-        old = (ROOT / self.module).read_bytes()
-        before, after = old.decode().splitlines(), self.mutation.applied(old).decode().splitlines()
+        before, after = (it.decode().splitlines() for it in (self.source, self.mutation.applied(self.source)))
         first = next(number for number, (one, other) in enumerate(zip(before, after, strict=False)) if one != other)
         last = len(before) - len(after) + first
         lines = [f"  - {line.strip()}" for line in before[first : max(first, last) + 1]]
@@ -48,10 +48,11 @@ def main() -> int:
     """Take a sample, try it, and tell; exits with 1 if something survived."""
     wanted = _arguments()
     everything = [
-        Mutant(module, mutation)
+        Mutant(module, source, mutation)
         for module in modules()
         if str(module).startswith(tuple(wanted.only))
-        for mutation in mutations((ROOT / module).read_bytes())
+        for source in [(ROOT / module).read_bytes()]
+        for mutation in mutations(source)
         if not wanted.kind or mutation.kind in wanted.kind
     ]
     sample = random.Random(wanted.seed).sample(everything, min(wanted.count or len(everything), len(everything)))

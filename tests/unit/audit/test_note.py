@@ -144,6 +144,19 @@ def test_names_that_are_none_are_refused(name: str) -> None:
         NoteKey(name, bytes(32))
 
 
+@pytest.mark.parametrize("character", ["\0", "\t", "\r", "\x1f"])
+def test_a_note_has_no_control_characters(character: str) -> None:
+    assert SIGNER.key.verified(signed("a b\n")) == b"a b\n"
+    with pytest.raises(NoteError, match="control characters"):
+        SIGNER.key.verified(signed(f"a{character}b\n"))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_public_key_has_32_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match="has 32 bytes"):
+        NoteKey("a", bytes(length))
+
+
 @pytest.mark.parametrize(
     "text",
     [
