@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_other_messages_signatures_and_keys(algorithm: Algorithm) -> None:
     ):
         with pytest.raises(ValueError, match="signature"):
             public.verified(message, signed)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_signature_over_a_file(algorithm: Algorithm) -> None:
+    key, other = PrivateKey.generate(algorithm), PrivateKey.generate(algorithm)
+    file, digest = b"a file", Digest.of(b"a file")
+    assert key.public.verified_digest(digest, key.sign(file), lambda: file) == digest
+    for public, of in ((key.public, Digest.of(b"another")), (other.public, digest)):
+        with pytest.raises(ValueError, match=r"signature|not the one with the digest"):
+            public.verified_digest(of, key.sign(file), lambda: file)
+    if algorithm is Algorithm.ED25519:
+        with pytest.raises(ValueError, match="over the file itself only"):
+            key.public.verified_digest(digest, key.sign(file))
+        with pytest.raises(ValueError, match="not the one with the digest"):
+            key.public.verified_digest(digest, key.sign(b"another"), lambda: b"another")
+    else:
+        assert key.public.verified_digest(digest, key.sign(file)) == digest
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -191,6 +209,27 @@ def test_a_key_is_never_replaced(directory: Directory) -> None:
     assert PrivateKey.load(directory, NAME).public == first.public
     with pytest.raises(FileNotFoundError):
         PrivateKey.load(directory, "missing.pem")
+
+
+def test_it_is_on_the_disk_or_not_there(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, then directory; where that fails, no half of a key is left that none could replace."""
+    synced, real = list[bool](), os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(stat.S_ISREG(os.fstat(fd).st_mode))
+        if fails:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fails = True
+    with pytest.raises(OSError, match="No space left"):
+        PrivateKey.create(directory, NAME)
+    assert directory.names() == ()
+    fails = False
+    synced.clear()
+    PrivateKey.create(directory, NAME)
+    assert synced == [True, False]
 
 
 def test_it_is_never_shown(directory: Directory) -> None:
