@@ -14,6 +14,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.boot import Another
 from mvmnix.launch.channel.services import StreamRefusedError
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter
@@ -196,6 +197,22 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
         start(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
+
+
+def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, real = list[Machine](), Machine.boot
+
+    def boot(machine: Machine, again: Another) -> None:
+        begun.append(machine)
+        real(machine, again)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Machine, "boot", boot)
+    with here.plan() as plan, pytest.raises(KeyboardInterrupt):
+        start(plan, here.host())
+    (machine,) = begun
+    assert not Path(f"/proc/{machine._guest.process.pid}").exists()
+    assert kinds(here) == [Kind.START, Kind.END]
 
 
 def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:

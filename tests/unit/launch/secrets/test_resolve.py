@@ -142,6 +142,11 @@ def test_a_command_that_prints_it(script: Callable[[str], Path]) -> None:
     del os.environ["LEAK"]
 
 
+def test_a_command_leaves_nothing_open(script: Callable[[str], Path], tmp_path: Path) -> None:
+    assert value(f"A=command:{script(f'echo {SECRET}')}") == SECRET.encode()
+    assert not open_below(tmp_path)
+
+
 def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Path]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
