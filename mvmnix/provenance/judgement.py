@@ -126,7 +126,7 @@ def _alone(place: Place, blob: Blob, data: bytes, standard: Standard) -> Counted
                 raise RefusedError(*further)
             return Counted(place.number, attested, claim, attested.content.payload)
         case Digest():
-            return _signature(attested, blob, standard, signed)  # 2, 3
+            return _signature(attested, standard, signed)  # 2, 3
         case _:
             assert_never(attested.content)
 
@@ -152,15 +152,10 @@ def _statement(content: Claim, blob: Blob, wanted: Requirements, place: Place) -
     return foreign.parse(content.payload)
 
 
-def _signature(attested: Attested, blob: Blob, standard: Standard, place: Place) -> Counted:
-    reasons = list[Reason]()
-    if attested.content != blob.digest:
-        said = str(attested.content)
-        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob.digest), said, "name the file it is about"))
+def _signature(attested: Attested, standard: Standard, place: Place) -> Counted:
+    """The file's own signature: what it is over, step 1 has seen to."""
     if standard.wanted.about_content or standard.further is not nothing_further:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
-        reasons.append(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
-    if reasons:
-        raise RefusedError(*reasons)
+        raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
     return Counted(place.number, attested, None, b"")

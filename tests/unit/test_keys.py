@@ -138,6 +138,15 @@ def test_a_foreign_owner_is_refused(directory: Directory) -> None:
     assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
 
 
+def test_a_key_of_root_is_not_ours(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of root's is trusted, and yet it isn't the key that we made."""
+    PrivateKey.create(directory, NAME)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(RefusedError) as caught:
+        PrivateKey.load(directory, NAME)
+    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+
+
 def test_a_symbolic_link_and_a_fifo_are_refused(directory: Directory, tmp_path: Path) -> None:
     PrivateKey.create(directory, "other.pem")
     path(directory).symlink_to("other.pem")

@@ -218,6 +218,7 @@ def test_a_constructor_that_refuses() -> None:
 
 
 def test_a_refusal_has_each_problem_as_a_reason() -> None:
+    assert str(MalformedError("a", "b")) == "a; b"
     refused = MalformedError("a", "b").refused(ReasonCode.PLAN_MALFORMED, "the plan", "do")
     assert refused.codes == (ReasonCode.PLAN_MALFORMED, ReasonCode.PLAN_MALFORMED)
     assert [reason.why for reason in refused.reasons] == ["a", "b"]
