@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import override
@@ -45,7 +46,7 @@ class Mutant:
 
 
 def main() -> int:
-    """Take a sample, try it, and tell; exits with 1 if something survived."""
+    """Take a sample, or several, try them, and tell; exits with 1 if something survived."""
     wanted = _arguments()
     everything = [
         Mutant(module, source, mutation)
@@ -55,22 +56,25 @@ def main() -> int:
         for mutation in mutations(source)
         if not wanted.kind or mutation.kind in wanted.kind
     ]
-    sample = random.Random(wanted.seed).sample(everything, min(wanted.count or len(everything), len(everything)))
-    print(f"seed {wanted.seed}: {len(sample)} of {len(everything)} mutations", flush=True)
-    outcomes = _tried(sample, wanted.workers, wanted.minutes * 60)
-    return _tell(list(zip(sample, outcomes, strict=True)))
+    count = min(wanted.count or len(everything), len(everything))
+    samples = {seed: random.Random(seed).sample(everything, count) for seed in wanted.seed}
+    print(f"seeds {', '.join(map(str, samples))}: {count} of {len(everything)} mutations each", flush=True)
+    together = [mutant for sample in samples.values() for mutant in sample]
+    tried = zip(together, _tried(together, wanted.workers, wanted.minutes * 60), strict=True)
+    survived = [_tell(seed, list(islice(tried, count))) for seed in samples]
+    return int(any(survived))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutants ARGS=", description=__doc__)
     parser.add_argument("--count", type=int, default=300, help="how many; 0 for all")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the sample")
+    parser.add_argument("--seed", type=int, action="append", help="of a sample; more than one: so many samples")
     parser.add_argument("--only", action="append", default=[], metavar="PATH", help="mvmnix/…, a beginning of a path")
     parser.add_argument("--kind", action="append", default=[], choices=list(Kind), help="mutations of this kind alone")
     parser.add_argument("--workers", type=int, default=2, help="how many at a time")
     parser.add_argument("--minutes", type=float, default=120, help="after which no further one is tried")
     found = parser.parse_args()
-    found.only = found.only or ["mvmnix/"]
+    found.only, found.seed = found.only or ["mvmnix/"], found.seed or [secrets.randbelow(1_000_000)]
     return found
 
 
@@ -107,7 +111,9 @@ def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outco
         return outcomes
 
 
-def _tell(tried: Sequence[tuple[Mutant, Outcome]]) -> int:
+def _tell(seed: int, tried: Sequence[tuple[Mutant, Outcome]]) -> bool:
+    """Print what became of a sample; whether something survived."""
+    print(f"seed {seed}:")
     by_kind = {kind: Counter(outcome for it, outcome in tried if it.mutation.kind is kind) for kind in Kind}
     for kind, counted in by_kind.items():
         if counted:
@@ -117,7 +123,7 @@ def _tell(tried: Sequence[tuple[Mutant, Outcome]]) -> int:
     if survived + noticed:
         share = 100 * noticed / (survived + noticed)
         print(f"{noticed} of {survived + noticed} noticed, {share:.1f} %; {total[Outcome.LEFT_OUT]} left out for time")
-    return int(bool(survived))
+    return bool(survived)
 
 
 if __name__ == "__main__":
