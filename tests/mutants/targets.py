@@ -47,7 +47,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("launch/validity.py", ("unit/launch/test_verify.py",)),
     ("launch/verify.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
-    ("provenance/explain.py", ("unit/cli/test_policy.py",)),
+    ("provenance/explain.py", ("unit/provenance/test_explain.py", "unit/cli/test_policy.py")),
     ("provenance/release_policy.py", ("unit/provenance/test_judgement.py", "unit/cli/test_verify_policy.py")),
     ("provenance", ("unit/provenance", "unit/launch/test_verify.py")),
     ("escaping.py", ("unit/test_escaping.py",)),

@@ -285,3 +285,20 @@ def test_a_node_has_a_name(name: str) -> None:
     with pytest.raises(RefusedError, match="not the name of a node") as refused:
         lock.parse(file({name: {"locked": GITHUB}}, {}))
     assert set(refused.value.codes) == {ReasonCode.LOCK_MALFORMED}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "codes"),
+    [
+        ({"type": "path", "path": "x"}, (ReasonCode.LOCK_NODE_UNSUPPORTED,)),
+        (GITHUB | {"ref": "a..b"}, (ReasonCode.LOCK_MALFORMED,)),
+        (GITHUB | {"ref": "main"}, ()),
+    ],
+)
+def test_what_a_tree_is_locked_by(attributes: dict[str, Any], codes: tuple[ReasonCode, ...]) -> None:
+    if not codes:
+        assert lock.tree("a", attributes).name == "a"
+        return
+    with pytest.raises(RefusedError) as refused:
+        lock.tree("a", attributes)
+    assert refused.value.codes == codes

@@ -90,6 +90,7 @@ MALFORMED: dict[str, bytes] = {
     "an unknown field": manifest(fsLayers=[]),
     "no configuration": text({name: value for name, value in IMAGE.manifest.items() if name != "config"}),
     "another digest": manifest(layers=[layer(digest="sha512:" + "0" * 128)]),
+    "a digest of no algorithm": manifest(layers=[layer(digest="0" * 64)]),
     "a short digest": manifest(layers=[layer(digest="sha256:00")]),
     "capitals": manifest(layers=[layer(digest=layer()["digest"].upper())]),
     "a negative size": manifest(layers=[layer(size=-1)]),
