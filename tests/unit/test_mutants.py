@@ -40,6 +40,7 @@ def found(source: str, kind: Kind) -> set[str]:
         (Kind.CALL, "must_be(a)\nb = c(d)", {"pass\nb = c(d)"}),
         (Kind.REASON, "reasons += [a]", {"pass"}),
         (Kind.REASON, "def f():\n    yield a", {"def f():\n    yield from ()"}),
+        (Kind.REASON, "def f():\n    yield from ()", set()),
         (Kind.REASON, "x = ReasonCode.FLAKE_DIRTY", {"x = ReasonCode.FLAKE_UNLOCKED"}),
         (Kind.RETURN, "def f():\n    return True", {"def f():\n    return False"}),
     ],
