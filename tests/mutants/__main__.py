@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import override
 
 from tests.mutants.mutations import Kind, Mutation, mutations
+from tests.mutants.recording import Recording
 from tests.mutants.targets import covering, modules
 from tests.mutants.trial import SURVIVORS, Outcome, Tree
 from tests.repository import ROOT
@@ -81,7 +82,11 @@ def _arguments() -> argparse.Namespace:
 def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="mutants-") as base, ExitStack() as stack:
         copies = [stack.enter_context(Tree.copied(Path(base, str(number)))) for number in range(workers)]
-        recording = copies[0].recorded({name for mutant in sample for name in covering(mutant.module)})
+        files = sorted({file for mutant in sample for file in _files(covering(mutant.module))})
+        with ThreadPoolExecutor(workers) as pool:
+            shares = [files[number::workers] for number in range(min(workers, len(files)))]
+            parts = list(pool.map(Tree.recorded, copies, shares))
+        recording = Recording.read(record for part in parts for record in part)
         trees = SimpleQueue[Tree]()
         for copied in copies:
             copied.check(sample[0].module, sample[0].mutation, covering(sample[0].module), recording)
@@ -109,6 +114,11 @@ def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outco
                 raise
         print(f"{60 * len(sample) / (time.monotonic() - began):.0f} a minute")
         return outcomes
+
+
+def _files(tests: Sequence[str]) -> list[str]:
+    found = [[path] if path.is_file() else sorted(path.rglob("test_*.py")) for path in map(ROOT.joinpath, tests)]
+    return [str(path.relative_to(ROOT)) for paths in found for path in paths]
 
 
 def _tell(seed: int, tried: Sequence[tuple[Mutant, Outcome]]) -> bool:

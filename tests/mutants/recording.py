@@ -3,7 +3,7 @@
 import ast
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -34,11 +34,11 @@ class Recording:
     modules: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, file: Path) -> Self:
-        """From the records of a run that succeeded."""
+    def read(cls, records: Iterable[str]) -> Self:
+        """From the records of runs that succeeded."""
         found, using = cls(), defaultdict[str, list[str]](list)
         raw: list[tuple[str, str, int]] = []
-        for line in file.read_text().splitlines():
+        for line in records:
             match json.loads(line):
                 case ["line", by, module, number]:
                     raw.append((by, module, number))
@@ -47,7 +47,7 @@ class Recording:
                     for fixture in fixtures:
                         using[fixture].append(name)
                 case ["modules", names]:
-                    found.modules = names
+                    found.modules += names
                 case other:
                     raise ValueError(f"no record: {other}")
         for by, module, number in raw:

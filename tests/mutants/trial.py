@@ -72,13 +72,13 @@ class Tree:
             self._running.kill()  # and by --kill-child the first process of the namespace
             self._running.communicate()
 
-    def recorded(self, tests: Iterable[str]) -> Recording:
-        """Run tests without a mutation. Raises RuntimeError when they fail."""
+    def recorded(self, tests: Iterable[str]) -> list[str]:
+        """Run tests without a mutation; returns the records. Raises RuntimeError when they fail."""
         record = self._beside("record")
         record.unlink(missing_ok=True)
         if (status := self._run(Request(self._arguments(tests), _RECORDING, record=str(record)))) != 0:
             raise RuntimeError(f"without a mutation these end with {status}: {' '.join(sorted(tests))}")
-        return Recording.read(record)
+        return record.read_text().splitlines()
 
     def check(self, module: Path, mutation: Mutation, tests: Sequence[str], recording: Recording) -> None:
         """Raise RuntimeError when the tests of a mutation notice where there is none."""

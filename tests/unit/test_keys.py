@@ -1,5 +1,6 @@
 """Keys: two kinds, one spelling each, kept where nobody else can read them, and never shown."""
 
+import base64
 import copy
 import os
 import pickle
@@ -107,6 +108,16 @@ def test_other_kinds_of_key_are_unknown(data: bytes) -> None:
         PublicKey.from_pem("x")
     with pytest.raises(ValueError, match="base64"):
         PublicKey.from_base64("no")
+
+
+def test_a_curve_that_the_library_does_not_have() -> None:
+    """prime192v2 (RFC 5480)."""
+    spki = PrivateKey.generate(Algorithm.ECDSA_P256).public.spki
+    other = spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
+    pem = f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(other).decode()}-----END PUBLIC KEY-----\n"
+    for read in (lambda: PublicKey(other), lambda: PublicKey.from_pem(pem)):
+        with pytest.raises(ValueError, match="of a kind that mvm knows"):
+            read()
 
 
 def test_a_compressed_point_is_another_spelling() -> None:

@@ -149,7 +149,7 @@ def found_of(line: str) -> dict[str, Mutation]:
 def test_what_tests_notice_is_caught_and_what_they_do_not_survives(
     tree: Tree, line: str, expected: dict[str, Outcome]
 ) -> None:
-    recording = tree.recorded(TESTS)
+    recording = Recording.read(tree.recorded(TESTS))
     outcomes = {
         text.removeprefix("return "): tree.tried(RULED, it, TESTS, recording) for text, it in found_of(line).items()
     }
@@ -175,7 +175,7 @@ def test_tests_that_fail_by_themselves_are_no_judges(tree: Tree) -> None:
 def test_tests_that_fail_the_second_time_are_no_judges(tree: Tree) -> None:
     once = "import os\nfrom ruled import alone\ndef test_it():\n    alone(1)\n    os.mkdir('once')\n"
     (tree.path / "test_ruled.py").write_text(once)
-    recording = tree.recorded(TESTS)
+    recording = Recording.read(tree.recorded(TESTS))
     with pytest.raises(RuntimeError, match="without a mutation"):
         tree.check(RULED, found_of("    return n + 1")["return n + (2)"], TESTS, recording)
 
@@ -183,7 +183,7 @@ def test_tests_that_fail_the_second_time_are_no_judges(tree: Tree) -> None:
 def test_a_test_that_does_not_end_is_ended(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one runs as before."""
     monkeypatch.setattr("tests.mutants.trial._LEAST", 2)
-    recording = tree.recorded(TESTS)
+    recording = Recording.read(tree.recorded(TESTS))
     endless = found_of("        n -= 1")["n -= (0)"]
     assert tree.tried(RULED, endless, TESTS, recording) is Outcome.TOOK_TOO_LONG
     tree.check(RULED, endless, TESTS, recording)

@@ -84,6 +84,7 @@ MALFORMED: dict[str, bytes] = {
     "a key twice": b'{"schemaVersion": 2, "schemaVersion": 2}',
     "neither": text({"schemaVersion": 2}),
     "both": manifest(manifests=[]),
+    "an index with layers": text({"schemaVersion": 2, "manifests": [], "layers": []}),
     "the first schema": manifest(schemaVersion=1),
     "another type": manifest(mediaType="application/json"),
     "an index's type": manifest(mediaType=INDEX),
