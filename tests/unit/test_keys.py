@@ -115,9 +115,10 @@ def test_a_curve_that_the_library_does_not_have() -> None:
     spki = PrivateKey.generate(Algorithm.ECDSA_P256).public.spki
     other = spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
     pem = f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(other).decode()}-----END PUBLIC KEY-----\n"
-    for read in (lambda: PublicKey(other), lambda: PublicKey.from_pem(pem)):
-        with pytest.raises(ValueError, match="of a kind that mvm knows"):
-            read()
+    with pytest.raises(ValueError, match="of a kind that mvm knows"):
+        PublicKey(other)
+    with pytest.raises(ValueError, match="of a kind that mvm knows"):
+        PublicKey.from_pem(pem)
 
 
 def test_a_compressed_point_is_another_spelling() -> None:

@@ -128,6 +128,7 @@ def pin(number: int) -> str:
 
 BUILDER = '[[builders]]\nid = "urn:x:{}"\nsigner = "builder"\nlevel = 1\n'
 VERIFIER = '[[verifiers]]\nid = "urn:x:{}"\nsigner = "verifier"\nmax-age = "1d"\nmin-level = 1\n'
+VERIFIER_KEY = base64.b64encode(PrivateKey.generate().public.spki).decode()
 TRUST, PATTERNS = trust().decode(), 'patterns = ["*"]\n'
 
 
@@ -166,7 +167,6 @@ COUNTED: dict[str, tuple[int, Callable[[int], str]]] = {
         ),
     ),
 }
-VERIFIER_KEY = base64.b64encode(PrivateKey.generate().public.spki).decode()
 
 
 @pytest.mark.parametrize("what", COUNTED)

@@ -194,7 +194,7 @@ def test_a_nonce_is_on_the_disk_before_it_has_its_name_and_with_it(
         nonces = Nonces(directory)
         with here.plan(**ONCE) as plan:
             calls.clear()
-            nonces.spend(nonce_of(plan.plan), Spent(Digest.of(b""), None, NOW, NOW, NOW, ""))
+            nonces.spend(nonce_of(plan.plan), Spent(Digest.of(b""), "m1", NOW, NOW, NOW, ""))
         assert list(nonces.every()) == [nonce_of(plan.plan)]
     assert calls[-3:] == ["fsync of the file", "link", "fsync"]
 
