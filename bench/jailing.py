@@ -16,10 +16,11 @@ from mvmnix.launch.hypervisor.confinement import Jail
 from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.process import environment, run
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.sandbox.uid_pool import FIRST_UID, UidPool
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.bare import BareJail
 

@@ -15,8 +15,8 @@ from bench.commands import plan
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from mvmnix.cli.house import House
-from mvmnix.launch.proc import stat
 from mvmnix.launch.records import registry
+from mvmnix.procfs import stat
 from mvmnix.state import Roots
 
 _SLEEP = ("/bin/busybox", "sleep", "1000")

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, refuse
 
 #: What makes a directory the top of a checkout: a git work tree (gitrepository-layout(5); a file where it is a linked
@@ -57,9 +58,9 @@ def _checkouts(directory: str) -> Iterator[Path]:
 
 
 def _home() -> str | None:
-    """The home directory of the user that runs this process; None for one whom the password file doesn't have."""
+    """The home directory of the user who called mvm; None for one whom the password file doesn't have."""
     with suppress(KeyError):
-        return pwd.getpwuid(os.getuid()).pw_dir
+        return pwd.getpwuid(caller.uid()).pw_dir
     return None
 
 

@@ -15,7 +15,8 @@ LIMIT: Final = 2**20
 
 #: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
 DNS_NAME: Final = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST: Final = rf"(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
+#: RFC 6761 keeps `localhost` for the loopback, which no host of the list may lead to.
+_HOST: Final = rf"(?!([^:]*\.)?localhost(:|$))(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
 #: Whole origins on this machine, port and all.
 _LOOPBACK: Final = r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:[1-9][0-9]{0,4})?"
 _CACHE: Final = rf"(https://{DNS_NAME}(:[1-9][0-9]{{0,4}})?|{_LOOPBACK})(/[A-Za-z0-9._~-]+)*/?"
@@ -27,6 +28,11 @@ _WORD: Final = r"[^\x00]{0,4096}"
 _WITNESS_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 #: A part of git's rule for names (git-check-ref-format) that needs no further look.
 _BRANCH: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(/[A-Za-z0-9][A-Za-z0-9_-]{0,63}){0,7}"
+_LOOPBACK_FORM: Final = "such as http://127.0.0.1:8080: an origin of this machine"
+_HOSTS_FORM: Final = (
+    "such as sources.example or sources.example:8443, which https reaches; a server on this machine stands in "
+    "`loopback`, such as http://127.0.0.1:8080"
+)
 _HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md and docs/audit.md have the format"
 
 
@@ -188,16 +194,16 @@ def _fetch(record: strict.Record) -> FetchRules:
     usual = FetchRules()
     size, seconds = usual.size_limit, usual.seconds
     return FetchRules(
-        hosts=_names(record, "hosts", _HOST),
-        loopback=_names(record, "loopback", _LOOPBACK),
+        hosts=_names(record, "hosts", _HOST, _HOSTS_FORM),
+        loopback=_names(record, "loopback", _LOOPBACK, _LOOPBACK_FORM),
         size_limit=record.integer("size-limit-mib", 1, 1 << 20) << 20 if record.has("size-limit-mib") else size,
         seconds=record.integer("seconds", 1, 86_400) if record.has("seconds") else seconds,
         parallel=record.integer("parallel", 1, 64) if record.has("parallel") else usual.parallel,
     )
 
 
-def _names(record: strict.Record, field: str, pattern: str) -> frozenset[str]:
-    return frozenset(record.texts(field, pattern, 1024)) if record.has(field) else frozenset()
+def _names(record: strict.Record, field: str, pattern: str, form: str) -> frozenset[str]:
+    return frozenset(record.texts(field, pattern, 1024, form=form)) if record.has(field) else frozenset()
 
 
 def _cache(record: strict.Record) -> CacheRule:

@@ -5,9 +5,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, override
 
+from mvmnix.plural import counted
+
 #: So many reasons of a refusal are told, and so many characters of each: what they quote, a stranger may have written.
 MOST_REASONS: Final = 128
 LONGEST: Final = 1024
+#: So many lines and characters of any other failure are told, its hint included: a child says more than anyone reads.
+MOST_LINES: Final = 24
+MOST_CHARACTERS: Final = 2400
+_HINT_LINES: Final = 3
+_HINT_CHARACTERS: Final = 500
 
 
 class ReasonCode(StrEnum):
@@ -121,6 +128,7 @@ class ReasonCode(StrEnum):
     KEY_PASSWORD = "key-password"  # noqa: S105 - the name of a refusal
     STATE_PERMISSIONS = "state-permissions"
     STATE_LOCATION = "state-location"
+    NAMESPACE_UNUSABLE = "namespace-unusable"
     LOG_MISMATCH = "log-mismatch"
     WITNESS_UNAVAILABLE = "witness-unavailable"
     STATE_MISMATCH = "state-mismatch"
@@ -144,18 +152,48 @@ class Reason:
 
 
 class MvmnixError(Exception):
-    """mvm itself failed. `message` says what and why, `hint` what to do next."""
+    """mvm itself failed. `message` says what and why, `hint` what to do next; `clipped` bounds both."""
 
     exit_code = 125
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = clipped(
+            message, lines=MOST_LINES + 1 - _HINT_LINES, characters=MOST_CHARACTERS - _HINT_CHARACTERS
+        )
         self.hint = hint
+
+    @property
+    def hint(self) -> str:
+        """What to do next; "" where nothing is known."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        self._hint = clipped(text, lines=_HINT_LINES, characters=_HINT_CHARACTERS - 10)
 
     @override
     def __str__(self) -> str:
         return f"{self.message}. Next: {self.hint}" if self.hint else self.message
+
+
+def clipped(text: str, *, lines: int, characters: int) -> str:
+    """The same, unless it has too many lines or characters: then its beginning and its end, which often has the cause.
+
+    >>> clipped("abcdefghijklm", lines=1, characters=9)
+    'abc … klm'
+    """
+    parts = text.split("\n")
+    if lines == 1:
+        text = " ".join(filter(None, map(str.strip, parts)))
+    elif len(parts) > lines:
+        head = max(1, (lines - 1) // 3)
+        tail = len(parts) - (lines - 1 - head)
+        text = "\n".join((*parts[:head], f"… {tail - head} lines …", *parts[tail:]))
+    if len(text) <= characters:
+        return text
+    head = characters // 3
+    return f"{text[:head]} … {text[head + 3 - characters :]}"
 
 
 class UsageError(MvmnixError):
@@ -176,12 +214,6 @@ class GuestTimeoutError(MvmnixError):
     exit_code = 124
 
 
-class GuestCommandNotFoundError(MvmnixError):
-    """The guest has no such command."""
-
-    exit_code = 127
-
-
 def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """The same, unless there are too many or they are too long: then the first ones, one of each further code, a count.
 
@@ -193,7 +225,7 @@ def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         codes = {reason.code for reason in shown}
         further = {reason.code: reason for reason in reversed(left) if reason.code not in codes}
         shown += further.values()
-        why = f"and {len(left) - len(further)} reasons more"
+        why = f"and {counted(len(left) - len(further), 'reason')} more"
         shown.append(Reason(reasons[0].code, reasons[0].what, why, reasons[0].hint))
     return tuple(reason if _is_short(reason) else _shortened(reason) for reason in shown)
 
@@ -219,7 +251,9 @@ class RefusedError(MvmnixError):
         if not reasons:
             raise ValueError("a refusal needs a reason")
         reasons = bounded(reasons)
-        super().__init__("\n".join(str(reason) for reason in reasons), hint=reasons[0].hint)
+        told = "\n".join(str(reason) for reason in reasons)
+        super().__init__(told, hint=reasons[0].hint)
+        self.message = told  # each reason is bounded by itself, and their number
         self.reasons = reasons
 
     @override

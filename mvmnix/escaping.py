@@ -15,7 +15,6 @@ from typing import Final
 #: What the runner of GitHub's workflows takes for a command at the beginning of a line, and anywhere in one.
 _COMMANDS: Final = re.compile(r"(?m)^ *:|##\[")
 _DATA: Final = {"%": "%25", "\r": "%0D", "\n": "%0A"}
-_PROPERTY: Final = _DATA | {":": "%3A", ",": "%2C"}
 
 
 def escape(text: str) -> str:
@@ -85,15 +84,6 @@ def escape_workflow_data(text: str) -> str:
     '50%25%0A::stop-commands::x'
     """
     return "".join(_DATA.get(c, c) for c in escape(text))
-
-
-def escape_workflow_property(text: str) -> str:
-    r"""For a property of a workflow command, `::error title=PROPERTY::…`.
-
-    >>> escape_workflow_property("a,line=1::b")
-    'a%2Cline=1%3A%3Ab'
-    """
-    return "".join(_PROPERTY.get(c, c) for c in escape(text))
 
 
 def escape_workflow_log(text: str) -> str:

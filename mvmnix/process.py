@@ -9,6 +9,7 @@ What a child is given is written out by its caller, and what isn't can't be inhe
 """
 
 import os
+import re
 import select
 import shlex
 import signal
@@ -21,7 +22,7 @@ from types import MappingProxyType
 from typing import IO, Final
 
 from mvmnix.arguments import unsafe
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, clipped
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
 PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
@@ -31,6 +32,10 @@ FIXED: Final = MappingProxyType({"PATH": PATH, "LC_ALL": "C.UTF-8"})
 INHERITED: Final = ("TMPDIR",)
 #: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
 INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
+#: How a program's line begins that names a cause.
+_CAUSE: Final = re.compile(r"\s*([\w./-]{1,60}: )?(error|fatal|E)\b:\s*\S", re.IGNORECASE)
+#: Of a failed child are shown: so many lines of its words, so many characters of each, of its command and of each word.
+_LINES, _LINE, _COMMAND, _WORD = 12, 300, 400, 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,57 @@ class Completed:
 
 
 class ProcessError(MvmnixError):
-    """A child could not be started or failed; shows the command as it could be typed, and its last words."""
+    """A child could not be started or failed: the command in one line, its first cause, and few words around it.
+
+    `cause` is one line, "" where the child said nothing; `done` has all of it.
+    """
 
     def __init__(self, done: Completed, *, hint: str = "") -> None:
-        words = done.stderr.decode(errors="replace").strip().splitlines()[-20:]
-        command = shlex.join(done.argv)
-        super().__init__(f"command failed with status {done.status}: {command}\n" + "\n".join(words), hint=hint)
         self.done = done
+        self.cause, words = _first_cause(done.stderr)
+        told = (f"command failed with status {done.status}: {one_line(done.argv)}", *words)
+        super().__init__("\n".join(told), hint=hint)
+
+    @property
+    def whole(self) -> bytes:
+        """The whole command and all that it said to stderr, for a log."""
+        return f"{shlex.join(self.done.argv)}\n".encode(errors="replace") + self.done.stderr
+
+
+def one_line(argv: Sequence[str]) -> str:
+    """A command as a shell would read it, in one line: long words and all but the first ones are cut.
+
+    >>> one_line(["/bin/echo", "two words", *"abc"])
+    "/bin/echo 'two words' a b c"
+    """
+    shown: list[str] = []
+    room = _COMMAND
+    for word in argv:
+        plain = " ".join(_printable(word).split()) if word.strip() else ""
+        quoted = shlex.quote(plain if len(plain) <= _WORD else f"{plain[:_WORD]}…")
+        room -= len(quoted) + 1
+        if room < 0:
+            return f"{' '.join(shown)} … ({len(argv)} words)"
+        shown.append(quoted)
+    return " ".join(shown)
+
+
+def _first_cause(stderr: bytes) -> tuple[str, tuple[str, ...]]:
+    """The first line that names a cause, and a few more from it on; without one the last line, and some before it.
+
+    Programs say `error: …`, `E: …`, `PROGRAM: fatal: …`. Nix begins with an `error:` that has nothing behind it, and
+    says further down what the error is.
+    """
+    text = _printable(stderr.decode(errors="replace"), keep="\n")
+    lines = [clipped(line, lines=1, characters=_LINE) for line in text.split("\n") if line.strip()]
+    first = next((number for number, line in enumerate(lines) if _CAUSE.match(line)), None)
+    if first is None:
+        return "".join(lines[-1:]), tuple(lines[-_LINES:])
+    return lines[first], tuple(lines[first : first + _LINES])
+
+
+def _printable(text: str, keep: str = "") -> str:
+    return "".join(c if c.isprintable() or c in keep else " " if c.isspace() else "�" for c in text)
 
 
 def environment(inherited: Sequence[str] = INHERITED, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -71,11 +120,13 @@ def run(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] = subprocess.PIPE,
     hint: str = "",
+    if_missing: str = "",
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. Raises ProcessError when it cannot start, takes too long, or (with `check`) fails;
-    RefusedError [argument-unsafe] for arguments or variables that no program could be given.
+    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there.
+    Raises ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe]
+    for arguments or variables that no program could be given.
     """
     words, variables = _checked(argv, env, cwd)
     try:
@@ -91,7 +142,8 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        raise ProcessError(_unstarted(argv, error), hint=hint) from error
+        unstarted = _unstarted(argv, error)
+        raise ProcessError(unstarted, hint=if_missing if unstarted.status == 127 and if_missing else hint) from error
     except subprocess.TimeoutExpired as error:
         endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
         raise ProcessError(endless, hint=hint) from error
@@ -115,13 +167,12 @@ def spawn(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
-    uid: int | None = None,
     before_exec: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
-    `uid` is its uid and gid, without supplementary groups; None keeps ours. `before_exec` runs in the child between
-    fork and exec, in `/`. Raises ProcessError when the child cannot start, and RefusedError as `run` does.
+    `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
+    RefusedError as `run` does.
     """
     words, variables = _checked(argv, env, "/")
     try:
@@ -134,9 +185,6 @@ def spawn(
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else [],
             preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door
         )
     except OSError as error:

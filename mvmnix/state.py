@@ -8,7 +8,6 @@ import shlex
 import shutil
 import stat
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 from mvmnix import checkouts, file_lock
@@ -210,22 +209,20 @@ class Directory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class Roots:
-    """Where this user's state, cache and configuration live; each directory is opened, and made, when first asked for.
+    """Where this user's state, cache, configuration and data live; each is opened, and made, when first asked for.
 
     XDG Base Directory Specification: `$XDG_STATE_HOME/mvmnix` and so on. One inside a checkout is refused
     (mvmnix/checkouts.py). A context manager.
     """
 
-    def __init__(self, *, state: str, cache: str, config: str) -> None:
-        """Absolute paths of the three directories."""
-        self.paths: Mapping[str, str] = {"state": state, "cache": cache, "config": config}
+    def __init__(self, *, state: str, cache: str, config: str, data: str) -> None:
+        """Absolute paths of the four directories."""
+        self.paths: Mapping[str, str] = {"state": state, "cache": cache, "config": config, "data": data}
         self._open: dict[str, Directory] = {}
 
     @classmethod
@@ -238,15 +235,15 @@ class Roots:
             base = value or (f"{home}/{default}" if home else "")
             if not base.startswith("/"):
                 named = f"{variable}={value!r}" if value else f"HOME={home!r}"
-                raise UsageError(
-                    f"{named} is no absolute path", hint="set HOME, or the XDG_… variables, to absolute paths"
-                )
+                hint = "set HOME, or the XDG_… variables, to absolute paths"
+                raise UsageError(f"{named} is no absolute path", hint=hint)
             return f"{os.path.normpath(base)}/mvmnix"
 
         return cls(
             state=path("XDG_STATE_HOME", ".local/state"),
             cache=path("XDG_CACHE_HOME", ".cache"),
             config=path("XDG_CONFIG_HOME", ".config"),
+            data=path("XDG_DATA_HOME", ".local/share"),
         )
 
     @property
@@ -264,6 +261,11 @@ class Roots:
         """The trust policy and the keys."""
         return self._directory("config")
 
+    @property
+    def data(self) -> Directory:
+        """The Nix store of a user who has no other."""
+        return self._directory("data")
+
     def _directory(self, which: str) -> Directory:
         if which not in self._open:
             checkouts.refuse_inside({which: self.paths[which]}, ".")
@@ -278,9 +280,7 @@ class Roots:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

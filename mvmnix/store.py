@@ -12,6 +12,7 @@ from mvmnix.state import Directory
 
 _CHUNK = 1 << 20
 _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it again"
+_REBUILD = "build the image again: `mvm build --again FLAKE`; or copy its directory again, if it was copied"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -28,7 +29,7 @@ def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int 
         for chunk in chunks(fd):
             hasher.update(chunk)
             _write(memory, chunk)
-        _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name)
+        _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name, hint=_REBUILD)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
         os.lseek(memory, 0, os.SEEK_SET)
     except BaseException:

@@ -231,12 +231,12 @@ class Record:
             return tuple(value)
         return self._unfit(name, f"not an array of at most {limit} values", ())
 
-    def texts(self, name: str, pattern: str = _ANY, limit: int = 65_536) -> tuple[str, ...]:
-        """An array of strings that match `pattern` in full."""
+    def texts(self, name: str, pattern: str = _ANY, limit: int = 65_536, form: str = "") -> tuple[str, ...]:
+        """An array of strings that match `pattern` in full; `form` says for a message which these are."""
         values = self.array(name, limit)
         good = tuple(value for value in values if isinstance(value, str) and re.fullmatch(pattern, value))
         if len(good) != len(values):
-            self._problem(name, "not an array of strings of the expected form")
+            self._problem(name, f"not an array of strings {form or 'of the expected form'}")
         return good
 
     def integers(self, name: str, low: int, high: int, limit: int = 65_536) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 #: What says where, in this order (Python's tempfile.gettempdir); without them it is a directory of the system.
 VARIABLES: Final = ("TMPDIR", "TEMP", "TMP")
-_ANY: Final = "any"
 
 
 def judged(environment: Mapping[str, str]) -> dict[str, str]:
@@ -27,7 +26,7 @@ def judged(environment: Mapping[str, str]) -> dict[str, str]:
 def _judged(name: str, value: str) -> str:
     real = os.path.realpath(value)
     try:
-        os.close(trusted_path.walk(os.path.join(real, _ANY), _step))  # noqa: PTH118 - a text
+        trusted_path.judge_container(real)
     except FileNotFoundError:
         pass
     except RefusedError as error:
@@ -35,8 +34,3 @@ def _judged(name: str, value: str) -> str:
         hint = f"unset {name}, or let it name a directory of your own"
         raise refuse(ReasonCode.STATE_PERMISSIONS, f"{name}={value}", why, hint) from error
     return real
-
-
-def _step(name: str, path: str, parent: int, flags: int) -> int:
-    """The directory itself is judged as the parent of whatever will be in it."""
-    return os.dup(parent) if flags == trusted_path.DIRECTORY else trusted_path.open_component(name, path, parent, flags)

@@ -77,6 +77,19 @@ def make_component(name: str, path: str, parent: int, flags: int) -> int:
     return open_component(name, path, parent, flags)
 
 
+def judge_container(path: str) -> None:
+    """Refuse a directory in which another user could put another file under a name; sticky ones of root's pass.
+
+    Raises FileNotFoundError where as much as exists of it passes, and as `walk` does.
+    """
+    os.close(walk(f"{path.rstrip('/')}/any", _stay_above))
+
+
+def _stay_above(name: str, path: str, parent: int, flags: int) -> int:
+    """The directory is judged as the parent of whatever will be in it, which is not looked up."""
+    return os.dup(parent) if flags == DIRECTORY else open_component(name, path, parent, flags)
+
+
 def judge(path: str, status: os.stat_result) -> None:
     """Refuse a file or directory that anybody but us and root could have changed."""
     us = os.geteuid()

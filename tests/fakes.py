@@ -216,11 +216,22 @@ class FakeBuilder:
         return Ended(0)
 
     def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
-        words = ("--version", "--realise", "eval", "show", "build", "--create", "derivations", "sh")
+        words = (
+            "--version",
+            "--realise",
+            "builtins.attrNames",
+            "eval",
+            "show",
+            "build",
+            "--create",
+            "derivations",
+            "sh",
+        )
         name = next(word for word in words if word in argv)
         programs: dict[str, tuple[str, Program]] = {
             "--version": ("version", lambda _: b"nix (Nix) 2.26.3\n"),
             "--realise": ("realise", self._realise),
+            "builtins.attrNames": ("attributes", lambda _: b"[]"),
             "eval": ("eval", self._evaluate),
             "show": ("show", lambda _: shown(*self.sources)),
             "derivations": ("derivations", lambda _: b""),

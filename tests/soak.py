@@ -16,7 +16,7 @@ from mvmnix.cli.machine_room import put_in_order
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.supervisor import run_foreground
-from mvmnix.sandbox.uid_pool import MACHINE_WIDE
+from mvmnix.privileges.ids import POOL_DIRECTORY
 from mvmnix.state import Directory
 from tests.conftest import PATIENCE, Home, World
 from tests.workbench import rooms_of
@@ -75,9 +75,9 @@ def _hypervisors(home: Home) -> Iterator[Path]:
 
 def _left() -> set[str]:
     """Cells that nobody holds: others' machines may come and go meanwhile. Control groups are written down there."""
-    if not Path(MACHINE_WIDE).exists():
+    if not Path(POOL_DIRECTORY).exists():
         return set()
-    with Directory.open(MACHINE_WIDE) as cells:
+    with Directory.open(POOL_DIRECTORY) as cells:
         return {name for name in cells.names() if cells.holder(f"{name.partition('.')[0]}.lock") is None}
 
 

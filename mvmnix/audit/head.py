@@ -16,6 +16,7 @@ from mvmnix.audit.seal import BLANK, PLACES, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, Segment, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
 from mvmnix.file_lock import Lock
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError
 
@@ -61,6 +62,18 @@ def mismatch(directory: Directory, why: str) -> Reason:
     keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
     hint = f"{keep}; nothing starts until it is repaired, or a new one is begun: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def rolled_back(seen: int, left: int) -> str:
+    """What is said of a log that has fewer records than were seen elsewhere."""
+    many = counted(seen, "record was", "records were")
+    return f"it was rolled back: {many} seen elsewhere, {counted(left, 'is', 'are')} left"
+
+
+def other_root(seen: int) -> str:
+    """What is said of records, as many as were seen elsewhere, that aren't those."""
+    many = counted(seen, "record does", "records do")
+    return f"first {many} not give the root of the checkpoint kept elsewhere"
 
 
 def lost(directory: Directory, traces: str) -> Reason:
@@ -168,7 +181,7 @@ def _no_seal(segment: Segment) -> str:
     last, name = segment.first + len(segment.lines), segment_name(segment.first)
     for seal in segment.seals:
         if seal.size > last:
-            return f"a seal knows {seal.size} records, but only {last} are there"
+            return f"a seal knows {counted(seal.size, 'record')}, but only {counted(last, 'is', 'are')} there"
     return f"the records up to {last} do not give the root that a seal in {name} signs"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mvmnix.audit.merkle import CompactRange, node_hash
+from mvmnix.plural import counted
 
 #: A tree of 2^63 leaves has paths of so many hashes; a consistency path may have one more.
 LONGEST: Final = 64
@@ -19,7 +20,7 @@ class PathError(ValueError):
 def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """PATH(m, D[n]): from the leaf to the root, the subtree beside it; `leaves` are hashes. Raises IndexError."""
     if not 0 <= index < len(leaves):
-        raise IndexError(f"there is no record {index}, but {len(leaves)} records")
+        raise IndexError(f"there is no record {index}, but {counted(len(leaves), 'record')}")
     if len(leaves) == 1:
         return ()
     half = _half(len(leaves))
@@ -34,7 +35,7 @@ def consistency_path(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
     Of no or of all leaves there is nothing to prove: the path is empty.
     """
     if not 0 <= old <= len(leaves):
-        raise IndexError(f"there were never {old} records, but {len(leaves)} at most")
+        raise IndexError(f"there never was a log of {counted(old, 'record')}, but of {len(leaves)} at most")
     return _subproof(leaves, old, whole=True) if old else ()
 
 

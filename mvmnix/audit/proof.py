@@ -24,6 +24,7 @@ from mvmnix.audit.paths import (
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import MAX_LINE, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.plural import counted
 from mvmnix.strict import MalformedError
 
 MAGIC: Final = "c2sp.org/tlog-proof@v1"
@@ -129,7 +130,9 @@ class ConsistencyProof:
         """
         newer, older = _checkpoint(self.note, key), _checkpoint(pinned, key)  # 1
         if older.size != self.old:  # 2
-            raise _refused(f"it goes on from {self.old} records, but the checkpoint kept elsewhere has {older.size}")
+            raise _refused(
+                f"it goes on from {counted(self.old, 'record')}, but the checkpoint kept elsewhere has {older.size}"
+            )
         known = (older.root.raw, newer.root.raw)
         try:
             roots = _from_nothing(self, newer) if self.old == 0 else self._roots(older, newer)

@@ -11,6 +11,7 @@ from mvmnix.audit.note import NoteKey
 from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
 from mvmnix.errors import RefusedError
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, show_time
 
@@ -80,7 +81,7 @@ def tree_at(directory: Directory, head: Head, size: int) -> CompactRange:
     Raises RefusedError [log-mismatch]; ValueError when the log has fewer records.
     """
     if not 0 <= size <= head.checkpoint.size:
-        raise ValueError(f"a log of {head.checkpoint.size} records has no state of {size}")
+        raise ValueError(f"a log of {counted(head.checkpoint.size, 'record')} has no state of {size}")
     if size == head.checkpoint.size:
         return head.tree
     segment: Segment | None = head.segment

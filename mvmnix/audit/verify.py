@@ -1,17 +1,30 @@
 """Checks a whole log against its seal and a checkpoint kept elsewhere; of the host it needs the public key alone."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.head import Head, absent, foreign, is_begun, mismatch, quiet, read_head, read_segment, segment_indices
+from mvmnix.audit.head import (
+    Head,
+    absent,
+    foreign,
+    is_begun,
+    mismatch,
+    other_root,
+    quiet,
+    read_head,
+    read_segment,
+    rolled_back,
+    segment_indices,
+)
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import Kind, Record, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
-from mvmnix.errors import Reason, RefusedError
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError
 
@@ -47,6 +60,9 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
     canonical form. 5. The first records, as many as were pinned, give the pinned root. 6. Every segment but the last
     is full, and has neither torn line, seal nor room; the one before a segment of one record may not be closed yet.
 
+    Where a pinned checkpoint is contradicted and the log was begun on purpose after another one (`mvm audit new-log`),
+    the record that says so is named, too.
+
     Whoever lacks the key cannot change, drop, add or reorder a record unnoticed, but can put an older state back as a
     whole; the holder of the key can rewrite everything. Both are found against a pinned checkpoint only.
     Raises RefusedError [log-mismatch] with all that was found, UnreadableError when there is no log.
@@ -67,7 +83,8 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         elif first == head.segment.first:
             walk.fold(head.segment, head.segment.lines[: head.checkpoint.size - first])
         else:
-            walk.problem(f"{segment_name(first)} begins beyond the {head.checkpoint.size} records that are sealed")
+            sealed = counted(head.checkpoint.size, "record that is", "records that are")
+            walk.problem(f"{segment_name(first)} begins beyond the {sealed} sealed")
     verified = walk.finish(head)
     return LogEvidence(verified.checkpoint, earlier, len(verified.unsealed), walk.unended)
 
@@ -80,6 +97,8 @@ class _Walk:
         self._visit = visit
         self._tree = CompactRange()
         self._pinned: Checkpoint | None = None
+        self._is_contradicted = False
+        self._begun_anew: tuple[int, str] | None = None
         self._reasons: list[Reason] = []
         #: By machine, index and line: records by the thousand would keep the garbage collector busy.
         self._begun: dict[str | None, tuple[int, bytes]] = {}
@@ -113,7 +132,7 @@ class _Walk:
             return None
         if head is not None and pinned.size > head.checkpoint.size:
             left = head.checkpoint.size
-            self.problem(f"it was rolled back: {pinned.size} records were seen elsewhere, {left} are left")
+            self._contradicted(rolled_back(pinned.size, left))
         self._pinned = pinned
         self._compare()
         return pinned
@@ -133,8 +152,21 @@ class _Walk:
     def finish(self, head: Head | None) -> Head:
         """The log's end; or refuse with everything that was found, if anything was."""
         if head is None or self._reasons:
-            raise RefusedError(*self._reasons[:_MAX_REASONS])
+            raise RefusedError(*self._reasons[:_MAX_REASONS], *self._new_log())
         return head
+
+    def _new_log(self) -> Iterator[Reason]:
+        """That the pinned checkpoint may be one of the log before this one."""
+        if self._is_contradicted and self._begun_anew is not None:
+            index, time = self._begun_anew
+            why = f"record {index} says that a new log was begun on purpose at {time}, after another one"
+            hint = "a checkpoint of the log before it is held against that one: mvm audit verify --directory"
+            yield Reason(ReasonCode.LOG_MISMATCH, self._directory.path, why, hint)
+
+    def _contradicted(self, why: str) -> None:
+        """Note that the pinned checkpoint and the log don't go together."""
+        self._is_contradicted = True
+        self.problem(why)
 
     def problem(self, why: str) -> None:
         """Note something for `finish`."""
@@ -153,6 +185,8 @@ class _Walk:
             except MalformedError as error:
                 self.problem(f"record {index} is none: {error}")
                 continue
+            if said["kind"] == Kind.NEW_LOG:
+                self._begun_anew = index, said["time"]
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
         # go on from what the header says, so that a change further on is found too
@@ -177,4 +211,4 @@ class _Walk:
     def _compare(self) -> None:
         pinned = self._pinned
         if pinned is not None and pinned.size == self._tree.size and pinned.root.raw != self._tree.root():  # 5
-            self.problem(f"the first {pinned.size} records do not give the root of the checkpoint kept elsewhere")
+            self._contradicted(f"the {other_root(pinned.size)}")

@@ -1,6 +1,6 @@
 """Holds a log against a checkpoint that was kept elsewhere: cheap where the witness has seen the log's last records."""
 
-from mvmnix.audit.head import foreign, is_begun, mismatch, quiet, read_head
+from mvmnix.audit.head import foreign, is_begun, mismatch, other_root, quiet, read_head, rolled_back
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import tree_at
 from mvmnix.errors import RefusedError
@@ -31,9 +31,7 @@ def check_against_witness(directory: Directory, key: NoteKey, note: bytes) -> Ch
         head = read_head(directory, key)  # 2
     ours = head.checkpoint
     if seen.size > ours.size:  # 3
-        why = f"it was rolled back: {seen.size} records were seen elsewhere, {ours.size} are left"
-        raise ContradictedError(mismatch(directory, why))
+        raise ContradictedError(mismatch(directory, rolled_back(seen.size, ours.size)))
     if tree_at(directory, head, seen.size).root() != seen.root.raw:  # 4
-        why = f"it was forked: its first {seen.size} records do not give the root of the checkpoint kept elsewhere"
-        raise ContradictedError(mismatch(directory, why))
+        raise ContradictedError(mismatch(directory, f"it was forked: its {other_root(seen.size)}"))
     return ours

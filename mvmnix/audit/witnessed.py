@@ -25,6 +25,7 @@ from mvmnix.audit.witness import ContradictedError, check_against_witness
 from mvmnix.audit.witnesses import Witness
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 
 _HANDED: Final = frozenset({Kind.ADMISSION, Kind.START, Kind.END, Kind.NEW_LOG})
@@ -96,7 +97,8 @@ class WitnessedLog(AuditLog):
             refused = unavailable(witness, error)
             if witness.name not in self._failed:
                 self._failed.add(witness.name)
-                self._say(str(refused))
+                if record.kind is Kind.END or not witness.required:  # otherwise the refusal says it
+                    self._say(str(refused))
                 super().append(_failure(witness, record.time))
             return refused if witness.required else None
         return None
@@ -150,7 +152,7 @@ def ask(directory: Directory, key: NoteKey, witnesses: Iterable[Witness]) -> Ite
         except RefusedError as refused:
             yield Heard(witness, f"can't vouch for the log: {refused.reasons[0].why}", refused)
         else:
-            yield Heard(witness, f"has seen {Checkpoint.verified(note, key).size} of {ours.size} records")
+            yield Heard(witness, f"has seen {Checkpoint.verified(note, key).size} of {counted(ours.size, 'record')}")
 
 
 def _held(directory: Directory, key: NoteKey, witness: Witness, note: bytes) -> Checkpoint:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.errors import MvmnixError
+from mvmnix.plural import counted
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
 from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.state import Directory
@@ -153,7 +154,9 @@ class GitWitness:
             blob = self._git("hash-object", "-w", "--stdin", input_=checkpoint.note)
             tree = self._git("mktree", input_=f"100644 blob {blob}\t{_FILE}\n".encode())
             line = ("-p", parent) if parent else ()
-            commit = self._git("commit-tree", tree, *line, "-m", f"{checkpoint.size} records of {checkpoint.origin}")
+            commit = self._git(
+                "commit-tree", tree, *line, "-m", f"{counted(checkpoint.size, 'record')} of {checkpoint.origin}"
+            )
             try:
                 self._git("update-ref", self._ref, commit, parent or "0" * len(commit))
             except ProcessError:

@@ -88,6 +88,7 @@ class Bootstrap:
         self,
         wanted: BuildRequest,
         *,
+        host: HostNix,
         store: Store,
         images: Store,
         fetch: Callable[[Sequence[Source]], None],
@@ -98,7 +99,7 @@ class Bootstrap:
         self._images = images
         self._fetch = fetch
         self._progress = progress
-        self._host = HostNix.find()
+        self._host = host
 
     def run(self) -> BuildRecord:
         """Build it. Raises ProcessError with Nix's last words when that fails."""
@@ -112,12 +113,12 @@ class Bootstrap:
         found = graph.parse(self._host.run(nix.host_show(self._host.nix, derivation)))
         self._progress.step("fetching sources")
         self._fetch(found.sources)
-        add_to_nix(found.sources, self._store)
+        add_to_nix(self._host, found.sources, self._store)
         self._progress.step("building the builder")
         output = _output(self._host.run(nix.host_build(self._host.nix, derivation)))
         self._progress.step("receiving")
         version = nix.read_version(self._host.run(nix.host_version(self._host.nix)))
-        image = self._receive(output)
+        image = self._receive(self._host.store.on_host(output))
         return BuildRecord(
             request=self._request,
             image=image,
@@ -137,7 +138,8 @@ class Bootstrap:
             self._host.run(nix.host_restore(self._host.nix_store, str(where)), input_=flake.archive)
             added = self._host.run(nix.host_add(self._host.nix_store, HashMode.NAR, str(where))).decode().strip()
         if added != str(flake.store_path):
-            raise MvmnixError(f"Nix put the tree at {added} instead of {flake.store_path}", hint="nix-store --verify")
+            why = f"Nix put the tree at {added} instead of {flake.store_path}"
+            raise MvmnixError(why, hint=self._host.store.check)
 
     def _receive(self, output: Path) -> Image:
         with Reception(self._images) as reception:
@@ -157,16 +159,17 @@ def _derivation(said: bytes) -> StorePath:
         raise MvmnixError(f"Nix did not say which derivation the builder is: {error}", hint=_VERSION) from error
 
 
-def _output(said: bytes) -> Path:
+def _output(said: bytes) -> StorePath:
     try:
-        return Path(json.loads(said)[0]["outputs"]["out"])
-    except (ValueError, TypeError, LookupError) as error:
+        return StorePath.parse(json.loads(said)[0]["outputs"]["out"])
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise MvmnixError(f"Nix did not say where it put the builder: {said[:200]!r}", hint=_VERSION) from error
 
 
 def _opened(path: Path) -> BinaryIO:
+    """A link is followed by no name: in a store of the user's own, its target lies elsewhere than it says."""
     try:
-        return path.open("rb")
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
         hint = "the output is no image: look at profiles/builder.nix"
         raise MvmnixError(f"{path} can't be read: {error.strerror}", hint=hint) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head
+from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head, rolled_back
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
@@ -26,6 +26,7 @@ from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids
 from mvmnix.launch.records.registry import find
 from mvmnix.launch.records.traces import Traces
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
 from mvmnix.strict import MAX_INTEGER
@@ -119,7 +120,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
         if index is None:
             old = _pinned(file_bytes(pinned, KEY_LIMIT), place)
             if old.size > len(leaves):
-                why = f"it was rolled back: {old.size} records were seen elsewhere, {len(leaves)} are left"
+                why = rolled_back(old.size, len(leaves))
                 raise refuse(ReasonCode.LOG_MISMATCH, place.log.path, why, "keep both as evidence")
             _write(out, ConsistencyProof.make(leaves, old.size, note).text)
         elif found := _found(place, str(index)):
@@ -145,8 +146,9 @@ def export(target: Path, machine: str) -> int:
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
             found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, _Finder(rooms).find, name)
-        lacking = f"; {len(found.missing)} bundles are kept no longer" if found.missing else ""
-        said = f"wrote {len(found.records)} records and {found.receipts} receipts, checked, to {target}{lacking}"
+        lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""
+        counts = f"{counted(len(found.records), 'record')} and {counted(found.receipts, 'receipt')}"
+        said = f"wrote {counts}, checked, to {target}{lacking}"
         click.echo(said, err=True)
     return told.code
 

@@ -22,6 +22,7 @@ from mvmnix.launch.records.registry import entries
 from mvmnix.launch.records.traces import Traces
 from mvmnix.launch.replay.clock import HostClock, looked_at
 from mvmnix.launch.replay.unkept import Unkept
+from mvmnix.plural import counted
 
 _WITNESS = "witness:"
 
@@ -126,7 +127,7 @@ def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int
         result = {"verdict": verdict, "records": checkpoint.size, "root": str(checkpoint.root)}
         answer("log", result | {"unsealedBytes": evidence.tail, "startsWithoutEnd": _indices(lost)})
     else:
-        click.echo(f"{checkpoint.size} records verify, root {checkpoint.root}")
+        click.echo(f"{counted(checkpoint.size, 'record verifies', 'records verify')}, root {checkpoint.root}")
     if evidence.tail:
         said = f"{evidence.tail} bytes that no seal covers: a writer was interrupted; the next record sets them aside"
         click.echo(said, err=True)
@@ -150,11 +151,12 @@ def _archive(found: Archive, *, as_json: bool) -> None:
             },
         )
     else:
-        of = "" if found.is_whole else f" of {found.checkpoint.size}"
-        receipts = f"{found.receipts} receipt{'' if found.receipts == 1 else 's'}"
-        click.echo(f"{len(found.records)}{of} records and {receipts} verify, root {found.checkpoint.root}")
+        records, receipts = counted(len(found.records), "record"), counted(found.receipts, "receipt")
+        if not found.is_whole:
+            records = f"{len(found.records)} of {counted(found.checkpoint.size, 'record')}"
+        click.echo(f"{records} and {receipts} verify, root {found.checkpoint.root}")
     if found.missing:
-        click.echo(f"{len(found.missing)} bundles that records name did not come with it", err=True)
+        click.echo(f"{counted(len(found.missing), 'bundle')} that records name did not come with it", err=True)
     _tell_lost(lost)
 
 
@@ -170,7 +172,7 @@ def _proof(data: bytes, key: NoteKey, pinned: bytes | None, *, as_json: bool) ->
         consistency = ConsistencyProof.parse(data)
         newer = consistency.verified(key, pinned)
         result, size, root = {"old": consistency.old}, newer.size, newer.root
-        line = f"the log of {size} records goes on from the {consistency.old} that were seen, root {root}"
+        line = f"the log of {counted(size, 'record')} goes on from the {consistency.old} that were seen, root {root}"
     if as_json:
         answer("log", {"verdict": Verdict.VERIFIED, "records": size, "root": str(root)} | result)
     else:

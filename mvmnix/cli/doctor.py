@@ -11,7 +11,7 @@ from rich.console import Console
 from mvmnix import __version__
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.pins.debian import APT_GET
-from mvmnix.builder.pins.host_nix import NIX
+from mvmnix.builder.pins.host_nix import NIX, HostNix
 from mvmnix.cli.doctor_jail import jail
 from mvmnix.cli.doctor_witnesses import witnesses
 from mvmnix.cli.findings import Finding, Health
@@ -24,6 +24,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import GIT, locate
@@ -47,6 +48,13 @@ def _programs(_: House) -> Iterator[Finding]:
             yield Finding(it.what, Health.BAD, error.reasons[0].why, error.hint)
         except MvmnixError as error:
             yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
+
+
+def _nix_store(rooms: House) -> Iterator[Finding]:
+    """Which Nix store the builder image is built in; without Nix, that is told of the program."""
+    if any(map(os.path.exists, NIX.paths)):
+        store = HostNix.look(rooms.roots).store
+        yield Finding("Nix store", Health.GOOD, f"{store.where} ({store.kind}): {store.why}")
 
 
 def _hypervisor(rooms: House) -> Iterator[Finding]:
@@ -80,8 +88,8 @@ def probed(verdicts: tuple[Verdict, ...]) -> Finding:
     if not verdicts:
         return Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")
     if failed := [verdict for verdict in verdicts if not verdict.usable]:
-        counted = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
-        return Finding("KVM", Health.NOTE, f"not usable{counted}, guests run under TCG: {failed[0].seen}")
+        some = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
+        return Finding("KVM", Health.NOTE, f"not usable{some}, guests run under TCG: {failed[0].seen}")
     return Finding("KVM", Health.GOOD, verdicts[0].seen)
 
 
@@ -106,7 +114,7 @@ def _trust(rooms: House) -> Iterator[Finding]:
     latest = rooms.journal.latest_serials() if rooms.audit.names() else None
     for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
         yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
-    said = f"{len(policy.signers)} signers, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
+    said = f"{counted(len(policy.signers), 'signer')}, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
     soon = policy.expires - moment < _SOON
     hint = "look whether it is still right, then set a later expires and a higher serial: `mvm policy check`"
     yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
@@ -117,7 +125,7 @@ def _log(rooms: House) -> Iterator[Finding]:
         yield Finding("audit log", Health.NOTE, "empty")
         return
     checkpoint = verify_log(rooms.audit, rooms.log_key, None).checkpoint
-    yield Finding("audit log", Health.GOOD, f"{checkpoint.size} records verify")
+    yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
 #: How backends that are Preview are named, so that nobody takes one for the default.
@@ -129,6 +137,7 @@ _TITLES = {
 
 CHECKS: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
     ("programs", _programs),
+    ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
     ("jail", jail),
     ("backends", _preview_backends),

@@ -1,16 +1,17 @@
 """What `mvm doctor` says about the jail around hypervisors: a cell is really entered, and every layer has a line."""
 
-import os
 from collections.abc import Iterator
 
+from mvmnix import caller
 from mvmnix.cli.findings import Finding, Health
 from mvmnix.cli.house import House
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import locate
@@ -31,14 +32,14 @@ def jail(rooms: House) -> Iterator[Finding]:
     if words:
         yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
         return
-    who = "a uid of its own for each machine" if os.geteuid() == 0 else "your uid, in a user namespace: root gives more"
+    who = "a uid of its own for each machine" if caller.uid() == 0 else "your uid, in a user namespace: root gives more"
     yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {who}")
     if version := landlock.abi():
         yield Finding("Landlock", Health.GOOD, f"version {version}")
     else:
         said = "this kernel has none: the jail's other walls stand"
         yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
-    yield _limits(Cgroups.find())
+    yield _limits(client.groups())
     yield from _shares()
 
 
@@ -51,8 +52,8 @@ def _shares() -> Iterator[Finding]:
             yield Finding(it.what, Health.NOTE, f"no use: {error.message}; it {why} (--share)", error.hint)
 
 
-def _limits(found: Cgroups) -> Finding:
-    by_version = [f"{', '.join(_WORDS[one] for one in place.controllers)} (v{place.version})" for place in found.places]
+def _limits(found: ControlGroups) -> Finding:
+    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in found.parents]
     missing = [words for one, words in _WORDS.items() if one not in found.controllers]
     if not missing:
         return Finding("control groups", Health.GOOD, "; ".join(by_version))

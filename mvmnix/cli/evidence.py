@@ -11,6 +11,7 @@ from mvmnix.builder.keeping.library import Finished
 from mvmnix.cli.foreground import Done
 from mvmnix.escaping import escape
 from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.plural import counted
 from mvmnix.provenance.slsa import Provenance
 
 
@@ -37,7 +38,7 @@ class Chain:
         where = f" in {claim.directory}" if claim.directory else ""
         yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
         yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
-        yield "sources", f"{len(claim.sources)} files came in, each by its hash"
+        yield "sources", f"{counted(len(claim.sources), 'file')} came in, each by its hash"
         yield from built_before(claim)
         yield "derivation", str(claim.derivation)
         for artifact in self.image.image.artifacts:

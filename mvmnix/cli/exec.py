@@ -50,7 +50,7 @@ def exec_(  # noqa: PLR0917 - click hands over what was typed
         hands.begin()
         status = _waited(it)
     if status.end is not End.EXITED:
-        notice(f"the command did not end by itself: {status}")
+        notice(f"the command {command[0]!r} did not end by itself: it {status}")
     return status.exit_code
 
 

@@ -44,7 +44,7 @@ def run_here(plan: VerifiedPlan, host: Host, *, name: str = "", raw: bool, creat
         machines.append(machine)
         status = machine.run(stdout=out, stderr=err, stdin=0)
         if status.end is not End.EXITED:
-            notice(f"the command did not end by itself: {status}")
+            notice(f"the command {plan.plan.workload.argv[0]!r} did not end by itself: it {status}")
         return status
 
     finished = supervise(plan, host, work, name=name, created=created)

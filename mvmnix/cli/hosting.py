@@ -1,6 +1,5 @@
 """Assembles what machines are given by their host: the hypervisor, the jail around it, the log, the gate for nonces."""
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from mvmnix.launch.backends import choice, kinds
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import KvmProbe
 from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.privileges import client
 from mvmnix.sandbox.uid_pool import UidPool, of_machine
 from mvmnix.state import Directory
 
@@ -37,7 +37,7 @@ def jail_of(state: Directory, cache: Directory) -> tuple[BubblewrapJail, Directo
 
     Raises MvmnixError for a root that can't give uids away.
     """
-    if os.geteuid() != 0:
+    if client.current() is None:
         cells = state.child("cells")
         return BubblewrapJail(UidPool(cells, first_uid=None), cache), cells
     pool = of_machine()

@@ -17,6 +17,7 @@ from mvmnix.cli.telling import MIB, answer, table, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
+from mvmnix.plural import counted
 from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.strict import show_time
 
@@ -92,10 +93,13 @@ def _joined(value: object) -> str:
 
 
 @click.command()
-@click.argument("digest")
+@click.argument("digest", metavar="DIGEST|NAME")
 @_JSON
 def inspect(digest: str, as_json: bool) -> None:
-    """Verify the image whose manifest has DIGEST, and say what is known about it. DIGEST may be its beginning."""
+    """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
+
+    Six digits of the beginning of DIGEST are enough, if they are of one image alone.
+    """
     with house() as rooms, rooms.working():
         needs = needs_of(rooms)
         builds = []
@@ -133,10 +137,10 @@ def _details(finished: Finished) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("digests", nargs=-1, required=True, metavar="DIGEST...")
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...")
 @_JSON
 def rm(digests: tuple[str, ...], as_json: bool) -> None:
-    """Remove the images with these manifest digests, and the files that were theirs alone.
+    """Remove the images with these manifest digests or names, and the files that were theirs alone.
 
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
@@ -223,4 +227,4 @@ def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
         return
     for digest in freed.builds:
         click.echo(str(digest))
-    tell_freed(f"{len(freed.files)} files", len(freed.leftovers), freed.size, dry=dry)
+    tell_freed(counted(len(freed.files), "file"), len(freed.leftovers), freed.size, dry=dry)

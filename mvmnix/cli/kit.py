@@ -16,6 +16,7 @@ from mvmnix.launch.host import now
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance import trusted_root
 from mvmnix.strict import show_time
 
@@ -50,8 +51,9 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
         _write_each(Path(directory), found)
     else:
         _write(out, b"".join(data + b"\n" for _, data in found.values()))
-    counted = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in KINDS]
-    click.echo(f"{len(found)} bundles: {', '.join(text for text in counted if not text.startswith('0 '))}", err=True)
+    kinds = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in KINDS]
+    told = ", ".join(text for text in kinds if not text.startswith("0 "))
+    click.echo(f"{counted(len(found), 'bundle')}: {told}", err=True)
 
 
 def _statements(rooms: House, digest: str) -> Iterator[tuple[str, bytes]]:
@@ -100,7 +102,7 @@ def export_root(name: str, out: str, as_json: bool) -> None:
 def _age(newest: datetime | None, moment: datetime) -> str:
     if newest is None:
         return "none of its entries says since when it is trusted"
-    return f"its youngest entry is trusted since {show_time(newest)}, {(moment - newest).days} days ago"
+    return f"its youngest entry is trusted since {show_time(newest)}, {counted((moment - newest).days, 'day')} ago"
 
 
 def _pinned(name: str) -> bytes:

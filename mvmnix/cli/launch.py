@@ -134,5 +134,6 @@ def _image_of(rooms: House, bundle: bytes) -> Kept:
             return rooms.library.read(entry)
     raise MvmnixError(
         f"the image of this plan isn't kept here: {plan.image}, manifest {wanted}, provenance {plan.provenance}",
-        hint="build it with `mvm build`, and make the plan from that build",
+        hint="bring it: mvm image load ARCHIVE, or launch with --image DIRECTORY (of `mvm build --out`); a new build "
+        "needs a new plan",
     )

@@ -41,7 +41,7 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
         click.echo("".join(f"{entry.status.machine}\n" for entry in shown), nl=False)
     else:
         header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
-        table(header, (tuple(map(str, _record(entry).values())) for entry in shown))
+        table(header, (tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown))
 
 
 def _record(entry: Entry) -> dict[str, object]:
@@ -54,7 +54,7 @@ def _record(entry: Entry) -> dict[str, object]:
         "accelerator": status.acceleration,
         "created": show_time(status.created),
         "ended": entry.ended,
-        "exitCode": "" if entry.exit_code is None else entry.exit_code,
+        "exitCode": entry.exit_code,
     }
 
 
@@ -109,4 +109,4 @@ def wait(machines: tuple[str, ...]) -> None:
                 with machine_room() as again:
                     ended = registry.find(again, machine)
             (ended,) = ends.verified(here, [ended])
-            click.echo(ended.ended if ended.exit_code is None else ended.exit_code)
+            click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

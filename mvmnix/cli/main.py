@@ -3,12 +3,13 @@
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import override
 
 import click
 
-from mvmnix import __version__, temporary
+from mvmnix import __version__, disk_space, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -78,17 +79,24 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit codes are those of mvmnix/errors.py."""
+    """Give up root's rights, where this process has them, and run the command line (docs/privileges.md)."""
+    run(_give_up_root)
+
+
+def run(first: Callable[[], None] = lambda: None) -> None:
+    """Run the command line, behind `first`, in this process; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
-    status = _run()
+    status = _run(first)
     _discard_unwritten()
     sys.exit(status)
 
 
-def _run() -> int:
+def _run(first: Callable[[], None]) -> int:
     """The exit code of the command that was asked for, once everything that it said is written."""
     try:
+        user_namespace.refuse_unmapped()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
+        first()
         status = cli.main(prog_name="mvm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
@@ -103,6 +111,15 @@ def _run() -> int:
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
         return _tell(_failure(error))
     return status if isinstance(status, int) else 0
+
+
+def _give_up_root() -> None:
+    """As root: be an unprivileged uid from here on, with a broker beside us."""
+    if os.geteuid() != 0:
+        return
+    from mvmnix.privileges.give_up import give_up  # noqa: PLC0415 - plain users don't pay for it
+
+    give_up(sys.argv[1:], os.environ)
 
 
 def _discard_unwritten() -> None:
@@ -134,11 +151,25 @@ def _failure(error: Exception) -> MvmnixError:
     match error:
         case MvmnixError():
             return error
+        case OSError() if (full := disk_space.failure(error, _directories())) is not None:
+            return full
         case OSError():
             hint = "see that the path exists and that there is room"
             return MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)
         case _:
             return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")
+
+
+def _directories() -> tuple[str, ...]:
+    """Where mvm writes: its own directories, and that of temporary files."""
+    import tempfile  # noqa: PLC0415 - only failures pay for it
+
+    from mvmnix.state import Roots  # noqa: PLC0415
+
+    try:
+        return (*Roots.from_environment(os.environ).paths.values(), tempfile.gettempdir())
+    except (MvmnixError, OSError):
+        return ()
 
 
 def _tell(error: MvmnixError) -> int:

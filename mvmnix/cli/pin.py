@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 import mvmnix
+from mvmnix import lock
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
 from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
@@ -20,6 +22,7 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
+from mvmnix.plural import counted
 from mvmnix.state import Roots
 from mvmnix.store import Cache
 
@@ -65,16 +68,55 @@ def fetch_bar() -> Iterator[FetchBar]:
 
 
 def lock_directory() -> Path:
-    """The modules/ directory of the flake around the working directory, else of the source tree that mvm runs from."""
+    """Where locks are read: in the flake around the working directory, else in the source tree that mvm runs from.
+
+    Raises UsageError, and RefusedError for a malformed flake.lock.
+    """
+    found = _of_the_flake() or [Path(mvmnix.__file__).resolve().parent.parent / "modules"]
+    return _found([place for place in found if _has_locks(place)])
+
+
+def own_lock_directory() -> Path:
+    """Where locks are written: in the flake around the working directory, and nowhere else. Raises the same."""
+    return _found(_of_the_flake())
+
+
+def _found(places: list[Path]) -> Path:
+    if not places:
+        why = f"no modules/{_DEBIAN} in the flake around the working directory, nor in an input in the same tree"
+        raise UsageError(why, hint="go to the flake whose guests need the package, or give --lock-dir")
+    if len(places) > 1:
+        hint = f"give --lock-dir: {' or '.join(map(str, places))}"
+        raise UsageError(f"several inputs of the flake have a modules/{_DEBIAN}", hint=hint)
+    return places[0]
+
+
+def _has_locks(modules: Path) -> bool:
+    return (modules / _DEBIAN).is_file()
+
+
+def _of_the_flake() -> list[Path]:
+    """The modules/ directory of the flake around us, or those of its inputs that lie in the same tree, by flake.lock.
+
+    The same tree: the git work tree, or the flake's own directory where there is none. What leads out of it, by the
+    path of an input or by a symbolic link, is none of the flake's, and nothing is written there.
+    """
     here = Path.cwd()
-    trees = [tree for tree in (here, *here.parents) if (tree / "flake.nix").exists()][:1]
-    trees.append(Path(mvmnix.__file__).resolve().parent.parent)
-    for tree in trees:
-        if (tree / "modules" / _DEBIAN).is_file():
-            return tree / "modules"
-    raise UsageError(
-        f"found no modules/{_DEBIAN} around the working directory", hint="go to mvmnix's checkout, or give --lock-dir"
-    )
+    tree = next((each for each in (here, *here.parents) if (each / "flake.nix").exists()), None)
+    if tree is None:
+        return []
+    places = [tree / "modules"]
+    if not _has_locks(places[0]):
+        path = tree / lock.FILE_NAME
+        inputs = lock.parse(path.read_bytes() if path.is_file() else None).relative
+        places = [tree / it.path / it.directory / "modules" for it in inputs if not it.parent]
+    top = next((each for each in (tree, *tree.parents) if (each / ".git").exists()), tree).resolve()
+    found = dict.fromkeys(place.resolve() for place in places if _has_locks(place))
+    return [place for place in found if all(_within(top, place / name) for name in (_DEBIAN, _PYTHON))]
+
+
+def _within(top: Path, lock_file: Path) -> bool:
+    return lock_file.parent.resolve().is_relative_to(top)
 
 
 _LOCK_DIR = click.option(
@@ -105,7 +147,7 @@ def pin() -> None:
 def debian(names: tuple[str, ...], suite: str, reach: Reach, lock_dir: Path | None, as_json: bool) -> None:
     """Add Debian packages, with everything they depend on, from apt's lists."""
     with _world() as world:
-        path = (lock_dir or lock_directory()) / _DEBIAN
+        path = (lock_dir or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path)) if path.exists() else None
         after = pins_make.add(before, names, Reach(reach), suite, world)
         _write(path, after.serialise())
@@ -119,7 +161,7 @@ def debian(names: tuple[str, ...], suite: str, reach: Reach, lock_dir: Path | No
 def update(names: tuple[str, ...], lock_dir: Path | None, as_json: bool) -> None:
     """Refresh pinned Debian packages: all, or NAMEs and what was built from the same sources."""
     with _world() as world:
-        path = (lock_dir or lock_directory()) / _DEBIAN
+        path = (lock_dir or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path))
         after = pins_make.update(before, names, world)
         _write(path, after.serialise())
@@ -132,24 +174,29 @@ def update(names: tuple[str, ...], lock_dir: Path | None, as_json: bool) -> None
 def python(lock_dir: Path | None, as_json: bool) -> None:
     """Pin the wheels that mvm itself needs, as pyproject.toml asks for them."""
     with _world() as world:
-        directory = lock_dir or lock_directory()
+        directory = lock_dir or own_lock_directory()
         path = directory / _PYTHON
         before = parse_python(path.read_bytes(), where=str(path)) if path.exists() else None
-        after = pins_make.python((directory.parent / "pyproject.toml").read_bytes(), world)
+        project = directory.parent / "pyproject.toml"
+        if not project.is_file():
+            raise UsageError(f"{project} is not there, which names the wheels", hint="go to mvmnix's checkout")
+        after = pins_make.python(project.read_bytes(), world)
         _write(path, after.serialise())
         _show(pins_make.changes(before.packages if before else {}, after.packages), path, as_json)
 
 
 @pin.command()
-@click.option("--store-only", is_flag=True, help="Leave /nix/store alone.")
+@click.option("--store-only", is_flag=True, help="Leave the Nix store alone.")
 @_LOCK_DIR
 def fetch(store_only: bool, lock_dir: Path | None) -> None:
-    """Fetch every pin by its hash, and make it valid in /nix/store."""
-    with _world() as world:
+    """Fetch every pin by its hash, and make it valid in the Nix store that mvm uses."""
+    with _world() as world, Roots.from_environment(os.environ) as roots:
+        host = None if store_only else HostNix.find(roots)  # what is missing is told before minutes were spent
         locks = _locks(lock_dir or lock_directory())
         sources = fetch_all(locks, world.store, world.progress)
-        added = () if store_only else add_to_nix(sources, world.store)
-    click.echo(f"{len(sources)} pins are in the source store, {len(added)} new in /nix/store", err=True)
+        added = "" if host is None else f", {len(add_to_nix(host, sources, world.store))} new in {host.store.where}"
+    pins = counted(len(sources), "pin is", "pins are")
+    click.echo(f"{pins} in the source store{added}", err=True)
 
 
 def _locks(directory: Path) -> list[DebianLock | PythonLock]:
@@ -188,4 +235,4 @@ def _show(changes: Sequence[Change], path: Path, as_json: bool) -> None:
         return
     for change in changes:
         click.echo(f"{change.name}: {change.before or 'new'} → {change.after or 'dropped'}", err=True)
-    click.echo(f"{path}: {len(changes)} changes", err=True)
+    click.echo(f"{path}: {counted(len(changes), 'change')}", err=True)

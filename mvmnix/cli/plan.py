@@ -21,6 +21,7 @@ from mvmnix.cli.references import reference
 from mvmnix.cli.shares import refuse_shares, share_option, shares, with_shares
 from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import Choice, signing
+from mvmnix.cli.telling import notice
 from mvmnix.cli.workshop import workshop
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.escaping import escape, escape_line
@@ -228,5 +229,12 @@ def _signed_before(data: bytes, plan_file: str) -> tuple[tuple[bytes, ...], byte
 def _write(out: str, data: bytes) -> None:
     if out == "-":
         click.echo(data, nl=False)
-    else:
-        Path(out).write_bytes(data)
+        return
+    path = Path(out)
+    try:
+        is_replaced = path.is_file() and (path.stat().st_size != len(data) or path.read_bytes() != data)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error
+    if is_replaced:
+        notice(f"replaced {out}, which held something else")

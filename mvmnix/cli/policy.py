@@ -16,6 +16,7 @@ from mvmnix.cli.verifying.trusting import named_files
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
 from mvmnix.launch.host import now
+from mvmnix.plural import counted
 from mvmnix.provenance.policy_files import Files, in_force
 
 _POLICY = click.option(
@@ -79,7 +80,7 @@ def test(directory: Path, named: str, as_json: bool) -> int:
         for outcome in outcomes:
             said = f"FAILED {outcome.name}: {outcome.problem}" if outcome.problem else f"ok {outcome.name}"
             click.echo(escape(said))
-        click.echo(f"{len(outcomes)} cases, {len(wrong)} failed", err=True)
+        click.echo(f"{counted(len(outcomes), 'case')}, {len(wrong)} failed", err=True)
         return int(bool(wrong))
 
 

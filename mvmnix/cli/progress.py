@@ -10,6 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from mvmnix.escaping import escape
+from mvmnix.plural import counted
 
 #: Bytes of a builder's words that are kept.
 MOST_LOGGED = 64 * 1024 * 1024
@@ -54,14 +55,14 @@ class Steps:
     def total(self, files: int) -> None:
         """So many files will be fetched."""
         if self._status is not None and files:
-            self._status.update(_plain(f"{self._name}: {files} files …"))
+            self._status.update(_plain(f"{self._name}: {counted(files, 'file')} …"))
 
     def advance(self, name: str, size: int) -> None:
         """A file arrived."""
         self._files += 1
         self._bytes += size
         if self._status is not None:
-            arrived = f"{self._files} files, {self._bytes >> 20} MiB, {escape(name)[:50]}"
+            arrived = f"{counted(self._files, 'file')}, {self._bytes >> 20} MiB, {escape(name)[:50]}"
             self._status.update(_plain(f"{self._name}: {arrived}"))
 
     def received(self, url: str, size: int, total: int | None) -> None:
@@ -69,7 +70,7 @@ class Steps:
         if self._status is not None:
             of = "" if total is None else f" of {total >> 20}"
             name = escape(url.rpartition("/")[2])[:50]
-            self._status.update(_plain(f"{self._name}: {self._files} files, {name}: {size >> 20}{of} MiB"))
+            self._status.update(_plain(f"{self._name}: {counted(self._files, 'file')}, {name}: {size >> 20}{of} MiB"))
 
     def notice(self, text: str) -> None:
         """A line that stays."""
@@ -90,7 +91,7 @@ class Steps:
         self.stop()
         if name:
             took = time.monotonic() - self._begun
-            files = f", {self._files} files" if self._files else ""
+            files = f", {counted(self._files, 'file')}" if self._files else ""
             self._console.print(Text.assemble(("✓", "green"), f" {escape(name)} ", (f"({took:.1f} s{files})", "dim")))
 
 

@@ -12,7 +12,7 @@ from mvmnix.cli.house import House
 from mvmnix.errors import UsageError
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.shares.dangers import MEANINGS, refuse_dangers
-from mvmnix.launch.shares.opening import open_directory, opened, owner
+from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
 from mvmnix.launch.shares.share import Share
 
 _HINT: Final = (
@@ -76,7 +76,7 @@ def _judge(share: Share, own: Sequence[str]) -> None:
         fd = opened(share)  # says what is wrong with it
     try:
         refuse_dangers(share, fd, own)
-        owner(share, fd)
+        refuse_owner(share, fd)
     finally:
         with suppress(OSError):
             os.close(fd)

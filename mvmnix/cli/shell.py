@@ -67,7 +67,7 @@ def shell(machine: str, command: tuple[str, ...], variables: tuple[str, ...], di
         notice("hung up")
         return 128 + signal.SIGHUP
     if status.end is not End.EXITED:
-        notice(f"the command did not end by itself: {status}")
+        notice(f"the command did not end by itself: it {status}")
     return status.exit_code
 
 

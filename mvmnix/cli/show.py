@@ -47,6 +47,8 @@ def show(what: str, html: str, as_json: bool) -> int:
         answer("evidence", record(graph, moment))
     elif not html:
         show_tree(graph, sys.stdout)
+    elif graph.exit_code:  # the page says why, and so does this
+        show_tree(graph, sys.stderr)
     return graph.exit_code
 
 

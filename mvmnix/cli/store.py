@@ -11,6 +11,7 @@ from mvmnix.cli.telling import answer, tell_freed
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import authenticate
 from mvmnix.provenance.predicate import from_statement
@@ -43,7 +44,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
         }
         answer("freed", result)
         return
-    tell_freed(f"{len(collected.sources)} sources", len(collected.leftovers), collected.size, dry=dry_run)
+    tell_freed(counted(len(collected.sources), "source"), len(collected.leftovers), collected.size, dry=dry_run)
 
 
 def _claims(rooms: House) -> Iterator[Provenance]:

@@ -7,6 +7,7 @@ import click
 
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
+from mvmnix.plural import counted
 
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
@@ -54,4 +55,4 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
 def tell_freed(what: str, leftovers: int, size: int, *, dry: bool) -> None:
     """A line on stderr: what went, or would go."""
     verb = "would free" if dry else "freed"
-    click.echo(f"{verb} {size / MIB:.1f} MiB: {what}, {leftovers} leftovers of killed writers", err=True)
+    click.echo(f"{verb} {size / MIB:.1f} MiB: {what}, {counted(leftovers, 'leftover')} of killed writers", err=True)

@@ -17,6 +17,7 @@ from mvmnix.cli.judging import latest
 from mvmnix.cli.telling import answer
 from mvmnix.cli.verifying.artifacts import verify_artifacts
 from mvmnix.cli.verifying.bundles import SUFFIX
+from mvmnix.cli.verifying.files import digest_in
 from mvmnix.cli.verifying.image import verify_image
 from mvmnix.cli.verifying.options import wanted_options, whom_options
 from mvmnix.cli.verifying.summaries import of_files, of_image, write_summary
@@ -91,10 +92,14 @@ def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
     if bool(wish.vsa) != bool(wish.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
-        if not (Path(artifact).exists() or artifact.startswith("sha256:")):
-            hint = "name an image's directory, or a file and whom to believe"
+        if not (Path(artifact).exists() or digest_in(artifact)):
+            hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     standard, policy = whom.standard(wanted)
+    for artifact in artifacts if policy is not None else ():
+        if digest_in(artifact).keys() - {"sha256"}:
+            hint = "name the file, or its sha256: revocations.toml names files by that alone"
+            raise UsageError(f"{artifact[:24]}… can't be held against a policy", hint=hint)
     if wish.vsa and policy is None:
         raise UsageError("a summary is about a policy", hint="name one: --policy P")
     verdicts = verify_artifacts(artifacts, wish.bundle, standard)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mvmnix import __version__, lock
+from mvmnix import __version__, disk_space, lock
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli import installed
@@ -25,6 +26,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
+from mvmnix.process import ProcessError
 from mvmnix.provenance import slsa
 from mvmnix.provenance.predicate import to_statement
 
@@ -77,8 +79,10 @@ class Workshop:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
         self._house.desk.prepare(Role.BUILDER)  # a missing key is told before minutes were spent
+        disk_space.require(self._house.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
         work = bootstrap.Bootstrap(
             request,
+            host=HostNix.find(self._house.roots),
             store=self._house.sources,
             images=self._house.library.images,
             fetch=Provisions(self._house, self._progress).sources,
@@ -117,6 +121,7 @@ class Workshop:
         from mvmnix.cli.provisions import Provisions  # noqa: PLC0415 - brings the downloader
 
         self._house.desk.prepare(Role.BUILDER)
+        disk_space.require(self._house.roots.state.path, disk_space.IMAGE, "building an image")
         plan = builder_plan(self._house, builder, self._means)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._house, self._progress, builder, plan)
@@ -193,6 +198,8 @@ def workshop(house: House, means: Means = AS_THE_IMAGE_SAYS) -> Iterator[Worksho
             try:
                 yield Workshop(house, progress, means)
             except MvmnixError as error:
+                if isinstance(error, ProcessError):
+                    progress.log(error.whole)
                 if log.tell() and not isinstance(error, (RefusedError, UsageError)):
                     error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
                 raise

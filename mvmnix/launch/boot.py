@@ -20,6 +20,7 @@ from mvmnix.launch.records import diagnosis
 from mvmnix.launch.records.conclusion import Course
 from mvmnix.launch.records.ending import HostAction
 from mvmnix.launch.shares.written import WrittenWatch
+from mvmnix.plural import counted
 
 #: Seconds, for the channel: the watchdog ends the guest, and so the waiting.
 _NO_LIMIT: Final = 1e6
@@ -151,7 +152,7 @@ class Boot:
             "bytes of its agent": self._guest.channel.bytes_received,
             "HELLO came": self._guest.channel.hello is not None,
             "CONFIG was sent": self._configuring,
-            "throttled": f"{seen.schedule.throttled} times",
+            "throttled": counted(seen.schedule.throttled, "time"),
             "accelerator": self._course.acceleration,
         }
         console = () if self._course.console is None else self._course.console.last_lines(40)

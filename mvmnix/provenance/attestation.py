@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance import build_claims, foreign
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.foreign import ForeignStatement
 
@@ -79,13 +79,13 @@ class Held:
     """A statement that could be read, beside the file's digest and what is required."""
 
     claim: ForeignStatement
-    artifact: Digest
+    artifact: Blob
     wanted: Requirements
     place: Place
 
 
-def unmet(payload: bytes, artifact: Digest, wanted: Requirements, place: Place) -> tuple[Reason, ...]:
-    """Why this statement does not count for the file with that digest; nothing when it does."""
+def unmet(payload: bytes, artifact: Blob, wanted: Requirements, place: Place) -> tuple[Reason, ...]:
+    """Why this statement does not count for that file; nothing when it does."""
     try:
         claim = foreign.parse(payload)
     except RefusedError as error:
@@ -94,12 +94,17 @@ def unmet(payload: bytes, artifact: Digest, wanted: Requirements, place: Place) 
 
 
 def about_file(it: Held) -> Iterator[Reason]:
-    """It names the file, by digest."""
-    if it.artifact not in it.claim.subjects:
-        named = [str(each) for each in sorted(it.claim.subjects)]
-        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-        said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256"
-        yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
+    """It names the file: a subject whose digests are all the file's."""
+    try:
+        if any(it.artifact.is_named(each.digests) for each in it.claim.subjects):
+            return
+    except ValueError as error:
+        yield it.place.reason(ReasonCode.SUBJECT_MISMATCH, f"{it.place.name}: {error}", _OTHER)
+        return
+    named = sorted({str(each) for each in it.claim.subjects if each.digests})
+    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+    said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
+    yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
 
 
 def of_type(it: Held) -> Iterator[Reason]:

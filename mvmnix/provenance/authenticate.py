@@ -7,15 +7,18 @@ A bundle is read (BUNDLE_MALFORMED, UNSIGNED), and then:
    key or identity nor the bundle or the statement in it is revoked;
 3. the one signature is that signer's, over DSSE's encoding of payload type and payload, and whoever has to witness
    it did: steps 3.1 to 3.8 of witnesses.py, for certificates and for keys whose signatures have to be in a log;
+   in that log by its proof, of which the log's promise is none;
 4. that signer has the role which such a claim needs;
 5. the payload type is in-toto's.
 
 All of them are reported together. A certified identity is nobody until step 3 has passed. The payload may be read only
 out of an Authentic. Bundles of other tools are taken through steps 2 to 4 alone and make an Attested, which nothing
-that launches takes.
+that launches takes; for them a log's promise, or in a domain without a log a timestamp, is enough unless the policy
+has `require-inclusion`.
 """
 
 import base64
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
@@ -26,8 +29,11 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope, hearing, revoking
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.envelope import Bundle, MessageBundle
 from mvmnix.provenance.hearing import Case, Testimony
+from mvmnix.provenance.material import FINGERPRINT
+from mvmnix.provenance.rekor import Inclusion
 from mvmnix.provenance.revoking import Suspect, certified_key, named
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 from mvmnix.provenance.trust import Identity, Signer, Trust
@@ -80,21 +86,13 @@ class Claim:
     payload_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A file that a bare signature may be about: its digest, and a way to its bytes where there is one."""
-
-    digest: Digest
-    read: Callable[[], bytes] | None = None
-
-
 @final
 @dataclass(frozen=True, slots=True)
 class Attested:
     """What a known signer signed with whatever tool: a claim, or the file with this digest itself.
 
-    The other fields are Authentic's; `digest` is that of the bundle's bytes as they came, `logged` says whether a log
-    has it. It is not an Authentic: nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
+    The other fields are Authentic's; `digest` is that of the bundle's bytes as they came, `inclusion` says what shows
+    that a log has it. It is not an Authentic: nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
     """
 
     content: Claim | Digest
@@ -103,7 +101,7 @@ class Attested:
     seal: InitVar[_Seal]
     time: datetime | None = None
     identity: tuple[str, str] | None = None
-    logged: bool = False
+    inclusion: Inclusion = Inclusion.NONE
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -135,7 +133,7 @@ class Submission:
     @property
     def identity(self) -> tuple[str, str] | None:
         """Subject and issuer of the certificate, once a domain stands for it; all that do read them alike."""
-        return next(((who.subject, who.issuer) for who in self.testimony.certified.values()), None)
+        return next(iter(self.testimony.certified.values()), None)
 
 
 type Step = Callable[[Submission], Iterator[Reason]]
@@ -156,17 +154,21 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     # a certificate for which no domain stands names nobody: step 3 says why
     if it.signer is None and (hint or it.identity or not it.testimony.reasons):
         certified = "whoever is certified" if it.identity is None else named(it.identity)
-        who = f"the key with the hint {hint} (sha256 {base64.b64decode(hint).hex()})" if hint else certified
+        who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is nobody who is believed here", _ADD)
     suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revoking.reasons(suspect, it.trust.revocations)
+
+
+def _fingerprint(hint: str) -> str:
+    return f" (sha256 {base64.b64decode(hint).hex()})" if re.fullmatch(FINGERPRINT, hint) else ""
 
 
 def step_3_signature(it: Submission) -> Iterator[Reason]:
     """3. The signer made the signature, over these very bytes, before witnesses. Without a key, step 2 has refused."""
     yield from it.testimony.reasons
     if isinstance(it.bundle, MessageBundle) and it.blob is not None and it.bundle.digest not in {None, it.blob.digest}:
-        why = f"it is about the file {it.bundle.digest}, not {it.blob.digest}"
+        why = f"it is about the file {it.bundle.digest}, not {it.blob}"
         yield Reason(ReasonCode.SUBJECT_MISMATCH, it.what, why, "hand in the file that it is about")
     key = None if it.signer is None else it.signer.key
     if key is None:
@@ -183,7 +185,7 @@ def _signed(it: Submission, key: PublicKey) -> None:
             key.verified(it.bundle.signed_bytes, it.bundle.signature)
         case MessageBundle():
             blob = _needed(it.blob)
-            key.verified_digest(blob.digest, it.bundle.signature, blob.read)
+            key.verified_digest(_sha256(blob), it.bundle.signature, blob.read)
         case _:
             assert_never(it.bundle)
 
@@ -211,7 +213,7 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
     """Take a bundle through all steps. Raises RefusedError with every reason that was found."""
     with only_refusals(what):
         bundle, canonical = envelope.read(data)
-        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None)
+        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None, proof=True)
         signer = _passed(it, STEPS)
         seen, certificate = it.testimony.time, bundle.material.certificate
         return Authentic(bundle.payload, signer, Digest.of(data), _SEAL, seen, it.identity, certificate)
@@ -227,11 +229,12 @@ def authenticate_foreign(
     """
     with only_refusals(what):
         bundle, canonical = envelope.read_foreign(data)
-        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob)
+        proof = trust.require_inclusion
+        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
         signer = _passed(it, FOREIGN_STEPS)
-        content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _needed(blob).digest
+        content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
         seen = it.testimony
-        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.logged)
+        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion)
 
 
 def _submitted(
@@ -243,9 +246,10 @@ def _submitted(
     trust: Trust,
     role: Role | None,
     blob: Blob | None,
+    proof: bool,
 ) -> Submission:
     file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
-    testimony = hearing.hear(Case(what, bundle, canonical, trust, file))
+    testimony = hearing.hear(Case(what, bundle, trust, file, proof))
     signer = _signer(bundle.material.hint, testimony, trust, role)
     return Submission(what, data, bundle, canonical, trust, role, blob, testimony, signer)
 
@@ -270,6 +274,12 @@ def _needed(blob: Blob | None) -> Blob:
     if blob is None:
         raise ValueError("it is a bare signature, and nobody said over which file")
     return blob
+
+
+def _sha256(blob: Blob) -> Digest:
+    if blob.digest is None:
+        raise ValueError("it is a bare signature, and the file's SHA-256 is not known")
+    return blob.digest
 
 
 @contextmanager

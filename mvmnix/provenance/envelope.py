@@ -27,6 +27,10 @@ LIMIT: Final = 24 * 2**20
 
 _OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
 _ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
+_FIRST: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
+_CHAINED: Final = (_FIRST, "application/vnd.dev.sigstore.bundle+json;version=0.2")
+#: The format says nothing of a hint's form.
+_HINTS: Final = r"[!-~]{1,1024}"
 _KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 _HEAD: Final = b'{"dsseEnvelope":{"payload":"'
 _TYPE: Final = r"[!-~]{1,255}"
@@ -38,17 +42,34 @@ _HINT: Final = "have the claim signed again"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A payload with one signature; `material` says who is claimed to have made it."""
+    """A payload with one signature; `material` says who is claimed to have made it.
+
+    `key_id` is not signed and decides nothing; mvm writes none.
+    """
 
     payload: bytes
     payload_type: str
     signature: bytes
     material: Material
+    key_id: str = ""
 
     @property
     def signed_bytes(self) -> bytes:
         """What the signature is over: DSSE's pre-authentication encoding of type and payload."""
         return pae(self.payload_type, self.payload)
+
+    @property
+    def formatted(self) -> tuple[bytes, ...]:
+        """The envelope alone in the forms in which tools put it into a log by its hash (`intoto` 0.0.1).
+
+        Go's encoding/json of dsse.Envelope, in the order of its fields, and compact JSON with sorted keys.
+        """
+        kind, payload = json.dumps(self.payload_type), encode(self.payload)
+        signature = json.dumps({"keyid": self.key_id, "sig": encode(self.signature)}, separators=(",", ":"))
+        return (
+            f'{{"payloadType":{kind},"payload":"{payload}","signatures":[{signature}]}}'.encode(),
+            f'{{"payload":"{payload}","payloadType":{kind},"signatures":[{signature}]}}'.encode(),
+        )
 
     def to_bytes(self) -> bytes:
         """The bundle in canonical JSON, as mvm writes it."""
@@ -114,20 +135,21 @@ def parse(data: bytes) -> Bundle:
 def parse_foreign(data: bytes) -> Bundle | MessageBundle:
     """Read a bundle that another tool made. Raises as `parse` does.
 
-    Beyond formatting: media types of versions 0.1 to 0.3, a chain of certificates (the first counts), key IDs, which
-    nobody signed and nobody looks at, and message signatures.
+    Beyond formatting: media types of versions 0.1 to 0.3; up to 0.2 a chain of certificates, of which the first counts;
+    in 0.1 log entries with a promise and no proof; `null` for what is absent (Protobuf's JSON); key IDs, which are not
+    signed; message signatures.
     """
     return read_foreign(data)[0]
 
 
 def read(data: bytes) -> tuple[Bundle, bytes]:
     """Read a bundle as `parse` does, and say what `to_bytes` writes of it: `data` itself, where mvm wrote that."""
-    return _read(data, _bundle)
+    return _read(data, _bundle, lambda value: value)
 
 
 def read_foreign(data: bytes) -> tuple[Bundle | MessageBundle, bytes]:
     """Read a bundle as `parse_foreign` does, and say what `to_bytes` writes of it."""
-    return _read(data, _foreign)
+    return _read(data, _foreign, materials.without_nulls)
 
 
 def _written(material: Material, **content: object) -> bytes:
@@ -135,16 +157,16 @@ def _written(material: Material, **content: object) -> bytes:
 
 
 def _read[T: Bundle | MessageBundle](
-    data: bytes, parse: Callable[[strict.Record, bytes], T | None]
+    data: bytes, parse: Callable[[strict.Record, bytes], T | None], prepare: Callable[[object], object]
 ) -> tuple[T | Bundle, bytes]:
     payload, rest = _cut(data)
     if (quick := _quick(payload, rest)) is not None:
         return quick, data
     try:
-        bundle = _parsed(rest, lambda record: parse(record, payload))
+        bundle = _parsed(rest, lambda record: parse(record, payload), prepare)
     except RefusedError:
         # reasons say where something stands: in the bytes as they came
-        bundle = _parsed(data, lambda record: parse(record, b""))
+        bundle = _parsed(data, lambda record: parse(record, b""), prepare)
     if bundle is None:
         raise _unsigned()
     return bundle, data if bundle.without_payload() == rest else bundle.to_bytes()
@@ -166,9 +188,9 @@ def _quick(payload: bytes, rest: bytes) -> Bundle | None:
     return bundle if bundle.without_payload() == rest else None
 
 
-def _parsed[T](data: bytes, parse: Callable[[strict.Record], T]) -> T:
+def _parsed[T](data: bytes, parse: Callable[[strict.Record], T], prepare: Callable[[object], object]) -> T:
     try:
-        return strict.read(strict.parse_json(data, limit=LIMIT), "bundle", parse)
+        return strict.read(prepare(strict.parse_json(data, limit=LIMIT)), "bundle", parse)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.BUNDLE_MALFORMED, _WHAT, _HINT) from error
 
@@ -199,8 +221,12 @@ def _bundle(record: strict.Record, payload: bytes) -> Bundle | None:
 
 
 def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | None:
-    record.text("mediaType", _ANY)
-    material = record.child("verificationMaterial", materials.material)
+    kind = record.text("mediaType", _ANY)
+    # protobuf-specs, sigstore_bundle.proto: what may stand in the material depends on the version
+    old, first = kind in _CHAINED, kind == _FIRST
+    material = record.child(
+        "verificationMaterial", lambda it: materials.material(it, hints=_HINTS, chain=old, promises=first)
+    )
     if record.has("messageSignature"):
         message: MessageBundle | None = record.child("messageSignature", lambda it: _message(it, material))
         return message
@@ -214,15 +240,14 @@ def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: s
     signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
     if len(signatures) > 1:
         raise ValueError("it has more than one signature")
-    if not signatures or not signatures[0]:
+    if not signatures or not signatures[0][0]:
         return None
-    return Bundle(payload, payload_type, signatures[0], material)
+    return Bundle(payload, payload_type, signatures[0][0], material, signatures[0][1])
 
 
-def _signature(record: strict.Record, key_id: str) -> bytes:
-    if record.has("keyid"):
-        record.text("keyid", key_id)
-    return record.parsed("sig", decode, b"")
+def _signature(record: strict.Record, key_id: str) -> tuple[bytes, str]:
+    found = record.text("keyid", key_id) if record.has("keyid") else ""
+    return record.parsed("sig", decode, b""), found
 
 
 def _message(record: strict.Record, material: Material) -> MessageBundle | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.errors import Reason
+from mvmnix.plural import counted
 from mvmnix.provenance import origins, standing, steps
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import BuilderRule, builder_manifest
@@ -68,7 +69,9 @@ def of_build(it: Provenance, signer: Signer, policy: TrustPolicy, *, image: str 
         yield from of_input(node.source.uri, policy)
     known = {key.text for key in policy.caches}
     for key in sorted({each.key for each in it.cached}):
-        yield Finding("caches", key in known, f"{sum(each.key == key for each in it.cached)} paths under {key}")
+        yield Finding(
+            "caches", key in known, f"{counted(sum(each.key == key for each in it.cached), 'path')} under {key}"
+        )
     if it.from_derivation:
         yield Finding("evaluation", policy.import_from_derivation, "evaluation was allowed to build")
     bound = policy.freshness.provenance

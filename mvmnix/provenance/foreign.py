@@ -9,11 +9,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, cast, override
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.model import Digest, is_digest
 from mvmnix.provenance.statement import LIMIT, STATEMENT_TYPE
 
 #: The older version, which `cosign` still writes.
@@ -34,11 +33,28 @@ TYPES: Final[Mapping[str, str]] = {
 _HINT: Final = "have it made and signed again by a tool that writes in-toto Statement v1 or v0.1"
 
 
+#: How a digest is called in a DigestSet (in-toto, spec/v1/digest_set.md), and how many hexadecimal digits it has.
+#: Others count for nothing: SHA-1 and MD5 have collisions, and the rest is not a hash of a file.
+ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSubject:
+    """What a claim is about: its name, and its digests in lower-case hexadecimal, by those of ALGORITHMS alone."""
+
+    name: str
+    digests: Mapping[str, str]
+
+    @override
+    def __str__(self) -> str:
+        return " ".join(f"{algorithm}:{digest}" for algorithm, digest in sorted(self.digests.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignStatement:
-    """A claim about the files with these SHA-256 digests; `predicate` is for the reader of that predicate type."""
+    """A claim about these subjects, some of which may be no files; `predicate` is for the reader of that type."""
 
-    subjects: frozenset[Digest]
+    subjects: tuple[ForeignSubject, ...]
     predicate_type: str
     predicate: Mapping[str, object]
 
@@ -76,24 +92,23 @@ def _statement(record: strict.Record) -> ForeignStatement:
     record.text("_type", rf"{re.escape(STATEMENT_TYPE)}|{re.escape(STATEMENT_TYPE_0_1)}")
     subjects = record.each("subject", _subject, 65_536)
     kind = record.text("predicateType", r"[!-~]{1,1024}")
+    # it may be left out, and PyPI's publish attestations have `null` there
     predicate = record.value("predicate") if record.has("predicate") else {}
+    predicate = {} if predicate is None else predicate
     record.leave_rest()
     if not isinstance(predicate, dict):
         raise ValueError("its predicate is not an object")  # noqa: TRY004 - the text is wrong, not a caller
-    named = frozenset(digest for digest in subjects if digest is not None)
-    return ForeignStatement(named, kind, cast("dict[str, object]", predicate))
+    return ForeignStatement(subjects, kind, cast("dict[str, object]", predicate))
 
 
-def _subject(record: strict.Record) -> Digest | None:
-    """The SHA-256 of a subject; None for one that is named by other algorithms, which names no file to mvm."""
-    found = record.child("digest", _digests)
+def _subject(record: strict.Record) -> ForeignSubject:
+    name = record.text("name", r"[^\x00]{0,4096}") if record.has("name") else ""
+    found = ForeignSubject(name, record.child("digest", _digests))
     record.leave_rest()
     return found
 
 
-def _digests(record: strict.Record) -> Digest | None:
-    found = record.text("sha256") if record.has("sha256") else ""
+def _digests(record: strict.Record) -> Mapping[str, str]:
+    found = {each: record.text(each, f"[0-9a-f]{{{size}}}") for each, size in ALGORITHMS.items() if record.has(each)}
     record.leave_rest()
-    if found and not is_digest(found):
-        raise ValueError(f"not a SHA-256 digest in hexadecimal: {found[:80]!r}")
-    return Digest(found) if found else None
+    return found

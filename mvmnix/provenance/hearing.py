@@ -1,43 +1,41 @@
 """Chooses which trust domain has to witness a signature, and hears it: for step 3 of authenticate.py; pure.
 
 A certificate is heard before each domain that the policy has identities of, before each by itself; a key before the one
-whose log its signer needs, or the one whose log an entry names. The `sigstore` library is imported for certificates
-only.
+whose log its signer needs, or the one whose log an entry names.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
 from mvmnix.provenance import trusted_root, witnesses
 from mvmnix.provenance.envelope import Bundle, MessageBundle
+from mvmnix.provenance.rekor import Inclusion, promised_time
 from mvmnix.provenance.trust import Identity, Signer, Trust
-from mvmnix.provenance.witnesses import Hearing, promised
-
-if TYPE_CHECKING:
-    from mvmnix.provenance.sigstore import Certified, UncertifiedError
+from mvmnix.provenance.witnesses import Hearing
 
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
     """What came of it: which domains certified whom, when the signature was seen, and what speaks against it.
 
-    `logged` says whether a log that is believed has it, whenever that was.
+    `certified` is subject and OIDC issuer, by domain; `inclusion` what shows that a log that is believed has it,
+    whenever that was.
     """
 
-    certified: "Mapping[Digest, Certified]"
+    certified: Mapping[Digest, tuple[str, str]]
     time: datetime | None
     reasons: tuple[Reason, ...]
-    logged: bool = False
+    inclusion: Inclusion = Inclusion.NONE
 
     def names(self, identity: Identity) -> bool:
         """Whether the identity's own domain certified somebody whom its patterns mean."""
         who = self.certified.get(identity.domain)
-        return who is not None and identity.subject.matches(who.subject) and identity.issuer.matches(who.issuer)
+        return who is not None and identity.subject.matches(who[0]) and identity.issuer.matches(who[1])
 
 
 NOTHING = Testimony({}, None, ())
@@ -45,13 +43,16 @@ NOTHING = Testimony({}, None, ())
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is to be heard: a bundle, its canonical bytes, whom to believe, the file that a bare signature is over."""
+    """What is to be heard: a bundle, whom to believe, the file that a bare signature is over.
+
+    `proof` says whether a log that has to have the signature has to prove that, as it has for all that starts.
+    """
 
     what: str
     bundle: Bundle | MessageBundle
-    canonical: bytes
     trust: Trust
     file: Digest | None
+    proof: bool
 
 
 def hear(case: Case) -> Testimony:
@@ -68,7 +69,8 @@ def _key(case: Case, signer: Signer) -> Testimony:
     if domain is None and material.entries:
         domain = _domain_of(material.entries[0].log_id, case.trust)
         if domain is None:
-            why = "it brings an entry of a log that no trust root of the policy has"
+            looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
+            why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
             hint = "pin that log's trust root in trust.toml, or have it signed without a log"
             return Testimony({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
     if domain is None and not material.timestamps:
@@ -82,9 +84,11 @@ def _key(case: Case, signer: Signer) -> Testimony:
         None if root is None else trusted_root.parse(root),
         signer.key,
         case.file,
+        proof=case.proof,
     )
     reasons = tuple(reason for step in steps for reason in step(it))
-    return Testimony({}, promised(it.entry), reasons, logged=it.entry is not None and not reasons)
+    time = None if it.entry is None else promised_time(it.entry)
+    return Testimony({}, time, reasons, Inclusion.NONE if reasons else witnesses.inclusion(it))
 
 
 def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
@@ -104,10 +108,12 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
 def _certificate(case: Case) -> Testimony:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
     heard = [_heard(case, domain) for domain in domains]
-    certified = {it.domain: it.certified[0] for it, reasons in heard if it.settled and not reasons}
-    if certified or not heard:
-        moment = min((each.time for each in certified.values()), default=None)
-        return Testimony(certified, moment, (), logged=bool(certified))
+    passed = [it for it, reasons in heard if not reasons and it.facts is not None]
+    if passed or not heard:
+        certified = {it.domain: it.facts.names for it in passed if it.facts and not isinstance(it.facts.names, str)}
+        moment = min((time for it in passed if it.facts for time in it.facts.times.all), default=None)
+        included = witnesses.inclusion(passed[0]) if passed else Inclusion.NONE
+        return Testimony(certified, moment, (), included)
     # of several domains, those tell what is wrong whose authority the certificate is of
     concerned = [reasons for it, reasons in heard if not _is_strange(reasons)] or [reasons for _, reasons in heard]
     return Testimony({}, None, tuple(reason for reasons in concerned for reason in reasons))
@@ -118,43 +124,14 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
 
 
 def _heard(case: Case, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
+    from mvmnix.provenance import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
+
     root = _root(domain, case.trust)
     parsed = None if root is None else trusted_root.parse(root)
-    one = len(case.bundle.material.entries) == 1
-    certified, errors = _asked(case, root) if one and root is not None else ((), ())
-    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file, certified, errors)
+    facts = None if parsed is None else certificate_facts.gather(case.bundle, parsed, case.file)
+    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
     reasons = [reason for step in witnesses.STEPS for reason in step(it)]
     forged = witnesses.forged(it)
     if forged is not None:
         reasons.append(it.reason(ReasonCode.SIGNATURE_INVALID, forged))
     return it, tuple(reasons)
-
-
-def _asked(case: Case, root: bytes) -> "tuple[tuple[Certified, ...], tuple[UncertifiedError, ...]]":
-    """What the library says of each source of time alone."""
-    from mvmnix.provenance import sigstore  # noqa: PLC0415 - a third of a second, which keys don't pay
-
-    certified: list[Certified] = []
-    errors: list[UncertifiedError] = []
-    for moment, data in _sources(case):
-        try:
-            certified.append(sigstore.certified(data, root=root, moment=moment, file=case.file))
-        except sigstore.UncertifiedError as error:
-            errors.append(error)
-    return tuple(certified), tuple(errors)
-
-
-def _sources(case: Case) -> Iterator[tuple[datetime | None, bytes]]:
-    """The bundle with each of its sources of time alone: the time that the log promised, and each timestamp."""
-    bundle, material = case.bundle, case.bundle.material
-    moment = promised(material.entries[0])
-    if not material.timestamps:  # as most are: one source of time, and so the bundle itself
-        if moment is not None:
-            yield moment, case.canonical
-        return
-    if moment is not None:
-        yield moment, replace(bundle, material=replace(material, timestamps=())).to_bytes()
-    unpromised = tuple(replace(entry, promise=None, integrated=None) for entry in material.entries)
-    for stamp in material.timestamps:
-        alone = replace(bundle, material=replace(material, entries=unpromised, timestamps=(stamp,)))
-        yield None, alone.to_bytes()

@@ -1,10 +1,12 @@
 """Judges which of the bundles that were handed in count for a file, each alone; pure but for reading that file.
 
-For each bundle, in this order, and what one of the first two steps refuses is not read further:
+A registry's answer is unpacked first (registry_answers.py). For each bundle, in this order, and what one of the first
+two steps refuses is not read further:
 
 1. somebody who is trusted signed it (steps 2 to 4 of authenticate.py);
 2. what was signed is an in-toto statement, or the file itself;
-3. the statement is about the file and meets every requirement (attestation.py); a bare signature meets none;
+3. the statement is about the file and meets every requirement (attestation.py), and is what its packaging calls it;
+   a bare signature meets none;
 4. what the trust policy has to say about such a build, where one is asked, is met too (release_policy.py).
 
 Whatever was not expected is a refusal of that bundle. A file has passed when at least one bundle counts for it, or as
@@ -13,15 +15,18 @@ many by different signers, of different builds, as the policy asks for.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final, assert_never
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance import build_claims, foreign
+from mvmnix.provenance import build_claims, foreign, registry_answers
 from mvmnix.provenance.attestation import Place, Requirements, unmet
-from mvmnix.provenance.authenticate import Attested, Blob, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.authenticate import Attested, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.foreign import ForeignStatement
+from mvmnix.provenance.registry_answers import Packed
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 from mvmnix.provenance.trust import Trust
 
@@ -62,18 +67,24 @@ class Passed:
     """A file for which enough counts; `others` are the reasons why other bundles do not."""
 
     name: str
-    digest: Digest
+    blob: Blob
     counted: tuple[Counted, ...]
     others: tuple[Reason, ...]
+
+    @property
+    def digest(self) -> Digest | None:
+        """The file's SHA-256, unless it is known by another digest only."""
+        return self.blob.digest
 
 
 def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[Counted](), list[Reason]()
-    for number, data in enumerate(bundles, 1):
+    unpacked = [packed for data in bundles for packed in registry_answers.unpack(data)]
+    for number, packed in enumerate(unpacked, 1):
         try:
             with only_refusals(name):
-                counted.append(_alone(Place(name, number, len(bundles)), blob, data, standard))
+                counted.append(_alone(Place(name, number, len(unpacked)), blob, packed, standard))
         except RefusedError as error:
             reasons.extend(error.reasons)
     reasons += _revoked(name, blob, standard)
@@ -86,7 +97,7 @@ def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -
         reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
     if voices < standard.signers or blob.digest in standard.trust.revocations.digests:
         raise RefusedError(*reasons)
-    return Passed(name, blob.digest, tuple(counted), bounded(reasons))
+    return Passed(name, blob, tuple(counted), bounded(reasons))
 
 
 def _voices(counted: Sequence[Counted]) -> int:
@@ -104,13 +115,16 @@ def _voices(counted: Sequence[Counted]) -> int:
 
 
 def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
-    if blob.digest in standard.trust.revocations.digests:
+    if blob.digest is not None and blob.digest in standard.trust.revocations.digests:
         told = standard.trust.revocations.told(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 
 
-def _alone(place: Place, blob: Blob, data: bytes, standard: Standard) -> Counted:
+def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Counted:
+    data = packed.data
+    if packed.problem:
+        raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
     try:
         attested = authenticate_foreign(data, trust=standard.trust, role=standard.role, what=place.name, blob=blob)  # 1
     except RefusedError as error:
@@ -121,12 +135,13 @@ def _alone(place: Place, blob: Blob, data: bytes, standard: Standard) -> Counted
     match attested.content:
         case Claim():
             claim = _statement(attested.content, blob, standard.wanted, signed)  # 2, 3
+            _as_packed(packed, claim, blob, signed)  # 3
             further = tuple(standard.further(claim, attested, signed))  # 4
             if further:
                 raise RefusedError(*further)
             return Counted(place.number, attested, claim, attested.content.payload)
         case Digest():
-            return _signature(attested, standard, signed)  # 2, 3
+            return _signature(attested, blob, packed, standard, signed)  # 2, 3
         case _:
             assert_never(attested.content)
 
@@ -146,16 +161,37 @@ def _statement(content: Claim, blob: Blob, wanted: Requirements, place: Place) -
         raise RefusedError(
             place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
         )
-    reasons = unmet(content.payload, blob.digest, wanted, place)
+    reasons = unmet(content.payload, blob, wanted, place)
     if reasons:
         raise RefusedError(*reasons)
     return foreign.parse(content.payload)
 
 
-def _signature(attested: Attested, standard: Standard, place: Place) -> Counted:
-    """The file's own signature: what it is over, step 1 has seen to."""
-    if standard.wanted.about_content or standard.further is not nothing_further:
+def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place) -> None:
+    reasons = list[Reason]()
+    if why := registry_answers.contradicts(packed, claim):
+        hint = "get the answer from the registry again; what it says around a bundle has to be what is signed"
+        reasons.append(place.reason(ReasonCode.PREDICATE_TYPE, f"{place.name}: {why}", hint))
+    file = None if blob.read is None else PurePath(place.artifact).name
+    if not registry_answers.names_file(packed, claim, file):
+        said = ", ".join(repr(each.name) for each in claim.subjects[:2])
+        expected = "a file with a name" if file is None else f"one subject with the file's own name {file!r}"
+        hint = "name the distribution as it was published: PEP 740 ties an attestation to that name"
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said or "none", hint))
+    if reasons:
+        raise RefusedError(*reasons)
+
+
+def _signature(attested: Attested, blob: Blob, packed: Packed, standard: Standard, place: Place) -> Counted:
+    reasons = list[Reason]()
+    if attested.content != blob.digest:
+        said = str(attested.content)
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob), said, "name the file it is about"))
+    promised_statement = packed.predicate_type is not None
+    if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
-        raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
+        reasons.append(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
+    if reasons:
+        raise RefusedError(*reasons)
     return Counted(place.number, attested, None, b"")

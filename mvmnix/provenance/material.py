@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mvmnix import strict
 from mvmnix.model import Digest
@@ -23,6 +23,8 @@ _LONGEST_PATH: Final = 63
 _BODY_LIMIT: Final = 24 * 2**20
 #: Of all other texts.
 _TEXT_LIMIT: Final = 65_536
+#: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
+FINGERPRINT: Final = r"[A-Za-z0-9+/]{43}="
 _WORD: Final = r"[A-Za-z0-9.]{1,32}"
 _NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
 
@@ -52,7 +54,8 @@ class Proof:
 class Entry:
     """What a transparency log says it holds: `body` at `index`, taken in at `integrated` (seconds since 1970).
 
-    `promise` is the signed entry timestamp; logs that answer with a proof only have neither it nor a time.
+    `promise` is the signed entry timestamp; logs that answer with a proof only have neither it nor a time. `proof` is
+    None where the log's promise stands alone, as in bundles of version 0.1.
     """
 
     index: int
@@ -61,7 +64,7 @@ class Entry:
     version: str
     integrated: int | None
     promise: bytes | None
-    proof: Proof
+    proof: Proof | None
     body: bytes
 
     def to_value(self) -> Mapping[str, object]:
@@ -70,9 +73,10 @@ class Entry:
             "logIndex": str(self.index),
             "logId": {"keyId": encode(self.log_id)},
             "kindVersion": {"kind": self.kind, "version": self.version},
-            "inclusionProof": self.proof.to_value(),
             "canonicalizedBody": encode(self.body),
         }
+        if self.proof is not None:
+            value["inclusionProof"] = self.proof.to_value()
         if self.integrated is not None:
             value["integratedTime"] = str(self.integrated)
         if self.promise is not None:
@@ -111,13 +115,20 @@ class Material:
         return value
 
 
-def material(record: strict.Record) -> Material:
-    """Read `VerificationMaterial`. What is empty may stand there; the canonical form leaves it out."""
-    hint = record.child("publicKey", _hint) if record.has("publicKey") else ""
+def material(
+    record: strict.Record, *, hints: str = FINGERPRINT, chain: bool = True, promises: bool = False
+) -> Material:
+    """Read `VerificationMaterial`. What is empty may stand there; the canonical form leaves it out.
+
+    `hints` is the form of a key's hint; `chain`: whether a chain of certificates may stand in the place of one;
+    `promises`: whether an entry may have the log's promise alone, without a proof, which it then has to have.
+    """
+    hint = record.child("publicKey", lambda it: _hint(it, hints)) if record.has("publicKey") else ""
     certificate = record.child("certificate", raw_bytes) if record.has("certificate") else b""
-    if not hint and not certificate and record.has("x509CertificateChain"):
+    if chain and not hint and not certificate and record.has("x509CertificateChain"):
         certificate = record.child("x509CertificateChain", _first)
-    entries = record.each("tlogEntries", _entry, MOST_ENTRIES) if record.has("tlogEntries") else ()
+    read_entry = _promised_entry if promises else _entry
+    entries = record.each("tlogEntries", read_entry, MOST_ENTRIES) if record.has("tlogEntries") else ()
     timed = record.has("timestampVerificationData")
     return Material(hint, certificate, entries, record.child("timestampVerificationData", _stamps) if timed else ())
 
@@ -170,6 +181,18 @@ def some(text: str) -> bytes:
     return decode(text)
 
 
+def without_nulls(value: object) -> object:
+    """The same value without the fields that are `null`: in Protobuf's JSON, `null` is how absence may be written."""
+    match value:
+        case dict():
+            fields = cast("dict[str, object]", value)
+            return {name: without_nulls(each) for name, each in fields.items() if each is not None}
+        case list():
+            return [without_nulls(each) for each in cast("list[object]", value)]
+        case _:
+            return value
+
+
 def encode(data: bytes) -> str:
     """Standard base64, as Protobuf's JSON writes bytes."""
     return binascii.b2a_base64(data, newline=False).decode()
@@ -215,8 +238,11 @@ def _some(text: str) -> bytes:
     return data
 
 
-def _hint(record: strict.Record) -> str:
-    return record.text("hint", r"[A-Za-z0-9+/]{43}=")
+def _hint(record: strict.Record, form: str) -> str:
+    text = record.text("hint", form, 1024)
+    # how npm's registry names its keys (its endpoint -/npm/v1/keys): without the padding
+    prefix, _, digest = text.rpartition("SHA256:")
+    return f"{digest}=" if not prefix and re.fullmatch(FINGERPRINT, f"{digest}=") else text
 
 
 def _first(record: strict.Record) -> bytes:
@@ -231,7 +257,13 @@ def _stamps(record: strict.Record) -> tuple[bytes, ...]:
     return record.each("rfc3161Timestamps", lambda one: some_bytes(one, "signedTimestamp"), MOST_TIMESTAMPS)
 
 
-def _entry(record: strict.Record) -> Entry:
+def _promised_entry(record: strict.Record) -> Entry:
+    if not record.has("inclusionPromise"):
+        raise ValueError("no inclusion promise, which bundles of version 0.1 have to have")
+    return _entry(record, proved=record.has("inclusionProof"))
+
+
+def _entry(record: strict.Record, *, proved: bool = True) -> Entry:
     kind, version = record.child("kindVersion", lambda it: (it.text("kind", _WORD), it.text("version", _WORD)))
     promised = record.has("inclusionPromise")
     return Entry(
@@ -241,7 +273,7 @@ def _entry(record: strict.Record) -> Entry:
         version,
         _integer(record, "integratedTime") if record.has("integratedTime") else None,
         record.child("inclusionPromise", lambda it: some_bytes(it, "signedEntryTimestamp")) if promised else None,
-        record.child("inclusionProof", _proof),
+        record.child("inclusionProof", _proof) if proved else None,
         some_bytes(record, "canonicalizedBody", _BODY_LIMIT),
     )
 

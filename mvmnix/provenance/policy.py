@@ -41,7 +41,8 @@ class RootPin:
 class PolicyFile:
     """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
-    `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as is `isolation`.
+    `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation` and
+    `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its promise nor a timestamp.
     """
 
     serial: int
@@ -57,6 +58,7 @@ class PolicyFile:
     rebuilds: int | None = None
     freshness: Freshness = field(default_factory=Freshness)
     verifiers: tuple[VerifierRule, ...] = ()
+    require_inclusion: bool | None = None
 
     @property
     def required_isolation(self) -> Isolation:

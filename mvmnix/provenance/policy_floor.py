@@ -53,7 +53,8 @@ def combine(
     only = user or floor
     if only is None:
         hint = (
-            "run `mvm run` once, which makes keys and a policy for this workstation, or write one: docs/trust-policy.md"
+            "bring one that names whom you trust, as ~/.config/mvmnix/trust.toml or with `mvm verify --policy FILE` "
+            "(docs/trust-policy.md); where images are built, the first `mvm run` makes one"
         )
         raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
     reasons = [Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor)]
@@ -63,7 +64,7 @@ def combine(
     both = [it for it in (floor, user) if it is not None]
     revoked_by_floor, revoked_by_user = around.revoked
     return TrustPolicy(
-        trust=Trust(only.signers, around.roots, around.revocations),
+        trust=Trust(only.signers, around.roots, around.revocations, any(it.require_inclusion for it in both)),
         builders=only.builders,
         sources=tuple(it.sources for it in both),
         isolation=both[0].required_isolation.strongest(both[-1].required_isolation),
@@ -159,6 +160,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     )
     if user.import_from_derivation and not floor.import_from_derivation:
         yield "it allows import from derivation, which the floor does not"
+    if user.require_inclusion is False and floor.require_inclusion:
+        yield "it takes a log's promise for its proof, which the floor does not"
     if user.isolation is not None and not user.isolation.suffices(floor.required_isolation):
         yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
 

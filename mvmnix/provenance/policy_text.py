@@ -90,6 +90,7 @@ def _file(record: strict.Record) -> PolicyFile:
         rebuilds,
         record.child("freshness", _freshness) if record.has("freshness") else Freshness(),
         record.each("verifiers", lambda rule: _verifier(rule, names), 64) if record.has("verifiers") else (),
+        record.flag("require-inclusion") if record.has("require-inclusion") else None,
     )
     _unique(found)
     return found

@@ -1,7 +1,6 @@
 """Says why a log entry does not show that a transparency log holds a signature; nothing when it does; pure.
 
-This is what keys need whose signatures have to be in a log (steps 3.3 and 3.4 of witnesses.py): the `sigstore` library
-checks the entries of certificates only. What a log signs: an inclusion promise (SET, signed entry timestamp) over
+These are steps 3.3 and 3.4 of witnesses.py. What a log signs: an inclusion promise (SET, signed entry timestamp) over
 canonical JSON (RFC 8785; integers and ASCII only) of body, time, log and index; and checkpoints (C2SP tlog-checkpoint
 in a signed note) over size and root of its Merkle tree (RFC 6962), to which an inclusion proof leads.
 """
@@ -10,6 +9,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
 from mvmnix import strict
@@ -20,6 +21,14 @@ from mvmnix.provenance.trusted_root import Log, TrustedRoot
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _HASH_SIZE: Final = hashlib.sha256().digest_size
+
+
+class Inclusion(StrEnum):
+    """What shows that a log holds an entry: nothing, the log's promise (SET) alone, or a proof in its tree."""
+
+    NONE = "none"
+    PROMISED = "promised"
+    PROVED = "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +94,26 @@ def incoherences(entry: Entry, root: TrustedRoot) -> Iterator[str]:
     """What contradicts itself in an entry, whoever signed what: things that no signature covers."""
     if entry.promise is None and entry.integrated:
         yield "it names a time that the log did not promise"
-    if entry.promise is None and entry.index != entry.proof.index:
+    if entry.promise is None and entry.proof is None:
+        yield "it has neither a proof nor the log's promise"
+    if entry.promise is None and entry.proof is not None and entry.index != entry.proof.index:
         yield "the log did not promise its index, which is not that of the proof"
     log = root.log(entry.log_id)
     if log is None:
         yield f"no log of the trust root has the ID {entry.log_id.hex()}"
-        return
+    elif entry.proof is not None:
+        yield from _other_tree(entry.proof, log)
+
+
+def _other_tree(proof: Proof, log: Log) -> Iterator[str]:
+    """Whether the checkpoint is of that log, and about the tree of the proof."""
     try:
-        checkpoint = Checkpoint.parse(entry.proof.checkpoint)
+        checkpoint = Checkpoint.parse(proof.checkpoint)
         name, _ = checkpoint.signature_of(log)
     except ValueError as error:
         yield f"its checkpoint is malformed: {error}"
         return
-    if (checkpoint.size, checkpoint.root) != (entry.proof.size, entry.proof.root):
+    if (checkpoint.size, checkpoint.root) != (proof.size, proof.root):
         yield "its checkpoint is about another tree than its proof"
     # Rekor's first version puts the ID of a tree behind the name
     if checkpoint.origin != name and not checkpoint.origin.startswith(f"{name} - "):
@@ -106,24 +122,43 @@ def incoherences(entry: Entry, root: TrustedRoot) -> Iterator[str]:
 
 def unproven(entry: Entry, log: Log) -> Iterator[str]:
     """What the log did not sign, or what its tree does not hold."""
-    try:
-        if root_of(entry.body, entry.proof) != entry.proof.root:
-            yield "its proof does not lead to the root of the log's tree"
-    except ValueError as error:
-        yield f"its proof is none: {error}"
-    try:
-        checkpoint = Checkpoint.parse(entry.proof.checkpoint)
-        log.key.verified(checkpoint.text, checkpoint.signature_of(log)[1])
-    except ValueError as error:
-        yield f"its checkpoint is not the log's: {error}"
+    if entry.proof is not None:
+        yield from _unproven(entry.body, entry.proof, log)
     if entry.promise is not None:
         try:
-            log.key.verified(promised(entry), entry.promise)
+            log.key.verified(signed_by_promise(entry), entry.promise)
         except ValueError as error:
             yield f"its inclusion promise (SET) is not the log's: {error}"
 
 
-def promised(entry: Entry) -> bytes:
+def _unproven(body: bytes, proof: Proof, log: Log) -> Iterator[str]:
+    try:
+        if root_of(body, proof) != proof.root:
+            yield "its proof does not lead to the root of the log's tree"
+    except ValueError as error:
+        yield f"its proof is none: {error}"
+    try:
+        checkpoint = Checkpoint.parse(proof.checkpoint)
+        log.key.verified(checkpoint.text, checkpoint.signature_of(log)[1])
+    except ValueError as error:
+        yield f"its checkpoint is not the log's: {error}"
+
+
+def inclusion(entry: Entry) -> Inclusion:
+    """What an entry brings to show that the log holds it; whether that holds, the functions above say."""
+    if entry.proof is not None:
+        return Inclusion.PROVED
+    return Inclusion.NONE if entry.promise is None else Inclusion.PROMISED
+
+
+def promised_time(entry: Entry) -> datetime | None:
+    """When the log promises to have taken the entry in; None where it promises no time."""
+    if entry.promise is None or not entry.integrated:
+        return None
+    return datetime.fromtimestamp(entry.integrated, UTC) if entry.integrated < 2**36 else None
+
+
+def signed_by_promise(entry: Entry) -> bytes:
     """What an inclusion promise is a signature over."""
     return strict.canonical(
         {

@@ -1,8 +1,14 @@
 """Reads the bodies of log entries, and says whether one is about a certain signature; pure.
 
-Kinds: `dsse` 0.0.1 and `intoto` 0.0.2 hold an envelope's payload by its SHA-256, its one signature and the key or
-certificate; `hashedrekord` 0.0.1 a file's digest, a signature over it, and the key or certificate; `hashedrekord` 0.0.2
-either, where an envelope is meant by the digest of what DSSE signs. (rekor, pkg/types; rekor-tiles, CLIENTS.md.)
+What each kind names (rekor, pkg/types; rekor-tiles, CLIENTS.md), and so what the log vouches for:
+
+- `dsse` 0.0.1 and 0.0.2: an envelope's payload by its SHA-256, its one signature, the key or certificate;
+- `intoto` 0.0.2: the same, and the payload's type. Its `hash` is that of the envelope as the signer's tool wrote it,
+  which is not in the bundle: it is not recomputed;
+- `intoto` 0.0.1: no signature. It has the `hash` of the envelope in the signer's formatting, which covers payload, type
+  and signature: it has to be that of one of the forms that tools of its time wrote, or the entry names nothing;
+- `hashedrekord` 0.0.1: a file's SHA-256, a signature over it, the key or certificate;
+- `hashedrekord` 0.0.2: either, where an envelope is meant by the digest of what DSSE signs.
 """
 
 from collections.abc import Callable
@@ -21,24 +27,43 @@ from mvmnix.provenance.material import Entry, decode, hash_output, raw_bytes, so
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What an entry is about, or has to be: signature, who made it (SPKI or certificate in DER), and over what.
+    """What an entry is about: who signed (SPKI or certificate in DER), by which signature, over what.
 
-    `payload` is the SHA-256 of an envelope's payload, `signed` that of what the signature is over; None where the kind
-    of entry says nothing of it.
+    `payload` is the SHA-256 of an envelope's payload, `signed` that of what the signature is over, `envelope` that of
+    the whole envelope in its signer's formatting; None where the kind of entry doesn't name it.
     """
 
-    signature: bytes
     verifier: bytes
+    signature: bytes | None = None
+    payload: Digest | None = None
+    signed: Digest | None = None
+    payload_type: str | None = None
+    envelope: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an entry has to be about. `envelopes` are the digests of the forms that an envelope may have had."""
+
+    verifier: bytes
+    signature: bytes
     payload: Digest | None
     signed: Digest | None
+    payload_type: str | None = None
+    envelopes: frozenset[Digest] = frozenset()
 
-    def differences(self, found: "Recorded") -> tuple[str, ...]:
-        """What an entry says otherwise. Nothing is compared of which it says nothing, but one digest it has to name."""
-        named = [name for name, a, b in (("payload", self.payload, found.payload), ("file", self.signed, found.signed))
-                 if b is not None and a != b]  # fmt: skip
-        if found.payload is None and found.signed is None:
+    def differences(self, found: Recorded) -> tuple[str, ...]:
+        """What an entry says otherwise. It has to name the signature, or the envelope that it is in; and over what."""
+        named = [name for name, a, b in (
+            ("payload", self.payload, found.payload),
+            ("file", self.signed, found.signed),
+            ("payload type", self.payload_type, found.payload_type),
+            ("signature", self.signature, found.signature),
+        ) if b is not None and a != b]  # fmt: skip
+        if found.signature is None and found.envelope not in self.envelopes:
+            named.append("envelope, or one in another formatting than those that are known")
+        if found.payload is None and found.signed is None and found.envelope is None:
             named.append("payload or file")
-        named += [] if self.signature == found.signature else ["signature"]
         return (*named, *([] if self.verifier == found.verifier else ["key or certificate"]))
 
 
@@ -57,33 +82,56 @@ def read(entry: Entry) -> Recorded:
 
 
 def _dsse(spec: strict.Record) -> Recorded:
-    # the hash of the envelope as it was submitted: in whose formatting, nobody knows any more
+    # of the envelope as it was submitted, in a formatting that the bundle doesn't have
     spec.child("envelopeHash", _hash)
     payload = spec.child("payloadHash", _hash)
-    signatures = spec.each("signatures", _dsse_signature, 4)
-    return Recorded(*_one(signatures), payload, None)
+    signature, verifier = _one(spec.each("signatures", _dsse_signature, 4))
+    return Recorded(verifier, signature, payload)
 
 
 def _dsse_signature(record: strict.Record) -> tuple[bytes, bytes]:
     return some_bytes(record, "signature"), record.parsed("verifier", _pem, b"")
 
 
-def _intoto(spec: strict.Record) -> Recorded:
-    return spec.child("content", _intoto_content)
+def _dsse_2(spec: strict.Record) -> Recorded:
+    return spec.child("dsseV002", _dsse_2_content)
 
 
-def _intoto_content(content: strict.Record) -> Recorded:
+def _dsse_2_content(record: strict.Record) -> Recorded:
+    payload = record.child("payloadHash", hash_output)
+    signature, verifier = _one(record.each("signatures", _signature_2, 4))
+    return Recorded(verifier, signature, payload)
+
+
+def _intoto_1(spec: strict.Record) -> Recorded:
+    verifier = spec.parsed("publicKey", _pem, b"")
+    envelope, payload = spec.child("content", _intoto_1_content)
+    return Recorded(verifier, payload=payload, envelope=envelope)
+
+
+def _intoto_1_content(content: strict.Record) -> tuple[Digest, Digest | None]:
+    # the oldest entries have no hash of the payload (rekor, pkg/types/intoto/v0.0.1)
+    payload = content.child("payloadHash", _hash) if content.has("payloadHash") else None
+    return content.child("hash", _hash), payload
+
+
+def _intoto_2(spec: strict.Record) -> Recorded:
+    return spec.child("content", _intoto_2_content)
+
+
+def _intoto_2_content(content: strict.Record) -> Recorded:
     if content.has("hash"):
         content.child("hash", _hash)
     payload = content.child("payloadHash", _hash)
-    return Recorded(*content.child("envelope", _intoto_envelope), payload, None)
+    kind, signature, verifier = content.child("envelope", _intoto_envelope)
+    return Recorded(verifier, signature, payload, payload_type=kind)
 
 
-def _intoto_envelope(envelope: strict.Record) -> tuple[bytes, bytes]:
-    envelope.text("payloadType", r"[!-~]{1,255}")
+def _intoto_envelope(envelope: strict.Record) -> tuple[str, bytes, bytes]:
+    kind = envelope.text("payloadType", r"[!-~]{1,255}")
     if envelope.has("payload"):
         envelope.text("payload", limit=LIMIT)
-    return _one(envelope.each("signatures", _intoto_signature, 4))
+    return kind, *_one(envelope.each("signatures", _intoto_signature, 4))
 
 
 def _intoto_signature(record: strict.Record) -> tuple[bytes, bytes]:
@@ -96,7 +144,8 @@ def _intoto_signature(record: strict.Record) -> tuple[bytes, bytes]:
 
 def _hashedrekord(spec: strict.Record) -> Recorded:
     signed = spec.child("data", lambda data: data.child("hash", _hash))
-    return Recorded(*spec.child("signature", _hashedrekord_signature), None, signed)
+    signature, verifier = spec.child("signature", _hashedrekord_signature)
+    return Recorded(verifier, signature, signed=signed)
 
 
 def _hashedrekord_signature(record: strict.Record) -> tuple[bytes, bytes]:
@@ -110,7 +159,8 @@ def _hashedrekord_2(spec: strict.Record) -> Recorded:
 
 def _hashedrekord_2_content(record: strict.Record) -> Recorded:
     signed = record.child("data", hash_output)
-    return Recorded(*record.child("signature", _signature_2), None, signed)
+    signature, verifier = record.child("signature", _signature_2)
+    return Recorded(verifier, signature, signed=signed)
 
 
 def _signature_2(record: strict.Record) -> tuple[bytes, bytes]:
@@ -146,7 +196,11 @@ def _pem(text: str) -> bytes:
 
 _KINDS: Final[dict[tuple[str, str], Callable[[strict.Record], Recorded]]] = {
     ("dsse", "0.0.1"): _dsse,
-    ("intoto", "0.0.2"): _intoto,
+    ("dsse", "0.0.2"): _dsse_2,
+    ("intoto", "0.0.1"): _intoto_1,
+    ("intoto", "0.0.2"): _intoto_2,
     ("hashedrekord", "0.0.1"): _hashedrekord,
     ("hashedrekord", "0.0.2"): _hashedrekord_2,
 }
+#: Kinds of Rekor's second version, whose logs promise no time: a timestamp has to tell it.
+TIMELESS: Final = frozenset({("dsse", "0.0.2"), ("hashedrekord", "0.0.2")})

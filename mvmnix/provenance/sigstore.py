@@ -1,210 +1,37 @@
-"""The only importer of `sigstore`: asks whom a trust domain certified, and has the library sign for an OIDC identity.
+"""The only importer of `sigstore`: has the library sign for an OIDC identity, and reads the trust roots it ships.
 
-Importing it costs a third of a second, so it is imported only where a bundle has a certificate or somebody signs
-keyless. Only its public interface is used. Of what it raises nothing gets out but UncertifiedError and MvmnixError.
-
-The library verifies: the certificate's chain at the time, its SCT and usages; the log's proof, checkpoint and promise;
-the entry's body; the signature. It does not look at the ends of `validFor`, and lets a broken timestamp pass beside a
-good promise. So it is asked once for each source of time alone, with those parts of the root that were trusted then.
+Importing it costs a third of a second, so it is imported only to sign keyless or for a root that nobody named. Only its
+public interface is used. Of what it raises nothing gets out but MvmnixError. What is signed elsewhere it does not
+verify: witnesses.py does.
 """
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from functools import lru_cache
 from importlib.resources import files
-from typing import Final
 
-from cryptography import x509
+from cryptography.x509 import Certificate
 from sigstore.dsse import Statement
 from sigstore.errors import VerificationError
-from sigstore.hashes import Hashed
-from sigstore.models import Bundle, ClientTrustConfig, TrustedRoot
+from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken, Issuer, detect_credential
 from sigstore.sign import SigningContext
 from sigstore.verify import Verifier
 
-from mvmnix import strict
 from mvmnix.errors import MvmnixError
-from mvmnix.model import Digest
-from mvmnix.provenance import trusted_root
-from mvmnix.provenance.trusted_root import LISTS, Selection
-
-#: Fulcio's extensions (fulcio, docs/oid-info.md): the issuer as UTF8String, as raw text; a SAN that is neither email
-#: address nor URI.
-_ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
-_ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
-_USER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
-#: No service is asked when a bundle is verified, and so none is named.
-_NO_SERVICES: Final = {"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json"}
-_ALWAYS: Final = {"start": "1970-01-01T00:00:00Z"}
-_CONFIG: Final = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
-
-
-@dataclass(frozen=True, slots=True)
-class Certified:
-    """Whom a trust domain certified, by SAN and OIDC issuer, and when it saw the signature."""
-
-    subject: str
-    issuer: str
-    time: datetime
-
-
-class Doubt(StrEnum):
-    """What an UncertifiedError is about, as far as we know it."""
-
-    NAMES = "names"
-    TIMESTAMP = "timestamp"
-    WINDOW = "window"
-    OTHER = "other"
-
-
-class UncertifiedError(Exception):
-    """The library does not stand for a bundle; `when` is the time that it was asked about, if there was one."""
-
-    def __init__(self, doubt: Doubt, why: str, when: datetime | None = None) -> None:
-        super().__init__(why)
-        self.doubt = doubt
-        self.why = why
-        self.when = when
-
-
-class _NamesError(VerificationError):
-    """A certificate names nobody, or several."""
+from mvmnix.provenance.certificate_names import names
 
 
 class _Names:
-    """The library's verification policy: exactly one subject, exactly one issuer. Who they may be is said elsewhere."""
+    """The library's verification policy: exactly one subject, exactly one issuer."""
 
-    def __init__(self) -> None:
-        self.found = ("", "")
-
-    def verify(self, cert: x509.Certificate) -> None:
+    def verify(self, cert: Certificate) -> None:
         """Called by the library once it trusts the certificate."""
-        values = {each.oid: each.value for each in cert.extensions}
-        self.found = (_subject(values), _issuer(values))
-
-
-def certified(bundle: bytes, *, root: bytes, moment: datetime | None, file: Digest | None) -> Certified:
-    """Ask the library about a bundle that has one source of time.
-
-    `moment` is the time that the log promises, None when a timestamp tells it; `file` the digest of the file that a
-    message signature is over, None for an envelope. Raises UncertifiedError.
-    """
-    when = moment
-    try:
-        parsed = Bundle.from_json(bundle)
-        when = moment or _stamped(parsed)
-        return _asked_then(parsed, root, when, file)
-    except UncertifiedError:
-        raise
-    except _NamesError as error:
-        raise UncertifiedError(Doubt.NAMES, str(error), when) from error
-    except Exception as error:
-        raise UncertifiedError(_doubt(error, when), f"{type(error).__name__}: {error}", when) from error
-
-
-def _asked_then(bundle: Bundle, root: bytes, when: datetime, file: Digest | None) -> Certified:
-    selection = trusted_root.parse(root).at(when)
-    try:
-        return _asked(bundle, _verifier(root, selection), when, file)
-    except Exception as error:
-        if all(all(each) for each in selection):
-            raise
-        _asked(bundle, _verifier(root, None), when, file)
-        why = f"it is of {strict.show_time(when)}, when an authority or log of the trust root was not trusted"
-        raise UncertifiedError(Doubt.WINDOW, why, when) from error
-
-
-def _doubt(error: Exception, when: datetime | None) -> Doubt:
-    """Whether it is a timestamp that does not hold: the library has one exception for many things."""
-    no_time = when is None or "verified time" in str(error)
-    return Doubt.TIMESTAMP if no_time else Doubt.OTHER
-
-
-def _asked(bundle: Bundle, verifier: Verifier, when: datetime, file: Digest | None) -> Certified:
-    names = _Names()
-    if file is None:
-        verifier.verify_dsse(bundle, names)
-    else:
-        hashed = Hashed.model_validate({"algorithm": "SHA2_256", "digest": file.raw})
-        verifier.verify_artifact(hashed, bundle, names)
-    return Certified(*names.found, when)
-
-
-def _stamped(bundle: Bundle) -> datetime:
-    data = bundle.verification_material.timestamp_verification_data
-    stamps = [] if data is None else data.rfc3161_timestamps
-    if len(stamps) != 1:
-        raise ValueError(f"{len(stamps)} timestamps, not one")
-    return stamps[0].tst_info.gen_time
-
-
-@lru_cache(maxsize=32)
-def _verifier(root: bytes, selection: Selection | None) -> Verifier:
-    """A verifier of these parts of the root; for None, of all of it as if it had always been trusted."""
-    value = json.loads(root)
-    for name, kept in zip(LISTS, selection or (None,) * len(LISTS), strict=True):
-        parts = value.get(name, [])
-        value[name] = parts if kept is None else [one for one, holds in zip(parts, kept, strict=True) if holds]
-        if kept is None:
-            # the library does look at those of timestamp authorities itself
-            value[name] = [one | ({"validFor": _ALWAYS} if "validFor" in one else {}) for one in parts]
-    config = {"mediaType": _CONFIG, "trustedRoot": value, "signingConfig": _NO_SERVICES}
-    return Verifier(trusted_root=_remembering(ClientTrustConfig.from_json(json.dumps(config)).trusted_root))
-
-
-def _remembering(root: TrustedRoot) -> TrustedRoot:
-    """The same, which reads the keys of its logs once: the library asks it for them at each verification."""
-    for name in ("rekor_keyring", "ct_keyring"):
-        setattr(root, name, lru_cache(getattr(root, name)))
-    return root
-
-
-def _subject(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
-    names = values.get(x509.SubjectAlternativeName.oid)
-    found = list(names) if isinstance(names, x509.SubjectAlternativeName) else []
-    match found:
-        case [x509.RFC822Name() | x509.UniformResourceIdentifier() as name]:
-            return name.value
-        case [x509.OtherName() as name] if name.type_id == _USER_NAME:
-            return _utf8(name.value)
-        case _:
-            raise _NamesError(f"the certificate names {len(found)} subjects, or one of a kind that nobody here knows")
-
-
-def _issuer(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
-    found = set()
-    if isinstance(value := values.get(_ISSUER_V2), x509.UnrecognizedExtension):
-        found.add(_utf8(value.value))
-    if isinstance(value := values.get(_ISSUER_V1), x509.UnrecognizedExtension):
-        found.add(value.value.decode())
-    if len(found) != 1:
-        raise _NamesError(f"the certificate names {len(found)} OIDC issuers, not one")
-    return found.pop()
-
-
-def _utf8(der: bytes) -> str:
-    """The text of a UTF8String of up to 65,535 bytes in DER (X.690, sections 8.1 and 10.1: the shortest length)."""
-    for head in (2, 3, 4):
-        text = der[head:]
-        with suppress(UnicodeDecodeError):
-            if der[:head] == b"\x0c" + _length(len(text)):
-                return text.decode()
-    raise _NamesError("the certificate names somebody in another form than UTF-8")
-
-
-def _length(count: int) -> bytes:
-    """A length in DER; nothing for one that takes more than two bytes, which no name has."""
-    if count < 0x80:
-        return count.to_bytes(1)
-    if count < 0x100:
-        return b"\x81" + count.to_bytes(1)
-    return b"\x82" + count.to_bytes(2) if count < 0x10000 else b""
+        try:
+            names(cert)
+        except ValueError as error:
+            raise VerificationError(str(error)) from error
 
 
 class Instance(StrEnum):

@@ -10,6 +10,7 @@ from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.expressions import takes_for_ever
+from mvmnix.provenance.material import FINGERPRINT
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
@@ -144,12 +145,21 @@ class Revocations:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """All that it takes to say who signed: signers, trusted_root.json files by SHA-256 of their bytes, revocations."""
+    """All that it takes to say who signed: signers, trusted_root.json files by SHA-256 of their bytes, revocations.
+
+    `require_inclusion`: a log has to prove that it holds a signature, also of a file that is only verified.
+    """
 
     signers: tuple[Signer, ...]
     roots: Mapping[Digest, bytes] = _NOTHING
     revocations: Revocations = field(default_factory=Revocations)
+    require_inclusion: bool = False
 
     def by_hint(self, hint: str) -> Signer | None:
-        """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256)."""
+        """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256).
+
+        A hint in another form names no key: then it can only be the one that is trusted alone.
+        """
+        if not re.fullmatch(FINGERPRINT, hint):
+            return self.signers[0] if len(self.signers) == 1 and self.signers[0].key is not None else None
         return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)

@@ -1,11 +1,13 @@
 """Reads trusted_root.json: which logs and authorities a trust domain believes, and from when to when; pure.
 
 The format is protobuf-specs' sigstore_trustroot.proto in Protobuf's JSON. Whose file it is, the policy says by its
-SHA-256; what is in it is believed for that domain alone, and two of them are never put together.
+SHA-256; what is in it is believed for that domain alone, and two of them are never put together. Protobuf leaves out
+what is empty, and so may a file. A log or authority whose key, hash or certificate is missing or of an unknown kind
+vouches for nothing, and takes nothing from the others.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -14,11 +16,12 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode
 from mvmnix.model import Digest
 from mvmnix.provenance.log_key import LogKey
-from mvmnix.provenance.material import raw_bytes, some_bytes
+from mvmnix.provenance.material import raw_bytes, some_bytes, without_nulls
 
 LIMIT: Final = 4 * 2**20
 _MEDIA: Final = r"application/vnd\.dev\.sigstore\.trustedroot(\+json;version=0\.1|\.v0\.[12]\+json)"
 _HINT: Final = "get the trusted_root.json again from whoever runs that Sigstore"
+_NAME: Final = r"[A-Z0-9_]{1,64}"
 _TEXT: Final = r"[^\x00]{0,4096}"
 
 
@@ -51,12 +54,6 @@ class Authority:
     window: Window
 
 
-#: For each list of a trusted root, in the order of its fields, which entries are valid at some moment.
-type Selection = tuple[tuple[bool, ...], ...]
-#: The lists of a trusted_root.json.
-LISTS: Final = ("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
-
-
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
     """One trust domain."""
@@ -70,11 +67,6 @@ class TrustedRoot:
         """The transparency log with that ID."""
         return next((log for log in self.logs if log.log_id == log_id), None)
 
-    def at(self, moment: datetime) -> Selection:
-        """What of it was trusted at that moment."""
-        lists: tuple[Iterable[Log | Authority], ...] = (self.logs, self.authorities, self.ct_logs, self.timestamping)
-        return tuple([tuple([one.window.holds(moment) for one in each]) for each in lists])
-
     @property
     def newest(self) -> datetime | None:
         """When the youngest of its entries began to be trusted: it is no older than that."""
@@ -87,7 +79,7 @@ class TrustedRoot:
 def parse(data: bytes) -> TrustedRoot:
     """Read a trusted_root.json. Raises RefusedError ROOT_MALFORMED, naming all problems."""
     try:
-        return strict.read(strict.parse_json(data, limit=LIMIT), "root", _root)
+        return strict.read(without_nulls(strict.parse_json(data, limit=LIMIT)), "root", _root)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.ROOT_MALFORMED, f"the trust root {Digest.of(data)}", _HINT) from error
 
@@ -107,14 +99,15 @@ def _each[T](record: strict.Record, name: str, parse: Callable[[strict.Record], 
 
 
 def _log(record: strict.Record) -> Log:
-    record.text("baseUrl", _TEXT)
-    record.text("hashAlgorithm", "SHA2_256")
+    _optional(record, "baseUrl")
     _optional(record, "operator")
-    log_id = record.child("logId", _key_id)
+    hashes = record.text("hashAlgorithm", _NAME) if record.has("hashAlgorithm") else "SHA2_256"
+    key, window = record.child("publicKey", _public) if record.has("publicKey") else (LogKey(b"", ""), Window())
+    # the ID of a log is the SHA-256 of its key (RFC 6962, section 3.2), where nothing else is said
+    log_id = record.child("logId", _key_id) if record.has("logId") else Digest.of(key.spki).raw
     if record.has("checkpointKeyId"):
         record.child("checkpointKeyId", _key_id)
-    key, window = record.child("publicKey", _public)
-    return Log(log_id, key, window)
+    return Log(log_id, key if hashes == "SHA2_256" else replace(key, details=hashes), window)
 
 
 def _key_id(record: strict.Record) -> bytes:
@@ -122,8 +115,9 @@ def _key_id(record: strict.Record) -> bytes:
 
 
 def _public(record: strict.Record) -> tuple[LogKey, Window]:
-    key = LogKey(some_bytes(record, "rawBytes"), record.text("keyDetails", r"[A-Z0-9_]{1,64}"))
-    return key, record.child("validFor", _window) if record.has("validFor") else Window()
+    spki = some_bytes(record, "rawBytes") if record.has("rawBytes") else b""
+    details = record.text("keyDetails", _NAME) if record.has("keyDetails") else ""
+    return LogKey(spki, details), record.child("validFor", _window) if record.has("validFor") else Window()
 
 
 def _authority(record: strict.Record) -> Authority:
@@ -131,10 +125,12 @@ def _authority(record: strict.Record) -> Authority:
         record.child("subject", _subject)
     _optional(record, "uri")
     _optional(record, "operator")
-    certificates = record.child("certChain", lambda it: it.each("certificates", raw_bytes, 16))
-    if not certificates:
-        raise ValueError("an authority without a certificate")
+    certificates = record.child("certChain", _chain) if record.has("certChain") else ()
     return Authority(certificates, record.child("validFor", _window) if record.has("validFor") else Window())
+
+
+def _chain(record: strict.Record) -> tuple[bytes, ...]:
+    return record.each("certificates", raw_bytes, 16) if record.has("certificates") else ()
 
 
 def _subject(record: strict.Record) -> None:

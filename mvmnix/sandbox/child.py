@@ -11,15 +11,16 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
+from mvmnix.privileges.control_groups import Group
 from mvmnix.process import is_readable
+from mvmnix.procfs import children
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
 GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """
@@ -35,9 +36,10 @@ _REAP: Final = 10.0
 
 
 class Stop(Enum):
-    """Why a child was killed: its time was over, it wrote too much, its caller gave up."""
+    """Why a child was killed: its time was over, it took or wrote too much, its caller gave up."""
 
     TIME = auto()
+    MEMORY = auto()
     OUTPUT = auto()
     CANCELLED = auto()
 
@@ -112,9 +114,22 @@ class Pipes:
 class Attendant:
     """One child, from its start to its end."""
 
-    def __init__(self, child: Process, pipes: Pipes, cancelled: Sequence[int], *, input_: bytes, limit: int) -> None:
-        """One of `cancelled` is hung up to give up; `limit` is the most bytes that it may write to standard output."""
+    def __init__(
+        self,
+        child: Process,
+        pipes: Pipes,
+        cancelled: Sequence[int],
+        *,
+        input_: bytes,
+        limit: int,
+        group: Group | None = None,
+    ) -> None:
+        """One of `cancelled` is hung up to give up; `limit` is the most bytes that it may write to standard output.
+
+        It becomes the program in the control group.
+        """
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
+        self._group = group
         self._input = memoryview(_GO + input_)
         self._stdout, self._stderr = bytearray(), bytearray()
         self._complained = 0
@@ -130,12 +145,25 @@ class Attendant:
         """Let it run to its end, or kill all of its processes after `seconds`. Raises MvmnixError when they stay."""
         stop: Stop | None = Stop.CANCELLED
         try:
+            self._warm_up()
             stop = self._listen(time.monotonic() + seconds)
         finally:
             status, clean = self._end()
         if stop is None and self._wrote_too_much():
             stop = Stop.OUTPUT
+        if stop is None and status != 0 and self._group is not None and self._group.ran_out_of_memory():
+            stop = Stop.MEMORY
         return Ended(status, bytes(self._stdout), bytes(self._stderr), stop, clean)
+
+    def _warm_up(self) -> None:
+        """Put the child in its group while it sets up: `_let_in` puts in what has begun by then.
+
+        The first move in a while waits for a grace period of RCU, some milliseconds, and a second one after it doesn't
+        (kernel: cgroup_threadgroup_rwsem).
+        """
+        if self._group is not None:
+            with suppress(ProcessLookupError):  # it has ended already, and says why
+                self._group.add(self._child.pid)
 
     def _listen(self, deadline: float) -> Stop | None:
         while (left := deadline - time.monotonic()) > 0:
@@ -182,8 +210,10 @@ class Attendant:
 
     def _let_in(self) -> None:
         """It waits for its line, so it and all processes above it run, and their numbers are their own."""
-        children = Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children")  # proc_pid_task(5)
-        self._inner = [os.pidfd_open(int(pid)) for pid in children.read_text(encoding="ascii").split()]
+        self._inner = [os.pidfd_open(pid) for pid in children(self._child.pid)]
+        if self._group is not None:
+            for pid in _lowest(self._child.pid):
+                self._group.add(pid)
         stdin = self._pipes.stdin
         if self._pipes.talks:
             with suppress(BrokenPipeError):
@@ -216,3 +246,12 @@ class Attendant:
         with suppress(BlockingIOError):
             while fd in self._heard and not self._wrote_too_much():
                 self._hear(fd)
+
+
+def _lowest(process: int) -> Iterator[int]:
+    """The processes beneath this one that have none beneath them, or itself."""
+    below = tuple(children(process))
+    if not below:
+        yield process
+    for child in below:
+        yield from _lowest(child)

@@ -11,62 +11,33 @@ What a helper has, from the outside in; it starts only when all of it is in plac
    own PID namespace, read-only; `/work`, empty, of a bounded size, where it may write. Only a loopback device.
 5. A filter of system calls (profiles/helpers.py).
 6. Landlock, where the kernel has it: the same paths once more, by rule.
-7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller.
+7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller; where a
+   control group can be made, on what all of its processes and files take of memory together (helper_group.py).
 8. The environment that is written here and by the caller, nothing inherited; absolute program paths that root alone can
    change; standard input closed or bytes; no descriptor of ours but those that the caller names.
 """
 
-import functools
 import os
 import signal
-import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, assert_never
+from typing import IO, assert_never
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import bind_mount, bubblewrap, host_system, idmap, landlock, seccomp, session_keyring, uid_pool
-from mvmnix.sandbox.child import GATE, Attendant, Ended, Pipe, Pipes, Stop
+from mvmnix.privileges.control_groups import GroupLimits
+from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
+from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
+from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
+from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 
-#: Where a helper works; what it writes stays there, and is gone with it.
-WORK: Final = "/work"
-HOME, TEMPORARY = f"{WORK}/home", f"{WORK}/temporary"
-#: Where the gateway's socket is, if there is one.
-GATEWAY: Final = "/gateway"
-SH: Final = Candidates("sh", ("/bin/sh",), "apt-get install dash")
-PRLIMIT: Final = Candidates(
-    "prlimit", ("/usr/bin/prlimit", "/run/current-system/sw/bin/prlimit"), "apt-get install util-linux"
-)
-
-_MIB: Final = 1 << 20
-_DESCRIPTORS: Final = 1024
-#: What all helpers have in their environment.
-_ENVIRONMENT: Final = {"PATH": process.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
-#: What the kernel tells of keys and memory that aren't a helper's (proc(5)).
-_HIDDEN: Final = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list")
-_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much a helper may take: wall time in seconds, processes, and sizes in bytes.
-
-    `room` is for all of its files, `memory` the address space of each process, `output` what it writes to standard
-    output, and the size of each file.
-    """
-
-    seconds: float = 900
-    room: int = 2048 * _MIB
-    memory: int = 4096 * _MIB
-    output: int = 2048 * _MIB
-    processes: int = 256
+__all__ = ["GATEWAY", "SH", "WORK", "Bounds", "Sandbox"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +63,7 @@ class Sandbox:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     gateway: Path | None = None
     descriptors: tuple[int, ...] = ()
-    bounds: Bounds = Bounds()
+    bounds: Bounds = field(default_factory=Bounds)
     cancelled: int | None = None
 
     def run(
@@ -144,7 +115,7 @@ class Sandbox:
         self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
     ) -> Iterator[Future[Ended]]:
         """A thread that runs it; where the caller gives up, it kills what it started."""
-        programs = _Programs.find()
+        programs = Programs.find()
         with uid_pool.own_uid() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
             cancel = Pipe()
             try:
@@ -164,6 +135,9 @@ class Sandbox:
                 done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
             case Stop.TIME:
                 done = _stopped(argv, 124, ended.stderr, f"no end after {self.bounds.seconds} s")
+            case Stop.MEMORY:
+                most = self.bounds.memory_of_all >> 20
+                done = _stopped(argv, -signal.SIGKILL, ended.stderr, f"it took more than {most} MiB of memory")
             case Stop.OUTPUT:
                 done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it wrote more than it may")
             case Stop.CANCELLED:
@@ -176,26 +150,11 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
-class _Programs:
-    """What makes a sandbox, by absolute paths."""
-
-    bubblewrap: str
-    prlimit: str
-    sh: str
-    setpriv: str
-    unshare: str
-
-    @classmethod
-    def find(cls) -> "_Programs":
-        return cls(*map(locate, (bubblewrap.PROGRAM, PRLIMIT, SH, landlock.SETPRIV, idmap.UNSHARE)))
-
-
-@dataclass(frozen=True, slots=True)
 class _Run:
     """One run, in a thread of its own: session keyring and mount namespace belong to the thread, and end with it."""
 
     sandbox: Sandbox
-    programs: _Programs
+    programs: Programs
     uid: int | None
     cancelled: tuple[int, ...]
 
@@ -208,79 +167,27 @@ class _Run:
             raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
 
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
-        bounds = self.sandbox.bounds
-        filter_ = memfd(_filter(gateway=self.sandbox.gateway is not None), name="mvmnix-filter")
-        with os.fdopen(filter_, "rb"), bind_mount.bound(self._files(), self.uid) as bound:
+        given, bounds = self.sandbox, self.sandbox.bounds
+        files = dict(given.files) | ({GATEWAY: given.gateway} if given.gateway else {})
+        command = Command(self.programs, files, bounds)
+        profile = HELPERS_WITH_GATEWAY if given.gateway else HELPERS
+        filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
+        limits = GroupLimits(bounds.memory_of_all, bounds.processes)
+        with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound, own_group(limits) as group:
             # 2. the keyring
             session_keyring.renew()
             child = process.spawn(
-                (*self._process_one(), *self._bubblewrap(bound.words, filter_), "--", *self._inside(), *argv),
-                env=self._environment(),
-                pass_fds=(*self.sandbox.descriptors, *bound.descriptors, filter_),
+                (*command.words(bound.words, filter_), *argv),
+                env=environment(given.environment, gateway=given.gateway is not None),
+                pass_fds=(*given.descriptors, *bound.descriptors, filter_),
                 stdin=pipes.stdin.reading,
                 stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
-                uid=self.uid,
+                before_exec=None if bound.entry is None else bound.entry.enter_or_exit,
             )
             pipes.started()
-            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output)
+            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
             return attendant.attend(bounds.seconds)
-
-    def _process_one(self) -> tuple[str, ...]:
-        """Have bubblewrap itself be process 1 of a PID namespace: with it the kernel kills all others at once.
-
-        bubblewrap's own namespace, within that one, isn't enough: killed while it sets up, it leaves a child that
-        waits for it for ever. The thread makes it for what it starts, or the words that come before bubblewrap's do.
-        """
-        if self.uid is not None:
-            with suppress(PermissionError):
-                os.unshare(os.CLONE_NEWPID)
-                return ()
-        return (
-            *(self.programs.setpriv, "--pdeathsig", "KILL", "--"),
-            *(self.programs.unshare, "--user", "--map-current-user", "--pid", "--fork", "--kill-child=KILL", "--"),
-        )
-
-    def _bubblewrap(self, files: tuple[str, ...], filter_: int) -> tuple[str, ...]:
-        bounds = self.sandbox.bounds
-        room = ("--size", str(bounds.room), "--tmpfs", WORK, "--dir", HOME, "--dir", TEMPORARY)
-        return (
-            # 3. namespaces
-            *(self.programs.bubblewrap, *bubblewrap.FLOOR, "--disable-userns"),
-            # 4. the root; read-only at last: it and /dev are memory too, and of no bounded size
-            *(*host_system.mounts(), "--proc", "/proc", "--dev", "/dev", *room, *files, "--chdir", WORK),
-            *(word for path in _HIDDEN if Path(path).exists() for word in ("--ro-bind", "/dev/null", path)),
-            *(word for path in ("/proc", "/dev", "/") for word in ("--remount-ro", path)),
-            # 5. the filter
-            *("--seccomp", str(filter_)),
-        )
-
-    def _inside(self) -> tuple[str, ...]:
-        """The programs that run one after another in the sandbox before the helper does."""
-        bounds = self.sandbox.bounds
-        return (
-            # 7. limits
-            *(self.programs.prlimit, "--core=0", f"--fsize={bounds.output}", f"--nproc={bounds.processes}"),
-            *(f"--nofile={_DESCRIPTORS}", f"--as={bounds.memory}"),
-            # 6. Landlock
-            *(landlock.command(self.programs.setpriv, self._rules()) if landlock.abi() else ()),
-            *(self.programs.sh, "-c", GATE, "sh"),
-        )
-
-    def _rules(self) -> dict[str, str]:
-        """By path, what Landlock lets it do there."""
-        files = {str(path): path for path in host_system.paths()} | self._files()
-        shown = {inside: landlock.SHOWN if _is_directory(path) else landlock.EXECUTE for inside, path in files.items()}
-        devices = {f"/dev/{name}": landlock.WRITE for name in _DEVICES}
-        return {"/": landlock.LIST_ONLY, **shown, **devices, "/proc": landlock.LIST, WORK: landlock.own()}
-
-    def _files(self) -> dict[str, Path | int]:
-        return dict(self.sandbox.files) | ({GATEWAY: self.sandbox.gateway} if self.sandbox.gateway else {})
-
-    def _environment(self) -> dict[str, str]:
-        """8. all of it; bubblewrap passes its own on."""
-        proxy = {"ALL_PROXY": f"socks5h://localhost{GATEWAY}"} if self.sandbox.gateway else {}
-        return _ENVIRONMENT | proxy | dict(self.sandbox.environment)
 
 
 def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> process.Completed:
@@ -289,12 +196,3 @@ def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> pro
 
 def _is_clean(future: Future[Ended]) -> bool:
     return future.exception() is None and future.result().clean
-
-
-@functools.cache
-def _filter(*, gateway: bool) -> bytes:
-    return seccomp.program(HELPERS_WITH_GATEWAY if gateway else HELPERS)
-
-
-def _is_directory(path: Path | int) -> bool:
-    return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - or a descriptor

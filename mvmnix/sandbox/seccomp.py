@@ -49,8 +49,9 @@ class _Comparison(ctypes.Structure):
     )
 
 
+@functools.cache
 def program(profile: Profile) -> bytes:
-    """An array of `struct sock_filter` (linux/filter.h), as seccomp(2) takes it.
+    """An array of `struct sock_filter` (linux/filter.h), as seccomp(2) takes it; made once for each profile.
 
     A name that the installed libseccomp doesn't know yet is left out, and so fails with ENOSYS. Raises MvmnixError
     where the library is missing or answers with an error, RefusedError [state-permissions] when others could change it.

@@ -19,17 +19,10 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
-from mvmnix.sandbox.control_group import remove
+from mvmnix.privileges import client, ids
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
-#: The first uid and gid of the pool. No other program hands out numbers from here on: they lie beyond users,
-#: subordinate ids and what systemd takes for services and containers (its UIDS-GIDS document: 1879048192 and up is
-#: unused).
-FIRST_UID: Final = 1_900_544_000
-COUNT: Final = 4096
-#: The directory of root's pool: uids belong to the whole machine, whatever state directory a command has.
-MACHINE_WIDE: Final = "/run/mvmnix/cells"
 #: Seconds for which processes that were killed may take to be gone.
 _PATIENCE: Final = 10.0
 _LIMIT: Final = 65536
@@ -72,11 +65,11 @@ class UidPool:
 
     def take(self) -> Lease:
         """A free number, with nothing left of its last holder. Raises MvmnixError when there is none."""
-        for number in range(COUNT):
+        for number in range(ids.POOL_COUNT):
             if (lease := self._try(number)) is not None:
                 return lease
         hint = f"end machines, or see who holds the locks in {self.directory.path}"
-        raise MvmnixError(f"all {COUNT} numbers for sandboxes are taken", hint=hint)
+        raise MvmnixError(f"all {ids.POOL_COUNT} numbers for sandboxes are taken", hint=hint)
 
     def sweep(self) -> None:
         """Clean up what supervisors that were killed left."""
@@ -127,20 +120,13 @@ class UidPool:
             data = self.directory.read(f"{lease.number}.json", _LIMIT)
         except FileNotFoundError:
             return evicted
-        gone = [remove(path) for path in _groups(data)]  # each of them, whatever became of the others
+        gone = [client.remove_group(path) for path in _groups(data)]  # each of them, whatever became of the others
         return evicted and all(gone)
 
 
 def of_machine() -> UidPool:
-    """The pool of this machine, for root, whose directory the caller closes.
-
-    Raises MvmnixError for a root that can't give uids away.
-    """
-    if not owned(FIRST_UID, COUNT):
-        uids = f"{FIRST_UID} to {FIRST_UID + COUNT - 1}"
-        why = f"this root can't give away the uids {uids}: its user namespace lacks them"
-        raise MvmnixError(why, hint="run mvm as root of the machine itself, or as a plain user")
-    return UidPool(Directory.create(MACHINE_WIDE), first_uid=FIRST_UID)
+    """The pool of this machine, for mvm that root started, whose directory the caller closes."""
+    return UidPool(Directory.create(ids.POOL_DIRECTORY), first_uid=ids.FIRST_OF_POOL)
 
 
 @dataclass(slots=True)
@@ -161,8 +147,11 @@ class Identity:
 
 @contextmanager
 def own_uid() -> Iterator[Identity]:
-    """As root, a uid of the machine's pool, given back when no process has it; as a plain user, the caller's."""
-    if os.geteuid() != 0:
+    """A uid of the machine's pool, given back when no process has it; for a plain user, the caller's.
+
+    Raises MvmnixError for a root that can't give uids away.
+    """
+    if client.current() is None:
         yield Identity(None)
         return
     pool = of_machine()
@@ -174,12 +163,6 @@ def own_uid() -> Iterator[Identity]:
         finally:
             if identity.is_free():
                 lease.release()
-
-
-def owned(first: int, count: int, *, uid_map: str = "/proc/self/uid_map") -> bool:
-    """Whether this user namespace has these uids (user_namespaces(7))."""
-    ranges = (tuple(map(int, line.split())) for line in Path(uid_map).read_text(encoding="ascii").splitlines())
-    return any(begin <= first and first + count <= begin + length for begin, _outside, length in ranges)
 
 
 def _groups(data: bytes) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, 
 from mvmnix.launch.hypervisor.qmp import QmpMonitor
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 
 SOURCE = Path(__file__).with_name("taken_over.c")

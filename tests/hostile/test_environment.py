@@ -27,6 +27,7 @@ from mvmnix.builder.pins import debian, locks, pypi
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.store_choice import Kind
 from mvmnix.builder.reproduce import inside
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.builder.session import nix
@@ -42,13 +43,13 @@ from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
+from mvmnix.privileges import user_namespaces
 from mvmnix.provenance import sigstore
-from mvmnix.sandbox import idmap
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
+from mvmnix.state import Directory, Roots
 from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import serve
@@ -186,12 +187,14 @@ def host_nix(path: Path, _: Traps) -> Iterator[Act]:
     kept.put([data], source.digest)
     flake = request().flake
     added: list[str] = []
+    roots = Roots.from_environment({"HOME": str(path)})
 
     def act() -> None:
-        host = HostNix.find()
+        assert HostNix.look(roots).store.kind in {Kind.SHARED, Kind.DAEMON}
+        host = HostNix.find(roots)
         assert nix.read_version(host.run(nix.host_version(host.nix))) != "unknown"
         host.run(nix.host_restore(host.nix_store, str(path / "restored")), input_=archive)
-        added.extend(map(str, add_to_nix([source], kept)))
+        added.extend(map(str, add_to_nix(host, [source], kept)))
         (path / "flake").mkdir()
         host.run(nix.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
         host.run(nix.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
@@ -255,7 +258,7 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
 
     def service(program: Candidates) -> Service:
         fd = os.open(path / "shared", os.O_RDONLY | os.O_DIRECTORY)
-        return Service(locate(program), fd, False, None, User(1000, 1000), 512 << 20)
+        return Service(locate(program), fd, False, User(1000, 1000), 512 << 20)
 
     def act() -> None:
         cells = jail(path)
@@ -280,7 +283,7 @@ def looked_up(path: Path) -> None:
 def exchanged(_: Path) -> None:
     """As root, who alone may give another user's place away; else the kernel says no, and what was started is gone."""
     with suppress(PermissionError):
-        os.close(idmap.exchange((1000, 1001), (1000, 1001)))
+        os.fstat(user_namespaces.for_mount((1000, 1001), (1000, 1001)))
 
 
 def secret(_: Path) -> None:
@@ -343,8 +346,9 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/reproduce/inside.py:_listed", "mvmnix/builder/reproduce/inside.py:_diffoscope"): compared,
     (
         "mvmnix/builder/pins/host_nix.py:HostNix.run",
-        "mvmnix/builder/pins/nix_store.py:add_to_nix",
-        "mvmnix/builder/bootstrap.py:Bootstrap.__init__",
+        "mvmnix/cli/doctor.py:_nix_store",
+        "mvmnix/cli/pin.py:fetch",
+        "mvmnix/cli/workshop.py:Workshop._new_builder",
     ): host_nix,
     (
         "mvmnix/builder/fetch/downloads.py:downloaded",
@@ -353,7 +357,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): downloaded,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
-    ("mvmnix/sandbox/idmap.py:exchange",): plain(exchanged),
+    ("mvmnix/privileges/user_namespaces.py:_made",): plain(exchanged),
     (
         "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/guest.py:Preparation.spawn",

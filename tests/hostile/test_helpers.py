@@ -13,14 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.sandbox.helper import Sandbox
+from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, remove
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
+from mvmnix.process import ProcessError
+from mvmnix.sandbox import helper_group
+from mvmnix.sandbox.child import Attendant
+from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID
+from tests.conftest import PATIENCE
 from tests.hostile import ways_out
 
 pytestmark = pytest.mark.integration
 PYTHON = Candidates("python3", ("/usr/bin/python3",), "apt-get install python3")
 PROGRAM = Path(ways_out.__file__)
+PLAIN = 12345
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ADD_KEY, _KEYCTL, _SESSION, _REVOKE = 248, 250, -3, 3
 
@@ -111,7 +118,7 @@ def caller() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if condition():
             return True
@@ -160,7 +167,7 @@ def test_a_caller_that_is_interrupted_kills_its_helper(caller: tuple[str, subpro
     marker, process = caller
     assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    process.wait(PATIENCE)
     assert not sandboxed(marker)
 
 
@@ -168,3 +175,109 @@ def test_what_a_helper_leaves_running_is_killed_with_it() -> None:
     marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
     Sandbox().script('(exec sh -c "sleep 600; : $1" >/dev/null 2>&1 &)', marker)
     assert not sandboxed(marker)
+
+
+LIMITED = pytest.mark.skipif(
+    Controller.MEMORY not in ControlGroups.find().controllers,
+    reason="no control group limits memory",
+)
+#: What fills memory files, three GiB of them at most, without a byte of address space.
+FILLS = """
+import os, sys
+block = b"x" * (1 << 20)
+held = []
+for number in range(96):
+    held.append(os.memfd_create("held"))
+    for _ in range(32):
+        os.write(held[-1], block)
+"""
+SMALL = Bounds(room=64 << 20, memory=256 << 20, output=64 << 20)
+
+
+@LIMITED
+@pytest.mark.parametrize("early", [True, False], ids=["moved early", "moved at the gate"])
+def test_memory_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, early: bool) -> None:
+    if not early:
+        monkeypatch.setattr(Attendant, "_warm_up", lambda _: None)
+    (tmp_path / "fills.py").write_text(FILLS)
+    with pytest.raises(ProcessError, match="it took more than 320 MiB of memory") as caught:
+        Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")
+    assert caught.value.done.status == -signal.SIGKILL
+
+
+def test_without_a_control_group_each_process_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a plain user to whom no part of the hierarchy was delegated."""
+    monkeypatch.setattr(helper_group, "_found", lambda: ControlGroups(()))
+    (tmp_path / "fills.py").write_text("x = bytearray(1 << 30)")
+    with pytest.raises(ProcessError, match="MemoryError"):
+        Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")
+
+
+@LIMITED
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root delegates")
+def test_a_plain_users_part_of_the_hierarchy_bounds_its_helpers(tmp_path: Path) -> None:
+    (parent,) = (one for one in ControlGroups.find().parents if Controller.MEMORY in one.controllers)
+    delegated = Path(parent.path, f"delegated-{os.getpid()}")
+    delegated.mkdir()
+    script = f"""
+import os, sys
+open({str(delegated / "cgroup.procs")!r}, "w").write("0")
+os.setgroups([])
+os.setresgid({PLAIN}, {PLAIN}, {PLAIN})
+os.setresuid({PLAIN}, {PLAIN}, {PLAIN})
+from mvmnix.sandbox.helper import Bounds, Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates
+bounds = Bounds(room=64 << 20, memory=256 << 20, output=64 << 20)
+Sandbox(bounds=bounds).run(Candidates("python3", ("/usr/bin/python3",), ""), "-I", "-c", {FILLS!r})
+"""
+    try:
+        for name in (".", "cgroup.procs", "cgroup.subtree_control"):
+            with suppress(FileNotFoundError):  # of version 2 alone
+                os.chown(delegated / name, PLAIN, PLAIN)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        assert "it took more than 320 MiB of memory" in done.stderr
+        assert [one for one in delegated.iterdir() if one.is_dir()] == []
+    finally:
+        assert remove(str(delegated))
+
+
+@LIMITED
+def test_a_group_that_a_killed_caller_left_is_removed(
+    caller: tuple[str, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that has a holder, nor one that is about to get one."""
+    marker, process = caller
+    assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
+    (sleeping,) = [one for one in children_of(marker) if (one / "comm").read_bytes() == b"sleep\n"]
+    groups = {line.rpartition("/")[2] for line in (sleeping / "cgroup").read_text().splitlines()}
+    (name,) = (one for one in groups if one.startswith("mvmnix-helper-"))
+    found = ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
+    left = [Path(path) for path in found.paths(name)]
+    monkeypatch.setattr(helper_group, "_LOCKED_BY", -1.0)
+    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+        assert all(path.is_dir() for path in left), "it has a holder"
+    process.kill()
+    process.wait()
+    monkeypatch.undo()
+    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+        assert all(path.is_dir() for path in left), "it may be about to get one"
+    monkeypatch.setattr(helper_group, "_LOCKED_BY", -1.0)
+    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+        assert not any(path.exists() for path in left)
+
+
+TWICE = """
+from mvmnix.sandbox.helper import Sandbox
+for _ in range(2):
+    print(Sandbox().script("cat /proc/1/comm").stdout.decode(), end="")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="in a user's own namespace no file is root's, and so none is trusted")
+@pytest.mark.parametrize("uid", [0, PLAIN])
+def test_it_starts_in_a_small_pid_namespace(uid: int) -> None:
+    """As in a container: `/proc` shows few processes, and none by the numbers that they have in a helper's own."""
+    user = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", *user, sys.executable, "-c", TWICE]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("bwrap\n" * 2, "")

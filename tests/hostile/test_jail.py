@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import procfs as proc
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.unit.launch.bare import BareJail
@@ -165,7 +166,7 @@ def test_what_a_hypervisor_needs_works(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_more_memory_than_the_plans_ends_it(scene: Scene, tmp_path: Path) -> None:
-    if "memory" not in Cgroups.find().controllers:
+    if "memory" not in ControlGroups.find().controllers:
         pytest.skip("this host has no control group for memory that could be used")
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "thread", "touch=1024", "hold") as taken:
         taken.guest.settle(60)
@@ -259,13 +260,13 @@ def groups(path: Path) -> list[Path]:
 
 
 def test_control_groups_hold_it_and_go_with_it(scene: Scene, tmp_path: Path) -> None:
-    usable = Cgroups.find()
-    if not usable.places:
+    usable = ControlGroups.find()
+    if not usable.parents:
         pytest.skip("this host has no control groups that could be used")
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
         taken.wait_for("hold")
         paths = groups(tmp_path)
-        assert len(paths) == len(usable.places)
+        assert len(paths) == len(usable.parents)
         for path in paths:
             assert str(taken.guest.process.pid) in (path / "cgroup.procs").read_text().split()
         if "memory" in usable.controllers:
@@ -290,9 +291,11 @@ def test_no_two_machines_share_a_uid(scene: Scene, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ended", ["by us", "by itself"])
 def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
     """The kernel tells it once, to the process that reaps it, which is the first of its namespace."""
+    before = set(proc.children(os.getpid()))
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "touch=40", "spin=1", "hold") as taken:
         taken.wait_for("hold")
         process = taken.guest.process
+        assert set(proc.children(os.getpid())) > before
         assert process.executable() is not None
         while process.cpu_seconds() < 0.2:
             time.sleep(0.01)
@@ -304,7 +307,7 @@ def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
         assert process.usage.peak_kib >= 40 << 10
         assert process.usage.user_ms + process.usage.system_ms >= 200
         assert process.status == 128 + signal.SIGKILL
-        assert os.waitpid(-1, os.WNOHANG) == (0, 0), "children of ours live, and none has ended and was not reaped"
+        assert set(proc.children(os.getpid())) == before, "each child of this jail was reaped"
 
 
 def test_it_has_ended_before_the_first_process_has(scene: Scene, tmp_path: Path) -> None:

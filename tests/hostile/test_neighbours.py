@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from tests.hostile.stand_in import Taken, compiled, jail, taken_over
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(Controller.CPU not in Cgroups.find().controllers, reason="no control group limits processors"),
+    pytest.mark.skipif(Controller.CPU not in ControlGroups.find().controllers, reason="no group limits processors"),
 ]
 #: Seconds of processor time after which shares are compared, and seconds after which that counts as not happening.
 ENOUGH, PATIENCE = 1.0, 120
@@ -54,8 +54,8 @@ def throttled(taken: Taken) -> int:
     """How often the kernel made it wait (cpu.stat of its group, both versions of the hierarchy)."""
     lines = Path(f"/proc/{taken.guest.process.pid}/cgroup").read_text().splitlines()
     (name,) = {line.rpartition("/")[2] for line in lines} - {""}
-    (place,) = (place for place in Cgroups.find().places if Controller.CPU in place.controllers)
-    rows = Path(place.path, name, "cpu.stat").read_text().splitlines()
+    (parent,) = (parent for parent in ControlGroups.find().parents if Controller.CPU in parent.controllers)
+    rows = Path(parent.path, name, "cpu.stat").read_text().splitlines()
     return int(dict(row.split() for row in rows)["nr_throttled"])
 
 

@@ -15,7 +15,7 @@ from struct import pack
 
 import pytest
 
-from mvmnix.launch import proc
+from mvmnix import procfs
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares.prepared import Shares
 from mvmnix.launch.shares.share import Access, Share
@@ -68,12 +68,12 @@ def error(attempt: Callable[[], object]) -> int | None:
 
 def counts_pages(where: Path) -> bool:
     """Whether the file system counts pages that become dirty, as those in memory don't."""
-    before = proc.written(os.getpid()) or 0
+    before = procfs.written(os.getpid()) or 0
     with (where / "probe").open("wb") as file:
         for number in range(64):
             os.pwrite(file.fileno(), b"x", BLOCK * number)
     (where / "probe").unlink()
-    return (proc.written(os.getpid()) or 0) - before >= 64 * BLOCK
+    return (procfs.written(os.getpid()) or 0) - before >= 64 * BLOCK
 
 
 def test_no_file_becomes_larger_and_its_server_lives_on(tmp_path: Path) -> None:

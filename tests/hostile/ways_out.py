@@ -22,7 +22,7 @@ from pathlib import Path
 #: Outside: a key's description, an abstract unix socket, a variable's name, a file in /tmp, /run and home.
 CANARY = "MVMNIX_CANARY"
 #: Outside: a TCP port on 127.0.0.1, and a key of System V shared memory.
-PORT = 47611
+PORT = 27611  # outside of the range that the kernel gives to outgoing connections
 SHM_KEY = 0x6D766D63
 _SECONDS = 10
 _libc = ctypes.CDLL(None, use_errno=True)

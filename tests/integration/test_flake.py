@@ -168,7 +168,7 @@ STAND_IN = """
 let
   names = [
     "click" "cryptography" "cyclonedx-python-lib" "detect-secrets" "jsonschema" "keyring" "packageurl-python"
-    "packaging" "pyroute2" "pysocks" "rich" "setuptools" "sigstore" "urllib3"
+    "packaging" "pyroute2" "pysocks" "rfc3161-client" "rich" "setuptools" "sigstore" "urllib3"
   ];
   libraries = builtins.listToAttrs (map (name: { inherit name; value = "library ${name}"; }) names);
   pkgs.python3Packages = libraries // {

@@ -11,7 +11,9 @@ import pytest
 
 from mvmnix import lock, manifest
 from mvmnix.builder.bootstrap import _FILES as BUILDER_FILES
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import graph, nix
+from mvmnix.state import Roots
 from tests.conftest import Home, make_home
 from tests.standin import EVERYTHING, STANDIN
 
@@ -28,9 +30,15 @@ class Place:
     tree: Path
     home: Home
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What mvm's own calls have: the store that it uses, and no other source."""
+        host = HostNix.find(Roots.from_environment(self.home.environment))
+        return (*host.store.options, *FEATURES, *nix._ON_HOST)
+
     def run(self, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run Nix without a network."""
-        command = ("unshare", "--net", argv[0], *FEATURES, *nix._options(), *argv[1:])
+        command = ("unshare", "--net", argv[0], *self.options, *argv[1:])
         return subprocess.run(command, env=self.home.environment, capture_output=True, text=True, check=False)
 
     def nix(self, *argv: str | Path) -> str:

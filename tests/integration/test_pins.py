@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from click.testing import CliRunner
 from mvmnix import process
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.flakes.scaffold import Template, scaffold, write
 from mvmnix.builder.pins.debian import Apt, read_index
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import Reach
 from mvmnix.builder.pins.make import add, the_world
 from mvmnix.builder.pins.nix_store import add_to_nix
@@ -21,11 +24,11 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.version import version_key
-from mvmnix.cli.pin import lock_directory, pin
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.cli.pin import lock_directory, own_lock_directory, pin
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
-from mvmnix.state import Directory
+from mvmnix.state import Directory, Roots
 from mvmnix.store import Store
 from tests.unit.builder.pins.test_version import ASCENDING
 
@@ -92,14 +95,19 @@ def test_mirrors_are_known_without_apts_lists(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def nix_paths() -> Iterator[list[str]]:
-    """Paths that a test put into /nix/store; they are deleted afterwards."""
+def host(tmp_path: Path) -> HostNix:
+    return HostNix.find(Roots.from_environment({"HOME": str(tmp_path)}))
+
+
+@pytest.fixture
+def nix_paths(host: HostNix) -> Iterator[list[str]]:
+    """Paths that a test put into the Nix store; they are deleted afterwards."""
     paths: list[str] = []
     yield paths
-    subprocess.run(["nix-store", "--option", "build-users-group", "", "--delete", *paths], check=True)
+    host.run([host.nix_store, "--delete", *paths])
 
 
-def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: list[str]) -> None:
+def test_sources_become_valid_at_the_paths_we_compute(store: Store, host: HostNix, nix_paths: list[str]) -> None:
     data, program = b"mvmnix test: a flat file", b"#!/bin/sh\n# mvmnix test: a program\n"
     flat = Source("mirror://debian/pool/t/test_1~x+b1_all.deb", "test_1_x+b1_all.deb", Digest.of(data))
     nar = Source(
@@ -110,33 +118,33 @@ def test_sources_become_valid_at_the_paths_we_compute(store: Store, nix_paths: l
     )
     store.put(data, flat.digest)
     store.put(seed_nar("bin/t", program), nar.digest)
-    added = add_to_nix([flat, nar], store)
+    added = add_to_nix(host, [flat, nar], store)
     nix_paths += map(str, added)
     assert set(added) == {flat.store_path, nar.store_path}
-    assert Path(str(flat.store_path)).read_bytes() == data
-    installed = Path(str(nar.store_path)) / "bin/t"
+    assert host.store.on_host(flat.store_path).read_bytes() == data
+    installed = host.store.on_host(nar.store_path) / "bin/t"
     assert installed.read_bytes() == program
     assert installed.stat().st_mode & 0o777 == 0o555
-    assert add_to_nix([flat, nar], store) == ()
+    assert add_to_nix(host, [flat, nar], store) == ()
 
 
-def test_an_archive_that_nix_would_not_write_is_refused(store: Store) -> None:
+def test_an_archive_that_nix_would_not_write_is_refused(store: Store, host: HostNix) -> None:
     archive = b"".join(seed_nar("bin/t", b"x")) + bytes(8)
     source = Source("mirror://debian/pool/t/t_1_all.deb#bin/t", "t", nar_hash([archive])[0], HashMode.NAR)
     store.put(archive, source.digest)
     with pytest.raises(RefusedError) as refusal:
-        add_to_nix([source], store)
+        add_to_nix(host, [source], store)
     assert refusal.value.codes == (ReasonCode.SOURCE_UNUSABLE,)
 
 
-def test_changed_files_never_reach_nix(store: Store, tmp_path: Path) -> None:
+def test_changed_files_never_reach_nix(store: Store, host: HostNix, tmp_path: Path) -> None:
     sources = []
     for data in (b"mvmnix test: one", b"mvmnix test: two"):
         sources.append(Source("mirror://debian/pool/t/t_1_all.deb", "t_1_all.deb", Digest.of(data)))
         store.put(data, sources[-1].digest)
         (tmp_path / "sources" / sources[-1].digest.hex).write_bytes(data + b"!")
     with pytest.raises(RefusedError) as refusal:
-        add_to_nix(sources, store)
+        add_to_nix(host, sources, store)
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,) * 2
 
 
@@ -223,3 +231,64 @@ def test_the_source_trees_locks_are_found_from_anywhere(tmp_path: Path, monkeypa
     assert lock_directory() == MODULES
     (tmp_path / "flake.nix").write_text("{ }")
     assert lock_directory() == MODULES
+
+
+def test_pins_belong_to_the_flake_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the installation make the builder image, which a guest's package has no business in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    target, before = tmp_path / "fresh", (MODULES / "debian/lock.json").read_bytes()
+    write(scaffold(Template.MINIMAL, "fresh"), target)
+    monkeypatch.chdir(target)
+    assert lock_directory() == own_lock_directory() == target / "mvmnix/modules"
+    run = CliRunner().invoke(pin, ["debian", "--no-depends", "bc"], catch_exceptions=False)
+    assert "bc: new" in run.stderr, run.stderr
+    assert "bc" in parse_debian((target / "mvmnix/modules/debian/lock.json").read_bytes()).packages
+    assert (MODULES / "debian/lock.json").read_bytes() == before
+    with pytest.raises(UsageError, match=r"pyproject\.toml is not there"):
+        CliRunner().invoke(pin, ["python"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", [["debian", "bc"], ["update"], ["python"]])
+def test_without_pins_of_a_flake_none_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = (MODULES / "debian/lock.json").read_bytes()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for flake in (None, "{ }"):
+        if flake is not None:
+            (tmp_path / "work/flake.nix").write_text(flake)
+        with pytest.raises(UsageError, match="in the flake around the working directory"):
+            CliRunner().invoke(pin, command, catch_exceptions=False)
+    assert (MODULES / "debian/lock.json").read_bytes() == before
+
+
+def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flake from elsewhere says where its inputs are."""
+    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    mine = tmp_path / "top/mine"
+    write(scaffold(Template.MINIMAL, "mine"), mine)
+    lock = (mine / "flake.lock").read_text()
+    monkeypatch.chdir(mine)
+    for path in ("../../other/mvmnix", "./link"):
+        (mine / "flake.lock").write_text(lock.replace("./mvmnix", path))
+        (mine / "link").unlink(missing_ok=True)
+        (mine / "link").symlink_to("../../other/mvmnix")
+        with pytest.raises(UsageError, match="in the flake around the working directory"):
+            own_lock_directory()
+    (tmp_path / ".git").mkdir()
+    assert own_lock_directory() == tmp_path / "other/mvmnix/modules", "it is the same tree now"
+
+
+@pytest.mark.parametrize("link", ["modules", "modules/debian", "modules/python"])
+def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    mine = tmp_path / "mine"
+    write(scaffold(Template.MINIMAL, "mine"), mine)
+    monkeypatch.chdir(mine / "mvmnix")
+    assert own_lock_directory() == mine / "mvmnix/modules"
+    shutil.rmtree(mine / "mvmnix" / link)
+    (mine / "mvmnix" / link).symlink_to(tmp_path / "other/mvmnix" / link)
+    with pytest.raises(UsageError, match="in the flake around the working directory"):
+        own_lock_directory()

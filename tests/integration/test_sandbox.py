@@ -15,8 +15,9 @@ import pytest
 
 from mvmnix.builder import helpers
 from mvmnix.errors import MvmnixError
+from mvmnix.privileges import idmap
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import bubblewrap, helper, idmap, landlock
+from mvmnix.sandbox import bubblewrap, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository
@@ -214,7 +215,7 @@ def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
     assert "\nflake-registry = \n" in shown
 
 
-@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper, "PRLIMIT"), (helper, "SH")])
+@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper_command, "PRLIMIT"), (helper, "SH")])
 def test_a_missing_program_is_named_with_its_package(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

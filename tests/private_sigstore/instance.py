@@ -15,6 +15,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance import envelope
 from mvmnix.provenance.statement import PAYLOAD_TYPE
 from tests.private_sigstore.authority import Ca, CtLog, Leaf
+from tests.private_sigstore.bodies import Body, dsse_body, hashedrekord_body
 from tests.private_sigstore.hooks import UNCHANGED, Hooks, Json
 from tests.private_sigstore.keys import decode, encode
 from tests.private_sigstore.log import Log
@@ -59,12 +60,13 @@ class Sigstore:
         key: PrivateKey | None = None,
         log: bool = True,
         tsa: bool = False,
+        kind: Body = dsse_body,
         hooks: Hooks = UNCHANGED,
     ) -> bytes:
         """A bundle v0.3 with a DSSE envelope around `payload`, in canonical JSON.
 
         Keyless: an ephemeral P-256 key, certified for `subject` (email address or URI) and `issuer` from `at` for ten
-        minutes. With `key`: that key and its hint in place of a certificate. `log`: with an entry (`dsse` 0.0.1) of
+        minutes. With `key`: that key and its hint in place of a certificate. `log`: with an entry of this `kind` and of
         time `at`, its SET, inclusion proof and checkpoint. `tsa`: with an RFC 3161 timestamp of time `at`.
         """
         work = _Work(self, at, hooks)
@@ -72,7 +74,7 @@ class Sigstore:
         signature = hooks.signature(signer.sign(envelope.pae(payload_type, payload)))
         signatures = [{"keyid": "", "sig": encode(signature)}]
         content = hooks.content({"payload": encode(payload), "payloadType": payload_type, "signatures": signatures})
-        body = dsse_body(content, verifier, strict.canonical(content))
+        body = kind(content, verifier)
         signature = decode(content["signatures"][0]["sig"])
         return work.bundle(material, {"dsseEnvelope": content}, body if log else None, signature if tsa else None)
 
@@ -100,27 +102,6 @@ class Sigstore:
         body = hashedrekord_body(content, verifier)
         signature = decode(content["signature"])
         return work.bundle(material, {"messageSignature": content}, body if log else None, signature if tsa else None)
-
-
-def dsse_body(content: Json, verifier: bytes, submitted: bytes) -> Json:
-    """What Rekor keeps of an envelope: kind `dsse` 0.0.1. `verifier` is a certificate or key in PEM."""
-    kept = [{"signature": one["sig"], "verifier": encode(verifier)} for one in content["signatures"]]
-    return {
-        "apiVersion": "0.0.1",
-        "kind": "dsse",
-        "spec": {
-            "envelopeHash": {"algorithm": "sha256", "value": hashlib.sha256(submitted).hexdigest()},
-            "payloadHash": {"algorithm": "sha256", "value": hashlib.sha256(decode(content["payload"])).hexdigest()},
-            "signatures": kept,
-        },
-    }
-
-
-def hashedrekord_body(content: Json, verifier: bytes) -> Json:
-    """What Rekor keeps of a message signature: kind `hashedrekord` 0.0.1."""
-    digest = {"algorithm": "sha256", "value": decode(content["messageDigest"]["digest"]).hex()}
-    signature = {"content": content["signature"], "publicKey": {"content": encode(verifier)}}
-    return {"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {"data": {"hash": digest}, "signature": signature}}
 
 
 def merged(*instances: Sigstore) -> bytes:
@@ -182,7 +163,7 @@ class _Work:
         return {
             "logIndex": str(proof.index),
             "logId": {"keyId": encode(log.key.log_id)},
-            "kindVersion": {"kind": body["kind"], "version": body["apiVersion"]},
+            "kindVersion": {"kind": body.get("kind", "dsse"), "version": body.get("apiVersion", "0.0.1")},
             "integratedTime": str(int(integrated.timestamp())),
             "inclusionPromise": {"signedEntryTimestamp": encode(promise)},
             "inclusionProof": {

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 from mvmnix import strict
 from mvmnix.provenance.envelope import pae
 from tests.private_sigstore.authority import Leaf
+from tests.private_sigstore.bodies import dsse_body
 from tests.private_sigstore.hooks import Json
-from tests.private_sigstore.instance import Sigstore, dsse_body
+from tests.private_sigstore.instance import Sigstore
 from tests.private_sigstore.keys import decode, encode
 from tests.private_sigstore.log import TREE, leaf_hash
 from tests.private_sigstore.oidc import Issuer

@@ -42,13 +42,13 @@ from mvmnix.launch.backends.vsock import VsockSpec
 from mvmnix.launch.hypervisor import command_line
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, Attachment, LaunchSpec, ShareKind
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
-from mvmnix.launch.jail.cgroups import Cgroups
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
+from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.helper import Sandbox
@@ -106,6 +106,7 @@ def path(name: str) -> StorePath:
 NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "version": (),
     "host_version": (),
+    "host_ask_store": (),
     "pressure": (),
     "fetch_tree": (lambda text: nix.fetch_tree(path(text)),),
     "evaluate": (
@@ -119,6 +120,7 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "show_derivations": (lambda text: nix.show_derivations(path(text)),),
     "show_all": (lambda text: nix.show_all([path("a"), path(text)]),),
     "show_these": (lambda text: nix.show_these([path(text), path("a")]),),
+    "list_attributes": (lambda text: nix.list_attributes(nix.flake_url(TREE, NAR, text)),),
     "evaluate_parts": (lambda text: nix.evaluate_parts(nix.flake_url(TREE, NAR, text)),),
     "describe": (lambda text: nix.describe([path(text)]),),
     "dump": (lambda text: nix.dump(path(text)),),
@@ -424,7 +426,7 @@ class Bare(BubblewrapCell):
     """A cell of which nothing is there but its words."""
 
     def __init__(self) -> None:
-        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", Cgroups(()))
+        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
         self._root = Root((), ())
         self._filter, self._told = 7, 8
 

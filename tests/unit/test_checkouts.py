@@ -121,6 +121,7 @@ def test_the_variable_home_counts_for_nothing(home: Path, monkeypatch: pytest.Mo
         ("config", ReasonCode.POLICY_LOCATION),
         ("state", ReasonCode.STATE_LOCATION),
         ("cache", ReasonCode.STATE_LOCATION),
+        ("data", ReasonCode.STATE_LOCATION),
     ):
         with roots, pytest.raises(RefusedError) as caught:
             getattr(roots, name)
@@ -128,12 +129,12 @@ def test_the_variable_home_counts_for_nothing(home: Path, monkeypatch: pytest.Mo
     assert sorted(os.listdir(project)) == [".git", "sub"], "nothing was made there"  # noqa: PTH208 - names alone
 
 
-@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"])
 def test_each_variable(home: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.chdir(home / "project/sub")
     name = variable.split("_")[1].lower()
     with Roots.from_environment({"HOME": str(home), variable: str(home / "project/x")}) as roots:
-        for other in {"config", "state", "cache"} - {name}:
+        for other in {"config", "state", "cache", "data"} - {name}:
             getattr(roots, other)
         with pytest.raises(RefusedError):
             getattr(roots, name)

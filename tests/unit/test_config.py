@@ -164,6 +164,8 @@ MALFORMED = {
     "a host with a star": 'version = 1\n[fetch]\nhosts = ["*.example"]',
     "a host with a path": 'version = 1\n[fetch]\nhosts = ["sources.example/x"]',
     "an address": 'version = 1\n[fetch]\nhosts = ["192.0.2.1"]',
+    "this machine by its name": 'version = 1\n[fetch]\nhosts = ["localhost:8080"]',
+    "this machine by a name below its": 'version = 1\n[fetch]\nhosts = ["my.localhost"]',
     "an address in other digits": 'version = 1\n[fetch]\nhosts = ["0x7f.1"]',
     "a host in upper case": 'version = 1\n[fetch]\nhosts = ["Sources.example"]',
     "a root dot": 'version = 1\n[fetch]\nhosts = ["sources.example."]',
@@ -201,3 +203,15 @@ def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(RefusedError) as refusal:
         parse(b'version = 3\nextra = 1\n[fetch]\nparallel = 0\nhosts = ["/"]')
     assert len(refusal.value.reasons) == 4
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "http://127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
+def test_a_host_on_this_machine_is_told_where_it_stands(host: str) -> None:
+    with pytest.raises(RefusedError, match=r"stands in `loopback`, such as http://127\.0\.0\.1:8080"):
+        parse(f'version = 1\n[fetch]\nhosts = ["{host}"]'.encode())
+    with pytest.raises(RefusedError, match=r"loopback: not an array of strings such as http://127\.0\.0\.1:8080"):
+        parse(b'version = 1\n[fetch]\nloopback = ["127.0.0.1:8080"]')
+
+
+def test_a_host_whose_name_begins_like_this_machines() -> None:
+    assert parse(b'version = 1\n[fetch]\nhosts = ["localhost.example"]').fetch.hosts == {"localhost.example"}

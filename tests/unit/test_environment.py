@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,33 @@ def test_what_reaches_a_mirror_comes_through_unchanged() -> None:
 
 def test_the_exit_code_is_the_commands() -> None:
     assert subprocess.run([CLEAN, "sh", "-c", "exit 7"], check=False).returncode == 7
+
+
+#: An `env` that lives on for a while after all that it writes was read.
+SLOW = """#!/bin/sh
+[ "$1" = -0 ] || exec /usr/bin/env "$@"
+/usr/bin/env -0
+exec >&-
+sleep 0.5
+"""
+#: Waits for whatever child it has, which it has not started.
+INHERITED = """
+import os
+try:
+    print(os.waitpid(-1, 0))
+except ChildProcessError:
+    print("no child")
+"""
+
+
+def test_the_command_inherits_no_child(tmp_path: Path) -> None:
+    """A zombie of the shell's would be the suite's: a test that looks for its own would find it."""
+    (tmp_path / "env").write_text(SLOW)
+    (tmp_path / "env").chmod(0o755)
+    argv = [str(CLEAN), sys.executable, "-c", INHERITED]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(argv, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout == "no child\n"
 
 
 SUITES = ("test-vm", "test-integration", "test-hostile", "test-unit", "test-fast", "coverage", "fuzz", "soak")

@@ -6,7 +6,6 @@ import pytest
 
 from mvmnix import errors
 from mvmnix.errors import (
-    GuestCommandNotFoundError,
     GuestTimeoutError,
     MvmnixError,
     Reason,
@@ -26,7 +25,6 @@ from mvmnix.provenance import envelope
         (UsageError, 2),
         (UnreadableError, 2),
         (GuestTimeoutError, 124),
-        (GuestCommandNotFoundError, 127),
     ],
 )
 def test_exit_codes(kind: type[MvmnixError], code: int) -> None:
@@ -38,7 +36,7 @@ def test_exit_codes(kind: type[MvmnixError], code: int) -> None:
 
 def test_every_kind_of_failure_has_its_exit_code_tested() -> None:
     kinds = {it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, MvmnixError)}
-    assert {it.exit_code for it in kinds} == {2, 124, 125, 126, 127}
+    assert {it.exit_code for it in kinds} == {2, 124, 125, 126}
 
 
 def test_a_refusal_carries_every_reason() -> None:
@@ -83,6 +81,29 @@ def test_a_stranger_can_not_make_a_refusal_endless() -> None:
     long = refuse(ReasonCode.UNSIGNED, "a" * 2**20, "b" * 2**20, "c")
     assert len(str(long)) < 3000
     assert errors.bounded([]) == ()
+
+
+@pytest.mark.parametrize("text", ["x" * 2**20, "x\n" * 2**20, "\n" * 2**20, "", "a\nb"])
+def test_no_failure_is_long_and_none_loses_its_beginning_and_end(text: str) -> None:
+    error = MvmnixError(f"first {text} last", hint=f"begin {text} end")
+    assert len(str(error)) <= errors.MOST_CHARACTERS
+    assert len(str(error).split("\n")) <= errors.MOST_LINES
+    assert (error.message[:5], error.message[-4:], error.hint[:5], error.hint[-3:]) == ("first", "last", "begin", "end")
+    error.hint += f"; {text} is where the log is"
+    assert len(str(error)) <= errors.MOST_CHARACTERS
+    assert error.hint.endswith("is where the log is")
+    assert len(str(error).split("\n")) <= errors.MOST_LINES
+
+
+@pytest.mark.parametrize("lines", range(1, 9))
+@pytest.mark.parametrize("characters", range(9, 40, 6))
+def test_what_is_clipped_has_the_size_that_it_may_have(lines: int, characters: int) -> None:
+    for text in ("", "short", "a long line of many words, too long for it all", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj"):
+        clipped = errors.clipped(text, lines=lines, characters=characters)
+        assert len(clipped) <= characters
+        assert clipped.count("\n") < lines
+        if len(text) <= characters and text.count("\n") < lines:
+            assert clipped == text
 
 
 def test_a_bundle_with_as_many_mistakes_as_bytes() -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ DOORS = {
     "click": ("mvmnix/cli/",),
     "rich": ("mvmnix/cli/",),
     "sigstore": ("mvmnix/provenance/sigstore.py",),
+    "rfc3161_client": ("mvmnix/provenance/timestamps.py",),
     "subprocess": ("mvmnix/process.py",),
     "jsonschema": (),
     "keyring": ("mvmnix/launch/secrets/resolve.py",),
@@ -244,3 +246,32 @@ def test_a_detached_supervisor_is_light() -> None:
     """It is a fork of the process that verified the plan, so what `mvm launch` imports stays in memory."""
     loaded = loaded_by("import mvmnix.cli.main, mvmnix.cli.launch")
     assert not (HEAVY - {"cryptography"} | {"mvmnix.builder.session.session"}) & loaded
+
+
+#: Nouns of messages that count something. Sizes and times are written as digits and a unit, and are left out.
+COUNTED = (
+    r"records|bundles|receipts|files|machines|cases|signers|nonces|sources|leftovers|reasons|packages|paths|trees|pins"
+    r"|changes|images|plans|witnesses|parts|processe?s|processors|statements|probes|days|pieces"
+)
+#: What counts two or more wherever it is said, or a limit.
+MORE_THAN_ONE = {
+    *("len(digests)", "namesakes", "len(matching)", "self.limits.records", "self._limits.records"),
+    *("len(verdicts)", "len(sources)", "it.policy.thresholds.plans"),
+}
+
+
+def plural_after_a_number(path: Path) -> Iterator[str]:
+    """The expressions in a module's messages that are followed by a noun in the plural, whatever they give."""
+    noun = re.compile(rf"^ (?:kept |more )?({COUNTED})\b")
+    for node in ast.walk(parsed(path)):
+        for value, text in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant) and noun.match(str(text.value)):
+                counting = ast.unparse(value.value)
+                if not re.fullmatch(r"[A-Z_]+", counting.rpartition(".")[2]):  # a constant
+                    yield counting
+
+
+def test_one_thing_is_not_told_in_the_plural() -> None:
+    """`counted` says "1 record" and "2 records"."""
+    found = {path: set(plural_after_a_number(path)) - MORE_THAN_ONE for path in OURS}
+    assert {str(path): told for path, told in found.items() if told} == {}

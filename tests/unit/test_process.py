@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from mvmnix import process
-from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError, ReasonCode, RefusedError
 from mvmnix.process import (
     FIXED,
     INHERITED,
     INHERITED_BY_USERS_PROGRAMS,
     PATH,
+    Completed,
     ProcessError,
     environment,
     first_bytes,
@@ -152,9 +154,67 @@ def test_a_failure_can_be_pasted_and_shows_the_last_words() -> None:
     first, *words = error.message.splitlines()
     assert first.startswith("command failed with status 7: ")
     assert shlex.split(first.partition(": ")[2]) == ["/bin/sh", "-c", script]
-    assert words == [f"line {number}" for number in range(81, 101)]
-    assert (error.hint, error.done.status, error.exit_code) == ("look", 7, 125)
+    assert words == [f"line {number}" for number in range(89, 101)]
+    assert (error.cause, error.hint, error.done.status, error.exit_code) == ("line 100", "look", 7, 125)
+    assert error.whole.startswith(f"/bin/sh -c '{script}'\nline 1\nline 2\n".encode())
     assert run(["/bin/false"], check=False).status == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (b"warning: x\nerror: first\nerror: second\n", "error: first"),
+        (
+            b"error:\n       ... while evaluating\n\n       error: opening lock file '/x': y\n",
+            "error: opening lock file",
+        ),
+        (b"a\nfatal: not a git repository\nb\n", "fatal: not a git repository"),
+        (b"git: fatal: x\nb\n", "git: fatal: x"),
+        (b"Reading\nE: Unable to locate\n", "E: Unable to locate"),
+        (b"no errors: 7\nterror: x\nthe error is: y\nlast\n \n", "last"),
+        (b"", ""),
+    ],
+)
+def test_the_first_cause_is_shown_before_what_follows_from_it(said: bytes, cause: str) -> None:
+    error = ProcessError(Completed(("/bin/x",), 1, b"", said))
+    assert error.cause.strip().startswith(cause)
+    shown = error.message.split("\n")[1:]
+    assert not cause or (shown[0] if "rror" in cause or "fatal" in cause or "E:" in cause else shown[-1]) == error.cause
+
+
+#: What no child says in earnest, and what some do: lines without end, lines without number, controls, quotes.
+FLOODS: tuple[bytes, ...] = (
+    *(b"x" * 2**20, b"error: y\n" * 2**17, b"\n" * 2**20, b"error: " + b"z" * 2**20, b"\xff\x1b[2J\0" * 2**18),
+    *(b"'\\n\"$(id)" * 2**10, "\u2028\u202e".encode() * 2**10),
+)
+
+
+@pytest.mark.parametrize("said", FLOODS)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["/bin/x", *[f"/nix/store/{number:032}-x" for number in range(500)]], ["/bin/x", "'" * 2**16]),
+        *(["/bin/x", "\n" * 2**16, "\0", ""], ["/" + "y" * 2**20], ["\x1b[2J\r\n"] * 2**10, []),
+    ],
+)
+def test_no_failure_of_a_child_is_long(argv: list[str], said: bytes) -> None:
+    error = ProcessError(Completed(tuple(argv), 1, b"", said), hint="h" * 2**16 + "\n" * 2**10)
+    assert_short(error)
+    first = error.message.split("\n")[0]
+    assert len(first) < 500
+    assert all(c.isprintable() for c in error.message.replace("\n", ""))
+    assert shlex.split(first.partition(": ")[2].partition(" … (")[0]) is not None, "it could be typed"
+
+
+@given(st.lists(TEXTS, max_size=60), st.binary(max_size=2000), TEXTS)
+def test_nor_is_any_other(argv: list[str], said: bytes, hint: str) -> None:
+    assert_short(ProcessError(Completed(tuple(argv), 1, b"", said), hint=hint))
+
+
+def assert_short(error: MvmnixError) -> None:
+    """The bound that docs/command-line.md names."""
+    assert len(str(error)) <= MOST_CHARACTERS
+    assert len(str(error).splitlines()) <= MOST_LINES
 
 
 def test_words_that_are_no_text() -> None:
@@ -172,6 +232,13 @@ def test_a_child_that_cannot_start(tmp_path: Path) -> None:
         assert error.done.status == 126
         assert str(program) in error.message
     assert "/nonexistent" in told("/bin/true", cwd="/nonexistent").message
+
+
+def test_what_to_do_about_a_missing_program_is_not_said_of_a_failing_one() -> None:
+    advice = {"hint": "look at it", "if_missing": "install it"}
+    assert told("/nonexistent/program", **advice).hint == "install it"
+    assert told("/bin/false", **advice).hint == "look at it"
+    assert told("/etc/passwd", **advice).hint == "look at it"
 
 
 def test_a_child_that_takes_too_long() -> None:

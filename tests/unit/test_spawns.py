@@ -28,10 +28,6 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.audit.witnesses:GitWitness",
         (f"{BUILDERS}::test_the_witness_in_a_repository",),
     ),
-    "mvmnix/builder/bootstrap.py:Bootstrap.__init__": (
-        "mvmnix.builder.session.nix:host_evaluate",
-        (f"{BUILDERS}::test_nix",),
-    ),
     "mvmnix/builder/fetch/unpack.py:unpacked_archive": None,
     "mvmnix/builder/fetch/unpack.py:unpacked_commit": (
         "mvmnix.builder.fetch.unpack:Checkout",
@@ -53,10 +49,12 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/builder/pins/apt_settings.py:read": None,
     "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:targets": None,
-    "mvmnix/builder/pins/host_nix.py:HostNix.run": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
-    "mvmnix/builder/pins/nix_store.py:add_to_nix": (
-        "mvmnix.builder.session.nix:host_add",
-        (f"{BUILDERS}::test_nix",),
+    "mvmnix/builder/pins/host_nix.py:HostNix.run": (
+        "mvmnix.builder.pins.store_choice:NixStore",
+        (
+            "tests/unit/builder/pins/test_store_choice.py::test_a_users_own_store_is_one_word_whatever_its_path",
+            f"{BUILDERS}::test_nix",
+        ),
     ),
     "mvmnix/builder/pins/pip_settings.py:read": None,
     "mvmnix/builder/pins/pypi.py:PipIndexes._pip": (
@@ -68,10 +66,16 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/builder/reproduce/inside.py:_diffoscope": None,
     "mvmnix/builder/reproduce/inside.py:_listed": None,
+    "mvmnix/cli/doctor.py:_nix_store": None,
     "mvmnix/cli/doctor_jail.py:_tried": None,
+    "mvmnix/cli/pin.py:fetch": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
     "mvmnix/cli/verifying/step.py:main": (
         "mvmnix.cli.verifying.step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
+    ),
+    "mvmnix/cli/workshop.py:Workshop._new_builder": (
+        "mvmnix.builder.session.nix:host_evaluate",
+        (f"{BUILDERS}::test_nix",),
     ),
     "mvmnix/launch/container/run.py:_spawned": (
         "mvmnix.launch.container.oci_config:configuration",

@@ -268,6 +268,7 @@ def test_roots_follow_the_environment(home: Path) -> None:
         assert roots.cache.path == f"{home}/c/mvmnix"
         assert not (home / ".config").exists()
         assert roots.config.path == f"{home}/.config/mvmnix"
+        assert roots.data.path == f"{home}/.local/share/mvmnix"
         assert roots.state is roots.state
     assert (home / ".config" / "mvmnix").is_dir()
 

@@ -1,12 +1,12 @@
 """What goes into a builder VM and what comes out: by hash alone, the same bits each time, an image or nothing."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mvmnix import lock, manifest
+from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.session import graph, nix
 from mvmnix.errors import MvmnixError, UsageError
@@ -14,7 +14,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, Image, StorePath
 from mvmnix.provenance import envelope, parts, predicate, statement
 from mvmnix.provenance.slsa import MICROVM, Provenance
-from mvmnix.state import Directory
+from mvmnix.state import Directory, Roots
 from mvmnix.store import Store
 from tests.conftest import World
 from tests.hostile.rig import flipped, replaced
@@ -36,10 +36,12 @@ def image_of(directory: Path) -> Image:
 
 def on_the_host(world: World, *arguments: str) -> bytes:
     """What the host's own Nix says, offline; it evaluates this repository's example, which the product never does."""
-    argv = ("nix", "--extra-experimental-features", "nix-command flakes", *nix._options(), *arguments)
-    done = subprocess.run(argv, capture_output=True, check=False, env=world.home.environment)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
+    host = host_of(world)
+    return host.run([*nix.host_ask_store(host.nix)[:-2], *arguments])
+
+
+def host_of(world: World) -> HostNix:
+    return HostNix.find(Roots.from_environment(world.home.environment))
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +96,9 @@ def test_the_builder_vm_has_no_network_and_its_image_is_named(world: World) -> N
 def test_the_host_builds_the_same_bits(world: World, derivation: StorePath) -> None:
     needed = graph.parse(on_the_host(world, "derivation", "show", "--recursive", str(derivation))).sources
     with Directory.open(f"{world.home.environment['XDG_CACHE_HOME']}/mvmnix/sources") as sources:
-        add_to_nix(needed, Store(sources))
+        add_to_nix(host_of(world), needed, Store(sources))
     built = json.loads(on_the_host(world, "build", "--no-link", "--json", f"{derivation}^out"))
-    output = Path(built[0]["outputs"]["out"])
+    output = host_of(world).store.on_host(StorePath.parse(built[0]["outputs"]["out"]))
     for name in ("kernel", "initrd", "rootfs", "manifest.json"):
         assert (output / name).read_bytes() == (world.hello / name).read_bytes(), name
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.sandbox.uid_pool import FIRST_UID
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from tests.conftest import PATIENCE, World
 from tests.workbench import Workbench
 

@@ -17,3 +17,5 @@ def test_what_init_writes_runs_at_once(copied: World, tmp_path: Path) -> None:
     assert (run.returncode, run.stdout) == (0, b"Hello from a verified microVM.\n"), run.stderr.decode()
     kept = copied.home.mvm("image", "ls")
     assert any(line.split()[0] == b"fresh" for line in kept.stdout.splitlines()[1:])
+    named = copied.home.mvm("run", f"path:{target}", "--", "/bin/busybox", "whoami")
+    assert (named.returncode, named.stdout) == (0, b"mvm\n"), named.stderr.decode()

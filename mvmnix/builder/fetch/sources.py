@@ -22,6 +22,7 @@ from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import executable, seed_nar
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
+from mvmnix.plural import counted
 from mvmnix.sandbox.child import Pipe
 from mvmnix.store import Store
 
@@ -214,7 +215,9 @@ def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -
     hints = [registry.repair(mine) for registry in registries if (mine := _of(registry, gone))]
     if unreached:
         names = ", ".join(_described(source, registries) for source in unreached)
-        lines.append(f"{len(unreached)} pins could not be fetched: {names}. The first: {failed[unreached[0]].why}")
+        lines.append(
+            f"{counted(len(unreached), 'pin')} could not be fetched: {names}. The first: {failed[unreached[0]].why}"
+        )
         hints.append("mvm pin fetch (once the network, and apt's and pip's configuration, are seen to)")
     return MvmnixError("\n".join(lines), hint=" && ".join(hints))
 

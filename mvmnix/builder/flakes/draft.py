@@ -14,6 +14,7 @@ from typing import Self
 from mvmnix import nar
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import tracked
+from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.builder.flakes.take import FlakeSource, source_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.lock import FILE_NAME
@@ -90,7 +91,7 @@ class Draft:
         """Refuses a directory without a flake.nix, before anything is read or booted on its account."""
         inner = self._inner("flake.nix")
         if names is not None and os.fsencode(inner) not in names:
-            hint = f"git add {inner}, or take the directory as it lies there: path:{where}"
+            hint = f"git add {inner}, or take the directory as it lies there: {copy_of(where)}"
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "git tracks no flake.nix there", hint)
         if names is None and not (self._top / inner).is_file():
             hint = "name the directory of a flake.nix; one to begin with: mvm init"

@@ -11,7 +11,7 @@ from typing import Final
 from mvmnix import nar, process
 from mvmnix.builder import helpers
 from mvmnix.builder.flakes import objects
-from mvmnix.builder.flakes.repository import Found, found
+from mvmnix.builder.flakes.repository import Found, copy_of, found
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import GIT, locate
@@ -99,7 +99,7 @@ class WorkTree:
                 raise self._unsupported(f"its commit has {size} bytes, more than {objects.MAX_COMMIT}", hint)
             case _:
                 why = "it is not a git work tree with a commit: HEAD names none"
-                raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: path:{self._where}")
+                raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: {copy_of(self._where)}")
 
     def _unsupported(self, why: str, hint: str) -> RefusedError:
         return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
@@ -126,7 +126,7 @@ def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes
         return _sandbox(repository).script(script, *arguments).stdout
     except process.ProcessError as error:
         why = f"it is not a git work tree with a commit: {_text(error.done.stderr)}"
-        hint = f"commit it, or take it as an uncommitted copy: path:{where}"
+        hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint) from error
 
 

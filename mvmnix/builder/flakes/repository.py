@@ -77,6 +77,15 @@ def found(where: Path) -> Iterator[Found]:
         yield Found(top, git_dir, common, files)
 
 
+def copy_of(where: Path) -> str:
+    """How a flake in this directory is named, to be taken as a copy of the whole tree, committed or not.
+
+    The tree may have other flakes that it takes as inputs, so the copy begins where a repository does.
+    """
+    top = next((each for each in (where, *where.parents) if os.path.lexists(each / ".git")), where)
+    return f"path:{top}" + (f"?dir={where.relative_to(top)}" if top != where else "")
+
+
 def _top(where: Path) -> Path:
     device = where.stat().st_dev
     for directory in (where, *where.parents):
@@ -99,7 +108,7 @@ def _elsewhere(where: Path, top: Path) -> Path:
         return git_dir
     if any(git_dir.is_relative_to(parent / ".git/modules") for parent in top.parents):
         return git_dir
-    hint = f"git worktree repair, or take it as a copy: path:{where}"
+    hint = f"git worktree repair, or take it as a copy: {copy_of(where)}"
     raise _refused(where, f"its .git file names {git_dir}, which doesn't name it back", hint)
 
 
@@ -117,5 +126,5 @@ def _pointer(path: Path) -> str | None:
 
 
 def _refused(where: Path, why: str, hint: str = "") -> RefusedError:
-    hint = hint or f"commit it in a repository of your own, or take it as an uncommitted copy: path:{where}"
+    hint = hint or f"commit it in a repository of your own, or take it as an uncommitted copy: {copy_of(where)}"
     return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"it is not a git work tree that can be read: {why}", hint)

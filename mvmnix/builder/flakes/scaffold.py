@@ -45,7 +45,10 @@ _GUEST: Final = {
     Template.MINIMAL: """\
 mvmnix.lib.mkGuest {
         name = "@name@";
-        files."/etc/greeting".text = "Hello from a verified microVM.\\n";
+        # With the profile's files, /etc/passwd among them, by which the guest's user has a name.
+        files = mvmnix.lib.profiles.minimal.files // {
+          "/etc/greeting".text = "Hello from a verified microVM.\\n";
+        };
         command = [ "/bin/busybox" "cat" "/etc/greeting" ];
       };""",
     Template.PYTHON: """\

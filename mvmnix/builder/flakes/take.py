@@ -1,12 +1,14 @@
 """Takes the root tree of a flake as the user named it, a clean commit or an explicit copy, without evaluating it."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import nar
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import WorkTree
+from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
 from mvmnix.tree import tree_of_directory
@@ -76,13 +78,17 @@ def _committed(where: Path) -> FlakeSource:
     tree = work.tree(LIMIT)  # bounded; git compares only what is
     if changed := work.changes():
         why = f"the git tree has uncommitted changes: {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}"
-        copy = f"path:{work.top}" + (f"?dir={directory}" if directory else "")
-        hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy}"
+        hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy_of(where)}"
         raise refuse(ReasonCode.FLAKE_DIRTY, str(where), why, hint)
     if not is_subdirectory(directory):
         raise refuse(
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
+    if _file(tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
+        add = f"git -C {shlex.quote(str(where))} add flake.nix"
+        hint = f"{add}, and commit it; or take the tree as an uncommitted copy: {copy_of(where)}"
+        why = "there is no flake.nix in the commit; the one in the directory is not tracked by git"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)
     uri = f"git+file:{store_name(work.top.name)}?rev={work.commit}"
     return source_of(tree, uri=uri, commit=work.commit, directory=directory)
 

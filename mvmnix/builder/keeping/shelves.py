@@ -19,6 +19,8 @@ from mvmnix.model import Digest, Image
 
 #: So many digits of a digest are enough, if they are of one alone.
 SHORTEST = 6
+#: How many images of one name a message lists.
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,29 @@ class Shelves:
         self._held = frozenset(held)
 
     def find(self, text: str) -> tuple[tuple[str, Entry], ...]:
-        """The index entries of the image with this manifest digest, or its beginning. Raises UsageError."""
+        """The index entries of the image with this manifest digest, its beginning, or else with this name.
+
+        A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
+        there is no such image, or more than one.
+        """
         start = text.removeprefix("sha256:")
         known = tuple(self._library.index())
-        digests = {entry.manifest for _, entry in known if entry.manifest.hex.startswith(start)}
-        if len(start) < SHORTEST or len(digests) != 1:
-            few = f"{text!r} is shorter than {SHORTEST} digits" if len(start) < SHORTEST else ""
-            why = few or f"{len(digests) or 'no'} kept images have a manifest digest that begins with {text!r}"
-            raise UsageError(why, hint="mvm image ls lists them")
+        digests = {it.manifest for _, it in known if len(start) >= SHORTEST and it.manifest.hex.startswith(start)}
+        if not digests and text == start:
+            digests = {entry.manifest for _, entry in known if text and self._name(entry) == text}
+        if len(digests) != 1:
+            beginnings = ", ".join(sorted(digest.hex[:12] for digest in digests)[:_SHOWN])
+            which = f"{len(digests)} kept images have" if digests else "no kept image has"
+            why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
+            raise UsageError(f"{why}: {beginnings}" if digests else why, hint="mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
+
+    def _name(self, entry: Entry) -> str:
+        """What a manifest says the image is called; empty where it can't be read."""
+        try:
+            return self._image(entry.manifest).name
+        except MvmnixError:
+            return ""
 
     def prune(
         self,
@@ -103,7 +119,7 @@ class Shelves:
             for file in files:
                 self._library.rooms[file.room].remove(file.digest)
         leftovers = {} if theirs else self._sweep(remove=remove)
-        manifests = tuple(sorted({build.entry.manifest for build in gone}))
+        manifests = tuple(sorted({it.entry.manifest for it in gone} - {it.entry.manifest for it in stay}))
         return Freed(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
 
     def _outlived(self, entry: Entry) -> Shelved:

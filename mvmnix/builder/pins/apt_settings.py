@@ -66,7 +66,10 @@ class ForMirror:
 def read() -> AptSettings:
     """Of this machine and environment. Raises MvmnixError."""
     said = process.run(
-        (_APT_CONFIG, "dump"), env=process.environment(()), hint="this needs Debian's apt (package apt)"
+        (_APT_CONFIG, "dump"),
+        env=process.environment(()),
+        hint="look at apt's configuration in /etc/apt",
+        if_missing="this needs Debian's apt (package apt)",
     ).stdout
     return AptSettings(parse(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials())
 

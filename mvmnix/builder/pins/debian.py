@@ -22,7 +22,7 @@ APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
 ORIGIN = "Debian"
 COMPONENT = "main"
 _COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
-_INSTALL = "this needs Debian's apt (package apt)"
+_SETTINGS = "look at apt's configuration: apt-config dump"
 _UPDATE = "fetch apt's lists first: apt-get update"
 _FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTILINE)
 
@@ -52,7 +52,7 @@ def targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
-    done = process.run(argv, env=process.environment(()), hint=_INSTALL)
+    done = process.run(argv, env=process.environment(()), hint=_SETTINGS)
     return parse_targets(done.stdout.decode())
 
 

@@ -1,4 +1,4 @@
-"""Puts kept sources into the host's /nix/store as the fixed outputs that Nix expects, so that it fetches nothing."""
+"""Puts kept sources into the host's Nix store as the fixed outputs that Nix expects, so that it fetches nothing."""
 
 import os
 import tempfile
@@ -21,13 +21,12 @@ _BATCH = 64
 _NAR_LIMIT = 64 << 20
 
 
-def add_to_nix(sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]:
-    """Make these sources valid in /nix/store; returns what had to be added. Paths that are valid already are skipped.
+def add_to_nix(host: HostNix, sources: Iterable[Source], store: Store) -> tuple[StorePath, ...]:
+    """Make these sources valid in the host's store; returns what had to be added. What is valid already is skipped.
 
     Raises RefusedError [source-mismatch] when a kept file was changed, or Nix computes another path than the source's,
-    [source-unusable] for an archive that Nix would not write; MvmnixError without Nix.
+    [source-unusable] for an archive that Nix would not write.
     """
-    host = HostNix.find()
     wanted = {source.store_path: source for source in sources}
     invalid = _invalid(host, list(wanted))
     for mode in HashMode:
@@ -49,7 +48,7 @@ def _add(host: HostNix, sources: Sequence[Source], mode: HashMode, store: Store)
         files = _lay_out_all(sources, Path(name), store)
         found = host.run(nix.host_add(host.nix_store, mode, *files)).decode().split()
     if len(found) != len(sources):
-        raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint="nix-store --verify")
+        raise MvmnixError(f"nix-store added {len(found)} of {len(sources)} files", hint=host.store.check)
     pairs = zip(sources, found, strict=True)
     wrong = [(source, path) for source, path in pairs if path != str(source.store_path)]
     if wrong:

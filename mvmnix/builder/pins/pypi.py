@@ -45,7 +45,8 @@ _MARKERS = {
     "python_version": PYTHON,
     "sys_platform": "linux",
 }
-_HINT = "give that Python pip: apt-get install python3-venv python3-pip"
+_HINT = f"run mvm with Debian's Python {PYTHON}: apt-get install python{PYTHON} python3-venv"
+_INDEX = "see that a package index is configured (pip config list), can be reached, and has these packages"
 _PYTHON = Candidates(
     f"Python {PYTHON}",
     tuple(f"{place}/python{PYTHON}" for place in ("/usr/bin", "/run/current-system/sw/bin")),
@@ -193,7 +194,7 @@ def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
         report = done.content(_REPORT)
         if done.status or report is None:
             words = "\n".join((*done.said.strip().splitlines()[-20:], *done.refusals))
-            raise MvmnixError(f"pip chose no wheels (status {done.status}):\n{words}", hint=_HINT)
+            raise MvmnixError(f"pip chose no wheels (status {done.status}):\n{words}", hint=_INDEX)
         return parse_report(b"".join(report), wanted)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from mvmnix import strict
 from mvmnix.builder.session import diagnosis, graph, nix
 from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, one_path, run
 from mvmnix.builder.session.errands import Errands
@@ -131,12 +132,19 @@ class Build:
                 break
         else:
             raise _endless(session.where)
+        failure = session.supply.failure or session.pressed(machine, said)  # what the kernel killed had no last words
+        if failure is None and diagnosis.is_attribute_missing(said.log):
+            raise diagnosis.of_attribute(session.where, session.request.attribute, self._attributes(machine, url))
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise (
-            session.supply.failure
-            or session.pressed(machine, said)  # what the kernel killed had no last words
-            or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt)
-        )
+        raise failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt)
+
+    def _attributes(self, machine: BuilderMachine, url: nix.FlakeUrl) -> tuple[str, ...]:
+        """The names of the flake's packages, for a message; none where it doesn't say so in a moment, or in bounds."""
+        try:
+            said = self._session.call(machine, nix.list_attributes(url))
+            return strict.read({"names": strict.parse_json(said.output)}, "packages", lambda it: it.texts("names"))
+        except (strict.MalformedError, MvmnixError):
+            return ()
 
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""

@@ -3,11 +3,16 @@
 An evaluation fails in words that are Nix's. A build fails in words that could be anybody's: it is quoted, never read.
 """
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 
+#: How many of a flake's packages a message names.
+_MOST_NAMES: Final = 20
 #: What Nix says of an evaluation → reason code, why, what to do. The first that is found counts.
 _MEANINGS: Final = (
     (
@@ -67,9 +72,26 @@ def of_evaluation(where: str, log: str, *, unlocked: str = "", doubt: str = "") 
             if code is ReasonCode.LOCK_STALE and unlocked:
                 return refuse(ReasonCode.FLAKE_UNLOCKED, where, unlocked, hint)
             return refuse(code, where, why.format(**found.groupdict()), hint)
-    if re.search(r"does not provide attribute", log):
-        return UsageError(f"{where}: there is no such package in the flake", hint="name one: FLAKE#ATTRIBUTE")
     return of_build(where, log, doubt)
+
+
+def is_attribute_missing(log: str) -> bool:
+    """Whether an evaluation failed because the flake has no package of that name."""
+    return "does not provide attribute" in log and not any(re.search(pattern, log) for pattern, *_ in _MEANINGS)
+
+
+def of_attribute(where: str, attribute: str, names: Sequence[str]) -> UsageError:
+    """A flake has no package `attribute`; `names` are those that it has, as it says. Those that can be typed are told.
+
+    >>> of_attribute("path:x#helo", "helo", ["hello", "tools"]).hint
+    'did you mean hello? The flake has: hello, tools'
+    """
+    known = [name for name in names if not AttributePath.problem(name)]
+    hint = f"the flake has: {', '.join(known[:_MOST_NAMES])}{' …' if len(known) > _MOST_NAMES else ''}"
+    if near := difflib.get_close_matches(attribute, known, 1):
+        hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}"
+    why = f"{where}: there is no such package in the flake"
+    return UsageError(why, hint=hint if known else "name one: FLAKE#ATTRIBUTE")
 
 
 def last_lines(log: str, count: int = 20) -> str:

@@ -109,6 +109,14 @@ def read_inputs(expression: str) -> tuple[str, ...]:
     return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--expr", expression)
 
 
+def list_attributes(url: FlakeUrl) -> tuple[str, ...]:
+    """In the guest: the names of a flake's packages, as a JSON array; the kernel ends it when it takes long."""
+    limit = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
+    imports = ("--option", "allow-import-from-derivation", "false")
+    package_set = Operand(f"{url}#packages.{SYSTEM}")
+    return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--apply", "builtins.attrNames", "--", package_set)
+
+
 def check_lock(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: whether Nix takes a flake's lock as it is; it fails where it would write another one."""
     return (*_NIX, "flake", "metadata", "--json", *_PURE, "--", url)
@@ -185,14 +193,13 @@ def archive(output: StorePath, names: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _options() -> tuple[str, ...]:
-    """On the host: no substituter, no registry; root without build users builds as itself (nix.conf(5))."""
-    return ("--option", "build-users-group", "", "--option", "substitute", "false", "--option", "flake-registry", "")
+#: On the host: no substituter, no registry. Which store is told by pins/store_choice.py, in front of these.
+_ON_HOST = ("--option", "substitute", "false", "--option", "flake-registry", "")
 
 
 def _on_host(nix: str, *arguments: str) -> tuple[str, ...]:
     features = ("--extra-experimental-features", "nix-command flakes", "--log-format", "raw")
-    return (nix, *features, *_options(), *arguments)
+    return (nix, *features, *_ON_HOST, *arguments)
 
 
 def host_version(nix: str) -> tuple[str, ...]:
@@ -200,15 +207,20 @@ def host_version(nix: str) -> tuple[str, ...]:
     return (nix, "--version")
 
 
+def host_ask_store(nix: str) -> tuple[str, ...]:
+    """On the host: whether the store can be opened; prints its URL and Nix's version."""
+    return _on_host(nix, "store", "info")
+
+
 def host_restore(nix_store: str, where: str) -> tuple[str, ...]:
     """On the host: unpack a NAR from stdin, to an absolute path."""
-    return (nix_store, *_options(), "--restore", "--", _absolute(where))
+    return (nix_store, *_ON_HOST, "--restore", "--", _absolute(where))
 
 
 def host_add(nix_store: str, mode: HashMode, *paths: str) -> tuple[str, ...]:
     """On the host: add files or trees, by absolute paths, under their hashes; prints their store paths."""
     recursive = ("--recursive",) if mode is HashMode.NAR else ()
-    return (nix_store, *_options(), "--add-fixed", *recursive, "sha256", "--", *map(_absolute, paths))
+    return (nix_store, *_ON_HOST, "--add-fixed", *recursive, "sha256", "--", *map(_absolute, paths))
 
 
 def _absolute(path: str) -> str:
@@ -220,7 +232,7 @@ def _absolute(path: str) -> str:
 
 def host_invalid(nix_store: str, paths: Iterable[StorePath]) -> tuple[str, ...]:
     """On the host: which of these paths are not in the store; prints them."""
-    return (nix_store, *_options(), "--check-validity", "--print-invalid", "--", *map(str, paths))
+    return (nix_store, *_ON_HOST, "--check-validity", "--print-invalid", "--", *map(str, paths))
 
 
 def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from mvmnix.builder.session.session import BuildRequest, Given, Session
 from mvmnix.builder.session.supply import Suppliers
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
+from mvmnix.plural import counted
 from mvmnix.store import Store
 
 #: The attribute that lists them, and the largest archive of one, in bytes.
@@ -80,7 +81,7 @@ class PartsBuild:
         session.progress.step("fetching sources of the parts")
         session.suppliers.sources(tuple(sorted(needed)))
         session.supply.know(found.sources)
-        session.progress.step(f"building {len(derivations)} parts")
+        session.progress.step(f"building {counted(len(derivations), 'part')}")
         session.ask(machine, nix.build(derivations, jobs=jobs), limit=_MOST_SAID)
         session.progress.step("receiving the parts")
         paths = sorted(chosen.values())
@@ -137,7 +138,9 @@ def _check_alone(said: bytes, paths: frozenset[StorePath]) -> None:
     """The VM says of all these paths, and of no others, that they refer to nothing."""
     found = _object(said)
     if found.keys() != {str(path) for path in paths}:
-        raise _malformed(f"{len(paths)} parts were asked for, it describes {sorted(found)!r:.300}")
+        raise _malformed(
+            f"{counted(len(paths), 'part was', 'parts were')} asked for, it describes {sorted(found)!r:.300}"
+        )
     for name, value in found.items():
         if not isinstance(value, dict) or cast("dict[str, object]", value).get("references") != []:
             raise _malformed(f"the part {name} refers to other paths, and can't be kept")

@@ -9,6 +9,7 @@ from typing import Final
 
 from mvmnix.builder.session.diagnosis import last_lines
 from mvmnix.errors import MvmnixError
+from mvmnix.plural import counted
 
 #: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
 _LITTLE: Final = (1024, 1024)
@@ -39,7 +40,7 @@ def failure(it: Pressure, where: str, log: str) -> MvmnixError | None:
     """Why a build failed, if it was for want of room or memory; None otherwise."""
     words = f"its last words:\n{last_lines(log)}"
     if it.killed:
-        why = f"the builder VM ran out of memory, and its kernel killed {it.killed} processes"
+        why = f"the builder VM ran out of memory, and its kernel killed {counted(it.killed, 'process', 'processes')}"
         return MvmnixError(f"{where}: {why}; {words}", hint="give it more: mvm build --memory MIB")
     for left, little, what in ((it.room_kib, _LITTLE[0], "KiB"), (it.files, _LITTLE[1], "files")):
         if left is not None and left < little:

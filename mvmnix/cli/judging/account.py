@@ -61,6 +61,7 @@ class Account:
             ],
             "caches": [key.text for key in it.caches],
             "importFromDerivation": it.import_from_derivation,
+            "requireInclusion": it.trust.require_inclusion,
             "thresholds": {"plans": it.thresholds.plans, "rebuilds": it.thresholds.rebuilds},
             "freshness": {name: None if bound is None else show_duration(bound) for name, bound in self._bounds()},
             "isolation": str(it.isolation),

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from mvmnix.cli.judging.account import Account, Row
 from mvmnix.errors import RefusedError
+from mvmnix.plural import counted
 from mvmnix.provenance import trusted_root
 from mvmnix.provenance.explain import owners
 from mvmnix.provenance.isolation import Isolation
@@ -42,7 +43,7 @@ def _standing(it: Account) -> Iterator[Row]:
     if it.not_compared:
         yield "file", f"not compared with the audit log: {it.not_compared}"
     left = it.policy.expires - it.now
-    when = f"in {left.days} days" if left > timedelta(0) else "EXPIRED: nothing is believed"
+    when = f"in {counted(left.days, 'day')}" if left > timedelta(0) else "EXPIRED: nothing is believed"
     yield "expires", f"{show_time(it.policy.expires)}, {when}" + (" (soon)" if timedelta(0) < left < _SOON else "")
 
 
@@ -56,7 +57,9 @@ def _who(it: Account) -> Iterator[Row]:
         except RefusedError as error:
             yield "root", f"{it.root_name(digest)}: {error.reasons[0].why}"
             continue
-        age = "of unknown age" if newest is None else f"no older than {newest:%Y-%m-%d}, {(it.now - newest).days} days"
+        age = "of unknown age"
+        if newest is not None:
+            age = f"no older than {newest:%Y-%m-%d}, {counted((it.now - newest).days, 'day')}"
         yield "root", f"{it.root_name(digest)}: {digest}, {age}"
 
 
@@ -91,6 +94,8 @@ def _what(it: Account) -> Iterator[Row]:
     yield from (("cache", key.text) for key in policy.caches)
     if not policy.caches:
         yield "cache", "none: no path from a binary cache is believed"
+    taken = "the log's proof" if policy.trust.require_inclusion else "the log's proof, or its promise for files"
+    yield "inclusion", taken
     yield "evaluation", f"may {'' if policy.import_from_derivation else 'not '}build, and read what it built"
 
 

@@ -23,6 +23,7 @@ from mvmnix.cli.showing.origin import add_origin, flake_name, stands
 from mvmnix.cli.showing.trust import POLICY, signing
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Image
+from mvmnix.plural import counted
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
 from mvmnix.provenance.steps import REBUILD, differences
@@ -166,7 +167,8 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
     facts += [(name, digest) for name, digest in digests.items() if name != "manifest.json"]
     if claim.limits is not None:
         limits = claim.limits
-        facts.append(("means", f"{limits.vcpus} processors, {limits.memory_mib} MiB, {limits.seconds} seconds"))
+        processors, seconds = counted(limits.vcpus, "processor"), counted(limits.seconds, "second")
+        facts.append(("means", f"{processors}, {limits.memory_mib} MiB, {seconds}"))
     members: tuple[Node, ...] = ()
     if it.held.builder is not None and not at.endswith("builder/"):
         members = _own_evidence(it, it.held.builder, judge, f"{at}builder/")

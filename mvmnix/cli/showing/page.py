@@ -15,6 +15,7 @@ from mvmnix.cli.showing.cards import card
 from mvmnix.cli.showing.graph import Graph, Kind, Node, Standing
 from mvmnix.cli.showing.markup import CLASSES, Markup, element, mark, marks, raw
 from mvmnix.cli.showing.picture import picture
+from mvmnix.plural import counted
 from mvmnix.strict import show_time
 
 #: What the page lets a browser do: show text, with this style sheet.
@@ -71,7 +72,8 @@ def page(it: Page) -> str:
 def _header(it: Page, subject: Node, ids: Mapping[str, str]) -> Markup:
     standing = it.graph.standing
     count = sum(1 for _ in it.graph.all())
-    checked = f"{count} pieces of evidence were checked on {show_time(it.moment)}, by mvm {__version__}. "
+    pieces = counted(count, "piece of evidence was", "pieces of evidence were")
+    checked = f"{pieces} checked on {show_time(it.moment)}, by mvm {__version__}. "
     holds = standing is Standing.VERIFIED
     said = "Each of them holds." if holds else "These do not hold, or could not be checked:"
     return element(

@@ -13,6 +13,7 @@ from mvmnix.launch import signatures
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.steps import SHEET_STEPS, Handed, Sheet, plan_of
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import Authentic
 from mvmnix.strict import show_time
@@ -114,7 +115,10 @@ def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenan
         name = f"to run {plan.image}"
         facts += [
             ("valid", f"from {show_time(plan.window.not_before)} until {show_time(plan.window.not_after)}"),
-            ("means", f"{plan.vcpus} processors, {plan.memory_mib} MiB, {plan.scratch_mib} MiB of scratch space"),
+            (
+                "means",
+                f"{counted(plan.vcpus, 'processor')}, {plan.memory_mib} MiB, {plan.scratch_mib} MiB of scratch space",
+            ),
             *([("data disk", f"{plan.data.size_mib} MiB at {plan.data.path}")] if plan.data else []),
             *([("limits", ", ".join(f"{name} {value}" for name, value in limits.items()))] if limits else []),
             ("use", str(plan.use)),

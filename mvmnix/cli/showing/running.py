@@ -20,6 +20,7 @@ from mvmnix.launch.records.ending import reason_of
 from mvmnix.launch.records.receipt import Receipt
 from mvmnix.launch.records.registry import Entry
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.strict import show_time
@@ -155,7 +156,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
         verdict = unverified(f"no seal covers the last {log.tail} bytes: {left}")
     else:
         verdict = verified("every record was checked against the checkpoint that the host's key signed")
-    draft.add(Node(_LOG, Kind.LOG, f"{size} records", verdict, root, log.key.name, facts))
+    draft.add(Node(_LOG, Kind.LOG, counted(size, "record"), verdict, root, log.key.name, facts))
     for listed in log.records:
         key = draft.add(_record(listed, log))
         draft.say(key, Meaning.SEALED_BY, _LOG)

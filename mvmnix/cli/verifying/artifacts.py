@@ -19,5 +19,5 @@ def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) 
         try:
             verdicts.append(judge(name, blob, handed_in, standard))
         except RefusedError as refused:
-            verdicts.append(Failed(name, blob.digest, refused))
+            verdicts.append(Failed(name, blob, refused))
     return tuple(verdicts)

@@ -6,6 +6,7 @@ from mvmnix.cli.house import file_bytes
 from mvmnix.cli.verifying import files
 from mvmnix.errors import UnreadableError
 from mvmnix.launch import signatures
+from mvmnix.plural import counted
 from mvmnix.provenance import envelope
 
 #: What is found beside an artifact when no bundle was named.
@@ -36,7 +37,7 @@ def _several(path: str, data: bytes) -> tuple[bytes, ...]:
     lines = [line for line in data.splitlines() if line.strip()]
     found = tuple(lines) if _are_lines(lines, data) else (data,) if data.strip() else ()
     if len(found) > MOST:
-        raise UnreadableError(f"{path} holds {len(found)} bundles", hint=f"hand in at most {MOST} at a time")
+        raise UnreadableError(f"{path} holds {counted(len(found), 'bundle')}", hint=f"hand in at most {MOST} at a time")
     return found
 
 

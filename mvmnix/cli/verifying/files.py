@@ -1,17 +1,20 @@
 """Opens and hashes what is to be verified: regular files only, for a FIFO from elsewhere would never end."""
 
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
+from mvmnix.provenance.foreign import ALGORITHMS
 from mvmnix.store import chunks, digest_of
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
 #: Bytes of a file that is read as a whole: an Ed25519 signature over a file itself needs that.
 _WHOLE = 2**30
 
@@ -52,24 +55,41 @@ def read(path: str, limit: int, hint: str) -> bytes:
     return b"".join(found)
 
 
-def digest_in(text: str) -> Digest | None:
-    """The digest that `sha256:DIGEST` names; None for anything else, which is a file's path."""
+def digest_in(text: str) -> Mapping[str, str]:
+    """What `sha256:DIGEST`, `sha384:DIGEST` or `sha512:DIGEST` names, by algorithm; nothing for a file's path."""
     found = _DIGEST.fullmatch(text)
-    return None if found is None else Digest(found[1])
+    name, _, digest = text.partition(":")
+    return {} if found is None else {name: digest}
 
 
 def blob(artifact: str) -> Blob:
     """What is to be verified: a file by its own bytes, or a digest whose file somebody else has. Raises UsageError."""
     named = digest_in(artifact)
-    if named is not None:
-        return Blob(named)
-    hint = "name a file, or sha256: with 64 lower-case hexadecimal digits"
+    if named:
+        return Blob(Digest(named["sha256"])) if "sha256" in named else Blob(None, others=lambda: named)
+    hint = "name a file, or sha256: with 64 lower-case hexadecimal digits, or sha384: or sha512: with all of theirs"
     with regular(artifact, hint) as fd:
         try:
             digest, _ = digest_of(fd)
         except OSError as error:
             raise _unreadable(artifact, error, hint) from error
-    return Blob(digest, lambda: _again(artifact, hint))
+    return Blob(digest, lambda: _again(artifact, hint), cache(lambda: _others(artifact, digest, hint)))
+
+
+def _others(artifact: str, digest: Digest, hint: str) -> Mapping[str, str]:
+    """The file's digests by the other algorithms, of the bytes that have this SHA-256. Raises ValueError."""
+    hashers = {name: hashlib.new(name) for name in ALGORITHMS}
+    try:
+        with regular(artifact, hint) as fd:
+            for chunk in chunks(fd):
+                for hasher in hashers.values():
+                    hasher.update(chunk)
+    except (UsageError, OSError) as error:
+        raise ValueError(f"the file can't be read again: {error}") from error
+    found = {name: hasher.hexdigest() for name, hasher in hashers.items()}
+    if found.pop("sha256") != digest.hex:
+        raise ValueError("the file changed while it was verified")
+    return found
 
 
 def _again(artifact: str, hint: str) -> bytes:

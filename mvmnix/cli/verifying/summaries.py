@@ -63,10 +63,16 @@ def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Fin
     levels = (max(_levels(it, rules), default=0) for it in files)
     looked_at = tuple(each.attested.digest for it in files for each in it.counted)
     try:
-        subjects = distinct(Subject(Path(it.name).name, it.digest) for it in files)
+        subjects = distinct(Subject(Path(it.name).name, _sha256(it)) for it in files)
     except ValueError as error:
         raise UsageError(f"--vsa: {error}", hint="verify files of one name one by one") from error
     return Finding(resource, policy.digest, looked_at, min(levels), subjects)
+
+
+def _sha256(it: Passed) -> Digest:
+    if it.digest is None:
+        raise ValueError(f"{it.name} is known by another digest than SHA-256")
+    return it.digest
 
 
 def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:

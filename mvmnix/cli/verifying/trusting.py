@@ -1,7 +1,10 @@
 """Makes of the options that say whom to believe the trust that bundles are held against; exactly one kind of them."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import override
 
 from mvmnix.cli.house import file_bytes
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
@@ -62,13 +65,15 @@ class Whom:
         return Standard(self._trust_of_key() if self.key else self._trust_of_identity(), wanted), None
 
     def _trust_of_key(self) -> Trust:
-        roots = {Digest.of(data): data for data in [self._root()] if data is not None}
+        named = {Digest.of(data): data for data in [self._root()] if data is not None}
         try:
             key = public_key(file_bytes(self.key, _KEY_LIMIT))
         except ValueError as error:
             hint = "name a public key: PEM, or the base64 of its DER; ECDSA P-256 or Ed25519"
             raise UnreadableError(f"{self.key}: {error}", hint=hint) from error
-        return Trust((Signer(f"key {key.fingerprint}", key, _ANY_ROLE, next(iter(roots), None)),), roots)
+        # without a root no log is needed; an entry that is there all the same is looked for in the public-good one
+        signer = Signer(f"key {key.fingerprint}", key, _ANY_ROLE, next(iter(named), None))
+        return Trust((signer,), named or _PublicGood())
 
     def _trust_of_identity(self) -> Trust:
         subject = _pattern("certificate-identity", self.identity, self.identity_regexp)
@@ -130,6 +135,27 @@ def _pattern(option: str, exact: str, regexp: str) -> Pattern:
         return Pattern(exact or regexp, regexp=bool(regexp))
     except ValueError as error:
         raise UsageError(f"--{option}-regexp: {error}", hint="write a regular expression of Python's re") from error
+
+
+class _PublicGood(Mapping[Digest, bytes]):
+    """The public-good instance's root, which is read when it is first asked for: most keys need none."""
+
+    @cached_property
+    def _found(self) -> Mapping[Digest, bytes]:
+        root = _shipped_root()
+        return {Digest.of(root): root}
+
+    @override
+    def __getitem__(self, digest: Digest) -> bytes:
+        return self._found[digest]
+
+    @override
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(self._found)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def _shipped_root() -> bytes:

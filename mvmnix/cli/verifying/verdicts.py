@@ -12,11 +12,15 @@ from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.authenticate import Attested
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
+from mvmnix.provenance.rekor import Inclusion
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
 NO_TIME = "in the log, no trusted time"
+#: What a time alone does not say: whether a log has the signature, which proofs show.
+_MISSING = {Inclusion.PROVED: "", Inclusion.PROMISED: ", promised by the log, no proof", Inclusion.NONE: ", no log"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Failed:
     """A file for which too little counts, and why."""
 
     name: str
-    digest: Digest
+    blob: Blob
     refused: RefusedError
 
 
@@ -73,12 +77,12 @@ def _said(it: Counted) -> str:
 
 
 def seen(it: Attested) -> str:
-    """When somebody trusted saw the signature, for people; or that nobody did."""
-    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}"
+    """When somebody trusted saw the signature, for people, and what of a log is missing; or that nobody did."""
+    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}{_MISSING[it.inclusion]}"
 
 
 def _unseen(it: Attested) -> str:
-    return NO_TIME if it.logged else NO_WITNESS
+    return NO_WITNESS if it.inclusion is Inclusion.NONE else NO_TIME
 
 
 def told_witness(it: Attested) -> Mapping[str, object]:
@@ -86,6 +90,7 @@ def told_witness(it: Attested) -> Mapping[str, object]:
     told: dict[str, object] = {
         "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
         "time": None if it.time is None else strict.show_time(it.time),
+        "inclusion": it.inclusion,
     }
     return told | ({"witness": _unseen(it)} if it.time is None else {})
 
@@ -96,7 +101,7 @@ def _text(it: Counted) -> str:
 
 
 def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
-    told = {"artifact": verdict.name, "digest": str(verdict.digest), "verified": isinstance(verdict, Passed)}
+    told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
     if isinstance(verdict, Failed):
         return told | {"reasons": [told_reason(reason) for reason in verdict.refused.reasons]}
     return told | {

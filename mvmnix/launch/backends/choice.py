@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
+from mvmnix import caller
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.backends import cloud_hypervisor, firecracker
 from mvmnix.launch.backends.kinds import Backend
@@ -77,7 +78,7 @@ def _of(look: Callable[[], object]) -> Iterator[Lack]:
 
 def _container() -> tuple[Lack, ...]:
     missing = [lack for program in crun.PROGRAMS for lack in _of(partial(locate, program))]
-    if os.geteuid() != 0:
+    if caller.uid() != 0:
         missing.append(Lack(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
     return tuple(missing)
 

@@ -2,7 +2,8 @@
 
 crun runs inside a jail of bubblewrap's: programs of /usr read-only, no network, and a `/bundle` in memory of a bounded
 size. There an unprivileged process without capabilities unpacks the image with erofs-utils, so that no kernel parses
-its file system, and crun makes a container of it, in a user namespace. When bubblewrap ends, its process namespace
+its file system, and crun makes a container of it, in a user namespace. A filter of system calls
+(sandbox/profiles/container.py) is around all of that. When bubblewrap ends, its process namespace
 does, and all of that is gone: nothing of it was ever on a disk.
 """
 
@@ -42,10 +43,11 @@ exec "$7" --log="file:/proc/self/fd/$3" --root /bundle/state --cgroup-manager=di
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
-    """What a container's jail inherits: the image's sealed memfd, config.json's, and the ends of four pipes."""
+    """What a container's jail inherits: memfds of the image (sealed), config.json, the filter; ends of four pipes."""
 
     image: int
     configuration: int
+    filter: int
     marker: int
     stdin: int
     stdout: int
@@ -54,7 +56,7 @@ class Descriptors:
     @property
     def all(self) -> tuple[int, ...]:
         """Every one of them."""
-        return (self.image, self.configuration, self.marker, self.stdin, self.stdout, self.stderr)
+        return (self.image, self.configuration, self.filter, self.marker, self.stdin, self.stdout, self.stderr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Crun(Hypervisor):
             *("--size", str(size * _RATIO + _ROOM), "--tmpfs", "/bundle", "--perms", "0777", "--dir", "/bundle/room"),
             *("--perms", "0600", "--file", str(given.configuration), "/bundle/config.json", "--chdir", "/bundle"),
             *("--clearenv", "--setenv", "PATH", "/usr/bin:/usr/sbin", "--setenv", "LC_ALL", "C"),
+            *("--seccomp", str(given.filter)),
             *("--", "/bin/sh", "-euc", _SCRIPT, "sh", self.unpacker, *pipes, self.executable),
         )
         return Invocation(argv, ())

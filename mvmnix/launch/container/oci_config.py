@@ -11,8 +11,8 @@ from mvmnix.launch.plan import Plan
 
 #: Where a container's root filesystem is unpacked, in memory that nobody else sees.
 ROOT: Final = "/bundle/room/rootfs"
-#: The container's users 0 to 65535 are these of the host, who are nobody's: below them lie those of systemd-nspawn.
-FIRST_USER: Final = 1_900_000_000
+#: The container's users 0 to 65535 are these of the user namespace that crun runs in (privileges/user_namespaces.py).
+FIRST_USER: Final = 1
 USERS: Final = 65_536
 _MIB: Final = 1 << 20
 _PROCESSES: Final = 256
@@ -30,7 +30,7 @@ _DENIED: Final = (
     *("delete_module", "mount", "umount2", "pivot_root", "move_mount", "open_tree", "fsopen", "fsmount", "fsconfig"),
     *("fspick", "mount_setattr", "open_by_handle_at", "name_to_handle_at", "unshare", "setns", "reboot", "swapon"),
     *("swapoff", "acct", "quotactl", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime", "ptrace"),
-    *("process_vm_readv", "process_vm_writev", "kcmp", "vmsplice", "personality", "syslog"),
+    *("process_vm_readv", "process_vm_writev", "kcmp", "vmsplice", "personality", "syslog", "sethostname"),
 )
 
 
@@ -92,7 +92,7 @@ def _mapping() -> Mapping[str, object]:
 
 
 def _filter() -> Mapping[str, object]:
-    """Deny what is listed, and a user namespace; a floor, and no list of what is allowed."""
+    """Deny what is listed, and a user namespace, of what the filter around the runtime (CONTAINER) lets through."""
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],

@@ -32,7 +32,8 @@ from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import begin, refusals_logged
 from mvmnix.launch.supervisor import Finished, StopRequestedError, stopping_signals
 from mvmnix.launch.verify import VerifiedPlan
-from mvmnix.sandbox import trusted_executables
+from mvmnix.sandbox import seccomp, trusted_executables
+from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.system_calls import SystemCalls
 
 #: Seconds in which what a container said before it ended is to be taken by whoever reads it.
@@ -53,6 +54,7 @@ def run_container(
     with stopping_signals(host.loop), ExitStack() as stack:
         with refusals_logged(plan, host):
             runtime = _runtime(plan, host)
+            system_calls = seccomp.program(CONTAINER)
             image = store.sealed_memfd(plan.rootfs, plan.image.rootfs.digest, name="rootfs")
         stack.callback(os.close, image)
         host.notice(f"{plan.plan.isolation}: it shares this host's kernel, which plan and policy allow")
@@ -61,8 +63,10 @@ def run_container(
             configuration(plan.plan, plan.image.writable, f"mvm-{home.status.machine}"), name="config.json"
         )
         stack.callback(os.close, config)
+        filter_ = store.memfd(system_calls, name="mvmnix-filter")
+        stack.callback(os.close, filter_)
         pipes = _Pipes(stack)
-        given = Descriptors(image, config, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
+        given = Descriptors(image, config, filter_, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
         invocation = runtime.container(given, plan.image.rootfs.size)
         course = Course(plan, host, home, invocation, Acceleration.NONE)
         begin(course)
@@ -112,6 +116,7 @@ class _Pipes:
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe2(os.O_CLOEXEC)
+        os.fchmod(ends[0], 0o666)  # the container's root, another uid, opens it by its name in /proc/self/fd
         self._open |= set(ends)
         return ends
 

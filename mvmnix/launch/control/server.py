@@ -13,7 +13,6 @@ What is done for each packet, which the code repeats by number:
 Callbacks here never raise: what goes wrong is the caller's answer.
 """
 
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from mvmnix.caller import ours
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.commands import Command
 from mvmnix.launch.channel.endpoints import Sink, Stdin
@@ -104,7 +104,7 @@ class Control:
             connection, _ = self._listening.accept()
         except OSError:
             return
-        if door.peer(connection)[1] != os.geteuid():  # 1
+        if door.peer(connection)[1] not in ours():  # 1
             connection.close()
             return
         connection.setblocking(False)

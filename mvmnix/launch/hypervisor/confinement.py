@@ -60,16 +60,15 @@ class Cell(Protocol):
 class Service:
     """What works on one directory of the host in a cell: `program`, an absolute path, sees `directory` as SHARED.
 
-    `owner` are the ids of the host that it has, None for those of the cell; `inside` what they look like to itself.
-    `memory` bounds what it may take, in bytes, and `written` how large it may make a file; None bounds nothing.
-    One that is bounded so and `writable` outlives it when a file would become larger, and takes room by writing alone.
+    `inside` are its ids as it sees them itself. `memory` bounds what it may take, in bytes, and `written` how large it
+    may make a file; None bounds nothing. One that is bounded so and `writable` outlives it when a file would become
+    larger, and takes room by writing alone.
     `files` lie in its root besides, read-only. Without `root_group` it changes nothing that has the group 0.
     """
 
     program: str
     directory: int
     writable: bool
-    owner: User | None
     inside: User
     memory: int
     written: int | None = None

@@ -14,9 +14,9 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.channel.wire import printable
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.hypervisor.port import Invocation, Usage
-from mvmnix.launch.proc import children, stat
 from mvmnix.model import Digest
 from mvmnix.process import is_readable, spawn
+from mvmnix.procfs import children, stat
 from mvmnix.sandbox import trusted_executables
 
 _PR_SET_PDEATHSIG: Final = 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix.launch.proc import groups, lines, mounts, parse_stat
+from mvmnix.procfs import groups, lines, mounts, parse_stat
 
 #: More threads or groups than any hypervisor of ours has; the rest isn't read.
 _MOST_THREADS: Final = 256

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Final, override
 
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
-from mvmnix.launch.jail.cgroups import Cgroups, Group
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Group
+from mvmnix.privileges.entry import Entry
 from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
@@ -33,13 +35,13 @@ class Fixtures:
 
     bubblewrap: str
     setpriv: str | None
-    cgroups: Cgroups
+    cgroups: ControlGroups
 
     @classmethod
     def find(cls) -> "Fixtures":
         """Look at this host. Raises MvmnixError for what is missing, RefusedError when others could change it."""
         setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
-        return cls(locate(BUBBLEWRAP), setpriv, Cgroups.find())
+        return cls(locate(BUBBLEWRAP), setpriv, client.groups())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,23 @@ class BubblewrapCell(Cell):
         self._filter = memfd(filter_, name="mvmnix-filter")
         self._answer, self._told = os.pipe2(os.O_CLOEXEC)
         self._released = False
+        self._entry: Entry | None = None
+        try:
+            self._entry = self._entered()
+        except BaseException:
+            self.release()
+            raise
+
+    def _entered(self) -> Entry | None:
+        """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
+        uid, rights = self._occupied.uid, client.current()
+        if uid is None or rights is None:
+            return None
+        return Entry(rights.namespace_of(uid), uid, self.trees(uid))
+
+    def trees(self, _uid: int) -> tuple[int, ...]:
+        """Detached mounts that it finds when it begins, which are the cell's from then on."""
+        return ()
 
     @property
     @override
@@ -124,25 +143,12 @@ class BubblewrapCell(Cell):
     def _enter(self) -> None:
         os.chdir("/")
         self._group.join()
-        self.approach()
-        identity = self.identity()
         for which, value in self.process_limits().items():
             resource.setrlimit(which, (value, value))
         # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        if identity is not None:
-            uid, gid = identity
-            os.setgroups([])
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-
-    def approach(self) -> None:
-        """What has to be done with the caller's rights, in the child. Raises OSError."""
-
-    def identity(self) -> tuple[int, int] | None:
-        """The uid and gid of the host that it gets; None where it keeps the caller's."""
-        uid = self._occupied.uid
-        return None if uid is None else (uid, uid)
+        if self._entry is not None:
+            self._entry.enter()
 
     def process_limits(self) -> dict[int, int]:
         """By the kernel's numbers, the limits of its process, soft and hard."""
@@ -152,12 +158,12 @@ class BubblewrapCell(Cell):
             resource.RLIMIT_AS: self._limits.addresses,
         }
         if self._occupied.uid is not None:
-            limits[resource.RLIMIT_NPROC] = self._limits.tasks  # counts by uid: a user's own would count too
+            limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too
         return limits
 
     @override
     def occupied(self, child: int) -> int:
-        self._group.settled()
+        self._group.close()
         os.close(self._told)
         self._told = -1
         said = _read_all(self._answer)
@@ -172,7 +178,8 @@ class BubblewrapCell(Cell):
         if self._released:
             return
         self._released = True
-        for fd in (self._filter, self._answer, self._told):
+        entered = () if self._entry is None else (self._entry.namespace, *self._entry.trees)
+        for fd in (self._filter, self._answer, self._told, *entered):
             if fd >= 0:
                 os.close(fd)
         self._group.remove()

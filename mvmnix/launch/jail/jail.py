@@ -22,10 +22,10 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
-from mvmnix.launch.jail.cgroups import Cgroups, Controller
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
@@ -67,7 +67,7 @@ class BubblewrapJail(Jail):
         occupied = self._cells.take()
         try:
             occupied.note(fixtures.cgroups.paths(occupied.name))
-            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.make(occupied.name, limits))
+            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.group(occupied.name, limits.group))
         except OSError as error:
             occupied.release()
             hint = "`mvm doctor` says which control groups can be used"
@@ -77,7 +77,7 @@ class BubblewrapJail(Jail):
             raise
 
 
-def _enforceable(limits: Limits, cgroups: Cgroups) -> Limits:
+def _enforceable(limits: Limits, cgroups: ControlGroups) -> Limits:
     """What a plan asks for is enforced or refused: RefusedError [limit-unavailable]."""
     if limits.demanded and Controller.CPU not in cgroups.controllers:
         why = "this process may make no control group that limits processor time"

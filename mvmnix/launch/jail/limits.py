@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+from mvmnix.privileges.control_groups import GroupLimits
 
 _MIB: Final = 1 << 20
 #: Threads besides those of virtual processors: the main loop, RCU, a signal thread, and QEMU's pool of 64 for files.
@@ -20,25 +21,21 @@ _SERVICE: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`memory` and `addresses` in bytes, `tasks` processes and threads, `processors` how many of them at once.
+    """`group` for all of its processes together, `addresses` in bytes for each of them.
 
-    `weight` is the part where processors are short, as cgroup v2 counts, and None for everybody's; `demanded` says
-    whether a plan asks for either of them, so that nothing may start without. `written` is up to which byte a file
-    may be written.
+    `written` is up to which byte a file may be written. `demanded` says whether a plan asks for a limit on processor
+    time, so that nothing may start without.
     """
 
-    memory: int
+    group: GroupLimits
     addresses: int
-    tasks: int
-    processors: float
-    weight: int | None = None
     written: int = 0
     demanded: bool = False
 
     @classmethod
     def of_service(cls, memory: int) -> Self:
         """For what serves or reads a directory, with so many bytes of memory; it maps the guest's besides."""
-        return cls(memory, memory + _ADDRESSES * _MIB + _GUESTS * _MIB, _SERVICE, 1.0)
+        return cls(GroupLimits(memory, _SERVICE, 1.0), memory + _ADDRESSES * _MIB + _GUESTS * _MIB)
 
     @classmethod
     def of(cls, spec: LaunchSpec, invocation: Invocation) -> Self:
@@ -47,11 +44,8 @@ class Limits:
         most = spec.vcpus + _DEVICES
         processors = most if spec.cpu_percent is None else min(most, spec.cpu_percent / 100)
         return cls(
-            memory,
+            GroupLimits(memory, _THREADS + spec.vcpus, processors, spec.cpu_weight),
             memory + _ADDRESSES * _MIB,
-            _THREADS + spec.vcpus,
-            processors,
-            spec.cpu_weight,
             0 if spec.data is None else spec.data.size,
             (spec.cpu_percent, spec.cpu_weight) != (None, None),
         )

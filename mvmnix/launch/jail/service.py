@@ -1,10 +1,10 @@
 """The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
 
 It is a hypervisor's cell (jail.py) but for five things: the directory lies in its root, as a mount in which its uid has
-the place of the directory's owner (idmap.py), or where there is none, under that owner's uid; either looks like the
-guest's workload to itself; its filter of system calls lets it make files (sandbox/profiles/file_server.py); Landlock
-lets it make and change files and directories there, and nothing of any other kind; and where a plan bounds what it
-writes, no file becomes larger than that, and what it writes can be counted.
+the place of the directory's owner (privileges/tree.py); it looks like the guest's workload to itself; its filter of
+system calls lets it make files (sandbox/profiles/file_server.py); Landlock lets it make and change files and
+directories there, and nothing of any other kind; and where a plan bounds what it writes, no file becomes larger than
+that, and what it writes can be counted.
 """
 
 import os
@@ -16,8 +16,9 @@ from typing import Final, override
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.hypervisor.confinement import SHARED, Service, ServiceCell
 from mvmnix.launch.jail.cell import BubblewrapCell, Parts
-from mvmnix.model import User
-from mvmnix.sandbox import bind_mount, bubblewrap, idmap, landlock
+from mvmnix.privileges import client
+from mvmnix.privileges.tree import Served
+from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
 _READ: Final = ("read-file", "read-dir")
@@ -32,38 +33,29 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
     """One such cell."""
 
     def __init__(self, parts: Parts, filter_: bytes, service: Service) -> None:
-        """Made by `BubblewrapJail.service` only."""
-        super().__init__(parts, filter_)
+        """Made by `BubblewrapJail.service` only. Raises RefusedError [share-unavailable], MvmnixError."""
         self._service = service
-        self._near = bind_mount.place()
-        #: The directory as it looks to the cell's own user, where such a mount can be had.
-        self._tree = self._mapped(service)
-        if self._tree is None and not service.root_group:
-            super().release()
-            why = (
-                "files in it get the group of root, and its file system has no ID-mapped mounts to keep them from that"
-            )
-            hint = "take the set-group-ID bit off its directories: chmod g-s DIRECTORY"
-            what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
-            raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, why, hint)
-        self._bring = None if self._near is None else bind_mount.bringing(service.directory, self._near, self._tree)
+        super().__init__(parts, filter_)
 
-    def _mapped(self, service: Service) -> int | None:
-        own = super().identity()
-        if self._near is None or own is None or service.owner is None:
-            return None
-        return idmap.mounted(service.directory, service.owner, User(*own), 0 if service.root_group else 1)
+    @override
+    def trees(self, uid: int) -> tuple[int, ...]:
+        """The directory as it looks to the cell's own user. Raises RefusedError [share-unavailable]."""
+        rights = client.current()
+        if rights is None:
+            return ()
+        service = self._service
+        try:
+            return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
+        except OSError as error:
+            what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
+            hint = "docs/privileges.md says what root's mvm may share; or run mvm as the user whose directory it is"
+            raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
     @property
     @override
     def descriptors(self) -> tuple[int, ...]:
-        directory = (self._service.directory,) if self._near is None else ()
+        directory = (self._service.directory,) if self._entry is None else ()
         return (*super().descriptors, *directory)
-
-    @override
-    def approach(self) -> None:
-        if self._bring is not None:
-            self._bring()
 
     @override
     def listen(self) -> tuple[socket.socket, socket.socket]:
@@ -98,21 +90,15 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
     @override
     def mounts(self) -> tuple[str, ...]:
         bind = "--bind" if self._service.writable else "--ro-bind"
-        if self._near is not None:
-            return (*super().mounts, bind, self._near, SHARED)
+        if self._entry is not None:
+            (path,) = self._entry.paths
+            return (*super().mounts, bind, path, SHARED)
         return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARED)
 
     @override
     def opened(self, setpriv: str) -> dict[str, str]:
         words = (*_READ, *((*_WRITE, *landlock.later()) if self._service.writable else ()))
         return {**super().opened(setpriv), SHARED: ",".join(words), _NR_OPEN: landlock.READ}
-
-    @override
-    def identity(self) -> tuple[int, int] | None:
-        owner = self._service.owner
-        if owner is None or self._tree is not None or os.geteuid() != 0:
-            return super().identity()
-        return owner.uid, owner.gid
 
     @override
     def process_limits(self) -> dict[int, int]:
@@ -122,13 +108,4 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         written = self._service.written
         limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written
-        if self._service.owner is not None and self._tree is None:
-            limits.pop(resource.RLIMIT_NPROC, None)  # it counts what else has that uid
         return limits
-
-    @override
-    def release(self) -> None:
-        if self._tree is not None:
-            os.close(self._tree)
-            self._tree = None
-        super().release()

@@ -25,6 +25,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
 from mvmnix.launch.records.testimony import check_receipt
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
 
@@ -153,7 +154,9 @@ def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[
     with directory.existing(LOG) as log:
         evidence = verify_log(log, key, checkpoint.note)
         if evidence.checkpoint != checkpoint or evidence.tail:
-            raise _mismatch(log.path, f"it has {evidence.checkpoint.size} records, the checkpoint {checkpoint.size}")
+            raise _mismatch(
+                log.path, f"it has {counted(evidence.checkpoint.size, 'record')}, the checkpoint {checkpoint.size}"
+            )
         return list(reversed(list(backwards(log, key))))
 
 

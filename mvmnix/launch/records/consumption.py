@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mvmnix.launch.proc import children, stat
+from mvmnix.procfs import children, stat
 
 
 @dataclass(frozen=True, slots=True)

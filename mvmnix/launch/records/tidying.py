@@ -65,10 +65,22 @@ def _look(machines: Directory) -> Survey:
     return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
-def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) -> tuple[MachineStatus, ...]:
+def _unsaid(_line: str) -> None:
+    """For callers that look at the directories themselves."""
+
+
+def tidy(
+    machines: Directory,
+    journal: Ledger | None,
+    clock: Callable[[], datetime],
+    notice: Callable[[str], None] = _unsaid,
+) -> tuple[MachineStatus, ...]:
     """Write down the end of machines whose supervisors were lost, and remove what they left half made.
 
-    Each such end gets its record in the log. Returns the machines that were found dead. What is broken stays.
+    Each such end gets its record in the log, if the log has the machine's start or creation: otherwise a made-up
+    directory would have the host's key sign that a machine ended. `journal` is None where there is no host key.
+    A directory whose end can't be recorded is told to `notice` and left as it is, as is what is broken.
+    Returns the machines that were found dead.
     """
     dead = []
     with register(machines):
@@ -82,7 +94,11 @@ def tidy(machines: Directory, journal: Ledger, clock: Callable[[], datetime]) ->
                 with lock:
                     status = read_status(directory, machine)
                     if status is not None and status.state is not MachineState.ENDED and not status.waits:
-                        status = _settled(directory, status, journal, clock())
+                        try:
+                            status = _settled(directory, status, journal, clock())
+                        except _UnrecordedError as error:
+                            notice(f"left as it is: {machines.where(machine)}: {error}")
+                            continue
                         dead.extend([status] if status is not None and not status.waits else [])
                     directory.remove(door.NAME)
                     directory.sweep()
@@ -117,12 +133,20 @@ def _living(machines: Directory, machine: str) -> str:
     return f". It runs: its supervisor is process {supervisor}, which a SIGTERM stops" if supervisor else ""
 
 
-def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: datetime) -> MachineStatus | None:
+class _UnrecordedError(Exception):
+    """The end of a machine can't be recorded; says why."""
+
+
+def _settled(
+    directory: Directory, status: MachineStatus, journal: Ledger | None, now: datetime
+) -> MachineStatus | None:
     """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 
-    Its supervisor may have died between two writes: before the start was in the log, or after its end was. Of one that
-    ran, a log that was begun meanwhile has no start.
+    Its supervisor may have died between two writes: before the start was in the log, or after its end was. Raises
+    _UnrecordedError for one that ran by its directory alone: that is made up, or its log was replaced.
     """
+    if journal is None:
+        raise _UnrecordedError("its end can't be recorded: there is no host key. Next: mvm key create host")
     known = {record.kind: record for record in journal.about(status.machine)}
     ran = status.state not in {MachineState.CREATED, MachineState.STARTING} or directory.exists(RECEIPT)
     if Kind.START not in known and not ran:
@@ -130,6 +154,9 @@ def _settled(directory: Directory, status: MachineStatus, journal: Ledger, now: 
             return None
         directory.write_atomic(STATUS, waiting(status).to_bytes())
         return waiting(status)
+    if not known.keys() & {Kind.START, Kind.CREATION}:
+        why = "it says that its machine ran, and the log has no record of its start or creation"
+        raise _UnrecordedError(f"{why}. Next: look at it; mvm rm {status.machine} removes it")
     if (end := known.get(Kind.END)) is None:
         lost = (EndReason.SUPERVISOR_DIED,)
         of = known.get(Kind.START, status)  # nobody signs the status

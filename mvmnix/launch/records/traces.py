@@ -11,6 +11,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.records.home import RECEIPT, machine_ids, read_kept
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.model import Digest
+from mvmnix.plural import counted
 from mvmnix.state import Directory
 
 #: The names in the state directory.
@@ -33,8 +34,11 @@ class Traces:
     @property
     def said(self) -> str:
         """How many there are, for a message; empty where there are none."""
-        counts = ((len(self.nonces), "nonces that were spent"), (len(self.receipts), "receipts of machines"))
-        return " and ".join(f"{count} {what}" for count, what in counts if count)
+        counts = (
+            (len(self.nonces), "nonce that was spent", "nonces that were spent"),
+            (len(self.receipts), "receipt of a machine", "receipts of machines"),
+        )
+        return " and ".join(counted(number, one, many) for number, one, many in counts if number)
 
     @property
     def digests(self) -> dict[str, Digest]:

@@ -3,6 +3,7 @@
 Nothing here writes a value anywhere, and no error has one in its text.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +90,10 @@ def _is_text(value: bytes) -> bool:
 
 
 def _variable(words: Sequence[str]) -> bytes:
-    return os.environb.get(os.fsencode(words[0]), b"")
+    value = os.environb.get(os.fsencode(words[0]))
+    if value is None:
+        raise ValueError(f"there is nothing: the environment variable {words[0]} is not set")
+    return value
 
 
 def _file(words: Sequence[str]) -> bytes:
@@ -110,14 +114,29 @@ def _file(words: Sequence[str]) -> bytes:
 
 
 def _opened(path: str, flags: int) -> int:
-    """A descriptor of what a path names, every directory above it trusted. Raises OSError, RefusedError."""
+    """A descriptor of what a path names, every directory above it trusted. Raises OSError, ValueError, RefusedError."""
 
     def step(name: str, here: str, parent: int, how: int) -> int:
         if how != DIRECTORY:  # not the last component yet
             return open_component(name, here, parent, how)
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
 
-    return walk(path, step)
+    try:
+        return walk(path, step)
+    except RefusedError as refused:
+        if not (real := _real(path)):
+            raise
+        raise ValueError(f"{refused.reasons[0].what}: {refused.reasons[0].why}{real}") from refused
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"it is a symbolic link{_real(path)}") from error
+
+
+def _real(path: str) -> str:
+    """Where a path leads, for a message; empty for one without a symbolic link."""
+    real = os.path.realpath(path)
+    return "" if real == os.path.normpath(path) else f": name the real one, {real}"
 
 
 def _keyring(words: Sequence[str]) -> bytes:
@@ -148,7 +167,7 @@ def _command(words: Sequence[str]) -> bytes:
     finally:
         os.close(program)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("the program is a symbolic link or no file: name the real one (realpath)")
+        raise ValueError(f"the program is a symbolic link or no file{_real(words[0])}")
     judge(words[0], status)
     done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST + 2, timeout=_PATIENCE)
     if done.status != 0 and len(done.stdout) <= LARGEST + 1:

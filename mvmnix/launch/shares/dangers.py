@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch import proc
 from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.share import Danger, Share, is_within
 from mvmnix.launch.shares.walk import walk
@@ -212,7 +212,7 @@ def _listening() -> Iterator[str]:
 
 def _lines(path: str) -> Sequence[str]:
     try:
-        return proc.lines(Path(path))
+        return procfs.lines(Path(path))
     except OSError:
         return ()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
-from mvmnix.launch import proc
+from mvmnix import procfs
 from mvmnix.launch.shares.share import is_within
 
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
@@ -45,14 +45,25 @@ class Mounts:
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are those of /proc/self/mountinfo."""
         self._mounts: dict[str, Mount] = {}
-        for mount in proc.mounts(lines):
+        for mount in procfs.mounts(lines):
             self._mounts[mount.number] = Mount(Location(mount.device, mount.root), mount.point)
 
     def beneath(self, directory: str) -> Iterator[Mount]:
-        """Those on something in a directory, itself left out."""
+        """Those on something in a directory, itself left out, and what shows what lies there anyway.
+
+        Root's mvm has such mounts, of what it was granted (privileges/view.py).
+        """
         for mount in self._mounts.values():
-            if mount.point != directory and is_within(mount.point, directory):
+            if mount.point != directory and is_within(mount.point, directory) and not self._shows_the_same(mount):
                 yield mount
+
+    def _shows_the_same(self, mount: Mount) -> bool:
+        """Whether what is mounted is what lies at its place in the mount that holds this place."""
+        above = [
+            it for it in reversed(self._mounts.values()) if it.point != mount.point and is_within(mount.point, it.point)
+        ]
+        holding = max(above, key=lambda it: len(it.point), default=None)
+        return holding is not None and mount.root == _below(holding, mount.point)
 
     def of_descriptor(self, fd: int) -> Location | None:
         """Where an open file lies; None where the kernel doesn't say so, as for one of another mount namespace."""
@@ -61,8 +72,7 @@ class Mounts:
             found = _MOUNT.search(Path(f"/proc/self/fdinfo/{fd}").read_bytes())
             mount = None if found is None else self._mounts.get(found[1].decode())
             if mount is not None and is_within(path, mount.point):
-                relative = PurePosixPath(path).relative_to(mount.point)
-                return Location(mount.root.device, str(PurePosixPath(mount.root.path) / relative))
+                return _below(mount, path)
         return None
 
     def of_path(self, path: str) -> Location | None:
@@ -75,3 +85,9 @@ class Mounts:
             return self.of_descriptor(fd)
         finally:
             os.close(fd)
+
+
+def _below(mount: Mount, path: str) -> Location:
+    """Where a path at or beneath the point of a mount lies."""
+    relative = PurePosixPath(path).relative_to(mount.point)
+    return Location(mount.root.device, str(PurePosixPath(mount.root.path) / relative))

@@ -7,13 +7,14 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.shares.share import Share
 from mvmnix.launch.shares.walk import is_directory, walk
-from mvmnix.model import User
+from mvmnix.privileges import ids
 
 #: So many entries and levels are looked through.
 _ENTRIES: Final = 20_000
@@ -45,32 +46,37 @@ def opened(share: Share) -> int:
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             real = os.path.realpath(share.host)
+            if not Path(real).is_dir():
+                why = "it is no directory, and single files are not shared"
+                hint = "put it into a directory of its own, and share that; or copy it into the machine: mvm cp"
+                raise unavailable(share, why, hint) from error
             why = "it is no directory, or there is a symbolic link on the way to it"
             raise unavailable(share, why, f"name the real directory: --share {real}:{share.guest}") from error
         hint = "make it, let yourself in, or leave the share out of the plan"
         raise unavailable(share, f"it can't be opened: {error.strerror}", hint) from error
 
 
-def owner(share: Share, fd: int) -> User | None:
-    """Whose rights its server has: the directory's owner's under root, so that the guest's files are theirs.
+def refuse_owner(share: Share, fd: int) -> None:
+    """Where root started mvm a server has the rights of the directory's owner, so the guest's files are theirs.
 
-    None for whoever nobody else is, where nothing is written: a directory of root's, which root shares. Without root
-    it is always the caller. Raises RefusedError [share-unavailable].
+    So a directory of root's is served to be read alone. Raises RefusedError [share-unavailable].
     """
-    if (us := os.geteuid()) != 0:
-        return User(us, os.getegid())
-    status = os.fstat(fd)
-    if status.st_uid != 0 and status.st_gid == 0 and share.writable and gives_root_group(fd):
+    if caller.uid() != 0 or not share.writable:
+        return
+    uid, gid, mode = _on_disk(os.fstat(fd))
+    if uid == 0:
+        why = f"it belongs to root ({stat.filemode(mode)}), and no guest writes with the rights of root"
+        hint = f"give it to whom the guest's files shall belong: chown USER: {share.host}; or share it read only (ro)"
+        raise unavailable(share, why, hint)
+    if gid == 0 and gives_root_group(fd):
         why = "it has the group of root, which files in it would get (the set-group-ID bit), or it is too large to tell"
-        raise unavailable(share, why, f"give it another group: chown {status.st_uid}: {share.host}")
-    if status.st_uid != 0:
-        return User(status.st_uid, status.st_gid or status.st_uid)
-    if not share.writable:
-        return None
-    mode = stat.filemode(status.st_mode)
-    why = f"it belongs to root ({mode}), and no guest writes with the rights of root"
-    hint = f"give it to whom the guest's files shall belong: chown USER: {share.host}; or share it read only (ro)"
-    raise unavailable(share, why, hint)
+        raise unavailable(share, why, f"give it another group: chown {uid}: {share.host}")
+
+
+def _on_disk(status: os.stat_result) -> tuple[int, int, int]:
+    """Uid, gid and mode; what mvm's own uid has in what was granted is root's (privileges/view.py)."""
+    uid, gid = (0 if number == ids.MVM else number for number in (status.st_uid, status.st_gid))
+    return uid, gid, status.st_mode
 
 
 def gives_root_group(fd: int) -> bool:
@@ -91,7 +97,8 @@ def gives_root_group(fd: int) -> bool:
 
 
 def _gives(status: os.stat_result) -> bool:
-    return status.st_gid == 0 and bool(status.st_mode & stat.S_ISGID)
+    _, gid, mode = _on_disk(status)
+    return gid == 0 and bool(mode & stat.S_ISGID)
 
 
 def unavailable(share: Share, why: str, hint: str) -> RefusedError:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from mvmnix import caller, procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch import proc
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.hypervisor.confinement import Jail, Service
 from mvmnix.launch.hypervisor.port import Attachment, ShareKind
@@ -15,7 +15,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.dangers import refuse_dangers
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import gives_root_group, opened, owner
+from mvmnix.launch.shares.opening import gives_root_group, opened, refuse_owner
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.share import Share
 from mvmnix.model import User
@@ -85,7 +85,7 @@ class Shares:
         made._limited = given.written is not None
         try:
             if made._limited:
-                _refuse_unless(proc.counts_written(), "any process")
+                _refuse_unless(procfs.counts_written(), "any process")
             for number, share in enumerate(shares):
                 made._add(share, f"share{number}", directories, given)
             if made._servers:
@@ -106,11 +106,10 @@ class Shares:
             program="",
             directory=fd,
             writable=share.writable,
-            owner=owner(share, fd),
             inside=given.user,
             memory=memory,
             written=written,
-            root_group=not (share.writable and os.geteuid() == 0 and gives_root_group(fd)),
+            root_group=not (share.writable and caller.uid() == 0 and gives_root_group(fd)),
         )
         if not share.writable and not share.follow and is_small(fd):
             maker = replace(service, program=locate(MKFS), memory=_MAKERS)
@@ -207,7 +206,7 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
         try:
             fd = directories[share.guest] = opened(share)
             refuse_dangers(share, fd, own)
-            owner(share, fd)
+            refuse_owner(share, fd)
         except RefusedError as refused:
             reasons += refused.reasons
     if reasons:

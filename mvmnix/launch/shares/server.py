@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from mvmnix.launch import proc
+from mvmnix import procfs
 from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service, ServiceCell
 from mvmnix.launch.hypervisor.port import Invocation
 from mvmnix.launch.hypervisor.process import HypervisorProcess
@@ -65,7 +65,7 @@ class Server:
         """How many bytes it has written so far; 0 once it has ended, None where the kernel doesn't tell."""
         if (pid := self.pid) is None:
             return 0
-        found = proc.written(pid)
+        found = procfs.written(pid)
         return 0 if self.pid is None else found  # the number could have been another process's by then
 
     def entered(self) -> None:

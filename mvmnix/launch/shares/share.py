@@ -79,7 +79,10 @@ class Share:
         if not host or not guest:
             raise ValueError(f"not a share: {text[:80]!r}")
         access, follow, acknowledged = Access.READ_ONLY, False, set[Danger]()
-        for word in filter(None, words.split(",")):
+        said = [word for word in words.split(",") if word]
+        if len(set(said)) != len(said) or _ACCESS.keys() <= set(said):
+            raise ValueError(f"a word stands there twice, or both ro and rw do: {words[:80]!r}")
+        for word in said:
             danger = word.removeprefix(_ACKNOWLEDGE)
             if word in _ACCESS:
                 access = _ACCESS[word]

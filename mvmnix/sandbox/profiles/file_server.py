@@ -23,7 +23,7 @@ _ATTRIBUTES: Final = names(
 _CLONE_FS: Final = 0x200
 
 FILE_SERVER: Final = Profile(
-    allowed=(common.ORDINARY | _CONNECTION | _FILES | _ATTRIBUTES) - common.NO_SET_ID.keys(),
+    allowed=(common.ORDINARY | _CONNECTION | _FILES | _ATTRIBUTES).difference(common.NO_SET_ID),
     refused=common.REFUSED,
     conditions={
         **common.THREADS,
@@ -34,6 +34,6 @@ FILE_SERVER: Final = Profile(
         "unshare": only(0, INT, [_CLONE_FS]),
     },
 )
-#: Where what is written is counted (launch/proc.py): fallocate takes room on the disk without a byte that was written;
+#: Where what is written is counted (procfs.py): fallocate takes room on the disk without a byte that was written;
 #: who has no fallocate writes.
 FILE_SERVER_COUNTED: Final = FILE_SERVER.without("fallocate")

@@ -39,30 +39,32 @@ _MEMORY: Final = names(
 #: it, and connections pass a mount that is read-only; so AF_UNIX is for who has a gateway, and pairs alone for others.
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 #: personality(2): asked, or the ordinary one.
-_PERSONALITIES: Final = (0, INT)
+PERSONALITIES: Final = (0, INT)
 #: Copies by reference, attributes and extents of a file: FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_FIEMAP;
 #: a terminal of its own for a child, which Nix makes: TCGETS2, TCSETS, TCSETSW, TIOCGPGRP, TIOCGPTN, TIOCSPTLCK.
-_REQUESTS: Final = (
+REQUESTS: Final = (
     *(0x40049409, 0x4020940D, 0x80086601, 0xC020660B),
     *(0x802C542A, 0x5402, 0x5403, 0x540F, 0x80045430, 0x40045431),
 )
 
+#: All of these, whatever their arguments are.
+PROGRAMS: Final = common.ORDINARY | _CHILDREN | _GROUPS | _TIMERS | _IDENTITY | _FILES | _COPIES | _SOCKETS | _MEMORY
+
 HELPERS: Final = Profile(
-    allowed=(common.ORDINARY | _CHILDREN | _GROUPS | _TIMERS | _IDENTITY | _FILES | _COPIES | _SOCKETS | _MEMORY)
-    - common.NO_SET_ID.keys(),
+    allowed=PROGRAMS.difference(common.NO_SET_ID),
     refused=common.REFUSED,
     conditions={
         **common.PROCESSES,
         **common.OWN_LIMITS,
         **common.ROOM,
         **common.NO_SET_ID,
-        **common.requests(*_REQUESTS),
+        **common.requests(*REQUESTS),
         "chmod": only(1, common.SET_ID, [0]),
         "mknod": only(1, common.KIND | common.SET_ID, [0, stat.S_IFREG]),
         **common.REGULAR_FILES,
         "socket": only(0, INT, _FAMILIES),
         "socketpair": only(0, INT, [socket.AF_UNIX]),
-        "personality": only(0, INT, _PERSONALITIES),
+        "personality": only(0, INT, PERSONALITIES),
     },
 )
 #: The gateway's socket has a path.

@@ -48,7 +48,7 @@ class Profile:
 
     allowed: frozenset[str]
     refused: frozenset[str]
-    conditions: Mapping[str, Argument] = field(default_factory=dict)
+    conditions: Mapping[str, Argument] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         both = self.allowed & self.conditions.keys()
@@ -58,11 +58,11 @@ class Profile:
     @property
     def denied(self) -> frozenset[str]:
         """What is refused whatever its arguments are."""
-        return self.refused - self.allowed - self.conditions.keys()
+        return self.refused.difference(self.allowed, self.conditions)
 
     def extended(self, conditions: Mapping[str, Argument]) -> Self:
         """The same, with other calls by these conditions."""
-        return replace(self, allowed=self.allowed - conditions.keys(), conditions={**self.conditions, **conditions})
+        return replace(self, allowed=self.allowed.difference(conditions), conditions={**self.conditions, **conditions})
 
     def without(self, *names: str) -> Self:
         """The same, for which these calls don't exist."""

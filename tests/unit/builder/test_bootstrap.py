@@ -2,8 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,14 @@ from mvmnix import nar
 from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.pins import host_nix
 from mvmnix.builder.pins.host_nix import HostNix
+from mvmnix.builder.pins.store_choice import Kind, NixStore
 from mvmnix.builder.session import nix
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import LockedFlake
-from mvmnix.model import Source
+from mvmnix.model import Source, StorePath
 from mvmnix.process import ProcessError
 from mvmnix.state import Directory
 from mvmnix.store import Store
@@ -28,6 +28,8 @@ from tests.fakes import DERIVATION, Progress, files_of, shown
 from tests.unit.provenance.world import DEB, World, new_world
 
 FLAKE = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
+
+OUTPUT = StorePath("1" * 32, "guest-builder")
 
 
 @dataclass
@@ -40,10 +42,10 @@ class Host:
     fetched: list[Source] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in ("bin", "output"):
-            (self.path / name).mkdir()
+        self.output.mkdir(parents=True)
+        (self.path / "bin").mkdir()
         for name, data in files_of(self.world).items():
-            (self.path / "output" / name).write_bytes(data)
+            (self.output / name).write_bytes(data)
         self.answers = {
             "--version": b"nix (Nix) 2.26.3\n",
             "--restore": b"",
@@ -51,11 +53,21 @@ class Host:
             "--check-validity": b"",
             "eval": str(DERIVATION).encode(),
             "show": shown(DEB),
-            "build": json.dumps([{"drvPath": str(DERIVATION), "outputs": {"out": f"{self.path}/output"}}]).encode(),
+            "build": json.dumps([{"drvPath": str(DERIVATION), "outputs": {"out": str(OUTPUT)}}]).encode(),
         }
         self.store, self.images = (
             Store(until_the_end(Directory.create(str(self.path / name)))) for name in ("sources", "images")
         )
+
+    @property
+    def nix(self) -> HostNix:
+        store = NixStore(Kind.OWN, "there is no other", f"{self.path}/nix-root")
+        return HostNix(f"{self.path}/bin/nix", f"{self.path}/bin/nix-store", store)
+
+    @property
+    def output(self) -> Path:
+        """Where what was built lies: not at the path that it is called by."""
+        return self.path / f"nix-root{OUTPUT}"
 
     def install(self) -> None:
         for name, data in self.answers.items():
@@ -80,6 +92,7 @@ esac
         self.install()
         return Bootstrap(
             BuildRequest(FLAKE, LockedFlake(None), "builder"),
+            host=self.nix,
             store=self.store,
             images=self.images,
             fetch=self.fetch,
@@ -94,11 +107,9 @@ esac
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+def host(tmp_path: Path) -> Host:
     (tmp_path / "world").mkdir()
-    programs = HostNix(str(tmp_path / "bin/nix"), str(tmp_path / "bin/nix-store"))
-    monkeypatch.setattr(HostNix, "find", lambda: programs)
-    yield Host(tmp_path, new_world(tmp_path / "world"))
+    return Host(tmp_path, new_world(tmp_path / "world"))
 
 
 def test_what_is_built_and_recorded(host: Host) -> None:
@@ -120,7 +131,8 @@ def test_what_nix_is_asked(host: Host) -> None:
         nix.host_show(called, DERIVATION),
         nix.host_build(called, DERIVATION),
     ):
-        assert " ".join(("nix", *argv[1:])) in calls
+        assert " ".join(("nix", *host.nix.store.options, *argv[1:])) in calls
+    assert all(" ".join(("", *host.nix.store.options, "")) in call for call in calls), "a call named no store"
 
 
 def test_a_nix_that_puts_the_tree_elsewhere(host: Host) -> None:
@@ -145,29 +157,22 @@ def test_a_nix_that_says_something_else(host: Host, call: str, said: bytes) -> N
 
 
 def test_an_output_that_lacks_a_file(host: Host) -> None:
-    (host.path / "output/kernel").unlink()
+    (host.output / "kernel").unlink()
     assert "kernel" in host.refused().message
 
 
 def test_an_output_that_is_no_image(host: Host) -> None:
-    (host.path / "output/kernel").write_bytes(b"another")
+    (host.output / "kernel").write_bytes(b"another")
     error = host.refused()
     assert isinstance(error, RefusedError)
     assert error.codes == (ReasonCode.ARTIFACT_MISMATCH,)
 
 
-def test_without_nix(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(host_nix, "NIX", replace(host_nix.NIX, paths=("/nonexistent/nix",)))
-    with pytest.raises(MvmnixError) as error:
-        Bootstrap(
-            BuildRequest(FLAKE, LockedFlake(None), "builder"),
-            store=host.store,
-            images=host.images,
-            fetch=host.fetch,
-            progress=host.progress,
-        )
-    assert error.value.hint == "apt-get install nix-bin"
+def test_an_output_that_leads_elsewhere(host: Host) -> None:
+    """To a name of the store, which another store of this host may have too."""
+    elsewhere = (host.output / "kernel").rename(host.path / "kernel")
+    (host.output / "kernel").symlink_to(elsewhere)
+    assert "kernel can't be read" in host.refused().message
 
 
 def house(path: Path) -> Path:

@@ -17,7 +17,7 @@ from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping.library import BuildKey
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.house import House
-from mvmnix.cli.main import main
+from mvmnix.cli.main import run
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
 from mvmnix.lock import LockedFlake
@@ -75,7 +75,7 @@ class Station:
         self.monkeypatch.setattr(sys, "argv", ["mvm", *map(str, arguments)])
         self.capfd.readouterr()
         with pytest.raises(SystemExit) as end:
-            main()
+            run()
         captured = self.capfd.readouterr()
         assert isinstance(end.value.code, int)
         return Said(end.value.code, captured.out, captured.err)

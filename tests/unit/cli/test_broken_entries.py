@@ -126,3 +126,52 @@ def test_a_directory_that_was_half_made_is_removed(settled: Station) -> None:
     said = settled.mvm("ps")
     assert (said.code, "left out" in said.err) == (0, False)
     assert not (settled.state / "machines" / ID).exists()
+
+
+def made_up(station: Station) -> Path:
+    """A directory that says that a machine runs, which was never started; made from that of a machine that was."""
+    machines = station.state / "machines"
+    (real,) = (path for path in machines.iterdir() if path.is_dir())
+    status = {**json.loads((real / "machine.json").read_text()), "machine": ID, "name": "forged", "state": "running"}
+    del status["reason"], status["exitCode"]
+    put(machines / ID / "lock", b"")
+    put(machines / ID / "machine.json", strict.canonical(status))
+    return machines / ID
+
+
+def test_no_end_is_recorded_of_a_machine_that_never_started(settled: Station) -> None:
+    """The host's key signs each record: a directory alone would have it sign what never was."""
+    settled.mvm("run", "--name", "web", settled.flake(), "--", "complain")
+    forged = made_up(settled)
+    before, log = contents(forged), settled.mvm("audit", "tail").out
+    for _ in range(2):
+        said = settled.mvm("ps", "--all", "--json")
+        states = {machine["name"]: machine["state"] for machine in said.answer("machines")}
+        assert (said.code, states) == (0, {"web": "ended", "forged": "dead"})
+        assert f"left as it is: {forged}: it says that its machine ran" in said.err
+    assert settled.mvm("wait", "forged").out == "dead\n"
+    assert (contents(forged), settled.mvm("audit", "tail").out) == (before, log)
+    said = settled.mvm("run", settled.flake("other"), "--", "true")
+    assert (said.code, f"mvm rm {ID} removes it" in said.err) == (0, True)
+    assert settled.mvm("rm", ID).code == 0
+    assert "left as it is" not in settled.mvm("ps").err
+
+
+def test_without_a_host_key_the_others_are_listed(settled: Station) -> None:
+    """Nothing of the log can be read then, and nothing be recorded."""
+    machine = launched(settled, "linger", name="web")
+    settled.mvm("run", settled.flake("other"), "--", "true")
+    (other,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir() and path.name != machine)
+    status = {**json.loads((other / "machine.json").read_text()), "state": "running"}
+    del status["reason"], status["exitCode"]
+    (other / "machine.json").write_bytes(strict.canonical(status))
+    (settled.config / "keys/host.pem").rename(settled.path / "host.pem")
+    before = contents(other)
+    said = settled.mvm("ps", "--json")
+    assert (said.code, [machine["name"] for machine in said.answer("machines")]) == (0, ["web"])
+    assert f"left as it is: {other}: its end can't be recorded: there is no host key" in said.err
+    assert contents(other) == before
+    (settled.path / "host.pem").rename(settled.config / "keys/host.pem")
+    assert settled.mvm("ps").code == 0
+    assert json.loads((other / "machine.json").read_text())["state"] == "ended"
+    assert settled.mvm("kill", machine).code == 0

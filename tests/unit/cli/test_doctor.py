@@ -13,7 +13,7 @@ from mvmnix.cli import doctor
 from mvmnix.cli.doctor import isolation, probed
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict
-from mvmnix.launch.jail.cgroups import Cgroups
+from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
@@ -90,7 +90,7 @@ def test_without_bubblewrap(station: Station) -> None:
 
 def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
     station.monkeypatch.setattr("mvmnix.sandbox.landlock.abi", lambda: 0)
-    station.monkeypatch.setattr(Cgroups, "find", lambda: Cgroups(()))
+    station.monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
     findings = found(station)
     assert findings["jail"]["health"] == "good"
     assert (findings["Landlock"]["health"], findings["control groups"]["health"]) == ("note", "note")

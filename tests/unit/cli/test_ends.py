@@ -17,10 +17,9 @@ from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import Seal
 from mvmnix.audit.vouched import vouch, vouched
-from mvmnix.cli import machine_room
 from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
-from mvmnix.sandbox import uid_pool
+from mvmnix.privileges import ids
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_machines import launched
 
@@ -53,7 +52,7 @@ def told(station: Station) -> dict[str, tuple[Any, Any]]:
     return found | {"wait": (listed["ended"], int(waited)) if waited.isdigit() else (waited, listed["exitCode"])}
 
 
-def all_of(ended: str, code: int | str) -> dict[str, tuple[Any, Any]]:
+def all_of(ended: str, code: int | None) -> dict[str, tuple[Any, Any]]:
     return dict.fromkeys(("ps", "inspect", "wait"), (ended, code))
 
 
@@ -107,7 +106,7 @@ def test_what_nothing_proves_is_called_so(settled: Station, way: str) -> None:
     machine = ran(settled, "complain")
     NO_NOTE[way](machine)
     edited(machine, exitCode=0)
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
     assert settled.mvm("ps", "--all", "--quiet", "--filter", "ended=unverified").out == f"{machine.name}\n"
 
 
@@ -124,25 +123,24 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
             "a checkpoint": read_head(rooms.audit, rooms.log_key).checkpoint.note,
         }
     (machine / NOTE).write_bytes(notes[which])
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_one_without_a_host_key(settled: Station) -> None:
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
-    assert told(settled) == all_of("unverified", "")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
     """Cells belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
     cells = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
-    for module in (machine_room, uid_pool):
-        settled.monkeypatch.setattr(module, "MACHINE_WIDE", str(cells))
+    settled.monkeypatch.setattr(ids, "POOL_DIRECTORY", str(cells))
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
     cells.mkdir(mode=0o700, exist_ok=True)
-    (cells / f"{uid_pool.COUNT - 1}.lock").write_bytes(b"x")
-    assert told(settled) == all_of("unverified", "")
+    (cells / f"{ids.POOL_COUNT - 1}.lock").write_bytes(b"x")
+    assert told(settled) == all_of("unverified", None)
 
 
 def test_an_encrypted_key_s_public_half_is_enough(settled: Station) -> None:

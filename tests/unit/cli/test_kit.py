@@ -68,7 +68,7 @@ def test_of_this_image_only(ran: tuple[Station, str, Path]) -> None:
     station, _, _ = ran
     other = station.mvm("build", station.flake("other")).out.strip()
     said = station.mvm("bundle", "export", other)
-    assert (said.code, said.err) == (0, "1 bundles: 1 provenance\n")
+    assert (said.code, said.err) == (0, "1 bundle: 1 provenance\n")
 
 
 def test_the_public_root(station: Station) -> None:

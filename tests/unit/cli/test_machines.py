@@ -205,8 +205,11 @@ def test_without_a_host_key_the_end_of_a_machine_can_t_be_written_down(settled: 
     os.rename(settled.config / "keys/host.pem", settled.path / "gone")  # noqa: PTH104
     assert settled.mvm("ps").code == 0, "there is no end to be written down"
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: settled.mvm("ps").code == 125)
-    assert "mvm key create host" in settled.mvm("ps").err
+    wait_until(lambda: "its end can't be recorded" in settled.mvm("ps").err)
+    said = settled.mvm("ps", "--json")
+    assert (said.code, said.answer("machines")) == (0, []), "the others are listed all the same"
+    assert "mvm key create host" in said.err
+    assert settled.mvm("wait", machine).out == "dead\n"
 
 
 def test_looking_at_machines_loads_no_cryptography() -> None:

@@ -46,7 +46,7 @@ def test_a_new_log_is_begun_on_purpose_and_says_so(settled: Station, tmp_path: P
     (settled.state / "audit").rename(tmp_path / "audit")
     said = settled.mvm("audit", "new-log")
     assert (said.code, said.out) == (0, "")
-    assert "1 nonces that were spent and 1 receipts of machines" in said.err
+    assert "1 nonce that was spent and 1 receipt of a machine" in said.err
     (first,) = log(settled)
     nonces = [path.name for path in (settled.state / "replay").glob("??/*")]
     receipts = [Digest.of(path.read_bytes()).hex for path in (settled.state / "machines").glob("*/receipt*")]
@@ -56,6 +56,27 @@ def test_a_new_log_is_begun_on_purpose_and_says_so(settled: Station, tmp_path: P
     again = settled.mvm("launch", bundle)
     assert (again.code, "refused [replay]" in again.err) == (126, True), "what was spent stays spent"
     assert settled.mvm("audit", "verify").code == 0
+
+
+@pytest.mark.parametrize(("runs", "found"), [(0, "it was rolled back"), (2, "do not give the root")])
+def test_a_checkpoint_of_the_log_before_is_refused_and_the_new_one_named(
+    settled: Station, tmp_path: Path, runs: int, found: str
+) -> None:
+    """It proves that something is gone; the record says who did it, and that it was on purpose."""
+    assert run(settled).code == 0
+    pinned = tmp_path / "pinned"
+    assert settled.mvm("audit", "checkpoint", "--out", pinned).code == 0
+    (settled.state / "audit").rename(tmp_path / "audit")
+    assert settled.mvm("audit", "new-log").code == 0
+    for _ in range(runs):
+        assert run(settled).code == 0
+    said = settled.mvm("audit", "verify", "--pinned", pinned)
+    assert (said.code, found in said.err) == (1, True)
+    time = log(settled)[0]["time"]
+    assert f"record 0 says that a new log was begun on purpose at {time}" in said.err
+    assert "mvm audit verify --directory" in said.err
+    old = settled.mvm("audit", "verify", "--pinned", pinned, "--directory", tmp_path / "audit")
+    assert old.code == 0, old.err
 
 
 def test_no_new_log_is_begun_where_there_is_one(settled: Station) -> None:
@@ -85,4 +106,4 @@ def test_a_machine_whose_log_went_while_it_ran_keeps_its_receipt(settled: Statio
     assert settled.mvm("audit", "new-log").code == 0
     assert settled.mvm("ps").code == 0
     assert (machine / "receipt.sigstore.json").exists()
-    assert [record["kind"] for record in log(settled)] == ["new-log", "end"]
+    assert [record["kind"] for record in log(settled)] == ["new-log"], "a new log has no start of it"

@@ -239,7 +239,8 @@ def test_an_image_that_is_not_kept(settled: Station) -> None:
         entry.unlink()
     said = settled.mvm("launch", bundle)
     assert said.code == 125
-    assert "mvm build" in said.err
+    for way in ("mvm build", "mvm image load ARCHIVE", "--image DIRECTORY"):
+        assert way in said.err
 
 
 def test_from_a_pipe_and_to_one(settled: Station) -> None:
@@ -299,3 +300,16 @@ def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Stati
         assert (said.code, said.out) == (126, "")
         assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
         assert "hunter2" not in said.err
+
+
+def test_what_is_replaced_is_named(settled: Station) -> None:
+    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
+    flake = settled.flake()
+    assert settled.mvm("plan", "create", "--out", plan, flake, "--", "true").err == ""
+    said = settled.mvm("plan", "create", "--out", plan, flake, "--", "false")
+    assert (said.code, said.err) == (0, f"mvm: replaced {plan}, which held something else\n")
+    assert settled.mvm("plan", "sign", "--out", bundle, plan).err == ""
+    said = settled.mvm("plan", "create", "--out", bundle, flake, "--", "true")
+    assert f"replaced {bundle}" in said.err
+    said = settled.mvm("plan", "create", "--out", settled.path / "nowhere/plan.json", flake)
+    assert (said.code, "plan.json can't be written: No such file or directory" in said.err) == (2, True)

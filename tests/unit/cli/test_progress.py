@@ -36,4 +36,4 @@ def test_names_are_no_markup(name: str) -> None:
     steps.close()
     assert "\x1b" not in said.getvalue()
     assert name.replace("\x1b", "\\u001b") in said.getvalue()
-    assert re.search(r"✓ fetching \([0-9.]+ s, 1 files\)", said.getvalue())
+    assert re.search(r"✓ fetching \([0-9.]+ s, 1 file\)", said.getvalue())

@@ -31,6 +31,7 @@ def test_it_exits_as_the_guest_did(settled: Station, command: tuple[str, ...], c
     said = settled.mvm("run", settled.flake(), "--", *command)
     assert said.code == code
     assert ("loudly" in said.err) == (command[0] == "complain")
+    assert ("'no-such-program' did not end by itself: it could not be started" in said.err) == (code == 127)
     assert kinds(settled) == ["admission", "start", "end"]
     assert len(list(machines(settled)[0].glob("receipt*"))) == 1
 

@@ -295,6 +295,19 @@ def test_as_a_page(settled: Station, built: str) -> None:
     assert settled.mvm("show", built, "--html", settled.path / "nowhere/evidence.html").code == 125
 
 
+def test_why_something_is_broken_is_said_beside_its_page(settled: Station, exported: Path) -> None:
+    flip(exported / "kernel")
+    page = settled.path / "evidence.html"
+    said = settled.mvm("show", exported, "--html", page)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"wrote {page}\n✗ image hello  refused [artifact-mismatch")
+    assert "why: " in said.err
+    printed = settled.mvm("show", exported, "--html", "-")
+    assert printed.out.startswith("<!DOCTYPE html>")
+    assert "✗ image hello" in printed.err
+    assert settled.mvm("show", exported, "--html", page, "--json").err == f"wrote {page}\n"
+
+
 # -- what is named
 
 

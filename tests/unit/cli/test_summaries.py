@@ -87,6 +87,19 @@ def test_with_all_evidence_from_a_directory(gap: Gap) -> None:
     assert said.code == 0, said.err
 
 
+@pytest.mark.parametrize("name", ["kernel", "initrd"])
+def test_a_changed_file_is_built_or_copied_again(gap: Gap, name: str) -> None:
+    """No pin names it, so `mvm pin fetch` can't help."""
+    path = gap.image / name
+    changed = bytes((path.read_bytes()[0] ^ 1,)) + path.read_bytes()[1:]
+    path.unlink()
+    path.write_bytes(changed)
+    said = gap.verifier.mvm("launch", "--image", gap.image, gap.plan)
+    assert (said.code, f"{name}: refused [artifact-mismatch]" in said.err) == (126, True)
+    assert "mvm build --again FLAKE" in said.err
+    assert "mvm pin" not in said.err
+
+
 def test_what_the_summary_says(gap: Gap) -> None:
     said = gap.summarise("--verifier-id", "https://verifier.example/gate")
     assert (said.code, said.err) == (0, "")

@@ -150,6 +150,7 @@ def test_without_a_policy_nothing_can_be_verified(settled: Station, exported: Pa
     said = settled.mvm("verify", exported)
     assert said.code == 2
     assert "policy-missing" in said.err
+    assert "~/.config/mvmnix/trust.toml or with `mvm verify --policy FILE`" in said.err, "nothing need be run or built"
 
 
 def test_a_floor_that_does_not_know_the_builder(settled: Station, exported: Path) -> None:
@@ -200,4 +201,5 @@ def test_what_is_wrong_with_a_policy_and_what_to_do_are_each_said_once(settled: 
 def test_a_file_that_is_not_there_is_named_before_whom_to_believe(settled: Station) -> None:
     said = settled.mvm("verify", settled.path / "nowhere")
     assert (said.code, "nowhere can't be read" in said.err) == (2, True)
+    assert "check the path" in said.err
     assert "it takes one of a key" in settled.mvm("verify", f"sha256:{'0' * 64}").err

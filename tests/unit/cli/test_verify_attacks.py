@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.cli.verifying import files
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import WORKFLOW_TYPES
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
 from tests.unit.cli.station import Station

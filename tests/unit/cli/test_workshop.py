@@ -10,6 +10,7 @@ from mvmnix.cli.progress import Steps
 from mvmnix.cli.references import reference
 from mvmnix.cli.workshop import Workshop, workshop
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.process import Completed, ProcessError
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_part_shop import Shown
 
@@ -73,6 +74,19 @@ def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> No
     (log,) = (settled.state / "logs").iterdir()
     assert log.read_bytes() == b"all that the builder said"
     assert failed.value.hint == f"{hint}{'; ' if hint else ''}the whole log is {log}"
+
+
+def test_all_that_a_failed_child_said_is_in_the_log(settled: Station) -> None:
+    """What is shown of it is short: one line of its command, and the cause."""
+    argv = ("/n/nix-store", *(f"/nix/store/{number}" for number in range(200)))
+    words = b"".join(b"warning: %d\n" % number for number in range(200)) + b"error: no room\n"
+    with settled.roots() as roots, House(roots) as rooms, pytest.raises(ProcessError) as failed, workshop(rooms):
+        raise ProcessError(Completed(argv, 1, b"", words))
+    (log,) = (settled.state / "logs").iterdir()
+    assert log.read_bytes() == " ".join(argv).encode() + b"\n" + words
+    assert failed.value.hint == f"the whole log is {log}"
+    assert failed.value.message.endswith("\nerror: no room")
+    assert len(str(failed.value)) < 1000
 
 
 @pytest.mark.parametrize(

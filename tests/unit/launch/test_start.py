@@ -242,8 +242,8 @@ def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
 
 def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
     """For longer than it may do nothing; the last command says that it lives."""
-    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=2)) as plan, start(plan, here.host()) as machine:
-        until = time.monotonic() + 3
+    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=4)) as plan, start(plan, here.host()) as machine:
+        until = time.monotonic() + 5
         while time.monotonic() < until:
             machine.ping()
         assert exec_(machine, "echo", "x") == (0, b"x\n")

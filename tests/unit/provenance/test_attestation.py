@@ -1,5 +1,6 @@
 """A statement of another tool counts for a file when it alone meets every requirement; each that it fails is named."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +13,12 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance import build_claims, foreign, predicate
 from mvmnix.provenance.attestation import Place, Requirements, unmet
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.slsa import RootTree
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import (
+    ARTIFACT,
     COMMIT,
     DIGEST,
     GENERATOR,
@@ -35,9 +38,9 @@ ALL = Requirements(V1, REPOSITORY, TAG, COMMIT, GENERATOR)
 OTHER = Digest.of(b"another")
 
 
-def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST) -> list[Code]:
+def found(value: Any, wanted: Requirements = ALL, artifact: Digest = DIGEST, blob: Blob | None = None) -> list[Code]:
     data = value if isinstance(value, bytes) else to_bytes(value)
-    return [reason.code for reason in unmet(data, artifact, wanted, PLACE)]
+    return [reason.code for reason in unmet(data, blob or Blob(artifact), wanted, PLACE)]
 
 
 def put(value: Any, *path: str | int, to: Any) -> Any:
@@ -78,7 +81,7 @@ def test_each_requirement_alone(kind: str, made: Callable[[], Any], wanted: dict
 
 def test_all_reasons_at_once_and_as_people_read_them() -> None:
     wanted = Requirements(V0_2, "https://git.example/evil", "v9", "9" * 40, "https://other.example/builder")
-    reasons = unmet(to_bytes(statement(V1, workflow())), OTHER, wanted, PLACE)
+    reasons = unmet(to_bytes(statement(V1, workflow())), Blob(OTHER), wanted, PLACE)
     assert [reason.code for reason in reasons] == [
         Code.SUBJECT_MISMATCH,
         Code.PREDICATE_TYPE,
@@ -98,7 +101,68 @@ def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
         assert set(found(value, wanted)) == {Code.STATEMENT_MALFORMED if " " in ref else Code.SOURCE_MISMATCH}
 
 
-def test_subjects_count_by_sha256_alone() -> None:
+#: The file with its other digests, as whoever has its bytes knows them.
+OWN = {name: hashlib.new(name, ARTIFACT).hexdigest() for name in ("sha384", "sha512")}
+WHOLE = Blob(DIGEST, others=lambda: OWN)
+WEAK = {name: hashlib.new(name, ARTIFACT).hexdigest() for name in ("sha1", "md5", "sha224", "sha3_256", "blake2b")}
+
+
+@pytest.mark.parametrize(
+    ("digests", "codes"),
+    [
+        ({"sha256": DIGEST.hex}, []),
+        ({"sha384": OWN["sha384"]}, []),
+        ({"sha512": OWN["sha512"]}, []),
+        (OWN | {"sha256": DIGEST.hex}, []),
+        (WEAK | {"sha512": OWN["sha512"]}, []),
+        ({"sha512": OWN["sha512"], "sha1": "0" * 40, "gitCommit": COMMIT}, []),
+        ({"sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
+        ({"sha384": "0" * 96}, [Code.SUBJECT_MISMATCH]),
+        ({"sha256": DIGEST.hex, "sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
+        ({"sha256": OTHER.hex, "sha512": OWN["sha512"]}, [Code.SUBJECT_MISMATCH]),
+        (OWN | {"sha384": "0" * 96}, [Code.SUBJECT_MISMATCH]),
+        (WEAK, [Code.SUBJECT_MISMATCH]),
+        ({"sha512": OWN["sha512"].upper()}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": OWN["sha512"][:64]}, [Code.STATEMENT_MALFORMED]),
+        ({"sha384": OWN["sha512"]}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": 1}, [Code.STATEMENT_MALFORMED]),
+        ({"sha512": None}, [Code.STATEMENT_MALFORMED]),
+    ],
+)
+def test_all_digests_of_a_subject_have_to_be_the_files(digests: dict[str, Any], codes: list[Code]) -> None:
+    value = put(statement(V1, workflow()), "subject", 0, "digest", to=digests)
+    assert found(value, blob=WHOLE) == codes
+
+
+def test_digests_of_two_subjects_are_not_put_together() -> None:
+    first, second = {"sha256": DIGEST.hex, "sha512": "0" * 128}, {"sha256": OTHER.hex, "sha512": OWN["sha512"]}
+    value = statement(V1, workflow()) | {"subject": [{"digest": first}, {"digest": second}]}
+    assert found(value, blob=WHOLE) == [Code.SUBJECT_MISMATCH]
+    assert found(value | {"subject": [{"digest": first}, {"digest": OWN}]}, blob=WHOLE) == []
+
+
+def test_a_file_that_changes_meanwhile() -> None:
+    def changed() -> dict[str, str]:
+        raise ValueError("the file changed while it was verified")
+
+    value = put(statement(V1, workflow()), "subject", 0, "digest", to=OWN)
+    assert found(value, blob=Blob(DIGEST, others=changed)) == [Code.SUBJECT_MISMATCH]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_file_that_is_known_by_another_digest(name: str) -> None:
+    named = Blob(None, others=lambda: {name: OWN[name]})
+    for digests, codes in (
+        (OWN, []),
+        (OWN | {"sha256": OTHER.hex}, []),  # which can't be compared: there is no file
+        ({"sha256": DIGEST.hex}, [Code.SUBJECT_MISMATCH]),
+        ({each: "0" * len(OWN[each]) for each in OWN}, [Code.SUBJECT_MISMATCH]),
+    ):
+        assert found(put(statement(V1, workflow()), "subject", 0, "digest", to=digests), blob=named) == codes
+    assert str(named) == f"{name}:{OWN[name]}"
+
+
+def test_a_digest_alone_is_compared_with_its_own_kind() -> None:
     for digest in ({"sha512": "0" * 128}, {"sha1": DIGEST.hex[:40]}, {"gitCommit": COMMIT}, {}):
         value = put(statement(V1, workflow()), "subject", 0, "digest", to=digest)
         assert found(value) == [Code.SUBJECT_MISMATCH]
@@ -106,7 +170,7 @@ def test_subjects_count_by_sha256_alone() -> None:
     assert found(both) == []
     assert found(statement(V1, workflow()) | {"subject": []}) == [Code.SUBJECT_MISMATCH]
     many = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(9)))
-    (reason,) = unmet(to_bytes(many), DIGEST, Requirements(), PLACE)
+    (reason,) = unmet(to_bytes(many), Blob(DIGEST), Requirements(), PLACE)
     assert "and 5 more" in reason.why
 
 
@@ -224,19 +288,19 @@ def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: 
     made = predicate.to_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
     kernel = world.image.kernel.digest
     for wanted in (Requirements(source_uri="git.example/org/app"), Requirements(source_tag="v1")):
-        (reason,) = unmet(made, kernel, wanted, PLACE)
+        (reason,) = unmet(made, Blob(kernel), wanted, PLACE)
         assert f"would match {matches}; " in reason.hint
         assert why in reason.hint
     words = matches.split()
     options = {name.removeprefix("--").replace("-", "_"): it for name, it in zip(words[::2], words[1::2], strict=True)}
-    assert unmet(made, kernel, Requirements(**options), PLACE) == ()
+    assert unmet(made, Blob(kernel), Requirements(**options), PLACE) == ()
     git = Requirements(source_uri=root.uri.partition("?")[0])
-    assert unmet(made, kernel, git, PLACE) == (), "as provenance writes it"
+    assert unmet(made, Blob(kernel), git, PLACE) == (), "as provenance writes it"
 
 
 def test_what_would_match_is_quoted_for_a_shell() -> None:
     value = statement(V1, workflow(ref="refs/tags/$(id)"))
-    (reason,) = unmet(to_bytes(value), DIGEST, Requirements(source_tag="v1"), PLACE)
+    (reason,) = unmet(to_bytes(value), Blob(DIGEST), Requirements(source_tag="v1"), PLACE)
     assert "--source-tag '$(id)'" in reason.hint
 
 

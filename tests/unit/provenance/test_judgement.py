@@ -14,7 +14,7 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import attestation, envelope
 from mvmnix.provenance.attestation import Requirements
-from mvmnix.provenance.authenticate import Blob
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.judgement import Passed, Standard, judge
 from mvmnix.provenance.material import Material

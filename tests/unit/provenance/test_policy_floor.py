@@ -32,6 +32,7 @@ PINS = "".join(
 MIB = IMAGE.hex
 LEFT_OUT = DEFAULT[: DEFAULT.index("[launch]")]
 HARDWARE = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"')
+PROVED, PROMISED = (DEFAULT.replace("serial = 1", f"serial = 1\nrequire-inclusion = {it}") for it in ("true", "false"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
 
@@ -158,6 +159,9 @@ def test_the_builder_s_image() -> None:
         table('[freshness]\nplan-window = "-1h"'),
         table('[freshness]\nplan-age = "1.5h"'),
         table('[freshness]\nprovenances = "1h"'),
+        # inclusion in a log
+        DEFAULT.replace("serial = 1", 'serial = 1\nrequire-inclusion = "yes"'),
+        DEFAULT.replace("serial = 1", "serial = 1\nrequire-inclusion = 1"),
         # verifiers
         verifier(signer='"nobody"'),
         verifier(max_age='"forever"'),
@@ -202,6 +206,8 @@ def test_malformed(text: str) -> None:
         (DEFAULT, CONTAINERS),
         (HARDWARE, CONTAINERS),
         (HARDWARE, DEFAULT),
+        # inclusion in a log
+        (PROVED, PROMISED),
         # verifiers
         (DEFAULT, verifier()),
         (verifier(), verifier(id='"urn:other"')),
@@ -238,10 +244,30 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (DEFAULT, HARDWARE),
         (HARDWARE, HARDWARE),
         (HARDWARE, LEFT_OUT),
+        (DEFAULT, PROVED),
+        (PROMISED, PROVED),
+        (PROVED, PROVED),
+        (PROVED, DEFAULT),
     ],
 )
 def test_a_user_file_that_narrows(floor: str, user: str) -> None:
     assert read(floor, user).digest == read(floor, user).digest != read(None, user).digest
+
+
+@pytest.mark.parametrize(
+    ("floor", "user", "required"),
+    [
+        (None, DEFAULT, False),
+        (None, PROMISED, False),
+        (None, PROVED, True),
+        (PROVED, DEFAULT, True),
+        (DEFAULT, PROVED, True),
+        (PROVED, None, True),
+        (PROMISED, DEFAULT, False),
+    ],
+)
+def test_either_file_may_require_inclusion(floor: str | None, user: str | None, required: bool) -> None:
+    assert read(floor, user).trust.require_inclusion is required
 
 
 OURS = 'root = "ours"'

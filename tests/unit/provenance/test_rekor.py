@@ -94,5 +94,6 @@ def test_a_path_leads_to_the_root(size: int) -> None:
 def test_what_no_signature_covers_has_to_fit(changes: dict[str, Any], words: list[str]) -> None:
     """A promise covers index and time: what it says of them is looked at with its signature."""
     (entry,) = material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    assert entry.proof is not None
     entry = replace(entry, index=entry.proof.index)
     assert list(incoherences(replace(entry, **changes), trusted_root.parse(OURS.trusted_root))) == words

@@ -14,7 +14,8 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import Blob, authenticate, authenticate_foreign
+from mvmnix.provenance.authenticate import authenticate, authenticate_foreign
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.envelope import Bundle, MessageBundle
 from mvmnix.provenance.material import Material
 from mvmnix.provenance.trust import Revocations, Signer, Trust

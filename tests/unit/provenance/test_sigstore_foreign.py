@@ -1,6 +1,5 @@
 """Bundles of other tools: bare signatures, older media types, other kinds of log entries; and keyless provenance."""
 
-import hashlib
 import json
 import pickle
 from dataclasses import replace
@@ -12,8 +11,9 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope, predicate, sigstore, trusted_root
-from mvmnix.provenance.authenticate import Attested, Authentic, Blob, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance import predicate, sigstore, trusted_root
+from mvmnix.provenance.authenticate import Attested, Authentic, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import BuilderRule
 from mvmnix.provenance.slsa import MICROVM
@@ -143,37 +143,6 @@ def test_foreign_formatting(change: Any) -> None:
     value = json.loads(Case().bundle())
     change(value)
     assert check(json.dumps(value, indent=2).encode()).signer.name == "ci"
-
-
-def second_version(it: Json) -> Json:
-    """The body that Rekor's second version keeps of our envelope: what was signed, by its digest."""
-    signed = hashlib.sha256(envelope.pae(PAYLOAD_TYPE, PAYLOAD)).digest()
-    kept = it["spec"]["signatures"][0]
-    verifier = {"publicKey": {"rawBytes": encoded(KEY.public.spki)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
-    rekord = {
-        "data": {"algorithm": "SHA2_256", "digest": encoded(signed)},
-        "signature": {"content": kept["signature"], "verifier": verifier},
-    }
-    return {"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": rekord}}
-
-
-def intoto(it: Json) -> Json:
-    """The body that cosign's older attestations left in the log."""
-    kept = it["spec"]["signatures"][0]
-    signature = {"publicKey": kept["verifier"], "sig": encoded(kept["signature"].encode())}
-    inner = {"payloadType": PAYLOAD_TYPE, "signatures": [signature]}
-    payload = it["spec"]["payloadHash"]
-    return {"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": {"envelope": inner, "payloadHash": payload}}}
-
-
-@pytest.mark.parametrize("body", [second_version, intoto])
-def test_other_kinds_of_entries_of_a_key(body: Any) -> None:
-    assert check(Case(keyed=True, hooks=Hooks(body=body)).bundle()).signer.name == "key"
-    elsewhere = Case(keyed=True, hooks=Hooks(body=lambda it: body(put(encoded(b"x"), *_SIGNATURE)(it))))
-    assert refused(elsewhere.bundle()) == {ReasonCode.LOG_ENTRY_MISMATCH}
-
-
-_SIGNATURE = "spec", "signatures", 0, "signature"
 
 
 def test_the_publics_root_is_at_hand() -> None:

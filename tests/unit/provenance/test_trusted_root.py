@@ -1,143 +1,196 @@
-"""A trusted_root.json is read whole, or refused with what is wrong in it; and when each part of it is trusted."""
+"""Trust roots as they are served: what may be left out, what makes one entry unusable, what is no root at all."""
 
-import copy
 import json
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.keys import Algorithm, PrivateKey
+from mvmnix import strict
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.errors import RefusedError
+from mvmnix.model import Digest
 from mvmnix.provenance import trusted_root
-from mvmnix.provenance.log_key import LogKey
-from mvmnix.provenance.trusted_root import Authority, Log, TrustedRoot, Window
-from tests.unit.provenance.forgeries import encoded
-from tests.unit.provenance.spoiling import spoiled
+from mvmnix.provenance.trust import Signer
+from tests.private_sigstore import Window
+from tests.private_sigstore.hooks import Json
+from tests.unit.provenance.forgeries import (
+    BUILDER,
+    KEY,
+    NOW,
+    OURS,
+    THEIRS,
+    TSA,
+    Case,
+    drop,
+    edited,
+    encoded,
+    identity,
+    put,
+)
+from tests.unit.provenance.test_bundle_versions import check, refused
 
-KEY = PrivateKey.generate(Algorithm.ECDSA_P256)
-START, END = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2027, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)
-WINDOW = {"start": "2026-01-02T03:04:05Z", "end": "2027-01-02T03:04:05.5Z"}
-
-
-def a_log(number: int) -> Any:
-    return {
-        "baseUrl": "https://log.test",
-        "hashAlgorithm": "SHA2_256",
-        "operator": "somebody",
-        "logId": {"keyId": encoded(b"id %d" % number)},
-        "checkpointKeyId": {"keyId": encoded(b"other")},
-        "publicKey": {
-            "rawBytes": encoded(KEY.public.spki),
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            "validFor": WINDOW,
-        },
-    }
+LISTS = ("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
 
 
-def an_authority(number: int) -> Any:
-    return {
-        "subject": {"organization": "somebody", "commonName": "it"},
-        "uri": "https://authority.test",
-        "operator": "somebody",
-        "certChain": {"certificates": [{"rawBytes": encoded(b"certificate %d" % number)}]},
-        "validFor": WINDOW,
-    }
+def under(change: Callable[[Json], Any], keyed: bool = False, root: bytes = OURS.trusted_root, **more: Any) -> Case:
+    """A good bundle of certificate and timestamp, or of a key, before a root that is changed."""
+    data = strict.canonical(edited(change)(json.loads(root)))
+    domain = Digest.of(data)
+    signers = (Signer("ci", identity(domain=domain), BUILDER), Signer("key", KEY.public, BUILDER, domain))
+    options = {} if keyed else TSA
+    return Case(keyed, options=options, signers=signers, roots={domain: data}, **more)
 
 
-ROOT: Any = {
-    "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-    "tlogs": [a_log(1)],
-    "certificateAuthorities": [an_authority(1)],
-    "ctlogs": [a_log(2)],
-    "timestampAuthorities": [an_authority(2)],
+def each(*path: str | int, to: Any = None, gone: bool = False) -> Callable[[Json], None]:
+    """That field of every entry of the lists that have it."""
+
+    def change(it: Json) -> None:
+        for name in LISTS:
+            for entry in it[name]:
+                here = entry
+                for step in path[:-1]:
+                    here = here.get(step, {})
+                if path[-1] in here:
+                    if gone:
+                        del here[path[-1]]
+                    else:
+                        here[path[-1]] = to
+
+    return change
+
+
+#: What Protobuf leaves out where it is empty, and `null`, which stands for the same.
+ABSENT = [
+    ("baseUrl",),
+    ("hashAlgorithm",),
+    ("logId",),
+    ("publicKey", "validFor"),
+    ("validFor",),
+    ("validFor", "start"),
+    ("subject",),
+    ("subject", "organization"),
+    ("subject", "commonName"),
+    ("uri",),
+]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("path", ABSENT, ids=".".join)
+def test_what_may_be_left_out(path: tuple[str, ...], keyed: bool) -> None:
+    for change in (each(*path, gone=True), each(*path, to=None)):
+        assert check(under(change, keyed)).time == NOW
+
+
+@pytest.mark.parametrize("path", [("baseUrl",), ("uri",), ("subject",), ("validFor",), ("publicKey", "validFor")])
+def test_what_may_be_empty(path: tuple[str, ...]) -> None:
+    empty: Any = "" if path[-1] in {"baseUrl", "uri"} else {}
+    assert check(under(each(*path, to=empty))).time == NOW
+
+
+def test_what_may_be_added() -> None:
+    assert check(under(each("operator", to="x"))).time == NOW
+
+    def more(it: Json) -> None:
+        it["tlogs"][0] |= {"operator": "somebody", "checkpointKeyId": {"keyId": encoded(bytes(4))}}
+
+    assert check(under(more)).time == NOW
+
+
+#: How an entry of each list can be one that vouches for nothing.
+UNUSABLE: dict[str, list[Callable[[Json], Any]]] = {
+    "tlogs": [
+        put("PKIX_ML_DSA_65", "publicKey", "keyDetails"),
+        put("PKIX_ED25519", "publicKey", "keyDetails"),
+        put("SHA3_512", "hashAlgorithm"),
+        put(encoded(b"no key"), "publicKey", "rawBytes"),
+        drop("publicKey", "keyDetails"),
+        drop("publicKey", "rawBytes"),
+        drop("publicKey"),
+        put({}, "publicKey"),
+    ],
+    "certificateAuthorities": [
+        put(encoded(b"no certificate"), "certChain", "certificates", 0, "rawBytes"),
+        put([], "certChain", "certificates"),
+        put({}, "certChain"),
+        drop("certChain"),
+    ],
 }
-OPTIONAL = {
-    *("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities", "s.0", "operator", "checkpointKeyId"),
-    *("validFor", "start", "end", "subject", "organization", "commonName", "uri"),
+UNUSABLE["ctlogs"] = UNUSABLE["tlogs"]
+UNUSABLE["timestampAuthorities"] = UNUSABLE["certificateAuthorities"]
+CODES = {
+    "tlogs": {Code.LOG_INCLUSION},
+    "certificateAuthorities": {Code.CERTIFICATE_INVALID},
+    "ctlogs": {Code.CERTIFICATE_INVALID},
+    "timestampAuthorities": {Code.SIGNING_TIME},
 }
 
 
-def read(value: Any) -> TrustedRoot:
-    return trusted_root.parse(json.dumps(value).encode())
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("number", range(8))
+def test_an_unusable_entry_takes_nothing_from_the_others(name: str, number: int) -> None:
+    """Alone it vouches for nothing; beside a good one it does no harm, in either order."""
+    if number >= len(UNUSABLE[name]):
+        return
+    change = UNUSABLE[name][number]
 
+    def alone(it: Json) -> None:
+        it[name][0] = change(it[name][0])
 
-def test_what_is_read() -> None:
-    window, key = Window(START, END), LogKey(KEY.public.spki, "PKIX_ECDSA_P256_SHA_256")
-    logs = [Log(b"id %d" % number, key, window) for number in (1, 2)]
-    authorities = [Authority((b"certificate %d" % number,), window) for number in (1, 2)]
-    found = read(ROOT)
-    assert found == TrustedRoot((logs[0],), (authorities[0],), (logs[1],), (authorities[1],))
-    assert (found.log(b"id 1"), found.log(b"id 2"), found.newest) == (logs[0], None, START)
+    def before(it: Json) -> None:
+        it[name].insert(0, change(json.loads(THEIRS.trusted_root)[name][0]))
 
+    def behind(it: Json) -> None:
+        it[name].append(change(json.loads(THEIRS.trusted_root)[name][0]))
 
-def test_what_may_be_missing() -> None:
-    bare = copy.deepcopy(ROOT)
-    for it in (*bare["tlogs"], *bare["ctlogs"]):
-        del it["operator"], it["checkpointKeyId"], it["publicKey"]["validFor"]
-    for it in (*bare["certificateAuthorities"], *bare["timestampAuthorities"]):
-        del it["subject"], it["uri"], it["operator"], it["validFor"]
-    found = read(bare)
-    assert {
-        one.window for each in (found.logs, found.authorities, found.ct_logs, found.timestamping) for one in each
-    } == {Window()}
-    assert found.newest is None
-    assert read({"mediaType": ROOT["mediaType"]}) == TrustedRoot((), (), (), ())
-
-
-SPOILED = dict(spoiled(ROOT, optional=OPTIONAL)) | {
-    "no certificate": ROOT | {"timestampAuthorities": [an_authority(1) | {"certChain": {"certificates": []}}]},
-    "another media type": ROOT | {"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.2"},
-    "another hash": ROOT | {"tlogs": [a_log(1) | {"hashAlgorithm": "SHA2_512"}]},
-    "a time elsewhere": ROOT
-    | {
-        "ctlogs": [
-            a_log(1) | {"publicKey": {**a_log(1)["publicKey"], "validFor": {"start": "2026-01-02T03:04:05+01:00"}}}
-        ]
-    },
-    "a time without a zone": ROOT
-    | {"certificateAuthorities": [an_authority(1) | {"validFor": {"end": "2026-01-02T03:04:05"}}]},
-}
-
-
-@pytest.mark.parametrize("value", SPOILED.values(), ids=SPOILED)
-def test_nothing_else_in_any_place(value: Any) -> None:
-    with pytest.raises(RefusedError) as refused:
-        read(value)
-    assert set(refused.value.codes) == {ReasonCode.ROOT_MALFORMED}
-
-
-def test_when_it_is_trusted() -> None:
-    """From its start to its end, both included."""
-    moment = timedelta(microseconds=1)
-    for when, holds in ((START - moment, False), (START, True), (END, True), (END + moment, False)):
-        assert read(ROOT).at(when) == ((holds,),) * 4
-        assert Window(START, None).holds(when) is (when >= START)
-        assert Window(None, END).holds(when) is (when <= END)
-        assert Window().holds(when)
+    assert refused(under(alone)) == CODES[name]
+    for beside in (before, behind):
+        assert check(under(beside)).time == NOW
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "details"),
-    [(Algorithm.ECDSA_P256, "PKIX_ECDSA_P256_SHA_256"), (Algorithm.ED25519, "PKIX_ED25519")],
+    "change",
+    [
+        put("application/x", "mediaType"),
+        drop("mediaType"),
+        put(1, "more"),
+        put(1, "tlogs", 0, "more"),
+        put(1, "certificateAuthorities", 0, "more"),
+        put({}, "tlogs"),
+        put([1], "tlogs"),
+        put("x", "tlogs", 0, "publicKey", "rawBytes"),
+        put("", "tlogs", 0, "logId", "keyId"),
+        put(1, "tlogs", 0, "hashAlgorithm"),
+        put("yesterday", "tlogs", 0, "publicKey", "validFor", "start"),
+        put("2021-01-01T00:00:00+01:00", "certificateAuthorities", 0, "validFor", "start"),
+        put([{}] * 65, "ctlogs"),
+        put([{}] * 17, "certificateAuthorities", 0, "certChain", "certificates"),
+    ],
 )
-def test_a_log_s_key(algorithm: Algorithm, details: str) -> None:
-    key = PrivateKey.generate(algorithm)
-    signature = key.sign(b"it")
-    it = LogKey(key.public.spki, details)
-    assert it.verified(b"it", signature) == b"it"
-    with pytest.raises(ValueError, match="did not make the signature"):
-        it.verified(b"other", signature)
-    others = {"PKIX_ECDSA_P256_SHA_256", "PKIX_ECDSA_P384_SHA_384", "PKIX_ED25519", "PKIX_RSA_PSS"} - {details}
-    for other in others:
-        with pytest.raises(ValueError, match="is not one of the kind"):
-            LogKey(key.public.spki, other).verified(b"it", signature)
-    with pytest.raises(ValueError):
-        LogKey(b"no key", details).verified(b"it", signature)
+def test_what_is_no_root(change: Callable[[Json], Json]) -> None:
+    data = strict.canonical(change(json.loads(OURS.trusted_root)))
+    with pytest.raises(RefusedError) as caught:
+        trusted_root.parse(data)
+    assert set(caught.value.codes) == {Code.ROOT_MALFORMED}
 
 
-def test_a_log_s_key_of_another_curve() -> None:
-    """prime192v2 (RFC 5480), which the library doesn't have."""
-    spki = KEY.public.spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
-    with pytest.raises(ValueError, match="of a kind that nobody here knows"):
-        LogKey(spki, "PKIX_ECDSA_P256_SHA_256").verified(b"it", KEY.sign(b"it"))
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("part", ["log", "ca", "ct", "tsa"])
+@pytest.mark.parametrize(
+    ("window", "good"),
+    [
+        (Window(NOW, NOW), True),
+        (Window(NOW, None), True),
+        (Window(end=NOW), True),
+        (Window(NOW + SECOND, None), False),
+        (Window(end=NOW - SECOND), False),
+    ],
+)
+def test_a_window_includes_its_ends(part: str, window: Window, good: bool) -> None:
+    parts: dict[str, Any] = {part: replace(getattr(OURS, part), valid_for=window)}
+    it = under(lambda _: None, root=replace(OURS, **parts).trusted_root)
+    assert check(it).time == NOW if good else refused(it) == {Code.AUTHORITY_WINDOW}

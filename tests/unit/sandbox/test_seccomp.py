@@ -12,6 +12,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
@@ -26,10 +27,12 @@ PROFILES = {
     "file server, counted": FILE_SERVER_COUNTED,
     "helpers": HELPERS,
     "helpers with a gateway": HELPERS_WITH_GATEWAY,
+    "container": CONTAINER,
 }
 PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
 NUMBERS = numbers()
 each = pytest.mark.parametrize("name", PROFILES)
+each_but_a_container = pytest.mark.parametrize("name", [name for name in PROFILES if name != "container"])
 #: Calls that kernels got since: setxattrat, getxattrat, listxattrat, removexattrat, open_tree_attr, file_getattr,
 #: file_setattr, and numbers that none has yet.
 LATER = (463, 464, 465, 466, 467, 468, 469, 600, 0x3FFFFFFF)
@@ -69,7 +72,7 @@ def test_other_names_for_a_call_end_the_process(name: str) -> None:
         assert verdict(PROGRAMS[name], number) == KILL
 
 
-@each
+@each_but_a_container
 def test_no_namespace_and_nothing_into_a_terminal(name: str) -> None:
     for bit in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
         assert answer(name, "clone", bit | 17) == answer(name, "clone", bit | 0x3D0F00) == EPERM, hex(bit)
@@ -79,7 +82,7 @@ def test_no_namespace_and_nothing_into_a_terminal(name: str) -> None:
     assert answer(name, "ioctl", 0, 0x4B66) == ENOSYS
 
 
-@each
+@each_but_a_container
 def test_only_a_helper_has_children(name: str) -> None:
     assert answer(name, "clone", 0x3D0F00) == ALLOW  # as pthread_create(3) calls it
     passes = ALLOW if name.startswith("helpers") else EPERM
@@ -88,7 +91,7 @@ def test_only_a_helper_has_children(name: str) -> None:
     assert answer(name, "clone3") == ENOSYS
 
 
-@each
+@each_but_a_container
 def test_nobody_gets_these(name: str) -> None:
     calls = """
         ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp mount umount2 pivot_root chroot setns fsopen
@@ -120,11 +123,33 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
     families = {getattr(socket, word) for word in dir(socket) if word.startswith("AF_")} | {0, 45, 1000, 1 << 31}
     expected = {"helpers": {socket.AF_INET, socket.AF_INET6}}
     expected["helpers with a gateway"] = {*expected["helpers"], socket.AF_UNIX}
+    expected["container"] = {*expected["helpers with a gateway"], socket.AF_NETLINK}
     for name, passed in expected.items():
         assert {family for family in families if answer(name, "socket", family) == ALLOW} == passed
         assert {answer(name, "socket", family) for family in families - passed} == {EPERM}
     for name in PROFILES.keys() - expected.keys():
         assert {answer(name, "socket", family) for family in families} == {EPERM}
+
+
+def test_a_containers_runtime_makes_namespaces_and_mounts_and_no_device() -> None:
+    more = {call for call in NUMBERS if answer("container", call) == ALLOW != answer("helpers with a gateway", call)}
+    expected = """
+        mount umount2 pivot_root unshare sethostname fsopen fsconfig fsmount move_mount open_tree mount_setattr openat2
+        shmget shmat shmctl shmdt msgget msgsnd msgrcv msgctl semget semop semctl semtimedop
+        mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+        io_setup io_submit io_getevents io_pgetevents io_cancel io_destroy
+        sched_setscheduler sched_setparam sched_setattr ioprio_get ioprio_set tee
+    """
+    assert more == set(expected.split())
+    assert answer("container", "clone", 0x7E020011) == ALLOW
+    assert answer("container", "clone3") == ENOSYS
+    assert (answer("container", "keyctl", 1), answer("container", "keyctl", 11)) == (ALLOW, EPERM)  # KEYCTL_READ
+    for call, before in (("mknod", (0,)), ("mknodat", (0, 0))):
+        kinds = {kind for kind in range(0, 0o200000, 0o10000) if answer("container", call, *before, kind) == ALLOW}
+        assert kinds == {0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK}
+    for request in (0x5412, 0x541C):
+        assert answer("container", "ioctl", 0, request) == EPERM
+    assert answer("container", "ioctl", 0, 0x8914) == ALLOW
 
 
 def test_a_hypervisor_beside_servers_may_make_pairs_and_nothing_else_more() -> None:
@@ -216,6 +241,12 @@ def test_a_call_has_one_rule() -> None:
     assert Profile(frozenset({"read"}), frozenset()).extended(condition).allowed == frozenset()
 
 
+def test_it_is_made_once_for_each_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seccomp, "_exported", None)
+    assert [seccomp.program(profile) for profile in PROFILES.values()] == [*PROGRAMS.values()]
+    assert len(set(PROGRAMS.values())) == len(PROGRAMS)
+
+
 def test_a_name_that_libseccomp_does_not_know_is_left_out() -> None:
     known = Profile(frozenset({"read"}), frozenset({"ptrace"}))
     more = Profile(
@@ -245,6 +276,7 @@ def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
     other.write_bytes(b"")
     other.chmod(0o666)
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     monkeypatch.setattr(seccomp, "LIBRARY", Candidates("libseccomp", (str(other),), "apt-get install libseccomp2"))
     with pytest.raises(RefusedError) as refused:
         seccomp.program(HELPERS)
@@ -259,6 +291,7 @@ def test_the_library_is_never_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
         seccomp.program(HELPERS)
     monkeypatch.undo()
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(os, "posix_spawn", None)

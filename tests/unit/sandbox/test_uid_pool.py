@@ -13,7 +13,7 @@ from typing import override
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.sandbox import uid_pool as pool
+from mvmnix.privileges import ids
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.state import Directory
 
@@ -73,7 +73,7 @@ def test_nothing_is_left_of_a_cell_that_was_given_back(cells: UidPool) -> None:
 
 
 def test_when_all_are_taken(cells: UidPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "COUNT", 2)
+    monkeypatch.setattr(ids, "POOL_COUNT", 2)
     cells.take()
     cells.take()
     with pytest.raises(MvmnixError, match="all 2 numbers") as caught:

@@ -159,7 +159,7 @@ def test_all_pins_that_are_gone_are_named_with_one_command(store: Store, folder:
 def test_a_silent_child_is_asked_again_file_by_file(store: Store, folder: Path) -> None:
     sources = serve(folder, 2)
     (folder / "p1_1").unlink()
-    with pytest.raises(MvmnixError, match=r"1 pins could not be fetched: p1 1\. The first: nothing arrived"):
+    with pytest.raises(MvmnixError, match=r"1 pin could not be fetched: p1 1\. The first: nothing arrived"):
         fetch(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder, "silent"),))])
     assert store.has(sources[0].digest)
     assert runs(folder) == 2

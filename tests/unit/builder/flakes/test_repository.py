@@ -102,6 +102,12 @@ def test_objects_that_lie_elsewhere(repository: Repository, tmp_path: Path) -> N
 def test_another_users_repository(repository: Repository, name: str) -> None:
     os.chown(repository.path / name, 1234, 1234)
     assert "belongs to uid 1234" in refused(repository.path)
+    repository.write("sub/flake.nix", "{ }")
+    copy = f"path:{repository.path}?dir=sub"
+    with pytest.raises(RefusedError) as refusal:
+        take(FlakeRef(str(repository.path / "sub")))
+    assert refusal.value.hint.endswith(copy), "with the rest of its tree, where its inputs may be"
+    assert take(FlakeRef.parse(copy)).directory == "sub"
 
 
 def test_what_only_its_owner_may_read(repository: Repository) -> None:

@@ -35,6 +35,8 @@ def test_what_is_written(tmp_path: Path, template: Template, files: set[str]) ->
     assert 'name = "hello";' in text
     for file in files:
         assert f"./{file}" in text
+    if template is not Template.OCI:
+        assert f"profiles.{template}.files // {{" in text, "what is given takes the place of all of the default's"
 
 
 @pytest.mark.parametrize("template", Template)

@@ -67,6 +67,21 @@ def test_untracked_and_ignored_files_are_no_part_of_it(repository: Repository) -
     assert take(FlakeRef(str(repository.path))) == clean
 
 
+@pytest.mark.parametrize("where", ["new", "new/er"])
+def test_a_flake_that_git_does_not_track(repository: Repository, where: str) -> None:
+    """The commit is what is taken; so says Nix, too, and names `git add`."""
+    path = repository.write(f"{where}/flake.nix", "{ }").parent
+    error = refused(path)
+    assert error.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert "the one in the directory is not tracked by git" in str(error)
+    assert f"git -C {path} add flake.nix, and commit it" in str(error)
+    copy = f"path:{repository.path}?dir={where}"
+    assert copy in str(error)
+    assert take(FlakeRef.parse(copy)).directory == where
+    repository.commit()
+    assert take(FlakeRef.parse(str(path))).directory == where
+
+
 @pytest.mark.parametrize("where", ["", "sub"])
 @pytest.mark.parametrize("staged", [False, True])
 def test_a_changed_tree_is_refused_wherever_the_change_is(repository: Repository, where: str, staged: bool) -> None:

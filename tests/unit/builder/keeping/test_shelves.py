@@ -1,5 +1,6 @@
 """Taking kept images away: what somebody needs stays, what cannot be read stops it, evidence of tampering is left."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import strict
 from mvmnix.builder.keeping.library import Entry, Room
 from mvmnix.builder.keeping.needs import File, Need
 from mvmnix.builder.keeping.shelves import Freed, Shelves
@@ -139,7 +141,36 @@ def test_removing_leaves_surplus_of_others(shelf: Shelf, other: World) -> None:
     assert files(other) <= kept(shelf)
 
 
-@pytest.mark.parametrize("text", ["", "sha256:", "ab", "ffffffff", "x" * 64])
+def called(shelf: Shelf, name: str) -> Digest:
+    """An image of that name, of which nothing but the manifest is kept."""
+    data = strict.canonical({**json.loads(shelf.world.manifest), "name": name, "memoryMiB": 4096})
+    shelf.library.images.put(data, Digest.of(data))
+    shelf.library.note(OTHER.name, Entry(Digest.of(data), Digest.of(b"another bundle"), None))
+    return Digest.of(data)
+
+
+def test_an_image_is_found_by_its_name(shelf: Shelf) -> None:
+    ((name, entry),) = Shelves(shelf.library).find(shelf.world.image.name)
+    assert (name, entry.manifest) == (KEY.name, Digest.of(shelf.world.manifest))
+    digests = [each.hex[:12] for each in (entry.manifest, called(shelf, shelf.world.image.name))]
+    with pytest.raises(UsageError, match="2 kept images have the name") as error:
+        Shelves(shelf.library).find(shelf.world.image.name)
+    assert all(digest in error.value.message for digest in digests)
+    for spoilt in digests[1:]:
+        (path,) = (shelf.path / "images").glob(f"{spoilt}*")
+        path.write_bytes(b"{}")
+    assert len(Shelves(shelf.library).find(shelf.world.image.name)) == 1, "one that can't be read has no name"
+
+
+def test_a_beginning_of_a_digest_is_no_name_of_another_image(shelf: Shelf) -> None:
+    """A flake's author chooses the name: what begins a digest never means a name."""
+    digest = Digest.of(shelf.world.manifest).hex
+    called(shelf, digest[:8])
+    ((_, entry),) = Shelves(shelf.library).find(digest[:8])
+    assert entry.manifest.hex == digest
+
+
+@pytest.mark.parametrize("text", ["", "sha256:", "ab", "ffffffff", "x" * 64, "sha256:hello"])
 def test_a_digest_that_names_none(shelf: Shelf, text: str) -> None:
     with pytest.raises(UsageError) as error:
         Shelves(shelf.library).find(text)
@@ -150,6 +181,15 @@ def test_one_image_of_two_builds_is_one_image(shelf: Shelf) -> None:
     entry = next(shelf.library.entries())
     shelf.library.note(OTHER.name, Entry(entry.manifest, Digest.of(b"another bundle"), None))
     assert len(Shelves(shelf.library).find(f"sha256:{entry.manifest.hex}")) == 2
+
+
+def test_an_image_that_another_build_has_still_was_not_removed(shelf: Shelf) -> None:
+    """Two builds of the same bytes: one of them goes, and the image stays."""
+    entry = next(shelf.library.entries())
+    shelf.library.note(OTHER.name, entry)
+    freed = Shelves(shelf.library).prune((), every=True, spared=(KEY.name,))
+    assert (freed.builds, [name for name, _ in shelf.library.index()]) == ((), [KEY.name])
+    assert Shelves(shelf.library).prune((), every=True).builds == (entry.manifest,)
 
 
 KILLED = """

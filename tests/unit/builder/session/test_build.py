@@ -1,5 +1,6 @@
 """A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_what_the_kernel_killed_is_told_by_name(site: Site, call: str) -> None:
     site.machine.answers = {"pressure": b"oom_kill 1\n"}
     error = site.fails(call, "error: in pure evaluation mode")
     assert not isinstance(error, RefusedError)
-    assert "ran out of memory, and its kernel killed 1 processes" in error.message
+    assert "ran out of memory, and its kernel killed 1 process;" in error.message
     assert "--memory" in error.hint
 
 
@@ -179,10 +180,44 @@ def test_inputs_without_a_lock_file(tmp_path: Path) -> None:
     assert error.codes == (ReasonCode.FLAKE_UNLOCKED,)
 
 
+NO_SUCH = "error: flake 'path:x' does not provide attribute 'packages.x86_64-linux.hello.drvPath'"
+
+
 def test_a_missing_attribute_is_the_caller_s_mistake(site: Site) -> None:
-    error = site.fails("eval", "error: flake 'path:x' does not provide attribute 'packages.x86_64-linux.hello.drvPath'")
+    error = site.fails("eval", NO_SUCH)
     assert isinstance(error, UsageError)
     assert "path:x#hello" in error.message
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (b'["builder", "helo", "default"]', "did you mean helo? The flake has: builder, helo, default"),
+        (b'["default"]', "the flake has: default"),
+        (
+            json.dumps([f"a{n}" for n in range(30)]).encode(),
+            f"the flake has: {', '.join(f'a{n}' for n in range(20))} …",
+        ),
+        (b'["\\u001b[2J", "default", "a b", "--help"]', "the flake has: default"),
+        (b"[]", "name one: FLAKE#ATTRIBUTE"),
+        (b'["default", 1]', "name one: FLAKE#ATTRIBUTE"),
+        (b'{"default": 1}', "name one: FLAKE#ATTRIBUTE"),
+        (b"\xff", "name one: FLAKE#ATTRIBUTE"),
+        (b"[" * 100_000, "name one: FLAKE#ATTRIBUTE"),
+    ],
+)
+def test_attributes_that_there_are_are_named(site: Site, names: bytes, hint: str) -> None:
+    """By the flake itself, which may say anything."""
+    site.machine.answers = {"attributes": names}
+    assert site.fails("eval", NO_SUCH).hint == hint
+    argv = nix.list_attributes(nix.flake_url(site.request.flake.store_path, site.request.flake.nar, "in"))
+    assert argv in site.machine.calls
+
+
+def test_words_of_an_evaluation_that_mean_something_else_come_first(site: Site) -> None:
+    error = site.fails("eval", f"{NO_SUCH}\nerror: in pure evaluation mode")
+    assert isinstance(error, RefusedError)
+    assert not [call for call in site.machine.calls if "builtins.attrNames" in call]
 
 
 def test_an_output_that_has_no_image_s_files_is_refused(site: Site) -> None:

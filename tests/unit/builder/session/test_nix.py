@@ -23,7 +23,7 @@ PURE = (
     *("--option", "use-registries", "false", "--option", "eval-cache", "false", "--no-update-lock-file"),
 )
 IMPORTS = ("--option", "allow-import-from-derivation")
-STORE = ("--option", "build-users-group", "", "--option", "substitute", "false", "--option", "flake-registry", "")
+STORE = ("--option", "substitute", "false", "--option", "flake-registry", "")
 HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw", *STORE)
 
 
@@ -49,6 +49,14 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             ),
         ),
         (nix.check_lock(FLAKE), (*GUEST, "flake", "metadata", "--json", *PURE, "--", URL)),
+        (
+            nix.list_attributes(FLAKE),
+            (
+                *("/bin/busybox", "timeout", "-s", "KILL", "60"),
+                *(*GUEST, "eval", "--json", *PURE, *IMPORTS, "false"),
+                *("--apply", "builtins.attrNames", "--", f"{URL}#packages.x86_64-linux"),
+            ),
+        ),
         (
             nix.evaluate_parts(FLAKE),
             (
@@ -91,6 +99,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 *("--mtime=@0", "--mode=0444", f"--directory={TREE}", "--", "kernel", "-rf"),
             ),
         ),
+        (nix.host_ask_store("/n/nix"), (*HOST, "store", "info")),
         (nix.host_restore("/n/s", "/tmp/x"), ("/n/s", *STORE, "--restore", "--", "/tmp/x")),
         (
             nix.host_add("/n/s", HashMode.NAR, "/tmp/x"),

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.crun import Crun, Descriptors
-from mvmnix.launch.container.oci_config import FIRST_USER, configuration
+from mvmnix.launch.container.oci_config import configuration
 from mvmnix.model import User, Workload
 from mvmnix.provenance.isolation import Isolation
+from mvmnix.sandbox.profiles.container import RUNTIME
 from tests.unit.provenance.world import World, new_world
 
 TEXT = st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=20)
@@ -55,9 +56,14 @@ def test_it_has_nothing_of_the_hosts(world: World) -> None:
     assert [mount["destination"] for mount in config["mounts"]] == ["/proc", "/dev", "/tmp", "/var/tmp"]
     assert {it["type"] for it in config["linux"]["namespaces"]} == {"pid", "ipc", "uts", "mount", "network", "user"}
     assert all("path" not in it for it in config["linux"]["namespaces"]), "none of them is shared"
-    mapping = {"containerID": 0, "hostID": FIRST_USER, "size": 65536}
+    mapping = {"containerID": 0, "hostID": 1, "size": 65536}
     assert config["linux"]["uidMappings"] == config["linux"]["gidMappings"] == [mapping]
-    assert FIRST_USER + 65536 < 2**31
+
+
+def test_what_the_runtime_may_is_denied_to_the_command(world: World) -> None:
+    """One filter is around both of them, and a second one around the command."""
+    (denied, *_) = told(world)["linux"]["seccomp"]["syscalls"]
+    assert RUNTIME | {"keyctl"} <= set(denied["names"])
 
 
 def test_limits_are_the_plans(world: World) -> None:
@@ -71,10 +77,10 @@ def test_limits_are_the_plans(world: World) -> None:
 def test_no_text_of_a_plan_is_on_the_jails_command_line() -> None:
     """All that varies in it is numbers; the configuration comes as a descriptor."""
     runtime = Crun("/usr/bin/crun", "/usr/bin/bwrap", "/usr/bin/fsck.erofs")
-    argv = runtime.container(Descriptors(10, 11, 12, 13, 14, 15), 1000).argv
-    other = runtime.container(Descriptors(20, 21, 22, 23, 24, 25), 2000).argv
+    argv = runtime.container(Descriptors(10, 11, 12, 13, 14, 15, 16), 1000).argv
+    other = runtime.container(Descriptors(20, 21, 22, 23, 24, 25, 26), 2000).argv
     changed = [(one, two) for one, two in zip(argv, other, strict=True) if one != two]
     assert all(one.isdecimal() and two.isdecimal() for one, two in changed)
-    assert len(changed) == 7
+    assert len(changed) == 8
     for program in (argv[0], argv[-1], argv[-7]):
         assert Path(program).is_absolute()

@@ -15,15 +15,18 @@ from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.jail import cell as making
 from mvmnix.launch.jail.cell import BubblewrapCell
-from mvmnix.launch.jail.cgroups import Cgroups, Group, Place
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.replay.gate import nonce_of
 from mvmnix.launch.replay.nonces import Nonces
 from mvmnix.launch.start import start
-from mvmnix.sandbox import landlock, seccomp, uid_pool
-from mvmnix.sandbox.uid_pool import COUNT, FIRST_UID, UidPool
+from mvmnix.privileges import ids
+from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
+from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
+from mvmnix.privileges.ids import POOL_COUNT as COUNT
+from mvmnix.sandbox import landlock, seccomp
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
@@ -63,6 +66,7 @@ def test_without_what_makes_a_cell_nothing_starts(
     missing = replace(getattr(module, name), paths=("/nonexistent",))
     monkeypatch.setattr(module, name, missing)
     seccomp._library.cache_clear()
+    seccomp.program.cache_clear()
     with house(tmp_path / "house") as here, here.plan() as plan:
         host = replace(here.host(), jail=jail)
         before = open_files()
@@ -78,7 +82,7 @@ def test_without_what_makes_a_cell_nothing_starts(
 def test_a_limit_that_nothing_here_enforces_is_refused(
     jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Cgroups, "find", lambda: Cgroups(()))
+    monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
     with house(tmp_path / "house") as here, here.plan(limits=Limits(cpu_weight=1)) as plan:
         host = replace(here.host(), jail=jail)
         before = open_files()
@@ -96,7 +100,7 @@ def test_a_limit_that_nothing_here_enforces_is_refused(
 def test_processor_time_is_the_plan_s(percent: int | None, weight: int | None, processors: float) -> None:
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1, None, percent, weight)
     limits = Limits_.of(spec, Invocation((PROGRAM,), ()))
-    assert (limits.processors, limits.weight) == (processors, weight)
+    assert (limits.group.processors, limits.group.weight) == (processors, weight)
     assert limits.demanded is ((percent, weight) != (None, None))
 
 
@@ -129,8 +133,8 @@ def test_a_cell_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypat
 def test_control_groups_that_can_not_be_made_are_told(
     jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = Cgroups((Place("/nonexistent", 1, ()),))
-    monkeypatch.setattr(Cgroups, "find", lambda: gone)
+    gone = ControlGroups((Parent("/nonexistent", 1, ()),))
+    monkeypatch.setattr(ControlGroups, "find", lambda: gone)
     with pytest.raises(MvmnixError, match=r"/nonexistent/mvmnix-0-\w+ can't be made") as caught:
         cell(jail)
     assert "mvm doctor" in caught.value.hint
@@ -162,7 +166,7 @@ def test_roots_cells_lie_where_nobody_else_can_write(
     directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(uid_pool, "MACHINE_WIDE", str(tmp_path / "run"))
+    monkeypatch.setattr(ids, "POOL_DIRECTORY", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
@@ -173,5 +177,5 @@ def test_roots_cells_lie_where_nobody_else_can_write(
 def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "all").write_text("         0          0 4294967295\n")
     (tmp_path / "few").write_text("         0     100000      65536\n")
-    assert uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
-    assert not uid_pool.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))
+    assert ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
+    assert not ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

@@ -13,6 +13,7 @@ from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.jail import root as files
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import LOADER, Root, libraries
+from mvmnix.privileges.control_groups import GroupLimits
 from mvmnix.state import Directory
 
 PROGRAM = "/usr/bin/setpriv"
@@ -90,5 +91,5 @@ def test_a_file_that_others_could_change_is_refused(tmp_path: Path, cache: Direc
 def test_limits_follow_the_plan() -> None:
     spec = LaunchSpec(1, 2, 3, 4, 5, 6, 2, 1024, "quiet", Acceleration.TCG, 2_000_000)
     limits = Limits.of(spec, Invocation(("/qemu",), (), overhead_mib=256))
-    assert (limits.memory, limits.tasks, limits.processors) == (1280 << 20, 98, 2.5)
-    assert limits.addresses > limits.memory
+    assert limits.group == GroupLimits(1280 << 20, 98, 2.5)
+    assert limits.addresses > limits.group.memory

@@ -64,7 +64,7 @@ def test_a_variable_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONFIDED", "")
     assert "there is nothing" in refusal("A=env:CONFIDED")
     monkeypatch.delenv("CONFIDED")
-    assert "there is nothing" in refusal("A=env:CONFIDED")
+    assert "there is nothing: the environment variable CONFIDED is not set" in refusal("A=env:CONFIDED")
 
 
 def test_a_file_byte_for_byte(file: Path) -> None:
@@ -96,9 +96,12 @@ def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_file_behind_a_link(file: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(file)
-    refusal(f"A=file:{tmp_path}/link")
+    said = refusal(f"A=file:{tmp_path}/link")
+    assert f"it is a symbolic link: name the real one, {file}" in said
     (tmp_path / "directory").symlink_to(tmp_path)
-    assert "symbolic link" in refusal(f"A=file:{tmp_path}/directory/secret")
+    said = refusal(f"A=file:{tmp_path}/directory/secret")
+    assert "symbolic link" in said
+    assert f"name the real one, {file}" in said
 
 
 def test_a_file_that_somebody_could_exchange(file: Path, tmp_path: Path) -> None:
@@ -194,7 +197,10 @@ def alive(pid: int) -> bool:
 def test_a_program_that_is_not_to_be_trusted(script: Callable[[str], Path], tmp_path: Path) -> None:
     program = script("echo x")
     (tmp_path / "link").symlink_to(program)
-    assert "name the real one" in refusal(f"A=command:{tmp_path}/link")
+    assert f"name the real one, {program}" in refusal(f"A=command:{tmp_path}/link")
+    (tmp_path / "directory").symlink_to(tmp_path)
+    said = refusal(f"A=command:{tmp_path}/directory/program")
+    assert f"{tmp_path}/directory: it is a symbolic link or no directory: name the real one, {program}" in said
     program.chmod(0o722)
     assert "may write to it" in refusal(f"A=command:{program}")
     program.chmod(0o600)

@@ -74,3 +74,16 @@ def test_a_process_that_is_not_dumpable_may_look_at_itself(tmp_path: Path) -> No
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
         os._exit(0 if here().of_path("/usr") is not None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_shows_the_same_is_no_mount_of_interest() -> None:
+    """As root's mvm mounts what it was granted over itself; another directory there is one."""
+    lines = [
+        "1 0 8:1 / / rw - ext4 /dev/a rw",
+        "2 1 8:1 /srv/x /srv/x rw - ext4 /dev/a rw",
+        "3 2 8:1 /srv/x/y /srv/x/y ro - ext4 /dev/a rw",
+        "4 2 8:1 /srv/secret /srv/x/z rw - ext4 /dev/a rw",
+        "5 4 8:1 /srv/secret/a /srv/x/z/a rw - ext4 /dev/a rw",
+        "6 4 8:1 /srv/x/z/b /srv/x/z/b rw - ext4 /dev/a rw",
+    ]
+    assert [mount.point for mount in Mounts(lines).beneath("/srv")] == ["/srv/x/z", "/srv/x/z/b"]

@@ -47,6 +47,7 @@ def test_typed(text: str, share: Share) -> None:
         *("", "/srv", "/srv:", ":/data", "srv:/data", "/srv:data", "/srv:/", "/srv/:/data", "/srv/../etc:/data"),
         *("/srv:/data/..", "/srv:/proc", "/srv:/sys/x", "/srv:/dev/shm", "/srv:/run/secrets", "/srv:/da\nta"),
         *("/srv:/data:rx", "/srv:/data:rw,follow", "/srv:/data:acknowledge=all", "/srv//x:/data", "/s\x1bv:/data"),
+        *("/srv:/data:rw,ro", "/srv:/data:ro,rw", "/srv:/data:rw,rw", "/srv:/data:ro,follow,follow"),
         *("/srv://data", "/srv://proc", "//srv:/data"),
         "/" + "x" * 1024 + ":/data",
     ],

@@ -8,9 +8,9 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix import procfs
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch import proc
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.records.conclusion import MachineFailedError
@@ -142,7 +142,7 @@ def test_a_machine_that_writes_too_much_is_ended(here: House, shared: Path, monk
 def test_a_kernel_that_counts_nothing_starts_nothing(
     here: House, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proc, "counts_written", lambda: False)
+    monkeypatch.setattr(procfs, "counts_written", lambda: False)
     with limited(here, shared) as plan:
         with pytest.raises(RefusedError, match="/proc/PID/io") as caught:
             start(plan, here.host())

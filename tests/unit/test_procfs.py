@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mvmnix.launch import proc
+from mvmnix import procfs
 
 MIB, PAGE, TIMES = 1 << 20, os.sysconf("SC_PAGE_SIZE"), 16
 
@@ -22,7 +22,7 @@ def by_another(work: Callable[[], object]) -> int | None:
         signal.pause()
     os.read(ours, 1)
     try:
-        return proc.written(child)
+        return procfs.written(child)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -31,7 +31,7 @@ def by_another(work: Callable[[], object]) -> int | None:
 
 
 def test_what_a_process_writes_is_counted(tmp_path: Path) -> None:
-    assert proc.counts_written()
+    assert procfs.counts_written()
     written = by_another(lambda: (tmp_path / "file").write_bytes(bytes(MIB)))
     assert written is not None
     assert MIB <= written < MIB + 4 * PAGE
@@ -62,8 +62,8 @@ def test_a_process_that_is_gone_has_written_nothing_that_one_knows() -> None:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    assert proc.written(child) is None
-    assert proc.stat(child) is None
+    assert procfs.written(child) is None
+    assert procfs.stat(child) is None
 
 
 def test_children_are_those_of_every_thread_and_none_of_a_process_that_is_gone() -> None:
@@ -73,17 +73,17 @@ def test_children_are_those_of_every_thread_and_none_of_a_process_that_is_gone()
     thread.join()
     made.append(subprocess.Popen(["sleep", "1000"]))
     try:
-        assert {child.pid for child in made} <= set(proc.children(os.getpid()))
+        assert {child.pid for child in made} <= set(procfs.children(os.getpid()))
     finally:
         for child in made:
             child.kill()
             child.wait()
-    assert list(proc.children(made[0].pid)) == []
+    assert list(procfs.children(made[0].pid)) == []
 
 
 def test_what_is_mounted_and_which_groups_a_process_is_in() -> None:
     said = ("22 1 0:28 /a\\134b /mnt/two\\040words rw shared:1 - cgroup none rw,cpu,cpuacct",)
-    assert list(proc.mounts(said)) == [
-        proc.Mount("22", "0:28", "/a\\b", "/mnt/two words", "cgroup", ("rw", "cpu", "cpuacct"))
+    assert list(procfs.mounts(said)) == [
+        procfs.Mount("22", "0:28", "/a\\b", "/mnt/two words", "cgroup", ("rw", "cpu", "cpuacct"))
     ]
-    assert proc.groups(("3:cpu,cpuacct:/a:b", "0::/")) == {"cpu,cpuacct": "/a:b", "": "/"}
+    assert procfs.groups(("3:cpu,cpuacct:/a:b", "0::/")) == {"cpu,cpuacct": "/a:b", "": "/"}

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.jail import cgroups
-from mvmnix.launch.jail.cgroups import Cgroups, Controller, Place
-from mvmnix.launch.jail.limits import Limits
-from mvmnix.sandbox.control_group import remove
+from mvmnix.privileges import control_groups
+from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits, Parent, remove
 
-LIMITS = Limits(memory=1 << 30, addresses=1 << 40, tasks=97, processors=1.5)
+LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5)
 
 
 def proc(path: Path, own: str, *mounts: tuple[str, str, str]) -> str:
@@ -34,9 +32,39 @@ def v2(path: Path, *, controllers: str, enabled: str) -> Path:
 @pytest.mark.parametrize(("weight", "shares"), [(100, "1024"), (1, "10"), (10_000, "102400")])
 def test_a_weight(weight: int, shares: str) -> None:
     limits = replace(LIMITS, processors=0.5, weight=weight)
-    one, two = (cgroups._settings(Place("", version, (Controller.CPU,)), limits) for version in (1, 2))
+    one, two = (control_groups._settings(Parent("", version, (Controller.CPU,)), limits) for version in (1, 2))
     assert one == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "cpu.shares": shares}
     assert two == {"cpu.max": "50000 100000", "cpu.weight": str(weight)}
+
+
+def test_no_limit_on_processors() -> None:
+    limits = GroupLimits(memory=1 << 30, tasks=97)
+    one, two = (control_groups._settings(Parent("", version, (Controller.CPU,)), limits) for version in (1, 2))
+    assert one == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"}
+    assert two == {"cpu.max": "max 100000"}
+
+
+def test_some_controllers_alone() -> None:
+    cpu, memory = Parent("/cpu", 1, (Controller.CPU,)), Parent("/unified", 2, (Controller.CPU, Controller.MEMORY))
+    found = ControlGroups((cpu, memory))
+    assert found.limiting(Controller.MEMORY).parents == (replace(memory, controllers=(Controller.MEMORY,)),)
+    assert found.limiting(Controller.TASKS).parents == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("memory.events", "low 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n", True),
+        ("memory.events", "low 0\nmax 7\noom 1\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 12\n", True),
+        ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\n", False),
+        ("pids.events", "oom_kill 1\n", False),
+    ],
+)
+def test_what_memory_led_to(tmp_path: Path, file: str, text: str, *, expected: bool) -> None:
+    (tmp_path / file).write_text(text)
+    assert Group((str(tmp_path / "gone"), str(tmp_path)), ()).ran_out_of_memory() is expected
 
 
 @pytest.mark.parametrize("name", [b"a\x0bb", b"a\rb", b"a\x1cb", b"a\xc2\x85b", b"a\xe2\x80\xa8b", b"\xff"], ids=repr)
@@ -44,31 +72,31 @@ def test_where_a_stranger_mounts_something_is_in_nobodys_way(tmp_path: Path, nam
     """Whoever may mount, with fusermount3 any user, chooses the directory, and the kernel lists its name as it is."""
     (tmp_path / "pids").mkdir()
     here = proc(tmp_path, "1:pids:/\n", ("cgroup", f"{tmp_path}/pids", "rw,pids"))
-    ours = Cgroups.find(proc=here)
+    ours = ControlGroups.find(proc=here)
     assert ours.controllers == {Controller.TASKS}
     lines = (tmp_path / "mountinfo").read_bytes()
     (tmp_path / "mountinfo").write_bytes(b"23 1 0:44 / /mnt/" + name + b" rw - fuse.stranger x rw\n" + lines)
-    assert Cgroups.find(proc=here) == ours
+    assert ControlGroups.find(proc=here) == ours
 
 
 def settings(path: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in path.iterdir() if file.name != "cgroup.procs"}
 
 
-def made(found: Cgroups, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+def made(found: ControlGroups, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What is written into new groups; a kernel would put files there."""
     mkdir = os.mkdir
 
-    def kernel(path: str) -> None:
-        mkdir(path)
+    def kernel(path: str, mode: int) -> None:
+        mkdir(path, mode)
         for name in ("cgroup.procs", "memory.swap.max"):
             Path(path, name).touch()
 
     monkeypatch.setattr(os, "mkdir", kernel)
-    monkeypatch.setattr(cgroups, "_write", lambda path, value: Path(path).write_text(value))
-    group = found.make("mvmnix-0", LIMITS)
+    monkeypatch.setattr(control_groups, "_write", lambda path, value: Path(path).write_text(value))
+    group = found.group("mvmnix-0", LIMITS)
     group.join()
-    group.settled()
+    group.close()
     for path in found.paths("mvmnix-0"):
         assert (Path(path) / "cgroup.procs").read_text() == "0"
     return [settings(Path(path)) for path in found.paths("mvmnix-0")]
@@ -82,14 +110,14 @@ def test_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "4:memory:/ours\n3:cpu,cpuacct:/\n2:pids:/not/to/be/seen\n1:freezer:/\n",
         *(("cgroup", f"{tmp_path}/{name}", f"rw,{name}") for name in ("memory", "cpu,cpuacct", "pids", "freezer")),
     )
-    found = Cgroups.find(proc=here)
-    assert [place.path for place in found.places] == [
+    found = ControlGroups.find(proc=here)
+    assert [parent.path for parent in found.parents] == [
         f"{tmp_path}/memory/ours",
         f"{tmp_path}/cpu,cpuacct",
         f"{tmp_path}/pids",
     ]
     assert made(found, monkeypatch) == [
-        {"memory.limit_in_bytes": str(1 << 30), "memory.swap.max": ""},
+        {"memory.limit_in_bytes": str(1 << 30), "memory.memsw.limit_in_bytes": str(1 << 30), "memory.swap.max": ""},
         {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000", "memory.swap.max": ""},
         {"pids.max": "97", "memory.swap.max": ""},
     ]
@@ -102,9 +130,9 @@ def test_version_2_hands_on_from_the_nearest_group_that_can(tmp_path: Path, monk
     session.joinpath("cgroup.subtree_control").chmod(0o444)
     here = proc(tmp_path, "0::/user.slice/session\n", ("cgroup2", str(top), "rw"))
     monkeypatch.setattr(Path, "write_text", refusing(session))
-    found = Cgroups.find(proc=here)
+    found = ControlGroups.find(proc=here)
     monkeypatch.undo()
-    assert [(place.path, place.version) for place in found.places] == [(f"{top}/user.slice", 2)]
+    assert [(parent.path, parent.version) for parent in found.parents] == [(f"{top}/user.slice", 2)]
     assert found.controllers == {"cpu", "memory", "pids"}
     (written,) = made(found, monkeypatch)
     assert written == {"cpu.max": "150000 100000", "memory.max": str(1 << 30), "memory.swap.max": "0", "pids.max": "97"}
@@ -131,13 +159,13 @@ def test_each_controller_from_where_it_is(tmp_path: Path) -> None:
         ("cgroup", f"{tmp_path}/memory", "rw,memory"),
         ("cgroup2", str(top), "rw"),
     )
-    found = Cgroups.find(proc=here)
-    assert {(place.path, place.version) for place in found.places} == {(f"{tmp_path}/memory", 1), (str(top), 2)}
+    found = ControlGroups.find(proc=here)
+    assert {(parent.path, parent.version) for parent in found.parents} == {(f"{tmp_path}/memory", 1), (str(top), 2)}
     assert found.controllers == {"memory", "pids"}
 
 
 def test_a_host_without_any(tmp_path: Path) -> None:
-    assert Cgroups.find(proc=proc(tmp_path, "0::/\n")).places == ()
+    assert ControlGroups.find(proc=proc(tmp_path, "0::/\n")).parents == ()
 
 
 def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path) -> None:
@@ -150,7 +178,7 @@ def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path) -> None:
         ("cgroup", f"{tmp_path}/pids", "rw,pids"),
     )
     with pytest.raises(OSError, match="mvmnix-0"):
-        Cgroups.find(proc=here).make("mvmnix-0", LIMITS)
+        ControlGroups.find(proc=here).group("mvmnix-0", LIMITS)
 
 
 def test_removing_kills_what_is_left_in_it(tmp_path: Path) -> None:

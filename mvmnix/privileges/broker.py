@@ -1,0 +1,254 @@
+"""What is still done with root's rights once mvm has given them up: a list of requests, and the process that serves it.
+
+There are these requests and no others, each done in a module of its own:
+
+1. `namespace_of`, `container_namespace`: a user namespace with uids of mvm's own in it (user_namespaces.py).
+2. `tree`: a mount of a file or directory that the caller has open, for a uid of the pool (tree.py).
+3. `parents`, `make_group`, `add_to_group`, `remove_group`: control groups, with names of mvm's own
+   (control_groups.py).
+
+A request is one packet: JSON, and descriptors, of which the first is the end of a socket pair for the answer. So
+processes and threads that share the broker need no lock. It ends when no process is left that can ask it. It reads
+nothing else, opens no file by a name that it is told, and starts no program of the caller's choice.
+"""
+
+import errno
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix.privileges import control_groups, ids, tree, user_namespaces
+from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
+from mvmnix.privileges.grants import Grants
+from mvmnix.privileges.tree import Served
+from mvmnix.process import is_readable
+from mvmnix.strict import MAX_INTEGER, MalformedError, Record, canonical, parse_json, read
+
+#: The largest packet in bytes, and the most descriptors in one.
+PACKET: Final = 16_384
+DESCRIPTORS: Final = 8
+#: What uid_pool.py and helper_group.py call what belongs to one sandbox.
+GROUP: Final = re.compile(r"mvmnix-([0-9]{1,4}-[0-9a-f]{8}|helper-[0-9a-f]{16})")
+#: The uids that mvm has and gives to what it starts.
+_OURS: Final = frozenset({ids.MVM, *range(ids.FIRST_OF_POOL, ids.FIRST_OF_POOL + ids.POOL_COUNT)})
+#: How long a line of an error may be.
+_LONGEST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Root's rights, used for these requests. Each raises OSError where the system or a rule says no.
+
+    `grants` are what the caller was granted; None where the caller is root itself, and every file is its own.
+    """
+
+    grants: Grants | None = None
+
+    def namespace_of(self, uid: int) -> int:
+        """The user namespace of a uid of the pool; the caller closes it."""
+        return os.dup(user_namespaces.for_uid(self._checked(uid)))
+
+    def container_namespace(self) -> int:
+        """The user namespace of containers; the caller closes it."""
+        return os.dup(user_namespaces.for_container())
+
+    def tree(self, source: int, reader: int, served: Served | None) -> int:
+        """A detached mount of what `source` names, for a uid of the pool (`tree.made`); the caller closes it."""
+        return tree.made(source, self._checked(reader), served, self.grants)
+
+    def _checked(self, uid: int) -> int:
+        if self.grants is not None and not ids.FIRST_OF_POOL <= uid < ids.FIRST_OF_POOL + ids.POOL_COUNT:
+            raise PermissionError(errno.EPERM, "it is no uid of the pool", str(uid))
+        return uid
+
+    def parents(self) -> tuple[Parent, ...]:
+        """Where control groups can be made."""
+        return ControlGroups.find().parents
+
+    def make_group(self, name: str, limits: GroupLimits, controllers: frozenset[Controller]) -> None:
+        """Make groups of that name that limit these. Their directories are mvm's, what limits them is root's."""
+        found = ControlGroups.find().limiting(*controllers)
+        group = found.group(_own_name(name), limits)
+        group.close()
+        try:
+            for path in found.paths(name):
+                os.chown(path, ids.MVM, ids.MVM)
+        except BaseException:
+            group.remove()
+            raise
+
+    def add_to_group(self, path: str, process: int) -> None:
+        """Put a process of mvm's into a group of mvm's."""
+        group, pidfd = self._own_group(path), os.pidfd_open(process)
+        try:
+            if not set(_uids(process)) <= _OURS or is_readable(pidfd, 0):
+                raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
+            with open(f"{group}/cgroup.procs", "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(str(process))
+        finally:
+            os.close(pidfd)
+
+    def remove_group(self, path: str) -> bool:
+        """Whether a group is gone that `make_group` made; what is still in it is killed."""
+        try:
+            return control_groups.remove(self._own_group(path))
+        except FileNotFoundError:
+            return True  # one of another boot
+
+    def _own_group(self, path: str) -> str:
+        parent, _, name = path.rpartition("/")
+        if not os.path.lexists(path):
+            raise FileNotFoundError(errno.ENOENT, "there is no such control group", path)
+        if parent not in {it.path for it in self.parents()}:
+            raise PermissionError(errno.EPERM, "mvm makes no control groups there", path)
+        return f"{parent}/{_own_name(name)}"
+
+
+def _own_name(name: str) -> str:
+    if not GROUP.fullmatch(name):
+        raise PermissionError(errno.EPERM, "it is no name of a control group of mvm's", name)
+    return name
+
+
+def _uids(process: int) -> Iterator[int]:
+    """Its real, effective, saved and file system uid (proc_pid_status(5)). Raises OSError."""
+    with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        (line,) = (line for line in file if line.startswith("Uid:"))
+    yield from map(int, line.split()[1:])
+
+
+def serve(asked: socket.socket, rights: Rights) -> None:
+    """Answer requests until every other end of this SOCK_SEQPACKET socket is closed."""
+    while True:
+        packet, descriptors, flags, _ = socket.recv_fds(asked, PACKET, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        if not packet and not descriptors:
+            return
+        try:
+            if descriptors:
+                with socket.socket(fileno=os.dup(descriptors[0])) as answer, suppress(OSError):
+                    _answer(answer, packet if flags & socket.MSG_TRUNC == 0 else b"", descriptors[1:], rights)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+
+
+def _answer(answer: socket.socket, packet: bytes, descriptors: list[int], rights: Rights) -> None:
+    """Do what one packet asks for, and say what came of it."""
+    held: tuple[int, ...] = ()
+    try:
+        value, held = read(parse_json(packet), "request", lambda it: _done(it, descriptors, rights))
+        said: Mapping[str, object] = {"value": value}
+    except OSError as error:
+        said = {"errno": error.errno or errno.EIO, "error": str(error.strerror)[:_LONGEST], "file": str(error.filename)}
+    except Exception as error:  # noqa: BLE001 - a process of another uid sent it: nothing in it ends the broker
+        said = {"errno": errno.EINVAL, "error": f"{type(error).__name__}: {error}"[:_LONGEST], "file": ""}
+    try:
+        answer.setblocking(False)
+        socket.send_fds(answer, [canonical(said)], held)
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+type _Done = tuple[object, tuple[int, ...]]
+
+
+def _done(it: Record, descriptors: list[int], rights: Rights) -> _Done:
+    """The value of a request's answer, and its descriptors."""
+    name = it.text("request")
+    if name not in _REQUESTS:
+        raise MalformedError(f"there is no request {name!r}")
+    return _REQUESTS[name](it, descriptors, rights)
+
+
+def _namespace(it: Record, _: list[int], rights: Rights) -> _Done:
+    return None, (rights.namespace_of(_uid(it)),)
+
+
+def _container(_it: Record, _: list[int], rights: Rights) -> _Done:
+    return None, (rights.container_namespace(),)
+
+
+def _tree(it: Record, descriptors: list[int], rights: Rights) -> _Done:
+    served = Served(it.flag("writable"), it.integer("lowest-group", 0, 1)) if it.flag("served") else None
+    (source,) = descriptors
+    return None, (rights.tree(source, _uid(it), served),)
+
+
+def _parents(_it: Record, _: list[int], rights: Rights) -> _Done:
+    parents = rights.parents()
+    return [{"path": it.path, "version": it.version, "controllers": list(it.controllers)} for it in parents], ()
+
+
+def _make_group(it: Record, _: list[int], rights: Rights) -> _Done:
+    thousandths = it.integer("processors-thousandths", 0, MAX_INTEGER)
+    limits = GroupLimits(
+        memory=it.integer("memory", 1, MAX_INTEGER),
+        tasks=it.integer("tasks", 1, MAX_INTEGER),
+        processors=thousandths / 1000 if thousandths else None,
+        weight=it.integer("weight", 0, 10_000) or None,
+    )
+    rights.make_group(it.text("name"), limits, frozenset(map(Controller, it.texts("controllers"))))
+    return None, ()
+
+
+def _add_to_group(it: Record, _: list[int], rights: Rights) -> _Done:
+    rights.add_to_group(it.text("path"), it.integer("process", 1, MAX_INTEGER))
+    return None, ()
+
+
+def _remove_group(it: Record, _: list[int], rights: Rights) -> _Done:
+    return rights.remove_group(it.text("path")), ()
+
+
+#: By the name of a request, what parses the rest of it and does it.
+_REQUESTS: Final[Mapping[str, Callable[[Record, list[int], Rights], _Done]]] = {
+    "namespace": _namespace,
+    "container": _container,
+    "tree": _tree,
+    "parents": _parents,
+    "make-group": _make_group,
+    "add-to-group": _add_to_group,
+    "remove-group": _remove_group,
+}
+
+
+def _uid(it: Record) -> int:
+    return it.integer("uid", 0, MAX_INTEGER)
+
+
+def start(rights: Rights) -> socket.socket:
+    """Fork the broker, as root; the socket for requests. Only for a process without threads. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        return ours
+    try:
+        ours.close()
+        _settle(theirs, rights)
+        serve(theirs, rights)
+    except BaseException:  # noqa: BLE001 - it has no caller, and nothing to say to a terminal
+        os._exit(1)
+    os._exit(0)
+
+
+def _settle(asked: socket.socket, rights: Rights) -> None:
+    """Leave the caller's session, its terminal, its directory and everything that it has open."""
+    os.setsid()
+    os.chdir("/")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    kept = {0, 1, 2, asked.fileno(), *(it.fd for it in (rights.grants.all if rights.grants else ()))}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) not in kept:
+            with suppress(OSError):
+                os.close(int(name))

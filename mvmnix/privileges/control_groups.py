@@ -1,0 +1,274 @@
+"""The only finder, maker and remover of control groups, which limit memory, tasks and processor time, by v1 or v2.
+
+Each controller is looked for by itself: a host may have some in v1 hierarchies (kernel:
+Documentation/admin-guide/cgroup-v1) and others in v2 (Documentation/admin-guide/cgroup-v2.rst), and this process may
+be allowed to use some of them. `mvm doctor` shows what is found; what is not found is not enforced.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from mvmnix.procfs import Mount, groups, lines, mounts
+
+#: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
+_MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
+#: The files that count what a limit on memory led to, in version 1 and in version 2.
+_EVENTS: Final = ("memory.oom_control", "memory.events")
+#: Files that a kernel may lack, which then counts no swapped memory.
+_OPTIONAL: Final = ("memory.memsw.limit_in_bytes", "memory.swap.max")
+#: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
+_PERIOD: Final = 100_000
+#: The weight of other groups in version 1 and in version 2, and the least that version 1 takes.
+_SHARES, _WEIGHT, _FEWEST = 1024, 100, 2
+#: Seconds that a group may stay busy after its last process ended, and between two attempts to remove it.
+_TIMEOUT, _INTERVAL = 10.0, 0.002
+
+
+class Controller(StrEnum):
+    """What is limited."""
+
+    MEMORY = "memory"
+    TASKS = "pids"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once; None is no limit.
+
+    `weight` is the part where processors are short, as cgroup v2 counts (1 to 10000); None is that of other groups.
+    """
+
+    memory: int
+    tasks: int
+    processors: float | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A directory in which groups can be made, of the hierarchy version 1 or 2, and what they limit there."""
+
+    path: str
+    version: int
+    controllers: tuple[Controller, ...]
+
+
+class Maker(Protocol):
+    """Who makes and removes groups where this process may not: the broker (client.py)."""
+
+    def make_group(self, name: str, limits: GroupLimits, controllers: frozenset[Controller]) -> None:
+        """Make groups of that name that limit these. Raises OSError."""
+
+    def add_to_group(self, path: str, process: int) -> None:
+        """Put a process in, by its id. Raises OSError."""
+
+    def remove_group(self, path: str) -> bool:
+        """As `remove`."""
+
+
+class Group:
+    """The groups of one sandbox, one in each parent; a process is put in by `join` or `add`."""
+
+    def __init__(self, paths: tuple[str, ...], members: tuple[int, ...], maker: Maker | None = None) -> None:
+        """Made by `ControlGroups` only; `members` are descriptors of their `cgroup.procs`."""
+        self._paths = paths
+        self._members = members
+        self._maker = maker
+
+    def join(self) -> None:
+        """Put the calling process in, in a child between fork and exec."""
+        self.add(0)
+
+    def add(self, process: int) -> None:
+        """Put a process in, by its id. What it has taken of memory stays where it was counted. Raises OSError."""
+        if self._maker is not None:
+            for path in self._paths:
+                self._maker.add_to_group(path, process or os.getpid())
+        for fd in self._members:
+            os.write(fd, b"%d" % process)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed a process in it because of its limit; False where it doesn't count that."""
+        lines = (line for path in self._paths for name in _EVENTS for line in _lines(Path(path, name)))
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
+
+    def close(self) -> None:
+        """Close the descriptors that `join` and `add` need; a second call does nothing."""
+        for fd in self._members:
+            os.close(fd)
+        self._members = ()
+
+    def remove(self) -> None:
+        """Remove them; a second call does nothing."""
+        self.close()
+        for path in self._paths:
+            if self._maker is None:
+                remove(path)
+            else:
+                self._maker.remove_group(path)
+        self._paths = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """Where this process may make groups, or `maker` may for it."""
+
+    parents: tuple[Parent, ...]
+    maker: Maker | None = None
+
+    @classmethod
+    def find(cls, *, proc: str = "/proc/self") -> Self:
+        """Look for the hierarchies that are mounted, and this process's group in each of them."""
+        own = groups(lines(Path(proc, "cgroup")))
+        mounted = _mounted(mounts(lines(Path(proc, "mountinfo"))))
+        found: list[Parent] = []
+        wanted = set(Controller)
+        for version, where, names in mounted:
+            here = where / own.get("" if version == 2 else ",".join(names), "/").lstrip("/")
+            if version == 1 and not wanted & set(names):
+                continue
+            parent = _v1(here, where, wanted & set(names)) if version == 1 else _v2(here, where, wanted)
+            if parent is not None:
+                found.append(parent)
+                wanted -= set(parent.controllers)
+        return cls(tuple(found))
+
+    @property
+    def controllers(self) -> frozenset[Controller]:
+        """What can be limited here."""
+        return frozenset(controller for parent in self.parents for controller in parent.controllers)
+
+    def limiting(self, *controllers: Controller) -> Self:
+        """The same for these alone."""
+        kept = (
+            replace(parent, controllers=tuple(one for one in parent.controllers if one in controllers))
+            for parent in self.parents
+        )
+        return replace(self, parents=tuple(parent for parent in kept if parent.controllers))
+
+    def paths(self, name: str) -> tuple[str, ...]:
+        """What `make` will make."""
+        return tuple(f"{parent.path}/{name}" for parent in self.parents)
+
+    def group(self, name: str, limits: GroupLimits) -> Group:
+        """Groups of that name with these limits. Raises OSError, with nothing left."""
+        if self.maker is not None:
+            self.maker.make_group(name, limits, self.controllers)
+            return Group(self.paths(name), (), self.maker)
+        paths, members = self.paths(name), list[int]()
+        try:
+            for parent, path in zip(self.parents, paths, strict=True):
+                os.mkdir(path, 0o700)  # noqa: PTH102 - a kernel interface, by its path
+                for file, value in _settings(parent, limits).items():
+                    _write(f"{path}/{file}", value)
+                members.append(os.open(f"{path}/{_MEMBERS}", os.O_WRONLY | os.O_CLOEXEC))
+        except BaseException:
+            Group(paths, tuple(members)).remove()
+            raise
+        return Group(paths, tuple(members))
+
+
+def remove(path: str) -> bool:
+    """Remove a group by its absolute path, killing what is still in it; whether it is gone, or was never there."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            os.rmdir(path)  # noqa: PTH106 - a kernel interface, by its path
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+        else:
+            return True
+        for word in _words(Path(path, _MEMBERS)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(int(word), signal.SIGKILL)
+        time.sleep(_INTERVAL)
+
+
+def _settings(parent: Parent, limits: GroupLimits) -> Mapping[str, str]:
+    quota = None if limits.processors is None else str(int(limits.processors * _PERIOD))
+    one, two = (quota or "-1", quota or "max")
+    weight = limits.weight
+    shares = {} if weight is None else {"cpu.shares": str(max(_FEWEST, weight * _SHARES // _WEIGHT))}
+    weighed = {} if weight is None else {"cpu.weight": str(weight)}
+    by_version = {
+        (Controller.MEMORY, 1): dict.fromkeys(
+            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), str(limits.memory)
+        ),
+        (Controller.MEMORY, 2): {"memory.max": str(limits.memory), "memory.swap.max": "0"},
+        (Controller.TASKS, 1): {"pids.max": str(limits.tasks)},
+        (Controller.TASKS, 2): {"pids.max": str(limits.tasks)},
+        (Controller.CPU, 1): {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": one} | shares,
+        (Controller.CPU, 2): {"cpu.max": f"{two} {_PERIOD}"} | weighed,
+    }
+    settings: dict[str, str] = {}
+    for controller in parent.controllers:
+        settings |= by_version[controller, parent.version]
+    return settings
+
+
+def _write(path: str, value: str) -> None:
+    """Set a value; what this kernel doesn't have of the optional ones is left out."""
+    try:
+        Path(path).write_text(value, encoding="ascii")
+    except FileNotFoundError:
+        if not path.endswith(_OPTIONAL):
+            raise
+
+
+def _mounted(everything: Iterable[Mount]) -> list[tuple[int, Path, tuple[str, ...]]]:
+    """Version, mount point and controllers of each hierarchy, v2 first."""
+    found: list[tuple[int, Path, tuple[str, ...]]] = []
+    for mount in everything:
+        if mount.kind == "cgroup2":
+            found.append((2, Path(mount.point), ()))
+        elif mount.kind == "cgroup":
+            names = tuple(name for name in mount.options if name not in {"rw", "ro"})
+            found.append((1, Path(mount.point), names))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def _v1(here: Path, top: Path, controllers: set[Controller]) -> Parent | None:
+    """Our own group, or the top where that can't be seen from here."""
+    where = here if here.is_dir() else top
+    named = tuple(sorted(controllers))
+    return Parent(str(where), 1, named) if os.access(where, os.W_OK) else None
+
+
+def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
+    """The nearest group above us that hands on what is wanted; one with processes can't ("no internal processes")."""
+    for where in (here, *here.parents):
+        if not where.is_relative_to(top):
+            break
+        if not os.access(where, os.W_OK):
+            continue
+        there = wanted & set(_words(where / "cgroup.controllers"))
+        for controller in there - set(_words(where / _ENABLED)):
+            with suppress(OSError):
+                (where / _ENABLED).write_text(f"+{controller}", encoding="ascii")
+        enabled = tuple(sorted(there & set(_words(where / _ENABLED))))
+        if enabled:
+            return Parent(str(where), 2, enabled)
+    return None
+
+
+def _words(path: Path) -> tuple[str, ...]:
+    return tuple(word for line in _lines(path) for word in line.split())
+
+
+def _lines(path: Path) -> list[str]:
+    """A file's lines; none where it can't be read, or isn't there any more."""
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []

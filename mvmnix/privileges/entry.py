@@ -1,0 +1,78 @@
+"""What a child of mvm does between fork and exec to become a sandbox's user: the only caller of setns(2).
+
+1. It enters the user namespace of its uid (user_namespaces.py). There it has all capabilities until it executes a
+   program, and they hold for that namespace alone.
+2. It takes the uid and gid, without supplementary groups.
+3. It gets a mount namespace of its own, from which nothing comes back.
+4. Detached mounts (tree.py) are attached in a directory of memory there, each under its number.
+"""
+
+import ctypes
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mvmnix.privileges.idmap import checked, move
+
+#: Directories that no program needs which makes a sandbox (hier(7)).
+_PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_PR_SET_DUMPABLE: Final = 4
+
+
+def place() -> str | None:
+    """Where mounts are attached: a directory of the host's that is there; None without one."""
+    return next((where for where in _PLACES if Path(where).is_dir() and not Path(where).is_symlink()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Into which user namespace, as which uid and gid inside of it, and with which detached mounts."""
+
+    namespace: int
+    uid: int
+    trees: tuple[int, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the mounts are then. Raises OSError where there is no place for them."""
+        where = place()
+        if where is None:
+            raise FileNotFoundError(2, "no directory to mount in", ", ".join(_PLACES))
+        return tuple(f"{where}/{number}" for number in range(len(self.trees)))
+
+    def enter_or_exit(self) -> None:
+        """In the child, whose standard error tells what was in the way; then it ends with 126."""
+        try:
+            self.enter()
+        except OSError as error:
+            os.write(2, f"mvm: the sandbox of uid {self.uid} can't be entered: {error}\n".encode())
+            os._exit(126)
+
+    def enter(self) -> None:
+        """In the child. Raises OSError."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        os.setns(self.namespace, os.CLONE_NEWUSER)  # 1
+        os.setgroups([])  # 2
+        os.setresgid(self.uid, self.uid, self.uid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        checked(libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # or its /proc/self would be root's
+        if not self.trees:
+            return
+        os.unshare(os.CLONE_NEWNS)  # 3
+        checked(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
+        self._attach(libc)  # 4
+
+    def _attach(self, libc: ctypes.CDLL) -> None:
+        where = os.path.dirname(self.paths[0]).encode()  # noqa: PTH120 - a text
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        checked(libc.mount(b"tmpfs", where, b"tmpfs", flags, b"mode=0755,size=1m"), os.fsdecode(where))
+        for tree, path in zip(self.trees, self.paths, strict=True):
+            if stat.S_ISDIR(os.fstat(tree).st_mode):
+                Path(path).mkdir()
+            else:
+                Path(path).touch()
+            move(tree, path.encode())

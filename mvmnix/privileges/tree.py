@@ -1,0 +1,130 @@
+"""The only maker of mounts that show one user's files to another: what helpers read and servers of shares serve.
+
+The caller opens the file or directory with its own rights and passes the descriptor (O_PATH). What comes back is a
+detached mount of it, which a user namespace can attach (entry.py):
+
+1. In what mvm was granted (grants.py), the file is looked up again beneath the descriptor that root opened, since a
+   mount that is ID-mapped can't be mapped once more. It has to be the same file.
+2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and is served to a guest only if the command
+   line names that very directory. Root's, outside of what was granted, isn't mapped.
+3. What is read is mounted read-only; the reader has the place of the file's owner and group, unless everybody may read
+   it. Where it can't be mapped the reader sees what everybody may read.
+4. What is served to a guest has the reader in the place of its owner and group; groups below `lowest_group` have no
+   place. A directory of root's isn't mapped, and is served read-only or not at all.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix.privileges import idmap, ids, user_namespaces
+from mvmnix.privileges.grants import Grant, Grants
+
+_OPENAT2: Final = 437
+#: openat2(2): RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH.
+_BENEATH: Final = 0x02 | 0x04 | 0x08
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How a directory is served to a guest: whether it may write; the lowest group that has a place (0 or 1)."""
+
+    writable: bool
+    lowest_group: int
+
+
+def made(source: int, reader: int, served: Served | None, grants: Grants | None) -> int:
+    """The detached mount of what `source` names, for a uid and gid of the pool; the caller closes it.
+
+    `served` is None for what a helper reads; `grants` is None where the caller is root itself. Raises OSError: EACCES
+    where the caller may not have it, EOPNOTSUPP where it can't be mapped and has to be.
+    """
+    if grants is None:
+        return _made(source, reader, served)
+    grant = grants.above(_path(source))
+    if grant is None:
+        return _allowed(source, reader, served, granted=False, named=False)
+    original, named = _looked_up(source, grant)  # 1
+    try:
+        return _allowed(original, reader, served, granted=True, named=named and grant.writable)
+    finally:
+        os.close(original)
+
+
+def _allowed(source: int, reader: int, served: Served | None, *, granted: bool, named: bool) -> int:
+    owner = os.fstat(source).st_uid  # 2
+    if owner == ids.MVM or named or (granted and owner == 0):
+        return _made(source, reader, served)
+    if served is not None and owner != 0:
+        raise PermissionError(errno.EACCES, "it isn't named on the command line", _path(source))
+    return _plain(source, served)
+
+
+def _made(source: int, reader: int, served: Served | None) -> int:
+    status = os.fstat(source)
+    if served is None:  # 3
+        if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+            return _plain(source, None)
+        namespace = user_namespaces.for_mount((status.st_uid, reader), (status.st_gid, reader))
+        tree = idmap.mapped(source, namespace)
+        return _plain(source, None) if tree is None else _restricted(tree, writable=False)
+    if status.st_uid == 0:  # 4
+        return _plain(source, served)
+    group = status.st_gid or status.st_uid
+    tree = idmap.mapped(
+        source, user_namespaces.for_mount((status.st_uid, reader), (group, reader), served.lowest_group)
+    )
+    if tree is None:
+        raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", _path(source))
+    return _restricted(tree, writable=served.writable)
+
+
+def _plain(source: int, served: Served | None) -> int:
+    """It as it is, read-only."""
+    if served is not None and served.writable:
+        raise PermissionError(errno.EACCES, "it belongs to root", _path(source))
+    tree = idmap.detached(source)
+    if tree is None:
+        raise PermissionError(errno.EPERM, "it can't be mounted", _path(source))
+    return _restricted(tree, writable=False)
+
+
+def _restricted(tree: int, *, writable: bool) -> int:
+    try:
+        idmap.restrict(tree, writable=writable)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def _path(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - a descriptor's
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how (openat2(2))."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _looked_up(source: int, grant: Grant) -> tuple[int, bool]:
+    """The same file beneath what root opened, and whether it is that itself.
+
+    Raises OSError, ESTALE where another one is there by now.
+    """
+    relative = os.path.relpath(_path(source), grant.path)
+    if relative == ".":
+        found = os.dup(grant.fd)
+    else:
+        how = _OpenHow(os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, _BENEATH)
+        name, size = os.fsencode(relative), ctypes.c_size_t(ctypes.sizeof(how))
+        libc = ctypes.CDLL(None, use_errno=True)
+        found = idmap.checked(libc.syscall(_OPENAT2, grant.fd, name, ctypes.byref(how), size), relative)
+    if not os.path.samestat(os.fstat(found), os.fstat(source)):
+        os.close(found)
+        raise OSError(errno.ESTALE, "another file is there by now", relative)
+    return found, relative == "."

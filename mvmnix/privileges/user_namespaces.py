@@ -1,0 +1,84 @@
+"""The only maker of user namespaces with ids of the host's in them, which root alone can write (user_namespaces(7)).
+
+1. For one sandbox: a uid and gid of the pool, mapped to itself. mvm's own uid owns the namespace, so a child of mvm can
+   enter it and become that uid (entry.py).
+2. For containers: what runs one is user 0 there, and users 0 to 65535 of a container are 1 to 65536; owned likewise.
+3. For an ID-mapped mount (mount_setattr(2)): two uids, and two gids, have each other's place.
+
+A namespace is held by a descriptor. They are kept, as the same ones are asked for again and again.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Final
+
+from mvmnix.privileges import ids
+from mvmnix.privileges.idmap import swapped
+from mvmnix.process import spawn
+
+#: Waits for its input to end, and is there on every system (hier(7)).
+_WAITING: Final = "/bin/cat"
+
+
+@functools.cache
+def for_uid(uid: int) -> int:
+    """The namespace of a uid and gid of the pool (1). The descriptor stays open. Raises OSError, ProcessError."""
+    return _made(f"{uid} {uid} 1", f"{uid} {uid} 1", owner=ids.MVM)
+
+
+@functools.cache
+def for_container() -> int:
+    """The namespace of containers (2). The descriptor stays open. Raises OSError, ProcessError."""
+    users = f"0 {ids.CONTAINER_RUNTIME} 1\n1 {ids.FIRST_OF_CONTAINER} {ids.CONTAINER_COUNT}"
+    return _made(users, users, owner=ids.MVM)
+
+
+@functools.cache
+def for_mount(uids: tuple[int, int], gids: tuple[int, int], lowest_group: int = 0) -> int:
+    """The namespace of an ID-mapped mount (3); groups below `lowest_group` have no place in it.
+
+    The descriptor stays open. Raises OSError, ProcessError.
+    """
+    return _made(swapped(*uids), swapped(*gids, lowest_group), owner=None)
+
+
+def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:
+    """A program is started in it, as a process with threads must not fork without exec."""
+    ready, told = os.pipe2(os.O_CLOEXEC)
+    waiting, end = os.pipe2(os.O_CLOEXEC)
+    try:
+        child = spawn((_WAITING,), env={}, stdin=waiting, pass_fds=(told,), before_exec=_unshared(told, owner))
+    except BaseException:
+        os.close(ready)
+        os.close(end)
+        raise
+    finally:
+        os.close(told)
+        os.close(waiting)
+    try:
+        os.read(ready, 1)  # it is in its namespace
+        for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+            with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - a kernel interface
+                file.write(text)
+        return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.close(end)
+        child.kill()
+        child.wait()
+
+
+def _unshared(told: int, owner: int | None) -> Callable[[], None]:
+    def unshare() -> None:
+        try:
+            if owner is not None:
+                os.setgroups([])
+                os.setresgid(owner, owner, owner)
+                os.setresuid(owner, owner, owner)
+            os.unshare(os.CLONE_NEWUSER)
+        except OSError:
+            os._exit(126)  # the caller finds no process whose ids it could write
+        os.write(told, b"\n")
+
+    return unshare

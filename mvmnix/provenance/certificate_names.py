@@ -1,0 +1,66 @@
+"""Reads whom a signing certificate names: exactly one subject and exactly one OIDC issuer; pure.
+
+The extensions are Fulcio's (fulcio, docs/oid-info.md). Whether the certificate holds is for certificate_path.py.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from cryptography import x509
+
+#: The issuer as UTF8String, as raw text; a SAN that is neither email address nor URI.
+_ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
+_ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_USER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+
+
+def names(certificate: x509.Certificate) -> tuple[str, str]:
+    """Subject (SAN) and OIDC issuer. Raises ValueError where either is missing, named twice or in another form."""
+    values = {each.oid: each.value for each in certificate.extensions}
+    return _subject(values), _issuer(values)
+
+
+def _subject(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
+    found = values.get(x509.SubjectAlternativeName.oid)
+    several = list(found) if isinstance(found, x509.SubjectAlternativeName) else []
+    match several:
+        case [x509.RFC822Name() | x509.UniformResourceIdentifier() as name]:
+            return name.value
+        case [x509.OtherName() as name] if name.type_id == _USER_NAME:
+            return utf8(name.value)
+        case _:
+            raise ValueError(f"the certificate names {len(several)} subjects, or one of an unknown kind")
+
+
+def _issuer(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
+    found = set()
+    if isinstance(value := values.get(_ISSUER_V2), x509.UnrecognizedExtension):
+        found.add(utf8(value.value))
+    if isinstance(value := values.get(_ISSUER_V1), x509.UnrecognizedExtension):
+        found.add(value.value.decode())
+    if len(found) != 1:
+        raise ValueError(f"the certificate names {len(found)} OIDC issuers, not one")
+    return found.pop()
+
+
+def utf8(der: bytes) -> str:
+    """The text of a UTF8String of up to 65,535 bytes in DER (X.690, sections 8.1 and 10.1: the shortest length).
+
+    Raises ValueError.
+    """
+    for head in (2, 3, 4):
+        text = der[head:]
+        with suppress(UnicodeDecodeError):
+            if der[:head] == b"\x0c" + _length(len(text)):
+                return text.decode()
+    raise ValueError("the certificate has a name in another form than UTF-8")
+
+
+def _length(count: int) -> bytes:
+    """A length in DER; nothing for one that takes more than two bytes, which no name has."""
+    if count < 0x80:
+        return count.to_bytes(1)
+    if count < 0x100:
+        return b"\x81" + count.to_bytes(1)
+    return b"\x82" + count.to_bytes(2) if count < 0x10000 else b""

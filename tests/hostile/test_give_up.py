@@ -1,0 +1,89 @@
+"""Root's rights once mvm has given them up: former_root.py tries to get at them, as the process that it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mvmnix.privileges import ids
+from mvmnix.process import is_readable
+from tests.conftest import TREE, make_home
+
+pytestmark = [
+    pytest.mark.vm,  # boots nothing, but makes namespaces and control groups of the machine
+    pytest.mark.skipif(os.geteuid() != 0, reason="root's rights: run this as root"),
+]
+#: Ways that are looked at: a shorter list means that the program ended early.
+LEAST = 60
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    base = tmp_path_factory.mktemp("give-up")
+    base.chmod(0o700)
+    named, secret, other = base / "named", base / "hidden" / "secret", tmp_path_factory.getbasetemp() / "other" / "file"
+    for file, text in ((named / "file", "named"), (secret, "a secret"), (other, "another user's")):
+        file.parent.mkdir()
+        file.write_text(text)
+        file.chmod(0o600)
+    os.chown(other, 1234, 1234)
+    os.chown(other.parent, 1234, 1234)
+    program = [sys.executable, "-P", str(Path(__file__).with_name("former_root.py"))]
+    environment = make_home(base / "home").environment | {"PYTHONPATH": str(TREE)}
+    done = subprocess.run(
+        [*program, named, secret, other], env=environment, cwd="/", capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (named / "new").stat().st_uid == 0, "on disk it is root's, as all in that directory is"
+    return done.stdout.decode().splitlines()
+
+
+def test_no_way_leads_back(said: list[str]) -> None:
+    *ways, end = said
+    assert len(ways) >= LEAST
+    assert [way for way in ways if ": held: " not in way] == []
+    assert end == "alive", "the broker serves on, whatever it was sent"
+
+
+def test_a_command_runs_as_mvm_s_own_uid(tmp_path: Path) -> None:
+    """`mvm` itself, from outside: the command and the broker beside it, which ends with it."""
+    home = make_home(tmp_path / "home")
+    reading, writing = os.pipe()
+    waiting = subprocess.Popen(
+        home.argv("verify", "--key", f"/proc/self/fd/{reading}", "/dev/null"),
+        env=home.environment,
+        cwd="/",
+        pass_fds=(reading,),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        uids = set[str]()
+        while str(ids.MVM) not in uids and waiting.poll() is None:
+            status = Path(f"/proc/{waiting.pid}/status").read_text().splitlines()
+            uids = {word for line in status if line.startswith(("Uid:", "Gid:")) for word in line.split()[1:]}
+        assert uids == {str(ids.MVM)}
+        fields = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{waiting.pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert fields["NoNewPrivs"] == "1"
+        assert {fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+        (broker,) = Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children").read_text().split()
+        pidfd = os.pidfd_open(int(broker))
+        assert os.readlink(f"/proc/{broker}/cwd") == "/"  # noqa: PTH115
+    finally:
+        os.close(writing)
+        waiting.wait(60)
+        os.close(reading)
+    assert waited(pidfd), "the broker outlives the last process that can ask it"
+
+
+def waited(pidfd: int) -> bool:
+    try:
+        return is_readable(pidfd, 30)
+    finally:
+        os.close(pidfd)

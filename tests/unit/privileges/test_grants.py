@@ -1,0 +1,124 @@
+"""What naming a file or directory on the command line grants to root's mvm: the rule, row by row."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mvmnix.privileges import grants
+from mvmnix.privileges.grants import Grants, is_closed
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A closed directory with a project, a home and a place of the system's; the working directory is `/`."""
+    tmp_path.chmod(0o700)
+    for name in ("project/.git", "project/guest", "home/.config", "home/project", "system/etc", "state"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("project/plan.json", "home/key", "home/.config/token", "system/etc/shadow"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(grants, "_SYSTEM", (str(tmp_path / "system"),))
+    monkeypatch.setattr(grants, "_homes", lambda: [str(tmp_path / "home")])
+    monkeypatch.setattr(grants, "_program", lambda: ())
+    monkeypatch.chdir("/")
+    yield tmp_path
+
+
+def granted(base: Path, *words: str, env: Mapping[str, str] | None = None) -> dict[str, bool]:
+    found = Grants.open([str(base / "state")], [word.replace("BASE", str(base)) for word in words], env or {}, "/none")
+    try:
+        return {it.path.removeprefix(f"{base}/"): it.writable for it in found.all if it.path != str(base / "state")}
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("BASE/project", {"project": True}),
+        ("BASE/project/plan.json", {"project": True}),
+        ("BASE/project/new.json", {"project": True}),
+        ("BASE/project/guest", {"project": False, "project/guest": True}),
+        ("--out=BASE/project/new", {"project": True}),
+        ("path:BASE/project#hello", {"project": True}),
+        ("git+file://BASE/project?dir=guest#x", {"project": True}),
+        ("--share=BASE/project:/data:rw", {"project": True}),
+        ("TOKEN=file:BASE/home/key", {"home/key": False}),
+        ("BASE/home", {}),
+        ("BASE/home/key", {"home/key": False}),
+        ("BASE/home/new", {}),
+        ("BASE/home/project", {"home/project": True}),
+        ("BASE/home/.config", {}),
+        ("BASE/home/.config/token", {"home/.config/token": False}),
+        ("BASE/system", {}),
+        ("BASE/system/etc", {}),
+        ("BASE/system/etc/shadow", {"system/etc/shadow": False}),
+        ("BASE/system/new", {}),
+        ("BASE", {}),
+        ("/", {}),
+        ("/etc/shadow", {"/etc/shadow": False}),
+        ("hello", {}),
+        ("x" * 5000, {}),
+        ("BASE/pro\0ject", {}),
+    ],
+)
+def test_a_word(base: Path, word: str, expected: Mapping[str, bool]) -> None:
+    if word == "/etc/shadow":  # the machine's own rule, not the test's
+        assert granted(base, word).get("/etc/shadow", False) is False
+        return
+    assert granted(base, word) == expected
+
+
+def test_the_guest_s_words_grant_nothing(base: Path) -> None:
+    assert granted(base, "exec", "--", "cat", "BASE/home/key", "BASE/project") == {}
+
+
+def test_relative_words_and_the_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base / "project" / "guest")
+    assert granted(base) == {"project": False, "project/guest": True}
+    assert granted(base, "../plan.json") == {"project": True, "project/guest": True}
+    monkeypatch.chdir(base / "home")
+    assert granted(base, "key", "project") == {"home/key": False, "home/project": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("MVMNIX_ANYTHING", True), ("SSL_CERT_FILE", True), ("TMPDIR", True), ("PATH", False), ("OLDPWD", False)],
+)
+def test_variables(base: Path, name: str, *, expected: bool) -> None:
+    assert granted(base, env={name: str(base / "project")}) == ({"project": True} if expected else {})
+
+
+def test_a_link_is_what_it_leads_to(base: Path) -> None:
+    (base / "link").symlink_to("home")
+    assert granted(base, "BASE/link") == {}
+    (base / "named").symlink_to("project")
+    assert granted(base, "BASE/named/plan.json") == {"project": True}
+
+
+def test_what_others_reach_is_granted_to_read(base: Path, tmp_path: Path) -> None:
+    """On disk it would be root's, and could have the set-user-ID bit."""
+    assert granted(base, "BASE/project") == {"project": True}
+    base.chmod(0o711)
+    closed = is_closed(str(base))
+    assert granted(base, "BASE/project") == {"project": closed}, "as what is above it has it"
+    assert is_closed("/usr/bin") is False
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "closed"), [(0o700, 0, True), (0o710, 0, True), (0o710, 7, False), (0o711, 0, False)]
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+def test_closed(mode: int, group: int, *, closed: bool) -> None:
+    where = Path("/run/mvmnix-closed")
+    where.mkdir()
+    try:
+        os.chown(where, 0, group)
+        where.chmod(mode)
+        (where / "in").mkdir()
+        assert is_closed(str(where / "in")) is closed
+        assert is_closed(str(where)) is False, "itself doesn't count: its owner can open it"
+    finally:
+        (where / "in").rmdir()
+        where.rmdir()
