@@ -24,7 +24,7 @@ from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.verify import verify_log
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest
 from tests.unit.audit.killed import restore, snapshot
 from tests.unit.audit.world import NOON, World, content, new_signer, record
@@ -142,6 +142,9 @@ def test_a_log_that_is_gone_is_not_begun_anew_without_a_word(world: World) -> No
         AuditLog(world.directory, world.signer, lambda: "2 receipts").append(record(0))
     log.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
     assert log.append(record(1)).index == 1
+    for writer in (log, AuditLog(world.directory, world.signer)):
+        with pytest.raises(UsageError, match="there is a log in"):
+            writer.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
 
 
 def test_what_the_log_has_of_a_machine(world: World) -> None:
