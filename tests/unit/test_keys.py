@@ -211,6 +211,8 @@ def test_an_encrypted_key(directory: Directory, algorithm: Algorithm) -> None:
         with pytest.raises(RefusedError) as caught:
             PrivateKey.load(directory, NAME, password)
         assert caught.value.codes == (ReasonCode.KEY_PASSWORD,)
+        is_given = password is not None and password() != ""
+        assert ("nobody gave a password" in str(caught.value)) is not is_given
         assert "another" not in str(caught.value)
 
 
@@ -237,8 +239,10 @@ def test_it_is_on_the_disk_or_not_there(directory: Directory, monkeypatch: pytes
     synced, real = list[bool](), os.fsync
 
     def fsync(fd: int) -> None:
-        synced.append(stat.S_ISREG(os.fstat(fd).st_mode))
-        if fails:
+        status = os.fstat(fd)
+        synced.append(stat.S_ISREG(status.st_mode))
+        assert status.st_size > 0, "all of it is written by then"
+        if fails and synced[-1]:
             raise OSError(28, "No space left on device")
         real(fd)
 
@@ -251,6 +255,16 @@ def test_it_is_on_the_disk_or_not_there(directory: Directory, monkeypatch: pytes
     synced.clear()
     PrivateKey.create(directory, NAME)
     assert synced == [True, False]
+
+
+def test_whatever_the_umask_is(directory: Directory) -> None:
+    before = os.umask(0o777)
+    try:
+        made = PrivateKey.create(directory, NAME)
+    finally:
+        os.umask(before)
+    assert path(directory).stat().st_mode & 0o7777 == 0o600
+    assert PrivateKey.load(directory, NAME).public == made.public
 
 
 def test_it_is_never_shown(directory: Directory) -> None:

@@ -106,6 +106,11 @@ def test_a_path_that_climbs_beyond_the_tree(size: int) -> None:
         root_by_inclusion(LEAVES[0], 0, size, (*path, bytes(32)))
 
 
+def test_a_path_that_is_missing() -> None:
+    with pytest.raises(PathError, match="the path is too short"):
+        roots_by_consistency(3, root(3), 5, ())
+
+
 def test_from_a_tree_to_itself_there_is_no_path() -> None:
     with pytest.raises(PathError, match="the path is too long"):
         roots_by_consistency(5, root(5), 5, (bytes(32),))

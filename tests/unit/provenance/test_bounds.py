@@ -14,6 +14,7 @@ from mvmnix.provenance import policy_files, policy_text, predicate, statement, t
 from mvmnix.provenance.policy_toml import LIMIT
 from mvmnix.provenance.revocations import MOST, RevocationFile
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.trust import Pattern
 from mvmnix.provenance.verify import verify_parts, verify_provenance
 from mvmnix.state import Directory
 from tests.unit.provenance.forgeries import OURS
@@ -205,3 +206,17 @@ def test_how_many_are_revoked(list_: str) -> None:
     with pytest.raises(RefusedError) as refused:
         RevocationFile.parse((head + "".join(entries)).encode())
     assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+@pytest.mark.parametrize("text", ["", "a" * 1025, "a\\u0007"])
+def test_how_long_a_name_is_that_is_revoked(text: str) -> None:
+    head = 'version = 1\nserial = 1\n[[identities]]\nissuer = "i"\nidentity = '
+    assert RevocationFile.parse(f'{head}"{"a" * 1024}"\n'.encode()).entries
+    with pytest.raises(RefusedError, match="printable characters") as refused:
+        RevocationFile.parse(f'{head}"{text}"\n'.encode())
+    assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+def test_a_pattern_that_is_empty() -> None:
+    with pytest.raises(ValueError, match="an empty pattern"):
+        Pattern("")

@@ -244,6 +244,7 @@ CACHED_AT = (*DEFINITION, "resolvedDependencies", -1)
             *(*DEFINITION, "internalParameters", "variation"),
         ),
         put([{"name": "sbom.cdx.json", "digest": {"sha256": "0" * 64}}], "predicate", "runDetails", "byproducts"),
+        put([{"name": "derivation", "uri": str(KERNEL.path)}], "predicate", "runDetails", "byproducts"),
         put([{"name": "log", "uri": "x"}], "predicate", "runDetails", "byproducts"),
         lambda it: it["predicate"]["runDetails"]["byproducts"].append(it["predicate"]["runDetails"]["byproducts"][0]),
     ],

@@ -1,5 +1,6 @@
 """Bodies of log entries, of each kind that is known: read whole, and refused with anything else in any place."""
 
+import base64
 import copy
 import json
 from dataclasses import replace
@@ -107,6 +108,16 @@ def test_one_signature(name: str, count: int) -> None:
     holder["signatures"] *= count
     with pytest.raises(strict.MalformedError):
         read(name, body)
+
+
+def test_a_key_of_another_curve() -> None:
+    """prime192v2 (RFC 5480), which the library doesn't have."""
+    spki = SPKI.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
+    body: Any = copy.deepcopy(BODIES["dsse 0.0.1"])
+    pem = f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(spki).decode()}-----END PUBLIC KEY-----\n"
+    body["spec"]["signatures"][0]["verifier"] = encoded(pem.encode())
+    with pytest.raises(strict.MalformedError, match="of a kind that nobody here knows"):
+        read("dsse 0.0.1", body)
 
 
 def test_kinds_that_are_not_known() -> None:

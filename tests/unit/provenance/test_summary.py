@@ -407,3 +407,20 @@ def test_a_verifier_signs_nothing_else(world: World) -> None:
     with pytest.raises(RefusedError) as caught:
         authenticate(world.provenance_bundle, trust=world.policy.trust, role=Role.BUILDER, what="the provenance")
     assert Code.SIGNER_ROLE in caught.value.codes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"verifier_id": "two words"}, "not a URI"),
+        ({"resource": ""}, "not a URI"),
+        ({"level": -1}, "no SLSA Build level -1"),
+        ({"level": 4}, "no SLSA Build level 4"),
+        ({"inputs": ()}, "without evidence"),
+    ],
+)
+def test_what_no_verifier_says(world: World, changes: dict[str, Any], words: str) -> None:
+    made = summary(world)
+    assert [replace(made, level=level).level for level in (0, 3)] == [0, 3]
+    with pytest.raises(ValueError, match=words):
+        replace(made, **changes)

@@ -199,6 +199,16 @@ def test_a_nonce_is_on_the_disk_before_it_has_its_name_and_with_it(
     assert calls[-3:] == ["fsync of the file", "link", "fsync"]
 
 
+def test_a_disk_that_can_not_be_read(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with here.plan(**ONCE) as plan:
+        monkeypatch.setattr(Nonces, "find", broken)
+        with pytest.raises(MvmnixError, match=r"Input/output error.*nothing starts"):
+            here.replay().judge(plan.plan)
+
+
 def test_a_directory_that_others_could_have_changed(here: House) -> None:
     with here.plan(**OFTEN) as plan:
         run(here, plan)
