@@ -138,8 +138,11 @@ def test_a_log_that_is_gone_is_not_begun_anew_without_a_word(world: World) -> No
         with pytest.raises(RefusedError, match="2 receipts") as caught:
             ask()
         assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+    for file in world.path.iterdir():
+        file.unlink()
     with pytest.raises(RefusedError):
         AuditLog(world.directory, world.signer, lambda: "2 receipts").append(record(0))
+    assert list(world.path.iterdir()) == [], "nothing is left of it, and no lock"
     log.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
     assert log.append(record(1)).index == 1
     for writer in (log, AuditLog(world.directory, world.signer)):
