@@ -97,3 +97,18 @@ def test_what_no_signature_covers_has_to_fit(changes: dict[str, Any], words: lis
     assert entry.proof is not None
     entry = replace(entry, index=entry.proof.index)
     assert list(incoherences(replace(entry, **changes), trusted_root.parse(OURS.trusted_root))) == words
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        ("x", "its checkpoint is malformed: not a signed note"),
+        (f"log\n7\n{ROOT}\n\n{SIGNATURE}", "its checkpoint is malformed: 0 signatures of the log stand under it"),
+    ],
+)
+def test_a_checkpoint_that_is_none(checkpoint: str, words: str) -> None:
+    (entry,) = material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    assert entry.proof is not None
+    spoiled = replace(entry, proof=replace(entry.proof, checkpoint=checkpoint))
+    (told,) = incoherences(spoiled, trusted_root.parse(OURS.trusted_root))
+    assert told.startswith(words)
