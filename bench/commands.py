@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
 from bench.place import TRUE, Place
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control
@@ -77,10 +77,10 @@ def asking(place: Place, console: Console, *, rounds: int) -> None:
 
 
 @contextmanager
-def opened(place: Place, bundle: bytes) -> Iterator[tuple[House, Machine]]:
+def opened(place: Place, bundle: bytes) -> Iterator[tuple[Context, Machine]]:
     """A machine of that plan, with this process as its supervisor."""
     manifest = _manifest(bundle)
-    with Roots.from_environment(place.home.environment) as roots, House(roots) as rooms:
+    with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
         rooms.policy = effective(None, (place.home.config / FILE_NAME).read_bytes())
         kept = next(rooms.library.read(entry) for entry in rooms.library.entries() if entry.manifest.hex == manifest)
         with (

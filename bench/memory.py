@@ -14,7 +14,7 @@ from rich.table import Table
 from bench.commands import plan
 from bench.place import Place
 from bench.raw_qemu import RawQemu
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.launch.records import registry
 from mvmnix.procfs import stat
 from mvmnix.state import Roots
@@ -55,7 +55,7 @@ def _ours(place: Place, signed: Path, guest: int) -> Memory:
     machine = place.mvm("launch", "--detach", signed).stdout.decode().strip()
     time.sleep(_SETTLED)
     try:
-        with Roots.from_environment(place.home.environment) as roots, House(roots) as rooms:
+        with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
             supervisor = registry.find(rooms.machines, machine).supervisor or 0
         below = tuple(_descendants(supervisor))
         hypervisor = max(below, key=lambda process: _beside(process, 0))

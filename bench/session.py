@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
 from mvmnix import lock
+from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
+from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping.part_book import Stock
 from mvmnix.builder.session import nix
@@ -14,12 +18,6 @@ from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.calls import run
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
-from mvmnix.cli.house import House
-from mvmnix.cli.part_shop import PartShop
-from mvmnix.cli.progress import Steps
-from mvmnix.cli.provisions import Provisions
-from mvmnix.cli.workshop import Workshop
 from mvmnix.launch.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy_text import FILE_NAME, effective
@@ -53,13 +51,13 @@ class Watch:
 class Bench:
     """A running builder VM, and the two ways to build examples/hello in it, each from an empty store."""
 
-    def __init__(self, rooms: House, place: Place) -> None:
+    def __init__(self, rooms: Context, place: Place) -> None:
         self._rooms = rooms
-        self._progress = cast("Steps", Watch())
+        self._progress = Watch()
         flake = take(FlakeRef.parse(str(place.tree / "examples/hello")))
         self._request = BuildRequest(flake, lock.parse(flake.lock), "default")
-        self._builder = Workshop(rooms, self._progress).builder()
-        self._stock: Stock = PartShop(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
+        self._builder = ImageBuilder(rooms, self._progress).builder_image()
+        self._stock: Stock = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
         self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
         self._current = self._new()
         self._machine: Machine | None = None
@@ -109,7 +107,7 @@ class Bench:
             self._request,
             store=rooms.sources,
             images=rooms.library.images,
-            suppliers=Provisions(rooms, self._progress),
+            suppliers=InputFetcher(rooms, self._progress),
             errands=self._vm.errands,
             progress=self._progress,
             parts=self._stock.parts,
@@ -121,7 +119,7 @@ class Bench:
 
 def in_one_vm(place: Place, *, rounds: int) -> Pair:
     """Both ways in turns, the store emptied before each."""
-    with Roots.from_environment(place.home.environment) as roots, House(roots) as rooms:
+    with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
         rooms.policy = effective(None, (place.home.config / FILE_NAME).read_bytes())
         bench = Bench(rooms, place)
         with bench.running():

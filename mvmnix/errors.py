@@ -150,6 +150,11 @@ class Reason:
     def __str__(self) -> str:
         return f"{self.what}: refused [{self.code}]: {self.why}. Next: {self.hint}"
 
+    @property
+    def record(self) -> dict[str, str]:
+        """The same for machines, as every JSON answer spells it."""
+        return {"code": self.code, "what": self.what, "why": self.why, "next": self.hint}
+
 
 class MvmnixError(Exception):
     """mvm itself failed. `message` says what and why, `hint` what to do next; `clipped` bounds both."""

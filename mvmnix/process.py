@@ -124,9 +124,8 @@ def run(
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there.
-    Raises ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError [argument-unsafe]
-    for arguments or variables that no program could be given.
+    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there. Raises
+    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
     try:
@@ -142,15 +141,21 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        unstarted = _unstarted(argv, error)
-        raise ProcessError(unstarted, hint=if_missing if unstarted.status == 127 and if_missing else hint) from error
+        raise ProcessError(_unstarted(argv, error), hint=_hint(error, if_missing) or hint) from error
     except subprocess.TimeoutExpired as error:
-        endless = Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
-        raise ProcessError(endless, hint=hint) from error
+        raise ProcessError(_endless(argv, timeout), hint=hint) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
-    if check and done.returncode != 0:
-        raise ProcessError(completed, hint=hint)
-    return completed
+    if not check or done.returncode == 0:
+        return completed
+    raise ProcessError(completed, hint=hint)
+
+
+def _endless(argv: Sequence[str], timeout: float | None) -> Completed:
+    return Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
+
+
+def _hint(error: OSError, if_missing: str) -> str:
+    return if_missing if isinstance(error, FileNotFoundError) else ""
 
 
 def _unstarted(argv: Sequence[str], error: OSError) -> Completed:
@@ -210,7 +215,7 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
         child.stdout.close()
         os.close(pidfd)
     if not in_time:
-        raise ProcessError(Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode()))
+        raise ProcessError(_endless(argv, timeout))
     return Completed(tuple(argv), child.returncode, data, b"")
 
 

@@ -5,6 +5,7 @@ exchange them, or put a link in their place; and su(1) without `-` leaves root t
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,6 +22,13 @@ def judged(environment: Mapping[str, str]) -> dict[str, str]:
     What isn't there passes, if nobody else can make it. Raises RefusedError [state-permissions].
     """
     return {name: _judged(name, environment[name]) for name in VARIABLES if environment.get(name)}
+
+
+def apply() -> None:
+    """Have this process and its children use what was judged of this process's environment. Raises as `judged` does."""
+    os.environ.update(judged(os.environ))
+    if (used := sys.modules.get("tempfile")) is not None:
+        used.__dict__["tempdir"] = None  # it may have been looked up before
 
 
 def _judged(name: str, value: str) -> str:

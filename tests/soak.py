@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mvmnix.api.files import file_bytes
+from mvmnix.api.frontend import SILENT
+from mvmnix.api.launch import admit_plan, host_for
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.backends import host_for
-from mvmnix.cli.house import file_bytes
-from mvmnix.cli.launch import verified_plan
-from mvmnix.cli.machine_room import put_in_order
 from mvmnix.launch.records import registry
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.supervisor import run_foreground
@@ -118,9 +118,9 @@ def in_a_row(world: World, bundle: Path, starts: int, *, looks: int = 10) -> lis
 def _once(world: World, bundle: Path) -> None:
     said = bytearray()
     with rooms_of(world) as rooms, rooms.roots:
-        put_in_order(rooms.roots, rooms.machines)
-        with verified_plan(rooms, file_bytes(str(bundle), LIMIT), "", "") as plan:
-            host = host_for(rooms, plan, lambda _: None)
+        put_in_order(rooms.roots, rooms.machines, SILENT)
+        with admit_plan(rooms, file_bytes(str(bundle), LIMIT)) as plan:
+            host = host_for(rooms, plan)
             finished = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
         assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
         for entry in registry.entries(rooms.machines):

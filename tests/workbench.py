@@ -5,21 +5,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import pytest
 
 from mvmnix import lock
+from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan
+from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.audit.reading import records
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, Means, builder_plan
-from mvmnix.cli.house import House
-from mvmnix.cli.progress import Steps
-from mvmnix.cli.provisions import Provisions
-from mvmnix.cli.workshop import Workshop
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.machine import Machine
@@ -49,10 +48,12 @@ class Quiet:
 
     def advance(self, name: str, size: int) -> None: ...
 
+    def received(self, url: str, size: int, total: int | None) -> None: ...
 
-def rooms_of(world: World) -> House:
+
+def rooms_of(world: World) -> Context:
     """The house of a world's user, in this process, wherever it runs: the policy is that of the user's own command."""
-    rooms = House(Roots.from_environment(world.home.environment))
+    rooms = Context(Roots.from_environment(world.home.environment))
     rooms.policy = effective(None, (world.home.config / FILE_NAME).read_bytes())
     return rooms
 
@@ -77,11 +78,11 @@ class Workbench:
     """A context manager; the VM starts with the first build, and again after a build that was broken off."""
 
     def __init__(
-        self, world: World, means: Means = AS_THE_IMAGE_SAYS, vary: Callable[[Plan], Plan] | None = None
+        self, world: World, limits: BuildLimits = AS_THE_IMAGE_SAYS, vary: Callable[[Plan], Plan] | None = None
     ) -> None:
         """`vary` changes the plan of the VM, as a rebuild does."""
         self.world = world
-        self.means = means
+        self.limits = limits
         self.vary = vary
         self.rooms = rooms_of(world)
         self.progress = Quiet()
@@ -105,7 +106,7 @@ class Workbench:
             request,
             store=self.rooms.sources,
             images=images,
-            suppliers=Provisions(self.rooms, cast("Steps", self.progress)),
+            suppliers=InputFetcher(self.rooms, self.progress),
             errands=self._vm.errands,
             progress=self.progress,
             from_derivation=self.from_derivation,
@@ -158,10 +159,10 @@ class Workbench:
 
     def _running(self) -> Machine:
         if self._machine is None:
-            builder = Workshop(self.rooms, cast("Steps", self.progress)).builder()
-            plan = builder_plan(self.rooms, builder, self.means)
+            builder = ImageBuilder(self.rooms, self.progress).builder_image()
+            plan = builder_plan(self.rooms, builder, self.limits)
             plan = plan if self.vary is None else self.vary(plan)
-            self._vm = BuilderVm(self.rooms, cast("Steps", self.progress), builder, plan)
+            self._vm = BuilderVm(self.rooms, self.progress, builder, plan)
             self._machine = self._stack.enter_context(self._vm.running(self._connection))
         return self._machine
 

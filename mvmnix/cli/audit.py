@@ -3,31 +3,26 @@
 import json
 import re
 import sys
-from itertools import product, starmap
 from pathlib import Path
 
 import click
 
+from mvmnix.api.audit_check import begin_new_log
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.statements import StatementFinder
 from mvmnix.audit.head import absent, foreign, is_begun, quiet, read_head, rolled_back
 from mvmnix.audit.note import Checkpoint, NoteError
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
-from mvmnix.audit.record import Kind, Record
-from mvmnix.builder.keeping.library import Room
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
 from mvmnix.cli.audit_verify import verify
-from mvmnix.cli.house import House, file_bytes, house
-from mvmnix.cli.telling import answer
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.cli.telling import TERMINAL, answer
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
 from mvmnix.launch.records import archive
-from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids
 from mvmnix.launch.records.registry import find
-from mvmnix.launch.records.traces import Traces
-from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance.envelope import LIMIT
 from mvmnix.state import Directory
 from mvmnix.strict import MAX_INTEGER
 
@@ -54,7 +49,7 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in records(place.log, place.note_key, last=most):
@@ -69,7 +64,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(rooms, which, directory))
         if not found:
@@ -87,7 +82,7 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -110,7 +105,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with house() as rooms, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
         place = Place.of(rooms, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
@@ -138,14 +133,14 @@ def export(target: Path, machine: str) -> int:
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
-    with house() as rooms, verdicts() as told:
+    with open_context(TERMINAL) as rooms, verdicts() as told:
         if target.exists():
             raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
         name = _machine(rooms, machine, None) if machine else ""
         if name and not any(listed.record.machine == name for listed in backwards(rooms.audit, rooms.log_key)):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, _Finder(rooms).find, name)
+            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, StatementFinder(rooms).find, name)
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""
         counts = f"{counted(len(found.records), 'record')} and {counted(found.receipts, 'receipt')}"
         said = f"wrote {counts}, checked, to {target}{lacking}"
@@ -159,43 +154,12 @@ def new_log() -> None:
 
     That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
     """
-    with house() as rooms:
-        found = Traces.of(rooms.roots.state)
-        record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
-        checkpoint = rooms.journal.append(record).checkpoint
-    click.echo(f"began a new log, {checkpoint.origin}; it knows nothing of {found.said or 'anything before'}", err=True)
+    with open_context(TERMINAL) as rooms:
+        origin, traces = begin_new_log(rooms)
+    click.echo(f"began a new log, {origin}; it knows nothing of {traces or 'anything before'}", err=True)
 
 
-class _Finder:
-    """Finds what records name: plans and bundles by their digest, the machines' plans and receipts beside them.
-
-    The plan of `mvm run` is kept in its machine's directory alone.
-    """
-
-    def __init__(self, rooms: House) -> None:
-        self._rooms = rooms
-        self._beside: dict[Digest, bytes] | None = None
-
-    def find(self, digest: Digest) -> bytes | None:
-        """The bytes with this digest, if they are kept."""
-        for store in (self._rooms.plans, self._rooms.library.rooms[Room.BUNDLES]):
-            if store.has(digest):
-                return store.read(digest, limit=LIMIT)
-        if self._beside is None:
-            files = product(machine_ids(self._rooms.machines), (PLAN, RECEIPT))
-            self._beside = {Digest.of(data): data for data in filter(None, starmap(self._file, files))}
-        return self._beside.get(digest)
-
-    def _file(self, machine: str, name: str) -> bytes | None:
-        """Whatever can't be read is not what a record names."""
-        try:
-            with self._rooms.machines.existing(machine) as home:
-                return home.read(name, LIMIT)
-        except (OSError, MvmnixError):
-            return None
-
-
-def _machine(rooms: House, text: str, directory: Path | None) -> str:
+def _machine(rooms: Context, text: str, directory: Path | None) -> str:
     """The id of a machine by its name, where its directory is still there; else what was typed."""
     try:
         return text if directory is not None else find(rooms.machines, text).status.machine

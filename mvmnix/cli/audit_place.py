@@ -9,10 +9,11 @@ from typing import Self
 
 import click
 
+from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.signer import key_file
 from mvmnix.audit.head import NoLogError
 from mvmnix.audit.note import NoteKey
-from mvmnix.cli.desk import key_file
-from mvmnix.cli.house import House, file_bytes
 from mvmnix.cli.telling import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role
@@ -97,13 +98,13 @@ class Place:
         return NoteKey.of_log(self.key.raw)
 
     @classmethod
-    def of(cls, rooms: House, key_path: str, directory: Path | None) -> Self:
+    def of(cls, rooms: Context, key_path: str, directory: Path | None) -> Self:
         """What was named on the command line. Raises UsageError, UnreadableError, RefusedError."""
         key = public_key(rooms, key_path, elsewhere=directory is not None)
         return cls(rooms.audit if directory is None else _log_in(rooms, directory), key)
 
 
-def _log_in(rooms: House, path: Path) -> Directory:
+def _log_in(rooms: Context, path: Path) -> Directory:
     """The log in what `mvm audit export` wrote, or the directory as it is. Raises NoLogError, UsageError."""
     directory = opened(rooms, path)
     if not archive.is_archive(directory):
@@ -114,7 +115,7 @@ def _log_in(rooms: House, path: Path) -> Directory:
     return rooms.keep(directory.existing(archive.LOG))
 
 
-def opened(rooms: House, directory: Path) -> Directory:
+def opened(rooms: Context, directory: Path) -> Directory:
     """A directory that was named, open as long as the house is. Raises UsageError."""
     try:
         return rooms.keep(Directory.open(str(directory.resolve())))
@@ -122,7 +123,7 @@ def opened(rooms: House, directory: Path) -> Directory:
         raise UsageError(f"{directory} is not a directory", hint="name the directory of an audit log") from error
 
 
-def public_key(rooms: House, key_path: str, *, elsewhere: bool = False) -> PublicKey:
+def public_key(rooms: Context, key_path: str, *, elsewhere: bool = False) -> PublicKey:
     """The key that was named, or this host's own. Raises UsageError, MvmnixError.
 
     What is checked may be from `elsewhere`: then a key that was made now would be of no use.
@@ -147,7 +148,7 @@ def log_key(data: bytes) -> PublicKey:
     return key
 
 
-def archive_key(rooms: House, key_path: str, export: Directory, name: str) -> PublicKey:
+def archive_key(rooms: Context, key_path: str, export: Directory, name: str) -> PublicKey:
     """The key to check an export with: the one that was named, or the one that came with it, which is then said."""
     if key_path:
         return public_key(rooms, key_path)

@@ -1,27 +1,23 @@
 """`mvm audit verify`: checks a log, an export of one, or a proof out of one, and says in one word what it found."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import click
 
-from mvmnix.audit.head import NoLogError, is_begun, lost
+from mvmnix.api.audit_check import check_own_log, unended_starts
+from mvmnix.api.audit_log import kept_by
+from mvmnix.api.context import Context, open_context
+from mvmnix.api.files import file_bytes
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, Visit, verify_log
+from mvmnix.audit.verify import LogEvidence, verify_log
 from mvmnix.cli.audit_place import DIRECTORY, KEY, KEY_LIMIT, Place, Verdict, archive_key, opened, public_key, verdicts
-from mvmnix.cli.house import House, file_bytes, house
-from mvmnix.cli.telling import answer, notice
-from mvmnix.cli.witnesses import heard, kept_by
-from mvmnix.errors import Reason, RefusedError, UnreadableError, UsageError
+from mvmnix.cli.telling import TERMINAL, answer
+from mvmnix.errors import UsageError
 from mvmnix.launch.records import archive
 from mvmnix.launch.records.archive import Archive
-from mvmnix.launch.records.registry import entries
-from mvmnix.launch.records.traces import Traces
-from mvmnix.launch.replay.clock import HostClock, looked_at
-from mvmnix.launch.replay.unkept import Unkept
 from mvmnix.plural import counted
 
 _WITNESS = "witness:"
@@ -42,7 +38,7 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with house() as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         note = _pinned(rooms, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(rooms, key_path, elsewhere=True).raw)
@@ -56,68 +52,19 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             _archive(archive.check(exported, key_of_it), as_json=as_json)
             return told.code
         place = Place.of(rooms, key_path, directory)
-        evidence = _own(rooms, place, note) if directory is None else verify_log(place.log, place.note_key, note)
-        unended = _lost(rooms, evidence.unended) if directory is None else evidence.unended
+        if directory is None:
+            evidence, unended = check_own_log(rooms, place.note_key, note)
+        else:
+            evidence = verify_log(place.log, place.note_key, note)
+            unended = evidence.unended
         told.code = _log(evidence, unended, as_json=as_json)
     return told.code
 
 
-def _pinned(rooms: House, text: str) -> bytes:
+def _pinned(rooms: Context, text: str) -> bytes:
     """A checkpoint in a file, or with one of this host's witnesses."""
     name = text.removeprefix(_WITNESS)
     return file_bytes(text, KEY_LIMIT) if name == text else kept_by(name, rooms.config.witnesses)
-
-
-def _witnesses(rooms: House, place: Place) -> list[Reason]:
-    """Say what this host's witnesses say of its log; what contradicts it is returned."""
-    against: list[Reason] = []
-    try:
-        rules = rooms.config.witnesses
-    except RefusedError as error:  # which is no verdict on the log
-        raise UnreadableError(error.message, hint=error.hint) from error
-    for each in heard(place.log, place.note_key, rules):
-        if each.contradicts and each.refused is not None:
-            against += each.refused.reasons
-        else:
-            notice(f"the witness {each.witness.name} {each.said}")
-    return against
-
-
-def _own(rooms: House, place: Place, note: bytes | None) -> LogEvidence:
-    """This host's own log, against its witnesses, what it had recorded elsewhere, and the nonces. Raises RefusedError.
-
-    NoLogError where there is none, and never was one as far as can be told.
-    """
-    against = _witnesses(rooms, place)
-    if not is_begun(place.log) and (traces := Traces.of(rooms.roots.state).said):
-        against.append(lost(place.log, traces))
-    starts = Unkept(rooms.nonces)
-    evidence = _verified(place, note, against, starts.visit)
-    if unkept := starts.reasons(_past(rooms)):
-        raise RefusedError(*unkept)
-    return evidence
-
-
-def _past(rooms: House) -> datetime:
-    """No nonce of a plan that was valid longer was forgotten. Raises RefusedError [clock-went-back, state-mismatch]."""
-    with looked_at(rooms.nonces):
-        return HostClock(rooms.nonces, notice).look().past
-
-
-def _verified(place: Place, note: bytes | None, against: Sequence[Reason], visit: Visit) -> LogEvidence:
-    """The whole log, unless a witness is against it. Raises RefusedError with all reasons, NoLogError."""
-    try:
-        evidence = verify_log(place.log, place.note_key, note, visit)
-    except RefusedError as refused:
-        found = [*refused.reasons, *(reason for reason in against if reason not in refused.reasons)]
-        raise RefusedError(*found) from refused
-    except NoLogError:
-        if against:
-            raise RefusedError(*against) from None
-        raise
-    if against:
-        raise RefusedError(*against)
-    return evidence
 
 
 def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int:
@@ -136,7 +83,7 @@ def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int
 
 
 def _archive(found: Archive, *, as_json: bool) -> None:
-    lost = _unended(found.records)
+    lost = unended_starts(found.records)
     if as_json:
         answer(
             "log",
@@ -177,17 +124,6 @@ def _proof(data: bytes, key: NoteKey, pinned: bytes | None, *, as_json: bool) ->
         answer("log", {"verdict": Verdict.VERIFIED, "records": size, "root": str(root)} | result)
     else:
         click.echo(line)
-
-
-def _unended(records: Sequence[Listed]) -> tuple[Listed, ...]:
-    ended = {listed.record.machine for listed in records if listed.record.kind == "end"}
-    return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
-
-
-def _lost(rooms: House, unended: Sequence[Listed]) -> tuple[Listed, ...]:
-    """Those starts without an end whose machine doesn't live, by the kernel's word."""
-    living = {entry.status.machine for entry in entries(rooms.machines) if entry.alive} if unended else set()
-    return tuple(listed for listed in unended if listed.record.machine not in living)
 
 
 def _indices(lost: Sequence[Listed]) -> list[dict[str, object]]:

@@ -1,25 +1,24 @@
 """`mvm build`: builds an image or finds it finished, verified either way, and exports it if asked."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 
 import click
 
-from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.cli.builder_vm import Means
-from mvmnix.cli.house import House, house
-from mvmnix.cli.rebuild import rebuild, told
-from mvmnix.cli.references import reference
-from mvmnix.cli.signing import Choice, signing
-from mvmnix.cli.telling import answer
-from mvmnix.cli.workshop import workshop
-from mvmnix.errors import UsageError
+from mvmnix.api.builder_vm import BuildLimits
+from mvmnix.api.context import open_context
+from mvmnix.api.export import export_image
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.rebuild import VARIATION, rebuild
+from mvmnix.api.source_refs import source_ref
+from mvmnix.cli.progress import steps
+from mvmnix.cli.signing import signing
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.keys import Role
-from mvmnix.provenance.predicate import SBOM_NAME
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:
@@ -31,7 +30,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the build.")
     @wraps(command)
     def bounded(vcpus: int | None, memory: int | None, disk: int | None, timeout: int | None, **others: object) -> None:
-        command(limits=Means(vcpus, memory, disk, timeout), **others)
+        command(limits=BuildLimits(vcpus, memory, disk, timeout), **others)
 
     return bounded
 
@@ -49,7 +48,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 @signing
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
 def build(
-    flake: str, *, again: bool, twice: bool, out: Path | None, limits: Means, choice: Choice, as_json: bool
+    flake: str, *, again: bool, twice: bool, out: Path | None, limits: BuildLimits, choice: KeylessChoice, as_json: bool
 ) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 
@@ -57,41 +56,34 @@ def build(
     it. With --rebuild, that a second build made the same four files is signed as a second provenance; files that
     differ are named.
     """
-    wanted = reference(flake)
-    with house() as rooms, rooms.working():
-        rooms.desk.choose(choice, Role.BUILDER)
-        with workshop(rooms, limits) as shop:
-            finished = shop.new_image(wanted) if again else shop.image(wanted)
+    wanted = source_ref(flake)
+    with open_context(TERMINAL) as rooms, rooms.working():
+        rooms.signer.choose(choice, Role.BUILDER)
+        with steps() as progress, open_image_builder(rooms, progress, limits) as images:
+            finished = images.new_image(wanted) if again else images.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
-                finished = shop.new_image(wanted)
-            second = rebuild(rooms, shop, shop.request(wanted), finished) if twice else None
+                finished = images.new_image(wanted)
+            second = rebuild(rooms, images, images.request(wanted), finished) if twice else None
         if out is not None:
-            export(rooms, finished, out)
+            export_image(rooms, finished, out)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
     if as_json:
         said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}
-        answer("build", said | ({} if second is None else {"rebuild": told(second)}))
+        answer("build", said | ({} if second is None else {"rebuild": rebuild_record(second)}))
     else:
         click.echo(str(finished.image.manifest.digest))
 
 
-def export(rooms: House, finished: Finished, out: Path) -> None:
-    """Write an image's four files and its evidence into a new directory, hashed on the way."""
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UsageError(f"{out} is there already", hint="name a directory that is not there yet") from error
-    for artifact in finished.image.artifacts:
-        with (out / artifact.name).open("wb") as file:
-            rooms.library.images.copy(artifact.digest, file.write)
-            os.fchmod(file.fileno(), 0o444)
-    (out / BUNDLE).write_bytes(finished.bundle)
-    if finished.lock is not None:
-        (out / LOCK).write_bytes(finished.lock)
-    if finished.sbom is not None:
-        (out / SBOM_NAME).write_bytes(finished.sbom)
-    if finished.parts:
-        (out / PARTS).write_bytes(b"\n".join(finished.parts))
-    rebuilds = Rebuilds(rooms.roots.state).bundles(finished.image.manifest.digest)
-    if rebuilds:
-        (out / REBUILDS).write_bytes(b"\n".join(rebuilds))
+def rebuild_record(second: Verified[Provenance]) -> Mapping[str, object]:
+    """A second provenance, as JSON."""
+    varied, limits = second.claim.variation or VARIATION, second.claim.limits
+    return {
+        "provenance": str(second.bundle),
+        "level": second.level,
+        "variation": {
+            "hostname": varied.hostname,
+            "clockOffsetSeconds": varied.clock_offset,
+            "directoryOrder": varied.directory_order,
+            "vcpus": limits.vcpus if limits else None,
+        },
+    }

@@ -2,11 +2,13 @@
 
 import click
 
+from mvmnix.api.context import open_context
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.rebuild import rebuild
 from mvmnix.builder import bootstrap
-from mvmnix.cli.house import house
-from mvmnix.cli.rebuild import rebuild, told
-from mvmnix.cli.telling import answer, notice
-from mvmnix.cli.workshop import workshop
+from mvmnix.cli.build import rebuild_record
+from mvmnix.cli.progress import steps
+from mvmnix.cli.telling import TERMINAL, answer
 
 
 @click.group()
@@ -22,16 +24,16 @@ def reproduce(as_json: bool) -> None:
     If all four files are the same, that is signed as a second provenance and kept beside the first. If not,
     the files that differ are named.
     """
-    with house() as rooms:
-        rooms.settle_in(notice)
-        with workshop(rooms) as shop:
-            first = shop.builder()
-            second = rebuild(rooms, shop, bootstrap.request(), first)
+    with open_context(TERMINAL) as rooms:
+        rooms.settle_in()
+        with steps() as progress, open_image_builder(rooms, progress) as images:
+            first = images.builder_image()
+            second = rebuild(rooms, images, bootstrap.request(), first)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
     if as_json:
         answer(
             "builder reproduce",
-            {"artifacts": image, "provenance": str(first.provenance.bundle), "rebuild": told(second)},
+            {"artifacts": image, "provenance": str(first.provenance.bundle), "rebuild": rebuild_record(second)},
         )
     else:
         click.echo(str(first.image.manifest.digest))

@@ -1,7 +1,6 @@
 """The options by which a plan is told of secrets, by reference, and how a plan's secrets are shown."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +43,6 @@ def references(secrets: tuple[str, ...], variables: tuple[str, ...]) -> tuple[Re
         return tuple(Reference.parse(_from_here(text), target) for text, target in typed)
     except ValueError as error:
         raise UsageError(str(error), hint=_HINT) from None
-
-
-def with_secrets(plan: Plan, secrets: tuple[Reference, ...]) -> Plan:
-    """The same plan with secrets. Raises UsageError where they don't go together."""
-    try:
-        return replace(plan, secrets=secrets)
-    except ValueError as error:
-        raise UsageError(str(error), hint="give each secret a name of its own") from error
 
 
 def _from_here(text: str) -> str:

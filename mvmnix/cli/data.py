@@ -1,23 +1,20 @@
 """The option by which a plan gives a machine a disk for data, and how a plan's disk is shown."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Final
 
 import click
 
+from mvmnix.api.plans import DATA_HINT
 from mvmnix.errors import UsageError
 from mvmnix.launch.data.disk import DataDisk
 from mvmnix.launch.plan import Plan
-
-_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
 
 
 def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:
     try:
         return None if value is None else DataDisk.parse(value)
     except ValueError as error:
-        raise UsageError(str(error), hint=_HINT) from None
+        raise UsageError(str(error), hint=DATA_HINT) from None
 
 
 def data_option[F: Callable[..., object]](command: F) -> F:
@@ -28,14 +25,6 @@ def data_option[F: Callable[..., object]](command: F) -> F:
         callback=_parsed,
         help="A disk of its own at PATH, writable, encrypted, and gone when the machine ends.",
     )(command)
-
-
-def with_data(plan: Plan, disk: DataDisk | None) -> Plan:
-    """The same plan with this disk. Raises UsageError where it doesn't go together."""
-    try:
-        return replace(plan, data=disk)
-    except ValueError as error:
-        raise UsageError(str(error), hint=_HINT) from error
 
 
 def told(plan: Plan) -> Iterator[str]:

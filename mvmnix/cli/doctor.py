@@ -9,18 +9,18 @@ import click
 from rich.console import Console
 
 from mvmnix import __version__
+from mvmnix.api import Backend
+from mvmnix.api.context import Context, open_context
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.builder.pins.host_nix import NIX, HostNix
 from mvmnix.cli.doctor_jail import jail
 from mvmnix.cli.doctor_witnesses import witnesses
 from mvmnix.cli.findings import Finding, Health
-from mvmnix.cli.house import House, house
-from mvmnix.cli.telling import answer
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
 from mvmnix.launch.hypervisor.accelerator import Verdict, known
@@ -34,7 +34,7 @@ _SOON = timedelta(days=30)
 _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]", Health.BAD: "[red]✗[/red]"}
 
 
-def _programs(_: House) -> Iterator[Finding]:
+def _programs(_: Context) -> Iterator[Finding]:
     yield Finding("mvm", Health.GOOD, f"{__version__}, Python {sys.version.split()[0]}")
     for it, why in (
         (NIX, "builds the first builder image"),
@@ -50,14 +50,14 @@ def _programs(_: House) -> Iterator[Finding]:
             yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
 
 
-def _nix_store(rooms: House) -> Iterator[Finding]:
+def _nix_store(rooms: Context) -> Iterator[Finding]:
     """Which Nix store the builder image is built in; without Nix, that is told of the program."""
     if any(map(os.path.exists, NIX.paths)):
         store = HostNix.look(rooms.roots).store
         yield Finding("Nix store", Health.GOOD, f"{store.where} ({store.kind}): {store.why}")
 
 
-def _hypervisor(rooms: House) -> Iterator[Finding]:
+def _hypervisor(rooms: Context) -> Iterator[Finding]:
     try:
         yield Finding("QEMU", Health.GOOD, Qemu.find().executable)
     except MvmnixError as error:
@@ -93,7 +93,7 @@ def probed(verdicts: tuple[Verdict, ...]) -> Finding:
     return Finding("KVM", Health.GOOD, verdicts[0].seen)
 
 
-def _preview_backends(_: House) -> Iterator[Finding]:
+def _preview_backends(_: Context) -> Iterator[Finding]:
     """What a plan may name beside QEMU; that one of them can't be used is no fault of the machine."""
     for backend, title in _TITLES.items():
         missing = choice.lacks(backend)
@@ -104,7 +104,7 @@ def _preview_backends(_: House) -> Iterator[Finding]:
             yield Finding(title, Health.NOTE, f"usable by a plan that says backend {backend}: {backend.isolation}")
 
 
-def _trust(rooms: House) -> Iterator[Finding]:
+def _trust(rooms: Context) -> Iterator[Finding]:
     names = rooms.keys.names()
     if not names:
         yield Finding("keys", Health.NOTE, "none yet", "`mvm run` makes them on first use, or mvm key create ROLE")
@@ -120,7 +120,7 @@ def _trust(rooms: House) -> Iterator[Finding]:
     yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
 
 
-def _log(rooms: House) -> Iterator[Finding]:
+def _log(rooms: Context) -> Iterator[Finding]:
     if not rooms.audit.names():
         yield Finding("audit log", Health.NOTE, "empty")
         return
@@ -135,7 +135,7 @@ _TITLES = {
     Backend.CONTAINER: "container (Preview)",
 }
 
-CHECKS: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
+CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("programs", _programs),
     ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
@@ -147,7 +147,7 @@ CHECKS: tuple[tuple[str, Callable[[House], Iterator[Finding]]], ...] = (
 )
 
 
-def findings(rooms: House) -> Iterator[Finding]:
+def findings(rooms: Context) -> Iterator[Finding]:
     """All findings; a check that fails is one itself."""
     for name, check in CHECKS:
         try:
@@ -160,7 +160,7 @@ def findings(rooms: House) -> Iterator[Finding]:
 @click.option("--json", "as_json", is_flag=True, help="Print findings as JSON.")
 def doctor(as_json: bool) -> int:
     """Say what works on this machine, what does not, and what to do. Exits with 1 when something does not work."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         found = list(findings(rooms))
     if as_json:
         answer("doctor", [{"what": f.what, "health": f.health, "said": f.said, "next": f.next} for f in found])

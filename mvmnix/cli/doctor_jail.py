@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from mvmnix import caller
+from mvmnix.api.context import Context
 from mvmnix.cli.findings import Finding, Health
-from mvmnix.cli.house import House
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
@@ -22,7 +22,7 @@ _NAMESPACES = (
 )
 
 
-def jail(rooms: House) -> Iterator[Finding]:
+def jail(rooms: Context) -> Iterator[Finding]:
     """The jail as a whole, Landlock, control groups."""
     try:
         words = _tried(rooms)
@@ -63,7 +63,7 @@ def _limits(found: ControlGroups) -> Finding:
     return Finding("control groups", Health.NOTE, said, hint)
 
 
-def _tried(rooms: House) -> tuple[str, ...]:
+def _tried(rooms: Context) -> tuple[str, ...]:
     """Enter a cell with a program that ends at once; what was complained about, if anything."""
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)

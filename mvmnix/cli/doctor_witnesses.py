@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
+from mvmnix.api.audit_log import heard
+from mvmnix.api.context import Context
+from mvmnix.api.signer import key_file
 from mvmnix.audit.witnessed import Heard
-from mvmnix.cli.desk import key_file
 from mvmnix.cli.findings import Finding, Health
-from mvmnix.cli.house import House
-from mvmnix.cli.witnesses import heard
 from mvmnix.keys import Role
 
 
-def witnesses(rooms: House) -> Iterator[Finding]:
+def witnesses(rooms: Context) -> Iterator[Finding]:
     """A line for each one that config.toml names."""
     rules = rooms.config.witnesses
     if rules and not rooms.keys.exists(key_file(Role.HOST)):

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mvmnix.api.launch import Ran
 from mvmnix.builder.keeping.library import Finished
-from mvmnix.cli.foreground import Done
 from mvmnix.escaping import escape
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.plural import counted
@@ -21,7 +21,7 @@ class Chain:
 
     image: Finished
     plan: VerifiedPlan
-    done: Done
+    done: Ran
 
     def show(self) -> None:
         """Print it on stderr."""

@@ -5,16 +5,12 @@ from collections.abc import Mapping
 
 import click
 
-from mvmnix.cli.attention import attentive
-from mvmnix.cli.handing import handed_over
-from mvmnix.cli.machine_room import machine_room
+from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.raw import raw_option
-from mvmnix.cli.telling import notice
+from mvmnix.cli.stdio import attentive, handed_over
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
-from mvmnix.launch.control.client import Call, call
-from mvmnix.launch.control.messages import Exec, Stream
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -43,7 +39,7 @@ def exec_(  # noqa: PLR0917 - click hands over what was typed
     command = command[1:] if command[0] == "--" else command  # everything after MACHINE is the command's
     asked = Exec(command, environment(variables), directory, timeout, streams)
     with (
-        machine_room() as here,
+        open_machine_store(TERMINAL) as here,
         handed_over(streams, raw=raw) as hands,
         call(here, machine, asked, hands.descriptors) as it,
     ):

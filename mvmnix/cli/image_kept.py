@@ -1,50 +1,25 @@
 """`mvm image ls`, `inspect`, `rm` and `prune`: the images that are kept here, each verified when it is looked at."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import click
 
-from mvmnix.builder import bootstrap
-from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
+from mvmnix.api.context import open_context
+from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
+from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.needs import Need, users
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Freed, Shelves
-from mvmnix.cli.house import House, house
-from mvmnix.cli.needs import drop_expired, held_of, needs_of
-from mvmnix.cli.telling import MIB, answer, table, tell_freed
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.builder.keeping.shelves import Freed
+from mvmnix.cli.telling import MIB, TERMINAL, answer, table, tell_freed
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
 from mvmnix.plural import counted
-from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.strict import show_time
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A kept build as it was just looked at: verified, or None and the reasons why not."""
-
-    name: str
-    entry: Entry
-    finished: Finished | None
-    reasons: tuple[str, ...]
-
-
-def _look(rooms: House, name: str, entry: Entry) -> Seen:
-    """Verify a kept build, every byte of it."""
-    try:
-        return Seen(name, entry, rooms.library.open(entry, policy=rooms.policy, now=now()), ())
-    except RefusedError as refused:
-        return Seen(name, entry, None, tuple(map(str, dict.fromkeys(refused.codes))))
-    except MvmnixError as error:
-        return Seen(name, entry, None, (error.message,))
-
-
-def _record(seen: Seen, needs: tuple[Need, ...]) -> dict[str, object]:
+def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
     """What is said about a build; nothing of what an unverified one says of itself."""
     said: dict[str, object] = {
         "manifest": str(seen.entry.manifest),
@@ -70,9 +45,9 @@ def _record(seen: Seen, needs: tuple[Need, ...]) -> dict[str, object]:
 @_JSON
 def list_(as_json: bool) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
-    with house() as rooms, rooms.working():
-        needs = needs_of(rooms)
-        records = [_record(_look(rooms, name, entry), needs) for name, entry in rooms.library.index()]
+    with open_context(TERMINAL) as rooms:
+        needs, kept = list_images(rooms)
+    records = [_record(each, needs) for each in kept]
     records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
     if as_json:
         answer("images", records)
@@ -100,12 +75,9 @@ def inspect(digest: str, as_json: bool) -> None:
 
     Six digits of the beginning of DIGEST are enough, if they are of one image alone.
     """
-    with house() as rooms, rooms.working():
-        needs = needs_of(rooms)
-        builds = []
-        for _, entry in Shelves(rooms.library).find(digest):
-            finished = rooms.library.open(entry, policy=rooms.policy, now=now())
-            builds.append(_record(Seen("", entry, finished, ()), needs) | _details(finished))
+    with open_context(TERMINAL) as rooms:
+        needs, kept = find_images(rooms, digest)
+    builds = [_record(each, needs) | _details(each.finished) for each in kept if each.finished is not None]
     if as_json:
         answer("image", builds)
         return
@@ -144,11 +116,8 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
 
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
-    with house() as rooms, rooms.clearing():
-        shelves, needs = Shelves(rooms.library, held=held_of(rooms)), needs_of(rooms)
-        _refuse_unknown(needs)
-        freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
-        _forget_rebuilds(rooms, freed)
+    with open_context(TERMINAL) as rooms:
+        freed = remove_images(rooms, digests)
     _tell(freed, as_json, dry=False)
 
 
@@ -170,48 +139,10 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     """
     if older_than is not None and not every:
         raise click.UsageError("--older-than chooses among finished images: give --all, too")
-    with house() as rooms, rooms.clearing():
-        needs = needs_of(rooms)
-        _refuse_unknown(needs)
+    with open_context(TERMINAL) as rooms:
         before = None if older_than is None else now() - timedelta(days=older_than)
-        freed = Shelves(rooms.library, held=held_of(rooms)).prune(
-            needs,
-            every=every,
-            spared=_spared() if every else (),
-            finished=_times(rooms) if before else {},
-            before=before,
-            remove=not dry_run,
-        )
-        if not dry_run:
-            drop_expired(rooms)
-            _forget_rebuilds(rooms, freed)
+        freed = prune_images(rooms, every=every, before=before, remove=not dry_run)
     _tell(freed, as_json, dry=dry_run)
-
-
-def _forget_rebuilds(rooms: House, freed: Freed) -> None:
-    """What rebuilds testified of images that are gone goes with them."""
-    left = {entry.manifest for entry in rooms.library.entries()}
-    for manifest in set(freed.builds) - left:
-        Rebuilds(rooms.roots.state).forget(manifest)
-
-
-def _refuse_unknown(needs: tuple[Need, ...]) -> None:
-    """Somebody needs images and doesn't say which: nothing can be removed then."""
-    if unknown := [need.who for need in needs if need.image is None]:
-        why = f"nobody knows which images are needed by {', '.join(unknown)}"
-        raise MvmnixError(why, hint="stop that machine, or remove that plan, and try again")
-
-
-def _spared() -> tuple[str, ...]:
-    """The index entry of this installation's builder image: without it the next build begins with building that."""
-    request = bootstrap.request()
-    return (BuildKey(request.flake.nar, request.flake.directory, request.attribute, HOST_NIX).name,)
-
-
-def _times(rooms: House) -> dict[str, datetime]:
-    """When each build that verifies was finished, by its index entry."""
-    seen = (_look(rooms, name, entry) for name, entry in rooms.library.index())
-    return {it.name: it.finished.provenance.claim.finished for it in seen if it.finished is not None}
 
 
 def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:

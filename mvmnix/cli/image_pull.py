@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from mvmnix.cli.build import export
-from mvmnix.cli.house import house
-from mvmnix.cli.references import image_reference
-from mvmnix.cli.telling import answer
-from mvmnix.cli.workshop import workshop
+from mvmnix.api.context import open_context
+from mvmnix.api.export import export_image
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.source_refs import image_reference
+from mvmnix.cli.progress import steps
+from mvmnix.cli.telling import TERMINAL, answer
 
 
 @click.command()
@@ -25,11 +26,11 @@ def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
     the same reference where they take a flake. The registry's host has to be listed in config.toml.
     """
     wanted = image_reference(reference)
-    with house() as rooms:
-        with workshop(rooms) as shop:
-            finished = shop.new_image(wanted) if again else shop.image(wanted)
+    with open_context(TERMINAL) as rooms:
+        with steps() as progress, open_image_builder(rooms, progress) as images:
+            finished = images.new_image(wanted) if again else images.image(wanted)
         if out is not None:
-            export(rooms, finished, out)
+            export_image(rooms, finished, out)
     image, evidence = finished.image, finished.provenance
     if as_json:
         artifacts = {artifact.name: str(artifact.digest) for artifact in image.artifacts}

@@ -2,14 +2,12 @@
 
 import click
 
+from mvmnix.api.context import open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.rebuild_provenance import add_rebuilds
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.house import file_bytes, house
-from mvmnix.cli.telling import answer
-from mvmnix.errors import RefusedError
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.escaping import escape
-from mvmnix.launch.host import now
 
 
 @click.command()
@@ -24,23 +22,16 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     builders, each once.
     """
     given = [bundle for path in bundles for bundle in file_bytes(path, LIMIT).split(b"\n")]
-    with house() as rooms, rooms.working(), rooms.recorded():
-        kept, moment = Rebuilds(rooms.roots.state), now()
-        ((_, entry), *_) = Shelves(rooms.library).find(digest)
-        first = rooms.library.open(entry, policy=rooms.policy, now=moment)
-        for bundle in given:
-            kept.keep(first, bundle, policy=rooms.policy, now=moment)
-        seen = [it for _, it in kept.each(first, policy=rooms.policy, now=moment) if not isinstance(it, RefusedError)]
-        signers = {it.signer.fingerprint: it.signer.name for it in (first.provenance, *seen)}
-        wanted = rooms.policy.thresholds.rebuilds
+    with open_context(TERMINAL) as rooms:
+        agreed = add_rebuilds(rooms, digest, given)
     if as_json:
         result = {
-            "manifest": str(first.image.manifest.digest),
-            "builders": sorted(signers.values()),
-            "rebuilds": sorted(str(it.bundle) for it in seen),
-            "wanted": wanted,
+            "manifest": str(agreed.manifest),
+            "builders": list(agreed.builders),
+            "rebuilds": sorted(map(str, agreed.rebuilds)),
+            "wanted": agreed.wanted,
         }
         answer("testimony", result)
         return
-    told = ", ".join(sorted(signers.values()))
-    click.echo(escape(f"{first.image.manifest.digest}: {len(signers)} of {wanted} builders that are asked for: {told}"))
+    counted = f"{len(agreed.builders)} of {agreed.wanted} builders that are asked for"
+    click.echo(escape(f"{agreed.manifest}: {counted}: {', '.join(agreed.builders)}"))

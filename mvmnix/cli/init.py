@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api.context import open_context
+from mvmnix.api.source_refs import image_reference
 from mvmnix.builder.flakes.scaffold import Template, scaffold, write
-from mvmnix.cli.house import house
-from mvmnix.cli.references import image_reference
+from mvmnix.cli.telling import TERMINAL
 from mvmnix.escaping import escape
 
 
@@ -40,8 +41,8 @@ def _described(text: str) -> bytes:
     from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
 
     reference = image_reference(text)
-    with house() as rooms, rooms.working():
-        return image.describe(image.resolve(reference, rooms.outdoors.registries))
+    with open_context(TERMINAL) as rooms, rooms.working():
+        return image.describe(image.resolve(reference, rooms.network.registries))
 
 
 def _next(directory: Path) -> None:

@@ -2,10 +2,11 @@
 
 import click
 
-from mvmnix.cli.desk import key_file
-from mvmnix.cli.house import house
-from mvmnix.cli.secrets import reference, secret
-from mvmnix.cli.telling import answer
+from mvmnix.api.context import open_context
+from mvmnix.api.own_secrets import read_secret
+from mvmnix.api.signer import key_file
+from mvmnix.cli.secrets import reference
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 
@@ -37,8 +38,8 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
     if role == Role.HOST and algorithm != Algorithm.ED25519:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
-    word = secret(reference(password, "--password"), "the password") if password else None
-    with house() as rooms:
+    word = read_secret(reference(password, "--password"), "the password") if password else None
+    with open_context(TERMINAL) as rooms:
         try:
             made = PrivateKey.create(rooms.keys, key_file(Role(role)), Algorithm(algorithm), word)
         except FileExistsError as error:
@@ -57,7 +58,7 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print fingerprint and public half as JSON.")
 def show(role: Role, as_json: bool) -> None:
     """Print the public half of ROLE's key as PEM, and its fingerprint on stderr, as revocations.toml takes it."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         if not rooms.keys.exists(key_file(Role(role))):
             where = rooms.keys.where(key_file(Role(role)))
             raise UsageError(f"there is no {role} key at {where}", hint=f"mvm key create {role}")

@@ -1,27 +1,20 @@
 """`mvm bundle export` and `mvm trusted-root export`: what somebody needs who verifies where there is no network."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Shelves
-from mvmnix.cli.house import House, house
-from mvmnix.cli.needs import plans_for
-from mvmnix.cli.telling import answer
+from mvmnix.api.context import open_context
+from mvmnix.api.statements import STATEMENT_KINDS, signed_about
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.launch.host import now
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance import trusted_root
 from mvmnix.strict import show_time
 
-#: The kinds of bundle, in the order in which they are written.
-KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
 _NEW = "name one that is not there yet"
 
 
@@ -43,32 +36,15 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
     """
     if directory and out != "-":
         raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
-    with house() as rooms, rooms.working():
-        found = dict[Digest, tuple[str, bytes]]()
-        for kind, data in _statements(rooms, digest):
-            found.setdefault(Digest.of(data), (kind, data))
+    with open_context(TERMINAL) as rooms:
+        found = signed_about(rooms, digest)
     if directory:
         _write_each(Path(directory), found)
     else:
         _write(out, b"".join(data + b"\n" for _, data in found.values()))
-    kinds = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in KINDS]
+    kinds = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in STATEMENT_KINDS]
     told = ", ".join(text for text in kinds if not text.startswith("0 "))
     click.echo(f"{counted(len(found), 'bundle')}: {told}", err=True)
-
-
-def _statements(rooms: House, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in Shelves(rooms.library).find(digest)]
-    manifest = entries[0].manifest
-    yield from (("provenance", rooms.library.bundle(entry.bundle)) for entry in entries)
-    yield from (("parts", rooms.library.bundle(part)) for entry in entries for part in entry.parts)
-    yield from (("rebuild", data) for data in Rebuilds(rooms.roots.state).bundles(manifest))
-    yield from (("plan", data) for plan in plans_for(rooms, manifest) for data in plan.splitlines())
-    for status in (entry.status for entry in registry.entries(rooms.machines)):
-        if status.manifest != manifest:
-            continue
-        for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
-            kept = read_kept(rooms.machines, status.machine, name)
-            yield from ((kind, data) for data in (kept or b"").splitlines())
 
 
 @click.group("trusted-root")
@@ -106,7 +82,7 @@ def _age(newest: datetime | None, moment: datetime) -> str:
 
 
 def _pinned(name: str) -> bytes:
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         policy = rooms.policy
         pins = {pin.name: pin.digest for it in rooms.policy_files if it.policy is not None for pin in it.policy.roots}
     if name not in pins:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
-from mvmnix.cli.attention import attentive
+from mvmnix.cli.stdio import attentive
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.channel.verbs import MOST_ROWS
 

@@ -2,18 +2,14 @@
 
 import click
 
-from mvmnix.builder.flakes.draft import Draft
+from mvmnix.api.context import open_context
+from mvmnix.api.flake_lock import lock_flake
 from mvmnix.builder.locking.document import Change, InputPath
-from mvmnix.builder.locking.session import Locking, NewLock, Wish
-from mvmnix.cli.builder_vm import BuilderVm, builder_plan
-from mvmnix.cli.house import House, house
-from mvmnix.cli.provisions import Provisions
-from mvmnix.cli.references import existing
-from mvmnix.cli.telling import answer, notice
-from mvmnix.cli.workshop import workshop
+from mvmnix.builder.locking.session import Wish
+from mvmnix.cli.progress import steps
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.escaping import escape
-from mvmnix.model import FlakeRef
 
 
 @click.command()
@@ -32,14 +28,8 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
     if updates and update_all:
         raise UsageError("--update and --update-all exclude each other", hint="give one of them")
     wish = Wish(tuple(_path(text) for text in updates), update_all)
-    with house() as rooms:
-        with rooms.recorded():
-            draft = Draft(_flake(flake))
-        with draft:
-            rooms.settle_in(notice)
-            with rooms.working():
-                made = _lock(rooms, draft, wish)
-            where = draft.lock_path if made.data is None else draft.write(made.data)
+    with open_context(TERMINAL) as rooms, steps() as progress:
+        made, where = lock_flake(rooms, flake, wish, progress)
     for change in made.changes:
         click.echo(escape(_line(change)), err=True)
     if as_json:
@@ -47,23 +37,6 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
         answer("lock", {"lock": str(where), "written": made.data is not None, "changes": changes})
     elif not made.changes:
         click.echo(f"{where}: " + ("nothing to change" if made.data is None else "written"), err=True)
-
-
-def _lock(rooms: House, draft: Draft, wish: Wish) -> NewLock:
-    with workshop(rooms) as shop:
-        builder = shop.builder()
-        vm = BuilderVm(rooms, shop.progress, builder, builder_plan(rooms, builder))
-        trees = Provisions(rooms, shop.progress)
-        work = Locking(draft.source, store=rooms.sources, trees=trees, progress=shop.progress)
-        with vm.running(work.connection) as machine:
-            return work.run(machine, wish)
-
-
-def _flake(text: str) -> FlakeRef:
-    found = existing(text)
-    if not isinstance(found, FlakeRef):
-        raise UsageError(f"{text} is an image, and has no lock", hint="name the directory of a flake.nix")
-    return found
 
 
 def _path(text: str) -> InputPath:

@@ -2,8 +2,8 @@
 
 import click
 
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.launch.records import registry
+from mvmnix.api.machines import kill_machines, remove_machines, stop_machines
+from mvmnix.cli.telling import TERMINAL
 
 _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
 
@@ -15,22 +15,16 @@ _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE
 )
 def stop(machines: tuple[str, ...], patience: float) -> None:
     """Stop each MACHINE, by id or name: ask its guest, then end it. Prints its id."""
-    with machine_room() as here:
-        for machine in [registry.find(here, text).status.machine for text in machines]:
-            registry.stop(here, machine, patience=patience)
-            _settled()
-            click.echo(machine)
+    for machine in stop_machines(machines, TERMINAL, patience=patience):
+        click.echo(machine)
 
 
 @click.command()
 @_MACHINES
 def kill(machines: tuple[str, ...]) -> None:
     """End each MACHINE now, without asking its guest; its receipt says so. Prints its id."""
-    with machine_room() as here:
-        for machine in [registry.find(here, text).status.machine for text in machines]:
-            registry.kill(here, machine)
-            _settled()
-            click.echo(machine)
+    for machine in kill_machines(machines, TERMINAL):
+        click.echo(machine)
 
 
 @click.command()
@@ -41,17 +35,5 @@ def rm(machines: tuple[str, ...], force: bool) -> None:
 
     The audit log keeps what it has: start and end, and the digests of plan and receipt.
     """
-    with machine_room() as here:
-        for entry in [registry.find(here, text) for text in machines]:
-            machine = entry.status.machine
-            if force and entry.alive:
-                registry.kill(here, machine)
-                _settled()
-            registry.remove(here, machine)
-            click.echo(machine)
-
-
-def _settled() -> None:
-    """Have the end written down of a machine whose supervisor had to be killed."""
-    with machine_room():
-        pass
+    for machine in remove_machines(machines, TERMINAL, force=force):
+        click.echo(machine)

@@ -2,10 +2,9 @@
 
 import click
 
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.launch.control.client import change
-from mvmnix.launch.control.messages import Pause, Resume
-from mvmnix.launch.records import registry
+from mvmnix.api import Pause, Resume
+from mvmnix.api.machines import change_machines
+from mvmnix.cli.telling import TERMINAL
 
 _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
 
@@ -28,7 +27,5 @@ def resume(machines: tuple[str, ...]) -> None:
 
 
 def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
-    with machine_room() as here:
-        for machine in [registry.find(here, text).status.machine for text in machines]:
-            change(here, machine, asked)
-            click.echo(machine)
+    for machine in change_machines(machines, asked, TERMINAL):
+        click.echo(machine)

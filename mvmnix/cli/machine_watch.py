@@ -1,17 +1,14 @@
 """`mvm events`, `mvm stats`: what happens to machines, by the audit log, and what they use, by the kernel."""
 
 import json
-from collections.abc import Iterable
 
 import click
 
-from mvmnix.audit.reading import Listed
-from mvmnix.cli.house import house
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.cli.telling import answer, table
-from mvmnix.launch.records import consumption, happenings, registry
-from mvmnix.launch.records.home import CONSOLE
-from mvmnix.launch.records.registry import Entry
+from mvmnix.api.context import open_context
+from mvmnix.api.machine_events import machine_events
+from mvmnix.api.machine_store import open_machine_store, put_in_order
+from mvmnix.api.machines import MachineUsage, usage_of
+from mvmnix.cli.telling import TERMINAL, answer, table
 
 
 @click.command()
@@ -23,20 +20,11 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
     Starts, ends, pauses, commands (by the digest of their arguments), and refusals while a machine ran.
     """
-    with machine_room() as here, house() as rooms:
-        wanted = registry.find(here, machine).status.machine if machine else None
-        log, key = rooms.audit, rooms.log_key
-        before = happenings.happenings(log, key, last=lines, machine=wanted)
-        since = before[-1].index + 1 if before else happenings.end(log, key)
-        _print(before)
-        if follow:
-            _print(happenings.follow(log, key, since=since, machine=wanted))
-
-
-def _print(listed: Iterable[Listed]) -> None:
-    for each in listed:
-        value: dict[str, object] = json.loads(each.record.line)
-        click.echo(json.dumps({"index": each.index} | value))
+    with open_context(TERMINAL) as rooms:
+        put_in_order(rooms.roots, rooms.machines, TERMINAL)
+        for each in machine_events(rooms, machine, last=lines, follow=follow):
+            value: dict[str, object] = json.loads(each.record.line)
+            click.echo(json.dumps({"index": each.index} | value))
 
 
 @click.command()
@@ -47,13 +35,8 @@ def stats(machines: tuple[str, ...], as_json: bool) -> None:
 
     Times in milliseconds since the start, memory in KiB. The receipt has the sum at the end.
     """
-    with machine_room() as here:
-        named = [registry.find(here, text) for text in machines]
-        living = [it for it in (named if machines else registry.entries(here)) if it.supervisor]
-        rows = [
-            _row(entry) | {"consoleBytes": registry.files(here, entry.status.machine).get(CONSOLE, 0)}
-            for entry in living
-        ]
+    with open_machine_store(TERMINAL) as here:
+        rows = [_row(it) for it in usage_of(here, machines)]
     if as_json:
         answer("stats", rows)
         return
@@ -61,16 +44,15 @@ def stats(machines: tuple[str, ...], as_json: bool) -> None:
     table(("ID", "NAME", "STATE", *used), (tuple(map(str, row.values())) for row in rows))
 
 
-def _row(entry: Entry) -> dict[str, object]:
-    supervisor = entry.supervisor or 0
-    used = consumption.by_descendants(supervisor)
+def _row(it: MachineUsage) -> dict[str, object]:
     return {
-        "id": entry.status.machine,
-        "name": entry.status.name,
-        "state": entry.state,
-        "processes": used.processes,
-        "threads": used.threads,
-        "cpuMilliseconds": used.cpu_ms,
-        "residentKiB": used.resident_kib,
-        "supervisorResidentKiB": consumption.by_process(supervisor).resident_kib,
+        "id": it.entry.status.machine,
+        "name": it.entry.status.name,
+        "state": it.entry.state,
+        "processes": it.used.processes,
+        "threads": it.used.threads,
+        "cpuMilliseconds": it.used.cpu_ms,
+        "residentKiB": it.used.resident_kib,
+        "supervisorResidentKiB": it.supervisor_kib,
+        "consoleBytes": it.console_bytes,
     }

@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from mvmnix.cli import ends, raw
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.cli.telling import answer, table
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api.verified_ends import with_verified_ends
+from mvmnix.cli import raw
+from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.errors import UsageError
 from mvmnix.launch.records import filters, registry
 from mvmnix.launch.records.filters import Filter
@@ -32,8 +33,10 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
         chosen = [Filter.parse(text) for text in wanted]
     except ValueError as error:
         raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
-    with machine_room() as here:
-        listed = ends.verified(here, [entry for entry in registry.entries(here) if everything or entry.alive])
+    with open_machine_store(TERMINAL) as here:
+        listed = with_verified_ends(
+            here, [entry for entry in registry.entries(here) if everything or entry.alive], TERMINAL
+        )
     shown = filters.matching(listed, chosen)
     if as_json:
         answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
@@ -66,8 +69,8 @@ def inspect(machine: str) -> None:
     How it ended is what the audit log's record says. The rest is not verified anew: `mvm show MACHINE` does that, with
     plan, provenance and receipt.
     """
-    with machine_room() as here:
-        (entry,) = ends.verified(here, [registry.find(here, machine)])
+    with open_machine_store(TERMINAL) as here:
+        (entry,) = with_verified_ends(here, [registry.find(here, machine)], TERMINAL)
         status = entry.status
         digests = {
             "plan": status.plan,
@@ -93,7 +96,7 @@ def inspect(machine: str) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is said from now on, until MACHINE has ended.")
 def logs(machine: str, log: Log, follow: bool) -> None:
     """Print what MACHINE said; escaped for a terminal, raw into a file or a pipe."""
-    with machine_room() as here:
+    with open_machine_store(TERMINAL) as here:
         raw.show(registry.read_log(here, machine, Log(log), follow=follow), sys.stdout)
 
 
@@ -101,12 +104,12 @@ def logs(machine: str, log: Log, follow: bool) -> None:
 @click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
 def wait(machines: tuple[str, ...]) -> None:
     """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
-    with machine_room() as here:
+    with open_machine_store(TERMINAL) as here:
         waiting = [registry.find(here, text).status.machine for text in machines]
         for machine in waiting:
             ended = registry.wait(here, machine)
             if ended.state == "dead":
-                with machine_room() as again:
+                with open_machine_store(TERMINAL) as again:
                     ended = registry.find(again, machine)
-            (ended,) = ends.verified(here, [ended])
+            (ended,) = with_verified_ends(here, [ended], TERMINAL)
             click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

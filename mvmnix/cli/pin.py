@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 import mvmnix
 from mvmnix import lock
+from mvmnix.api.context import SOURCES_LOCK
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
 from mvmnix.builder.pins.host_nix import HostNix
@@ -19,7 +20,6 @@ from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
 from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.cli.house import SOURCES_LOCK
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.plural import counted

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
-from mvmnix.cli.house import house
-from mvmnix.cli.judging import cases, latest
-from mvmnix.cli.judging.account import Account
-from mvmnix.cli.judging.items import Judge, Judged
-from mvmnix.cli.judging.words import lines
-from mvmnix.cli.telling import answer, table
+from mvmnix.api import policy_history
+from mvmnix.api.context import open_context
+from mvmnix.api.policy_report import cases
+from mvmnix.api.policy_report.account import Account
+from mvmnix.api.policy_report.items import Judge, Judged
+from mvmnix.api.policy_report.words import lines
+from mvmnix.api.verify.trust_choice import named_files
+from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.cli.verify import could_not_verify
-from mvmnix.cli.verifying.trusting import named_files
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
 from mvmnix.launch.host import now
@@ -97,26 +98,26 @@ def _account(named: str) -> Account:
     if named:
         floor, user = Files(None), named_files(named)
     else:
-        with house() as rooms:
+        with open_context(TERMINAL) as rooms:
             floor, user = rooms.policy_files
     return Account(in_force(floor, user), floor, user, now())
 
 
 def _in_force() -> Account:
     """The policy in force, held against the last one in the log, if there is a log. Raises MvmnixError."""
-    with house() as rooms:
+    with open_context(TERMINAL) as rooms:
         floor, user = rooms.policy_files
         account = Account(in_force(floor, user), floor, user, now())
         try:
-            found = latest.rolled_back(rooms, account.policy)
+            found = policy_history.rolled_back(rooms, account.policy)
         except MvmnixError as error:
-            return replace(account, not_compared=latest.why(error))
+            return replace(account, not_compared=policy_history.why(error))
     return replace(account, rolled_back=tuple(f"{reason.what}: {reason.why}; {reason.hint}" for reason in found))
 
 
 def _older() -> tuple[Reason, ...]:
-    with house() as rooms:
-        return latest.not_older(rooms, rooms.policy)
+    with open_context(TERMINAL) as rooms:
+        return policy_history.not_older(rooms, rooms.policy)
 
 
 def _show(it: Judged) -> None:

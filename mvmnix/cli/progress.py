@@ -1,9 +1,8 @@
-"""What long steps look like on stderr: a line while one runs, a tick when it is done; logs go to a file."""
+"""What long steps look like on stderr: a line while one runs, a tick when it is done."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from rich.console import Console
 from rich.status import Status
@@ -12,21 +11,16 @@ from rich.text import Text
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
 
-#: Bytes of a builder's words that are kept.
-MOST_LOGGED = 64 * 1024 * 1024
-
 
 class Steps:
-    """The progress port of builds and downloads, drawn by rich. `log` takes what a builder says, unescaped."""
+    """The progress of builds and downloads (api/progress.py), drawn by rich."""
 
-    def __init__(self, console: Console, log: BinaryIO) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._log = log
         self._status: Status | None = None
         self._name = ""
         self._begun = 0.0
         self._files = self._bytes = 0
-        self._logged = 0
 
     def step(self, name: str) -> None:
         """A new step has begun; the one before is done."""
@@ -42,15 +36,7 @@ class Steps:
         self._name, self._begun = name, time.monotonic()
 
     def log(self, data: bytes) -> None:
-        """Something for the log, which ends when it has grown too long: a build that floods it fills no disk."""
-        room = MOST_LOGGED - self._logged
-        if room <= 0:
-            return
-        self._logged += len(data)
-        self._log.write(data[:room])
-        if self._logged >= MOST_LOGGED:
-            self._log.write(f"\nmvm: the log ends here, after {MOST_LOGGED} bytes\n".encode())
-        self._log.flush()
+        """What a builder says is in its log file, and not shown."""
 
     def total(self, files: int) -> None:
         """So many files will be fetched."""
@@ -96,14 +82,14 @@ class Steps:
 
 
 def _plain(text: str) -> Text:
-    """Words that are no markup, whoever wrote them."""
+    """Text that is no markup, wherever it came from."""
     return Text(escape(text))
 
 
 @contextmanager
-def steps(log: BinaryIO) -> Iterator[Steps]:
+def steps() -> Iterator[Steps]:
     """A display on stderr for as long as the context lasts."""
-    shown = Steps(Console(stderr=True), log)
+    shown = Steps(Console(stderr=True))
     try:
         yield shown
     except BaseException:

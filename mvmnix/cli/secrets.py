@@ -1,52 +1,16 @@
-"""Reads secrets where the user says that they lie: a variable or a file of theirs; never out of a command line."""
+"""Reads references to secrets that were typed as values of options; never a secret itself."""
 
-import os
 from pathlib import Path
-from typing import assert_never
 
-from mvmnix.config import SecretRef, TokenPlace
+from mvmnix.config import SecretRef
 from mvmnix.errors import UsageError
-
-#: No password or token is longer, in bytes.
-_LIMIT = 64 << 10
 
 
 def reference(text: str, option: str) -> SecretRef:
-    """What somebody typed for an option. A relative path is meant from here. Raises UsageError, without the text."""
+    """The reference given for an option. A relative path is taken from here. Raises UsageError, without the text."""
     try:
         place, colon, name = text.partition(":")
         return SecretRef.parse(f"{place}{colon}{Path(name).absolute()}" if place == "file" and name else text)
     except ValueError as error:
         hint = f"{option} env:NAME or {option} file:PATH; a secret itself would be seen by everybody on this machine"
         raise UsageError(f"{option} takes a reference, not the secret", hint=hint) from error
-
-
-def secret(where: SecretRef, what: str) -> str:
-    """The secret, without a newline at its end. Raises UsageError when the reference leads nowhere."""
-    match where.place:
-        case TokenPlace.ENVIRONMENT:
-            value = os.environ.get(where.name, "")
-        case TokenPlace.FILE:
-            value = _file(where, what)
-        case _:
-            assert_never(where.place)
-    if not value:
-        raise _unusable(where, what, "there is nothing")
-    return value
-
-
-def _file(where: SecretRef, what: str) -> str:
-    try:
-        # without waiting for a FIFO's other end
-        with os.fdopen(os.open(where.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise _unusable(where, what, "others may read it: chmod 600")
-            return file.read(_LIMIT).decode().removesuffix("\n")
-    except OSError as error:
-        raise _unusable(where, what, error.strerror or str(error)) from error
-    except UnicodeDecodeError:
-        raise _unusable(where, what, "it is not UTF-8") from None
-
-
-def _unusable(where: SecretRef, what: str, why: str) -> UsageError:
-    return UsageError(f"{what} can't be had from {where}: {why}", hint="correct the reference, or what it refers to")

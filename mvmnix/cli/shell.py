@@ -8,15 +8,14 @@ from typing import Final
 
 import click
 
+from mvmnix.api import Call, End, Shell, Stream, call
+from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.exec import environment
-from mvmnix.cli.handing import handed_over
 from mvmnix.cli.local_terminal import raw_terminal, size
-from mvmnix.cli.machine_room import machine_room
-from mvmnix.cli.telling import notice
+from mvmnix.cli.stdio import handed_over
+from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.channel.stream_frames import End
-from mvmnix.launch.control.client import Call, call
-from mvmnix.launch.control.messages import TERM, Shell, Stream
+from mvmnix.launch.control.messages import TERM
 
 _STREAMS: Final = (Stream.STDIN, Stream.STDOUT)
 #: Control-], as often within so many seconds, hangs up: what else is typed is the guest's.
@@ -47,7 +46,7 @@ def shell(machine: str, command: tuple[str, ...], variables: tuple[str, ...], di
     asked = Shell(command, *size(), _term(), environment(variables), directory, _STREAMS)
     ending = _Ending()
     with (
-        machine_room() as here,
+        open_machine_store(TERMINAL) as here,
         handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
         call(here, machine, asked, hands.descriptors) as it,
     ):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from mvmnix.cli.house import house
-from mvmnix.cli.showing.page import Page, page
-from mvmnix.cli.showing.record import record
-from mvmnix.cli.showing.subjects import graph_of, named
-from mvmnix.cli.showing.tree import show_tree
-from mvmnix.cli.telling import answer, notice, tell
+from mvmnix.api.context import open_context
+from mvmnix.cli.evidence_tree import show_tree
+from mvmnix.cli.telling import TERMINAL, answer, notice, tell
 from mvmnix.cli.verify import could_not_verify
 from mvmnix.errors import RefusedError, UsageError
+from mvmnix.evidence.page import Page, page
+from mvmnix.evidence.record import record
+from mvmnix.evidence.subjects import graph_of, named
 from mvmnix.launch.host import now
 
 
@@ -33,7 +33,7 @@ def show(what: str, html: str, as_json: bool) -> int:
     """
     if as_json and html == "-":
         raise UsageError("--json and --html - would both go to stdout", hint="name a file for the page")
-    with house() as rooms, could_not_verify(), rooms.working():
+    with open_context(TERMINAL) as rooms, could_not_verify(), rooms.working():
         found = named(rooms, what, notice)
         moment = now()
         try:

@@ -1,7 +1,9 @@
 """How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for."""
 
 import json
+import sys
 from collections.abc import Iterable
+from typing import Final
 
 import click
 
@@ -37,6 +39,26 @@ def tell(error: MvmnixError) -> int:
 def notice(text: str) -> None:
     """A line for the user, on stderr."""
     click.secho(escape(f"mvm: {text}"), err=True, fg="yellow")
+
+
+class Terminal:
+    """The frontend of the command line (api/frontend.py): notices on stderr, passwords asked for at a terminal."""
+
+    def notice(self, text: str) -> None:
+        """Print a line on stderr."""
+        notice(text)
+
+    def can_ask(self) -> bool:
+        """Whether standard input and standard error are a terminal."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, what: str) -> str:
+        """Ask for a secret, without echo."""
+        asked: str = click.prompt(what, hide_input=True, err=True)
+        return asked
+
+
+TERMINAL: Final = Terminal()
 
 
 def answer(kind: str, result: object) -> None:

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import click
 
+from mvmnix.api import policy_history
+from mvmnix.api.context import open_context
+from mvmnix.api.files import digest_in
+from mvmnix.api.verify.artifacts import verify_artifacts
+from mvmnix.api.verify.bundles import SUFFIX
+from mvmnix.api.verify.image import verify_image
+from mvmnix.api.verify.summaries import Finding, of_files, of_image, write_summary
+from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
 from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.cli.house import house
-from mvmnix.cli.judging import latest
-from mvmnix.cli.telling import answer
-from mvmnix.cli.verifying.artifacts import verify_artifacts
-from mvmnix.cli.verifying.bundles import SUFFIX
-from mvmnix.cli.verifying.files import digest_in
-from mvmnix.cli.verifying.image import verify_image
+from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.verifying.options import wanted_options, whom_options
-from mvmnix.cli.verifying.summaries import of_files, of_image, write_summary
-from mvmnix.cli.verifying.trusting import Whom, named_policy
-from mvmnix.cli.verifying.verdicts import show, show_json, tell_reasons, told_reason
+from mvmnix.cli.verifying.verdicts import image_line, image_record, show, show_json, tell_reasons
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.escaping import escape_line
 from mvmnix.provenance.attestation import Requirements
@@ -62,7 +62,7 @@ def verify(
     artifacts: tuple[str, ...],
     *,
     bundle: str,
-    whom: Whom,
+    whom: TrustChoice,
     wanted: Requirements,
     statements: bool,
     plan: str,
@@ -86,7 +86,7 @@ def verify(
         return _files(artifacts, whom, wanted, wish)
 
 
-def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _Wish) -> int:
+def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: _Wish) -> int:
     if wish.plan:
         raise UsageError("--plan goes with a directory", hint="name the directory of `mvm build --out`")
     if bool(wish.vsa) != bool(wish.resource_uri):
@@ -105,12 +105,12 @@ def _files(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
     verdicts = verify_artifacts(artifacts, wish.bundle, standard)
     passed = [verdict for verdict in verdicts if isinstance(verdict, Passed)]
     if policy is not None and wish.vsa and len(passed) == len(verdicts):
-        write_summary(of_files(passed, policy, wish.resource_uri), wish.vsa, wish.verifier_id)
+        _write_summary(of_files(passed, policy, wish.resource_uri), wish)
     (show_json if wish.as_json else show)(verdicts, statements=wish.statements)
     return int(len(passed) != len(verdicts))
 
 
-def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _Wish) -> int:
+def _image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: _Wish) -> int:
     if wish.resource_uri:
         raise UsageError("an image has a resource URI of its own", hint="leave --resource-uri out")
     if len(artifacts) != 1:
@@ -130,25 +130,30 @@ def _image(artifacts: tuple[str, ...], whom: Whom, wanted: Requirements, wish: _
     except RefusedError as refused:
         return _told(refused, 1, wish)
     if wish.vsa:
-        write_summary(of_image(found, policy), wish.vsa, wish.verifier_id)
+        _write_summary(of_image(found, policy), wish)
     if wish.as_json:
-        answer("verdict", {**found.told, **({"statement": found.statement} if wish.statements else {})})
+        answer("verdict", {**image_record(found), **({"statement": found.statement} if wish.statements else {})})
     else:
         if wish.statements:
             click.echo(json.dumps(found.statement, sort_keys=True))
-        click.echo(escape_line(f"{directory}: {found.line}"), err=wish.statements)
+        click.echo(escape_line(f"{directory}: {image_line(found)}"), err=wish.statements)
     return 0
+
+
+def _write_summary(finding: Finding, wish: _Wish) -> None:
+    with open_context(TERMINAL) as rooms:
+        write_summary(rooms, finding, wish.vsa, wish.verifier_id)
 
 
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
     """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
-    with house() as rooms:
-        return rooms.policy, latest.not_older(rooms, rooms.policy)
+    with open_context(TERMINAL) as rooms:
+        return rooms.policy, policy_history.not_older(rooms, rooms.policy)
 
 
 def _told(refused: RefusedError, status: int, wish: _Wish) -> int:
     if wish.as_json:
-        answer("verdict", {"verified": False, "reasons": [told_reason(reason) for reason in refused.reasons]})
+        answer("verdict", {"verified": False, "reasons": [reason.record for reason in refused.reasons]})
     else:
         tell_reasons(refused.reasons)
     return status

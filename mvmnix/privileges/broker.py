@@ -105,7 +105,7 @@ class Rights:
         if not os.path.lexists(path):
             raise FileNotFoundError(errno.ENOENT, "there is no such control group", path)
         if parent not in {it.path for it in self.parents()}:
-            raise PermissionError(errno.EPERM, "mvm makes no control groups there", path)
+            raise PermissionError(errno.EPERM, "no control group of mvm's can be there", path)
         return f"{parent}/{_own_name(name)}"
 
 

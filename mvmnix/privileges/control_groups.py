@@ -246,11 +246,14 @@ def _v1(here: Path, top: Path, controllers: set[Controller]) -> Parent | None:
 
 
 def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
-    """The nearest group above us that hands on what is wanted; one with processes can't ("no internal processes")."""
+    """The nearest group above us that hands on what is wanted; one with processes can't ("no internal processes").
+
+    A process is moved by who may write to the members of the nearest common group ("Delegation Containment").
+    """
     for where in (here, *here.parents):
         if not where.is_relative_to(top):
             break
-        if not os.access(where, os.W_OK):
+        if not os.access(where, os.W_OK) or not os.access(where / _MEMBERS, os.W_OK):
             continue
         there = wanted & set(_words(where / "cgroup.controllers"))
         for controller in there - set(_words(where / _ENABLED)):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance import build_claims, foreign
+from mvmnix.provenance import build_claims, certified_build, foreign
 from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
 from mvmnix.provenance.foreign import ForeignStatement
@@ -76,21 +76,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A statement that could be read, beside the file's digest and what is required."""
+    """A statement that could be read, beside the file and what is required; `certificate` is its signer's, in DER."""
 
     claim: ForeignStatement
     artifact: Blob
     wanted: Requirements
     place: Place
+    certificate: bytes
 
 
-def unmet(payload: bytes, artifact: Blob, wanted: Requirements, place: Place) -> tuple[Reason, ...]:
-    """Why this statement does not count for that file; nothing when it does."""
+def unmet(
+    payload: bytes, artifact: Blob, wanted: Requirements, place: Place, certificate: bytes = b""
+) -> tuple[Reason, ...]:
+    """Why this statement does not count for that file; nothing when it does. `certificate` is b"" for a key."""
     try:
         claim = foreign.parse(payload)
     except RefusedError as error:
         return place.refused(error)
-    return tuple(reason for check in CHECKS for reason in check(Held(claim, artifact, wanted, place)))
+    return tuple(reason for check in CHECKS for reason in check(Held(claim, artifact, wanted, place, certificate)))
 
 
 def about_file(it: Held) -> Iterator[Reason]:
@@ -149,6 +152,25 @@ def from_source(it: Held) -> Iterator[Reason]:
         yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
 
 
+def as_certified(it: Held) -> Iterator[Reason]:
+    """Where its source or builder matters, it names those that the certificate of its signer names."""
+    if it.wanted.about_source or it.wanted.builder_id is not None:
+        yield from certified_reasons(it.claim, it.certificate, it.place)
+
+
+def certified_reasons(claim: ForeignStatement, certificate: bytes, place: Place) -> Iterator[Reason]:
+    """Where a provenance and the certificate of its signer disagree."""
+    hint = "get the artifact's own provenance: this one was not written by the build that its signer was certified for"
+    try:
+        for each in certified_build.disagreements(claim, certificate):
+            yield place.mismatch(each.code, f"the certified {each.what} {each.certified}", each.said, hint)
+    except RefusedError as error:
+        yield from place.refused(error)
+    except ValueError as error:
+        why = f"{place.name}: its certificate's extensions can't be read: {error}"
+        yield place.reason(ReasonCode.IDENTITY_MALFORMED, why, hint)
+
+
 def _what_would_match(said: Origin) -> str:
     """The options that this statement meets, as somebody would type them, and why mvm's own builds say no more."""
     told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
@@ -159,4 +181,4 @@ def _what_would_match(said: Origin) -> str:
 
 type Check = Callable[[Held], Iterator[Reason]]
 
-CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source)
+CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, as_certified)

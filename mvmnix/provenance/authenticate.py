@@ -102,6 +102,7 @@ class Attested:
     time: datetime | None = None
     identity: tuple[str, str] | None = None
     inclusion: Inclusion = Inclusion.NONE
+    certificate: bytes = b""
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -234,7 +235,8 @@ def authenticate_foreign(
         signer = _passed(it, FOREIGN_STEPS)
         content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
         seen = it.testimony
-        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion)
+        certificate = bundle.material.certificate
+        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate)
 
 
 def _submitted(

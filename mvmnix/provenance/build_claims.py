@@ -1,7 +1,7 @@
 """Says where others' build provenance tells its builder and its source; what it does not understand it refuses; pure.
 
-SLSA provenance v1 leaves the source to the build type, so only these are read: mvm's own (docs/buildtype.md) and the
-workflow type of GitHub's attestations. SLSA provenance v0.2 has a field for it in every build type: the configuration's
+SLSA provenance v1 leaves the source to the build type, so only these are read: mvm's own (docs/buildtype.md) and those
+of build_types.py. SLSA provenance v0.2 has a field for it in every build type: the configuration's
 source, which has to be among the materials with the same digest, as the generators of that version write it.
 """
 
@@ -12,20 +12,15 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.provenance import predicate, slsa
+from mvmnix.provenance import build_types, predicate, slsa
+from mvmnix.provenance.build_types import BuildType, Stated
 from mvmnix.provenance.foreign import TYPES, ForeignStatement
 from mvmnix.provenance.statement import Statement
 
-#: GitHub's attestations of what a workflow built, and the type that they come from.
-WORKFLOW_TYPES: Final = (
-    "https://actions.github.io/buildtypes/workflow/v1",
-    "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1",
-)
 V0_2: Final = TYPES["slsaprovenance02"]
 
 _WHAT: Final = "the provenance"
 _HINT: Final = "ask for nothing about the source, or have the artifact built by a builder whose build type mvm reads"
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _URI: Final = r"[!-~]{1,4096}"
 #: External parameters that a reason lists.
 _SHOWN: Final = 8
@@ -82,6 +77,17 @@ def invocation(it: ForeignStatement) -> str | None:
     return here if isinstance(here, str) and here and is_provenance(it) else None
 
 
+def builder_signs(it: ForeignStatement) -> bool:
+    """Whether what the statement calls its builder is, by its build type, the workflow that a certificate names."""
+    if it.predicate_type == V0_2:
+        kind = it.predicate.get("buildType")
+        return isinstance(kind, str) and build_types.builder_signs_v0_2(kind)
+    definition = it.predicate.get("buildDefinition")
+    kind = definition.get("buildType") if isinstance(definition, dict) else None
+    row = build_types.of(kind) if isinstance(kind, str) else None
+    return row is not None and row.builder_signs
+
+
 def origin(it: ForeignStatement) -> Origin:
     """Where the source came from, by the statement's word.
 
@@ -95,8 +101,8 @@ def origin(it: ForeignStatement) -> Origin:
     kind = _read(it, lambda record: _rest(record.child("buildDefinition", _build_type), record))
     if kind == slsa.BUILD_TYPE:
         return _own(it)
-    if kind in WORKFLOW_TYPES:
-        return _of_workflow(*_read(it, lambda record: _rest(record.child("buildDefinition", _workflow_build), record)))
+    if (row := build_types.of(kind)) is not None:
+        return _of_table(row, it)
     raise refuse(ReasonCode.BUILD_TYPE, _WHAT, f"where build type {kind!r} tells its source is not known here", _HINT)
 
 
@@ -139,34 +145,29 @@ def _own(it: ForeignStatement) -> Origin:
 type _Dependency = tuple[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Workflow:
-    repository: str
-    ref: str
-    unknown: tuple[str, ...]
+type _Parse = Callable[[strict.Record], Stated]
 
 
-def _workflow_build(record: strict.Record) -> tuple[_Workflow, tuple[_Dependency, ...]]:
-    workflow = record.child("externalParameters", _workflow)
-    return _rest((workflow, record.each("resolvedDependencies", _dependency)), record)
+def _stated(parse: _Parse) -> Callable[[strict.Record], tuple[Stated, tuple[_Dependency, ...]]]:
+    def build(record: strict.Record) -> tuple[Stated, tuple[_Dependency, ...]]:
+        stated = record.child("externalParameters", parse)
+        return _rest((stated, record.each("resolvedDependencies", _dependency)), record)
+
+    return build
 
 
-def _workflow(record: strict.Record) -> _Workflow:
-    """What `inputs` and `vars` hold means what the workflow makes of it, such as another reference to check out."""
-    open_ended = [name for name in ("inputs", "vars") if record.has(name) and record.value(name) not in ({}, None)]
-    others = set(record.names()) - {"workflow", "inputs", "vars"}
-
-    def workflow(it: strict.Record) -> tuple[str, str]:
-        others.update(f"workflow.{name}" for name in set(it.names()) - {"repository", "ref", "path"})
-        return _rest((it.text("repository", _URI), it.text("ref", _URI)), it)
-
-    repository, ref = record.child("workflow", workflow)
-    return _rest(_Workflow(repository, ref, tuple(sorted({*open_ended, *others}))), record)
-
-
-def _of_workflow(it: _Workflow, dependencies: tuple[_Dependency, ...]) -> Origin:
-    _only_known(it.unknown)
-    return Origin(repository_of(it.repository), it.ref, _one_commit(dependencies, f"git+{it.repository}@{it.ref}"))
+def _of_table(row: BuildType, it: ForeignStatement) -> Origin:
+    build = _stated(row.read)
+    stated, dependencies = _read(it, lambda record: _rest(record.child("buildDefinition", build), record))
+    _only_known(stated.unknown)
+    uri = stated.uri if stated.uri is not None else next((name for name, _ in dependencies), "")
+    commit = _one_commit(dependencies, uri)
+    if stated.commit not in {None, commit}:
+        why = f"its source {uri} has commit {stated.commit}, and another among what it says came in"
+        raise refuse(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _HINT)
+    where, _, ref = uri.partition("@refs/")
+    own_ref = stated.ref or (f"refs/{ref}" if ref else None)
+    return Origin(repository_of(stated.repository or where), own_ref, commit)
 
 
 def _only_known(unknown: tuple[str, ...]) -> None:
@@ -177,7 +178,9 @@ def _only_known(unknown: tuple[str, ...]) -> None:
 
 
 def _v0_2(record: strict.Record) -> tuple[_Dependency, tuple[_Dependency, ...], tuple[str, ...]]:
+    kind = record.text("buildType", _URI) if record.has("buildType") else ""
     source, unknown = record.child("invocation", _invocation)
+    unknown = () if build_types.parameters_known(kind) else unknown
     return _rest((source, record.each("materials", _dependency) if record.has("materials") else (), unknown), record)
 
 
@@ -214,14 +217,5 @@ def _source(record: strict.Record) -> _Dependency:
 
 def _dependency(record: strict.Record) -> _Dependency:
     uri = record.text("uri", r"[^\x00]{0,4096}") if record.has("uri") else ""
-    commit = record.child("digest", _commit) if record.has("digest") else None
+    commit = record.child("digest", build_types.commit) if record.has("digest") else None
     return _rest((uri, commit), record)
-
-
-def _commit(record: strict.Record) -> str | None:
-    """A git commit; `sha1` is how v0.2 calls it."""
-    found = {record.text(name) for name in ("gitCommit", "sha1") if record.has(name)}
-    record.leave_rest()
-    if len(found) > 1 or any(not _COMMIT.fullmatch(text) for text in found):
-        raise ValueError(f"not a commit: {', '.join(sorted(found))[:160]!r}")
-    return next(iter(found), None)

@@ -80,7 +80,7 @@ class Passed:
 def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[Counted](), list[Reason]()
-    unpacked = [packed for data in bundles for packed in registry_answers.unpack(data)]
+    unpacked = registry_answers.unpack_all(bundles)
     for number, packed in enumerate(unpacked, 1):
         try:
             with only_refusals(name):
@@ -134,7 +134,7 @@ def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Coun
     signed = Place(place.artifact, place.number, place.total, signer_of(attested))
     match attested.content:
         case Claim():
-            claim = _statement(attested.content, blob, standard.wanted, signed)  # 2, 3
+            claim = _statement(attested, attested.content, blob, standard.wanted, signed)  # 2, 3
             _as_packed(packed, claim, blob, signed)  # 3
             further = tuple(standard.further(claim, attested, signed))  # 4
             if further:
@@ -156,12 +156,12 @@ def signer_of(it: Attested) -> str:
     return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
 
 
-def _statement(content: Claim, blob: Blob, wanted: Requirements, place: Place) -> ForeignStatement:
+def _statement(attested: Attested, content: Claim, blob: Blob, wanted: Requirements, place: Place) -> ForeignStatement:
     if content.payload_type != PAYLOAD_TYPE:
         raise RefusedError(
             place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
         )
-    reasons = unmet(content.payload, blob, wanted, place)
+    reasons = unmet(content.payload, blob, wanted, place, attested.certificate)
     if reasons:
         raise RefusedError(*reasons)
     return foreign.parse(content.payload)

@@ -12,10 +12,11 @@ A DSSE envelope alone is known as such, to say what is missing. Anything else is
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Final, cast
 
 from mvmnix import strict
@@ -72,7 +73,7 @@ def unpack(data: bytes) -> tuple[Packed, ...]:
         case {"attestations": list() as attestations}:
             return _bounded([_attestation(each) for each in attestations[: MOST + 1]])
         case {"attestation_bundles": list() as bundles}:
-            return _bounded(list(_provenance(cast("Json", value), bundles)))
+            return _bounded(list(islice(_provenance(cast("Json", value), bundles), MOST + 1)))
         case {"verification_material": _, "envelope": _}:
             return (_pypi(value),)
         case {"payloadType": _, "payload": _, "signatures": _}:
@@ -87,6 +88,12 @@ def _bounded(found: Sequence[Packed]) -> tuple[Packed, ...]:
     if len(found) > MOST:
         return (Packed(b"", problem=f"it has more than {MOST} attestations"),)
     return tuple(found)
+
+
+def unpack_all(bundles: Iterable[bytes]) -> tuple[Packed, ...]:
+    """Every bundle in all of these; one that says so where there are too many."""
+    found = tuple(islice((packed for data in bundles for packed in unpack(data)), MOST + 1))
+    return found if len(found) <= MOST else (Packed(b"", problem=f"there are more than {MOST} bundles"),)
 
 
 def _attestation(value: object) -> Packed:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance import build_claims, predicate, slsa, standing
-from mvmnix.provenance.attestation import Place
+from mvmnix.provenance.attestation import Place, certified_reasons
 from mvmnix.provenance.authenticate import Attested
 from mvmnix.provenance.foreign import ForeignStatement
 from mvmnix.provenance.policy import TrustPolicy
@@ -40,6 +40,7 @@ class ReleasePolicy:
                 yield from self._own(_provenance(claim), attested.signer, place)
             else:
                 yield from self._foreign(claim, attested.signer, place)
+                yield from certified_reasons(claim, attested.certificate, place)
         except RefusedError as error:
             yield from place.refused(error)
 

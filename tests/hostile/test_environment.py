@@ -348,7 +348,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/builder/pins/host_nix.py:HostNix.run",
         "mvmnix/cli/doctor.py:_nix_store",
         "mvmnix/cli/pin.py:fetch",
-        "mvmnix/cli/workshop.py:Workshop._new_builder",
+        "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
     (
         "mvmnix/builder/fetch/downloads.py:downloaded",
@@ -374,6 +374,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
 NO_PROGRAM: Final = {
     "mvmnix/launch/supervisor.py:detach",
     "mvmnix/launch/supervisor.py:_leave",
+    "mvmnix/privileges/broker.py:start",
     "mvmnix/launch/secrets/resolve.py:_keyring",
 }
 

@@ -16,8 +16,8 @@ from typing import override
 
 import pytest
 
+from mvmnix.api.builder_vm import BuildLimits
 from mvmnix.builder.keeping.testimony import check_sources
-from mvmnix.cli.builder_vm import Means
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from tests.conftest import World
@@ -78,7 +78,7 @@ def cell(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> I
     """A builder VM for all that ends by itself; its user lets inputs come from the server that lies."""
     inmate = world.copy(tmp_path_factory.mktemp("cell") / "home")
     (inmate.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{liar}"]\n')
-    with Workbench(inmate, Means(seconds=1800)) as bench:
+    with Workbench(inmate, BuildLimits(seconds=1800)) as bench:
         bench.patience = PATIENCE
         yield bench
 
@@ -266,7 +266,7 @@ def test_what_one_build_does_to_its_store_the_next_one_never_sees(cell: Workbenc
 @pytest.fixture(scope="module")
 def small(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """Builder VMs with little memory, one for each attack."""
-    means = Means(vcpus=2, memory_mib=768, scratch_mib=256, seconds=PATIENCE)
+    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=PATIENCE)
     with Workbench(world.copy(tmp_path_factory.mktemp("small") / "home"), means) as bench:
         yield bench
 
@@ -274,7 +274,7 @@ def small(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 @pytest.fixture(scope="module")
 def brief(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """The same with little time, if enough to begin: a guest gets ten seconds more to end by itself, then is ended."""
-    means = Means(vcpus=2, memory_mib=768, scratch_mib=256, seconds=20)
+    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=20)
     with Workbench(world.copy(tmp_path_factory.mktemp("brief") / "home"), means) as bench:
         yield bench
 

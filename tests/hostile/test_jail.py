@@ -403,7 +403,7 @@ def test_the_first_process_is_out_of_its_reach(scene: Scene, tmp_path: Path) -> 
         with taken_over(scene.program, it, scene.disk, "survive", "hold") as taken:
             taken.wait_for("hold")
             first = status(int(status(taken.guest.process.pid)["PPid"]))
-            assert first["State"].startswith("S"), "neither SIGSTOP nor SIGKILL came to it"
+            assert first["State"][0] in "RSD", "neither SIGSTOP nor SIGKILL came to it"  # a loaded host lets it wait
 
 
 def uids(process: Path) -> list[str]:

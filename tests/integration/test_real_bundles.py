@@ -17,12 +17,13 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.process import Completed
-from mvmnix.provenance import envelope
+from mvmnix.provenance import certified_build, envelope
 from mvmnix.provenance.authenticate import Attested, authenticate, authenticate_foreign
 from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.certificate_names import names
 from mvmnix.provenance.rekor import Inclusion
 from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from tests.conftest import Home
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.repository import ROOT
 
@@ -221,3 +222,24 @@ def test_every_field_left_out(it: Real, bench: Bench) -> None:
         else:
             assert found.inclusion is it.inclusion
             assert ".certificates." in where or where.endswith(("keyid", "messageDigest", "inclusionPromise")), where
+
+
+def test_where_a_real_build_came_from(tmp_path: Path) -> None:
+    """npm's provenance and the certificate under it name the same source, which is the one that may be asked for."""
+    npm = REAL["npm"]
+    assert DATA.is_dir(), "run ./setup"
+    bench = Bench(tmp_path)
+    bench.put(bundle_json=npm.bundle, root_json=npm.trusted_root)
+    said = certified_build.read(envelope.parse_foreign(npm.bundle).material.certificate)
+    for repository, commit, good in (
+        (said["repository"], said["commit"], True),
+        (f"{said['repository']}2", said["commit"], False),
+        (said["repository"], "0" * 40, False),
+    ):
+        asked = ("--source-uri", repository, "--source-digest", commit, "--trusted-root", "root.json")
+        options = (*npm.who.for_cosign, *asked, "--bundle", "bundle.json", npm.artifact)
+        done = bench.run(*map(str, Home.argv("verify", *options)))
+        if good:
+            accepts(done, "verified")
+        else:
+            refuses(done, "refused [source-mismatch]")

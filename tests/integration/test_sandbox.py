@@ -116,6 +116,24 @@ def test_what_one_sandbox_wrote_the_next_does_not_see() -> None:
     assert said(Sandbox(), "ls -A /work") == "home\ntemporary"
 
 
+@pytest.mark.parametrize("shell", ["/bin/dash", "/bin/bash"])
+def test_limits_are_those_of_the_bounds(shell: str) -> None:
+    """By each shell that a system may have as sh."""
+    bounds = Bounds(output=4 * _MIB + 1, memory=512 * _MIB, processes=17)
+    command = helper_command.Command(helper_command.Programs.find(), {}, bounds)
+    argv = command._inside()
+    script = argv[argv.index("-c") :]
+    done = subprocess.run(
+        ["sh", *script, "cat", "/proc/self/limits"], executable=shell, input=b"go\n", capture_output=True, check=True
+    )
+    limits = {line[:26].strip(): line[26:].split()[:2] for line in done.stdout.decode().splitlines()}
+    assert limits["Max core file size"] == ["0", "0"]
+    assert limits["Max file size"] == [str(4 * _MIB + 512)] * 2
+    assert limits["Max address space"] == [str(512 * _MIB)] * 2
+    assert limits["Max processes"] == ["17", "17"]
+    assert limits["Max open files"] == ["1024", "1024"]
+
+
 def test_room_output_time_and_memory_are_bounded() -> None:
     small = Bounds(room=8 * _MIB, output=4 * _MIB, seconds=20)
     for script in (
@@ -215,7 +233,7 @@ def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
     assert "\nflake-registry = \n" in shown
 
 
-@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper_command, "PRLIMIT"), (helper, "SH")])
+@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper_command, "UNSHARE"), (helper, "SH")])
 def test_a_missing_program_is_named_with_its_package(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,12 +13,12 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix.cli.showing.graph import Graph, Kind, refused
-from mvmnix.cli.showing.page import Page, page
 from mvmnix.errors import Reason, ReasonCode
+from mvmnix.evidence.graph import Graph, Kind, refused
+from mvmnix.evidence.page import Page, page
 from tests.browser import Browser, browser
-from tests.unit.cli.showing.exhibits import exhibit
-from tests.unit.cli.showing.test_page import HOSTILE, LONG, everywhere
+from tests.unit.evidence.exhibits import exhibit
+from tests.unit.evidence.test_page import HOSTILE, LONG, everywhere
 from tests.unit.provenance.world import NOW
 
 pytestmark = pytest.mark.integration

@@ -73,7 +73,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.cli.verifying.step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
     ),
-    "mvmnix/cli/workshop.py:Workshop._new_builder": (
+    "mvmnix/api/image_builder.py:ImageBuilder._new_builder": (
         "mvmnix.builder.session.nix:host_evaluate",
         (f"{BUILDERS}::test_nix",),
     ),
@@ -121,7 +121,8 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
-    "mvmnix/sandbox/idmap.py:exchange": None,
+    "mvmnix/privileges/broker.py:start": None,
+    "mvmnix/privileges/user_namespaces.py:_made": None,
 }
 SITES: Final = sorted(spawns.sites())
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mvmnix import manifest
+from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder.reproduce import inside
 from mvmnix.builder.reproduce.compare import Agreement, Disagreement, compare
-from mvmnix.cli.rebuild import VARIATION, varied
 from mvmnix.model import Image
 from mvmnix.provenance import envelope, predicate, statement
 from mvmnix.provenance.slsa import Provenance

@@ -34,7 +34,7 @@ class Freed:
 
 
 class Shelves:
-    """The library, as it is tidied. Whoever removes holds the lock of `House.clearing`.
+    """The library, as it is tidied. Whoever removes holds the lock of `Context.clearing`.
 
     `held` are files that somebody else keeps there, such as the statements of kept parts.
     """

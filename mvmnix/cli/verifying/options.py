@@ -6,7 +6,7 @@ from functools import wraps
 import click
 from click.core import ParameterSource
 
-from mvmnix.cli.verifying.trusting import Whom
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.errors import UsageError
 from mvmnix.provenance.attestation import Requirements
 from mvmnix.provenance.foreign import predicate_type
@@ -48,7 +48,7 @@ def whom_options(function: Callable[..., int]) -> Callable[..., int]:
         _refuse_empty()
         identity = (certificate_identity, certificate_identity_regexp)
         issuer = (certificate_oidc_issuer, certificate_oidc_issuer_regexp)
-        return function(whom=Whom(key, *identity, *issuer, trusted_root, policy), **others)
+        return function(whom=TrustChoice(key, *identity, *issuer, trusted_root, policy), **others)
 
     return _with(_WHOM, wrapped)
 

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import click
 
 from mvmnix import strict
+from mvmnix.api.verify.artifacts import Failed, Verdict
+from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.cli.telling import answer
-from mvmnix.errors import Reason, RefusedError
+from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
+from mvmnix.provenance import envelope
 from mvmnix.provenance.authenticate import Attested
-from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
 from mvmnix.provenance.rekor import Inclusion
 
@@ -21,18 +22,6 @@ NO_WITNESS = "no log, no trusted time"
 NO_TIME = "in the log, no trusted time"
 #: What a time alone does not say: whether a log has the signature, which proofs show.
 _MISSING = {Inclusion.PROVED: "", Inclusion.PROMISED: ", promised by the log, no proof", Inclusion.NONE: ", no log"}
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A file for which too little counts, and why."""
-
-    name: str
-    blob: Blob
-    refused: RefusedError
-
-
-type Verdict = Passed | Failed
 
 
 def one_line(reason: Reason) -> str:
@@ -44,11 +33,6 @@ def tell_reasons(reasons: Iterable[Reason]) -> None:
     """A line on stderr for each."""
     for reason in reasons:
         click.echo(one_line(reason), err=True)
-
-
-def told_reason(reason: Reason) -> Mapping[str, str]:
-    """A reason for machines."""
-    return {"code": reason.code, "what": reason.what, "why": reason.why, "next": reason.hint}
 
 
 def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
@@ -68,7 +52,7 @@ def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:
     told = [_told(verdict, statements=statements) for verdict in verdicts]
     reasons = [reason for each in verdicts if isinstance(each, Failed) for reason in each.refused.reasons]
     result: dict[str, object] = {"verified": not reasons, "artifacts": told}
-    answer("verdict", result | ({"reasons": [told_reason(reason) for reason in reasons]} if reasons else {}))
+    answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
 
 
 def _said(it: Counted) -> str:
@@ -103,10 +87,10 @@ def _text(it: Counted) -> str:
 def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
     told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
     if isinstance(verdict, Failed):
-        return told | {"reasons": [told_reason(reason) for reason in verdict.refused.reasons]}
+        return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}
     return told | {
         "statements": [_counted(each, statements=statements) for each in verdict.counted],
-        "others": [told_reason(reason) for reason in verdict.others],
+        "others": [reason.record for reason in verdict.others],
     }
 
 
@@ -121,3 +105,27 @@ def _counted(it: Counted, *, statements: bool) -> Mapping[str, object]:
         **told_witness(it.attested),
     }
     return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})
+
+
+def image_line(it: VerifiedImage) -> str:
+    """What a verified image is, and who signed for it, for people."""
+    claim = it.provenance.claim
+    where = f"?dir={claim.directory}" if claim.directory else ""
+    root = f"{claim.root.uri}{where}#{claim.attribute}"
+    who, level = signer_of(it.attested), it.provenance.level
+    return f"verified: {root}, signed by {who}, SLSA Build L{level} ({seen(it.attested)})"
+
+
+def image_record(it: VerifiedImage) -> Mapping[str, object]:
+    """The same for machines."""
+    evidence = it.provenance
+    return {
+        "verified": True,
+        "signer": evidence.signer.name,
+        "level": evidence.level,
+        "builder": evidence.claim.builder_id,
+        "bundle": str(evidence.bundle),
+        "payload": str(Digest.of(envelope.parse(it.bundle).payload)),
+        "policy": str(evidence.policy),
+        **told_witness(it.attested),
+    }

@@ -48,7 +48,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
             return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
         except OSError as error:
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
-            hint = "docs/privileges.md says what root's mvm may share; or run mvm as the user whose directory it is"
+            hint = "as root: name it on the command line or in MVMNIX_GRANT (docs/privileges.md)"
             raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
     @property

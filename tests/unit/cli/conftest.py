@@ -20,7 +20,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("mvmnix.checkouts._home", lambda: str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("mvmnix.cli.house.FLOOR", str(tmp_path / "etc"))
+    monkeypatch.setattr("mvmnix.api.context.FLOOR", str(tmp_path / "etc"))
     monkeypatch.chdir("/")
     made = Station(tmp_path, capfd, monkeypatch)
     yield made

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mvmnix import lock
+from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping.library import BuildKey
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.house import House
 from mvmnix.cli.main import run
 from mvmnix.keys import Role
 from mvmnix.launch.host import now
@@ -87,8 +87,8 @@ class Station:
 
     def settle(self) -> None:
         """Have keys and a policy."""
-        with self.roots() as roots, House(roots) as rooms:
-            rooms.settle_in(lambda _: None)
+        with self.roots() as roots, Context(roots) as rooms:
+            rooms.settle_in()
 
     def roots(self) -> Roots:
         return Roots.from_environment({"HOME": str(self.home)})
@@ -102,7 +102,7 @@ class Station:
                 return FakeHypervisor(scenario)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
-        self.monkeypatch.setattr(House, "jail", BareJail())
+        self.monkeypatch.setattr(Context, "jail", BareJail())
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""
@@ -151,7 +151,7 @@ class Station:
 
     def _sign_parts(self, world: World) -> None:
         made = world.own_parts(started=now() - timedelta(minutes=4), finished=now() - timedelta(minutes=3))
-        with self.roots() as roots, House(roots) as rooms:
+        with self.roots() as roots, Context(roots) as rooms:
             world.parts = (rooms.sign(Role.BUILDER, parts_room.to_statement(made).to_bytes()),)
 
     def _keep(
@@ -176,7 +176,7 @@ class Station:
             kept=tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in world.parts),
             sbom=None if world.sbom is None else Digest.of(world.sbom),
         )
-        with self.roots() as roots, House(roots) as rooms:
+        with self.roots() as roots, Context(roots) as rooms:
             for data in files_of(world).values():
                 rooms.library.images.put(data, Digest.of(data))
             bundle = rooms.sign(Role.BUILDER, to_statement(claim, world.image.artifacts).to_bytes())

@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from mvmnix.cli.attention import attentive
+from mvmnix.cli.stdio import attentive
 
 
 class HeardError(Exception):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.api.context import Context
 from mvmnix.audit.reading import records
-from mvmnix.cli.house import House
 from mvmnix.keys import Algorithm, PrivateKey
 from tests.descriptors import open_below
 from tests.unit.cli.station import Said, Station
@@ -247,7 +247,7 @@ def test_what_is_said_of_an_export_that_was_changed_is_about_it(logged: Station,
 def test_a_start_without_an_end_is_told(logged: Station) -> None:
     """A machine whose supervisor was lost, and of which nobody has asked since."""
     assert logged.mvm("audit", "verify", "--json").answer("log")["startsWithoutEnd"] == []
-    with logged.roots() as roots, House(roots) as rooms:
+    with logged.roots() as roots, Context(roots) as rooms:
         last = [
             listed.record for listed in records(rooms.audit, rooms.log_key, last=6) if listed.record.kind == "start"
         ]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from mvmnix import strict
+from mvmnix.api.context import Context
 from mvmnix.audit.head import read_head
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import Seal
 from mvmnix.audit.vouched import vouch, vouched
-from mvmnix.cli.house import House
 from mvmnix.keys import PrivateKey
 from mvmnix.privileges import ids
 from tests.unit.cli.station import Station
@@ -115,7 +115,7 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
     machine = ran(settled, "complain")
     other = launched(settled, "true")
     settled.mvm("wait", other)
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         start = next(it for it in rooms.journal.about(machine.name) if it.kind is Kind.START)
         notes = {
             "another machine's end": (machine.parent / other / NOTE).read_bytes(),

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.builder.keeping.part_book import Domain
-from mvmnix.cli.house import LIBRARY_LOCK, SOURCES_LOCK, House
 from mvmnix.launch.host import now
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.model import Digest, StorePath
@@ -52,7 +52,7 @@ def running(station: Station, name: str, *, says: bool = True) -> Iterator[None]
     image = named(station, name)
     manifest, bundle = (Digest(image[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
     given: dict[str, Any] = {"manifest": manifest, "provenance": bundle} if says else {}
-    with station.roots() as roots, House(roots) as rooms:
+    with station.roots() as roots, Context(roots) as rooms:
         nothing = Digest.of(b"")
         with MachineHome.create(
             rooms.machines, name="web", image=name, plan=nothing, policy=nothing, now=now(), **given
@@ -236,8 +236,8 @@ def test_young_images_stay(settled: Station) -> None:
 
 HOLD = """
 import os, sys
-from mvmnix.cli.house import house
-with house() as rooms, rooms.working():
+from mvmnix.api.context import open_context
+with open_context() as rooms, rooms.working():
     print("working", flush=True)
     sys.stdin.read()
 """
@@ -327,7 +327,7 @@ def test_an_archive_that_is_no_file(settled: Station, kind: str) -> None:
 
 def test_sources_of_kept_builds_stay(settled: Station) -> None:
     settled.flake()
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         for data in (b"bash", b"left over"):
             rooms.sources.put(data, Digest.of(data))
         (Path(roots.cache.path) / "sources/.incoming.01.tmp").write_bytes(b"half")
@@ -359,7 +359,7 @@ def test_kept_parts_stay(settled: Station) -> None:
     """Their archives lie among the sources, the statements that vouch for them among the bundles."""
     archive, statement = b"archive of a part", b"a signed statement"
     part = Kept(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         rooms.sources.put(archive, part.nar)
         rooms.part_book.add(Domain(Digest.of(b"tree"), ()), {}, (part,), statement)
     for command in (("image", "prune", "--all"), ("store", "gc")):

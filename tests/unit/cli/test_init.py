@@ -79,7 +79,7 @@ def test_an_image_is_named_by_digest_from_a_listed_host(station: Station, refere
 def test_an_image_by_its_digest(station: Station) -> None:
     registry, image = Memory(), pushed(b"layer", Cmd=["/bin/app"])
     reference = registry.hold(image.document, image=image)
-    station.monkeypatch.setattr("mvmnix.cli.outdoors.Outdoors.registries", registry)
+    station.monkeypatch.setattr("mvmnix.api.network.Network.registries", registry)
     target = station.path / "guest"
     said = station.mvm("init", "--template", "oci", "--from", str(reference), target)
     assert said.code == 0, said.err

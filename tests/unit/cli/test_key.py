@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
+from mvmnix.cli.telling import TERMINAL, Terminal
 from mvmnix.keys import Algorithm, PublicKey, Role
 from mvmnix.provenance.revocations import RevocationFile
 from tests.unit.cli.station import Station
@@ -126,9 +127,9 @@ def test_a_password_is_asked_for_once_at_a_terminal(station: Station) -> None:
         asked.append(text)
         return "correct horse"
 
-    station.monkeypatch.setattr("mvmnix.cli.desk.click.prompt", prompt)
-    station.monkeypatch.setattr("mvmnix.cli.desk.at_terminal", lambda: True)
-    with station.roots() as roots, House(roots) as rooms:
+    station.monkeypatch.setattr("mvmnix.cli.telling.click.prompt", prompt)
+    station.monkeypatch.setattr(Terminal, "can_ask", lambda _: True)
+    with station.roots() as roots, Context(roots, TERMINAL) as rooms:
         for _ in range(2):
             assert rooms.key(Role.BUILDER).public.pem == made.out
     assert asked == ["Password of the builder key"]

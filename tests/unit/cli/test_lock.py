@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.api import flake_lock
+from mvmnix.api.context import Context
 from mvmnix.builder.flakes.draft import Draft
 from mvmnix.builder.locking.document import Change
 from mvmnix.builder.locking.session import NewLock, Wish
-from mvmnix.cli import lock
-from mvmnix.cli.house import House
 from tests.fakes import Repository
 from tests.unit.cli.station import Station
 
@@ -28,11 +28,11 @@ def making(monkeypatch: pytest.MonkeyPatch, made: NewLock) -> list[Wish]:
     """In place of a builder VM: one that makes this."""
     wishes: list[Wish] = []
 
-    def make(rooms: House, draft: Draft, wish: Wish) -> NewLock:
+    def make(_context: Context, _draft: Draft, wish: Wish, _progress: object) -> NewLock:
         wishes.append(wish)
         return made
 
-    monkeypatch.setattr(lock, "_lock", make)
+    monkeypatch.setattr(flake_lock, "_locked", make)
     return wishes
 
 

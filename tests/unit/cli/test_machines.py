@@ -217,5 +217,5 @@ def test_looking_at_machines_loads_no_cryptography() -> None:
     commands = "mvmnix.cli.machines, mvmnix.cli.machine_ends, mvmnix.cli.exec"
     program = f"import {commands}, sys; sys.stdout.write(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT)
-    heavy = {"asyncio", "cryptography", "jsonschema", "rich", "sigstore", "urllib3", "mvmnix.cli.house"}
+    heavy = {"asyncio", "cryptography", "jsonschema", "rich", "sigstore", "urllib3", "mvmnix.api.context"}
     assert not heavy & set(done.stdout.decode().split())

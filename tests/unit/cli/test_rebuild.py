@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.api.builder_vm import builder_plan, limits_of
+from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.cli.builder_vm import builder_plan, limits_of
-from mvmnix.cli.rebuild import VARIATION, varied
-from mvmnix.cli.workshop import Workshop
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
@@ -29,13 +29,13 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
     """Have every builder VM make this image."""
 
     def make(
-        shop: Workshop, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan]
+        images: ImageBuilder, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan]
     ) -> tuple[BuildRecord, slsa.Provenance]:
-        plan = vary(builder_plan(shop._house, builder))
+        plan = vary(builder_plan(images._context, builder))
         if seen is not None:
             seen.append(plan)
         for data in files_of(made).values():
-            shop._house.library.images.put(data, Digest.of(data))
+            images._context.library.images.put(data, Digest.of(data))
         record = BuildRecord(
             request=request,
             image=made.image,
@@ -49,7 +49,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
         )
         return record, testimony.by_builder(record, mvm="0.1.0", builder=builder, limits=limits_of(plan))
 
-    station.monkeypatch.setattr(Workshop, "made", make)
+    station.monkeypatch.setattr(ImageBuilder, "build_unsigned", make)
 
 
 def second_of(station: Station, said: object) -> slsa.Provenance:
@@ -101,14 +101,14 @@ def test_what_differs_is_named_and_nothing_is_signed(settled: Station) -> None:
 def test_another_tree_is_not_compared(settled: Station, tmp_path: Path) -> None:
     flake = settled.flake()
     build(settled, settled.world("hello"))
-    image = Workshop.image
+    image = ImageBuilder.image
 
-    def changed_meanwhile(shop: Workshop, reference: object) -> Finished:
-        finished = image(shop, reference)  # type: ignore[arg-type]
+    def changed_meanwhile(images: ImageBuilder, reference: object) -> Finished:
+        finished = image(images, reference)  # type: ignore[arg-type]
         (tmp_path / "flakes/hello/flake.nix").write_text("{ }")
         return finished
 
-    settled.monkeypatch.setattr(Workshop, "image", changed_meanwhile)
+    settled.monkeypatch.setattr(ImageBuilder, "image", changed_meanwhile)
     said = settled.mvm("build", "--rebuild", flake)
     assert said.code == 125
     assert "has changed since it was built" in said.err

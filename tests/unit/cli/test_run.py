@@ -4,10 +4,12 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import override
 
 import pytest
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
+from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
 from tests.leaks import in_files
 from tests.unit.cli.station import Station
@@ -138,15 +140,26 @@ def test_a_checkout_brings_neither_policy_nor_state(
     assert [it.name for it in checkout.iterdir()] == ["flake.nix"], "nothing was made there"
 
 
+class Told(Silent):
+    """A frontend that keeps its notices."""
+
+    def __init__(self, notices: list[str]) -> None:
+        self.notices = notices
+
+    @override
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
 def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station: Station) -> None:
     (station.path / "flake.nix").write_text("{}")
     said = station.mvm("run", f"path:{station.path}/none")
     assert said.code == 2
     assert not station.config.exists(), "a mistyped name makes nothing"
     told: list[str] = []
-    with station.roots() as roots, House(roots) as rooms:
-        rooms.settle_in(told.append)
-        rooms.settle_in(told.append)
+    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+        rooms.settle_in()
+        rooms.settle_in()
     (once,) = told
     for word in ("builder", "planner", "host", str(station.config / "keys"), "trust.toml", "SLSA Build L1"):
         assert word in once
@@ -189,8 +202,8 @@ def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
             (station.path / "etc/trust.toml").write_text("")
     before = sorted(station.config.rglob("*")) if station.config.exists() else []
     told: list[str] = []
-    with station.roots() as roots, House(roots) as rooms:
-        rooms.settle_in(told.append)
+    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+        rooms.settle_in()
     assert told == []
     assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
 

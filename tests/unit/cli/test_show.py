@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.api.context import Context
 from mvmnix.audit.record import Kind, Record
-from mvmnix.cli.house import House
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.host import now
@@ -221,7 +221,7 @@ def test_a_machine_that_lives(settled: Station, built: str) -> None:
     bundle = plan(settled).read_bytes()
     wanted = image(settled)
     manifest, provenance = (Digest(wanted[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         digest, policy = Digest.of(bundle), rooms.policy.digest
         said: dict[str, Any] = {"manifest": manifest, "provenance": provenance}
         home = MachineHome.create(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix.cli.house import House
-from mvmnix.cli.signing import Choice
+from mvmnix.api.context import Context
+from mvmnix.api.keyless import KeylessChoice
+from mvmnix.cli.signing import keyless_choice
 from mvmnix.config import SecretRef, SigningRule, TokenPlace
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.keys import Role
@@ -107,9 +108,9 @@ def test_the_configuration_says_who_signs_keyless(believing: Station, services: 
 
 
 def test_each_role_for_itself(believing: Station, services: Services) -> None:
-    with believing.roots() as roots, House(roots) as rooms:
-        rooms.desk.choose(Choice(keyless=True), Role.BUILDER)
-        rooms.desk.prepare(Role.BUILDER)
+    with believing.roots() as roots, Context(roots) as rooms:
+        rooms.signer.choose(KeylessChoice(keyless=True), Role.BUILDER)
+        rooms.signer.prepare(Role.BUILDER)
         assert envelope.parse(rooms.sign(Role.BUILDER, b"{}")).material.certificate
         assert envelope.parse(rooms.sign(Role.PLANNER, b"{}")).material.hint
         assert envelope.parse(rooms.sign(Role.HOST, b"{}")).material.hint
@@ -179,8 +180,8 @@ def test_an_expired_token_is_called_expired() -> None:
 def test_a_choice_without_a_token_or_place_changes_nothing_else() -> None:
     token = SecretRef(TokenPlace.ENVIRONMENT, "T")
     rule = SigningRule(frozenset({"planner"}), "staging", token)
-    assert Choice().over(rule, frozenset({Role.BUILDER})) == rule
-    assert Choice(keyless=True).over(rule, frozenset({Role.BUILDER})).keyless == {"builder", "planner"}
+    assert KeylessChoice().over(rule, frozenset({Role.BUILDER})) == rule
+    assert KeylessChoice(keyless=True).over(rule, frozenset({Role.BUILDER})).keyless == {"builder", "planner"}
     with pytest.raises(UsageError):
-        Choice.of(False, "", "staging", "file")
-    assert Choice.of(False, "env:X", None, "").keyless
+        keyless_choice(False, "", "staging", "file")
+    assert keyless_choice(False, "env:X", None, "").keyless

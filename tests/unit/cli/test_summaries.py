@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.house import House
-from mvmnix.cli.verifying.image import VerifiedImage
-from mvmnix.cli.verifying.summaries import of_image
+from mvmnix.api.context import Context
+from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.api.verify.summaries import of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest
@@ -164,7 +164,7 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
     """Each with its own reason, signed by the very verifier that the policy names; and the refusal is in the log."""
     code, path, value = ROWS[row]
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, House(roots) as rooms:
+    with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.VERIFIER)
     statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
     put(value, "predicate", *path)(statement)
@@ -180,7 +180,7 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
 @pytest.mark.parametrize("role", ["builder", "planner", "host"])
 def test_no_other_key_summarises(gap: Gap, role: str) -> None:
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, House(roots) as rooms:
+    with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role(role))
     gap.vsa.write_bytes(envelope.sign(envelope.parse(gap.vsa.read_bytes()).payload, key).to_bytes())
     said = gap.verifier.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
@@ -227,7 +227,7 @@ def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: 
     data = (gap.image / "provenance.sigstore.json").read_bytes()
     payload = envelope.parse(data).payload
     build = json.loads(payload)["predicate"]["runDetails"]["builder"]["builderDependencies"]
-    with gap.verifier.roots() as roots, House(roots) as rooms:
+    with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.BUILDER).public.fingerprint.hex
     digests = {
         "bundle": Digest.of(data).hex,
@@ -262,7 +262,7 @@ def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: G
 def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
     """As an mvm from before wrote it."""
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, House(roots) as rooms:
+    with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.VERIFIER)
     statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
     drop("predicate", "mvmnix_inputs")(statement)

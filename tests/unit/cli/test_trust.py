@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.house import House
+from mvmnix.api.context import Context
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.launch import signatures
@@ -54,7 +54,7 @@ def told(station: Station, *arguments: str | Path) -> set[str]:
 
 def test_verdicts_have_the_policy_s_digest_and_serials(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
-    with settled.roots() as roots, House(roots) as rooms:
+    with settled.roots() as roots, Context(roots) as rooms:
         digest = rooms.policy.digest.hex
     found = records(settled)
     assert {record["kind"] for record in found} >= {"admission", "start", "end"}

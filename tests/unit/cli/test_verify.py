@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.verifying.image import VerifiedImage
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
@@ -60,7 +59,7 @@ def test_verified(settled: Station, exported: Path) -> None:
 
 def test_a_verdict_is_one_line(settled: Station, exported: Path) -> None:
     """Names in it are a stranger's."""
-    settled.monkeypatch.setattr(VerifiedImage, "line", "verified: a\nverified: b")
+    settled.monkeypatch.setattr("mvmnix.cli.verify.image_line", lambda _: "verified: a\nverified: b")
     assert settled.mvm("verify", exported).out == f"{exported}: verified: a\\nverified: b\n"
 
 

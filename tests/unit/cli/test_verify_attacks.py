@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix.cli.verifying import files
+from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.blob import Blob
-from mvmnix.provenance.build_claims import WORKFLOW_TYPES
+from mvmnix.provenance.build_types import WORKFLOW_TYPES
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
 from tests.unit.cli.station import Station
 from tests.unit.provenance import foreign_world as foreign
@@ -168,7 +168,7 @@ def test_a_failure_that_nobody_expected_is_no_verdict(it: Release, monkeypatch: 
 def test_a_file_that_is_too_large_for_its_signature(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused for what it is, and not as a bug of mvm's."""
     it.put(signature(), provenance(OTHER))
-    monkeypatch.setattr("mvmnix.cli.verifying.files._WHOLE", len(ARTIFACT) - 1)
+    monkeypatch.setattr("mvmnix.api.files._WHOLE", len(ARTIFACT) - 1)
     said = it.verify("--json", it.artifact)
     assert (said.code, codes(said)) == (1, [Code.SIGNATURE_INVALID, Code.SIGNER_UNKNOWN])
     assert "is larger than" in json.dumps(said.answer("verdict")["reasons"])
@@ -187,7 +187,7 @@ def test_a_file_that_changes_while_it_is_looked_at(it: Release, monkeypatch: pyt
         (it.path / "signed").replace(artifact)
         return found
 
-    monkeypatch.setattr("mvmnix.cli.verifying.files.blob", swapped)
+    monkeypatch.setattr("mvmnix.api.files.blob", swapped)
     value = json.loads(it.bundle.read_bytes())
     del value["messageSignature"]["messageDigest"]
     it.put(json.dumps(value).encode())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.cli.verifying import files
+from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
 from tests.unit.cli.releases import Release, release, signature, signed
 from tests.unit.cli.station import Said, Station

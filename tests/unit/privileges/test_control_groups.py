@@ -26,6 +26,7 @@ def v2(path: Path, *, controllers: str, enabled: str) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     (path / "cgroup.controllers").write_text(controllers)
     (path / "cgroup.subtree_control").write_text(enabled)
+    (path / "cgroup.procs").touch()
     return path
 
 
@@ -136,6 +137,14 @@ def test_version_2_hands_on_from_the_nearest_group_that_can(tmp_path: Path, monk
     assert found.controllers == {"cpu", "memory", "pids"}
     (written,) = made(found, monkeypatch)
     assert written == {"cpu.max": "150000 100000", "memory.max": str(1 << 30), "memory.swap.max": "0", "pids.max": "97"}
+
+
+def test_where_a_process_can_not_be_moved_no_group_is_made(tmp_path: Path) -> None:
+    top = v2(tmp_path / "unified", controllers="memory", enabled="memory")
+    here = proc(tmp_path, "0::/\n", ("cgroup2", str(top), "rw"))
+    assert ControlGroups.find(proc=here).controllers == {Controller.MEMORY}
+    (top / "cgroup.procs").unlink()
+    assert ControlGroups.find(proc=here).parents == ()
 
 
 def refusing(session: Path) -> object:

@@ -216,6 +216,19 @@ def test_every_part_of_pypi_s_provenance(change: Any) -> None:
     assert set(refused(change(answers.pypi_provenance(attested())))) == {Code.BUNDLE_MALFORMED}
 
 
+def test_more_bundles_than_anybody_has() -> None:
+    """In one answer, in several, and in PyPI's bundles of bundles: refused before any is looked at."""
+    half: Json = {"attestations": [{"bundle": {}}] * (MOST // 2)}
+    many = {"version": 1, "attestation_bundles": [{"attestations": [{}] * MOST}] * MOST}
+    for answers_ in ([half, half, half], [many]):
+        with pytest.raises(RefusedError, match="more than 1024") as caught:
+            judged(*answers_)
+        assert len(caught.value.reasons) == 1
+    with pytest.raises(RefusedError) as caught:
+        judged(half, half)
+    assert "more than 1024" not in str(caught.value)
+
+
 def test_an_envelope_alone() -> None:
     """What older generators left (`.intoto.jsonl`): refused, and it is said what is missing."""
     with pytest.raises(RefusedError, match="neither certificate nor log entry") as caught:

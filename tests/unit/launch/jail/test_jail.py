@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from mvmnix.cli import hosting
+from mvmnix.api import machine_host
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
@@ -170,7 +170,7 @@ def test_roots_cells_lie_where_nobody_else_can_write(
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
-        hosting.jail_of(*directories)
+        machine_host.jail_of(*directories)
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 

@@ -1,0 +1,97 @@
+"""Checks this host's audit log against all that is kept beside it, and begins a new one where it is lost."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mvmnix.api.audit_log import heard
+from mvmnix.api.context import Context
+from mvmnix.audit.head import NoLogError, is_begun, lost
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.reading import Listed
+from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.verify import LogEvidence, Visit, verify_log
+from mvmnix.errors import Reason, RefusedError, UnreadableError
+from mvmnix.launch.host import now
+from mvmnix.launch.records.registry import entries
+from mvmnix.launch.records.traces import Traces
+from mvmnix.launch.replay.clock import HostClock, looked_at
+from mvmnix.launch.replay.unkept import Unkept
+
+
+def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:
+    """Check this host's log with its key, against a checkpoint that was kept elsewhere where there is a `note`.
+
+    1. What its witnesses keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
+    left no traces. 3. Each record is sealed. 4. The nonces that were spent are those of its starts. Returns the log's
+    evidence, and the starts without an end whose machines don't run. Raises RefusedError; NoLogError where there is no
+    log, and was none as far as its traces tell.
+    """
+    against = _witnesses(context, key)  # 1
+    if not is_begun(context.audit) and (traces := Traces.of(context.roots.state).said):  # 2
+        against.append(lost(context.audit, traces))
+    starts = Unkept(context.nonces)
+    evidence = _verified(context, key, note, against, starts.visit)  # 3
+    if unkept := starts.reasons(_past(context)):  # 4
+        raise RefusedError(*unkept)
+    return evidence, _lost(context, evidence.unended)
+
+
+def begin_new_log(context: Context) -> tuple[str, str]:
+    """Begin a new log whose first record says so, with digests of the traces that are here of an earlier one.
+
+    Returns the log's origin and what those traces are, "" where there are none. Raises UsageError where there is a log.
+    """
+    found = Traces.of(context.roots.state)
+    record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
+    return context.journal.append(record).checkpoint.origin, found.said
+
+
+def unended_starts(records: Sequence[Listed]) -> tuple[Listed, ...]:
+    """The starts among these records that no end follows."""
+    ended = {listed.record.machine for listed in records if listed.record.kind == "end"}
+    return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
+
+
+def _witnesses(context: Context, key: NoteKey) -> list[Reason]:
+    """Say what this host's witnesses say of its log; what contradicts it is returned."""
+    against: list[Reason] = []
+    try:
+        rules = context.config.witnesses
+    except RefusedError as error:  # which is no verdict on the log
+        raise UnreadableError(error.message, hint=error.hint) from error
+    for each in heard(context.audit, key, rules):
+        if each.contradicts and each.refused is not None:
+            against += each.refused.reasons
+        else:
+            context.frontend.notice(f"the witness {each.witness.name} {each.said}")
+    return against
+
+
+def _past(context: Context) -> datetime:
+    """No nonce of a plan that was valid longer was forgotten. Raises RefusedError [clock-went-back, state-mismatch]."""
+    with looked_at(context.nonces):
+        return HostClock(context.nonces, context.frontend.notice).look().past
+
+
+def _verified(
+    context: Context, key: NoteKey, note: bytes | None, against: Sequence[Reason], visit: Visit
+) -> LogEvidence:
+    """The whole log, unless a witness is against it. Raises RefusedError with all reasons, NoLogError."""
+    try:
+        evidence = verify_log(context.audit, key, note, visit)
+    except RefusedError as refused:
+        found = [*refused.reasons, *(reason for reason in against if reason not in refused.reasons)]
+        raise RefusedError(*found) from refused
+    except NoLogError:
+        if against:
+            raise RefusedError(*against) from None
+        raise
+    if against:
+        raise RefusedError(*against)
+    return evidence
+
+
+def _lost(context: Context, unended: Sequence[Listed]) -> tuple[Listed, ...]:
+    """Those starts without an end whose machine doesn't live, by the kernel's word."""
+    living = {entry.status.machine for entry in entries(context.machines) if entry.alive} if unended else set()
+    return tuple(listed for listed in unended if listed.record.machine not in living)

@@ -1,0 +1,94 @@
+"""Starts a builder VM: a guest like any other, from a plan that is signed and verified for this one start."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from mvmnix.api.context import Context
+from mvmnix.api.progress import Progress
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.session import nix
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.errands import Errands, Threads
+from mvmnix.keys import Role
+from mvmnix.launch import plan as plans
+from mvmnix.launch.host import Host, now
+from mvmnix.launch.machine import Machine
+from mvmnix.launch.start import start
+from mvmnix.launch.supervisor import stopping_signals
+from mvmnix.launch.validity import Use
+from mvmnix.model import Verb
+from mvmnix.provenance.slsa import Limits
+
+type Connect = Callable[[Callable[[], None]], Connection]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLimits:
+    """What a build may use, None where it is what the image says: processors, MiB of memory and disk, seconds."""
+
+    vcpus: int | None = None
+    memory_mib: int | None = None
+    scratch_mib: int | None = None
+    seconds: int | None = None
+
+
+#: A build that says nothing of its time gets a day.
+AS_THE_IMAGE_SAYS = BuildLimits()
+
+
+def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
+    """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
+    made = plans.Plan.for_image(
+        builder.image,
+        policy=context.policy.digest,
+        provenance=builder.provenance.bundle,
+        now=now(),
+        use=Use.ONCE,
+        verbs=frozenset({Verb.EXEC, Verb.STREAM}),
+        ports=(nix.CACHE_PORT,),
+    )
+    return replace(
+        made,
+        vcpus=limits.vcpus or made.vcpus,
+        memory_mib=limits.memory_mib or made.memory_mib,
+        scratch_mib=limits.scratch_mib or made.scratch_mib,
+        timeouts=replace(made.timeouts, wall_seconds=limits.seconds or made.timeouts.wall_seconds),
+    )
+
+
+def limits_of(plan: plans.Plan) -> Limits:
+    """What the plan lets a build use, as provenance says it."""
+    return Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
+
+
+class BuilderVm:
+    """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
+
+    def __init__(self, context: Context, progress: Progress, builder: Finished, plan: plans.Plan) -> None:
+        self._context = context
+        self._builder = builder
+        self._plan = plan
+        progress.step_alone("starting the builder VM")
+        self._host: Host = context.host(progress.notice)
+        self._host.loop.listen()
+        self._threads = Threads(self._host.loop.post)
+        self.errands: Errands = self._threads
+
+    @contextmanager
+    def running(self, connect: Connect) -> Iterator[Machine]:
+        """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
+        bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
+        services = {nix.CACHE_PORT: connect}
+        with (
+            self._context.admitted(bundle, self._builder, self._host.notice) as verified,
+            stopping_signals(self._host.loop),
+            start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            self._context.recorded(),
+        ):
+            verified.kernel_loaded()
+            try:
+                yield machine
+            finally:
+                self._threads.close()

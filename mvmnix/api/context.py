@@ -1,0 +1,289 @@
+"""Opens state for one operation: directories, policy, keys, stores, log and hypervisor, each when first asked for."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mvmnix import config, temporary
+from mvmnix.api import audit_log
+from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.machine_host import host_of, jail_of
+from mvmnix.api.signer import Signer, key_file
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.note import Signer as NoteSigner
+from mvmnix.audit.record import Kind, Record
+from mvmnix.builder.keeping.library import Kept, Library, Room
+from mvmnix.builder.keeping.part_book import PartBook
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.keys import PrivateKey, Role
+from mvmnix.launch.admission import Submission, admit, as_verdict
+from mvmnix.launch.backends import kinds
+from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.host import Host, now
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.replay.clock import HostClock
+from mvmnix.launch.replay.gate import LoggedStarts, Replay
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import Digest
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy_default import default_policy
+from mvmnix.provenance.policy_files import FLOOR, Files, files, in_force
+from mvmnix.provenance.policy_text import FILE_NAME
+from mvmnix.state import Directory, Roots
+from mvmnix.store import Cache, Store
+
+if TYPE_CHECKING:
+    from mvmnix.api.network import Network
+
+#: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
+LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
+
+#: The keys of a workstation, and what each signs.
+ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
+
+
+class Context:
+    """What one operation works with. A context manager, which closes what it opened; the roots stay the caller's."""
+
+    def __init__(self, roots: Roots, frontend: Frontend = SILENT) -> None:
+        self.roots = roots
+        self.frontend = frontend
+        self._opened = ExitStack()
+        self._working = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
+
+    def keep(self, directory: Directory) -> Directory:
+        """The directory, which is closed with the context."""
+        return self._opened.enter_context(directory)
+
+    @cached_property
+    def keys(self) -> Directory:
+        """Where the private keys are."""
+        return self.keep(self.roots.config.child("keys"))
+
+    @cached_property
+    def policy(self) -> TrustPolicy:
+        """The trust policy in force. Raises RefusedError."""
+        return in_force(*self.policy_files)
+
+    @property
+    def policy_files(self) -> tuple[Files, Files]:
+        """What the machine's files and the user's say. Raises RefusedError."""
+        return files(FLOOR, self.roots.config)
+
+    @cached_property
+    def config(self) -> config.Config:
+        """Where downloads may go, and which caches are trusted. Raises RefusedError CONFIG_MALFORMED."""
+        if not self.roots.config.exists(config.FILE_NAME):
+            return config.Config()
+        return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
+
+    @cached_property
+    def library(self) -> Library:
+        """Finished builds."""
+        return self._opened.enter_context(Library(self.roots.state))
+
+    @cached_property
+    def sources(self) -> Store:
+        """Files that builds may ask for, by digest."""
+        return Cache(self.keep(self.roots.cache.child("sources")))
+
+    @cached_property
+    def plans(self) -> Store:
+        """Plans that were signed here, by digest: until they expire, what they need is kept."""
+        return Store(self.keep(self.roots.state.child("plans")))
+
+    @cached_property
+    def network(self) -> "Network":
+        """All that reaches outside."""
+        from mvmnix.api.network import Network  # noqa: PLC0415 - most operations fetch nothing, and don't pay for it
+
+        return Network(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
+
+    @cached_property
+    def part_book(self) -> PartBook:
+        """Parts that are kept for later builds."""
+        return PartBook(self.keep(self.roots.state.child("parts")), self.library.rooms[Room.BUNDLES], self.sources)
+
+    @cached_property
+    def machines(self) -> Directory:
+        """The machines' directories."""
+        return self.keep(self.roots.state.child("machines"))
+
+    @cached_property
+    def audit(self) -> Directory:
+        """Where the audit log is."""
+        return self._opened.enter_context(audit_log.audit_directory(self.roots.state))
+
+    @cached_property
+    def journal(self) -> AuditLog:
+        """The audit log, ready to be appended to."""
+        signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
+        return audit_log.journal(self.audit, signer, self.config.witnesses, self.roots.state, self.frontend.notice)
+
+    @property
+    def log_key(self) -> NoteKey:
+        """The key that the audit log's checkpoints are checked with."""
+        try:
+            return NoteKey.of_log(self.key(Role.HOST).public.raw)
+        except ValueError as error:
+            where = self.keys.where(key_file(Role.HOST))
+            hint = "move it away and run `mvm key create host`; a new key begins a new log"
+            raise refuse(ReasonCode.KEY_MALFORMED, where, "the audit log's key is to be Ed25519", hint) from error
+
+    def key(self, role: Role) -> PrivateKey:
+        """The private key of a role. Raises MvmnixError when there is none."""
+        return self.signer.key(role)
+
+    @cached_property
+    def signer(self) -> Signer:
+        """What signs claims."""
+        return Signer(self.keys, lambda: self.config, self.frontend)
+
+    def sign(self, role: Role, statement: bytes) -> bytes:
+        """The bundle of a statement, signed by a role."""
+        return self.signer.sign(role, statement)
+
+    @cached_property
+    def nonces(self) -> Directory:
+        """Where the nonces of plans that started are, and the clock's mark."""
+        return self.keep(self.roots.state.child("replay"))
+
+    @cached_property
+    def jail(self) -> BubblewrapJail:
+        """Where hypervisors run. Raises MvmnixError, RefusedError [state-permissions]."""
+        jail, cells = jail_of(self.roots.state, self.roots.cache)
+        self._opened.enter_context(cells)
+        return jail
+
+    def host(self, notice: Callable[[str], None], backend: kinds.Backend = kinds.Backend.QEMU) -> Host:
+        """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
+        host = host_of(self, notice, backend)
+        self._opened.callback(host.loop.close)
+        return host
+
+    def replay(self, notice: Callable[[str], None]) -> Replay:
+        """What was started here; what is odd about the clock is told by `notice`."""
+        return Replay(
+            self.nonces,
+            clock=HostClock(self.nonces, notice),
+            starts=LoggedStarts(self.audit, lambda: self.log_key),
+            witness=lambda: audit_log.hold_against(lambda: self.journal, self.config.witnesses),
+        )
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While this lasts, no image and no source is removed; others may work too. May be nested."""
+        with ExitStack() as locks:
+            if not self._working:
+                locks.enter_context(self.roots.state.share(LIBRARY_LOCK))
+                locks.enter_context(self.roots.cache.share(SOURCES_LOCK))
+            self._working += 1
+            try:
+                yield
+            finally:
+                self._working -= 1
+
+    @contextmanager
+    def building(self, name: str, wait: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, no other process builds what has this name; `wait` is called where one does now."""
+        with self.roots.state.child("building") as locks:
+            lock = locks.try_lock(name)
+            if lock is None:
+                wait()
+                lock = locks.lock(name)
+            with lock:
+                yield
+
+    @contextmanager
+    def clearing(self) -> Iterator[None]:
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
+        with ExitStack() as locks:
+            for root, name in ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)):
+                lock = root.try_lock(name)
+                if lock is None:
+                    who = f"process {root.holder(name) or '(unseen)'}"
+                    why = f"images or sources are being made or used by {who}: {root.where(name)} is held"
+                    raise MvmnixError(why, hint="wait until that build has ended, and try again")
+                locks.enter_context(lock)
+            yield
+
+    @contextmanager
+    def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:
+        """Put a refusal that comes before the gate into the audit log; the gate and the start log their own.
+
+        Without a host key nothing was ever logged here, and nothing can be.
+        """
+        try:
+            yield
+        except RefusedError as refused:
+            if self.keys.exists(key_file(Role.HOST)):
+                record = Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
+                self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
+            raise
+
+    def settle_in(self) -> None:
+        """On the very first use: make keys and a policy that trusts them, and say what they are worth."""
+        if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
+            return
+        made = {role: PrivateKey.create(self.keys, key_file(role)).public for role in ROLES}
+        self.roots.config.write_atomic(FILE_NAME, default_policy(made, now=now()))
+        self.frontend.notice(
+            f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
+            f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
+        )
+
+    @contextmanager
+    def admitted(self, plan: bytes, kept: Kept, notice: Callable[[str], None]) -> Iterator[VerifiedPlan]:
+        """A plan for a kept build, through the gate; its files are closed at the end.
+
+        What is odd about the clock is told by `notice`.
+        """
+        images = self.library.images
+        fds: list[int] = []
+        try:
+            for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
+                fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
+            rebuilds = self._rebuilds(kept)
+            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts, rebuilds)
+            verified = self.admit(submission, notice)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        with verified:
+            yield verified
+
+    def admit(self, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
+        """Take what was handed in through the gate, at the time of a clock that may be relied on."""
+        with self.recorded(plan=Digest.of(it.plan)):
+            moment = HostClock(self.nonces, notice).now()
+        return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
+
+    def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:
+        """What other builders testified, where the policy asks for any."""
+        if self.policy.thresholds.rebuilds == 1:
+            return ()
+        return Rebuilds(self.roots.state).bundles(kept.image.manifest.digest)
+
+
+@contextmanager
+def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
+    """The context of this process's environment (XDG_…, HOME, TMPDIR), for as long as an operation runs.
+
+    Raises RefusedError [state-permissions] where others may change the directories, that of temporary files too.
+    """
+    temporary.apply()
+    with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
+        yield context

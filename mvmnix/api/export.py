@@ -1,0 +1,81 @@
+"""Writes images and their evidence into directories and archives, and takes in archives."""
+
+import os
+import stat
+from pathlib import Path
+
+from mvmnix.api.context import Context
+from mvmnix.builder.keeping import parcel
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.errors import UsageError
+from mvmnix.launch.host import now
+from mvmnix.provenance.predicate import SBOM_NAME
+from mvmnix.store import chunks
+
+
+def export_image(context: Context, finished: Finished, out: Path) -> None:
+    """Write an image's four files and its evidence into a new directory, hashed on the way.
+
+    Raises UsageError for a directory that exists.
+    """
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UsageError(f"{out} is there already", hint="name a directory that is not there yet") from error
+    for artifact in finished.image.artifacts:
+        with (out / artifact.name).open("wb") as file:
+            context.library.images.copy(artifact.digest, file.write)
+            os.fchmod(file.fileno(), 0o444)
+    (out / BUNDLE).write_bytes(finished.bundle)
+    if finished.lock is not None:
+        (out / LOCK).write_bytes(finished.lock)
+    if finished.sbom is not None:
+        (out / SBOM_NAME).write_bytes(finished.sbom)
+    if finished.parts:
+        (out / PARTS).write_bytes(b"\n".join(finished.parts))
+    rebuilds = Rebuilds(context.roots.state).bundles(finished.image.manifest.digest)
+    if rebuilds:
+        (out / REBUILDS).write_bytes(b"\n".join(rebuilds))
+
+
+def save_image(context: Context, digest: str, out: Path) -> None:
+    """Write the image whose manifest has this digest, or begins with it, to a new archive; it is verified first.
+
+    Raises UsageError for a file that exists.
+    """
+    with context.working():
+        (_, entry), *_ = Shelves(context.library).find(digest)
+        finished = context.library.open(entry, policy=context.policy, now=now())
+        try:
+            file = out.open("xb")
+        except OSError as error:
+            raise UsageError(
+                f"{out} can't be made: {error.strerror}", hint="name a file that is not there yet"
+            ) from error
+        try:
+            with file:
+                parcel.pack(context.library, finished, file.write)
+        except BaseException:
+            out.unlink(missing_ok=True)
+            raise
+
+
+def load_image(context: Context, file: str) -> Finished:
+    """Take an image out of an archive of `save_image`; it is kept once the trust policy admits it.
+
+    Raises UsageError for what is no regular file, RefusedError, which is logged.
+    """
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would hang
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}", hint="name an archive that is there") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UsageError(f"{file} is no regular file", hint="name an archive that is there")
+        with context.working(), context.recorded():
+            return parcel.unpack(context.library, chunks(fd), policy=context.policy, now=now())
+    finally:
+        os.close(fd)

@@ -1,0 +1,45 @@
+"""Makes or updates the lock of a flake, evaluated in the builder VM alone."""
+
+from pathlib import Path
+
+from mvmnix.api.builder_vm import BuilderVm, builder_plan
+from mvmnix.api.context import Context
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.progress import SILENT_PROGRESS, Progress
+from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.builder.flakes.draft import Draft
+from mvmnix.builder.locking.session import Locking, NewLock, Wish
+from mvmnix.errors import UsageError
+from mvmnix.model import FlakeRef
+
+
+def lock_flake(context: Context, flake: str, wish: Wish, progress: Progress = SILENT_PROGRESS) -> tuple[NewLock, Path]:
+    """Lock the inputs of the flake at this reference; returns what changed, and the lock's path, written if it did.
+
+    Raises UsageError for an OCI image, RefusedError, which is logged, MvmnixError.
+    """
+    with context.recorded():
+        draft = Draft(_flake(flake))
+    with draft:
+        context.settle_in()
+        with context.working():
+            made = _locked(context, draft, wish, progress)
+        return made, (draft.lock_path if made.data is None else draft.write(made.data))
+
+
+def _locked(context: Context, draft: Draft, wish: Wish, progress: Progress) -> NewLock:
+    with open_image_builder(context, progress) as images:
+        builder = images.builder_image()
+        vm = BuilderVm(context, images.progress, builder, builder_plan(context, builder))
+        trees = InputFetcher(context, images.progress)
+        work = Locking(draft.source, store=context.sources, trees=trees, progress=images.progress)
+        with vm.running(work.connection) as machine:
+            return work.run(machine, wish)
+
+
+def _flake(text: str) -> FlakeRef:
+    found = existing_source_ref(text)
+    if not isinstance(found, FlakeRef):
+        raise UsageError(f"{text} is an image, and has no lock", hint="name the directory of a flake.nix")
+    return found

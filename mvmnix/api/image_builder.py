@@ -1,0 +1,214 @@
+"""Builds images or finds them finished: the builder's own with the host's Nix, all others in the builder VM."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from mvmnix import __version__, disk_space, lock
+from mvmnix.api import installation
+from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
+from mvmnix.api.context import Context
+from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
+from mvmnix.api.source_refs import SourceRef
+from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.take import take
+from mvmnix.builder.keeping import testimony
+from mvmnix.builder.keeping.library import BuildKey, Finished
+from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
+from mvmnix.builder.oci.reference import OciRef
+from mvmnix.builder.pins.host_nix import HostNix
+from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.model import Digest
+from mvmnix.process import ProcessError
+from mvmnix.provenance import slsa
+from mvmnix.provenance.predicate import to_statement
+
+_LOG_MODE = 0o600
+
+
+class ImageBuilder:
+    """Makes images for one operation."""
+
+    def __init__(self, context: Context, progress: Progress, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> None:
+        self._context = context
+        self._progress = progress
+        self._limits = limits
+
+    @property
+    def progress(self) -> Progress:
+        """Where its work is shown."""
+        return self._progress
+
+    def image(self, source: SourceRef) -> Finished:
+        """A finished image of this flake: a kept one, once it verifies, else a new one."""
+        request = self.request(source)
+        builder = self.builder_image()
+        key = _key(request, _name_of(builder))
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
+        with self._context.building(key.name, self._wait):  # another process may have built it meanwhile
+            return self._kept(key) or self._build(request, builder)
+
+    def _wait(self) -> None:
+        self._progress.notice("the same is being built already: waiting for it")
+
+    def new_image(self, source: SourceRef) -> Finished:
+        """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
+        request = self.request(source)
+        try:
+            builder = self.builder_image()
+        except MvmnixError as error:
+            self._progress.notice(f"the kept builder image is of no use, and is built again: {error}")
+            builder = self._new_builder(bootstrap.request())
+        return self._build(request, builder)
+
+    def builder_image(self) -> Finished:
+        """The builder image of this installation; the host's Nix builds it the first time."""
+        request = bootstrap.request()
+        return self._kept(_key(request, slsa.HOST_NIX)) or self._new_builder(request)
+
+    def _new_builder(self, request: BuildRequest) -> Finished:
+        from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
+
+        self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
+        disk_space.require(self._context.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
+        work = bootstrap.Bootstrap(
+            request,
+            host=HostNix.find(self._context.roots),
+            store=self._context.sources,
+            images=self._context.library.images,
+            fetch=InputFetcher(self._context, self._progress).sources,
+            progress=self._progress,
+        )
+        record = work.run()
+        claim = testimony.by_host_nix(record, mvm=__version__)
+        return self._keep(_key(request, slsa.HOST_NIX), record, claim)
+
+    def _build(self, request: BuildRequest, builder: Finished) -> Finished:
+        """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
+        from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
+
+        part_builder = PartBuilder(self._context, self._progress, builder, self._limits)
+        stock = part_builder.stock()
+        try:
+            record, claim = self.build_unsigned(request, builder, stock=stock)
+        except PartsWantedError as wanted:
+            stock = part_builder.fill(wanted.derivations)
+            record, claim = self.build_unsigned(request, builder, stock=stock)
+        parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.kept}))
+        return self._keep(_key(request, _name_of(builder)), record, claim, parts)
+
+    def build_unsigned(
+        self,
+        request: BuildRequest,
+        builder: Finished,
+        *,
+        vary: Callable[[Plan], Plan] | None = None,
+        stock: Stock = NOTHING_KEPT,
+    ) -> tuple[BuildRecord, slsa.Provenance]:
+        """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
+
+        Raises PartsWantedError where the stock lacks parts.
+        """
+        from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
+
+        self._context.signer.prepare(Role.BUILDER)
+        disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")
+        plan = builder_plan(self._context, builder, self._limits)
+        plan = plan if vary is None else vary(plan)
+        vm = BuilderVm(self._context, self._progress, builder, plan)
+        work = Build(
+            request,
+            store=self._context.sources,
+            images=self._context.library.images,
+            suppliers=InputFetcher(self._context, self._progress),
+            errands=vm.errands,
+            progress=self._progress,
+            parts=stock.parts,
+            lacks=stock.lacks,
+            from_derivation=self._context.policy.import_from_derivation,
+            variation=plan.variation,
+        )
+        with vm.running(work.connection) as machine:
+            record = work.run(machine, jobs=plan.vcpus)
+            testimony.check_sources(record, [it.claim for it in stock.statements.values()])
+        return record, testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
+
+    def _keep(
+        self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance, parts: tuple[bytes, ...] = ()
+    ) -> Finished:
+        """Sign a build's provenance and keep it; the build is taken over only once it verifies, like any other."""
+        from mvmnix.builder.keeping import sbom  # noqa: PLC0415 - builds alone pay for it
+
+        self._progress.step("signing and verifying provenance")
+        listed = sbom.of(record, versions=installation.debian_versions())
+        claim = replace(claim, sbom=Digest.of(listed))
+        bundle = self._context.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
+        return self._context.library.keep(
+            key,
+            record.image,
+            bundle=bundle,
+            lock=record.request.flake.lock,
+            policy=self._context.policy,
+            now=now(),
+            parts=parts,
+            sbom=listed,
+        )
+
+    def request(self, source: SourceRef) -> BuildRequest:
+        """What to build, from the source as it is now."""
+        with self._context.recorded():
+            if isinstance(source, OciRef):
+                from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
+
+                return oci.request(source, self._context.network.registries)
+            flake = take(source)
+            locked = lock.parse(flake.lock)
+            if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
+                raise RefusedError(*reasons)
+            return BuildRequest(flake, locked, source.attribute)
+
+    def _kept(self, key: BuildKey) -> Finished | None:
+        with self._context.recorded():
+            return self._context.library.find(key, policy=self._context.policy, now=now())
+
+
+def _name_of(builder: Finished) -> str:
+    return str(builder.provenance.claim.derivation)
+
+
+def _key(request: BuildRequest, builder: str) -> BuildKey:
+    return BuildKey(request.flake.nar, request.flake.directory, request.attribute, builder)
+
+
+@contextmanager
+def open_image_builder(
+    context: Context, progress: Progress = SILENT_PROGRESS, limits: BuildLimits = AS_THE_IMAGE_SAYS
+) -> Iterator[ImageBuilder]:
+    """An image builder, with its log in the state directory; no image or source is removed meanwhile.
+
+    A MvmnixError that is raised in it names that log.
+    """
+    with context.working(), context.roots.state.child("logs") as logs:
+        name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
+        with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log:
+            logged = LoggedProgress(progress, log)
+            try:
+                yield ImageBuilder(context, logged, limits)
+            except MvmnixError as error:
+                if isinstance(error, ProcessError):
+                    logged.log(error.whole)
+                if log.tell() and not isinstance(error, (RefusedError, UsageError)):
+                    error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
+                raise
+            finally:
+                if not log.tell():  # nothing was said
+                    logs.remove(name)

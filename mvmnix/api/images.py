@@ -1,0 +1,119 @@
+"""Lists, removes and prunes the images that are kept here; each is verified when it is looked at."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from mvmnix.api.context import Context
+from mvmnix.api.gc_roots import drop_expired, image_roots, part_roots
+from mvmnix.builder import bootstrap
+from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
+from mvmnix.builder.keeping.needs import Need
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import Freed, Shelves
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.launch.host import now
+from mvmnix.provenance.slsa import HOST_NIX
+
+#: What needs images, and the images.
+type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImage:
+    """A kept build as it was just found: verified, or None and the reasons why not."""
+
+    name: str
+    entry: Entry
+    finished: Finished | None
+    reasons: tuple[str, ...]
+
+
+def _look(context: Context, name: str, entry: Entry) -> SeenImage:
+    """Verify a kept build, every byte of it."""
+    try:
+        return SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
+    except RefusedError as refused:
+        return SeenImage(name, entry, None, tuple(map(str, dict.fromkeys(refused.codes))))
+    except MvmnixError as error:
+        return SeenImage(name, entry, None, (error.message,))
+
+
+def list_images(context: Context) -> Listed:
+    """All kept builds, each of them verified, every byte of it."""
+    with context.working():
+        return image_roots(context), tuple(_look(context, name, entry) for name, entry in context.library.index())
+
+
+def find_images(context: Context, digest: str) -> Listed:
+    """The builds of the image whose manifest has this digest, or begins with it, verified.
+
+    Raises UsageError for one that isn't kept, RefusedError for one that doesn't verify.
+    """
+    with context.working():
+        found = (
+            SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
+            for name, entry in Shelves(context.library).find(digest)
+        )
+        return image_roots(context), tuple(found)
+
+
+def remove_images(context: Context, digests: Iterable[str]) -> Freed:
+    """Remove the images with these manifest digests, or that begin so, and the files that were theirs alone.
+
+    Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
+    """
+    with context.clearing():
+        shelves, needs = Shelves(context.library, held=part_roots(context)), image_roots(context)
+        _refuse_unknown(needs)
+        freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
+        _forget_rebuilds(context, freed)
+        return freed
+
+
+def prune_images(context: Context, *, every: bool, before: datetime | None, remove: bool) -> Freed:
+    """Remove files that no image names any more, and with `every` the images that nothing needs, or say what would go.
+
+    `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above.
+    """
+    with context.clearing():
+        needs = image_roots(context)
+        _refuse_unknown(needs)
+        freed = Shelves(context.library, held=part_roots(context)).prune(
+            needs,
+            every=every,
+            spared=_spared() if every else (),
+            finished=_times(context) if before else {},
+            before=before,
+            remove=remove,
+        )
+        if remove:
+            drop_expired(context)
+            _forget_rebuilds(context, freed)
+        return freed
+
+
+def _forget_rebuilds(context: Context, freed: Freed) -> None:
+    """Remove the rebuilds' provenance of images that are gone."""
+    left = {entry.manifest for entry in context.library.entries()}
+    for manifest in set(freed.builds) - left:
+        Rebuilds(context.roots.state).forget(manifest)
+
+
+def _refuse_unknown(needs: tuple[Need, ...]) -> None:
+    """Refuse to remove anything where a machine or plan needs images and doesn't say which."""
+    if unknown := [need.who for need in needs if need.image is None]:
+        why = f"nobody knows which images are needed by {', '.join(unknown)}"
+        raise MvmnixError(why, hint="stop that machine, or remove that plan, and try again")
+
+
+def _spared() -> tuple[str, ...]:
+    """The index entry of this installation's builder image: without it the next build begins with building that."""
+    request = bootstrap.request()
+    return (BuildKey(request.flake.nar, request.flake.directory, request.attribute, HOST_NIX).name,)
+
+
+def _times(context: Context) -> dict[str, datetime]:
+    """When each build that verifies was finished, by its index entry."""
+    seen = (_look(context, name, entry) for name, entry in context.library.index())
+    return {it.name: it.finished.provenance.claim.finished for it in seen if it.finished is not None}

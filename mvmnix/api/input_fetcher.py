@@ -1,0 +1,44 @@
+"""Fetches what a builder VM asks for into the source store: the suppliers of a session."""
+
+from collections.abc import Sequence
+
+from mvmnix.api.context import Context
+from mvmnix.api.progress import Progress
+from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.resolve import resolve
+from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.fetch.trees import bring
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.lock import Attributes, LockedNode
+from mvmnix.model import Digest, Source
+
+
+class InputFetcher:
+    """The suppliers of a session (builder/session/supply.py)."""
+
+    def __init__(self, context: Context, progress: Progress) -> None:
+        self._progress = progress
+        # opened here, in the caller's own thread; errands share them
+        self._store, self._policy, network = context.sources, context.policy, context.network
+        self._downloader, self._outside = network.downloader, network.outside
+        self._downloader.meter = progress
+        self._registries = network.registries
+        self.caches: Caches | None = network.caches(self._policy)
+
+    def sources(self, sources: Sequence[Source]) -> None:
+        """Bring files by hash."""
+        self._registries.fetch(sources, self._progress)
+        fetch(sources, self._store, self._progress, downloader=self._downloader)
+
+    def tree(self, node: LockedNode) -> None:
+        """Bring a locked tree, if the policy lets such a one into a build."""
+        if not self._policy.admits_input(node.uri):
+            why = f"evaluation needs {node.uri}, which the trust policy does not admit"
+            hint = "take another input, or extend inputs in trust.toml, [sources], if you mean to"
+            raise refuse(ReasonCode.INPUT_NOT_ADMITTED, node.name, why, hint)
+        bring(node, self._store, self._outside)
+
+    def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
+        """What a reference means now, for `mvm lock` (builder/locking/session.py): its tree is in the store then."""
+        found = resolve(original, self._store, self._outside)
+        return found.locked, found.nar

@@ -1,0 +1,167 @@
+"""Admits signed plans, and starts machines from what was admitted: attached to streams, or detached."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mvmnix.api import files
+from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.verify.image import exported
+from mvmnix.builder.keeping.library import LIMIT, Kept
+from mvmnix.builder.keeping.parcel import BUNDLE
+from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.launch import signatures
+from mvmnix.launch.admission import Submission
+from mvmnix.launch.backends import choice
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.endpoints import Sink, Stdin
+from mvmnix.launch.channel.stream_frames import End
+from mvmnix.launch.container.run import run_container
+from mvmnix.launch.host import Host
+from mvmnix.launch.hypervisor.accelerator import described
+from mvmnix.launch.hypervisor.port import Acceleration
+from mvmnix.launch.machine import Machine
+from mvmnix.launch.records.home import read_status
+from mvmnix.launch.steps import plan_of
+from mvmnix.launch.supervisor import Finished, detach, supervise
+from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.model import Digest
+from mvmnix.provenance import statement
+from mvmnix.provenance.summary import Summary
+from mvmnix.state import Roots
+
+
+@contextmanager
+def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") -> Iterator[VerifiedPlan]:
+    """The plan of a bundle, verified and logged; its files are closed at the end.
+
+    Its image is kept here, or is in the directory `image`, with the summary in the file `vsa` in place of its evidence
+    where one is named. Raises RefusedError, once it is in the log; UsageError for a summary without a directory.
+    """
+    if vsa and not image:
+        raise UsageError("--vsa goes with --image", hint="name the directory with the image's files")
+    with ExitStack() as stack:
+        if image:
+            with _handed_in(bundle, Path(image), vsa) as submission:
+                verified = stack.enter_context(context.admit(submission, context.frontend.notice))
+        else:
+            verified = stack.enter_context(_kept(context, bundle))
+        yield verified
+
+
+def host_for(context: Context, plan: VerifiedPlan) -> Host:
+    """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
+    with context.recorded(plan=plan.digest):
+        return context.host(context.frontend.notice, plan.plan.backend)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A machine that ran to its end, None for a container, and how it ended."""
+
+    machine: Machine | None
+    finished: Finished
+
+    @property
+    def machine_id(self) -> str:
+        """The machine's id; a container has one too."""
+        return Path(self.finished.ended.receipt_path).parent.name
+
+
+def run_attached(
+    plan: VerifiedPlan,
+    host: Host,
+    *,
+    stdout: Sink,
+    stderr: Sink,
+    stdin: Stdin = None,
+    name: str = "",
+    created: str = "",
+) -> Ran:
+    """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
+
+    `created` is the id of a machine that was created; without it there is a new one. Signals that stop this process
+    stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the log.
+    """
+    if plan.plan.backend is Backend.CONTAINER:
+        return Ran(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
+    machines: list[Machine] = []
+
+    def work(machine: Machine) -> ExitStatus:
+        machines.append(machine)
+        status = machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
+        if status.end is not End.EXITED:
+            host.notice(f"the command {plan.plan.workload.argv[0]!r} did not end by itself: it {status}")
+        return status
+
+    finished = supervise(plan, host, work, name=name, created=created)
+    return Ran(machines[0], finished)
+
+
+def start_detached(context: Context, plan: VerifiedPlan, *, name: str = "", created: str = "") -> str:
+    """Start a machine that goes on without this process, a new one or the one that was `created`; returns its id.
+
+    The frontend is told what executes and holds it. To be called while this process has one thread.
+    """
+    with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
+        choice.find(plan.plan.backend)
+    machine = detach(plan, partial(_host_of_its_own, plan.plan.backend), name=name, created=created)
+    with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
+        status = read_status(home, machine)
+        if status is not None and status.acceleration:
+            context.frontend.notice(described(Acceleration(status.acceleration)))
+    return machine
+
+
+@contextmanager
+def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
+    """The plan for an image that is kept here."""
+    with ExitStack() as stack:
+        with context.working():  # until its files are open, the image may not be removed
+            with context.recorded(plan=Digest.of(bundle)):
+                kept = _image_of(context, bundle)
+            verified = stack.enter_context(context.admitted(bundle, kept, context.frontend.notice))
+        yield verified
+
+
+@contextmanager
+def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]:
+    """What is verified for an image in a directory: all of its evidence, or a verifier's summary."""
+    with exported(directory) as it:
+        if vsa:
+            summary = Summary(file_bytes(vsa, LIMIT))
+            yield Submission(bundle, summary, it.manifest, None, it.files)
+        else:
+            provenance = files.read(str(directory / BUNDLE), LIMIT, "name a directory of `mvm build --out`")
+            yield Submission(bundle, provenance, it.manifest, it.lock, it.files, it.parts, it.rebuilds)
+
+
+def _host_of_its_own(backend: Backend) -> Host:
+    """What a detached supervisor works with: opened in its own process, since locks don't survive a fork."""
+    return Context(Roots.from_environment(os.environ)).host(lambda _: None, backend)
+
+
+def _image_of(context: Context, bundle: bytes) -> Kept:
+    """The kept build that a plan names; the plan is read only after its signature was verified.
+
+    Nothing of the build is trusted yet: admission verifies it, without hashing a rootfs that verity vouches for.
+    """
+    signed = signatures.gather(bundle, context.policy.trust)
+    plan = plan_of(statement.parse(signed[0].payload))
+    wanted = {subject.name: subject.digest for subject in plan.subjects}.get("manifest.json")
+    if wanted is None:
+        why, hint = "it names no manifest.json, so it is for no image", "make it with `mvm plan create`"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)
+    for entry in context.library.entries():
+        if (entry.manifest, entry.bundle) == (wanted, plan.provenance):
+            return context.library.read(entry)
+    raise MvmnixError(
+        f"the image of this plan isn't kept here: {plan.image}, manifest {wanted}, provenance {plan.provenance}",
+        hint="bring it: mvm image load ARCHIVE, or launch with --image DIRECTORY (of `mvm build --out`); a new build "
+        "needs a new plan",
+    )

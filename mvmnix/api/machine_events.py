@@ -1,0 +1,21 @@
+"""Reads what happened to machines, and what happens, from the audit log."""
+
+from collections.abc import Iterator
+
+from mvmnix.api.context import Context
+from mvmnix.audit.reading import Listed
+from mvmnix.launch.records import happenings, registry
+
+
+def machine_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[Listed]:
+    """What happened to machines, or to this one, by the log's verified records: the last ones, and then as they come.
+
+    Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].
+    """
+    wanted = registry.find(context.machines, machine).status.machine if machine else None
+    log, key = context.audit, context.log_key
+    before = happenings.happenings(log, key, last=last, machine=wanted)
+    since = before[-1].index + 1 if before else happenings.end(log, key)
+    yield from before
+    if follow:
+        yield from happenings.follow(log, key, since=since, machine=wanted)

@@ -1,0 +1,54 @@
+"""Opens the machines' directories, put in order; keys, policy and audit log only where an end is to be written down.
+
+Listing machines has to be fast: a context is opened only when a supervisor was killed and left its end unwritten.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mvmnix import caller
+from mvmnix.launch.records import tidying
+from mvmnix.privileges import ids
+from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.state import Directory, Roots
+
+if TYPE_CHECKING:
+    from mvmnix.api.frontend import Frontend
+
+
+@contextmanager
+def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
+    """The machines' directories, for as long as an operation runs; what killed processes left is put in order first."""
+    with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
+        put_in_order(roots, machines, frontend)
+        yield machines
+
+
+def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
+    """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
+    found = tidying.survey(machines)
+    for line in found.broken:
+        frontend.notice(line)
+    if found.is_tidy and _are_cells_swept(roots):
+        return
+    from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
+    from mvmnix.api.signer import key_file  # noqa: PLC0415
+    from mvmnix.keys import Role  # noqa: PLC0415
+    from mvmnix.launch.host import now  # noqa: PLC0415
+
+    with Context(roots, frontend) as context:
+        if not found.is_tidy:
+            journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
+            tidying.tidy(machines, journal, now, frontend.notice)
+        context.jail.sweep()
+
+
+def _are_cells_swept(roots: Roots) -> bool:
+    try:
+        cells = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
+    except FileNotFoundError:
+        return True  # no machine of ours ever had one
+    with cells:
+        return UidPool.are_swept(cells)

@@ -1,0 +1,94 @@
+"""Stops, kills, removes, pauses and resumes machines, and says what running ones use."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.launch.control.client import change
+from mvmnix.launch.control.messages import Pause, Resume
+from mvmnix.launch.records import consumption, registry
+from mvmnix.launch.records.consumption import Used
+from mvmnix.launch.records.home import CONSOLE
+from mvmnix.launch.records.registry import Entry
+from mvmnix.state import Directory
+
+
+def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
+    """Stop the machines with these ids or names: ask each guest, and end it after so many seconds; yields each id.
+
+    Raises UsageError, before any is stopped, where there is no such machine.
+    """
+    with open_machine_store(frontend) as machines:
+        for machine in _ids(machines, names):
+            registry.stop(machines, machine, patience=patience)
+            _write_down_ends(frontend)
+            yield machine
+
+
+def kill_machines(names: Iterable[str], frontend: Frontend = SILENT) -> Iterator[str]:
+    """End these machines without asking their guests; yields each id. Raises as `stop_machines` does."""
+    with open_machine_store(frontend) as machines:
+        for machine in _ids(machines, names):
+            registry.kill(machines, machine)
+            _write_down_ends(frontend)
+            yield machine
+
+
+def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
+    """Remove these machines, once they have ended; with `force` those that run are killed first. Yields each id.
+
+    Raises as `stop_machines` does, and UsageError for one that runs.
+    """
+    with open_machine_store(frontend) as machines:
+        for entry in [registry.find(machines, text) for text in names]:
+            machine = entry.status.machine
+            if force and entry.alive:
+                registry.kill(machines, machine)
+                _write_down_ends(frontend)
+            registry.remove(machines, machine)
+            yield machine
+
+
+def change_machines(names: Iterable[str], asked: Pause | Resume, frontend: Frontend = SILENT) -> Iterator[str]:
+    """Pause or resume these machines; yields each id once it stands still, or goes on."""
+    with open_machine_store(frontend) as machines:
+        for machine in _ids(machines, names):
+            change(machines, machine, asked)
+            yield machine
+
+
+@dataclass(frozen=True, slots=True)
+class MachineUsage:
+    """What a running machine uses: its hypervisor's processes, its supervisor's memory in KiB, bytes on its console."""
+
+    entry: Entry
+    used: Used
+    supervisor_kib: int
+    console_bytes: int
+
+
+def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, ...]:
+    """What those of these machines use that run, or all that run where none is named."""
+    named = [registry.find(machines, text) for text in names]
+    running = (entry for entry in named or registry.entries(machines) if entry.supervisor)
+    return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
+
+
+def _usage(machines: Directory, entry: Entry, supervisor: int) -> MachineUsage:
+    return MachineUsage(
+        entry,
+        consumption.by_descendants(supervisor),
+        consumption.by_process(supervisor).resident_kib,
+        registry.files(machines, entry.status.machine).get(CONSOLE, 0),
+    )
+
+
+def _ids(machines: Directory, names: Iterable[str]) -> list[str]:
+    return [registry.find(machines, text).status.machine for text in names]
+
+
+def _write_down_ends(frontend: Frontend) -> None:
+    """Have the end written down of a machine whose supervisor had to be killed."""
+    with open_machine_store(frontend):
+        pass

@@ -1,0 +1,53 @@
+"""Opens all that reaches outside for one operation: the downloader, and what asks by it; imported when needed."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+
+from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.credentials import Credentials
+from mvmnix.builder.fetch.https import Downloader, Limits
+from mvmnix.builder.fetch.trees import Fetched, Outside
+from mvmnix.builder.oci.registry import Registries
+from mvmnix.config import Config
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.state import Directory
+from mvmnix.store import Store
+
+
+class Network:
+    """The configuration says what may be asked, the trust policy which keys count. `opened` closes it all."""
+
+    def __init__(self, rules: Config, sources: Store, trees: Directory, opened: ExitStack) -> None:
+        self._rules = rules
+        self._sources = sources
+        self._trees = trees
+        self._opened = opened
+
+    @cached_property
+    def downloader(self) -> Downloader:
+        """The one downloader, for the hosts that the configuration lists."""
+        rules = self._rules.fetch
+        return self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+
+    @cached_property
+    def outside(self) -> Outside:
+        """What fetching the trees of lock nodes needs: the downloader, credentials, and what was fetched from where."""
+        credentials = Credentials(self._rules.credentials, os.environ)
+        return Outside(self.downloader, Fetched(self._trees), credentials, environment=os.environ)
+
+    @cached_property
+    def registries(self) -> Registries:
+        """Where OCI images come from."""
+        return Registries(self.downloader, self._sources)
+
+    def caches(self, policy: TrustPolicy) -> Caches | None:
+        """The binary caches of the configuration whose keys the policy knows too, None where there are none."""
+        rules = tuple(
+            replace(rule, keys=keys)
+            for rule in self._rules.caches
+            if (keys := tuple(key for key in rule.keys if key in policy.caches))
+        )
+        return self._opened.enter_context(Caches(rules, Limits.of(self._rules.fetch))) if rules else None

@@ -1,0 +1,83 @@
+"""Keeps parts of mvm's own for later builds: finds those that verify, and has those built that are missing."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from mvmnix import __version__
+from mvmnix.api.builder_vm import BuilderVm, BuildLimits, builder_plan, limits_of
+from mvmnix.api.context import Context
+from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.progress import Progress
+from mvmnix.builder import bootstrap
+from mvmnix.builder.keeping import testimony
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.keeping.part_book import Domain, Stock
+from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.errors import MvmnixError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import parts as claims
+from mvmnix.provenance.slsa import Kept, subjects_of
+
+
+class PartBuilder:
+    """The parts of one domain: this installation's tree, built with this builder image."""
+
+    def __init__(self, context: Context, progress: Progress, builder: Finished, limits: BuildLimits) -> None:
+        self._context = context
+        self._progress = progress
+        self._builder = builder
+        self._limits = limits
+        own = bootstrap.request()
+        #: Whose parts they are.
+        self.domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
+        self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
+
+    def stock(self) -> Stock:
+        """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
+        book = self._context.part_book
+        try:
+            return book.stock(self.domain, policy=self._context.policy, now=now())
+        except MvmnixError as error:
+            self._progress.notice(f"the kept parts are of no use, and are built again: {error}")
+            book.forget(self.domain)
+            return book.stock(self.domain, policy=self._context.policy, now=now())
+
+    def fill(self, wanted: Collection[str]) -> Stock:
+        """Have those of the parts kept that are among these derivations; one process at a time builds them."""
+        with self._context.building(f"parts-{self.domain.name}", self._wait):
+            stock = self.stock()
+            if lacking := stock.lacking(wanted):
+                self._build(lacking)
+                stock = self.stock()
+        return replace(stock, final=True)
+
+    def _wait(self) -> None:
+        self._progress.notice("mvm's own parts are being built already: waiting for them")
+
+    def _build(self, wanted: Collection[str]) -> None:
+        """Build them, in a VM in which nothing else runs."""
+        self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
+        plan = builder_plan(self._context, self._builder, self._limits)
+        vm = BuilderVm(self._context, self._progress, self._builder, plan)
+        work = PartsBuild(
+            self._request,
+            store=self._context.sources,
+            suppliers=InputFetcher(self._context, self._progress),
+            errands=vm.errands,
+            progress=self._progress,
+        )
+        with vm.running(work.connection) as machine:
+            record = work.run(machine, wanted=wanted, jobs=plan.vcpus)
+        if record.built:
+            claim = testimony.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
+            self._keep(record, claim)
+        else:
+            self._context.part_book.add(self.domain, record.known, (), None)
+
+    def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
+        bundle = self._context.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
+        parts = tuple(Kept(it.path, it.nar, Digest.of(bundle)) for it in record.built)
+        self._context.part_book.add(self.domain, record.known, parts, bundle)

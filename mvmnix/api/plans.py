@@ -1,0 +1,212 @@
+"""Drafts plans for finished images, and signs them with the planner's key, or keyless."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from mvmnix.api.context import Context
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.keys import Role
+from mvmnix.launch import signatures
+from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.data.disk import DataDisk
+from mvmnix.launch.host import now
+from mvmnix.launch.labels import NO_LABELS, Labels
+from mvmnix.launch.limits import Limits
+from mvmnix.launch.plan import Accelerator, Plan, to_statement
+from mvmnix.launch.secrets import credentials
+from mvmnix.launch.secrets.reference import Reference
+from mvmnix.launch.shares.dangers import refuse_dangers
+from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
+from mvmnix.launch.shares.share import Share
+from mvmnix.launch.steps import plan_of
+from mvmnix.launch.validity import Use
+from mvmnix.model import Digest, Image, Posture, Verb
+from mvmnix.provenance import envelope, statement
+
+#: What to say next where shares or a data disk don't fit a plan.
+SHARE_HINT: Final = (
+    "--share DIRECTORY:/PLACE (read only), --share DIRECTORY:/PLACE:rw, --share DIRECTORY:/PLACE:ro,follow; "
+    "docs/shares.md has the rest"
+)
+DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
+_NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What a plan says besides what its image says; None or nothing: as the image says.
+
+    `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
+    (default: a day). `command` replaces the image's own.
+    """
+
+    command: tuple[str, ...] = ()
+    use: Use = Use.ONCE
+    verbs: frozenset[Verb] = frozenset()
+    labels: Labels = field(default_factory=lambda: NO_LABELS)
+    secrets: tuple[Reference, ...] = ()
+    shares: tuple[Share, ...] = ()
+    data: DataDisk | None = None
+    limits: Limits = _NO_LIMITS
+    backend: Backend = Backend.QEMU
+    accelerator: Accelerator | None = None
+    vcpus: int | None = None
+    memory_mib: int | None = None
+    scratch_mib: int | None = None
+    wall_seconds: int | None = None
+    valid_for: timedelta | None = None
+
+
+_AS_THE_IMAGE_SAYS: Final = PlanOptions()
+
+
+def refuse_early(context: Context, options: PlanOptions) -> None:
+    """Refuse, before anything is built, what would be refused once it is, as far as it can be seen already.
+
+    Raises RefusedError [plaintext-credential, share-forbidden, share-unavailable], which is logged.
+    """
+    with context.recorded():
+        credentials.refuse_typed(options.command, options.labels)
+        for share in options.shares:
+            _refuse_share(share, tuple(context.roots.paths.values()))
+
+
+def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
+    """The plan to run an image, not signed yet; nothing in it looks like a credential.
+
+    Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential], which are
+    logged; UsageError where there is no command, and for options that exclude each other.
+    """
+    image = finished.image
+    if options.command:
+        image = replace(image, workload=replace(image.workload, argv=options.command))
+    with context.recorded():
+        made = _for_image(context, image, finished, options)
+    made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
+    made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
+    with context.recorded():
+        credentials.refuse_in_plan(made)
+    return made
+
+
+def sign_plan(context: Context, plan: Plan) -> bytes:
+    """The bundle of a plan, signed by the planner. Raises MvmnixError without a key."""
+    return context.sign(Role.PLANNER, to_statement(plan).to_bytes())
+
+
+def add_signature(context: Context, data: bytes, what: str) -> bytes:
+    """The bundles of a plan with the planner's signature: of a statement, or of what others have signed already.
+
+    What the plan needs is kept from now on, until it expires. `what` names the data in errors. Raises RefusedError for
+    what is no plan [statement-malformed] or looks as if it held a credential, which is logged; UsageError where the
+    planner has signed it already.
+    """
+    others, payload = _signed_before(data, what)
+    made = plan_of(statement.parse(payload))
+    with context.recorded():
+        credentials.refuse_in_plan(made)
+    if context.signer.has_signed(Role.PLANNER, others):
+        hint = "launch it as it is, or have another planner sign it: each one counts once"
+        raise UsageError(f"the planner key here has signed this plan already: {what}", hint=hint)
+    new = sign_plan(context, made)
+    if others and envelope.parse(new).payload != payload:
+        raise UsageError("the plan was signed in other bytes than mvm writes", hint="sign the statement itself")
+    bundle = b"\n".join((*others, new))
+    with context.working():
+        context.plans.put(bundle, Digest.of(bundle))
+    return bundle
+
+
+def _signed_before(data: bytes, what: str) -> tuple[tuple[bytes, ...], bytes]:
+    """The bundles of a signed plan, none of them verified, and its statement; no bundle for a statement alone."""
+    if not data.startswith(signatures.BEGIN):
+        if not signatures.is_statement(data):
+            why = "this is no plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
+            hint = "make one: `mvm plan create FLAKE --out FILE`"
+            raise refuse(ReasonCode.STATEMENT_MALFORMED, what, why, hint)
+        return (), data
+    return signatures.split(data), signatures.payload(data)
+
+
+def _for_image(context: Context, image: Image, finished: Finished, options: PlanOptions) -> Plan:
+    verbs = _grantable(image, options.verbs)
+    try:
+        made = Plan.for_image(
+            image,
+            policy=context.policy.digest,
+            provenance=finished.provenance.bundle,
+            now=now(),
+            use=options.use,
+            verbs=verbs,
+        )
+    except ValueError as error:
+        raise UsageError(f"this is no plan: {error}", hint="name a command after --") from error
+    made = _with(made, "give each secret a name of its own", secrets=options.secrets)
+    return _with(made, SHARE_HINT, shares=options.shares)
+
+
+def _grantable(image: Image, wanted: frozenset[Verb]) -> frozenset[Verb]:
+    """The verbs, if a plan for this image may grant them. Raises RefusedError [verb-not-granted]."""
+    sealed = image.posture is Posture.SEALED
+    if refused := sorted(wanted if sealed else wanted - image.verbs):
+        why = "the image is sealed" if sealed else "the image doesn't offer it"
+        hint = "add it to the image's verbs (posture dev), and build it"
+        raise RefusedError(*(Reason(ReasonCode.VERB_NOT_GRANTED, verb, why, hint) for verb in refused))
+    return wanted
+
+
+def _with_limits(made: Plan, image: Image, limits: Limits) -> Plan:
+    """The plan with these limits, once its shares are in it: a limit of what is written needs one for writing."""
+    if (tier := limits.system_calls) and not tier.within(image.system_calls):
+        why = f"--system-calls {tier} lets through more than the image's filter, which is {image.system_calls}"
+        raise UsageError(why, hint=f'build the image with systemCalls = "{tier}"; docs/guests.md says what that opens')
+    return _with(made, "--share SRC:DST:rw, or leave out --share-limit", limits=limits)
+
+
+def _with_means(made: Plan, options: PlanOptions) -> Plan:
+    window = made.window
+    if options.valid_for is not None:
+        window = replace(window, not_after=window.not_before + options.valid_for)
+    return replace(
+        made,
+        vcpus=options.vcpus or made.vcpus,
+        memory_mib=options.memory_mib or made.memory_mib,
+        scratch_mib=options.scratch_mib or made.scratch_mib,
+        timeouts=replace(made.timeouts, wall_seconds=options.wall_seconds or made.timeouts.wall_seconds),
+        accelerator=options.accelerator or made.accelerator,
+        window=window,
+    )
+
+
+def _on_backend(made: Plan, backend: Backend) -> Plan:
+    hint = "choose another --backend or another --accelerator"
+    return _with(made, hint, backend=backend, isolation=backend.isolation)
+
+
+def _with(made: Plan, hint: str, **changes: Any) -> Plan:
+    """The plan with other fields. Raises UsageError where they don't fit it."""
+    try:
+        return replace(made, **changes)
+    except ValueError as error:
+        raise UsageError(str(error), hint=hint) from error
+
+
+def _refuse_share(share: Share, own: Sequence[str]) -> None:
+    try:
+        fd = open_directory(share.host)
+    except FileNotFoundError:  # the plan may be for another host
+        refuse_dangers(share, None, own)
+        return
+    except OSError:
+        fd = opened(share)  # says what is wrong with it
+    try:
+        refuse_dangers(share, fd, own)
+        refuse_owner(share, fd)
+    finally:
+        with suppress(OSError):
+            os.close(fd)

@@ -1,0 +1,66 @@
+"""Builds once more what was built, in a machine that shows itself otherwise, and compares.
+
+1. It is the same tree and attribute that is built, by the builder image of this installation.
+2. The machine is a new one, with another number of processors, host name, clock and directory order, all of it said by
+   its signed plan; nothing that earlier builds left comes in, but fetched files, each by its hash.
+3. The four files are compared by the digests that were taken as they came out of the machine.
+4. Where they agree, that is signed and kept as a provenance of its own; where not, each file that differs is named.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.reproduce import inside
+from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.model import DirectoryOrder
+from mvmnix.provenance.predicate import to_statement
+from mvmnix.provenance.slsa import Provenance, Variation
+from mvmnix.provenance.verify import Verified
+
+#: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
+VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
+_MOST_PROCESSORS: Final = 64
+
+
+def rebuild(context: Context, images: ImageBuilder, request: BuildRequest, first: Finished) -> Verified[Provenance]:
+    """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
+    built = first.provenance.claim
+    if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
+        raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
+    record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
+    with context.recorded():
+        match compare(first.image, record.image):  # 3
+            case Disagreement(differences):
+                raise RefusedError(*(_reason(each, context, images) for each in differences))
+            case Agreement(image):
+                images.progress.step("signing and verifying the second provenance")
+                bundle = context.sign(Role.BUILDER, to_statement(claim, image.artifacts).to_bytes())
+                return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+
+
+def varied(plan: Plan, built: Provenance) -> Plan:
+    """The plan of a machine that differs from the one that built first, in its processors too."""
+    before = built.limits.vcpus if built.limits else plan.vcpus
+    vcpus = before + 1 if before < _MOST_PROCESSORS else before - 1
+    return replace(plan, vcpus=vcpus, variation=VARIATION)
+
+
+def _subject(request: BuildRequest) -> tuple[object, ...]:
+    return (request.flake.nar, request.flake.directory, request.attribute)
+
+
+def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
+    kept = context.library.images
+    found = inside.differences(it, kept, images.progress.log)
+    why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
+    hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
+    return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)

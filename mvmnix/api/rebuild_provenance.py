@@ -1,0 +1,43 @@
+"""Takes in other builders' provenance of a kept image, and counts the builders that agree."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mvmnix.api.context import Context
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.errors import RefusedError
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSigners:
+    """Who signed for an image: the builders' names, the bundles of the rebuilds, and how many the policy asks for."""
+
+    manifest: Digest
+    builders: tuple[str, ...]
+    rebuilds: tuple[Digest, ...]
+    wanted: int
+
+
+def add_rebuilds(context: Context, digest: str, bundles: Iterable[bytes]) -> RebuildSigners:
+    """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
+
+    Raises RefusedError, which is logged, for one that doesn't.
+    """
+    with context.working(), context.recorded():
+        kept, moment = Rebuilds(context.roots.state), now()
+        ((_, entry), *_) = Shelves(context.library).find(digest)
+        first = context.library.open(entry, policy=context.policy, now=moment)
+        for bundle in bundles:
+            kept.keep(first, bundle, policy=context.policy, now=moment)
+        each = (it for _, it in kept.each(first, policy=context.policy, now=moment))
+        seen = [it for it in each if not isinstance(it, RefusedError)]
+        signers = {it.signer.fingerprint: it.signer.name for it in (first.provenance, *seen)}
+        return RebuildSigners(
+            first.image.manifest.digest,
+            tuple(sorted(signers.values())),
+            tuple(it.bundle for it in seen),
+            context.policy.thresholds.rebuilds,
+        )

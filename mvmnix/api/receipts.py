@@ -1,0 +1,41 @@
+"""Reads the receipt of a machine that has ended, verified with the host's key and against the audit log."""
+
+from mvmnix.api.context import Context
+from mvmnix.api.policy_history import hold_log
+from mvmnix.audit.reading import Listed, matching
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.keys import Role
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.home import RECEIPT, read_kept
+from mvmnix.launch.records.receipt import Receipt
+from mvmnix.launch.records.testimony import check_receipt
+
+
+def read_receipt(context: Context, machine: str) -> Receipt:
+    """The receipt of the machine with this id or name.
+
+    It is signed by the host, and agrees with the log's records of the machine's start and end. Raises MvmnixError where
+    there is no machine or no receipt yet, RefusedError for one that doesn't verify [log-mismatch, signature-…].
+    """
+    found = registry.find(context.machines, machine).status.machine
+    bundle = read_kept(context.machines, found, RECEIPT)
+    if bundle is None:
+        raise MvmnixError(f"the machine {found} has no receipt", hint="it gets one when it has ended")
+    hold_log(context)
+    records = _records(context, found)
+    end = records.get(Kind.END)
+    if end is None:
+        hint = "keep both as evidence: one of them is not what the host wrote when the machine ended"
+        raise refuse(ReasonCode.LOG_MISMATCH, "the receipt", "there is no record of the machine's end", hint)
+    return check_receipt(bundle, context.key(Role.HOST).public, end=end, start=records.get(Kind.START))
+
+
+def _records(context: Context, machine: str) -> dict[Kind, Listed]:
+    """The last record of each kind about a machine, back to its start. Raises RefusedError [log-mismatch]."""
+    found = dict[Kind, Listed]()
+    for listed in matching(context.audit, context.log_key, f'"machine":"{machine}"'.encode()):
+        found.setdefault(listed.record.kind, listed)
+        if listed.record.kind is Kind.START:
+            break
+    return found

@@ -1,0 +1,41 @@
+"""Removes downloads that no kept build, no kept part and no pin of this installation needs."""
+
+from collections.abc import Iterator
+
+from mvmnix.api import installation
+from mvmnix.api.context import Context
+from mvmnix.builder.keeping.collect import Collected, collect, needed_by
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.keys import Role
+from mvmnix.model import Digest
+from mvmnix.provenance import statement
+from mvmnix.provenance.authenticate import authenticate
+from mvmnix.provenance.predicate import from_statement
+from mvmnix.provenance.slsa import Provenance
+
+
+def collect_sources(context: Context, *, remove: bool) -> Collected:
+    """Remove them, or only say what would go; with what killed downloads left. All can be fetched again by hash.
+
+    Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
+    """
+    with context.clearing():
+        needed = {*needed_by(_claims(context)), *(source.digest for source in installation.pins())}
+        needed |= {part.nar for part in context.part_book.needed()}
+        return collect(context.sources, needed, remove=remove)
+
+
+def _claims(context: Context) -> Iterator[Provenance]:
+    """The provenance of each kept build, authenticated. Raises MvmnixError: unknown needs forbid a removal."""
+    for entry in context.library.entries():
+        yield _claim(context, entry.bundle, entry.manifest)
+
+
+def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
+    try:
+        data = context.library.bundle(bundle)
+        authentic = authenticate(data, trust=context.policy.trust, role=Role.BUILDER, what="a kept build")
+        return from_statement(statement.parse(authentic.payload))
+    except RefusedError as refused:
+        why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): nobody knows what it needs"
+        raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused

@@ -1,0 +1,43 @@
+"""Parses references to what is built: flakes, and OCI images in their place."""
+
+import os
+from pathlib import Path
+
+from mvmnix import checkouts
+from mvmnix.builder.oci.reference import SCHEME, OciRef
+from mvmnix.errors import UsageError
+from mvmnix.model import FlakeRef
+from mvmnix.state import Roots
+
+type SourceRef = FlakeRef | OciRef
+
+
+def source_ref(text: str) -> SourceRef:
+    """A flake or image reference. Raises UsageError, and RefusedError for an image that is not named by digest.
+
+    And for a flake whose tree holds mvm's own directories [policy-location, state-location].
+    """
+    if text.startswith(SCHEME):
+        return image_reference(text)
+    try:
+        found = FlakeRef.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="DIR#ATTR, path:DIR#ATTR or path:DIR?dir=SUB#ATTR") from error
+    checkouts.refuse_inside(Roots.from_environment(os.environ).paths, found.directory)
+    return found
+
+
+def image_reference(text: str) -> OciRef:
+    """An image reference. Raises UsageError, and RefusedError for one that is not named by digest."""
+    try:
+        return OciRef.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"{SCHEME}HOST[:PORT]/NAME@sha256:DIGEST") from error
+
+
+def existing_source_ref(text: str) -> SourceRef:
+    """A flake reference whose directory is there, or an image reference. Raises as `source_ref` does."""
+    found = source_ref(text)
+    if isinstance(found, FlakeRef) and not Path(found.directory).is_dir():
+        raise UsageError(f"{found.directory} is not a directory", hint="name the directory of a flake.nix")
+    return found

@@ -1,0 +1,1 @@
+"""Verification on request: of files of any build, of an exported image, of a plan for it; starts nothing."""

@@ -1,0 +1,37 @@
+"""Verifies files of any build against bundles of any tool; the caller says whom to trust and what to require."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mvmnix.api import files
+from mvmnix.api.verify import bundles
+from mvmnix.errors import RefusedError, UsageError
+from mvmnix.provenance.blob import Blob
+from mvmnix.provenance.judgement import Passed, Standard, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file for which too little counts, and why."""
+
+    name: str
+    blob: Blob
+    refused: RefusedError
+
+
+type Verdict = Passed | Failed
+
+
+def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) -> tuple[Verdict, ...]:
+    """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first."""
+    if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
+        raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
+    shared = bundles.bundles(bundle) if bundle else None
+    found = [(name, files.blob(name), bundles.beside(name) if shared is None else shared) for name in artifacts]
+    verdicts = list[Verdict]()
+    for name, blob, handed_in in found:
+        try:
+            verdicts.append(judge(name, blob, handed_in, standard))
+        except RefusedError as refused:
+            verdicts.append(Failed(name, blob, refused))
+    return tuple(verdicts)

@@ -1,0 +1,76 @@
+"""Reads files of bundles: one as JSON, several as JSON Lines."""
+
+import json
+
+from mvmnix.api import files
+from mvmnix.api.files import file_bytes
+from mvmnix.errors import UnreadableError
+from mvmnix.launch import signatures
+from mvmnix.plural import counted
+from mvmnix.provenance import envelope
+
+#: What is found beside an artifact when no bundle was named.
+SUFFIX = ".sigstore.json"
+#: Bytes of a file of bundles, and how many there may be.
+LIMIT = 64 * 2**20
+MOST = 1024
+
+_BESIDE = "name the bundle: --bundle BUNDLE"
+
+
+def bundles(path: str) -> tuple[bytes, ...]:
+    """The bundles of a file, or of stdin for `-`; none of them is parsed yet. Raises UsageError, UnreadableError.
+
+    A file of which a line is a JSON object by itself, the first one or, if it is no JSON as a whole, any one, holds one
+    bundle a line (JSON Lines); any other holds one.
+    """
+    return _several(path, file_bytes(path, LIMIT))
+
+
+def beside(artifact: str) -> tuple[bytes, ...]:
+    """The bundles in the file beside an artifact, which has to be a regular one. Raises as `bundles` does."""
+    path = artifact + SUFFIX
+    return _several(path, files.read(path, LIMIT, _BESIDE))
+
+
+def _several(path: str, data: bytes) -> tuple[bytes, ...]:
+    lines = [line for line in data.splitlines() if line.strip()]
+    found = tuple(lines) if _are_lines(lines, data) else (data,) if data.strip() else ()
+    if len(found) > MOST:
+        raise UnreadableError(f"{path} holds {counted(len(found), 'bundle')}", hint=f"hand in at most {MOST} at a time")
+    return found
+
+
+def canonical(path: str) -> bytes:
+    """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
+    return envelope.parse(file_bytes(path, LIMIT)).to_bytes()
+
+
+def canonical_in(path: str) -> bytes:
+    """The same for a bundle in an image's directory, which has to be a regular file."""
+    return envelope.parse(files.read(path, LIMIT, _BESIDE)).to_bytes()
+
+
+def canonical_plan(path: str) -> bytes:
+    """A plan's bundle in the same way; several of them, one a line, only as mvm wrote them."""
+    data = file_bytes(path, LIMIT)
+    signatures.refuse_unsigned(data)
+    return data if b"\n{" in data and data.startswith(b'{"dsseEnvelope"') else envelope.parse(data).to_bytes()
+
+
+def _are_lines(lines: list[bytes], data: bytes) -> bool:
+    if not lines or _is_whole(lines[0]):
+        return bool(lines)
+    if len(lines) == 1 or not any(map(_is_whole, lines)):
+        return False
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return True  # a line that is none does no harm to the others
+    return False
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line looks like a whole object: those of a bundle that was set over many lines do not."""
+    text = line.strip()
+    return len(text) > 1 and text.startswith(b"{") and text.endswith(b"}")

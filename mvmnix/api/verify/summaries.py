@@ -1,0 +1,108 @@
+"""Signs verification summaries (SLSA VSA): the result of a verification, for those who trust this verifier."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvmnix import __version__
+from mvmnix.api.context import Context
+from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.errors import UsageError
+from mvmnix.keys import Role
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import parts, predicate, summary_inputs, vsa
+from mvmnix.provenance.judgement import Passed
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.release_policy import ReleasePolicy
+from mvmnix.provenance.slsa import Provenance, subjects_of
+from mvmnix.provenance.statement import Statement, Subject, distinct
+from mvmnix.provenance.summary_inputs import ReadBuild, SummaryInput
+from mvmnix.provenance.vsa import Result, Vsa
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was verified: the resource, under which policy, by which bundles, to which level, and which files."""
+
+    resource: str
+    policy: Digest
+    bundles: tuple[Digest, ...]
+    level: int
+    subjects: tuple[Subject, ...]
+    relied_on: tuple[SummaryInput, ...] | None = None
+
+
+def of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
+    """The finding about an image, which was verified under this policy."""
+    parts_statements = ((data, _of_parts) for data in it.parts)
+    rebuilds = ((data, predicate.from_statement) for data in it.rebuilds)
+    bundles: tuple[tuple[bytes, ReadBuild], ...]
+    bundles = ((it.bundle, predicate.from_statement), *parts_statements, *rebuilds)
+    relied_on = summary_inputs.relied_on(bundles, policy.trust)
+    return Finding(
+        resource=vsa.resource_of(it.image),
+        policy=it.provenance.policy,
+        bundles=tuple(each.bundle for each in relied_on),
+        level=it.provenance.level,
+        subjects=subjects_of(it.image.artifacts),
+        relied_on=relied_on,
+    )
+
+
+def _of_parts(it: Statement) -> Provenance:
+    return parts.from_statement(it).provenance
+
+
+def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
+    """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
+
+    Raises UsageError for two files of one name, which could not be told apart.
+    """
+    rules = ReleasePolicy(policy, now())
+    levels = (max(_levels(it, rules), default=0) for it in files)
+    looked_at = tuple(each.attested.digest for it in files for each in it.counted)
+    try:
+        subjects = distinct(Subject(Path(it.name).name, _sha256(it)) for it in files)
+    except ValueError as error:
+        raise UsageError(f"--vsa: {error}", hint="verify files of one name one by one") from error
+    return Finding(resource, policy.digest, looked_at, min(levels), subjects)
+
+
+def _sha256(it: Passed) -> Digest:
+    if it.digest is None:
+        raise ValueError(f"{it.name} is known by another digest than SHA-256")
+    return it.digest
+
+
+def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:
+    for each in it.counted:
+        if each.statement is not None:
+            yield rules.level(each.statement, each.attested.signer) or 0
+
+
+def write_summary(context: Context, it: Finding, out: str, verifier_id: str) -> None:
+    """Write the signed summary to a new file. Raises UsageError for a file that is there, MvmnixError without a key."""
+    key = context.key(Role.VERIFIER)
+    try:
+        made = Vsa(
+            verifier_id=verifier_id or vsa.verifier_of(key.public),
+            version=__version__,
+            time=now(),
+            resource=it.resource,
+            policy=it.policy,
+            inputs=vsa.inputs_of(it.bundles),
+            result=Result.PASSED,
+            level=it.level,
+            subjects=it.subjects,
+            relied_on=it.relied_on,
+        )
+    except ValueError as error:
+        hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"
+        raise UsageError(f"--vsa: {error}", hint=hint) from error
+    bundle = context.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes())
+    try:
+        with Path(out).open("xb") as file:
+            file.write(bundle)
+    except OSError as error:
+        raise UsageError(f"{out} can't be made: {error.strerror}", hint="name a file that is not there yet") from error

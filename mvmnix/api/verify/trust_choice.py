@@ -1,0 +1,165 @@
+"""Makes the trust that bundles are held against of what a caller chose: exactly one of a key, an identity, a policy."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import override
+
+from mvmnix.api.files import file_bytes
+from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
+from mvmnix.keys import PublicKey, Role
+from mvmnix.launch.host import now
+from mvmnix.model import Digest
+from mvmnix.provenance import trusted_root
+from mvmnix.provenance.attestation import Requirements
+from mvmnix.provenance.judgement import Standard
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy_files import Files, in_force
+from mvmnix.provenance.policy_text import FILE_NAME
+from mvmnix.provenance.release_policy import ReleasePolicy
+from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from mvmnix.state import Directory
+
+_KEY_LIMIT = 64 * 1024
+_WHOM = "say whom to believe: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
+_ANY_ROLE = frozenset(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustChoice:
+    """Whom to trust, as a caller chose; "" where nothing is chosen."""
+
+    key: str = ""
+    identity: str = ""
+    identity_regexp: str = ""
+    issuer: str = ""
+    issuer_regexp: str = ""
+    trusted_root: str = ""
+    policy: str = ""
+
+    @property
+    def certified(self) -> bool:
+        """Whether anything of a certified identity is chosen."""
+        return any((self.identity, self.identity_regexp, self.issuer, self.issuer_regexp))
+
+    @property
+    def named(self) -> bool:
+        """Whether anything other than a policy is chosen."""
+        return bool(self.key) or self.certified or bool(self.trusted_root)
+
+    def standard(self, wanted: Requirements) -> tuple[Standard, TrustPolicy | None]:
+        """What bundles are held against, and the policy where one was named.
+
+        Raises UsageError, and UnreadableError for what can't be read: without it nothing can be verified.
+        """
+        if sum((bool(self.key), self.certified, bool(self.policy))) != 1:
+            raise UsageError("it takes one of a key, an identity and a policy", hint=_WHOM)
+        if self.policy:
+            if self.trusted_root:
+                hint = "pin it in the policy: [[roots]], docs/trust-policy.md"
+                raise UsageError("--trusted-root goes with a key or an identity, not with a policy", hint=hint)
+            policy = named_policy(self.policy)
+            further = ReleasePolicy(policy, now()).further
+            return Standard(policy.trust, wanted, Role.BUILDER, further, policy.thresholds.rebuilds), policy
+        return Standard(self._trust_of_key() if self.key else self._trust_of_identity(), wanted), None
+
+    def _trust_of_key(self) -> Trust:
+        named = {Digest.of(data): data for data in [self._root()] if data is not None}
+        try:
+            key = public_key(file_bytes(self.key, _KEY_LIMIT))
+        except ValueError as error:
+            hint = "name a public key: PEM, or the base64 of its DER; ECDSA P-256 or Ed25519"
+            raise UnreadableError(f"{self.key}: {error}", hint=hint) from error
+        # without a root no log is needed; an entry that is there all the same is looked for in the public-good one
+        signer = Signer(f"key {key.fingerprint}", key, _ANY_ROLE, next(iter(named), None))
+        return Trust((signer,), named or _PublicGood())
+
+    def _trust_of_identity(self) -> Trust:
+        subject = _pattern("certificate-identity", self.identity, self.identity_regexp)
+        issuer = _pattern("certificate-oidc-issuer", self.issuer, self.issuer_regexp)
+        root = self._root() or _shipped_root()
+        domain = Digest.of(root)
+        return Trust((Signer(subject.text, Identity(subject, issuer, domain), _ANY_ROLE),), {domain: root})
+
+    def _root(self) -> bytes | None:
+        if not self.trusted_root:
+            return None
+        data = file_bytes(self.trusted_root, trusted_root.LIMIT)
+        try:
+            trusted_root.parse(data)
+        except RefusedError as error:
+            hint = "name a trusted_root.json, as `mvm trusted-root export` writes it"
+            raise UnreadableError(f"{self.trusted_root} is no trust root: {error.reasons[0].why}", hint=hint) from error
+        return data
+
+
+def public_key(data: bytes) -> PublicKey:
+    """A public key in PEM, or as the base64 of its DER. Raises ValueError."""
+    text = data.decode("ascii")
+    return PublicKey.from_pem(text) if "-----BEGIN" in text else PublicKey.from_base64(text.strip())
+
+
+def named_policy(path: str) -> TrustPolicy:
+    """The policy at a path that the caller named: a trust.toml, or the directory that holds one.
+
+    What lies beside it belongs to it: revocations.toml, roots/. The machine's floor and the user's own policy have no
+    part in it, and it has none in what starts here. Raises UnreadableError: without it nothing can be verified.
+    """
+    try:
+        return in_force(Files(None), named_files(path))
+    except (UsageError, UnreadableError):
+        raise
+    except MvmnixError as error:
+        raise UnreadableError(f"the policy {path} can't be used: {error.message}", hint=error.hint) from error
+
+
+def named_files(path: str) -> Files:
+    """What the trust.toml at this path says, or that in this directory. Raises MvmnixError as it was found."""
+    where = Path(path)
+    directory = where if where.is_dir() else where.parent
+    if not where.is_dir() and where.name != FILE_NAME:
+        raise UsageError(f"{path} is not called {FILE_NAME}", hint=f"name a {FILE_NAME}, or the directory with it")
+    try:
+        with Directory.open(str(directory.absolute())) as opened:
+            return Files(opened)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UnreadableError(f"{path} is not there", hint="name a trust.toml: docs/trust-policy.md") from error
+
+
+def _pattern(option: str, exact: str, regexp: str) -> Pattern:
+    if bool(exact) == bool(regexp):
+        hint = f"an identity and the issuer that vouches for it: --{option} or --{option}-regexp, one of the two"
+        raise UsageError(f"it takes one of --{option} and --{option}-regexp", hint=hint)
+    try:
+        return Pattern(exact or regexp, regexp=bool(regexp))
+    except ValueError as error:
+        raise UsageError(f"--{option}-regexp: {error}", hint="write a regular expression of Python's re") from error
+
+
+class _PublicGood(Mapping[Digest, bytes]):
+    """The public-good instance's root, which is read when it is first asked for: most keys need none."""
+
+    @cached_property
+    def _found(self) -> Mapping[Digest, bytes]:
+        root = _shipped_root()
+        return {Digest.of(root): root}
+
+    @override
+    def __getitem__(self, digest: Digest) -> bytes:
+        return self._found[digest]
+
+    @override
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(self._found)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def _shipped_root() -> bytes:
+    """The public-good instance's root, as the sigstore library ships it; nothing is fetched."""
+    from mvmnix.provenance.sigstore import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
+
+    return public_good_root()

@@ -1,0 +1,125 @@
+"""Hands standard streams to a command in a machine, guards the terminal, and waits without missing a signal."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from mvmnix.api import Stream
+from mvmnix.cli.raw import show
+
+_CHUNK: Final = 65536
+
+
+def _ignore(data: bytes) -> None:
+    """For a caller that doesn't look at what is typed."""
+
+
+@dataclass
+class Hands:
+    """Descriptors for a command's streams, and the threads that stand between those and terminals."""
+
+    descriptors: tuple[int, ...]
+    _theirs: list[int] = field(default_factory=list)
+    _pumps: list[threading.Thread] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """Close the ends that are the command's."""
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+    def begin(self) -> None:
+        """The descriptors were sent: let the bytes flow."""
+        self.let_go()
+        for pump in self._pumps:
+            pump.start()
+
+    def finish(self) -> None:
+        """Wait until what the guest said is shown."""
+        for pump in self._pumps:
+            if pump.ident is not None and not pump.daemon:
+                pump.join()
+
+
+@contextmanager
+def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _ignore) -> Iterator[Hands]:
+    """Descriptors for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
+
+    A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
+    terminal this process stands: it escapes what is shown there, and a terminal that stands still holds up nobody else.
+    """
+    theirs, pumps, descriptors = list[int](), list[threading.Thread](), list[int]()
+    with ExitStack() as ours:
+        for stream in streams:
+            number = tuple(Stream).index(stream)
+            if not os.isatty(number):
+                descriptors.append(number)
+                continue
+            reading, writing = os.pipe()
+            mine, their = (writing, reading) if stream is Stream.STDIN else (reading, writing)
+            theirs.append(their)
+            descriptors.append(their)
+            target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else partial(_pump_out, raw=raw)
+            # who reads a terminal may wait for somebody who types nothing any more
+            pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
+        hands = Hands(tuple(descriptors), theirs, pumps)
+        ours.callback(hands.let_go)
+        yield hands
+    hands.finish()
+
+
+def _pump_in(mine: int, number: int, *, typed: Callable[[bytes], None]) -> None:
+    with os.fdopen(mine, "wb", buffering=0) as file:
+        while data := _read(number):
+            typed(data)
+            try:
+                file.write(data)
+            except BrokenPipeError:
+                return
+
+
+def _read(number: int) -> bytes:
+    try:
+        return os.read(number, _CHUNK)
+    except OSError:  # the terminal hung up
+        return b""
+
+
+def _pump_out(mine: int, number: int, *, raw: bool) -> None:
+    with os.fdopen(mine, "rb", buffering=0) as file:
+        show(iter(lambda: file.read(_CHUNK), b""), sys.stdout if number == 1 else sys.stderr, raw=raw)
+
+
+@contextmanager
+def attentive() -> Iterator[Callable[[int], None]]:
+    """What returns once a descriptor can be read, and runs the handlers of signals whenever they come.
+
+    A signal between the last instruction and the system call would only be heard with the next one; here it rings a
+    bell that is waited for as well (signal.set_wakeup_fd). In the main thread only, which runs the handlers.
+    """
+    bell, rope = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+
+    def attend(fd: int) -> None:
+        poll = select.poll()
+        for each in (bell, fd):
+            poll.register(each, select.POLLIN)
+        while True:
+            ready = {each for each, _ in poll.poll()}
+            if bell in ready:
+                os.read(bell, 4096)  # its handler has been called, or is before the next instruction
+            if fd in ready:
+                return
+
+    try:
+        yield attend
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(bell)
+        os.close(rope)

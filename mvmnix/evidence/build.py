@@ -1,0 +1,242 @@
+"""Draws the evidence of a kept build: the image's files, what vouches for them, and what they were built from; pure."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from mvmnix.builder.keeping.library import Finished
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.check import Checked, check
+from mvmnix.evidence.graph import (
+    Draft,
+    Kind,
+    Meaning,
+    Node,
+    Verdict,
+    refused,
+    unverified,
+    verdict_of,
+    verified,
+    whole,
+)
+from mvmnix.evidence.held import Held
+from mvmnix.evidence.origin import add_origin, flake_name, stands
+from mvmnix.evidence.trust import POLICY, signing
+from mvmnix.model import Artifact, Image
+from mvmnix.plural import counted
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
+from mvmnix.provenance.steps import REBUILD, differences
+from mvmnix.provenance.verify import Verified
+from mvmnix.strict import show_time
+
+#: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.
+type Testimony = Callable[[Finished], Iterable[tuple[str, Verified[Provenance] | RefusedError]]]
+
+
+def no_testimony(_: Finished) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
+    """Nobody rebuilt it."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """By what evidence is judged: the trust policy in force, a time with its zone, and who may tell of rebuilds."""
+
+    policy: TrustPolicy
+    now: datetime
+    testimony: Testimony = no_testimony
+
+
+def add_build(draft: Draft, held: Held, judge: Judge, *, at: str = "") -> str:
+    """Add an image with all its evidence; returns the image's key. `at` stands before the keys of this build alone."""
+    it = check(held, policy=judge.policy, now=judge.now)
+    image = draft.add(_image(it))
+    _add_files(draft, it, image)
+    provenance = draft.add(_provenance(it, at))
+    draft.say(image, Meaning.ATTESTED_BY, provenance)
+    draft.say(image, Meaning.BUILT_BY, f"{at}derivation")
+    draft.say(provenance, Meaning.VERIFIED_UNDER, POLICY)
+    if held.sbom is not None:
+        what = "it is the one that the signed provenance names (step 21)"
+        sbom = Node(
+            f"{at}sbom", Kind.SBOM, "CycloneDX", it.paper(Kind.SBOM, held.sbom, what), str(held.sbom.digest), it.signer
+        )
+        draft.say(image, Meaning.CONTENTS_IN, draft.add(sbom))
+    add_origin(draft, it, policy=judge.policy, now=judge.now, at=at)
+    _add_builder(draft, it, judge, at)
+    _add_rebuilds(draft, it, judge, image, at)
+    return image
+
+
+def _image(it: Checked) -> Node:
+    digest, key = str(it.held.manifest.digest), "image"
+    if isinstance(it.image, MvmnixError):
+        return Node(key, Kind.IMAGE, "manifest.json", verdict_of(it.image), digest)
+    image, what = it.image, "its manifest is a subject of the signed provenance (steps 9, 10)"
+    facts = (
+        ("size", f"{sum(artifact.size for artifact in image.artifacts)} bytes"),
+        ("posture", str(image.posture)),
+        ("verbs", ", ".join(sorted(image.verbs)) or "none"),
+        ("command", " ".join(image.workload.argv)),
+        ("kernel command line", image.command_line),
+    )
+    verdict = _with_files(it, image, it.verdict(Kind.IMAGE, what))
+    return Node(key, Kind.IMAGE, image.name, verdict, digest, it.signer, facts)
+
+
+def _with_files(it: Checked, image: Image, own: Verdict) -> Verdict:
+    """An image stands no better than the worst of its files: whoever reads its line alone is not told otherwise."""
+    files = {each.name: _file_verdict(it, each) for each in (image.kernel, image.initrd, image.rootfs)}
+    files["verity root"] = _verity_verdict(it)
+    if reasons := [*own.reasons, *(reason for each in files.values() for reason in each.reasons)]:
+        return refused(reasons)
+    doubts = [f"its {name}: {each.why}" for name, each in files.items() if not stands(each)]
+    return unverified("; ".join(doubts)) if doubts and stands(own) else own
+
+
+def _add_files(draft: Draft, it: Checked, image: str) -> None:
+    if isinstance(it.image, MvmnixError):
+        return
+    for artifact in (it.image.kernel, it.image.initrd, it.image.rootfs):
+        size = (("size", f"{artifact.size} bytes"),)
+        verdict = _file_verdict(it, artifact)
+        node = Node(f"file/{artifact.name}", Kind.FILE, artifact.name, verdict, str(artifact.digest), it.signer, size)
+        draft.say(image, Meaning.CONSISTS_OF, draft.add(node))
+    tree = it.image.verity
+    facts = (
+        ("salt", tree.salt.hex() or "none"),
+        ("UUID", tree.uuid),
+        ("data blocks", f"{tree.data_blocks} of {tree.BLOCK} bytes"),
+    )
+    node = Node("verity", Kind.VERITY, "dm-verity", _verity_verdict(it), str(tree.root), it.signer, facts)
+    draft.say("file/rootfs", Meaning.GUARDED_BY, draft.add(node))
+
+
+def _file_verdict(it: Checked, artifact: Artifact) -> Verdict:
+    """A file has the bytes of the manifest, and the manifest is somebody's word."""
+    found = it.held.files.get(artifact.name)
+    match found:
+        case None:
+            return unverified("it was not looked at")
+        case Artifact() if found != artifact:
+            said = f"the manifest says {artifact.digest}, {artifact.size} bytes"
+            why = f"{said}; the file has {found.digest}, {found.size} bytes"
+            return refused([Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, REBUILD)])
+        case Artifact():
+            return it.verdict(Kind.FILE, "every byte hashed just now; a subject of the signed provenance (steps 9, 10)")
+        case MvmnixError():
+            return verdict_of(found)
+
+
+def _verity_verdict(it: Checked) -> Verdict:
+    found = it.held.verity
+    if isinstance(found, MvmnixError):
+        return verdict_of(found)
+    what = "size, superblock and top hash block of the rootfs are those of this root, which the manifest signs"
+    return refused(found) if found else it.verdict(Kind.VERITY, what)
+
+
+def _provenance(it: Checked, at: str) -> Node:
+    digest, name = str(it.held.bundle.digest), "SLSA v1"
+    if it.held.bundle.problem is not None:
+        return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict_of(it.held.bundle.problem), digest)
+    verdict = it.verdict(Kind.PROVENANCE, "signature, role and every step of docs/verification.md passed")
+    facts = [*signing(it.authentic)] if it.authentic else []
+    if it.evidence is not None:
+        facts.append(("level", f"SLSA Build L{it.evidence.level}"))
+    if it.claim is not None:
+        facts += [
+            ("builder", it.claim.builder_id),
+            ("built", f"{show_time(it.claim.started)} to {show_time(it.claim.finished)}"),
+            ("invocation", it.claim.invocation),
+        ]
+    signer = it.authentic.signer.name if it.authentic else ""
+    return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict, digest, signer, tuple(facts))
+
+
+def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
+    """What built: admitted by the policy for this signer and image; its own evidence, where its image is kept here."""
+    if it.claim is None:
+        return
+    claim = it.claim
+    verdict = it.verdict(Kind.BUILDER, "the trust policy admits this builder for this signer and image (step 11)")
+    names = {MICROVM: "offline microVM", HOST_NIX: "the host's own Nix"}
+    digests = {subject.name: str(subject.digest) for subject in claim.builder_image}
+    facts = [("id", claim.builder_id)]
+    facts += [(name, digest) for name, digest in digests.items() if name != "manifest.json"]
+    if claim.limits is not None:
+        limits = claim.limits
+        processors, seconds = counted(limits.vcpus, "processor"), counted(limits.seconds, "second")
+        facts.append(("means", f"{processors}, {limits.memory_mib} MiB, {seconds}"))
+    members: tuple[Node, ...] = ()
+    if it.held.builder is not None and not at.endswith("builder/"):
+        members = _own_evidence(it, it.held.builder, judge, f"{at}builder/")
+    elif claim.builder_image:
+        facts.append(("its own evidence", "its image isn't kept here"))
+    node = Node(
+        f"{at}builder",
+        Kind.BUILDER,
+        names.get(claim.builder_id, claim.builder_id),
+        verdict,
+        digests.get("manifest.json", ""),
+        it.signer,
+        tuple(facts),
+        members,
+    )
+    draft.say(f"{at}derivation", Meaning.BUILT_BY, draft.add(node))
+
+
+def _own_evidence(it: Checked, builder: Held, judge: Judge, at: str) -> tuple[Node, ...]:
+    """The evidence of the builder's image as one node beneath it, that holds all the others."""
+    inner = Draft()
+    add_build(inner, builder, Judge(judge.policy, judge.now), at=at)
+    image = builder.image
+    reasons: tuple[Reason, ...] = ()
+    if isinstance(image, Image) and it.claim is not None:
+        hint = "find out which builder that was; build the image again"
+        what = "the builder's image"
+        reasons = tuple(differences(it.claim.builder_image, image.artifacts, what=what, hint=hint))
+    nodes = tuple(_renamed(node, at) for node in inner.nodes.values())
+    held = [node for node in nodes if not all(stands(each.verdict) for each in whole(node))]
+    if reasons:
+        verdict = refused(reasons)
+    elif held:
+        verdict = unverified(f"not all of it holds: {', '.join(f'{n.kind} {n.name}' for n in held)[:400]}")
+    else:
+        verdict = verified("it was taken through all steps, like the image's own")
+    name = flake_name(it_claim) if (it_claim := _claim_of(builder, judge)) else "a kept build"
+    return (Node(f"{at}evidence", Kind.EVIDENCE, name, verdict, str(builder.bundle.digest), "", (), nodes),)
+
+
+def _claim_of(builder: Held, judge: Judge) -> Provenance | None:
+    return check(builder, policy=judge.policy, now=judge.now).claim
+
+
+def _renamed(node: Node, at: str) -> Node:
+    """A node under a key that no other build has."""
+    key = node.key if node.key.startswith(at) else f"{at}{node.key}"
+    return Node(key, node.kind, node.name, node.verdict, node.digest, node.signer, node.facts, node.members)
+
+
+def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) -> None:
+    if it.evidence is None or isinstance(it.image, MvmnixError) or it.held.bundle.data is None:
+        return
+    held = it.held
+    lock, sbom = (None if paper is None else paper.data for paper in (held.lock, held.sbom))
+    parts = tuple(paper.data for paper in held.parts if paper.data is not None)
+    first = Finished(
+        it.image, held.manifest.data or b"", held.bundle.data or b"", lock, it.evidence, parts=parts, sbom=sbom
+    )
+    for bundle, found in judge.testimony(first):
+        key, name, digest = f"{at}rebuild/{bundle}", "a second build", f"sha256:{bundle}"
+        if isinstance(found, MvmnixError):
+            node = Node(key, Kind.REBUILD, name, verdict_of(found), digest)
+        else:
+            varied, what = found.claim.variation, "its own provenance passed every step, for the same four files"
+            facts = [("level", f"SLSA Build L{found.level}"), ("built", show_time(found.claim.finished))]
+            if varied is not None:
+                facts.append(("made to see", f"host name {varied.hostname}, clock {varied.clock_offset:+} seconds"))
+            node = Node(key, Kind.REBUILD, name, verified(what), digest, found.signer.name, tuple(facts))
+        draft.say(image, Meaning.BUILT_AGAIN, draft.add(node))
+        draft.say(key, Meaning.VERIFIED_UNDER, POLICY)

@@ -1,0 +1,181 @@
+"""Reads what the evidence of an image, plan or machine consists of; believes nothing, and changes nothing."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+
+from mvmnix.api.context import Context
+from mvmnix.api.policy_history import hold_log
+from mvmnix.audit.reading import Listed, backwards
+from mvmnix.audit.record import Kind as RecordKind
+from mvmnix.audit.verify import verify_log
+from mvmnix.builder.keeping.library import Entry, Library
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.planned import Gate
+from mvmnix.evidence.running import Ran, Sealed
+from mvmnix.launch import verify as gates
+from mvmnix.launch.boot_files import OpenFiles, verity_reasons
+from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
+from mvmnix.launch.records.registry import Entry as Machine
+from mvmnix.launch.replay.clock import HostClock, looked_at
+from mvmnix.model import Artifact, Digest, Image
+from mvmnix.provenance import statement
+from mvmnix.provenance.authenticate import only_refusals
+from mvmnix.provenance.envelope import parse as parse_bundle
+from mvmnix.provenance.predicate import from_statement
+from mvmnix.store import digest_of
+
+
+def held(context: Context, entry: Entry) -> Held:
+    """A kept build with every file of it hashed, and the build of its builder's image, if that is kept as well."""
+    library, rebuilds = context.library, Rebuilds(context.roots.state)
+    found = _held(library, entry)
+    return with_builder(context, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
+
+
+def with_builder(context: Context, found: Held) -> Held:
+    """The same with the build of its builder's image, if that is kept here."""
+    builder = _builder_of(context.library, found)
+    return found if builder is None else replace(found, builder=_held(context.library, builder))
+
+
+def _held(library: Library, entry: Entry) -> Held:
+    papers = Held(
+        entry,
+        _paper(entry.manifest, library.manifest),
+        _paper(entry.bundle, library.bundle),
+        None if entry.lock is None else _paper(entry.lock, library.lock),
+        None if entry.sbom is None else _paper(entry.sbom, library.sbom),
+        tuple(_paper(digest, library.bundle) for digest in entry.parts),
+    )
+    image = papers.image
+    if isinstance(image, MvmnixError):
+        return papers
+    files = {it.name: _hashed(library, it) for it in (image.kernel, image.initrd, image.rootfs)}
+    return replace(papers, files=files, verity=_verity(library, image))
+
+
+def _paper(digest: Digest, read: Callable[[Digest], bytes]) -> Paper:
+    try:
+        return Paper(digest, read(digest))
+    except MvmnixError as error:
+        return Paper(digest, error)
+
+
+def _hashed(library: Library, artifact: Artifact) -> Artifact | MvmnixError:
+    try:
+        fd = library.images.unhashed(artifact.digest)
+    except MvmnixError as error:
+        return error
+    try:
+        return Artifact(artifact.name, *digest_of(fd))
+    finally:
+        os.close(fd)
+
+
+def _verity(library: Library, image: Image) -> tuple[Reason, ...] | MvmnixError:
+    try:
+        fd = library.images.unhashed(image.rootfs.digest)
+    except MvmnixError as error:
+        return error
+    try:
+        return tuple(verity_reasons(fd, image.verity))
+    finally:
+        os.close(fd)
+
+
+def _builder_of(library: Library, found: Held) -> Entry | None:
+    """Where to look for the builder's image, by what an unverified claim says; what is found is verified by itself."""
+    if found.bundle.data is None:
+        return None
+    try:
+        with only_refusals("the provenance"):
+            claim = from_statement(statement.parse(parse_bundle(found.bundle.data).payload))
+    except RefusedError:
+        return None
+    wanted = {subject.digest for subject in claim.builder_image if subject.name == "manifest.json"}
+    return next((entry for entry in library.entries() if entry.manifest in wanted), None)
+
+
+def gate(context: Context, entry: Entry) -> Gate:
+    """The whole gate for a plan for this kept build, without a record of it: nothing is admitted, nothing starts."""
+
+    def passes(plan: bytes, moment: datetime) -> MvmnixError | None:
+        try:
+            kept = context.library.read(entry)
+            rebuilds = Rebuilds(context.roots.state).bundles(entry.manifest)
+            with ExitStack() as stack:
+                fds = []
+                for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
+                    fds.append(context.library.images.unhashed(artifact.digest))
+                    stack.callback(os.close, fds[-1])
+                gates.verify(
+                    plan=plan,
+                    provenance=kept.bundle,
+                    manifest=kept.manifest,
+                    lock=kept.lock,
+                    files=OpenFiles(*fds),
+                    policy=context.policy,
+                    now=moment,
+                    parts=kept.parts,
+                    rebuilds=rebuilds if context.policy.thresholds.rebuilds > 1 else (),
+                ).close()
+        except MvmnixError as error:
+            return error
+        return None
+
+    return passes
+
+
+def plan_of_machine(context: Context, machine: Machine) -> bytes | MvmnixError | None:
+    """The bundle of the plan that a machine was started from; None for machines of before it was kept."""
+    return _kept_by(context, machine, PLAN)
+
+
+def ran(context: Context, machine: Machine) -> Ran:
+    """A machine with its records and its receipt."""
+    return Ran(machine, _sealed(context, machine), _kept_by(context, machine, RECEIPT))
+
+
+def _kept_by(context: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:
+    try:
+        return read_kept(context.machines, machine.status.machine, name)
+    except MvmnixError as error:
+        return error
+
+
+def clock_doubt(context: Context) -> MvmnixError | None:
+    """Why the clock can't be relied on, if it is known to have gone back."""
+    try:
+        with looked_at(context.nonces):
+            HostClock(context.nonces, lambda _: None).look()
+    except MvmnixError as error:
+        return error
+    return None
+
+
+def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
+    try:
+        hold_log(context)
+        key = context.log_key
+        evidence = verify_log(context.audit, key)
+        records = tuple(_records(backwards(context.audit, key), machine))
+    except MvmnixError as error:
+        return error
+    return Sealed(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)
+
+
+def _records(listed: Iterator[Listed], machine: Machine) -> Iterator[Listed]:
+    """The machine's own records, from the last back to the admission before its start."""
+    started = False
+    for each in listed:
+        if each.record.machine == machine.status.machine:
+            started = started or each.record.kind is RecordKind.START
+            yield each
+        elif started and each.record.kind is RecordKind.ADMISSION and each.record.plan == machine.status.plan:
+            yield each
+            return

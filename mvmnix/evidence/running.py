@@ -1,0 +1,267 @@
+"""Draws a machine: its records in the audit log, its end, its receipt, and whether all of them tell the same; pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix.audit.merkle import leaf_hash
+from mvmnix.audit.note import Checkpoint, NoteKey
+from mvmnix.audit.reading import Listed
+from mvmnix.audit.record import Kind as RecordKind
+from mvmnix.audit.record import Record
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.evidence.build import Judge
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.planned import PLAN
+from mvmnix.evidence.trust import POLICY, signing
+from mvmnix.keys import Role
+from mvmnix.launch.records import receipt as receipts
+from mvmnix.launch.records.ending import reason_of
+from mvmnix.launch.records.receipt import Receipt
+from mvmnix.launch.records.registry import Entry
+from mvmnix.model import Digest
+from mvmnix.plural import counted
+from mvmnix.provenance import statement
+from mvmnix.provenance.authenticate import Authentic, authenticate
+from mvmnix.strict import show_time
+
+MACHINE: Final = "machine"
+_WHAT: Final = "the receipt"
+_LOG: Final = "log"
+_HINT: Final = "find out who can write to mvm's state directory"
+
+#: What something is, by the one and by the other.
+type Pairs = list[tuple[str, Digest | str | None, Digest | str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What a log that verified in full says of a machine: its checkpoint, the key, and the machine's own records.
+
+    `tail` is how many bytes at the log's end no seal covers.
+    """
+
+    checkpoint: Checkpoint
+    key: NoteKey
+    records: tuple[Listed, ...]
+    tail: int = 0
+
+    @property
+    def end(self) -> Record | None:
+        """The last record of its end: whoever tidies up after a lost supervisor may write a second one."""
+        ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
+        return next(ends, None)
+
+    def first(self, kind: RecordKind) -> Listed | None:
+        """The machine's first record of a kind."""
+        return next((listed for listed in self.records if listed.record.kind is kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
+
+    entry: Entry
+    log: Sealed | MvmnixError
+    receipt: bytes | MvmnixError | None
+
+    @property
+    def start(self) -> Listed | None:
+        """The start of it that the log seals."""
+        return self.log.first(RecordKind.START) if isinstance(self.log, Sealed) else None
+
+    @property
+    def plan(self) -> Digest:
+        """The plan that it was started from, by the log; by its own directory, which is nobody's word, without one."""
+        said = None if self.start is None else self.start.record.plan
+        return said or self.entry.status.plan
+
+    @property
+    def build(self) -> tuple[Digest | None, Digest | None]:
+        """The manifest and the provenance of the image that ran, likewise."""
+        said, status = {} if self.start is None else self.start.record.digests, self.entry.status
+        return said.get("manifest", status.manifest), said.get("provenance", status.provenance)
+
+
+def add_machine(draft: Draft, ran: Ran, judge: Judge) -> str:
+    """Add a machine with its records and its receipt; returns its key."""
+    draft.add(_machine(ran))
+    draft.say(PLAN, Meaning.RAN_AS, MACHINE)
+    if isinstance(ran.log, MvmnixError):
+        draft.add(Node(_LOG, Kind.LOG, "the host's audit log", verdict_of(ran.log)))
+    else:
+        _add_records(draft, ran.log)
+    if ran.receipt is not None or not (ran.entry.alive or ran.entry.status.waits):
+        draft.add(_receipt(ran, judge))
+        draft.say(MACHINE, Meaning.ATTESTED_BY, "receipt")
+        draft.say("receipt", Meaning.VERIFIED_UNDER, POLICY)
+    return MACHINE
+
+
+def _machine(ran: Ran) -> Node:
+    status = ran.entry.status
+    name = f"{status.machine} ({status.name})" if status.name else status.machine
+    if not isinstance(ran.log, Sealed) or ran.start is None:
+        facts = [("state", ran.entry.state), ("created", show_time(status.created))]
+        return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(ran), facts=tuple(facts))
+    end = None if ran.entry.alive else ran.log.end
+    facts = [("state", ran.entry.state if end is None else "ended"), ("started", show_time(ran.start.record.time))]
+    if end is not None:
+        facts.append(("ended", f"{show_time(end.time)}, {', '.join(end.reasons) or 'in order'}"))
+    if end is not None and end.exit_code is not None:
+        facts.append(("exit code", f"{end.exit_code}, as the guest reported it"))
+    return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(ran), "", ran.log.key.name, tuple(facts))
+
+
+def _machine_verdict(ran: Ran) -> Verdict:
+    """A machine's directory is nobody's word; the log is the host's."""
+    if isinstance(ran.log, MvmnixError):
+        return unverified("the audit log, which would vouch for it, does not verify")
+    if ran.start is None:
+        return unverified("the audit log has no start of it")
+    if reasons := [*_against_the_log(ran, ran.start.record, ran.log.end)]:
+        return refused(reasons)
+    if not ran.entry.alive and ran.log.end is None:
+        return unverified("it has ended, and the audit log has no end of it; `mvm ps` writes down lost ends")
+    return verified("the sealed audit log has its start, from this plan and image, and its end if it has ended")
+
+
+def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Reason]:
+    """What its directory says otherwise than the log."""
+    status = ran.entry.status
+    pairs: Pairs = [("plan", status.plan, start.plan), ("policy", status.policy, start.policy)]
+    pairs += [("image", status.manifest, start.digests.get("manifest"))] if status.manifest else []
+    pairs += [("provenance", status.provenance, start.digests.get("provenance"))] if status.provenance else []
+    pairs.append(("start", show_time(status.began), show_time(start.time)))
+    if end is not None and status.reason is not None:
+        if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
+            pairs.append(("end", status.reason, reason_of(end)))
+        ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
+        pairs.append(("exit code", ours, theirs))
+    yield from _contradictions("the machine's status", "the log", pairs)
+
+
+def _contradictions(what: str, other: str, pairs: Pairs) -> Iterator[Reason]:
+    for name, ours, theirs in pairs:
+        if ours != theirs:
+            why = f"its {name} is {ours or 'none'}, by {other} it is {theirs or 'none'}"
+            yield Reason(ReasonCode.LOG_MISMATCH, what, why, _HINT)
+
+
+def _add_records(draft: Draft, log: Sealed) -> None:
+    size, root = log.checkpoint.size, str(log.checkpoint.root)
+    facts = (("log", log.key.name),)
+    if log.tail:
+        left = "its records verify; a writer was interrupted, or somebody added to it"
+        verdict = unverified(f"no seal covers the last {log.tail} bytes: {left}")
+    else:
+        verdict = verified("every record was checked against the checkpoint that the host's key signed")
+    draft.add(Node(_LOG, Kind.LOG, counted(size, "record"), verdict, root, log.key.name, facts))
+    for listed in log.records:
+        key = draft.add(_record(listed, log))
+        draft.say(key, Meaning.SEALED_BY, _LOG)
+        match listed.record.kind:
+            case RecordKind.START:
+                draft.say(MACHINE, Meaning.STARTED_IN, key)
+            case RecordKind.END:
+                draft.say(MACHINE, Meaning.ENDED_IN, key)
+            case RecordKind.ADMISSION:
+                draft.say(PLAN, Meaning.ADMITTED_IN, key)
+            case _:
+                draft.say(MACHINE, Meaning.LOGGED_IN, key)
+
+
+def _record(listed: Listed, log: Sealed) -> Node:
+    record, index = listed.record, listed.index
+    facts = [("index", str(index)), ("time", show_time(record.time))]
+    facts += [(name, str(digest)) for name, digest in (("plan", record.plan), ("policy", record.policy)) if digest]
+    facts += [(name, str(digest)) for name, digest in sorted(record.digests.items())]
+    facts += [("reasons", ", ".join(record.reasons))] if record.reasons else []
+    facts += [("exit code", str(record.exit_code))] if record.exit_code is not None else []
+    digest = str(Digest(leaf_hash(record.line).hex()))
+    verdict = verified(f"it is leaf {index} of the tree whose root the checkpoint signs")
+    name = f"{index}: {record.kind}"
+    return Node(f"record/{index}", Kind.RECORD, name, verdict, digest, log.key.name, tuple(facts))
+
+
+def _receipt(ran: Ran, judge: Judge) -> Node:
+    if ran.receipt is None:
+        end = ran.log.end if isinstance(ran.log, Sealed) else None
+        reason = "its supervisor was lost" if end is None else reason_of(end)
+        why = unverified(f"there is none: {reason}")
+        return Node("receipt", Kind.RECEIPT, "missing", why)
+    if isinstance(ran.receipt, MvmnixError):
+        return Node("receipt", Kind.RECEIPT, "unreadable", verdict_of(ran.receipt))
+    digest = Digest.of(ran.receipt)
+    try:
+        authentic, found = _read(ran.receipt, judge)
+    except RefusedError as error:
+        verdict = _unknown_host(ran, error) or refused(error.reasons)
+        return Node("receipt", Kind.RECEIPT, "not believed", verdict, str(digest))
+    facts = (*signing(authentic), *_observed(found))
+    verdict = _receipt_verdict(ran, found, digest)
+    name = f"of {found.observed.machine}"
+    return Node("receipt", Kind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
+
+
+def _read(bundle: bytes, judge: Judge) -> tuple[Authentic, Receipt]:
+    authentic = authenticate(bundle, trust=judge.policy.trust, role=Role.HOST, what=_WHAT)
+    said = statement.parse(authentic.payload)
+    if said.predicate_type != receipts.PREDICATE_TYPE:
+        why = f"its predicate is {said.predicate_type!r}, not {receipts.PREDICATE_TYPE!r}"
+        raise RefusedError(Reason(ReasonCode.PREDICATE_TYPE, _WHAT, why, "take the receipt as mvm wrote it"))
+    return authentic, receipts.from_statement(said)
+
+
+def _unknown_host(ran: Ran, error: RefusedError) -> Verdict | None:
+    """A receipt that the log vouches for, by a key that the policy doesn't know: strange, and not broken."""
+    if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(ran.log, Sealed):
+        return None
+    end = ran.log.first(RecordKind.END)
+    if end is None or not isinstance(ran.receipt, bytes) or end.record.digests.get("receipt") != Digest.of(ran.receipt):
+        return None
+    return unverified("the host's key is not in the trust policy; the audit log has the receipt's digest")
+
+
+def _receipt_verdict(ran: Ran, found: Receipt, digest: Digest) -> Verdict:
+    if reasons := [*_disagreements(ran, found, digest)]:
+        return refused(reasons)
+    if isinstance(ran.log, MvmnixError):
+        return unverified("a host of the policy signed it; the audit log, which would have its digest, does not verify")
+    if not any("receipt" in listed.record.digests for listed in ran.log.records):
+        return unverified("a host of the policy signed it; the audit log has no digest of it")
+    return verified("signed by a host of the policy, and of one mind with the log")
+
+
+def _disagreements(ran: Ran, found: Receipt, digest: Digest) -> Iterator[Reason]:
+    status, start = ran.entry.status, ran.start
+    if found.observed.machine != status.machine:
+        why = f"it is of the machine {found.observed.machine}, not of {status.machine}"
+        yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
+    by, policy = ("the machine's status", status.policy) if start is None else ("the log", start.record.policy)
+    pairs: Pairs = [("plan", found.plan, ran.plan), ("policy", found.policy, policy)]
+    provenance = ran.build[1]
+    pairs += [("provenance", found.provenance, provenance)] if provenance else []
+    yield from _contradictions(_WHAT, by, pairs)
+    if isinstance(ran.log, Sealed):
+        ends = (it.record.digests.get("receipt") for it in ran.log.records if it.record.kind is RecordKind.END)
+        if (logged := next(filter(None, ends), None)) is not None:
+            yield from _contradictions(_WHAT, "the log", [("digest", digest, logged)])
+    if start is not None and start.index != found.observed.start_record:
+        why = f"it says that its start is record {found.observed.start_record}, by the log it is {start.index}"
+        yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
+
+
+def _observed(found: Receipt) -> Iterator[tuple[str, str]]:
+    seen = found.observed
+    yield "started", show_time(seen.started)
+    yield "ended", f"{show_time(seen.ended)}, {seen.reason}"
+    yield "backend", seen.backend.logged
+    yield "accelerator", str(seen.accelerator)
+    yield "held by", seen.boundary.explained
+    for file in (seen.hypervisor, *seen.firmware):
+        yield "took part", f"{file.path} {file.digest}"
+    if found.reported.status is not None:
+        yield "the guest reported", str(found.reported.status)
+    if seen.corruption is not None and seen.corruption.count:
+        yield "corrupted blocks", str(seen.corruption.count)

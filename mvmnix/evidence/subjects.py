@@ -1,0 +1,175 @@
+"""Finds what the user named, and builds the graph of its evidence from what is kept here."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.policy_history import latest_serials
+from mvmnix.builder.keeping.library import LIMIT, Entry
+from mvmnix.builder.keeping.rebuilds import Rebuilds
+from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
+from mvmnix.evidence import gather
+from mvmnix.evidence.build import Judge, add_build
+from mvmnix.evidence.exports import MANIFEST, held_in, testimony_of
+from mvmnix.evidence.graph import Draft, Graph, refused, verdict_of
+from mvmnix.evidence.planned import (
+    Gate,
+    Past,
+    Shown,
+    add_plan,
+    check_plan,
+    manifest_of,
+    missing_image,
+    missing_plan,
+    undated,
+    with_replay,
+)
+from mvmnix.evidence.running import Ran, add_machine
+from mvmnix.evidence.trust import policy_node
+from mvmnix.launch.records import registry
+from mvmnix.launch.records.home import machine_ids
+from mvmnix.launch.records.registry import Entry as Machine
+from mvmnix.model import Digest
+
+_PREFIX: Final = "sha256:"
+_BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
+
+#: A plan's bytes, a machine, the kept builds of an image, or the directory of an exported one.
+type Named = bytes | Machine | tuple[Entry, ...] | Path
+
+
+def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
+    """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
+
+    Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
+    """
+    if text == "-":
+        return file_bytes(text, LIMIT)
+    if text.startswith(_PREFIX):
+        return _entries(context, text)
+    meant = dict(_meant(context, text, notice))
+    if not meant:
+        hint = "`mvm image ls` lists images, `mvm ps --all` machines"
+        raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
+    if len(meant) > 1:
+        hint = f"say ./{text} for the file or directory, {_PREFIX}{text} for the image, a machine's whole id for itself"
+        raise UsageError(f"{text!r} is {' and '.join(meant)}", hint=hint)
+    (take,) = meant.values()
+    return take()
+
+
+def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
+    """All that a text could name, and how to get it."""
+    path = Path(text)
+    if text and path.is_file():
+        yield "a file", lambda: file_bytes(text, LIMIT)
+    if text and (path / MANIFEST).is_file():
+        yield "a directory", lambda: path
+    names = {it.status.name for it in registry.entries(context.machines)}
+    if text and (text in names or any(machine.startswith(text) for machine in machine_ids(context.machines))):
+        yield "a machine", lambda: _machine_called(context, text, notice)
+    digests = (entry.manifest.hex for entry in context.library.entries())
+    if _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests):
+        yield "an image", lambda: _entries(context, text)
+
+
+def _machine_called(context: Context, text: str, notice: Callable[[str], None]) -> Machine:
+    found = registry.find(context.machines, text)
+    namesakes = sum(it.status.name == text for it in registry.entries(context.machines))
+    if namesakes > 1:
+        notice(f"{namesakes} machines are called {text}: shown is {found.status.machine}; name another by its id")
+    return found
+
+
+def _entries(context: Context, text: str) -> tuple[Entry, ...]:
+    return tuple(dict.fromkeys(entry for _, entry in Shelves(context.library).find(text)))
+
+
+def graph_of(context: Context, found: Named, now: datetime) -> Graph:
+    """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
+    rebuilds = Rebuilds(context.roots.state)
+    policy = context.policy
+    judge = Judge(policy, now, lambda first: rebuilds.each(first, policy=policy, now=now))
+    draft = Draft()
+    match found:
+        case bytes():
+            subject = _plan(draft, context, found, judge)
+        case Path():
+            subject = _export(draft, context, found, judge)
+        case Machine():
+            subject = _machine(draft, context, found, judge)
+        case _:
+            subject = _image(draft, context, found, judge)
+    draft.add(policy_node(policy, now, latest_serials(context), gather.clock_doubt(context)))
+    return draft.done(subject)
+
+
+def _image(draft: Draft, context: Context, entries: Iterable[Entry], judge: Judge) -> str:
+    subject = ""
+    for number, entry in enumerate(entries):
+        subject = add_build(draft, gather.held(context, entry), judge, at=f"{number + 1}/" if number else "")
+    return subject
+
+
+def _export(draft: Draft, context: Context, directory: Path, judge: Judge) -> str:
+    held = gather.with_builder(context, held_in(directory))
+    testimony = testimony_of(held, policy=judge.policy, now=judge.now)
+    return add_build(draft, held, Judge(judge.policy, judge.now, testimony))
+
+
+def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
+    shown = check_plan(bundle, judge, None)
+    if shown.plan is None:
+        return add_plan(draft, Digest.of(bundle), shown, image="", provenance="")
+    manifest = manifest_of(shown.plan)
+    entry = _find(context, manifest, shown.plan.provenance)
+    if entry is None:
+        image = missing_image(draft, shown.plan.image, manifest)
+    else:
+        image = add_build(draft, gather.held(context, entry), judge)
+        shown = check_plan(bundle, judge, gather.gate(context, entry))
+    shown = with_replay(shown, context.replay(_silent).judge)
+    return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
+
+
+def _silent(_: str) -> None:
+    """Whoever only looks is told by verdicts."""
+
+
+def _machine(draft: Draft, context: Context, machine: Machine, judge: Judge) -> str:
+    ran = gather.ran(context, machine)
+    manifest, provenance = ran.build
+    entry = _find(context, manifest, provenance)
+    if entry is None:
+        image = missing_image(draft, machine.status.image, manifest)
+    else:
+        image = add_build(draft, gather.held(context, entry), judge)
+    bundle = gather.plan_of_machine(context, machine)
+    if bundle is None:
+        missing_plan(draft, ran.plan)
+    else:
+        gate = None if entry is None else gather.gate(context, entry)
+        shown = _used(bundle, ran, judge, gate)
+        add_plan(draft, ran.plan, shown, image=image, provenance="provenance")
+    return add_machine(draft, ran, judge)
+
+
+def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None) -> Shown:
+    """The plan that a machine keeps: of the digest that the log says, and verified as of its logged start."""
+    if isinstance(bundle, MvmnixError):
+        return Shown((), None, verdict_of(bundle))
+    if (found := Digest.of(bundle)) != ran.plan:
+        why, hint = f"the machine was started from {ran.plan}, its plan here is {found}", "it was changed"
+        return Shown((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
+    if ran.start is None:
+        return undated(check_plan(bundle, judge, gate))
+    return check_plan(bundle, judge, gate, Past(ran.start.record.time))
+
+
+def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
+    return next((it for it in context.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)

@@ -1,0 +1,103 @@
+"""Where images come from: what is finished is used again, and of two who build the same one waits for the other."""
+
+import threading
+
+import pytest
+
+from mvmnix.api.context import Context
+from mvmnix.api.image_builder import ImageBuilder, open_image_builder
+from mvmnix.api.source_refs import source_ref
+from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.process import Completed, ProcessError
+from tests.unit.api.test_part_builder import Shown
+from tests.unit.cli.station import Station
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was built anew, which takes no VM here, and makes nothing."""
+    made: list[object] = []
+    monkeypatch.setattr(ImageBuilder, "_build", lambda _, request, __: made.append(request))
+    return made
+
+
+def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
+    flake = settled.flake()
+    with settled.roots() as roots, Context(roots) as rooms:
+        images = ImageBuilder(rooms, Shown())
+        assert images.image(source_ref(flake)).image.name == "hello"
+        assert built == []
+        images.image(source_ref(f"{flake}#another"))
+        assert len(built) == 1
+
+
+def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station, built: list[object]) -> None:
+    """The other holds the lock, and what it made is there only once this one has said that it waits."""
+    index, aside = settled.state / "builds", settled.path / "aside"
+    before = set(index.iterdir())
+    flake = settled.flake()
+    (entry,) = set(index.iterdir()) - before
+    entry.rename(aside)
+    held, said = threading.Event(), threading.Event()
+    progress = Shown()
+    with settled.roots() as roots, Context(roots) as rooms:
+
+        def other() -> None:
+            with rooms.building(entry.name, lambda: None):
+                held.set()
+                said.wait()
+                aside.rename(entry)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        held.wait()
+        progress.heard = said.set
+        found = ImageBuilder(rooms, progress).image(source_ref(flake))
+        thread.join()
+    assert found.image.name == "hello"
+    assert built == []
+    assert progress.notices == ["the same is being built already: waiting for it"]
+
+
+@pytest.mark.parametrize("hint", ["", "give it more"])
+def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> None:
+    with (
+        settled.roots() as roots,
+        Context(roots) as rooms,
+        pytest.raises(MvmnixError) as failed,
+        open_image_builder(rooms) as images,
+    ):
+        images.progress.log(b"all that the builder said")
+        raise MvmnixError("the build failed", hint=hint)
+    (log,) = (settled.state / "logs").iterdir()
+    assert log.read_bytes() == b"all that the builder said"
+    assert failed.value.hint == f"{hint}{'; ' if hint else ''}the whole log is {log}"
+
+
+def test_all_that_a_failed_child_said_is_in_the_log(settled: Station) -> None:
+    """What is shown of it is short: one line of its command, and the cause."""
+    argv = ("/n/nix-store", *(f"/nix/store/{number}" for number in range(200)))
+    words = b"".join(b"warning: %d\n" % number for number in range(200)) + b"error: no room\n"
+    with (
+        settled.roots() as roots,
+        Context(roots) as rooms,
+        pytest.raises(ProcessError) as failed,
+        open_image_builder(rooms),
+    ):
+        raise ProcessError(Completed(argv, 1, b"", words))
+    (log,) = (settled.state / "logs").iterdir()
+    assert log.read_bytes() == " ".join(argv).encode() + b"\n" + words
+    assert failed.value.hint == f"the whole log is {log}"
+    assert failed.value.message.endswith("\nerror: no room")
+    assert len(str(failed.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("no such package"), refuse(ReasonCode.LOCK_STALE, "a flake", "it is old", "lock it")]
+)
+def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
+    hint = error.hint
+    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), open_image_builder(rooms):
+        raise error
+    assert error.hint == hint
+    assert list((settled.state / "logs").iterdir()) == []

@@ -1,0 +1,108 @@
+"""Evidence to be shown: a small image with one of everything, held as if it were kept, and its graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mvmnix.builder.keeping.library import Entry, Finished
+from mvmnix.errors import RefusedError
+from mvmnix.evidence.build import Judge, add_build
+from mvmnix.evidence.graph import Draft, Graph, Node
+from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.trust import policy_node
+from mvmnix.keys import PrivateKey
+from mvmnix.model import Digest
+from mvmnix.provenance import policy_text
+from mvmnix.provenance.slsa import HOST_NIX, Kept, Provenance, Variation, subjects_of
+from mvmnix.provenance.verify import Verified, verify_provenance
+from tests.unit.provenance.world import BUILDER, CACHE_KEY, CACHED, KERNEL, NOW, World, new_world, trust
+
+SBOM = b'{"bomFormat": "CycloneDX"}'
+VARIED = Variation("rebuild", 86_400, "reversed")
+POLICY = trust() + f'\n[[caches]]\nkey = "{CACHE_KEY}"\n'.encode()
+
+
+@dataclass
+class Exhibit:
+    """A world, the world of its builder's image, and bundles of rebuilds: all that there is to be shown."""
+
+    world: World
+    builder: World
+    rebuilds: tuple[bytes, ...] = ()
+
+    def sign(self, *changes: Any, key: PrivateKey = BUILDER, **fields: Any) -> None:
+        """Sign the provenance anew, with fields of a claim or of its JSON changed."""
+        said = {
+            "kept": tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in self.world.parts),
+            "cached": (CACHED,),
+            "sbom": Digest.of(SBOM),
+            "builder_image": subjects_of(self.builder.image.artifacts),
+        }
+        self.world.sign_provenance(*changes, key=key, **said | fields)
+
+    def held(self) -> Held:
+        """Everything, as it would be read if all of it were well."""
+        return replace(held_of(self.world), builder=held_of(self.builder))
+
+    def judge(self) -> Judge:
+        return Judge(self.world.policy, NOW, self._testimony)
+
+    def _testimony(self, first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+        world = self.world
+        for bundle in self.rebuilds:
+            try:
+                found: Verified[Provenance] | RefusedError = verify_provenance(
+                    bundle,
+                    policy=world.policy,
+                    artifacts=first.image.artifacts,
+                    lock=world.lock,
+                    image=first.image,
+                    now=NOW,
+                )
+            except RefusedError as error:
+                found = error
+            yield Digest.of(bundle).hex, found
+
+    def graph(self, held: Held | None = None) -> Graph:
+        """The graph of the image."""
+        draft = Draft()
+        image = add_build(draft, held or self.held(), self.judge())
+        draft.add(policy_node(self.world.policy, NOW, None))
+        return draft.done(image)
+
+
+def exhibit(directory: Path) -> Exhibit:
+    """An image with an SBOM, a kept part, a path from a cache, a rebuild, and a builder that is kept, too."""
+    (directory / "builder").mkdir()
+    world, builder = new_world(directory), new_world(directory / "builder", seed=7)
+    world.policy = builder.policy = policy_text.effective(None, POLICY)
+    builder.change_manifest(lambda value: value.update({"name": "builder"}))
+    builder.sign_provenance(builder_id=HOST_NIX, builder_image=(), limits=None)
+    world.keep_parts()
+    world.sbom = SBOM
+    made = Exhibit(world, builder)
+    world.sign_provenance(variation=VARIED, invocation="another", finished=NOW - timedelta(minutes=1))
+    made.rebuilds = (world.provenance_bundle,)
+    made.sign()
+    return made
+
+
+def held_of(world: World) -> Held:
+    """What the library would have of this world."""
+    image, parts = world.image, tuple(paper(data) for data in world.parts)
+    manifest, bundle = paper(world.manifest), paper(world.provenance_bundle)
+    lock, sbom = (None if data is None else paper(data) for data in (world.lock, world.sbom))
+    entry = Entry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
+    files = {artifact.name: artifact for artifact in (image.kernel, image.initrd, image.rootfs)}
+    return Held(entry, manifest, bundle, lock, sbom, parts, files)
+
+
+def paper(data: bytes) -> Paper:
+    return Paper(Digest.of(data), data)
+
+
+def node(graph: Graph, key: str) -> Node:
+    """A node by its key, members included."""
+    return next(each for each in graph.all() if each.key == key)
