@@ -46,7 +46,10 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ("unit/launch/test_steps.py", "unit/launch/test_verify.py", "unit/launch/test_plan_standing.py"),
     ),
     ("launch/validity.py", ("unit/launch/test_verify.py",)),
-    ("launch/verify.py", ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py")),
+    (
+        "launch/verify.py",
+        ("unit/launch/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/test_admission.py"),
+    ),
     ("provenance/explain.py", ("unit/provenance/test_explain.py", "unit/cli/test_policy.py")),
     ("provenance/release_policy.py", ("unit/provenance/test_judgement.py", "unit/cli/test_verify_policy.py")),
     ("provenance", ("unit/provenance", "unit/launch/test_verify.py")),

@@ -26,6 +26,7 @@ from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest
+from tests.descriptors import open_below
 from tests.unit.audit.killed import restore, snapshot
 from tests.unit.audit.world import NOON, World, content, new_signer, record
 
@@ -186,7 +187,7 @@ def test_a_tree_that_never_was(world: World) -> None:
 def test_nothing_is_left_open(world: World) -> None:
     """By this writer, another one that goes on, and one that takes up after a killed one."""
     world.fill(2)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_below(world.path)
     other = AuditLog(world.directory, world.signer)
     for number in range(CAPACITY):
         (world.log, other)[number % 2].append(record(number))
@@ -194,7 +195,7 @@ def test_nothing_is_left_open(world: World) -> None:
         file.seek(len(content(world.path / segment_name(CAPACITY))))
         file.write(b"killed")
     other.append(record(0))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_below(world.path) == before
 
 
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:

@@ -53,6 +53,16 @@ def test_an_admission_has_the_policy_s_serials(journal: Journal, gate: Admit) ->
     assert [(it.kind, it.serials) for it in journal.records] == [(Kind.ADMISSION, SERIALS)]
 
 
+def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
+    with gate() as verified:
+        fd = verified.rootfs
+        os.fstat(fd)
+    with pytest.raises(KeyError):
+        _ = verified.rootfs
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 def test_an_older_policy_verifies_nothing(journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
     monkeypatch.setattr("mvmnix.launch.admission.verify", lambda **_: pytest.fail("it was verified"))

@@ -65,15 +65,6 @@ def test_evidence(world: World, tmp_path: Path) -> None:
         assert (found.policy, found.digest) == (world.policy.digest, Digest.of(world.plan_bundle))
 
 
-def test_it_is_closed_where_it_is_left(world: World, tmp_path: Path) -> None:
-    before = descriptors()
-    with check(world, tmp_path) as found:
-        assert descriptors() != before
-    assert descriptors() == before
-    with pytest.raises(KeyError):
-        _ = found.rootfs
-
-
 def test_what_boots_is_what_was_hashed(world: World, tmp_path: Path) -> None:
     with check(world, tmp_path) as found:
         for name in ("kernel", "initrd", "rootfs"):

@@ -3,11 +3,9 @@
 import json
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,37 +174,6 @@ def test_a_disk_that_takes_nothing(here: House, monkeypatch: pytest.MonkeyPatch,
         assert registry.entries(here.directory("machines")) == ()
         assert files(here) == []
         run(here, plan)
-
-
-def test_a_nonce_is_on_the_disk_before_it_has_its_name_and_with_it(
-    here: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = list[str]()
-
-    def noted(call: str, real: Callable[..., None], *arguments: Any, **more: Any) -> None:
-        is_file = call == "fsync" and stat.S_ISREG(os.fstat(arguments[0]).st_mode)
-        calls.append("fsync of the file" if is_file else call)
-        real(*arguments, **more)
-
-    for call in ("fsync", "link"):
-        monkeypatch.setattr(os, call, partial(noted, call, getattr(os, call)))
-    with here.directory("replay") as directory:
-        nonces = Nonces(directory)
-        with here.plan(**ONCE) as plan:
-            calls.clear()
-            nonces.spend(nonce_of(plan.plan), Spent(Digest.of(b""), "m1", NOW, NOW, NOW, ""))
-        assert list(nonces.every()) == [nonce_of(plan.plan)]
-    assert calls[-3:] == ["fsync of the file", "link", "fsync"]
-
-
-def test_a_disk_that_can_not_be_read(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    with here.plan(**ONCE) as plan:
-        monkeypatch.setattr(Nonces, "find", broken)
-        with pytest.raises(MvmnixError, match=r"Input/output error.*nothing starts"):
-            here.replay().judge(plan.plan)
 
 
 def test_a_directory_that_others_could_have_changed(here: House) -> None:
