@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mvmnix.builder.pins.host_nix import HostNix
+from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.state import Roots
+from mvmnix.store import Store
+
 if TYPE_CHECKING:
     from tests.workbench import Workbench
 
@@ -161,6 +167,16 @@ def make_world(tree: Path, base: Path) -> World:
     exported = home.mvm("build", "./examples/hello", "--out", base / "hello", cwd=tree)
     assert exported.returncode == 0, exported.stderr.decode()
     return World(home, tree, base / "hello", run)
+
+
+def pins_in_nix(home: Home, tree: Path) -> None:
+    """The tree's pins, fetched, in the Nix store that this process may write to: root's mvm has another one."""
+    fetched = home.mvm("pin", "fetch", "--store-only", cwd=tree)
+    assert fetched.returncode == 0, fetched.stderr.decode()
+    debian = parse_debian((tree / "modules/debian/lock.json").read_bytes())
+    python = parse_python((tree / "modules/python/lock.json").read_bytes())
+    with Roots.from_environment(home.environment) as roots, roots.cache.existing("sources") as sources:
+        add_to_nix(HostNix.find(roots), (*debian.sources(), *python.sources()), Store(sources))
 
 
 def copy_home(home: Path, target: Path) -> None:

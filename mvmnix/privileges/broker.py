@@ -12,11 +12,13 @@ processes and threads that share the broker need no lock. It ends when no proces
 nothing else, opens no file by a name that it is told, and starts no program of the caller's choice.
 """
 
+import array
 import errno
 import os
 import re
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,23 +127,36 @@ def _uids(process: int) -> Iterator[int]:
 def serve(asked: socket.socket, rights: Rights) -> None:
     """Answer requests until every other end of this SOCK_SEQPACKET socket is closed."""
     while True:
-        packet, descriptors, flags, _ = socket.recv_fds(asked, PACKET, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        packet, descriptors, flags = received(asked)
         if not packet and not descriptors:
             return
         try:
-            if descriptors:
-                with socket.socket(fileno=os.dup(descriptors[0])) as answer, suppress(OSError):
+            if descriptors and stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
+                # one that takes no answer: the sender gets none
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptors[0])) as answer:
                     _answer(answer, packet if flags & socket.MSG_TRUNC == 0 else b"", descriptors[1:], rights)
         finally:
             for fd in descriptors:
                 os.close(fd)
 
 
+def received(end: socket.socket) -> tuple[bytes, list[int], int]:
+    """A packet, descriptors that no child inherits (socket.recv_fds drops that flag), and the packet's flags."""
+    found = array.array("i")
+    room = socket.CMSG_SPACE(DESCRIPTORS * found.itemsize)
+    packet, ancillary, flags, _ = end.recvmsg(PACKET, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return packet, list(found), flags
+
+
 def _answer(answer: socket.socket, packet: bytes, descriptors: list[int], rights: Rights) -> None:
     """Do what one packet asks for, and say what came of it."""
     held: tuple[int, ...] = ()
     try:
-        value, held = read(parse_json(packet), "request", lambda it: _done(it, descriptors, rights))
+        do = read(parse_json(packet), "request", lambda it: _parsed(it, descriptors, rights))
+        value, held = do()  # only now: a parser goes on, with stand-ins, where something is missing
         said: Mapping[str, object] = {"value": value}
     except OSError as error:
         said = {"errno": error.errno or errno.EIO, "error": str(error.strerror)[:_LONGEST], "file": str(error.filename)}
@@ -158,34 +173,39 @@ def _answer(answer: socket.socket, packet: bytes, descriptors: list[int], rights
 type _Done = tuple[object, tuple[int, ...]]
 
 
-def _done(it: Record, descriptors: list[int], rights: Rights) -> _Done:
-    """The value of a request's answer, and its descriptors."""
+def _parsed(it: Record, descriptors: list[int], rights: Rights) -> Callable[[], _Done]:
+    """What does one request; it answers with the value of the answer and its descriptors."""
     name = it.text("request")
     if name not in _REQUESTS:
         raise MalformedError(f"there is no request {name!r}")
     return _REQUESTS[name](it, descriptors, rights)
 
 
-def _namespace(it: Record, _: list[int], rights: Rights) -> _Done:
-    return None, (rights.namespace_of(_uid(it)),)
+def _namespace(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    uid = _uid(it)
+    return lambda: (None, (rights.namespace_of(uid),))
 
 
-def _container(_it: Record, _: list[int], rights: Rights) -> _Done:
-    return None, (rights.container_namespace(),)
+def _container(_it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    return lambda: (None, (rights.container_namespace(),))
 
 
-def _tree(it: Record, descriptors: list[int], rights: Rights) -> _Done:
+def _tree(it: Record, descriptors: list[int], rights: Rights) -> Callable[[], _Done]:
+    uid = _uid(it)
     served = Served(it.flag("writable"), it.integer("lowest-group", 0, 1)) if it.flag("served") else None
     (source,) = descriptors
-    return None, (rights.tree(source, _uid(it), served),)
+    return lambda: (None, (rights.tree(source, uid, served),))
 
 
-def _parents(_it: Record, _: list[int], rights: Rights) -> _Done:
-    parents = rights.parents()
-    return [{"path": it.path, "version": it.version, "controllers": list(it.controllers)} for it in parents], ()
+def _parents(_it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    def told(parent: Parent) -> dict[str, object]:
+        return {"path": parent.path, "version": parent.version, "controllers": list(parent.controllers)}
+
+    return lambda: ([told(parent) for parent in rights.parents()], ())
 
 
-def _make_group(it: Record, _: list[int], rights: Rights) -> _Done:
+def _make_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    name, controllers = it.text("name"), frozenset(map(Controller, it.texts("controllers")))
     thousandths = it.integer("processors-thousandths", 0, MAX_INTEGER)
     limits = GroupLimits(
         memory=it.integer("memory", 1, MAX_INTEGER),
@@ -193,21 +213,31 @@ def _make_group(it: Record, _: list[int], rights: Rights) -> _Done:
         processors=thousandths / 1000 if thousandths else None,
         weight=it.integer("weight", 0, 10_000) or None,
     )
-    rights.make_group(it.text("name"), limits, frozenset(map(Controller, it.texts("controllers"))))
-    return None, ()
+
+    def make() -> _Done:
+        rights.make_group(name, limits, controllers)
+        return None, ()
+
+    return make
 
 
-def _add_to_group(it: Record, _: list[int], rights: Rights) -> _Done:
-    rights.add_to_group(it.text("path"), it.integer("process", 1, MAX_INTEGER))
-    return None, ()
+def _add_to_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    path, process = it.text("path"), it.integer("process", 1, MAX_INTEGER)
+
+    def add() -> _Done:
+        rights.add_to_group(path, process)
+        return None, ()
+
+    return add
 
 
-def _remove_group(it: Record, _: list[int], rights: Rights) -> _Done:
-    return rights.remove_group(it.text("path")), ()
+def _remove_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    path = it.text("path")
+    return lambda: (rights.remove_group(path), ())
 
 
 #: By the name of a request, what parses the rest of it and does it.
-_REQUESTS: Final[Mapping[str, Callable[[Record, list[int], Rights], _Done]]] = {
+_REQUESTS: Final[Mapping[str, Callable[[Record, list[int], Rights], Callable[[], _Done]]]] = {
     "namespace": _namespace,
     "container": _container,
     "tree": _tree,

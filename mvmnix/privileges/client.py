@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import control_groups, ids
-from mvmnix.privileges.broker import DESCRIPTORS, PACKET, Rights
+from mvmnix.privileges.broker import Rights, received
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.tree import Served
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
@@ -70,7 +70,7 @@ class Broker:
             try:
                 with theirs:
                     socket.send_fds(self.socket, [canonical(asked)], [theirs.fileno(), *descriptors])
-                packet, found, _, _ = socket.recv_fds(ours, PACKET, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+                packet, found, _ = received(ours)
             except (BrokenPipeError, ConnectionError) as error:
                 raise _gone() from error
         if not packet:

@@ -8,8 +8,10 @@
 A namespace is held by a descriptor. They are kept, as the same ones are asked for again and again.
 """
 
+import errno
 import functools
 import os
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -45,31 +47,40 @@ def for_mount(uids: tuple[int, int], gids: tuple[int, int], lowest_group: int = 
 
 def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:
     """A program is started in it, as a process with threads must not fork without exec."""
-    ready, told = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = socket.socketpair()
     waiting, end = os.pipe2(os.O_CLOEXEC)
-    try:
-        child = spawn((_WAITING,), env={}, stdin=waiting, pass_fds=(told,), before_exec=_unshared(told, owner))
-    except BaseException:
-        os.close(ready)
-        os.close(end)
-        raise
-    finally:
-        os.close(told)
-        os.close(waiting)
-    try:
-        os.read(ready, 1)  # it is in its namespace
-        for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
-            with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - a kernel interface
-                file.write(text)
-        return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready)
-        os.close(end)
-        child.kill()
-        child.wait()
+    with ours:
+        try:
+            with theirs:
+                child = spawn((_WAITING,), env={}, stdin=waiting, before_exec=_unshared(theirs, owner))
+        except BaseException:
+            os.close(end)
+            raise
+        finally:
+            os.close(waiting)
+        try:
+            _, found, _, _ = socket.recv_fds(ours, 1, 1)
+            if not found:
+                raise OSError(errno.EPERM, "no user namespace can be made", "/proc/self/ns/user")
+            (namespace,) = found
+            os.set_inheritable(namespace, False)
+            try:
+                for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+                    with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+                        file.write(text)
+            except OSError:
+                os.close(namespace)
+                raise
+            return namespace
+        finally:
+            os.close(end)
+            child.kill()
+            child.wait()
 
 
-def _unshared(told: int, owner: int | None) -> Callable[[], None]:
+def _unshared(told: socket.socket, owner: int | None) -> Callable[[], None]:
+    """What the child does: it sends its namespace, for which another process would need the right to trace it."""
+
     def unshare() -> None:
         try:
             if owner is not None:
@@ -77,8 +88,9 @@ def _unshared(told: int, owner: int | None) -> Callable[[], None]:
                 os.setresgid(owner, owner, owner)
                 os.setresuid(owner, owner, owner)
             os.unshare(os.CLONE_NEWUSER)
+            namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            socket.send_fds(told, [b"x"], [namespace])
         except OSError:
-            os._exit(126)  # the caller finds no process whose ids it could write
-        os.write(told, b"\n")
+            os._exit(126)
 
     return unshare

@@ -27,7 +27,7 @@ from mvmnix.builder.pins import debian, locks, pypi
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.builder.pins.store_choice import Kind
+from mvmnix.builder.pins.store_choice import Kind, NixStore
 from mvmnix.builder.reproduce import inside
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.builder.session import nix
@@ -189,20 +189,29 @@ def host_nix(path: Path, _: Traps) -> Iterator[Act]:
     added: list[str] = []
     roots = Roots.from_environment({"HOME": str(path)})
 
-    def act() -> None:
-        assert HostNix.look(roots).store.kind in {Kind.SHARED, Kind.DAEMON}
-        host = HostNix.find(roots)
+    def use(host: HostNix, path: Path) -> None:
+        path.mkdir()
         assert nix.read_version(host.run(nix.host_version(host.nix))) != "unknown"
         host.run(nix.host_restore(host.nix_store, str(path / "restored")), input_=archive)
-        added.extend(map(str, add_to_nix(host, [source], kept)))
+        paths = add_to_nix(host, [source], kept)
+        assert host.store.on_host(source.store_path).read_bytes() == data
+        added.extend(str(it) for it in paths if host.store.kind is not Kind.OWN)
         (path / "flake").mkdir()
         host.run(nix.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
         host.run(nix.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
         said = host.run(nix.host_evaluate(host.nix, flake.store_path, flake.nar, ATTRIBUTE))
         assert said.startswith(b"/nix/store/")
 
+    def act() -> None:
+        host = HostNix.find(roots)
+        assert HostNix.look(roots) == host
+        use(host, path / "shared")
+        (path / "store").mkdir(mode=0o700)
+        use(replace(host, store=NixStore(Kind.OWN, "so", str(path / "store"))), path / "own")
+
     yield act
-    subprocess.run(["nix-store", "--option", "build-users-group", "", "--delete", *added], check=True)
+    host = HostNix.find(roots)
+    host.run([host.nix_store, "--delete", *added])
 
 
 def smallest[T: (locks.DebianPin, locks.WheelPin)](pins: "dict[str, T]") -> T:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,15 @@ LEAST = 60
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    base = tmp_path_factory.mktemp("give-up")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="mvmnix-other-") as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        yield tried(tmp_path_factory.mktemp("give-up"), Path(open_to_all) / "private" / "file")
+
+
+def tried(base: Path, other: Path) -> list[str]:
     base.chmod(0o700)
-    named, secret, other = base / "named", base / "hidden" / "secret", tmp_path_factory.getbasetemp() / "other" / "file"
+    named, secret = base / "named", base / "hidden" / "secret"
     for file, text in ((named / "file", "named"), (secret, "a secret"), (other, "another user's")):
         file.parent.mkdir()
         file.write_text(text)

@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix import __version__
 from mvmnix.builder.pins.pypi import requirements
-from tests.conftest import make_home
+from tests.conftest import make_home, pins_in_nix
 
 pytestmark = pytest.mark.integration
 
@@ -53,8 +53,7 @@ def documented_configuration() -> str:
 def place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The pins are fetched, and Nix is configured as the documentation says and not otherwise."""
     home = make_home(tmp_path_factory.mktemp("flake") / "home")
-    fetched = home.mvm("pin", "fetch", cwd=tree)
-    assert fetched.returncode == 0, fetched.stderr.decode()
+    pins_in_nix(home, tree)
     (home.path / ".config/nix").mkdir(parents=True)
     (home.path / ".config/nix/nix.conf").write_text(documented_configuration())
     nix = shutil.which("nix")

@@ -14,7 +14,7 @@ from mvmnix.builder.bootstrap import _FILES as BUILDER_FILES
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import graph, nix
 from mvmnix.state import Roots
-from tests.conftest import Home, make_home
+from tests.conftest import Home, make_home, pins_in_nix
 from tests.standin import EVERYTHING, STANDIN
 
 pytestmark = pytest.mark.integration
@@ -84,8 +84,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     home = make_home(tmp_path_factory.mktemp("nixpkgs") / "home")
-    fetched = home.mvm("pin", "fetch", cwd=tree)
-    assert fetched.returncode == 0, fetched.stderr.decode()
+    pins_in_nix(home, tree)
     return Place(tree, home)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.pins.host_nix import NIX
+from mvmnix.builder.pins.host_nix import NIX, HostNix
+from mvmnix.builder.pins.store_choice import Kind, NixStore
 from mvmnix.cli import doctor
 from mvmnix.cli.doctor import isolation, probed
 from mvmnix.launch.host import now
@@ -17,7 +18,7 @@ from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
-from tests.unit.cli.station import Station
+from tests.unit.cli.station import ROOT, Station
 
 WORKS = Verdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
 FAILS = Verdict(usable=False, seen="failed to set MSR", recalled=True)
@@ -59,6 +60,18 @@ def test_without_programs(station: Station) -> None:
     assert said.code == 1
     assert "✗ nix is missing" in said.out
     assert "→ apt-get install nix-bin" in said.out
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_which_nix_store_is_used_and_why(station: Station, kind: Kind) -> None:
+    """examples/demo reads which kind it is."""
+    store = NixStore(kind, "that is why", "/own" if kind is Kind.OWN else "")
+    look = classmethod(lambda cls, _: cls("/n/nix", "/n/nix-store", store))
+    station.monkeypatch.setattr(HostNix, "look", look)
+    finding = found(station)["Nix store"]
+    words = f"/nix/store ({kind}): "
+    assert (finding["health"], finding["said"]) == ("good", f"{store.root}{words}that is why")
+    assert f"*'{words}'*)" in (ROOT / "examples/demo").read_text()
 
 
 def test_without_a_hypervisor(station: Station) -> None:
