@@ -124,7 +124,7 @@ class AuditLog:
             self.is_begun()  # before the lock, whose file would stay
         try:
             with self._directory.lock(LOCK):
-                if self._known is not None:
+                if self._known is not None and record.kind is not Kind.NEW_LOG:
                     with suppress(_StaleError):  # another process has written since
                         return self._append(self._known, record)
                 return self._append(self._end(record), record)

@@ -85,8 +85,8 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         else:
             sealed = counted(head.checkpoint.size, "record that is", "records that are")
             walk.problem(f"{segment_name(first)} begins beyond the {sealed} sealed")
-    walk.finish()
-    return LogEvidence(walk.proven(head), earlier, 0 if head is None else len(head.unsealed), walk.unended)
+    verified = walk.finish(head)
+    return LogEvidence(verified.checkpoint, earlier, len(verified.unsealed), walk.unended)
 
 
 class _Walk:
@@ -149,16 +149,11 @@ class _Walk:
         if segment != segment.closed and head is not None and head.checkpoint.size != after + 1:
             self.problem(f"{name} has a seal, or room for more, though another segment follows")
 
-    def proven(self, head: Head | None) -> Checkpoint:
-        """The checkpoint of an end that verified; where it did not, `finish` has raised."""
-        if head is None:
-            raise RefusedError(mismatch(self._directory, "its end does not verify"))
-        return head.checkpoint
-
-    def finish(self) -> None:
-        """Refuse with everything that was found, if anything was."""
-        if self._reasons:
+    def finish(self, head: Head | None) -> Head:
+        """The log's end; or refuse with everything that was found, if anything was."""
+        if head is None or self._reasons:
             raise RefusedError(*self._reasons[:_MAX_REASONS], *self._new_log())
+        return head
 
     def _new_log(self) -> Iterator[Reason]:
         """That the pinned checkpoint may be one of the log before this one."""

@@ -59,10 +59,10 @@ _CODES: Final = [code.name for code in ReasonCode]
 
 
 def mutations(source: bytes) -> list[Mutation]:
-    """Each mutation that leaves a module Python can read, in the order of the text."""
+    """Each mutation that leaves another module that Python can read, in the order of the text."""
     tree = ast.parse(source)
-    found = [it for node in _deciding(tree) for it in _of(node, _Text(source))]
-    return sorted({it for it in found if _can_be_read(it.applied(source))}, key=lambda it: (it.start, it.end, it.new))
+    found = {it for node in _deciding(tree) for it in _of(node, _Text(source)) if it.applied(source) != source}
+    return sorted((it for it in found if _can_be_read(it.applied(source))), key=lambda it: (it.start, it.end, it.new))
 
 
 class _Text:

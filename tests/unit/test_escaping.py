@@ -164,3 +164,8 @@ def test_no_line_of_a_log_is_a_command(text: str) -> None:
 )
 def test_lines_of_a_log(text: str, shown: str) -> None:
     assert escape_workflow_log(text) == shown
+
+
+def test_how_a_character_is_written_out() -> None:
+    for character, written in (("\ue000", r"\ue000"), ("\uffff", r"\uffff"), ("\U000f0000", r"\U000f0000")):
+        assert escape(character) == written

@@ -1,8 +1,10 @@
 """Keys: two kinds, one spelling each, kept where nobody else can read them, and never shown."""
 
+import base64
 import copy
 import os
 import pickle
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,23 @@ def test_other_messages_signatures_and_keys(algorithm: Algorithm) -> None:
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_signature_over_a_file(algorithm: Algorithm) -> None:
+    key, other = PrivateKey.generate(algorithm), PrivateKey.generate(algorithm)
+    file, digest = b"a file", Digest.of(b"a file")
+    assert key.public.verified_digest(digest, key.sign(file), lambda: file) == digest
+    for public, of in ((key.public, Digest.of(b"another")), (other.public, digest)):
+        with pytest.raises(ValueError, match=r"signature|not the one with the digest"):
+            public.verified_digest(of, key.sign(file), lambda: file)
+    if algorithm is Algorithm.ED25519:
+        with pytest.raises(ValueError, match="over the file itself only"):
+            key.public.verified_digest(digest, key.sign(file))
+        with pytest.raises(ValueError, match="not the one with the digest"):
+            key.public.verified_digest(digest, key.sign(b"another"), lambda: b"another")
+    else:
+        assert key.public.verified_digest(digest, key.sign(file)) == digest
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_public_key_has_one_name(algorithm: Algorithm) -> None:
     public = PrivateKey.generate(algorithm).public
     assert PublicKey.from_pem(public.pem) == public
@@ -91,6 +110,17 @@ def test_other_kinds_of_key_are_unknown(data: bytes) -> None:
         PublicKey.from_base64("no")
 
 
+def test_a_curve_that_the_library_does_not_have() -> None:
+    """prime192v2 (RFC 5480)."""
+    spki = PrivateKey.generate(Algorithm.ECDSA_P256).public.spki
+    other = spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
+    pem = f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(other).decode()}-----END PUBLIC KEY-----\n"
+    with pytest.raises(ValueError, match="of a kind that mvm knows"):
+        PublicKey(other)
+    with pytest.raises(ValueError, match="of a kind that mvm knows"):
+        PublicKey.from_pem(pem)
+
+
 def test_a_compressed_point_is_another_spelling() -> None:
     numbers = ec.generate_private_key(ec.SECP256R1()).public_key()
     whole = spki(numbers)
@@ -115,6 +145,15 @@ def test_a_foreign_owner_is_refused(directory: Directory) -> None:
         pytest.fail("run the tests as root: only root can give files away")
     PrivateKey.create(directory, NAME)
     os.chown(path(directory), 12345, 12345)
+    with pytest.raises(RefusedError) as caught:
+        PrivateKey.load(directory, NAME)
+    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+
+
+def test_a_key_of_root_is_not_ours(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of root's is trusted, and yet it isn't the key that we made."""
+    PrivateKey.create(directory, NAME)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(RefusedError) as caught:
         PrivateKey.load(directory, NAME)
     assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
@@ -172,6 +211,8 @@ def test_an_encrypted_key(directory: Directory, algorithm: Algorithm) -> None:
         with pytest.raises(RefusedError) as caught:
             PrivateKey.load(directory, NAME, password)
         assert caught.value.codes == (ReasonCode.KEY_PASSWORD,)
+        is_given = password is not None and password() != ""
+        assert ("nobody gave a password" in str(caught.value)) is not is_given
         assert "another" not in str(caught.value)
 
 
@@ -191,6 +232,39 @@ def test_a_key_is_never_replaced(directory: Directory) -> None:
     assert PrivateKey.load(directory, NAME).public == first.public
     with pytest.raises(FileNotFoundError):
         PrivateKey.load(directory, "missing.pem")
+
+
+def test_it_is_on_the_disk_or_not_there(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, then directory; where that fails, no half of a key is left that none could replace."""
+    synced, real = list[bool](), os.fsync
+
+    def fsync(fd: int) -> None:
+        status = os.fstat(fd)
+        synced.append(stat.S_ISREG(status.st_mode))
+        assert status.st_size > 0, "all of it is written by then"
+        if fails and synced[-1]:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fails = True
+    with pytest.raises(OSError, match="No space left"):
+        PrivateKey.create(directory, NAME)
+    assert directory.names() == ()
+    fails = False
+    synced.clear()
+    PrivateKey.create(directory, NAME)
+    assert synced == [True, False]
+
+
+def test_whatever_the_umask_is(directory: Directory) -> None:
+    before = os.umask(0o777)
+    try:
+        made = PrivateKey.create(directory, NAME)
+    finally:
+        os.umask(before)
+    assert path(directory).stat().st_mode & 0o7777 == 0o600
+    assert PrivateKey.load(directory, NAME).public == made.public
 
 
 def test_it_is_never_shown(directory: Directory) -> None:

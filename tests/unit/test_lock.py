@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix import lock
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.lock.node import RawNode, locked, original
 from mvmnix.model import Digest, StorePath
 
 NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
@@ -253,3 +254,51 @@ def test_a_tree_by_its_attributes() -> None:
     assert lock.tree("n", GITHUB).uri == f"github:NixOS/nixpkgs/{REV}"
     with pytest.raises(RefusedError):
         lock.tree("n", {"type": "path", "path": "./x"})
+
+
+@pytest.mark.parametrize("attributes", [{"type": "path", "path": "x"}, {"type": "hg", "url": "x"}, None])
+def test_a_node_that_is_nowhere_has_no_type(attributes: dict[str, Any] | None) -> None:
+    with pytest.raises(TypeError, match="no place to fetch from"):
+        locked(RawNode("a", attributes, attributes, True, ()))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "codes"),
+    [
+        ({"type": "github", "owner": "a", "repo": "b"}, set()),
+        ({"type": "indirect", "id": "nixpkgs"}, {ReasonCode.LOCK_NODE_UNSUPPORTED}),
+        ({"type": "path", "path": "x"}, {ReasonCode.LOCK_NODE_UNSUPPORTED}),
+        ({"type": "git", "url": "https://h/r", "what": "x"}, {ReasonCode.LOCK_NODE_UNSUPPORTED}),
+    ],
+)
+def test_what_an_input_asks_for(attributes: dict[str, Any], codes: set[ReasonCode]) -> None:
+    try:
+        original("a", attributes)
+    except RefusedError as refused:
+        assert set(refused.codes) == codes
+    else:
+        assert not codes
+
+
+@pytest.mark.parametrize("name", ["", "\n", "\x7f", "a" * 256])
+def test_a_node_has_a_name(name: str) -> None:
+    with pytest.raises(RefusedError, match="not the name of a node") as refused:
+        lock.parse(file({name: {"locked": GITHUB}}, {}))
+    assert set(refused.value.codes) == {ReasonCode.LOCK_MALFORMED}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "codes"),
+    [
+        ({"type": "path", "path": "x"}, (ReasonCode.LOCK_NODE_UNSUPPORTED,)),
+        (GITHUB | {"ref": "a..b"}, (ReasonCode.LOCK_MALFORMED,)),
+        (GITHUB | {"ref": "main"}, ()),
+    ],
+)
+def test_what_a_tree_is_locked_by(attributes: dict[str, Any], codes: tuple[ReasonCode, ...]) -> None:
+    if not codes:
+        assert lock.tree("a", attributes).name == "a"
+        return
+    with pytest.raises(RefusedError) as refused:
+        lock.tree("a", attributes)
+    assert refused.value.codes == codes

@@ -87,7 +87,7 @@ def changed(value: Json, path: tuple[str | int, ...], new: object) -> Any:
 #: Where the constructors of the nouns know more than a schema can say: the tree follows the data.
 BOUND = (("verity", "dataBlocks"), ("verity", "hashOffset"))
 WRONG: tuple[object, ...] = (
-    *(None, True, False, 0, 1, -1, 2, 65, 95, 96, 2**20, 2**20 + 1, 2**32 - 2, 2**32 - 1, 2**53 - 1, 2**53),
+    *(None, True, False, 0, 1, -1, 2, 64, 65, 95, 96, 2**20, 2**20 + 1, 2**32 - 2, 2**32 - 1, 2**53 - 1, 2**53),
     *("", " ", "x", "x\n", "/", "/x", "/x\n", "/\0", "x" * 64, "x" * 65, "/" + "x" * 4094, "/" + "x" * 4095),
     *("a" * 64, "a" * 63, "A" * 64, "a" * 64 + "\n", "ü", "a  b", " a", "a ", "a b", "a" * 2047, "a" * 2048, "\x7f"),
     *("exec", "stream", "dev", "sealed", "Dev", "kernel", "rootfs", "x86_64-linux", "sha256", "00", "0", "0G"),
@@ -214,3 +214,10 @@ def test_all_problems_are_told_at_once(good: Json) -> None:
         "manifest.more: unknown",
     ):
         assert place in told
+
+
+def test_how_large_it_is(good: Json) -> None:
+    data = json.dumps(good).encode()
+    assert manifests.parse(data.ljust(manifests.LIMIT)).manifest.size == manifests.LIMIT
+    with pytest.raises(RefusedError, match=f"larger than {manifests.LIMIT} bytes"):
+        manifests.parse(data.ljust(manifests.LIMIT + 1))

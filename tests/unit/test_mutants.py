@@ -1,10 +1,13 @@
-"""The tool that mutates: each kind of mutation as it changes the text, and what a trial of one says."""
+"""The tool that mutates: each kind of mutation as it changes the text, the tests it needs, and what a trial says."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.mutants.mutations import Kind, mutations
+from tests.mutants.mutations import Kind, Mutation, mutations
+from tests.mutants.recording import Recording
 from tests.mutants.targets import TARGETS, covering, modules
 from tests.mutants.trial import Outcome, Tree
 from tests.repository import ROOT
@@ -37,6 +40,7 @@ def found(source: str, kind: Kind) -> set[str]:
         (Kind.CALL, "must_be(a)\nb = c(d)", {"pass\nb = c(d)"}),
         (Kind.REASON, "reasons += [a]", {"pass"}),
         (Kind.REASON, "def f():\n    yield a", {"def f():\n    yield from ()"}),
+        (Kind.REASON, "def f():\n    yield from ()", set()),
         (Kind.REASON, "x = ReasonCode.FLAKE_DIRTY", {"x = ReasonCode.FLAKE_UNLOCKED"}),
         (Kind.RETURN, "def f():\n    return True", {"def f():\n    return False"}),
     ],
@@ -62,49 +66,159 @@ def test_every_row_has_modules_and_every_module_tests() -> None:
         assert given[-1] == str(module)
 
 
+#: A module, another one that uses a constant of it, and tests.
+FILES = {
+    "ruled.py": """\
+LIMIT = 10
+def small(n: int) -> bool:
+    return 0 <= n < LIMIT
+def few(n: int) -> bool:
+    return n < 3
+def spent(n: int) -> int:
+    while n:
+        n -= 1
+    return n
+def alone(n: int) -> int:
+    return n + 1
+""",
+    "ruling.py": "from ruled import LIMIT\ndef is_limit(n: int) -> bool:\n    return n == LIMIT\n",
+    "test_ruled.py": """\
+import os, time
+import pytest
+from ruled import few, small, spent
+from ruling import is_limit
+@pytest.fixture(scope="module")
+def known():
+    return few(2)
+def test_small():
+    assert small(3) and not small(-5)
+def test_limit():
+    assert is_limit(10)
+def test_first(known): ...
+def test_second(known):
+    assert known
+def test_spent():
+    assert spent(2) == 0
+def test_what_stays():
+    if os.fork() == 0:
+        time.sleep(1000)
+""",
+    "pytest.ini": "[pytest]\nmarkers = vm\n",
+}
+RULED, TESTS = Path("ruled.py"), ("test_ruled.py",)
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    """A package of one function, with tests that know its bound and not its least value."""
-    (tmp_path / "ruled.py").write_text("def small(n: int) -> bool:\n    return 0 <= n < 10\n")
-    (tmp_path / "test_ruled.py").write_text(
-        "from ruled import small\ndef test_it():\n    assert small(9) and not small(10) and not small(-5)\n"
-    )
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = vm\n")
-    return Tree(tmp_path)
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    (tmp_path / "tree").mkdir()
+    for name, text in FILES.items():
+        (tmp_path / "tree" / name).write_text(text)
+    with Tree(tmp_path / "tree") as tree:
+        yield tree
 
 
-def test_what_tests_notice_is_caught_and_what_they_do_not_survives(tree: Tree) -> None:
-    source = (tree.path / "ruled.py").read_bytes()
-    outcomes = {
-        it.applied(source).decode().splitlines()[1].strip(): tree.tried(Path("ruled.py"), it, ["test_ruled.py"])
+def found_of(line: str) -> dict[str, Mutation]:
+    """Each mutation of a line of the module, by what it makes of the line."""
+    source, number = FILES["ruled.py"].encode(), FILES["ruled.py"].splitlines().index(line) + 1
+    return {
+        it.applied(source).decode().splitlines()[number - 1].strip(): it
         for it in mutations(source)
+        if it.line == number
     }
-    survived = {"return 0 < n < 10", "return (1) <= n < 10", "return (-1) <= n < 10"}
-    assert {line for line, outcome in outcomes.items() if outcome is Outcome.SURVIVED} == survived
-    caught = {"return 0 <= n <= 10", "return 0 <= n < (11)", "return 0 <= n < (9)"}
-    assert {line for line, outcome in outcomes.items() if outcome is Outcome.CAUGHT} == caught
-    assert (tree.path / "ruled.py").read_bytes() == source
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "    return 0 <= n < LIMIT",
+            dict.fromkeys(
+                ("0 < n < LIMIT", "(1) <= n < LIMIT", "(-1) <= n < LIMIT", "0 <= n <= LIMIT"), Outcome.SURVIVED
+            ),
+        ),
+        # what a fixture executes once, for the test that looks at it too
+        (
+            "    return n < 3",
+            {"n <= 3": Outcome.SURVIVED, "n < (4)": Outcome.SURVIVED, "n < (2)": Outcome.CAUGHT},
+        ),
+        # on import: the test that notices executes nothing else of the module
+        ("LIMIT = 10", {"LIMIT = (11)": Outcome.CAUGHT, "LIMIT = (9)": Outcome.CAUGHT}),
+        ("    return n + 1", {"n + (2)": Outcome.NOT_EXECUTED, "n + (0)": Outcome.NOT_EXECUTED}),
+    ],
+)
+def test_what_tests_notice_is_caught_and_what_they_do_not_survives(
+    tree: Tree, line: str, expected: dict[str, Outcome]
+) -> None:
+    recording = Recording.read(tree.recorded(TESTS))
+    outcomes = {
+        text.removeprefix("return "): tree.tried(RULED, it, TESTS, recording) for text, it in found_of(line).items()
+    }
+    assert outcomes == expected
+    assert (tree.path / RULED).read_text() == FILES["ruled.py"]
+    assert len(working_in(tree)) == 3  # unshare, and processes 1 and 2 of the namespace: no test's
+
+
+def working_in(tree: Tree) -> list[Path]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found += [process] if (process / "cwd").readlink() == tree.path else []
+    return found
 
 
 def test_tests_that_fail_by_themselves_are_no_judges(tree: Tree) -> None:
     (tree.path / "test_ruled.py").write_text("def test_it():\n    assert False\n")
-    mutation = mutations((tree.path / "ruled.py").read_bytes())[0]
     with pytest.raises(RuntimeError, match="without a mutation"):
-        tree.tried(Path("ruled.py"), mutation, ["test_ruled.py"])
+        tree.recorded(TESTS)
+
+
+def test_tests_that_fail_the_second_time_are_no_judges(tree: Tree) -> None:
+    once = "import os\nfrom ruled import alone\ndef test_it():\n    alone(1)\n    os.mkdir('once')\n"
+    (tree.path / "test_ruled.py").write_text(once)
+    recording = Recording.read(tree.recorded(TESTS))
+    with pytest.raises(RuntimeError, match="without a mutation"):
+        tree.check(RULED, found_of("    return n + 1")["return n + (2)"], TESTS, recording)
+
+
+def test_a_test_that_does_not_end_is_ended(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one runs as before."""
+    monkeypatch.setattr("tests.mutants.trial._LEAST", 2)
+    recording = Recording.read(tree.recorded(TESTS))
+    endless = found_of("        n -= 1")["n -= (0)"]
+    assert tree.tried(RULED, endless, TESTS, recording) is Outcome.TOOK_TOO_LONG
+    tree.check(RULED, endless, TESTS, recording)
 
 
 def test_a_copy_has_the_files_that_git_tracks(tmp_path: Path) -> None:
-    copied = Tree.copied(tmp_path / "copy", {})
+    copied = Tree.copied(tmp_path / "copy")
     assert (copied.path / "mvmnix/nar.py").read_bytes() == (ROOT / "mvmnix/nar.py").read_bytes()
     assert not (copied.path / ".venv").exists()
 
 
-def test_a_test_that_does_not_end_is_ended(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what it started: the processes are those of a PID namespace."""
-    (tree.path / "ruled.py").write_text("def small(n: int) -> bool:\n    while n:\n        n -= 1\n    return True\n")
-    (tree.path / "test_ruled.py").write_text("from ruled import small\ndef test_it():\n    assert small(3)\n")
-    monkeypatch.setattr("tests.mutants.trial._LEAST", 10)
-    monkeypatch.setattr("tests.mutants.trial._MULTIPLE", 0)
-    source = (tree.path / "ruled.py").read_bytes()
-    endless = next(it for it in mutations(source) if b"n -= (0)" in it.applied(source))
-    assert tree.tried(Path("ruled.py"), endless, ["test_ruled.py"]) is Outcome.TOOK_TOO_LONG
+@pytest.mark.parametrize(
+    ("source", "line", "executed"),
+    [
+        ("def f():\n    a(\n        1\n    )\n    b", 3, {2, 3, 4}),
+        ("def f():\n    if (\n        a\n    ):\n        b\n    c", 3, {2, 3, 4}),
+        ("def f():\n    if a:\n        raise B\n    c", 3, {3}),
+        ("def f():\n    try:\n        a\n    except (B, C[1]):\n        d", 4, {2, 3, 4, 5}),
+        ("def f():\n    match a:\n        case 1 if b > 2:\n            c", 3, {2, 3, 4}),
+        ("class A:\n    def f(self):\n        return 1", 3, {3}),
+        ("def f():\n    def g(a=1):\n        return a", 2, {2}),
+        # what runs on import: anything of the module
+        ("class A:\n    a: int = 1\n    def f(self): ...", 2, None),
+        ("def f(a=1):\n    return a", 1, None),
+        ("a = lambda b: b > 1", 1, None),
+    ],
+)
+def test_a_mutation_needs_the_tests_that_execute_its_statement(
+    source: str, line: int, executed: set[int] | None
+) -> None:
+    recording = Recording(seconds={f"t.py::{number}": 1.0 for number in range(1, 7)} | {"other.py::1": 1.0})
+    for number in range(1, 7):
+        recording.lines["m.py"][number].add(f"t.py::{number}")
+    mutation = Mutation(Kind.BOUNDARY, line, 0, 1, b"")
+    selected = recording.selected(Path("m.py"), source.encode(), mutation, ["t.py", "u"])
+    assert set(selected.first) == {f"t.py::{number}" for number in executed or range(1, 7)}
+    assert selected.alone == (executed is not None)
+    assert selected.files == ("t.py",)

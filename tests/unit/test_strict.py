@@ -198,6 +198,16 @@ def test_all_problems_at_once_the_unknown_ones_too() -> None:
     ]
 
 
+def test_what_others_may_add() -> None:
+    def parse(record: Record) -> tuple[str, ...]:
+        record.leave_rest()
+        return record.names()
+
+    assert strict.read({"a": 1, "b": []}, "it", parse) == ("a", "b")
+    with pytest.raises(MalformedError, match=r"it\.b: unknown"):
+        strict.read({"a": 1, "b": []}, "it", lambda record: record.value("a"))
+
+
 def test_a_constructor_that_refuses() -> None:
     def parse(record: Record) -> object:
         record.text("text")
@@ -208,6 +218,7 @@ def test_a_constructor_that_refuses() -> None:
 
 
 def test_a_refusal_has_each_problem_as_a_reason() -> None:
+    assert str(MalformedError("a", "b")) == "a; b"
     refused = MalformedError("a", "b").refused(ReasonCode.PLAN_MALFORMED, "the plan", "do")
     assert refused.codes == (ReasonCode.PLAN_MALFORMED, ReasonCode.PLAN_MALFORMED)
     assert [reason.why for reason in refused.reasons] == ["a", "b"]

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit.head import VERIFIER_KEY, read_head
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import matching, records
+from mvmnix.audit.reading import matching, records, tree_at
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.verify import verify_log
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest
+from tests.descriptors import open_below
 from tests.unit.audit.killed import restore, snapshot
 from tests.unit.audit.world import NOON, World, content, new_signer, record
 
@@ -129,6 +131,71 @@ def test_the_latest_serials_stand_in_an_older_segment(world: World) -> None:
     with pytest.raises(RefusedError) as caught:
         world.log.latest_serials()
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+def test_a_log_that_is_gone_is_not_begun_anew_without_a_word(world: World) -> None:
+    log = AuditLog(world.directory, world.signer, lambda: "2 receipts")
+    for ask in (log.is_begun, log.check, lambda: log.append(record(0)), lambda: log.about("m0")):
+        with pytest.raises(RefusedError, match="2 receipts") as caught:
+            ask()
+        assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+    for file in world.path.iterdir():
+        file.unlink()
+    with pytest.raises(RefusedError):
+        AuditLog(world.directory, world.signer, lambda: "2 receipts").append(record(0))
+    assert list(world.path.iterdir()) == [], "nothing is left of it, and no lock"
+    log.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    assert log.append(record(1)).index == 1
+    for writer in (log, AuditLog(world.directory, world.signer)):
+        with pytest.raises(UsageError, match="there is a log in"):
+            writer.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+
+
+def test_what_the_log_has_of_a_machine(world: World) -> None:
+    assert world.log.about("m1") == ()
+    world.fill(3)
+    end = replace(record(1), kind=Kind.END)
+    world.log.append(end)
+    assert world.log.about("m1") == (end, record(1))
+    assert world.log.about("m7") == ()
+
+
+def test_a_record_that_is_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.audit.log.MAX_LINE", len(record(0).line) + 1)
+    world.log.append(record(0))
+    with pytest.raises(ValueError, match="is too long"):
+        world.log.append(record(10))
+
+
+def test_a_key_that_is_gone_is_written_again(world: World) -> None:
+    world.fill(1)
+    (world.path / VERIFIER_KEY).unlink()
+    AuditLog(world.directory, world.signer).append(record(1))
+    assert (world.path / VERIFIER_KEY).read_text() == f"{world.key}\n"
+
+
+def test_a_tree_that_never_was(world: World) -> None:
+    world.fill(2)
+    head = read_head(world.directory, world.key)
+    assert tree_at(world.directory, head, 1).size == 1
+    for size in (-1, 3):
+        with pytest.raises(ValueError, match=f"has no state of {size}"):
+            tree_at(world.directory, head, size)
+
+
+@pytest.mark.usefixtures("volatile")
+def test_nothing_is_left_open(world: World) -> None:
+    """By this writer, another one that goes on, and one that takes up after a killed one."""
+    world.fill(2)
+    before = open_below(world.path)
+    other = AuditLog(world.directory, world.signer)
+    for number in range(CAPACITY):
+        (world.log, other)[number % 2].append(record(number))
+    with (world.path / segment_name(CAPACITY)).open("r+b") as file:
+        file.seek(len(content(world.path / segment_name(CAPACITY))))
+        file.write(b"killed")
+    other.append(record(0))
+    assert open_below(world.path) == before
 
 
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:

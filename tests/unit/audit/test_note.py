@@ -115,6 +115,24 @@ def test_two_signatures_of_one_key_are_refused() -> None:
         Checkpoint.verified(text + b"\n\n" + line + line, SIGNER.key)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "witness.invalid/w1 a2V5aWRz",
+        "\u2014 witness.invalid/w1a2V5aWRz",
+        "\u2014 witness+invalid/w1 a2V5aWRz",
+        "\u2014  a2V5aWRz",
+        "\u2014 witness.invalid/w1 a2V5aQ==",
+    ],
+)
+def test_each_line_under_it_is_a_signature(line: str) -> None:
+    """A name, and a key ID of four bytes with something signed: c2sp.org/signed-note."""
+    good = CHECKPOINT.note + "\u2014 witness.invalid/w1 a2V5aWQ=\n".encode()
+    assert Checkpoint.verified(good, SIGNER.key).root == CHECKPOINT.root
+    with pytest.raises(NoteError, match="a line under it is no signature"):
+        Checkpoint.verified(CHECKPOINT.note + f"{line}\n".encode(), SIGNER.key)
+
+
 def test_size_is_bounded() -> None:
     with pytest.raises(NoteError, match="longer"):
         SIGNER.key.verified(b"x" * (MAX_NOTE + 1))
@@ -124,6 +142,19 @@ def test_size_is_bounded() -> None:
 def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name of a note"):
         NoteKey(name, bytes(32))
+
+
+@pytest.mark.parametrize("character", ["\0", "\t", "\r", "\x1f"])
+def test_a_note_has_no_control_characters(character: str) -> None:
+    assert SIGNER.key.verified(signed("a b\n")) == b"a b\n"
+    with pytest.raises(NoteError, match="control characters"):
+        SIGNER.key.verified(signed(f"a{character}b\n"))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_public_key_has_32_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match="has 32 bytes"):
+        NoteKey("a", bytes(length))
 
 
 @pytest.mark.parametrize(

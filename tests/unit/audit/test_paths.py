@@ -98,6 +98,24 @@ def test_no_other_path_proves_an_older_state(data: st.DataObject) -> None:
     assert found != (older, root(size))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+def test_a_path_that_climbs_beyond_the_tree(size: int) -> None:
+    """It would prove a record in a tree of another size than was said."""
+    path = inclusion_path(LEAVES[:size], 0)
+    with pytest.raises(PathError, match="the path is too long"):
+        root_by_inclusion(LEAVES[0], 0, size, (*path, bytes(32)))
+
+
+def test_a_path_that_is_missing() -> None:
+    with pytest.raises(PathError, match="the path is too short"):
+        roots_by_consistency(3, root(3), 5, ())
+
+
+def test_from_a_tree_to_itself_there_is_no_path() -> None:
+    with pytest.raises(PathError, match="the path is too long"):
+        roots_by_consistency(5, root(5), 5, (bytes(32),))
+
+
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (1, 1), (-1, 1)])
 def test_what_is_not_in_the_tree(index: int, size: int) -> None:
     with pytest.raises(PathError):
@@ -106,9 +124,10 @@ def test_what_is_not_in_the_tree(index: int, size: int) -> None:
         inclusion_path(LEAVES[:size], index)
 
 
-@pytest.mark.parametrize("old", [-1, 6])
+@pytest.mark.parametrize("old", [-1, 0, 6])
 def test_states_that_never_were(old: int) -> None:
-    with pytest.raises(PathError):
+    with pytest.raises(PathError, match="does not go on from"):
         roots_by_consistency(old, root(5), 5, ())
-    with pytest.raises(IndexError):
-        consistency_path(LEAVES[:5], old)
+    if old:
+        with pytest.raises(IndexError):
+            consistency_path(LEAVES[:5], old)

@@ -1,6 +1,7 @@
 """Proof files: made from a log, checked with its public key alone; every changed byte is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,23 @@ def test_a_forked_log_proves_nothing(world: World) -> None:
     proof = ConsistencyProof.make(leaves(world), 13, note)
     assert "forked" in refusal(lambda: proof.verified(world.key, known[13]))
     assert ConsistencyProof.make(leaves(world), 4, note).verified(world.key, known[4]).note == note
+
+
+def test_a_path_of_another_length_is_refused(world: World) -> None:
+    known = notes(world, 3)
+    note, older = known[3], known[2]
+    made = InclusionProof.make(leaves(world), 1, record(1).line, note)
+    for path in (made.path[:-1], (*made.path, bytes(32))):
+        assert "the path is too" in refusal(lambda: replace(made, path=path).verified(world.key))  # noqa: B023
+    assert "is not in a tree of 3" in refusal(lambda: replace(made, index=3).verified(world.key))
+    consistent = ConsistencyProof.make(leaves(world), 2, note)
+    for path in (consistent.path[:-1], (*consistent.path, bytes(32))):
+        assert "the path is too" in refusal(lambda: replace(consistent, path=path).verified(world.key, older))  # noqa: B023
+    empty = Checkpoint.sign(0, CompactRange().root(), world.signer).note
+    from_nothing = ConsistencyProof.make(leaves(world), 0, note)
+    assert "the path is too long" in refusal(
+        lambda: replace(from_nothing, path=(bytes(32),)).verified(world.key, empty)
+    )
 
 
 def test_another_key_is_refused(world: World) -> None:

@@ -15,6 +15,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import records
+from mvmnix.audit.record import Kind
 from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.verify import verify_log
@@ -298,6 +299,34 @@ def test_all_changes_are_named(long: World) -> None:
     assert f"a record before {CAPACITY} was changed" in message
     assert f"a record before {2 * CAPACITY} was changed" not in message, "its header can't be read"
     assert message.count(f"{THIRD} does not parse") == 1
+
+
+def test_a_segment_that_can_not_be_read_is_named(long: World) -> None:
+    (long.path / SECOND).write_bytes(b"x" + (long.path / SECOND).read_bytes())
+    told = refusal(long)
+    assert SECOND in told.partition("after record")[0], "itself, and not only the gap that it leaves"
+    assert "after record" in told
+    put(long.path / SECOND, [])
+    (long.path / THIRD).write_bytes(b"x")
+    assert f"{THIRD} " in refusal(long), "and the last one, whose seal is looked for first"
+
+
+def test_what_has_begun_and_not_ended(world: World) -> None:
+    world.fill(3)
+    world.log.append(replaced(record(1), kind=Kind.END))
+    visited = list[int]()
+    found = verify_log(world.directory, world.key, visit=lambda index, _: visited.append(index))
+    assert [(it.index, it.record) for it in found.unended] == [(0, record(0)), (2, record(2))]
+    assert visited == [0, 1, 2, 3]
+
+
+def test_the_root_of_no_records_is_known(world: World) -> None:
+    world.fill(1)
+    pinned = Checkpoint.sign(0, CompactRange().root(), world.signer).note
+    assert verify_log(world.directory, world.key, pinned).pinned is not None
+    assert "the first 0 records do not give the root" in refusal(
+        world, Checkpoint.sign(0, bytes(32), world.signer).note
+    )
 
 
 def test_a_gap_is_located(long: World) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit import witnessed as witnessed_by
 from mvmnix.audit import witnesses
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import MAX_NOTE, Checkpoint
@@ -155,6 +156,32 @@ def test_a_branch_that_moves_meanwhile(tmp_path: Path, monkeypatch: pytest.Monke
     assert keeper.latest() == checkpoint(2).note
 
 
+def test_a_branch_that_moves_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, real = git_witness(tmp_path), GitWitness._git
+    sizes = iter(range(1, 100))
+
+    def moving(self: GitWitness, *words: str, input_: bytes = b"") -> str:
+        if words[0] == "update-ref":
+            monkeypatch.setattr(GitWitness, "_git", real)
+            keeper.take(checkpoint(next(sizes)), KEY)
+            monkeypatch.setattr(GitWitness, "_git", moving)
+        return real(self, *words, input_=input_)
+
+    monkeypatch.setattr(GitWitness, "_git", moving)
+    with pytest.raises(MvmnixError, match="moves all the time"):
+        keeper.take(checkpoint(100), KEY)
+
+
+def test_a_branch_that_can_not_be_moved(tmp_path: Path) -> None:
+    """As git's own lock file is there, of a git that was killed: nothing is tried again."""
+    keeper = git_witness(tmp_path)
+    lock = tmp_path / "kept.git/refs/heads/audit/host-1.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(MvmnixError, match=r"host-1\.lock"):
+        keeper.take(checkpoint(1), KEY)
+
+
 def test_a_command_gets_it_on_its_standard_input(tmp_path: Path) -> None:
     script = f"cat > {tmp_path}/got"
     keeper = CommandWitness("post", True, ("/bin/sh", "-c", script), 10)
@@ -263,6 +290,32 @@ def hold(world: World, *witnesses: Witness) -> list[str]:
     said: list[str] = []
     check_against_all(world.directory, KEY, witnesses, said.append)
     return said
+
+
+def test_what_each_says_of_a_log(world: World, keeper: Witness, tmp_path: Path) -> None:
+    def said(*witnesses: Witness) -> list[str]:
+        return [heard.said for heard in witnessed_by.ask(world.directory, KEY, witnesses)]
+
+    world.fill(2)
+    command = CommandWitness("post", True, ("/bin/cat",), 10)
+    assert said(keeper, command) == ["keeps no checkpoint yet", "takes checkpoints, and gives none back"]
+    keeper.take(world.log.append(record(2)).checkpoint, KEY)
+    world.fill(1)
+    assert said(keeper) == ["has seen 3 of 4 records"]
+    (cannot,) = said(FAILING["no directory"](tmp_path, True))
+    assert cannot.startswith("can't be asked: ")
+    for file in world.path.iterdir():
+        file.unlink()
+    world.fill(1)
+    assert said(keeper)[0].startswith("can't vouch for the log: ")
+
+
+def test_nothing_is_said_twice(witnessed: Witnessed, tmp_path: Path) -> None:
+    witnessed.world.fill(1)
+    log = witnessed.log(FAILING["no directory"](tmp_path, False))
+    for _ in range(3):
+        log.hold()
+    assert len(witnessed.said) == 1
 
 
 def test_a_log_that_went_on_passes(world: World, keeper: Witness) -> None:

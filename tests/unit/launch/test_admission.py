@@ -53,6 +53,45 @@ def test_an_admission_has_the_policy_s_serials(journal: Journal, gate: Admit) ->
     assert [(it.kind, it.serials) for it in journal.records] == [(Kind.ADMISSION, SERIALS)]
 
 
+def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
+    with gate() as verified:
+        fd = verified.rootfs
+        os.fstat(fd)
+    with pytest.raises(KeyError):
+        _ = verified.rootfs
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_an_older_policy_verifies_nothing(journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
+    monkeypatch.setattr("mvmnix.launch.admission.verify", lambda **_: pytest.fail("it was verified"))
+    with pytest.raises(RefusedError) as caught:
+        gate()
+    assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)
+
+
+def test_nothing_is_admitted_that_is_not_in_the_log(
+    journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = list[VerifiedPlan]()
+
+    def noted(**handed_in: Any) -> VerifiedPlan:
+        verified.append(verify(**handed_in))
+        return verified[0]
+
+    monkeypatch.setattr("mvmnix.launch.admission.verify", noted)
+    monkeypatch.setattr(journal, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        gate()
+    with pytest.raises(KeyError):
+        _ = verified[0].rootfs
+
+
+def full(_: Record) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
     journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

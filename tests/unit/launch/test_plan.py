@@ -9,8 +9,10 @@ import pytest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch import plan as plans
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.data.disk import DataDisk
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Accelerator, Timeouts
+from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares.share import Access, Share
 from mvmnix.launch.validity import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
@@ -87,10 +89,15 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
         {"limits": Limits(shared_kib=1)},
         {"limits": Limits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
+        {"secrets": (Reference.parse("A=env:X", Target.FILE),) * 2},
+        {"labels": {"A": "b"}},
+        {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
+        {"shares": (Share("/srv", "/data"),), "data": DataDisk(32, "/data/in")},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"port|verb|command|order|isolation|KVM|accelerates|may write to none"):
+    words = r"port|verb|command|order|isolation|KVM|accelerates|may write to none|twice|label|within|lie over"
+    with pytest.raises(ValueError, match=words):
         world.plan(**changes)
 
 

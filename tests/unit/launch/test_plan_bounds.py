@@ -48,3 +48,17 @@ def test_how_many_words_a_command_has(tmp_path: Path) -> None:
     read(tmp_path, ["/bin/echo"] * 1024, "workload", "command")
     with pytest.raises(RefusedError, match="command"):
         read(tmp_path, ["/bin/echo"] * 1025, "workload", "command")
+
+
+def test_which_ports_and_how_many(tmp_path: Path) -> None:
+    def granted(*ports: int) -> Plan:
+        value = json.loads(plans.to_statement(new_world(tmp_path).plan()).to_bytes())
+        value["predicate"]["access"] |= {"verbs": ["stream"], "ports": list(ports)}
+        return plans.from_statement(statement.parse(json.dumps(value).encode()))
+
+    assert granted(1, 65_535).ports == (1, 65_535)
+    assert len(granted(*range(1, 65)).ports) == 64
+    for bad in ((0,), (65_536,), range(1, 66)):
+        with pytest.raises(RefusedError, match="ports") as refused:
+            granted(*bad)
+        assert set(refused.value.codes) == {ReasonCode.PLAN_MALFORMED}

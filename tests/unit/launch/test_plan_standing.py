@@ -154,9 +154,12 @@ def test_without_its_step_the_provenance_is_refused(
     row.change(world)
     if row.step == 16:
         world.now = world.policy.expires
-    take_out(row.step, monkeypatch)
-    assert set(refusal(world, tmp_path).codes) == {row.code}
+    with monkeypatch.context() as without:
+        take_out(row.step, without)
+        assert set(refusal(world, tmp_path).codes) == {row.code}
     monkeypatch.setattr(steps, "step_23_provenance", lambda _: None)
+    assert set(refusal(world, tmp_path).codes) == {row.code}, "and without that, by its step alone"
+    take_out(row.step, monkeypatch)
     check(world, tmp_path).close()
 
 

@@ -14,6 +14,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.boot import Another
 from mvmnix.launch.channel.services import StreamRefusedError
 from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter
@@ -27,10 +28,11 @@ from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
+from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa import Variation
 from mvmnix.state import Directory
 from mvmnix.system_calls import SystemCalls
-from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, Unwitnessed, house, nowhere
 from tests.unit.provenance.world import NOW
 
@@ -197,6 +199,22 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
 
 
+def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, real = list[Machine](), Machine.boot
+
+    def boot(machine: Machine, again: Another) -> None:
+        begun.append(machine)
+        real(machine, again)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Machine, "boot", boot)
+    with here.plan() as plan, pytest.raises(KeyboardInterrupt):
+        start(plan, here.host())
+    (machine,) = begun
+    assert not Path(f"/proc/{machine._guest.process.pid}").exists()
+    assert kinds(here) == [Kind.START, Kind.END]
+
+
 def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.machine._GRACE", 0.0)
     with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
@@ -322,6 +340,13 @@ def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
 def test_a_plan_for_another_backend_than_the_hosts(here: House, backend: Backend) -> None:
     """Whoever wires a host chooses by the plan; if they didn't, nothing starts."""
     with here.plan(backend=backend) as plan:
+        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
+
+
+def test_a_container_is_no_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHypervisor, "backend", Backend.CONTAINER)
+    here.world.policy = replace(here.world.policy, isolation=Isolation.CONTAINER)
+    with here.plan(backend=Backend.CONTAINER, isolation=Isolation.CONTAINER) as plan:
         refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.steps import Candidate, step_23_provenance
+from mvmnix.launch import plan as plans
+from mvmnix.launch.steps import Candidate, plan_of, step_23_provenance
 from mvmnix.model import Digest
 from mvmnix.provenance.summary import Summary, VerifiedSummary
 from mvmnix.provenance.verify import Verified
@@ -45,6 +46,14 @@ def refused(it: Candidate) -> set[ReasonCode]:
     with pytest.raises(RefusedError) as caught:
         step_23_provenance(it)
     return set(caught.value.codes)
+
+
+def test_a_plan_is_read_of_nothing_else(world: World) -> None:
+    said = plans.to_statement(world.plan())
+    assert plan_of(said) == world.plan(nonce=str(said.predicate["nonce"]))
+    with pytest.raises(RefusedError) as caught:
+        plan_of(replace(said, predicate_type="urn:mvmnix:plan:2"))
+    assert caught.value.codes == (ReasonCode.PREDICATE_TYPE,)
 
 
 def test_the_provenance_itself(world: World, candidate: Any) -> None:

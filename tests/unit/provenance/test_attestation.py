@@ -242,6 +242,8 @@ def test_two_commits_of_one_source() -> None:
         (Code.DEPENDENCY_MISMATCH, ("materials",), []),
         (Code.DEPENDENCY_MISMATCH, ("materials", 0, "uri"), f"git+{REPOSITORY}@refs/heads/main"),
         (Code.DEPENDENCY_MISMATCH, ("materials", 0), {"uri": f"git+{REPOSITORY}@{REF}", "digest": {"sha1": "6" * 40}}),
+        (Code.EXTERNAL_PARAMETERS, ("invocation", "parameters"), {"ref": "evil"}),
+        (Code.EXTERNAL_PARAMETERS, ("invocation", "parameters"), "evil"),
         (Code.STATEMENT_MALFORMED, ("invocation", "configSource"), {}),
         (Code.STATEMENT_MALFORMED, ("invocation",), None),
     ],

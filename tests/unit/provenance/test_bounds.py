@@ -1,15 +1,20 @@
 """Bounds of a provenance and of policy files: the least and the most are read, one beyond either is not."""
 
+import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.keys import PrivateKey
 from mvmnix.provenance import policy_files, policy_text, predicate, statement, trusted_root
 from mvmnix.provenance.policy_toml import LIMIT
+from mvmnix.provenance.revocations import MOST, RevocationFile
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.trust import Pattern
 from mvmnix.provenance.verify import verify_parts, verify_provenance
 from mvmnix.state import Directory
 from tests.unit.provenance.forgeries import OURS
@@ -104,3 +109,114 @@ def test_how_many_logs_a_trusted_root_names() -> None:
     with pytest.raises(RefusedError) as refused:
         trusted_root.parse(json.dumps({**value, "tlogs": value["tlogs"][:65]}).encode())
     assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)
+
+
+KEYS = [f"{number:032x}" for number in range(257)]
+
+
+def cache(number: int) -> str:
+    raw = base64.b64encode(bytes.fromhex(KEYS[number] * 2)).decode()
+    return f'[[caches]]\nkey = "cache-{number}:{raw}"\n'
+
+
+def a_signer(number: int) -> str:
+    return f'[[signers]]\nname = "s{number}"\nroles = ["host"]\nidentity = "{number}"\nissuer = "i"\nroot = "r0"\n'
+
+
+def pin(number: int) -> str:
+    return f'[[roots]]\nname = "r{number}"\nsha256 = "{KEYS[number] * 2}"\n'
+
+
+BUILDER = '[[builders]]\nid = "urn:x:{}"\nsigner = "builder"\nlevel = 1\n'
+VERIFIER = '[[verifiers]]\nid = "urn:x:{}"\nsigner = "verifier"\nmax-age = "1d"\nmin-level = 1\n'
+VERIFIER_KEY = base64.b64encode(PrivateKey.generate().public.spki).decode()
+TRUST, PATTERNS = trust().decode(), 'patterns = ["*"]\n'
+
+
+def listed(name: str, count: int, form: str = '"{}"') -> str:
+    return f"{name} = [{', '.join(form.format(number) for number in range(count))}]\n"
+
+
+def beside(more: str) -> str:
+    return f"{TRUST}{more}"
+
+
+#: How many of each a trust.toml has at most, what is there already among them; and the file with so many.
+COUNTED: dict[str, tuple[int, Callable[[int], str]]] = {
+    "roots": (16, lambda count: beside("".join(map(pin, range(count))))),
+    "signers": (256, lambda count: beside(pin(0) + "".join(map(a_signer, range(count - 3))))),
+    "builders": (256, lambda count: beside("".join(BUILDER.format(number) for number in range(count - 2)))),
+    "caches": (256, lambda count: beside("".join(map(cache, range(count))))),
+    "verifiers": (
+        64,
+        lambda count: beside(
+            f'[[signers]]\nname = "verifier"\nroles = ["verifier"]\nkey = "{VERIFIER_KEY}"\n'
+            + "".join(VERIFIER.format(number) for number in range(count))
+        ),
+    ),
+    "images of a builder": (256, lambda count: beside(BUILDER.format(1) + listed("images", count))),
+    "builder images of a builder": (
+        256,
+        lambda count: beside(BUILDER.format(1) + f"builder-images = {json.dumps([key * 2 for key in KEYS[:count]])}\n"),
+    ),
+    "patterns": (1024, lambda count: TRUST.replace(PATTERNS, listed("patterns", count))),
+    "inputs": (1024, lambda count: TRUST.replace(PATTERNS, PATTERNS + listed("inputs", count))),
+    "pairs": (
+        1024,
+        lambda count: TRUST.replace(
+            'patterns = ["*"]', 'patterns = ["*"]\n' + listed("pairs", count, '["{0}", "{0}"]')
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", COUNTED)
+def test_how_many_a_policy_names(what: str) -> None:
+    most, made = COUNTED[what]
+    policy_text.parse(made(most).encode())
+    with pytest.raises(RefusedError) as refused:
+        policy_text.parse(made(most + 1).encode())
+    assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        (TRUST.replace("serial = 1 ", "serial = {} "), 1, 2**53 - 1),
+        (TRUST.replace("version = 1", "version = {}"), 1, 1),
+        (f'{TRUST}[[builders]]\nid = "urn:x"\nsigner = "builder"\nlevel = {{}}\n', 0, 3),
+        (f"{TRUST}[thresholds]\nplans = {{}}\n", 1, 16),
+        (f"{TRUST}[thresholds]\nrebuilds = {{}}\n", 1, 16),
+    ],
+)
+def test_numbers_of_a_policy(text: str, least: int, most: int) -> None:
+    for good in (least, most):
+        policy_text.parse(text.replace("{}", str(good)).encode())
+    for bad in (least - 1, most + 1):
+        with pytest.raises(RefusedError) as refused:
+            policy_text.parse(text.replace("{}", str(bad)).encode())
+        assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+@pytest.mark.parametrize("list_", ["keys", "digests"])
+def test_how_many_are_revoked(list_: str) -> None:
+    head = "version = 1\nserial = 1\n"
+    entries = [f'[[{list_}]]\nsha256 = "{number:064x}"\n' for number in range(MOST + 1)]
+    assert len(RevocationFile.parse((head + "".join(entries[:MOST])).encode()).entries) == MOST
+    with pytest.raises(RefusedError) as refused:
+        RevocationFile.parse((head + "".join(entries)).encode())
+    assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+@pytest.mark.parametrize("text", ["", "a" * 1025, "a\\u0007"])
+def test_how_long_a_name_is_that_is_revoked(text: str) -> None:
+    head = 'version = 1\nserial = 1\n[[identities]]\nissuer = "i"\nidentity = '
+    assert RevocationFile.parse(f'{head}"{"a" * 1024}"\n'.encode()).entries
+    with pytest.raises(RefusedError, match="printable characters") as refused:
+        RevocationFile.parse(f'{head}"{text}"\n'.encode())
+    assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+def test_a_pattern_that_is_empty() -> None:
+    with pytest.raises(ValueError, match="an empty pattern"):
+        Pattern("")

@@ -25,3 +25,13 @@ def test_the_quick_reader_reads_what_the_other_reads(it: Case, *, has_time: bool
     assert json.loads(strict.canonical(quick.to_value())) == value
     assert quick.entries[0].integrated == (int(NOW.timestamp()) if has_time else None)
     assert (quick.entries[0].promise is not None) is has_promise
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "empty"), ("YQ", "not base64"), ("YQ==\n", "not base64"), ("YR==", "not the only base64"), ("YWJ=", "not")],
+)
+def test_bytes_that_are_none(text: str, words: str) -> None:
+    assert strict.read({"it": "YQ=="}, "it", lambda record: material.some_bytes(record, "it")) == b"a"
+    with pytest.raises(strict.MalformedError, match=words):
+        strict.read({"it": text}, "it", lambda record: material.some_bytes(record, "it"))

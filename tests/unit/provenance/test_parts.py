@@ -177,6 +177,10 @@ def test_a_parts_statement_is_refused_for(world: World, code: Code, fields: dict
         (Code.STATEMENT_MALFORMED, put("/nix/store/x", "subject", 0, "name")),
         (Code.STATEMENT_MALFORMED, put(1, "predicate", "more")),
         (Code.EXTERNAL_PARAMETERS, drop("predicate", "buildDefinition", "externalParameters", "lock")),
+        (
+            Code.EXTERNAL_PARAMETERS,
+            put("some", "predicate", "buildDefinition", "externalParameters", "lock", "inputs"),
+        ),
     ],
 )
 def test_a_parts_statement_that_is_none(world: World, code: Code, change: worlds.Change) -> None:
@@ -231,6 +235,7 @@ CACHED_AT = (*DEFINITION, "resolvedDependencies", -1)
         drop(*CACHED_AT, "annotations", "narHash"),
         drop(*CACHED_AT, "annotations", "storePath"),
         drop(*CACHED_AT, "mediaType"),
+        put("application/x", *CACHED_AT, "mediaType"),
         put("1" * 40, *CACHED_AT, "digest", "gitCommit"),
         put("no uri", *CACHED_AT, "uri"),
         put("yes", *DEFINITION, "internalParameters", "importFromDerivation"),
@@ -244,6 +249,7 @@ CACHED_AT = (*DEFINITION, "resolvedDependencies", -1)
             *(*DEFINITION, "internalParameters", "variation"),
         ),
         put([{"name": "sbom.cdx.json", "digest": {"sha256": "0" * 64}}], "predicate", "runDetails", "byproducts"),
+        put([{"name": "derivation", "uri": str(KERNEL.path)}], "predicate", "runDetails", "byproducts"),
         put([{"name": "log", "uri": "x"}], "predicate", "runDetails", "byproducts"),
         lambda it: it["predicate"]["runDetails"]["byproducts"].append(it["predicate"]["runDetails"]["byproducts"][0]),
     ],

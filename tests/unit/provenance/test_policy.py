@@ -400,3 +400,14 @@ def test_the_shipped_root_is_one(tmp_path: Path, config: Directory) -> None:
     policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
     (data,) = policy.trust.roots.values()
     assert trusted_root.parse(data).newest is not None
+
+
+def test_a_default_policy_believes_a_builder() -> None:
+    with pytest.raises(ValueError, match="needs a builder key"):
+        default_policy({role: key for role, key in KEYS.items() if role is not Role.BUILDER}, now=NOW)
+
+
+def test_a_role_that_is_none_is_told_with_those_that_are() -> None:
+    with pytest.raises(RefusedError, match="'king' is not a role; they are builder, planner") as caught:
+        effective(None, text('roles = ["planner"]', 'roles = ["king"]'))
+    assert set(caught.value.codes) == {ReasonCode.POLICY_MALFORMED}

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.audit.merkle import CompactRange, leaf_hash
+from mvmnix.audit.paths import inclusion_path
 from mvmnix.provenance import material, trusted_root
-from mvmnix.provenance.rekor import Checkpoint, incoherences
+from mvmnix.provenance.material import Proof
+from mvmnix.provenance.rekor import Checkpoint, incoherences, root_of
 from tests.unit.provenance.forgeries import OURS, Case
 
 ROOT = base64.b64encode(bytes(32)).decode()
@@ -51,6 +54,29 @@ def test_what_is_none(note: tuple[str, str]) -> None:
         Checkpoint.parse(note[0])
 
 
+LEAVES = [b"%d" % number for number in range(13)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 13])
+def test_a_path_leads_to_the_root(size: int) -> None:
+    """And one of another length, or from a leaf that the tree doesn't have, leads nowhere."""
+    hashes = [leaf_hash(leaf) for leaf in LEAVES[:size]]
+    root = CompactRange().extend(LEAVES[:size]).root()
+    for index in range(size):
+        proof = Proof(index, size, root, inclusion_path(hashes, index), "")
+        assert root_of(LEAVES[index], proof) == root
+        for path, words in (((*proof.hashes, root), "too long"), (proof.hashes[:-1], "too short")):
+            if path != proof.hashes:
+                with pytest.raises(ValueError, match=words):
+                    root_of(LEAVES[index], replace(proof, hashes=path))
+        for short in (b"", root[:-1], root + b"x"):
+            with pytest.raises(ValueError, match="no hash"):
+                root_of(LEAVES[index], replace(proof, hashes=(*proof.hashes[:-1], short)))
+    for index in (-1, size):
+        with pytest.raises(ValueError, match=f"no leaf {index} in a tree of {size}"):
+            root_of(LEAVES[0], Proof(index, size, root, (), ""))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -71,3 +97,18 @@ def test_what_no_signature_covers_has_to_fit(changes: dict[str, Any], words: lis
     assert entry.proof is not None
     entry = replace(entry, index=entry.proof.index)
     assert list(incoherences(replace(entry, **changes), trusted_root.parse(OURS.trusted_root))) == words
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        ("x", "its checkpoint is malformed: not a signed note"),
+        (f"log\n7\n{ROOT}\n\n{SIGNATURE}", "its checkpoint is malformed: 0 signatures of the log stand under it"),
+    ],
+)
+def test_a_checkpoint_that_is_none(checkpoint: str, words: str) -> None:
+    (entry,) = material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    assert entry.proof is not None
+    spoiled = replace(entry, proof=replace(entry.proof, checkpoint=checkpoint))
+    (told,) = incoherences(spoiled, trusted_root.parse(OURS.trusted_root))
+    assert told.startswith(words)

@@ -1,6 +1,7 @@
 """Bundles of other tools: bare signatures, older media types, other kinds of log entries; and keyless provenance."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def test_a_bare_signature_over_the_file(key: PrivateKey | None) -> None:
     found = check(blob_bundle(key))
     assert (found.content, found.time) == (BLOB.digest, NOW)
     assert found.signer.name == ("ci" if key is None else "key")
+    with pytest.raises(TypeError, match="stays in the process"):
+        pickle.dumps(found)
     with pytest.raises(TypeError, match="authenticate_foreign"):
         Attested(BLOB.digest, found.signer, BLOB.digest, object())  # type: ignore[arg-type]
 

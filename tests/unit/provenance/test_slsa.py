@@ -48,6 +48,22 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
     assert predicate.from_statement(statement.parse(written)) == claim
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"uri": ""}, "URI of a NAR"),
+        ({"uri": "a b"}, "URI of a NAR"),
+        ({"uri": "a" * 4097}, "URI of a NAR"),
+        ({"key": "two words"}, "a cache's key"),
+        ({"key": ""}, "a cache's key"),
+    ],
+)
+def test_what_came_from_no_cache(changes: dict[str, Any], words: str) -> None:
+    assert replace(worlds.CACHED, uri="a" * 4096).key == worlds.CACHE_KEY
+    with pytest.raises(ValueError, match=words):
+        replace(worlds.CACHED, **changes)
+
+
 def test_what_slsa_readers_find(world: World) -> None:
     claim = predicate.to_statement(world.provenance(), world.image.artifacts)
     assert claim.predicate_type == "https://slsa.dev/provenance/v1"

@@ -302,3 +302,11 @@ def test_who_keeps_builds_asks_for_one_builder(world: World) -> None:
         world.provenance_bundle, policy=world.policy, artifacts=files, lock=world.lock, image=world.image, now=NOW
     )
     assert found.signer.key == BUILDER.public
+
+
+def test_two_others_that_tell_of_one_build(world: World) -> None:
+    """A build counts once, whoever signs for it."""
+    world.policy = agreed(3, SECOND, THIRD)
+    with pytest.raises(RefusedError, match="a build that is counted already") as caught:
+        check(world, (rebuilt(world, SECOND), rebuilt(world, THIRD)))
+    assert caught.value.codes == (ReasonCode.REBUILDS_MISSING,)

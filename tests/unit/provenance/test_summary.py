@@ -407,3 +407,30 @@ def test_a_verifier_signs_nothing_else(world: World) -> None:
     with pytest.raises(RefusedError) as caught:
         authenticate(world.provenance_bundle, trust=world.policy.trust, role=Role.BUILDER, what="the provenance")
     assert Code.SIGNER_ROLE in caught.value.codes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"verifier_id": "two words"}, "not a URI"),
+        ({"resource": ""}, "not a URI"),
+        ({"level": -1}, "no SLSA Build level -1"),
+        ({"level": 4}, "no SLSA Build level 4"),
+        ({"inputs": ()}, "without evidence"),
+    ],
+)
+def test_what_no_verifier_says(world: World, changes: dict[str, Any], words: str) -> None:
+    made = summary(world)
+    assert [replace(made, level=level).level for level in (0, 3)] == [0, 3]
+    with pytest.raises(ValueError, match=words):
+        replace(made, **changes)
+
+
+def test_of_a_verifier_s_entries_the_one_that_holds_least_against_it(world: World) -> None:
+    """In whatever order they stand."""
+    strict = (replace(RULE, resources=("urn:other:*",)), replace(RULE, level=3), replace(RULE, max_age=timedelta(0)))
+    policy = world.policy
+    for other in strict:
+        for rules in ((other, RULE), (RULE, other)):
+            world.policy = with_verifier(replace(policy, verifiers=()), *rules)
+            assert check(world, sign(world)).level == 1

@@ -55,6 +55,18 @@ def test_nothing_of_it(document: Document) -> None:
     assert (found.command, found.environment, found.directory, found.user, found.volumes) == ((), {}, "/", "", ())
 
 
+def test_the_most_of_it() -> None:
+    found = read(
+        execution(
+            Entrypoint=["x"] * 512,
+            Cmd=["x"] * 512,
+            Env=[f"A{number}=" for number in range(4096)],
+            WorkingDir="/" + "x" * 1023,
+        )
+    )
+    assert (len(found.command), len(found.environment), len(found.directory)) == (1024, 4096, 1024)
+
+
 MALFORMED: dict[str, Document] = {
     "fewer layers": config_of(LAYERS[:1]),
     "more layers": config_of((*LAYERS, b"three")),
@@ -67,6 +79,8 @@ MALFORMED: dict[str, Document] = {
     "a zero in a command": execution(Cmd=["a\0b"]),
     "a number as an argument": execution(Cmd=[1]),
     "too many arguments": execution(Cmd=["x"] * 513),
+    "too many words before them": execution(Entrypoint=["x"] * 513),
+    "too many variables": execution(Env=[f"A{number}=" for number in range(4097)]),
     "no variable": execution(Env=["PATH"]),
     "a variable without a name": execution(Env=["=x"]),
     "a variable that no shell takes": execution(Env=["A-B=x"]),
@@ -75,7 +89,7 @@ MALFORMED: dict[str, Document] = {
     "a relative directory": execution(WorkingDir="srv"),
     "a directory with ..": execution(WorkingDir="/srv/../../etc"),
     "a directory with a line break": execution(WorkingDir="/srv\n/x"),
-    "a long directory": execution(WorkingDir="/" + "x" * 2000),
+    "a long directory": execution(WorkingDir="/" + "x" * 1024),
     "a user with a space": execution(User="we b"),
     "three users": execution(User="a:b:c"),
     "a user as a number": execution(User=0),

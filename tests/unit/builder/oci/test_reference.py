@@ -71,6 +71,7 @@ def test_a_tag_is_refused(text: str, pinned: str) -> None:
         f"oci://registry.example/a@{PIN.upper()}",
         f"oci://registry.example/a@{PIN}@{PIN}",
         "oci://registry.example/a@sha512:" + "ab" * 64,
+        "oci://registry.example/a@blake3:" + "ab" * 32,
         f"oci://registry.exämple/a@{PIN}",
         f"oci://registry.example/a\n@{PIN}",
         "oci://",

@@ -1,6 +1,6 @@
 """The host's clock, faked: set back, set forward and put right again, across boots, suspended, in other namespaces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -245,6 +245,15 @@ def test_a_disk_that_takes_nothing(host: Clocks, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MvmnixError, match=r"No space left.*nothing starts"):
         host.now()
     assert CLOCK not in host.directory.names()
+
+
+@pytest.mark.parametrize("ask", [HostClock.now, HostClock.look])
+def test_clocks_that_can_not_be_read(host: Clocks, ask: Callable[[HostClock], object]) -> None:
+    def broken() -> Reading:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(MvmnixError, match=r"Input/output error.*nothing starts"):
+        ask(HostClock(host.directory, host.notices.append, broken))
 
 
 def test_a_mark_is_read_as_it_was_written() -> None:

@@ -88,6 +88,7 @@ def test_a_machine_that_the_host_answers_gets_none(here: House) -> None:
     verbs, ports = frozenset({Verb.EXEC, Verb.STREAM}), (80,)
     with (
         here.plan(secrets=(FILE,), verbs=verbs, ports=ports) as plan,
-        pytest.raises(RefusedError, match="is given no secrets"),
+        pytest.raises(RefusedError, match="is given no secrets") as refused,
     ):
         start(plan, here.host(), services=services)
+    assert refused.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)

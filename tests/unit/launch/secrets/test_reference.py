@@ -155,6 +155,13 @@ def test_names_are_taken_once(plan: Plan) -> None:
         replace(plan, workload=taken, secrets=(once,))
 
 
+def test_so_many_at_most(plan: Plan) -> None:
+    confided = tuple(Reference.parse(f"A{number}=env:X", Target.FILE) for number in range(MOST + 1))
+    assert replace(plan, secrets=confided[:MOST]).secrets == confided[:MOST]
+    with pytest.raises(ValueError, match=f"more than {MOST} secrets"):
+        replace(plan, secrets=confided)
+
+
 def test_a_command_with_a_credential_in_it_is_refused_too(plan: Plan) -> None:
     confided = Reference.parse("A=command:/usr/bin/vault --password=hunter2 read", Target.FILE)
     with pytest.raises(RefusedError, match="word 1 of the reference of A") as refused:

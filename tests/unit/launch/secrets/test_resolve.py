@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import stat
 import subprocess
 import sys
 import time
@@ -79,6 +80,20 @@ def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
     assert "chmod 600" in refusal(f"A=file:{file}")
 
 
+def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold what they chose; root's may be read."""
+    looked, owner = os.fstat, [4711]
+
+    def fstat(fd: int) -> os.stat_result:
+        found = looked(fd)
+        return os.stat_result((*found[:4], *owner, *found[5:])) if stat.S_ISREG(found.st_mode) else found
+
+    monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.fstat", fstat)
+    assert "it belongs to uid 4711" in refusal(f"A=file:{file}")
+    for owner[0] in (0, os.geteuid()):
+        assert value(f"A=file:{file}") == SECRET.encode()
+
+
 def test_a_file_behind_a_link(file: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(file)
     said = refusal(f"A=file:{tmp_path}/link")
@@ -128,6 +143,11 @@ def test_a_command_that_prints_it(script: Callable[[str], Path]) -> None:
     os.environ["LEAK"] = "inherited"
     assert value(f"A=command:{program} 'a b' '$HOME'") == b"a b|$HOME|"
     del os.environ["LEAK"]
+
+
+def test_a_command_leaves_nothing_open(script: Callable[[str], Path], tmp_path: Path) -> None:
+    assert value(f"A=command:{script(f'echo {SECRET}')}") == SECRET.encode()
+    assert not open_below(tmp_path)
 
 
 def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Path]) -> None:

@@ -3,7 +3,7 @@
 import os
 import pwd
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +87,19 @@ def test_homes_from_the_password_file(
     assert words(share(plain / "elsewhere")) == wanted, "it"
     assert words(share(plain)) == wanted, "what holds it"
     assert words(share(plain / "elsewhere/in-it")) == set(), "what is in it"
+
+
+def test_what_lies_in_home_is_somebodys_home(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the password file names it: accounts may come from elsewhere (nsswitch.conf(5))."""
+    (plain / "of-ldap").mkdir()
+    monkeypatch.setattr(pwd, "getpwall", list[pwd.struct_passwd])
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        return iter([plain / "of-ldap"]) if path == Path("/home") else listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert words(share(plain / "of-ldap")) == {"home-directory"}
 
 
 @pytest.mark.parametrize("home", ["/", "relative", ""])
@@ -229,8 +242,11 @@ def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert words(share(plain)) == set(), "it may be a mount itself"
 
 
-def test_another_name_for_the_same_is_the_same(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
+def test_another_name_for_the_same_is_the_same(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
     """As a bind mount is one: here /proc/self/root, through which the system's directories have other names."""
+    if not mounts:
+        monkeypatch.setattr(dangers, "_lines", lambda _: ())
     fd = os.open("/proc/self/root/etc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with pytest.raises(RefusedError, match="system-directory"):

@@ -10,6 +10,7 @@ import pytest
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.hypervisor.port import ShareKind
+from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.shares import prepared
 from mvmnix.launch.shares.prepared import Circumstances, Shares
 from mvmnix.launch.shares.server import VIRTIOFSD, command
@@ -126,3 +127,13 @@ def test_the_servers_command_line() -> None:
         *("--inode-file-handles=never", "--no-announce-submounts", "--log-level", "error"),
     )
     assert command(program, 7, inside=User(12, 34), writable=False) == (*plain, "--readonly")
+
+
+def test_a_start_that_is_refused_later_leaves_nothing_open(here: House, shared: Path) -> None:
+    host = here.host()
+    with here.plan(shares=(Share(str(shared), "/data", follow=True),), accelerator=Accelerator.KVM) as plan:
+        before = descriptors()
+        with pytest.raises(RefusedError) as refused:
+            start(plan, host)
+        assert refused.value.codes == (ReasonCode.ACCELERATOR_UNAVAILABLE,)
+        assert not {it for it in descriptors() - before if "/house/" not in it}, "but for the house's own"

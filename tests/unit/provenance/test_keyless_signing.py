@@ -1,0 +1,31 @@
+"""What signing for an identity needs before anything is asked of a service, and what is said where it is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import MvmnixError
+from mvmnix.provenance import sigstore
+
+
+def test_a_library_that_ships_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "_store/https%3A%2F%2Fempty").mkdir(parents=True)
+    monkeypatch.setattr(sigstore, "files", lambda _: tmp_path)
+    with pytest.raises(MvmnixError, match="ships no trust root"):
+        sigstore.shipped_root()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff", b'{"mediaType": "application/x"}'])
+def test_a_text_that_is_no_trust_configuration(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        sigstore.look_at_config(text)
+
+
+def test_nobody_to_sign_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No token, none of a CI job, and no terminal; what fails is told, and MvmnixError as it is."""
+    monkeypatch.setattr(sigstore, "detect_credential", lambda: None)
+    monkeypatch.setattr(sigstore, "_config", lambda where: where)
+    with pytest.raises(MvmnixError, match=r"^there is no OIDC token"):
+        sigstore.sign(b"{}", token=None, interactive=False, where=sigstore.Instance.STAGING)
+    with pytest.raises(MvmnixError, match=r"^signing keyless failed: "):
+        sigstore.sign(b"{}", token="no token", interactive=False, where=sigstore.Instance.STAGING)
