@@ -1,6 +1,7 @@
 """What naming a file or directory on the command line grants to root's mvm: the rule, row by row."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def granted(base: Path, *words: str, env: Mapping[str, str] | None = None) -> di
         ("git+file://BASE/project?dir=guest#x", {"project": True}),
         ("--share=BASE/project:/data:rw", {"project": True}),
         ("TOKEN=file:BASE/home/key", {"home/key": False}),
+        ("--label=note=BASE/project", {}),
+        ("--share=/in:BASE/project:rw", {}),
         ("BASE/home", {}),
         ("BASE/home/key", {"home/key": False}),
         ("BASE/home/new", {}),
@@ -72,6 +75,51 @@ def test_a_word(base: Path, word: str, expected: Mapping[str, bool]) -> None:
 
 def test_the_guest_s_words_grant_nothing(base: Path) -> None:
     assert granted(base, "exec", "--", "cat", "BASE/home/key", "BASE/project") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("exec", "web", "cat", "BASE/project"), {}),
+        (("shell", "web", "--workdir", "BASE/project"), {}),
+        (("run", "hello", "--label", "note=BASE/project"), {}),
+        (("run", "hello", "--data", "64:BASE/project"), {}),
+        (("run", "hello", "--raw", "--share", "BASE/project:BASE/home/project:rw"), {"project": True}),
+        (("plan", "create", "hello", "--", "cat", "BASE/project"), {}),
+        (("cp", "web:BASE/project", "./here"), {}),
+        (("cp", "BASE/project", "web:BASE/home/project"), {"project": True}),
+        (("verify", "--key=BASE/home/key", "--", "BASE/project"), {"home/key": False, "project": True}),
+        ((), {}),
+    ],
+)
+def test_what_is_meant_for_a_guest_grants_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: Mapping[str, bool]
+) -> None:
+    monkeypatch.chdir(base / "state")
+    assert granted(base, *words) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+def test_a_planted_git_directory_opens_nothing(base: Path) -> None:
+    os.chown(base / "project/.git", 1234, 1234)
+    assert granted(base, "BASE/project/guest") == {"project/guest": True}
+    os.chown(base / "project", 1234, 1234)
+    assert granted(base, "BASE/project/guest") == {"project": False, "project/guest": True}
+
+
+def test_what_is_granted_is_what_was_judged(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user, whose directory it is, puts a link in its place meanwhile."""
+    project, judge = base / "project", grants._is_grantable
+
+    def judged(real: str, homes: set[str]) -> bool:
+        verdict = judge(real, homes)
+        if real == str(project) and not project.is_symlink():
+            project.rename(base / "moved")
+            project.symlink_to("home")
+        return verdict
+
+    monkeypatch.setattr(grants, "_is_grantable", judged)
+    assert granted(base, "BASE/project") == {}
 
 
 def test_relative_words_and_the_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +170,22 @@ def test_closed(mode: int, group: int, *, closed: bool) -> None:
     finally:
         (where / "in").rmdir()
         where.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+def test_another_user_s_directory_is_closed_to_others_than_that_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no place for files of root's: its owner can open it, and is there already."""
+    monkeypatch.setattr(grants, "_SYSTEM", ())
+    with tempfile.TemporaryDirectory(dir="/run", prefix="mvmnix-theirs-") as name:
+        home, work = Path(name, "home"), Path(name, "home", "work")
+        (work / "roots").mkdir(parents=True)
+        os.chown(home, 1234, 1234)
+        os.chown(work, 1234, 1234)
+        Path(name).chmod(0o755)
+        for mode, closed in ((0o700, True), (0o711, False)):
+            home.chmod(mode)
+            assert [is_closed(str(work / "roots"), owner) for owner in (0, 1234, 99)] == [False, closed, False]
+            found = Grants.open([], [str(work)], {}, "/none")
+            (grant,) = [it for it in found.all if it.path == str(work)]
+            assert (grant.writable, grant.shared) == (False, closed)
+            found.close()
