@@ -20,7 +20,7 @@ _NEW = "name one that is not there yet"
 
 @click.group()
 def bundle() -> None:
-    """Hand out signed statements."""
+    """Export signed bundles."""
 
 
 @bundle.command("export")
@@ -49,7 +49,7 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
 
 @click.group("trusted-root")
 def trusted_root_() -> None:
-    """Hand out trust roots."""
+    """Export trust roots."""
 
 
 @trusted_root_.command("export")

@@ -32,7 +32,7 @@ from mvmnix.provenance.policy import TrustPolicy
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What was asked for besides whom to believe."""
+    """What was asked for besides whom to trust."""
 
     bundle: str
     plan: str

@@ -139,13 +139,13 @@ class Submission:
 
 type Step = Callable[[Submission], Iterator[Reason]]
 _AGAIN: Final = "get an unchanged copy, or have it signed again"
-_ADD: Final = "have it signed by somebody who is, or name this one, in trust.toml or to `mvm verify`, if you mean to"
+_ADD: Final = "have it signed by a trusted one, or add this one to trust.toml or `mvm verify`, if you mean to"
 
 
 def step_1_canonical(it: Submission) -> Iterator[Reason]:
     """1. Every byte is the one that mvm writes for this content."""
     if it.canonical != it.data:
-        why = "its bytes are not those that mvm writes for this content"
+        why = "it is not in canonical form: mvm writes other bytes for this content"
         yield Reason(ReasonCode.BUNDLE_NOT_CANONICAL, it.what, why, "take the bundle as mvm wrote it")
 
 
@@ -154,9 +154,9 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     hint = it.bundle.material.hint
     # a certificate for which no domain stands names nobody: step 3 says why
     if it.signer is None and (hint or it.identity or not it.testimony.reasons):
-        certified = "whoever is certified" if it.identity is None else named(it.identity)
+        certified = "the certified identity" if it.identity is None else named(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
-        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is nobody who is believed here", _ADD)
+        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
     suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revoking.reasons(suspect, it.trust.revocations)
 
