@@ -131,9 +131,8 @@ def step_12_command_line(it: Sheet) -> Iterator[Reason]:
 
 def step_13_manifest(it: Sheet) -> Iterator[Reason]:
     """13. This image and no other."""
-    subjects = {subject.name: subject.digest for subject in it.plan.subjects}
-    if subjects.get("manifest.json") != it.handed.manifest:
-        why = f"it is for the image with manifest {subjects.get('manifest.json')}, here is {it.handed.manifest}"
+    if it.plan.manifest != it.handed.manifest:
+        why = f"it is for the image with manifest {it.plan.manifest}, here is {it.handed.manifest}"
         yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"name the image it was made for, or {_REPLAN}")
 
 
