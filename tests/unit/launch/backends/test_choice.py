@@ -99,6 +99,6 @@ def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_container_of_a_plain_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", ())
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(caller, "uid", lambda: 1000)
     (lack,) = choice.lacks(Backend.CONTAINER)
     assert "only root" in lack.why
