@@ -21,6 +21,8 @@ from mvmnix.privileges.idmap import checked
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+#: Directories that this process covered.
+_covered: Final[list[str]] = []
 
 
 def unshare() -> None:
@@ -44,6 +46,7 @@ def show(grants: Grants) -> None:
     for cover in covers:  # 2
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
         checked(_libc.mount(b"tmpfs", cover.encode(), b"tmpfs", flags, b"mode=0755,size=1m"), cover)
+        _covered.append(cover)
     for grant, tree in trees.items():  # 3
         _make(grant.path, covers, directory=stat.S_ISDIR(os.fstat(grant.fd).st_mode))
         idmap.move(tree, os.fsencode(grant.path))
@@ -55,6 +58,11 @@ def show(grants: Grants) -> None:
     _make(here, covers, directory=True)
     os.umask(umask)
     os.chdir(here)
+
+
+def hides(path: str) -> bool:
+    """Whether what was at this absolute path may be covered here."""
+    return _is_covered(path, tuple(_covered))
 
 
 def _tree(grant: Grant) -> int | None:
