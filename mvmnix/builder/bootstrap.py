@@ -27,8 +27,8 @@ from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store
 from mvmnix.tree import tree_of_directory
 
-#: What of this installation the builder image is made from.
-_FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
+#: What of this installation the builder image is made from; root's mvm may read it by privileges/grants.py.
+FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
 ATTRIBUTE = "builder"
 _CHUNK = 1 << 20
 _VERSION = "mvm is tested with Nix 2.26; see nix --version"
@@ -41,7 +41,7 @@ def house() -> Path:
 
 def request() -> BuildRequest:
     """What the builder image is built from."""
-    flake = source_of(nar.Dir(parts(*_FILES)), uri="path:mvmnix", commit=None, directory="")
+    flake = source_of(nar.Dir(parts(*FILES)), uri="path:mvmnix", commit=None, directory="")
     return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
 
 

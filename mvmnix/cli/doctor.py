@@ -23,7 +23,7 @@ from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
-from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.launch.hypervisor.accelerator import Verdict, admission, known
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
@@ -66,7 +66,9 @@ def _hypervisor(context: Context) -> Iterator[Finding]:
         yield Finding("KVM", Health.NOTE, "there is no /dev/kvm: guests run under TCG, slower")
         yield isolation(kvm=False)
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        yield Finding("KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", "join the group kvm")
+        yield Finding(
+            "KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", admission("/dev/kvm")
+        )
         yield isolation(kvm=False)
     else:
         verdicts = known(context.roots.cache)

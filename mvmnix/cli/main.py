@@ -9,7 +9,7 @@ from typing import override
 
 import click
 
-from mvmnix import __version__, disk_space, temporary, user_namespace
+from mvmnix import __version__, caller, disk_space, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -109,7 +109,7 @@ def _run(first: Callable[[], None]) -> int:
             error.show()
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
-        return _tell(_failure(error))
+        return _tell(_failure(error), _withheld(error))
     return status if isinstance(status, int) else 0
 
 
@@ -172,10 +172,21 @@ def _directories() -> tuple[str, ...]:
         return ()
 
 
-def _tell(error: MvmnixError) -> int:
+def _withheld(error: Exception) -> str:
+    """What root is told beside a failure for want of root's rights; "" for others."""
+    if caller.uid() != 0 or os.geteuid() == 0:
+        return ""
+    from mvmnix.privileges.withheld import words  # noqa: PLC0415 - only root's failures pay for it
+
+    return words(error)
+
+
+def _tell(error: MvmnixError, withheld: str) -> int:
     """Tell it on stderr, if that takes it; returns its exit code in any case."""
-    from mvmnix.cli.telling import tell  # noqa: PLC0415 - only failures pay for it
+    from mvmnix.cli.telling import notice, tell  # noqa: PLC0415 - only failures pay for it
 
     with suppress(OSError):
         tell(error)
+        if withheld:
+            notice(withheld)
     return error.exit_code

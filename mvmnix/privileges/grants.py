@@ -8,10 +8,11 @@ The rule (docs/privileges.md says it to users):
    in `--share=/data:/data:rw` and `path:./guest#hello`; what follows `--` is the guest's. `VARIABLES` count as words.
 3. Not so a directory of the system, or one that holds such a directory; root's or another user's home itself; a hidden
    directory of a home. A file that a word names there is granted by itself, to read.
-4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write.
+4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write. The
+   flake beside it, of which the builder image is made, to read, where nothing above it is granted (2).
 5. Of root's configuration, what says how to reach servers: `READ_OF_HOME`, to read.
 
-What is granted to write has a directory above it that other users may not pass; what hasn't is granted to read. What
+What is granted to write is closed to other users, itself or by a directory above it; else it is granted to read. What
 mvm makes there belongs to root on disk and could have the set-user-ID bit: a user who reached it would be root.
 
 Only root's files get mvm's uid for an owner; those of other users look as they do to every user. What is granted is
@@ -49,6 +50,8 @@ VARIABLES: Final = re.compile(
 #: What separates paths from other parts of a word, and what comes behind one.
 _SEPARATORS: Final = re.compile(r"[=,:]")
 _BEHIND: Final = re.compile(r"[#?].*", re.DOTALL)
+#: This installation's flake, beside the package.
+FLAKE: Final = ("flake.nix", "flake.lock", "modules", "profiles")
 #: No word that long names a file (limits.h, PATH_MAX).
 _LONGEST: Final = 4096
 
@@ -84,7 +87,8 @@ class Grants:
         for path in (os.getcwd(), *_named(words, environment)):  # noqa: PTH109 - 2
             for granted, writable in _by_rule(path, homes):
                 wanted[granted] = wanted.get(granted, False) or writable
-        wanted |= dict.fromkeys(_program(), False)  # 4
+        flake = [path for path in _flake() if not any(_is_within(path, above) for above in wanted)]
+        wanted |= dict.fromkeys((*_program(), *flake), False)  # 4
         wanted |= dict.fromkeys(own, True)  # 1
         links = {path: real for path in wanted if (real := os.path.realpath(path)) != path}
         wanted = {links.get(path, path): writable for path, writable in wanted.items()}
@@ -100,10 +104,18 @@ class Grants:
             os.close(grant.fd)
 
 
+def _package() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100 - a text
+
+
+def _flake() -> Iterator[str]:
+    for name in FLAKE:
+        yield f"{os.path.dirname(_package())}/{name}"  # noqa: PTH120 - a text
+
+
 def _program() -> Iterator[str]:
     """Where this program is: the packages that it imports and its interpreter, beside /usr."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100 - a text
-    yield package
+    yield _package()
     yield sys.prefix
     yield from (path for path in sys.path if path.startswith("/") and os.path.isdir(path))  # noqa: PTH112
 
@@ -165,11 +177,12 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
 
 
 def is_closed(path: str) -> bool:
-    """Whether there is a directory above that others than its owner and group may not pass.
+    """Whether it, or a directory above it, is one that others than its owner and group may not pass.
 
     A group may be root's alone: another one counts as others.
     """
-    for above in Path(os.path.realpath(path)).parents:
+    real = Path(os.path.realpath(path))
+    for above in (real, *real.parents):
         status = above.stat()
         if not status.st_mode & stat.S_IXOTH and (status.st_gid == 0 or not status.st_mode & stat.S_IXGRP):
             return True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.privileges import ids
+from mvmnix.privileges import ids, withheld
 from mvmnix.process import is_readable
 from tests.conftest import TREE, make_home
 
@@ -87,6 +87,21 @@ def test_a_command_runs_as_mvm_s_own_uid(tmp_path: Path) -> None:
         waiting.wait(60)
         os.close(reading)
     assert waited(pidfd), "the broker outlives the last process that can ask it"
+
+
+@pytest.mark.parametrize(("mode", "code", "words"), [(0o700, 0, ""), (0o755, 2, withheld.WRITING)])
+def test_a_place_that_others_reach_is_not_written(mode: int, code: int, words: str) -> None:
+    """Root hears why mvm doesn't write there, and what helps."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-place-", dir="/srv") as place:
+        Path(place).chmod(mode)
+        (Path(place) / "in").mkdir()
+        home = make_home(Path(place) / "home")
+        done = subprocess.run(
+            home.argv("init", "clock"), env=home.environment, cwd=Path(place) / "in", capture_output=True, check=False
+        )
+        assert done.returncode == code, done.stderr.decode()
+        assert words in done.stderr.decode()
+        assert (Path(place) / "in" / "clock" / "flake.nix").exists() is (code == 0)
 
 
 def waited(pidfd: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.builder import bootstrap
 from mvmnix.privileges import grants
 from mvmnix.privileges.grants import Grants, is_closed
 
@@ -21,6 +22,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(grants, "_SYSTEM", (str(tmp_path / "system"),))
     monkeypatch.setattr(grants, "_homes", lambda: [str(tmp_path / "home")])
     monkeypatch.setattr(grants, "_program", lambda: ())
+    monkeypatch.setattr(grants, "_package", lambda: str(tmp_path / "mvm" / "mvmnix"))
     monkeypatch.chdir("/")
     yield tmp_path
 
@@ -74,6 +76,17 @@ def test_the_guest_s_words_grant_nothing(base: Path) -> None:
     assert granted(base, "exec", "--", "cat", "BASE/home/key", "BASE/project") == {}
 
 
+def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read from everywhere; in a checkout that is named or worked in, `mvm pin` writes to it."""
+    assert [name.decode() for name in bootstrap.FILES] == list(grants.FLAKE)
+    (base / "mvm" / "modules").mkdir(parents=True)
+    for name in ("flake.nix", "flake.lock", "plan.json"):
+        (base / "mvm" / name).touch()
+    assert granted(base) == {"mvm/flake.nix": False, "mvm/flake.lock": False, "mvm/modules": False}
+    monkeypatch.chdir(base / "mvm")
+    assert granted(base) == {"mvm": True}
+
+
 def test_relative_words_and_the_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(base / "project" / "guest")
     assert granted(base) == {"project": False, "project/guest": True}
@@ -118,7 +131,7 @@ def test_closed(mode: int, group: int, *, closed: bool) -> None:
         where.chmod(mode)
         (where / "in").mkdir()
         assert is_closed(str(where / "in")) is closed
-        assert is_closed(str(where)) is False, "itself doesn't count: its owner can open it"
+        assert is_closed(str(where)) is closed
     finally:
         (where / "in").rmdir()
         where.rmdir()

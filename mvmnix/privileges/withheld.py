@@ -1,0 +1,43 @@
+"""Says of a failure whether root's mvm lacked a right that a process of root's would have had, and what to do then."""
+
+import errno
+from collections.abc import Iterator
+from typing import Final
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.privileges import view
+
+WRITING: Final = (
+    "root's mvm writes in a directory that is named or worked in, and only beneath one that is closed to other users:"
+    " chmod 700 a directory above it, or name another place (docs/privileges.md)"
+)
+NAMING: Final = (
+    "root's mvm sees of closed files those that its command line names, or MVMNIX_GRANT=/DIRECTORY, and none in the"
+    " system's directories or a home itself (docs/privileges.md)"
+)
+#: What a plan names, and no word of the command line that starts it.
+_OF_A_PLAN: Final = frozenset({ReasonCode.SECRET_UNAVAILABLE, ReasonCode.SHARE_UNAVAILABLE})
+
+
+def words(error: BaseException) -> str:
+    """What to tell root beside the failure itself; "" where it may have failed as it would with root's rights."""
+    for each in _chain(error):
+        match each:
+            case OSError(errno=errno.EROFS):
+                return WRITING
+            case OSError(errno=errno.EACCES):
+                return NAMING
+            case OSError(errno=errno.ENOENT, filename=str(path)) if view.hides(path):
+                return NAMING
+            case RefusedError(codes=codes) if not _OF_A_PLAN.isdisjoint(codes):
+                return NAMING
+            case _:
+                pass
+    return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The failure and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
