@@ -25,7 +25,7 @@ def reproduce(as_json: bool) -> None:
     the files that differ are named.
     """
     with open_context(TERMINAL) as context:
-        context.settle_in()
+        context.initialize()
         with steps() as progress, open_image_builder(context, progress) as images:
             first = images.builder_image()
             second = rebuild(context, images, bootstrap.request(), first)

@@ -43,7 +43,7 @@ def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: boo
     """
     wanted = existing_source_ref(flake)
     with open_context(TERMINAL) as context, ExitStack() as stack:
-        context.settle_in()
+        context.initialize()
         put_in_order(context.roots, context.machines, TERMINAL)
         refuse_early(context, options)
         with context.working():  # until its files are open, the image may not be removed

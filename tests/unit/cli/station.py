@@ -91,7 +91,7 @@ class Station:
     def settle(self) -> None:
         """Have keys and a policy."""
         with self.roots() as roots, Context(roots) as rooms:
-            rooms.settle_in()
+            rooms.initialize()
 
     def roots(self) -> Roots:
         return Roots.from_environment({"HOME": str(self.home)})
