@@ -116,7 +116,7 @@ def _log_in(context: Context, path: Path) -> Directory:
 
 
 def opened(context: Context, directory: Path) -> Directory:
-    """A directory that was named, open as long as the house is. Raises UsageError."""
+    """A directory that was named, open as long as the context is. Raises UsageError."""
     try:
         return context.keep(Directory.open(str(directory.resolve())))
     except (FileNotFoundError, NotADirectoryError) as error:

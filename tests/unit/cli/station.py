@@ -114,7 +114,7 @@ class Station:
             (path / name).mkdir(parents=True)
         (path / "flake.nix").write_text("{}")
         (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
-        self.monkeypatch.setattr(bootstrap, "house", lambda: path)
+        self.monkeypatch.setattr(bootstrap, "flake_root", lambda: path)
         self._keep(bootstrap.request(), new_builder(self), HOST_NIX, (), None)
 
     def flake(self, name: str = "hello", *, sbom: bytes | None = None, parts: bool = False, **manifest: Any) -> str:
