@@ -15,8 +15,6 @@ NAMING: Final = (
     "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, none"
     " in a directory of the system or a home itself, and no other user's (docs/privileges.md)"
 )
-#: What a plan names by paths, opened component by component.
-_OF_A_PLAN: Final = frozenset({ReasonCode.SECRET_UNAVAILABLE, ReasonCode.SHARE_UNAVAILABLE})
 
 
 def words(error: BaseException) -> str:
@@ -29,8 +27,10 @@ def words(error: BaseException) -> str:
                 return NAMING
             case OSError(errno=errno.ENOENT, filename=str(path)) if view.hides(path):
                 return NAMING
-            case RefusedError(codes=codes, __cause__=OSError()) if not _OF_A_PLAN.isdisjoint(codes):
-                return NAMING
+            case RefusedError(codes=codes) if ReasonCode.SHARE_UNAVAILABLE in codes:
+                return ""  # it says so itself
+            case RefusedError(codes=codes, __cause__=OSError()) if ReasonCode.SECRET_UNAVAILABLE in codes:
+                return NAMING  # it was opened component by component
             case _:
                 pass
     return ""

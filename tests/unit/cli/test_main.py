@@ -95,6 +95,7 @@ def test_failures_become_words_and_codes(station: Station, failure: BaseExceptio
 
 
 SECRET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "No such file or directory", "put it there")
+SHARE = refuse(ReasonCode.SHARE_UNAVAILABLE, "the share x", "Permission denied", "name it")
 UNSET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "the variable is not set", "put it there")
 
 
@@ -112,6 +113,7 @@ def caused(error: MvmnixError, cause: Exception) -> MvmnixError:
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/closed/x"), withheld.NAMING),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), ""),
         (caused(SECRET, FileNotFoundError(errno.ENOENT, "No such file or directory", "x")), withheld.NAMING),
+        (caused(SHARE, PermissionError(errno.EACCES, "Permission denied", "x")), ""),
         (caused(UNSET, ValueError("the variable is not set")), ""),
         (refuse(ReasonCode.UNSIGNED, "the plan", "no signature", "sign it"), ""),
         (MvmnixError("it broke"), ""),
