@@ -60,12 +60,13 @@ _LONGEST: Final = 4096
 class Grant:
     """A directory or file by its absolute path, open as root sees it (O_PATH), to write or to read.
 
-    Without one that is `needed` mvm can't run.
+    Of one that is `named` rule 1 or 2 asks for more than to read it. Without one that is `needed` mvm can't run.
     """
 
     path: str
     fd: int
     writable: bool
+    named: bool
     needed: bool
 
 
@@ -171,7 +172,7 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-                yield Grant(path, fd, wanted[path] and is_closed(path), path in needed)
+                yield Grant(path, fd, wanted[path] and is_closed(path), wanted[path], path in needed)
             else:
                 os.close(fd)
 

@@ -52,7 +52,7 @@ def made(source: int, reader: int, served: Served | None, grants: Grants | None)
         return _allowed(source, reader, served, granted=False, named=False)
     original, named = _looked_up(source, grant)  # 1
     try:
-        return _allowed(original, reader, served, granted=True, named=named and grant.writable)
+        return _allowed(original, reader, served, granted=True, named=named and grant.named)
     finally:
         os.close(original)
 

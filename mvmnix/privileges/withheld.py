@@ -12,11 +12,9 @@ WRITING: Final = (
     " chmod 700 a directory above it, or name another place (docs/privileges.md)"
 )
 NAMING: Final = (
-    "root's mvm sees of closed files those that its command line names, or MVMNIX_GRANT=/DIRECTORY, and none in the"
-    " system's directories or a home itself (docs/privileges.md)"
+    "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, none"
+    " in a directory of the system or a home itself, and no other user's (docs/privileges.md)"
 )
-#: What a plan names, and no word of the command line that starts it.
-_OF_A_PLAN: Final = frozenset({ReasonCode.SECRET_UNAVAILABLE, ReasonCode.SHARE_UNAVAILABLE})
 
 
 def words(error: BaseException) -> str:
@@ -29,8 +27,10 @@ def words(error: BaseException) -> str:
                 return NAMING
             case OSError(errno=errno.ENOENT, filename=str(path)) if view.hides(path):
                 return NAMING
-            case RefusedError(codes=codes) if not _OF_A_PLAN.isdisjoint(codes):
-                return NAMING
+            case RefusedError(codes=codes) if ReasonCode.SHARE_UNAVAILABLE in codes:
+                return ""  # it says so itself
+            case RefusedError(codes=codes, __cause__=OSError()) if ReasonCode.SECRET_UNAVAILABLE in codes:
+                return NAMING  # it was opened component by component
             case _:
                 pass
     return ""

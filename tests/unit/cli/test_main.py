@@ -94,7 +94,12 @@ def test_failures_become_words_and_codes(station: Station, failure: BaseExceptio
         assert word in said.err
 
 
-def caused(error: MvmnixError, cause: OSError) -> MvmnixError:
+SECRET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "No such file or directory", "put it there")
+SHARE = refuse(ReasonCode.SHARE_UNAVAILABLE, "the share x", "Permission denied", "name it")
+UNSET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "the variable is not set", "put it there")
+
+
+def caused(error: MvmnixError, cause: Exception) -> MvmnixError:
     error.__cause__ = cause
     return error
 
@@ -107,7 +112,9 @@ def caused(error: MvmnixError, cause: OSError) -> MvmnixError:
         (PermissionError(errno.EACCES, "Permission denied", "/x"), withheld.NAMING),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/closed/x"), withheld.NAMING),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), ""),
-        (refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "there is nothing", "put it there"), withheld.NAMING),
+        (caused(SECRET, FileNotFoundError(errno.ENOENT, "No such file or directory", "x")), withheld.NAMING),
+        (caused(SHARE, PermissionError(errno.EACCES, "Permission denied", "x")), ""),
+        (caused(UNSET, ValueError("the variable is not set")), ""),
         (refuse(ReasonCode.UNSIGNED, "the plan", "no signature", "sign it"), ""),
         (MvmnixError("it broke"), ""),
     ],
