@@ -107,6 +107,10 @@ class Grants:
         """The nearest grant that is this path or holds it."""
         return next((it for it in reversed(self.all) if path == it.path or path.startswith(f"{it.path}/")), None)
 
+    def has_at_or_beneath(self, path: str) -> bool:
+        """Whether one of them is this path or lies beneath it."""
+        return any(it.path == path or it.path.startswith(f"{path.rstrip('/')}/") for it in self.all)
+
     def close(self) -> None:
         """Close their descriptors."""
         for grant in self.all:

@@ -129,6 +129,6 @@ def test_another_user_s_directory_is_served_where_it_is_named(tmp_path: Path) ->
             path.chmod(0o755)
             os.chown(path, 1234, 1234)
         environment = make_home(tmp_path / "home").environment | {"PYTHONPATH": str(TREE)}
-        argv = [sys.executable, "-P", "-c", SERVED, name, inside]
+        argv = [sys.executable, "-P", "-c", SERVED, name, str(inside)]
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["served", "it isn't named on the command line"]
