@@ -48,7 +48,8 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
             return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
         except OSError as error:
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
-            hint = "as root: name it on the command line or in MVMNIX_GRANT (docs/privileges.md)"
+            named = "name it on the command line or in MVMNIX_GRANT"
+            hint = f"as root: {named}, and chmod 700 a directory above it; or share it read only (docs/shares.md)"
             raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
     @property
