@@ -12,8 +12,8 @@ WRITING: Final = (
     " chmod 700 a directory above it, or name another place (docs/privileges.md)"
 )
 NAMING: Final = (
-    "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, none"
-    " in a directory of the system or a home itself, and no other user's (docs/privileges.md)"
+    "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, in"
+    " other directories than the system's or a home itself, and no other user's (docs/privileges.md)"
 )
 
 
