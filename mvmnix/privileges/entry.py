@@ -21,6 +21,7 @@ _PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _PR_SET_DUMPABLE: Final = 4
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def place() -> str | None:
@@ -39,10 +40,7 @@ class Entry:
     @property
     def paths(self) -> tuple[str, ...]:
         """Where the mounts are then. Raises OSError where there is no place for them."""
-        where = place()
-        if where is None:
-            raise FileNotFoundError(2, "no directory to mount in", ", ".join(_PLACES))
-        return tuple(f"{where}/{number}" for number in range(len(self.trees)))
+        return paths(self.trees)
 
     def enter_or_exit(self) -> None:
         """In the child, whose standard error tells what was in the way; then it ends with 126."""
@@ -54,25 +52,39 @@ class Entry:
 
     def enter(self) -> None:
         """In the child. Raises OSError."""
-        libc = ctypes.CDLL(None, use_errno=True)
         os.setns(self.namespace, os.CLONE_NEWUSER)  # 1
         os.setgroups([])  # 2
         os.setresgid(self.uid, self.uid, self.uid)
         os.setresuid(self.uid, self.uid, self.uid)
-        checked(libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # or its /proc/self would be root's
-        if not self.trees:
-            return
-        os.unshare(os.CLONE_NEWNS)  # 3
-        checked(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
-        self._attach(libc)  # 4
+        checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # or its /proc/self would be root's
+        if self.trees:
+            become_private()  # 3
+            attach(self.trees)  # 4
 
-    def _attach(self, libc: ctypes.CDLL) -> None:
-        where = os.path.dirname(self.paths[0]).encode()  # noqa: PTH120 - a text
-        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        checked(libc.mount(b"tmpfs", where, b"tmpfs", flags, b"mode=0755,size=1m"), os.fsdecode(where))
-        for tree, path in zip(self.trees, self.paths, strict=True):
-            if stat.S_ISDIR(os.fstat(tree).st_mode):
-                Path(path).mkdir()
-            else:
-                Path(path).touch()
-            move(tree, path.encode())
+
+def become_private() -> None:
+    """Get a mount namespace of one's own, from which nothing comes back. Raises OSError."""
+    os.unshare(os.CLONE_NEWNS)
+    checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
+
+
+def attach(trees: tuple[int, ...]) -> None:
+    """Attach detached mounts at `paths`, in the caller's mount namespace. Raises OSError."""
+    found = paths(trees)
+    where = os.path.dirname(found[0])  # noqa: PTH120 - a text
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    checked(_libc.mount(b"tmpfs", where.encode(), b"tmpfs", flags, b"mode=0755,size=1m"), where)
+    for tree, path in zip(trees, found, strict=True):
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            Path(path).mkdir()
+        else:
+            Path(path).touch()
+        move(tree, path.encode())
+
+
+def paths(trees: tuple[int, ...]) -> tuple[str, ...]:
+    """Where `attach` puts them. Raises OSError where there is no place for them."""
+    where = place()
+    if where is None:
+        raise FileNotFoundError(2, "no directory to mount in", ", ".join(_PLACES))
+    return tuple(f"{where}/{number}" for number in range(len(trees)))

@@ -12,7 +12,7 @@ The rule (docs/privileges.md says it to users):
    flake beside it, of which the builder image is made, to read, where nothing above it is granted (2).
 5. Of root's configuration, what says how to reach servers: `READ_OF_HOME`, to read.
 
-What is granted to write has a directory above it that other users may not pass; what hasn't is granted to read. What
+What is granted to write is closed to other users, itself or by a directory above it; else it is granted to read. What
 mvm makes there belongs to root on disk and could have the set-user-ID bit: a user who reached it would be root.
 
 Only root's files get mvm's uid for an owner; those of other users look as they do to every user. What is granted is
@@ -177,11 +177,12 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
 
 
 def is_closed(path: str) -> bool:
-    """Whether there is a directory above that others than its owner and group may not pass.
+    """Whether it, or a directory above it, is one that others than its owner and group may not pass.
 
     A group may be root's alone: another one counts as others.
     """
-    for above in Path(os.path.realpath(path)).parents:
+    real = Path(os.path.realpath(path))
+    for above in (real, *real.parents):
         status = above.stat()
         if not status.st_mode & stat.S_IXOTH and (status.st_gid == 0 or not status.st_mode & stat.S_IXGRP):
             return True

@@ -12,6 +12,8 @@ detached mount of it, which a user namespace can attach (entry.py):
    it. Where it can't be mapped the reader sees what everybody may read.
 4. What is served to a guest has the reader in the place of its owner and group; groups below `lowest_group` have no
    place. A directory of root's isn't mapped, and is served read-only or not at all.
+5. The flags of what is mapped are locked (locked_mount.py): the caller has capabilities in namespaces of its own. What
+   isn't mapped is read-only for others' sake; its reader may do there what every user may.
 """
 
 import ctypes
@@ -23,6 +25,7 @@ from typing import Final
 
 from mvmnix.privileges import idmap, ids, user_namespaces
 from mvmnix.privileges.grants import Grant, Grants
+from mvmnix.privileges.locked_mount import locked
 
 _OPENAT2: Final = 437
 #: openat2(2): RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH.
@@ -72,7 +75,7 @@ def _made(source: int, reader: int, served: Served | None) -> int:
             return _plain(source, None)
         namespace = user_namespaces.for_mount((status.st_uid, reader), (status.st_gid, reader))
         tree = idmap.mapped(source, namespace)
-        return _plain(source, None) if tree is None else _restricted(tree, writable=False)
+        return _plain(source, None) if tree is None else _locked(tree, writable=False)
     if status.st_uid == 0:  # 4
         return _plain(source, served)
     group = status.st_gid or status.st_uid
@@ -81,7 +84,7 @@ def _made(source: int, reader: int, served: Served | None) -> int:
     )
     if tree is None:
         raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", _path(source))
-    return _restricted(tree, writable=served.writable)
+    return _locked(tree, writable=served.writable)
 
 
 def _plain(source: int, served: Served | None) -> int:
@@ -91,16 +94,20 @@ def _plain(source: int, served: Served | None) -> int:
     tree = idmap.detached(source)
     if tree is None:
         raise PermissionError(errno.EPERM, "it can't be mounted", _path(source))
-    return _restricted(tree, writable=False)
-
-
-def _restricted(tree: int, *, writable: bool) -> int:
     try:
-        idmap.restrict(tree, writable=writable)
+        idmap.restrict(tree, writable=False)
     except OSError:
         os.close(tree)
         raise
     return tree
+
+
+def _locked(tree: int, *, writable: bool) -> int:
+    try:
+        idmap.restrict(tree, writable=writable)
+        return locked(tree)  # 5
+    finally:
+        os.close(tree)
 
 
 def _path(fd: int) -> str:

@@ -71,7 +71,7 @@ def _tree(grant: Grant) -> int | None:
     That is a directory to write whose file system has no ID-mapped mounts. What is read is mounted as it is there.
     """
     if grant.needed and not grant.writable:
-        raise PermissionError(errno.EACCES, "other users can pass all directories above it: chmod 700 one", grant.path)
+        raise PermissionError(errno.EACCES, "other users can pass it: chmod 700 it, or a directory above", grant.path)
     tree = idmap.mapped(grant.fd, user_namespaces.for_mount((0, ids.MVM), (0, ids.MVM)))
     if tree is None and grant.needed:
         raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", grant.path)

@@ -15,10 +15,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from mvmnix.privileges import client, ids
+from mvmnix.privileges import client, idmap, ids
 from mvmnix.privileges.broker import PACKET
 from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import Controller, GroupLimits
+from mvmnix.privileges.entry import Entry, attach, become_private, paths
 from mvmnix.privileges.give_up import give_up
 from mvmnix.privileges.tree import Served
 
@@ -42,8 +43,6 @@ def opened(path: str) -> int:
 
 def read_by_tree(broker: Broker, path: str, served: Served | None = None) -> str:
     """What is in a file that the broker was asked to mount for a uid of the pool, read as that uid."""
-    from mvmnix.privileges.entry import Entry
-
     source = opened(path)
     tree = broker.tree(source, READER, served)
     reading, writing = os.pipe()
@@ -62,6 +61,37 @@ def read_by_tree(broker: Broker, path: str, served: Served | None = None) -> str
     if status:
         raise PermissionError(13, "it could not be read")
     return said.decode(errors="replace")
+
+
+def written_by_tree(broker: Broker, path: str) -> str:
+    """A file made in a directory that is granted to read, by a mount whose flags were taken off."""
+    tree = broker.tree(opened(path), READER, None)
+    said, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            Entry(broker.namespace_of(READER), READER).enter()
+            become_private()
+            flags = idmap._MountAttr(attr_clr=1 | 2 | 4)
+            if libc.mount_setattr(tree, b"", 0x1000 | 0x8000, ctypes.byref(flags), ctypes.sizeof(flags)):
+                os.write(told, f"mount_setattr: {os.strerror(ctypes.get_errno())}; ".encode())
+            attach((tree,))
+            where = paths((tree,))[0]
+            os.write(told, f"uid {os.stat(where).st_uid}; ".encode())
+            Path(where, "evil").write_text("x")
+            Path(where, "evil").chmod(0o4755)
+            Path(where, "evil").unlink()
+        except OSError as error:
+            os.write(told, str(error).encode())
+            os._exit(1)
+        os._exit(0)
+    os.close(told)
+    _, status = os.waitpid(child, 0)
+    what = os.read(said, 1000).decode()
+    os.close(said)
+    if status == 0 or f"uid {READER}" not in what:  # else it wasn't tried
+        return what
+    raise PermissionError(13, what)
 
 
 def the_system(secret: str) -> Iterator[tuple[str, Way]]:
@@ -99,6 +129,8 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
         yield f"a tree for the uid {uid}", partial(broker.tree, opened(named), uid, None)
     yield "shadow by a tree", partial(read_by_tree, broker, "/etc/shadow")
     yield "another user's file by a tree", partial(read_by_tree, broker, other)
+    yield "write to this program by a tree", partial(written_by_tree, broker, os.path.dirname(client.__file__))
+    yield "write to the Python library", partial(written_by_tree, broker, os.path.dirname(json.__file__))
     served = Served(writable=True, lowest_group=0)
     for what in ("/", "/etc", "/root", "/proc", os.path.dirname(other), named):
         yield f"{what} to write, for a guest", partial(broker.tree, opened(what), READER, served)

@@ -46,7 +46,7 @@ from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
-from mvmnix.privileges import user_namespaces
+from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance import sigstore
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
@@ -318,6 +318,17 @@ def exchanged(_: Path) -> None:
         os.fstat(user_namespaces.for_mount((1000, 1001), (1000, 1001)))
 
 
+def copied(path: Path) -> None:
+    """As root, who alone may mount what it wasn't told to; else the kernel says no, and what was started is gone."""
+    source = os.open(path, os.O_PATH)
+    tree = idmap.detached(source)
+    os.close(source)
+    with suppress(OSError):
+        os.close(locked_mount.locked(-1 if tree is None else tree))
+    if tree is not None:
+        os.close(tree)
+
+
 def secret(_: Path) -> None:
     """The user's own program: with the user's HOME, and with nothing else of what is set."""
     (found,) = resolve([Reference.parse("A=command:/usr/bin/env", Target.FILE)])
@@ -391,6 +402,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/user_namespaces.py:_made",): plain(exchanged),
+    ("mvmnix/privileges/locked_mount.py:locked",): plain(copied),
     (
         "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/guest.py:Preparation.spawn",

@@ -7,6 +7,7 @@ directories there, and nothing of any other kind; and where a plan bounds what i
 that, and what it writes can be counted.
 """
 
+import errno
 import os
 import resource
 import socket
@@ -50,6 +51,8 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
             named = "name it on the command line or in MVMNIX_GRANT"
             hint = f"as root: {named}, and chmod 700 a directory above it; or share it read only (docs/shares.md)"
+            if error.errno == errno.EOPNOTSUPP:
+                hint = "run mvm as the directory's owner, or share it from a file system with ID-mapped mounts"
             raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
     @property
