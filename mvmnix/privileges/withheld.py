@@ -8,12 +8,12 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.privileges import view
 
 WRITING: Final = (
-    "root's mvm writes in a directory that is named or worked in, and only beneath one that is closed to other users:"
-    " chmod 700 a directory above it, or name another place (docs/privileges.md)"
+    "root's mvm writes in a directory that is named or worked in, and only if that or one above it is closed to other"
+    " users: chmod 700 one, or name another place (docs/privileges.md)"
 )
 NAMING: Final = (
-    "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, none"
-    " in a directory of the system or a home itself, and no other user's (docs/privileges.md)"
+    "root's mvm has, of what is closed to others, root's files that its command line or MVMNIX_GRANT=/PATH names, in"
+    " other directories than the system's or a home itself, and no other user's (docs/privileges.md)"
 )
 
 
