@@ -27,7 +27,7 @@ def main() -> None:
     """Each step returns what the next one needs, or raises MvmnixError."""
     give_up_root(HELLO)  # where root runs this; nothing for a plain user
     with open_context() as context, tempfile.TemporaryDirectory() as scratch:
-        context.settle_in()  # on first use: makes keys, and a policy that trusts them
+        context.initialize()  # on first use: makes keys, and a policy that trusts them
         with open_image_builder(context) as images:
             image = images.image(source_ref(str(HELLO)))
         export_image(context, image, Path(scratch) / "hello")

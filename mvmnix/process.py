@@ -176,8 +176,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
-    `before_exec` runs in the child between fork and exec, in `/`. Raises ProcessError when the child cannot start, and
-    RefusedError as `run` does.
+    `before_exec` runs in the child between fork and exec, in `/`. There are no other threads there, so it may take no
+    lock that one could hold. Raises ProcessError when the child cannot start, and RefusedError as `run` does.
     """
     words, variables = _checked(argv, env, "/")
     try:
@@ -190,7 +190,7 @@ def spawn(
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
-            preexec_fn=before_exec,  # noqa: PLW1509 - set before any thread starts; PDEATHSIG has no other door
+            preexec_fn=before_exec,  # noqa: PLW1509 - there is no other way to setns(2) and PR_SET_PDEATHSIG
         )
     except OSError as error:
         raise ProcessError(Completed(tuple(argv), 127, b"", str(error).encode())) from error

@@ -239,7 +239,7 @@ class Context:
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
 
-    def settle_in(self) -> None:
+    def initialize(self) -> None:
         """On the very first use: make keys and a policy that trusts them, and say what they are worth."""
         if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
             return

@@ -1,9 +1,9 @@
 """Writes images and their evidence into directories and archives, and takes in archives."""
 
 import os
-import stat
 from pathlib import Path
 
+from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.builder.keeping import parcel
 from mvmnix.builder.keeping.library import Finished
@@ -68,14 +68,5 @@ def load_image(context: Context, file: str) -> Finished:
 
     Raises UsageError for what is no regular file, RefusedError, which is logged.
     """
-    try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would hang
-    except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror}", hint="name an archive that is there") from error
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UsageError(f"{file} is no regular file", hint="name an archive that is there")
-        with context.working(), context.recorded():
-            return parcel.unpack(context.library, chunks(fd), policy=context.policy, now=now())
-    finally:
-        os.close(fd)
+    with files.regular(file, "name an archive that is there") as fd, context.working(), context.recorded():
+        return parcel.unpack(context.library, chunks(fd), policy=context.policy, now=now())

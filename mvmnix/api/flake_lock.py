@@ -22,7 +22,7 @@ def lock_flake(context: Context, flake: str, wish: Wish, progress: Progress = SI
     with context.recorded():
         draft = Draft(_flake(flake))
     with draft:
-        context.settle_in()
+        context.initialize()
         with context.working():
             made = _locked(context, draft, wish, progress)
         return made, (draft.lock_path if made.data is None else draft.write(made.data))

@@ -83,5 +83,4 @@ def _expired(plan: Plan) -> bool:
 
 
 def _image_of(plan: Plan) -> tuple[Digest, Digest] | None:
-    manifests = [subject.digest for subject in plan.subjects if subject.name == "manifest.json"]
-    return (manifests[0], plan.provenance) if manifests else None
+    return None if plan.manifest is None else (plan.manifest, plan.provenance)

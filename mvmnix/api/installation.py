@@ -10,7 +10,7 @@ from mvmnix.model import Source
 
 def _locks() -> tuple[DebianLock | None, PythonLock | None]:
     """The lock files, as far as this installation has them."""
-    modules = bootstrap.house() / "modules"
+    modules = bootstrap.flake_root() / "modules"
     debian, python = modules / "debian/lock.json", modules / "python/lock.json"
     return (
         parse_debian(debian.read_bytes(), where=str(debian)) if debian.is_file() else None,

@@ -153,7 +153,7 @@ def _image_of(context: Context, bundle: bytes) -> Kept:
     """
     signed = signatures.gather(bundle, context.policy.trust)
     plan = plan_of(statement.parse(signed[0].payload))
-    wanted = {subject.name: subject.digest for subject in plan.subjects}.get("manifest.json")
+    wanted = plan.manifest
     if wanted is None:
         why, hint = "it names no manifest.json, so it is for no image", "make it with `mvm plan create`"
         raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)

@@ -27,27 +27,27 @@ from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store
 from mvmnix.tree import tree_of_directory
 
-#: What of this installation the builder image is made from.
-_FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
+#: What of this installation the builder image is made from; root's mvm may read it by privileges/grants.py.
+FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
 ATTRIBUTE = "builder"
 _CHUNK = 1 << 20
 _VERSION = "mvm is tested with Nix 2.26; see nix --version"
 
 
-def house() -> Path:
+def flake_root() -> Path:
     """Where this installation's flake stands: beside the Python package, in a checkout and in the Nix package alike."""
     return Path(mvmnix.__file__).resolve().parents[1]
 
 
 def request() -> BuildRequest:
     """What the builder image is built from."""
-    flake = source_of(nar.Dir(parts(*_FILES)), uri="path:mvmnix", commit=None, directory="")
+    flake = source_of(nar.Dir(parts(*FILES)), uri="path:mvmnix", commit=None, directory="")
     return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
 
 
 def parts(*names: bytes) -> dict[bytes, nar.Node]:
     """These files and directories of this installation's flake, in memory."""
-    fd = os.open(house(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(flake_root(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return {name: _entry(fd, name) for name in names}
     finally:
@@ -58,7 +58,7 @@ def _entry(root: int, name: bytes) -> nar.Node:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     except OSError as error:
-        missing = house() / name.decode()
+        missing = flake_root() / name.decode()
         raise MvmnixError(f"{missing} is not there: {error.strerror}", hint="install mvm with its flake") from error
     try:
         if name in {b"modules", b"profiles"}:

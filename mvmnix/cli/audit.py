@@ -49,8 +49,8 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(rooms, key_path, directory)
+    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+        place = Place.of(context, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in records(place.log, place.note_key, last=most):
             click.echo(json.dumps(_shown(listed)))
@@ -64,9 +64,9 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
-        place = Place.of(rooms, key_path, directory)
-        found = _found(place, which if _is_index(which) else _machine(rooms, which, directory))
+    with open_context(TERMINAL) as context, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+        place = Place.of(context, key_path, directory)
+        found = _found(place, which if _is_index(which) else _machine(context, which, directory))
         if not found:
             return told.not_found(f"the log has no record {which}", as_json=as_json)
         if as_json:
@@ -82,8 +82,8 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(rooms, key_path, directory)
+    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+        place = Place.of(context, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
         with quiet(place.log):
@@ -105,8 +105,8 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with open_context(TERMINAL) as rooms, verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(rooms, key_path, directory)
+    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+        place = Place.of(context, key_path, directory)
         if not is_begun(place.log):
             raise absent(place.log)
         with quiet(place.log):
@@ -133,14 +133,16 @@ def export(target: Path, machine: str) -> int:
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
-    with open_context(TERMINAL) as rooms, verdicts() as told:
+    with open_context(TERMINAL) as context, verdicts() as told:
         if target.exists():
             raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
-        name = _machine(rooms, machine, None) if machine else ""
-        if name and not any(listed.record.machine == name for listed in backwards(rooms.audit, rooms.log_key)):
+        name = _machine(context, machine, None) if machine else ""
+        if name and not any(listed.record.machine == name for listed in backwards(context.audit, context.log_key)):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = archive.write(place, rooms.audit, rooms.key(Role.HOST).public, StatementFinder(rooms).find, name)
+            found = archive.write(
+                place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
+            )
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""
         counts = f"{counted(len(found.records), 'record')} and {counted(found.receipts, 'receipt')}"
         said = f"wrote {counts}, checked, to {target}{lacking}"
@@ -154,15 +156,15 @@ def new_log() -> None:
 
     That record has the digests of the lists of nonces and receipts that are here and that no record is about any more.
     """
-    with open_context(TERMINAL) as rooms:
-        origin, traces = begin_new_log(rooms)
+    with open_context(TERMINAL) as context:
+        origin, traces = begin_new_log(context)
     click.echo(f"began a new log, {origin}; it knows nothing of {traces or 'anything before'}", err=True)
 
 
-def _machine(rooms: Context, text: str, directory: Path | None) -> str:
+def _machine(context: Context, text: str, directory: Path | None) -> str:
     """The id of a machine by its name, where its directory is still there; else what was typed."""
     try:
-        return text if directory is not None else find(rooms.machines, text).status.machine
+        return text if directory is not None else find(context.machines, text).status.machine
     except UsageError:
         return text
 

@@ -98,42 +98,42 @@ class Place:
         return NoteKey.of_log(self.key.raw)
 
     @classmethod
-    def of(cls, rooms: Context, key_path: str, directory: Path | None) -> Self:
+    def of(cls, context: Context, key_path: str, directory: Path | None) -> Self:
         """What was named on the command line. Raises UsageError, UnreadableError, RefusedError."""
-        key = public_key(rooms, key_path, elsewhere=directory is not None)
-        return cls(rooms.audit if directory is None else _log_in(rooms, directory), key)
+        key = public_key(context, key_path, elsewhere=directory is not None)
+        return cls(context.audit if directory is None else _log_in(context, directory), key)
 
 
-def _log_in(rooms: Context, path: Path) -> Directory:
+def _log_in(context: Context, path: Path) -> Directory:
     """The log in what `mvm audit export` wrote, or the directory as it is. Raises NoLogError, UsageError."""
-    directory = opened(rooms, path)
+    directory = opened(context, path)
     if not archive.is_archive(directory):
         return directory
     if not directory.exists(archive.LOG):
         hint = "check them with mvm audit verify --directory; an export without --machine has the log"
         raise NoLogError(f"{directory.path} holds proofs and no log", hint=hint)
-    return rooms.keep(directory.existing(archive.LOG))
+    return context.keep(directory.existing(archive.LOG))
 
 
-def opened(rooms: Context, directory: Path) -> Directory:
-    """A directory that was named, open as long as the house is. Raises UsageError."""
+def opened(context: Context, directory: Path) -> Directory:
+    """A directory that was named, open as long as the context is. Raises UsageError."""
     try:
-        return rooms.keep(Directory.open(str(directory.resolve())))
+        return context.keep(Directory.open(str(directory.resolve())))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{directory} is not a directory", hint="name the directory of an audit log") from error
 
 
-def public_key(rooms: Context, key_path: str, *, elsewhere: bool = False) -> PublicKey:
+def public_key(context: Context, key_path: str, *, elsewhere: bool = False) -> PublicKey:
     """The key that was named, or this host's own. Raises UsageError, MvmnixError.
 
     What is checked may be from `elsewhere`: then a key that was made now would be of no use.
     """
-    if not key_path and elsewhere and not rooms.keys.exists(key_file(Role.HOST)):
+    if not key_path and elsewhere and not context.keys.exists(key_file(Role.HOST)):
         hint = "name the key of the host whose log it is, with --key: `mvm key show host` prints it there"
         raise UnreadableError("this host has no key of its own to check it with", hint=hint)
     if not key_path:
-        _ = rooms.log_key  # which says what is wrong with a key that a log can't have
-        return rooms.key(Role.HOST).public
+        _ = context.log_key  # which says what is wrong with a key that a log can't have
+        return context.key(Role.HOST).public
     try:
         return log_key(file_bytes(key_path, KEY_LIMIT))
     except ValueError as error:
@@ -148,10 +148,10 @@ def log_key(data: bytes) -> PublicKey:
     return key
 
 
-def archive_key(rooms: Context, key_path: str, export: Directory, name: str) -> PublicKey:
+def archive_key(context: Context, key_path: str, export: Directory, name: str) -> PublicKey:
     """The key to check an export with: the one that was named, or the one that came with it, which is then said."""
     if key_path:
-        return public_key(rooms, key_path)
+        return public_key(context, key_path)
     try:
         key = log_key(export.read(name, KEY_LIMIT))
     except (FileNotFoundError, ValueError) as error:

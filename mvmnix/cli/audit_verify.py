@@ -38,22 +38,22 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with open_context(TERMINAL) as rooms, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
-        note = _pinned(rooms, pinned) if pinned else None
+    with open_context(TERMINAL) as context, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+        note = _pinned(context, pinned) if pinned else None
         if proof:
-            key = NoteKey.of_log(public_key(rooms, key_path, elsewhere=True).raw)
+            key = NoteKey.of_log(public_key(context, key_path, elsewhere=True).raw)
             _proof(file_bytes(proof, MAX_PROOF), key, note, as_json=as_json)
             return told.code
-        exported = None if directory is None else opened(rooms, directory)
+        exported = None if directory is None else opened(context, directory)
         if exported is not None and archive.is_archive(exported):
-            key_of_it = archive_key(rooms, key_path, exported, archive.KEY)
+            key_of_it = archive_key(context, key_path, exported, archive.KEY)
             if note is not None:
                 raise UsageError("--pinned goes with a log", hint="name the directory `log` of the export, with --key")
             _archive(archive.check(exported, key_of_it), as_json=as_json)
             return told.code
-        place = Place.of(rooms, key_path, directory)
+        place = Place.of(context, key_path, directory)
         if directory is None:
-            evidence, unended = check_own_log(rooms, place.note_key, note)
+            evidence, unended = check_own_log(context, place.note_key, note)
         else:
             evidence = verify_log(place.log, place.note_key, note)
             unended = evidence.unended
@@ -61,10 +61,10 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     return told.code
 
 
-def _pinned(rooms: Context, text: str) -> bytes:
+def _pinned(context: Context, text: str) -> bytes:
     """A checkpoint in a file, or with one of this host's witnesses."""
     name = text.removeprefix(_WITNESS)
-    return file_bytes(text, KEY_LIMIT) if name == text else kept_by(name, rooms.config.witnesses)
+    return file_bytes(text, KEY_LIMIT) if name == text else kept_by(name, context.config.witnesses)
 
 
 def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int:

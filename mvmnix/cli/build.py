@@ -57,15 +57,15 @@ def build(
     differ are named.
     """
     wanted = source_ref(flake)
-    with open_context(TERMINAL) as rooms, rooms.working():
-        rooms.signer.choose(choice, Role.BUILDER)
-        with steps() as progress, open_image_builder(rooms, progress, limits) as images:
+    with open_context(TERMINAL) as context, context.working():
+        context.signer.choose(choice, Role.BUILDER)
+        with steps() as progress, open_image_builder(context, progress, limits) as images:
             finished = images.new_image(wanted) if again else images.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
                 finished = images.new_image(wanted)
-            second = rebuild(rooms, images, images.request(wanted), finished) if twice else None
+            second = rebuild(context, images, images.request(wanted), finished) if twice else None
         if out is not None:
-            export_image(rooms, finished, out)
+            export_image(context, finished, out)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
     if as_json:
         said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}

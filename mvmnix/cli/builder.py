@@ -24,11 +24,11 @@ def reproduce(as_json: bool) -> None:
     If all four files are the same, that is signed as a second provenance and kept beside the first. If not,
     the files that differ are named.
     """
-    with open_context(TERMINAL) as rooms:
-        rooms.settle_in()
-        with steps() as progress, open_image_builder(rooms, progress) as images:
+    with open_context(TERMINAL) as context:
+        context.initialize()
+        with steps() as progress, open_image_builder(context, progress) as images:
             first = images.builder_image()
-            second = rebuild(rooms, images, bootstrap.request(), first)
+            second = rebuild(context, images, bootstrap.request(), first)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
     if as_json:
         answer(

@@ -27,9 +27,9 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
     kept until the machine has ended or is removed; one in a DIRECTORY has to be there still.
     """
     bundle = file_bytes(plan, LIMIT)
-    with open_context(TERMINAL) as rooms:
-        put_in_order(rooms.roots, rooms.machines, TERMINAL)
-        click.echo(create_machine(rooms, bundle, name=name, image=image, vsa=vsa))
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        click.echo(create_machine(context, bundle, name=name, image=image, vsa=vsa))
 
 
 @click.command()
@@ -42,10 +42,10 @@ def start(*, machine: str, attach: bool, raw: bool) -> int:
     Its plan is verified anew, under the policy and the revocations of now. It starts once; secrets are resolved here.
     Exit codes: 125 mvm failed; 126 refused; with --attach also the guest's own, 124 timeout, 127 command not found.
     """
-    with open_context(TERMINAL) as rooms:
-        put_in_order(rooms.roots, rooms.machines, TERMINAL)
-        with admit_created(rooms, machine) as (verified, created):
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        with admit_created(context, machine) as (verified, created):
             if attach:
-                return run_here(rooms, verified, raw=raw, created=created).finished.exit_code
-            click.echo(start_detached(rooms, verified, created=created))
+                return run_here(context, verified, raw=raw, created=created).finished.exit_code
+            click.echo(start_detached(context, verified, created=created))
             return 0

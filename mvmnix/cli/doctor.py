@@ -23,7 +23,7 @@ from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.host import now
-from mvmnix.launch.hypervisor.accelerator import Verdict, known
+from mvmnix.launch.hypervisor.accelerator import Verdict, admission, known
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
@@ -50,14 +50,14 @@ def _programs(_: Context) -> Iterator[Finding]:
             yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
 
 
-def _nix_store(rooms: Context) -> Iterator[Finding]:
+def _nix_store(context: Context) -> Iterator[Finding]:
     """Which Nix store the builder image is built in; without Nix, that is told of the program."""
     if any(map(os.path.exists, NIX.paths)):
-        store = HostNix.look(rooms.roots).store
+        store = HostNix.look(context.roots).store
         yield Finding("Nix store", Health.GOOD, f"{store.where} ({store.kind}): {store.why}")
 
 
-def _hypervisor(rooms: Context) -> Iterator[Finding]:
+def _hypervisor(context: Context) -> Iterator[Finding]:
     try:
         yield Finding("QEMU", Health.GOOD, Qemu.find().executable)
     except MvmnixError as error:
@@ -66,10 +66,12 @@ def _hypervisor(rooms: Context) -> Iterator[Finding]:
         yield Finding("KVM", Health.NOTE, "there is no /dev/kvm: guests run under TCG, slower")
         yield isolation(kvm=False)
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        yield Finding("KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", "join the group kvm")
+        yield Finding(
+            "KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", admission("/dev/kvm")
+        )
         yield isolation(kvm=False)
     else:
-        verdicts = known(rooms.roots.cache)
+        verdicts = known(context.roots.cache)
         yield probed(verdicts)
         if verdicts:
             yield isolation(kvm=all(verdict.usable for verdict in verdicts))
@@ -104,14 +106,14 @@ def _preview_backends(_: Context) -> Iterator[Finding]:
             yield Finding(title, Health.NOTE, f"usable by a plan that says backend {backend}: {backend.isolation}")
 
 
-def _trust(rooms: Context) -> Iterator[Finding]:
-    names = rooms.keys.names()
+def _trust(context: Context) -> Iterator[Finding]:
+    names = context.keys.names()
     if not names:
         yield Finding("keys", Health.NOTE, "none yet", "`mvm run` makes them on first use, or mvm key create ROLE")
         return
-    yield Finding("keys", Health.GOOD, f"{', '.join(names)} in {rooms.keys.path}")
-    policy, moment = rooms.policy, now()
-    latest = rooms.journal.latest_serials() if rooms.audit.names() else None
+    yield Finding("keys", Health.GOOD, f"{', '.join(names)} in {context.keys.path}")
+    policy, moment = context.policy, now()
+    latest = context.journal.latest_serials() if context.audit.names() else None
     for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
         yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
     said = f"{counted(len(policy.signers), 'signer')}, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
@@ -120,11 +122,11 @@ def _trust(rooms: Context) -> Iterator[Finding]:
     yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
 
 
-def _log(rooms: Context) -> Iterator[Finding]:
-    if not rooms.audit.names():
+def _log(context: Context) -> Iterator[Finding]:
+    if not context.audit.names():
         yield Finding("audit log", Health.NOTE, "empty")
         return
-    checkpoint = verify_log(rooms.audit, rooms.log_key, None).checkpoint
+    checkpoint = verify_log(context.audit, context.log_key, None).checkpoint
     yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
@@ -147,11 +149,11 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
 )
 
 
-def findings(rooms: Context) -> Iterator[Finding]:
+def findings(context: Context) -> Iterator[Finding]:
     """All findings; a check that fails is one itself."""
     for name, check in CHECKS:
         try:
-            yield from check(rooms)
+            yield from check(context)
         except MvmnixError as error:
             yield Finding(name, Health.BAD, error.message, error.hint)
 
@@ -160,8 +162,8 @@ def findings(rooms: Context) -> Iterator[Finding]:
 @click.option("--json", "as_json", is_flag=True, help="Print findings as JSON.")
 def doctor(as_json: bool) -> int:
     """Say what works on this machine, what does not, and what to do. Exits with 1 when something does not work."""
-    with open_context(TERMINAL) as rooms:
-        found = list(findings(rooms))
+    with open_context(TERMINAL) as context:
+        found = list(findings(context))
     if as_json:
         answer("doctor", [{"what": f.what, "health": f.health, "said": f.said, "next": f.next} for f in found])
     else:

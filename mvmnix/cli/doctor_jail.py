@@ -22,10 +22,10 @@ _NAMESPACES = (
 )
 
 
-def jail(rooms: Context) -> Iterator[Finding]:
+def jail(context: Context) -> Iterator[Finding]:
     """The jail as a whole, Landlock, control groups."""
     try:
-        words = _tried(rooms)
+        words = _tried(context)
     except MvmnixError as error:
         yield Finding("jail", Health.BAD, error.message, error.hint)
         return
@@ -63,11 +63,11 @@ def _limits(found: ControlGroups) -> Finding:
     return Finding("control groups", Health.NOTE, said, hint)
 
 
-def _tried(rooms: Context) -> tuple[str, ...]:
+def _tried(context: Context) -> tuple[str, ...]:
     """Enter a cell with a program that ends at once; what was complained about, if anything."""
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
-    cell = rooms.jail.cell((), spec, invocation)
+    cell = context.jail.cell((), spec, invocation)
     process = HypervisorProcess.spawn(invocation, (), cell)
     try:
         process.wait()

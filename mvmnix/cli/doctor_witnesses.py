@@ -10,14 +10,14 @@ from mvmnix.cli.findings import Finding, Health
 from mvmnix.keys import Role
 
 
-def witnesses(rooms: Context) -> Iterator[Finding]:
+def witnesses(context: Context) -> Iterator[Finding]:
     """A line for each one that config.toml names."""
-    rules = rooms.config.witnesses
-    if rules and not rooms.keys.exists(key_file(Role.HOST)):
+    rules = context.config.witnesses
+    if rules and not context.keys.exists(key_file(Role.HOST)):
         said = "not asked: there is no host key, so no log of this host's"
         yield from (Finding(f"witness {rule.name}", Health.NOTE, said) for rule in rules)
     elif rules:
-        for each in heard(rooms.audit, rooms.log_key, rules):
+        for each in heard(context.audit, context.log_key, rules):
             hint = each.refused.hint if each.refused else ""
             yield Finding(f"witness {each.witness.name}", _health(each), each.said, hint)
 

@@ -15,11 +15,11 @@ def output(loop: Loop, fd: int, *, raw: bool) -> FdSink:
     return FdSink(loop, fd, shape(terminal=os.isatty(fd), raw=raw))
 
 
-def run_here(rooms: Context, plan: VerifiedPlan, *, name: str = "", raw: bool, created: str = "") -> Ran:
+def run_here(context: Context, plan: VerifiedPlan, *, name: str = "", raw: bool, created: str = "") -> Ran:
     """Start the machine, run the plan's command with our standard streams, and end it; a container's likewise.
 
     `created` is the id of a machine of `mvm create`; without it there is a new one.
     """
-    host = host_for(rooms, plan)
+    host = host_for(context, plan)
     out, err = output(host.loop, 1, raw=raw), output(host.loop, 2, raw=raw)
     return run_attached(plan, host, stdout=out, stderr=err, stdin=0, name=name, created=created)

@@ -14,8 +14,8 @@ from mvmnix.cli.telling import TERMINAL
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The new file to write.")
 def save(digest: str, out: Path) -> None:
     """Write the image whose manifest has DIGEST, with its evidence, to a new archive; it is verified first."""
-    with open_context(TERMINAL) as rooms:
-        save_image(rooms, digest, out)
+    with open_context(TERMINAL) as context:
+        save_image(context, digest, out)
 
 
 @click.command()
@@ -25,6 +25,6 @@ def load(file: str) -> None:
 
     Plans for it can be launched then. It is found by its digest, and never taken for a build of a flake here.
     """
-    with open_context(TERMINAL) as rooms:
-        finished = load_image(rooms, file)
+    with open_context(TERMINAL) as context:
+        finished = load_image(context, file)
     click.echo(str(finished.image.manifest.digest))

@@ -45,8 +45,8 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
 @_JSON
 def list_(as_json: bool) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
-    with open_context(TERMINAL) as rooms:
-        needs, kept = list_images(rooms)
+    with open_context(TERMINAL) as context:
+        needs, kept = list_images(context)
     records = [_record(each, needs) for each in kept]
     records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
     if as_json:
@@ -75,8 +75,8 @@ def inspect(digest: str, as_json: bool) -> None:
 
     Six digits of the beginning of DIGEST are enough, if they are of one image alone.
     """
-    with open_context(TERMINAL) as rooms:
-        needs, kept = find_images(rooms, digest)
+    with open_context(TERMINAL) as context:
+        needs, kept = find_images(context, digest)
     builds = [_record(each, needs) | _details(each.finished) for each in kept if each.finished is not None]
     if as_json:
         answer("image", builds)
@@ -116,8 +116,8 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
 
     An image that a running machine or a signed, unexpired plan needs is not removed.
     """
-    with open_context(TERMINAL) as rooms:
-        freed = remove_images(rooms, digests)
+    with open_context(TERMINAL) as context:
+        freed = remove_images(context, digests)
     _tell(freed, as_json, dry=False)
 
 
@@ -139,9 +139,9 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     """
     if older_than is not None and not every:
         raise click.UsageError("--older-than chooses among finished images: give --all, too")
-    with open_context(TERMINAL) as rooms:
+    with open_context(TERMINAL) as context:
         before = None if older_than is None else now() - timedelta(days=older_than)
-        freed = prune_images(rooms, every=every, before=before, remove=not dry_run)
+        freed = prune_images(context, every=every, before=before, remove=not dry_run)
     _tell(freed, as_json, dry=dry_run)
 
 

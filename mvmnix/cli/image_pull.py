@@ -26,11 +26,11 @@ def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
     the same reference where they take a flake. The registry's host has to be listed in config.toml.
     """
     wanted = image_reference(reference)
-    with open_context(TERMINAL) as rooms:
-        with steps() as progress, open_image_builder(rooms, progress) as images:
+    with open_context(TERMINAL) as context:
+        with steps() as progress, open_image_builder(context, progress) as images:
             finished = images.new_image(wanted) if again else images.image(wanted)
         if out is not None:
-            export_image(rooms, finished, out)
+            export_image(context, finished, out)
     image, evidence = finished.image, finished.provenance
     if as_json:
         artifacts = {artifact.name: str(artifact.digest) for artifact in image.artifacts}

@@ -22,8 +22,8 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     builders, each once.
     """
     given = [bundle for path in bundles for bundle in file_bytes(path, LIMIT).split(b"\n")]
-    with open_context(TERMINAL) as rooms:
-        agreed = add_rebuilds(rooms, digest, given)
+    with open_context(TERMINAL) as context:
+        agreed = add_rebuilds(context, digest, given)
     if as_json:
         result = {
             "manifest": str(agreed.manifest),

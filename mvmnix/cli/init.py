@@ -41,8 +41,8 @@ def _described(text: str) -> bytes:
     from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
 
     reference = image_reference(text)
-    with open_context(TERMINAL) as rooms, rooms.working():
-        return image.describe(image.resolve(reference, rooms.network.registries))
+    with open_context(TERMINAL) as context, context.working():
+        return image.describe(image.resolve(reference, context.network.registries))
 
 
 def _next(directory: Path) -> None:

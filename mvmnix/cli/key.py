@@ -39,16 +39,16 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
     word = read_secret(reference(password, "--password"), "the password") if password else None
-    with open_context(TERMINAL) as rooms:
+    with open_context(TERMINAL) as context:
         try:
-            made = PrivateKey.create(rooms.keys, key_file(Role(role)), Algorithm(algorithm), word)
+            made = PrivateKey.create(context.keys, key_file(Role(role)), Algorithm(algorithm), word)
         except FileExistsError as error:
-            where = rooms.keys.where(key_file(Role(role)))
+            where = context.keys.where(key_file(Role(role)))
             raise UsageError(
                 f"{where} is there already", hint="move it away first if you mean to replace it"
             ) from error
         click.echo(
-            f"made {rooms.keys.where(key_file(Role(role)))}; name it in a trust policy to have it believed", err=True
+            f"made {context.keys.where(key_file(Role(role)))}; name it in a trust policy to have it believed", err=True
         )
     click.echo(made.public.pem, nl=False)
 
@@ -58,11 +58,11 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print fingerprint and public half as JSON.")
 def show(role: Role, as_json: bool) -> None:
     """Print the public half of ROLE's key as PEM, and its fingerprint on stderr, as revocations.toml takes it."""
-    with open_context(TERMINAL) as rooms:
-        if not rooms.keys.exists(key_file(Role(role))):
-            where = rooms.keys.where(key_file(Role(role)))
+    with open_context(TERMINAL) as context:
+        if not context.keys.exists(key_file(Role(role))):
+            where = context.keys.where(key_file(Role(role)))
             raise UsageError(f"there is no {role} key at {where}", hint=f"mvm key create {role}")
-        public = rooms.key(Role(role)).public
+        public = context.key(Role(role)).public
     if as_json:
         answer("key", {"role": role, "fingerprint": str(public.fingerprint), "pem": public.pem})
     else:

@@ -20,7 +20,7 @@ _NEW = "name one that is not there yet"
 
 @click.group()
 def bundle() -> None:
-    """Hand out signed statements."""
+    """Export signed bundles."""
 
 
 @bundle.command("export")
@@ -36,8 +36,8 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
     """
     if directory and out != "-":
         raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
-    with open_context(TERMINAL) as rooms:
-        found = signed_about(rooms, digest)
+    with open_context(TERMINAL) as context:
+        found = signed_about(context, digest)
     if directory:
         _write_each(Path(directory), found)
     else:
@@ -49,7 +49,7 @@ def export_bundles(digest: str, out: str, directory: str) -> None:
 
 @click.group("trusted-root")
 def trusted_root_() -> None:
-    """Hand out trust roots."""
+    """Export trust roots."""
 
 
 @trusted_root_.command("export")
@@ -82,9 +82,9 @@ def _age(newest: datetime | None, moment: datetime) -> str:
 
 
 def _pinned(name: str) -> bytes:
-    with open_context(TERMINAL) as rooms:
-        policy = rooms.policy
-        pins = {pin.name: pin.digest for it in rooms.policy_files if it.policy is not None for pin in it.policy.roots}
+    with open_context(TERMINAL) as context:
+        policy = context.policy
+        pins = {pin.name: pin.digest for it in context.policy_files if it.policy is not None for pin in it.policy.roots}
     if name not in pins:
         raise UsageError(f"the policy pins no trust root {name!r}", hint=f"it pins {', '.join(sorted(pins)) or 'none'}")
     return policy.trust.roots[pins[name]]

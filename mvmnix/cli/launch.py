@@ -29,10 +29,10 @@ def launch(*, plan: str, detached: bool, name: str, raw: bool, image: str, vsa: 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     bundle = file_bytes(plan, LIMIT)
-    with open_context(TERMINAL) as rooms, ExitStack() as stack:
-        put_in_order(rooms.roots, rooms.machines, TERMINAL)
-        verified = stack.enter_context(admit_plan(rooms, bundle, image, vsa))
+    with open_context(TERMINAL) as context, ExitStack() as stack:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        verified = stack.enter_context(admit_plan(context, bundle, image, vsa))
         if detached:
-            click.echo(start_detached(rooms, verified, name=name))
+            click.echo(start_detached(context, verified, name=name))
             return 0
-        return run_here(rooms, verified, name=name, raw=raw).finished.exit_code
+        return run_here(context, verified, name=name, raw=raw).finished.exit_code

@@ -28,8 +28,8 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
     if updates and update_all:
         raise UsageError("--update and --update-all exclude each other", hint="give one of them")
     wish = Wish(tuple(_path(text) for text in updates), update_all)
-    with open_context(TERMINAL) as rooms, steps() as progress:
-        made, where = lock_flake(rooms, flake, wish, progress)
+    with open_context(TERMINAL) as context, steps() as progress:
+        made, where = lock_flake(context, flake, wish, progress)
     for change in made.changes:
         click.echo(escape(_line(change)), err=True)
     if as_json:

@@ -1,4 +1,4 @@
-"""`mvm pause`, `resume`: have a machine's guest stand still, and go on."""
+"""`mvm pause`, `resume`: pause a machine's guest, and resume it."""
 
 import click
 
@@ -12,7 +12,7 @@ _MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE
 @click.command()
 @_MACHINES
 def pause(machines: tuple[str, ...]) -> None:
-    """Have each MACHINE stand still until `mvm resume`; its memory stays, and its plan's wall time goes on.
+    """Pause each MACHINE until `mvm resume`; its memory stays, and its plan's wall time goes on.
 
     Prints its id.
     """
@@ -22,7 +22,7 @@ def pause(machines: tuple[str, ...]) -> None:
 @click.command()
 @_MACHINES
 def resume(machines: tuple[str, ...]) -> None:
-    """Have each paused MACHINE go on. Prints its id."""
+    """Resume each paused MACHINE. Prints its id."""
     _change(machines, Resume())
 
 

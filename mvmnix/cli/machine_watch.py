@@ -20,9 +20,9 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
     Starts, ends, pauses, commands (by the digest of their arguments), and refusals while a machine ran.
     """
-    with open_context(TERMINAL) as rooms:
-        put_in_order(rooms.roots, rooms.machines, TERMINAL)
-        for each in machine_events(rooms, machine, last=lines, follow=follow):
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        for each in machine_events(context, machine, last=lines, follow=follow):
             value: dict[str, object] = json.loads(each.record.line)
             click.echo(json.dumps({"index": each.index} | value))
 

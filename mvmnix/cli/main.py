@@ -9,7 +9,7 @@ from typing import override
 
 import click
 
-from mvmnix import __version__, disk_space, temporary, user_namespace
+from mvmnix import __version__, caller, disk_space, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -17,7 +17,7 @@ COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
-    "bundle": ("mvmnix.cli.kit", "bundle", "Hand out what was signed about an image."),
+    "bundle": ("mvmnix.cli.kit", "bundle", "Export an image's signed bundles."),
     "create": ("mvmnix.cli.create", "create", "Make a machine from a signed plan, without starting it."),
     "cp": ("mvmnix.cli.cp", "cp", "Copy files into and out of a running machine."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
@@ -31,12 +31,12 @@ COMMANDS = {
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
-    "pause": ("mvmnix.cli.machine_pauses", "pause", "Have a running machine stand still."),
+    "pause": ("mvmnix.cli.machine_pauses", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),
     "policy": ("mvmnix.cli.policy", "policy", "Explain what a trust policy admits and why, and try it on cases."),
     "ps": ("mvmnix.cli.machines", "ps", "List machines."),
-    "resume": ("mvmnix.cli.machine_pauses", "resume", "Have a paused machine go on."),
+    "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
     "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
@@ -45,7 +45,7 @@ COMMANDS = {
     "stats": ("mvmnix.cli.machine_watch", "stats", "Print what running machines use."),
     "stop": ("mvmnix.cli.machine_ends", "stop", "Stop a machine."),
     "store": ("mvmnix.cli.store", "store", "Tidy the cache of downloads."),
-    "trusted-root": ("mvmnix.cli.kit", "trusted_root_", "Hand out trust roots, for where there is no network."),
+    "trusted-root": ("mvmnix.cli.kit", "trusted_root_", "Export trust roots, for where there is no network."),
     "verify": ("mvmnix.cli.verify", "verify", "Verify files of any build, or an image, against who signed for them."),
     "wait": ("mvmnix.cli.machines", "wait", "Wait until a machine has ended, and print its exit code."),
 }
@@ -109,7 +109,7 @@ def _run(first: Callable[[], None]) -> int:
             error.show()
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
-        return _tell(_failure(error))
+        return _tell(_failure(error), _withheld(error))
     return status if isinstance(status, int) else 0
 
 
@@ -172,10 +172,21 @@ def _directories() -> tuple[str, ...]:
         return ()
 
 
-def _tell(error: MvmnixError) -> int:
+def _withheld(error: Exception) -> str:
+    """What root is told beside a failure for want of root's rights; "" for others."""
+    if caller.uid() != 0 or os.geteuid() == 0:
+        return ""
+    from mvmnix.privileges.withheld import words  # noqa: PLC0415 - only root's failures pay for it
+
+    return words(error)
+
+
+def _tell(error: MvmnixError, withheld: str) -> int:
     """Tell it on stderr, if that takes it; returns its exit code in any case."""
-    from mvmnix.cli.telling import tell  # noqa: PLC0415 - only failures pay for it
+    from mvmnix.cli.telling import notice, tell  # noqa: PLC0415 - only failures pay for it
 
     with suppress(OSError):
         tell(error)
+        if withheld:
+            notice(withheld)
     return error.exit_code

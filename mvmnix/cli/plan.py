@@ -93,11 +93,11 @@ def create(
         wall_seconds=timeout,
         valid_for=timedelta(hours=valid_for),
     )
-    with open_context(TERMINAL) as rooms:
-        refuse_early(rooms, options)
-        with steps() as progress, open_image_builder(rooms, progress) as images:
+    with open_context(TERMINAL) as context:
+        refuse_early(context, options)
+        with steps() as progress, open_image_builder(context, progress) as images:
             finished = images.image(source)
-        _write(out, to_statement(draft_plan(rooms, finished, options)).to_bytes())
+        _write(out, to_statement(draft_plan(context, finished, options)).to_bytes())
 
 
 @plan.command()
@@ -111,9 +111,9 @@ def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
     bundles and the new one, a line each.
     """
     data = file_bytes(plan_file, LIMIT)
-    with open_context(TERMINAL) as rooms:
-        rooms.signer.choose(choice, Role.PLANNER)
-        _write(out, add_signature(rooms, data, plan_file))
+    with open_context(TERMINAL) as context:
+        context.signer.choose(choice, Role.PLANNER)
+        _write(out, add_signature(context, data, plan_file))
 
 
 @plan.command()
@@ -125,9 +125,9 @@ def show(bundle: str) -> None:
     what runs in it can read them.
     """
     data = file_bytes(bundle, LIMIT)
-    with open_context(TERMINAL) as rooms:
+    with open_context(TERMINAL) as context:
         try:
-            for authentic in signatures.gather(data, rooms.policy.trust):
+            for authentic in signatures.gather(data, context.policy.trust):
                 click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
         except RefusedError as refused:
             for reason in refused.reasons:

@@ -98,26 +98,26 @@ def _account(named: str) -> Account:
     if named:
         floor, user = Files(None), named_files(named)
     else:
-        with open_context(TERMINAL) as rooms:
-            floor, user = rooms.policy_files
+        with open_context(TERMINAL) as context:
+            floor, user = context.policy_files
     return Account(in_force(floor, user), floor, user, now())
 
 
 def _in_force() -> Account:
     """The policy in force, held against the last one in the log, if there is a log. Raises MvmnixError."""
-    with open_context(TERMINAL) as rooms:
-        floor, user = rooms.policy_files
+    with open_context(TERMINAL) as context:
+        floor, user = context.policy_files
         account = Account(in_force(floor, user), floor, user, now())
         try:
-            found = policy_history.rolled_back(rooms, account.policy)
+            found = policy_history.rolled_back(context, account.policy)
         except MvmnixError as error:
             return replace(account, not_compared=policy_history.why(error))
     return replace(account, rolled_back=tuple(f"{reason.what}: {reason.why}; {reason.hint}" for reason in found))
 
 
 def _older() -> tuple[Reason, ...]:
-    with open_context(TERMINAL) as rooms:
-        return policy_history.not_older(rooms, rooms.policy)
+    with open_context(TERMINAL) as context:
+        return policy_history.not_older(context, context.policy)
 
 
 def _show(it: Judged) -> None:

@@ -42,16 +42,16 @@ def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: boo
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
     wanted = existing_source_ref(flake)
-    with open_context(TERMINAL) as rooms, ExitStack() as stack:
-        rooms.settle_in()
-        put_in_order(rooms.roots, rooms.machines, TERMINAL)
-        refuse_early(rooms, options)
-        with rooms.working():  # until its files are open, the image may not be removed
-            with steps() as progress, open_image_builder(rooms, progress) as images:
+    with open_context(TERMINAL) as context, ExitStack() as stack:
+        context.initialize()
+        put_in_order(context.roots, context.machines, TERMINAL)
+        refuse_early(context, options)
+        with context.working():  # until its files are open, the image may not be removed
+            with steps() as progress, open_image_builder(context, progress) as images:
                 finished = images.image(wanted)
-            bundle = sign_plan(rooms, draft_plan(rooms, finished, options))
-            verified = stack.enter_context(rooms.admitted(bundle, finished, notice))
-        ran = run_here(rooms, verified, name=name, raw=raw)
+            bundle = sign_plan(context, draft_plan(context, finished, options))
+            verified = stack.enter_context(context.admitted(bundle, finished, notice))
+        ran = run_here(context, verified, name=name, raw=raw)
         if evidence:
             Chain(finished, verified, ran).show()
         return ran.finished.exit_code

@@ -33,11 +33,11 @@ def show(what: str, html: str, as_json: bool) -> int:
     """
     if as_json and html == "-":
         raise UsageError("--json and --html - would both go to stdout", hint="name a file for the page")
-    with open_context(TERMINAL) as rooms, could_not_verify(), rooms.working():
-        found = named(rooms, what, notice)
+    with open_context(TERMINAL) as context, could_not_verify(), context.working():
+        found = named(context, what, notice)
         moment = now()
         try:
-            graph = graph_of(rooms, found, moment)
+            graph = graph_of(context, found, moment)
         except RefusedError as refused:  # the policy: without one nothing can be verified
             tell(refused)
             return 2

@@ -21,8 +21,8 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
     All of them can be fetched again by their hashes. What killed downloads left goes too.
     """
-    with open_context(TERMINAL) as rooms:
-        collected = collect_sources(rooms, remove=not dry_run)
+    with open_context(TERMINAL) as context:
+        collected = collect_sources(context, remove=not dry_run)
     if as_json:
         result = {
             "sources": [str(digest) for digest in collected.sources],

@@ -32,7 +32,7 @@ from mvmnix.provenance.policy import TrustPolicy
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What was asked for besides whom to believe."""
+    """What was asked for besides whom to trust."""
 
     bundle: str
     plan: str
@@ -141,14 +141,14 @@ def _image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
 
 
 def _write_summary(finding: Finding, wish: _Wish) -> None:
-    with open_context(TERMINAL) as rooms:
-        write_summary(rooms, finding, wish.vsa, wish.verifier_id)
+    with open_context(TERMINAL) as context:
+        write_summary(context, finding, wish.vsa, wish.verifier_id)
 
 
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
     """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
-    with open_context(TERMINAL) as rooms:
-        return rooms.policy, policy_history.not_older(rooms, rooms.policy)
+    with open_context(TERMINAL) as context:
+        return context.policy, policy_history.not_older(context, context.policy)
 
 
 def _told(refused: RefusedError, status: int, wish: _Wish) -> int:

@@ -53,7 +53,7 @@ def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: Past | None
     except RefusedError as error:
         return Shown((), None, refused(error.reasons))
     moment = judge.now if past is None else past.moment
-    handed = Handed(Digest.of(bundle), manifest_of(plan) or Digest.of(b""), plan.provenance)
+    handed = Handed(Digest.of(bundle), plan.manifest or Digest.of(b""), plan.provenance)
     sheet = Sheet(plan, signed, judge.policy, handed, moment)
     if reasons := tuple(reason for step in SHEET_STEPS for reason in step(sheet)):
         if past is not None and {reason.code for reason in reasons} == {ReasonCode.POLICY_MISMATCH}:
@@ -99,11 +99,6 @@ def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
         if not shown.verdict.reasons:
             return replace(shown, verdict=unverified(f"whether it may still start can't be told: {error.message}"))
     return shown
-
-
-def manifest_of(plan: Plan) -> Digest | None:
-    """The manifest of the image that a plan is for."""
-    return next((subject.digest for subject in plan.subjects if subject.name == "manifest.json"), None)
 
 
 def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenance: str) -> str:

@@ -23,7 +23,6 @@ from mvmnix.evidence.planned import (
     Shown,
     add_plan,
     check_plan,
-    manifest_of,
     missing_image,
     missing_plan,
     undated,
@@ -126,7 +125,7 @@ def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
     shown = check_plan(bundle, judge, None)
     if shown.plan is None:
         return add_plan(draft, Digest.of(bundle), shown, image="", provenance="")
-    manifest = manifest_of(shown.plan)
+    manifest = shown.plan.manifest
     entry = _find(context, manifest, shown.plan.provenance)
     if entry is None:
         image = missing_image(draft, shown.plan.image, manifest)

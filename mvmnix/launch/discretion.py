@@ -1,4 +1,4 @@
-"""Keeps what a process knows in its memory: out of core files, and from whoever else would look."""
+"""Disables core dumps and ptrace for this process (prctl(2), PR_SET_DUMPABLE)."""
 
 import ctypes
 import os

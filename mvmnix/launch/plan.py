@@ -117,6 +117,11 @@ class Plan:
         self.backend.check(self.isolation, self.accelerator)
 
     @property
+    def manifest(self) -> Digest | None:
+        """The digest of the manifest of the image that it is for; None where it names none."""
+        return next((it.digest for it in self.subjects if it.name == "manifest.json"), None)
+
+    @property
     def boundaries(self) -> tuple[Boundary, ...]:
         """What may hold what it starts: which of them does is known when a machine starts."""
         if self.backend is Backend.CONTAINER:

@@ -102,7 +102,7 @@ def step_9_window(it: Sheet) -> Iterator[Reason]:
 def step_10_policy(it: Sheet) -> Iterator[Reason]:
     """10. The very bytes of the policy in force."""
     if it.plan.policy != it.policy.digest:
-        why = f"it was made under policy {it.plan.policy}, in force is {it.policy.digest}"
+        why = f"it was made under policy {it.plan.policy}; the current policy is {it.policy.digest}"
         yield Reason(ReasonCode.POLICY_MISMATCH, _WHAT, why, f"look at trust.toml, then {_REPLAN}")
 
 
@@ -131,16 +131,15 @@ def step_12_command_line(it: Sheet) -> Iterator[Reason]:
 
 def step_13_manifest(it: Sheet) -> Iterator[Reason]:
     """13. This image and no other."""
-    subjects = {subject.name: subject.digest for subject in it.plan.subjects}
-    if subjects.get("manifest.json") != it.handed.manifest:
-        why = f"it is for the image with manifest {subjects.get('manifest.json')}, here is {it.handed.manifest}"
+    if it.plan.manifest != it.handed.manifest:
+        why = f"it expects the manifest {it.plan.manifest}, got {it.handed.manifest}"
         yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"name the image it was made for, or {_REPLAN}")
 
 
 def step_14_provenance(it: Sheet) -> Iterator[Reason]:
     """14. This evidence and no other."""
     if it.handed.provenance not in {None, it.plan.provenance}:
-        why = f"it was made with provenance bundle {it.plan.provenance}, here is {it.handed.provenance}"
+        why = f"it expects the provenance bundle {it.plan.provenance}, got {it.handed.provenance}"
         yield Reason(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"hand in the bundle it was made with, or {_REPLAN}")
 
 

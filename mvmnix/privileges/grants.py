@@ -9,12 +9,13 @@ The rule (docs/privileges.md says it to users):
    words.
 3. Not so a directory of the system, or one that holds such a directory; root's or another user's home itself; a hidden
    directory of a home. A file that a word names there is granted by itself, to read.
-4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write.
+4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write. The
+   flake beside it, of which the builder image is made, to read, where nothing above it is granted (2).
 5. Of root's configuration, what says how to reach servers: `READ_OF_HOME`, to read.
 
-What is granted to write has a directory of root's above it that other users may not pass, in directories of root's;
-what hasn't is granted to read. What mvm makes there belongs to root on disk and could have the set-user-ID bit: a user
-who reached it would be root. Likewise a guest is served another user's directory only where others don't reach it.
+What is granted to write is closed to other users, itself or by a directory of root's above it, in directories of
+root's; else it is granted to read. What mvm makes there belongs to root on disk and could have the set-user-ID bit: a
+user who reached it would be root.
 
 Only root's files get mvm's uid for an owner; those of other users look as they do to every user. What is granted is
 opened as root, before this process has read anything but its command line and its environment.
@@ -53,6 +54,8 @@ VARIABLES: Final = re.compile(
 #: What separates paths from other parts of a word, and what comes behind one.
 _SEPARATORS: Final = re.compile(r"[=,:]")
 _BEHIND: Final = re.compile(r"[#?].*", re.DOTALL)
+#: This installation's flake, beside the package.
+FLAKE: Final = ("flake.nix", "flake.lock", "modules", "profiles")
 #: No word that long names a file (limits.h, PATH_MAX).
 _LONGEST: Final = 4096
 
@@ -61,13 +64,13 @@ _LONGEST: Final = 4096
 class Grant:
     """A directory or file by its absolute path, open as root sees it (O_PATH), to write or to read.
 
-    `shared` says that a guest may be served it with its owner's rights. Without one that is `needed` mvm can't run.
+    Of one that is `named` rule 1 or 2 asks for more than to read it. Without one that is `needed` mvm can't run.
     """
 
     path: str
     fd: int
     writable: bool
-    shared: bool
+    named: bool
     needed: bool
 
 
@@ -91,7 +94,8 @@ class Grants:
             for granted, real, writable in _by_rule(path, homes):
                 links[granted] = real
                 wanted[real] = wanted.get(real, False) or writable
-        fixed = dict.fromkeys((*_program(), *(f"{home}/{name}" for name in READ_OF_HOME)), False)  # 4, 5
+        flake = (path for path in _flake() if not any(_is_within(path, above) for above in wanted))
+        fixed = dict.fromkeys((*_program(), *flake, *(f"{home}/{name}" for name in READ_OF_HOME)), False)  # 4, 5
         fixed |= dict.fromkeys(own, True)  # 1
         for path, writable in fixed.items():
             links[path] = os.path.realpath(path)
@@ -103,16 +107,28 @@ class Grants:
         """The nearest grant that is this path or holds it."""
         return next((it for it in reversed(self.all) if path == it.path or path.startswith(f"{it.path}/")), None)
 
+    def has_at_or_beneath(self, path: str) -> bool:
+        """Whether one of them is this path or lies beneath it."""
+        return any(it.path == path or it.path.startswith(f"{path.rstrip('/')}/") for it in self.all)
+
     def close(self) -> None:
         """Close their descriptors."""
         for grant in self.all:
             os.close(grant.fd)
 
 
+def _package() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100 - a text
+
+
+def _flake() -> Iterator[str]:
+    for name in FLAKE:
+        yield f"{os.path.dirname(_package())}/{name}"  # noqa: PTH120 - a text
+
+
 def _program() -> Iterator[str]:
     """Where this program is: the packages that it imports and its interpreter, beside /usr."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100 - a text
-    yield package
+    yield _package()
     yield sys.prefix
     yield from (path for path in sys.path if path.startswith("/") and os.path.isdir(path))  # noqa: PTH112
 
@@ -179,21 +195,21 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
             kept = stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)
             # what was judged, and not what a link leads to that has come since
             if kept and os.readlink(f"/proc/self/fd/{fd}") == path:  # noqa: PTH115 - a descriptor's
-                shared = wanted[path] and is_closed(path, status.st_uid)
-                yield Grant(path, fd, wanted[path] and is_closed(path), shared, path in needed)
+                yield Grant(path, fd, wanted[path] and is_closed(path), wanted[path], path in needed)
             else:
                 os.close(fd)
 
 
-def is_closed(path: str, owner: int = 0) -> bool:
-    """Whether a directory above lets nobody pass but root, `owner` and root's group, and they alone can exchange it.
+def is_closed(path: str) -> bool:
+    """Whether it, or a directory above it, lets nobody pass but root and root's group, and root alone can exchange it.
 
     The owner of a directory can open it at any time, and exchange what is in it.
     """
-    for above in reversed(Path(os.path.realpath(path)).parents):
+    real = Path(os.path.realpath(path))
+    for above in (*reversed(real.parents), real):
         status = above.lstat()
         exchanged = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != 0)
-        if status.st_uid not in {0, owner} or (exchanged and not status.st_mode & stat.S_ISVTX):
+        if status.st_uid != 0 or (exchanged and not status.st_mode & stat.S_ISVTX):
             return False
         if not status.st_mode & stat.S_IXOTH and not (status.st_mode & stat.S_IXGRP and _lets_others(above, status)):
             return True

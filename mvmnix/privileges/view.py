@@ -21,6 +21,8 @@ from mvmnix.privileges.idmap import checked
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+#: Directories that this process covered.
+_covered: Final[list[str]] = []
 
 
 def unshare() -> None:
@@ -44,6 +46,7 @@ def show(grants: Grants) -> None:
     for cover in covers:  # 2
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
         checked(_libc.mount(b"tmpfs", cover.encode(), b"tmpfs", flags, b"mode=0755,size=1m"), cover)
+        _covered.append(cover)
     for grant, tree in trees.items():  # 3
         _make(grant.path, covers, directory=stat.S_ISDIR(os.fstat(grant.fd).st_mode))
         idmap.move(tree, os.fsencode(grant.path))
@@ -57,13 +60,18 @@ def show(grants: Grants) -> None:
     os.chdir(here)
 
 
+def hides(path: str) -> bool:
+    """Whether what was at this absolute path may be covered here."""
+    return _is_covered(path, tuple(_covered))
+
+
 def _tree(grant: Grant) -> int | None:
     """A detached mount of it, in which mvm's uid has the place of root; None for what can't be had so.
 
     That is a directory to write whose file system has no ID-mapped mounts. What is read is mounted as it is there.
     """
     if grant.needed and not grant.writable:
-        raise PermissionError(errno.EACCES, "other users can pass all directories above it: chmod 700 one", grant.path)
+        raise PermissionError(errno.EACCES, "other users can pass it: chmod 700 it, or a directory above", grant.path)
     tree = idmap.mapped(grant.fd, user_namespaces.for_mount((0, ids.MVM), (0, ids.MVM)))
     if tree is None and grant.needed:
         raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", grant.path)

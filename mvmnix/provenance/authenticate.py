@@ -31,7 +31,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance import envelope, hearing, revoking
 from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.envelope import Bundle, MessageBundle
-from mvmnix.provenance.hearing import Case, Testimony
+from mvmnix.provenance.hearing import Case, IdentityFindings
 from mvmnix.provenance.material import FINGERPRINT
 from mvmnix.provenance.rekor import Inclusion
 from mvmnix.provenance.revoking import Suspect, certified_key, named
@@ -117,7 +117,7 @@ class Attested:
 class Submission:
     """A bundle that is to be authenticated. `what` names it for people; `blob` is for a bare signature.
 
-    `canonical` is the bundle as mvm writes it, `testimony` what its witnesses say; `signer` whom the hint names, not
+    `canonical` is the bundle as mvm writes it, `findings` what its witnesses say; `signer` whom the hint names, not
     proven, or whom a domain certified: None if the policy knows nobody of the kind.
     """
 
@@ -128,24 +128,24 @@ class Submission:
     trust: Trust
     role: Role | None
     blob: Blob | None
-    testimony: Testimony
+    findings: IdentityFindings
     signer: Signer | None
 
     @property
     def identity(self) -> tuple[str, str] | None:
         """Subject and issuer of the certificate, once a domain stands for it; all that do read them alike."""
-        return next(iter(self.testimony.certified.values()), None)
+        return next(iter(self.findings.certified.values()), None)
 
 
 type Step = Callable[[Submission], Iterator[Reason]]
 _AGAIN: Final = "get an unchanged copy, or have it signed again"
-_ADD: Final = "have it signed by somebody who is, or name this one, in trust.toml or to `mvm verify`, if you mean to"
+_ADD: Final = "have it signed by a trusted one, or add this one to trust.toml or `mvm verify`, if you mean to"
 
 
 def step_1_canonical(it: Submission) -> Iterator[Reason]:
     """1. Every byte is the one that mvm writes for this content."""
     if it.canonical != it.data:
-        why = "its bytes are not those that mvm writes for this content"
+        why = "it is not in canonical form: mvm writes other bytes for this content"
         yield Reason(ReasonCode.BUNDLE_NOT_CANONICAL, it.what, why, "take the bundle as mvm wrote it")
 
 
@@ -153,10 +153,10 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     """2. The policy knows the key or identity, and believes it still."""
     hint = it.bundle.material.hint
     # a certificate for which no domain stands names nobody: step 3 says why
-    if it.signer is None and (hint or it.identity or not it.testimony.reasons):
-        certified = "whoever is certified" if it.identity is None else named(it.identity)
+    if it.signer is None and (hint or it.identity or not it.findings.reasons):
+        certified = "the certified identity" if it.identity is None else named(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
-        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is nobody who is believed here", _ADD)
+        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
     suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revoking.reasons(suspect, it.trust.revocations)
 
@@ -167,7 +167,7 @@ def _fingerprint(hint: str) -> str:
 
 def step_3_signature(it: Submission) -> Iterator[Reason]:
     """3. The signer made the signature, over these very bytes, before witnesses. Without a key, step 2 has refused."""
-    yield from it.testimony.reasons
+    yield from it.findings.reasons
     if isinstance(it.bundle, MessageBundle) and it.blob is not None and it.bundle.digest not in {None, it.blob.digest}:
         why = f"it is about the file {it.bundle.digest}, not {it.blob}"
         yield Reason(ReasonCode.SUBJECT_MISMATCH, it.what, why, "hand in the file that it is about")
@@ -216,7 +216,7 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
         bundle, canonical = envelope.read(data)
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None, proof=True)
         signer = _passed(it, STEPS)
-        seen, certificate = it.testimony.time, bundle.material.certificate
+        seen, certificate = it.findings.time, bundle.material.certificate
         return Authentic(bundle.payload, signer, Digest.of(data), _SEAL, seen, it.identity, certificate)
 
 
@@ -234,7 +234,7 @@ def authenticate_foreign(
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
         signer = _passed(it, FOREIGN_STEPS)
         content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
-        seen = it.testimony
+        seen = it.findings
         certificate = bundle.material.certificate
         return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate)
 
@@ -251,16 +251,16 @@ def _submitted(
     proof: bool,
 ) -> Submission:
     file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
-    testimony = hearing.hear(Case(what, bundle, trust, file, proof))
-    signer = _signer(bundle.material.hint, testimony, trust, role)
-    return Submission(what, data, bundle, canonical, trust, role, blob, testimony, signer)
+    findings = hearing.hear(Case(what, bundle, trust, file, proof))
+    signer = _signer(bundle.material.hint, findings, trust, role)
+    return Submission(what, data, bundle, canonical, trust, role, blob, findings, signer)
 
 
-def _signer(hint: str, testimony: Testimony, trust: Trust, role: Role | None) -> Signer | None:
+def _signer(hint: str, findings: IdentityFindings, trust: Trust, role: Role | None) -> Signer | None:
     """An identity may be several signers' of the policy: then it is one with the role that is needed, if any has it."""
     if hint:
         return trust.by_hint(hint)
-    found = [one for one in trust.signers if isinstance(one.credential, Identity) and testimony.names(one.credential)]
+    found = [one for one in trust.signers if isinstance(one.credential, Identity) and findings.names(one.credential)]
     return next(iter([one for one in found if role in one.roles] or found), None)
 
 

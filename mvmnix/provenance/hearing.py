@@ -20,7 +20,7 @@ from mvmnix.provenance.witnesses import Hearing
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class IdentityFindings:
     """What came of it: which domains certified whom, when the signature was seen, and what speaks against it.
 
     `certified` is subject and OIDC issuer, by domain; `inclusion` what shows that a log that is believed has it,
@@ -38,7 +38,7 @@ class Testimony:
         return who is not None and identity.subject.matches(who[0]) and identity.issuer.matches(who[1])
 
 
-NOTHING = Testimony({}, None, ())
+NOTHING = IdentityFindings({}, None, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Case:
     proof: bool
 
 
-def hear(case: Case) -> Testimony:
+def hear(case: Case) -> IdentityFindings:
     """Take the case before whoever has to hear it. Raises RefusedError for a trust root that can't be read."""
     if case.bundle.material.certificate:
         return _certificate(case)
@@ -63,7 +63,7 @@ def hear(case: Case) -> Testimony:
     return NOTHING if signer is None else _key(case, signer)
 
 
-def _key(case: Case, signer: Signer) -> Testimony:
+def _key(case: Case, signer: Signer) -> IdentityFindings:
     material = case.bundle.material
     domain = signer.log
     if domain is None and material.entries:
@@ -72,7 +72,7 @@ def _key(case: Case, signer: Signer) -> Testimony:
             looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
             why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
             hint = "pin that log's trust root in trust.toml, or have it signed without a log"
-            return Testimony({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
+            return IdentityFindings({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
     if domain is None and not material.timestamps:
         return NOTHING
     steps = witnesses.STEPS if domain is not None else (witnesses.step_3_5_time,)
@@ -88,7 +88,7 @@ def _key(case: Case, signer: Signer) -> Testimony:
     )
     reasons = tuple(reason for step in steps for reason in step(it))
     time = None if it.entry is None else promised_time(it.entry)
-    return Testimony({}, time, reasons, Inclusion.NONE if reasons else witnesses.inclusion(it))
+    return IdentityFindings({}, time, reasons, Inclusion.NONE if reasons else witnesses.inclusion(it))
 
 
 def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
@@ -105,7 +105,7 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
     return None if data is None or _digest(data) != domain else data
 
 
-def _certificate(case: Case) -> Testimony:
+def _certificate(case: Case) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
     heard = [_heard(case, domain) for domain in domains]
     passed = [it for it, reasons in heard if not reasons and it.facts is not None]
@@ -113,10 +113,10 @@ def _certificate(case: Case) -> Testimony:
         certified = {it.domain: it.facts.names for it in passed if it.facts and not isinstance(it.facts.names, str)}
         moment = min((time for it in passed if it.facts for time in it.facts.times.all), default=None)
         included = witnesses.inclusion(passed[0]) if passed else Inclusion.NONE
-        return Testimony(certified, moment, (), included)
+        return IdentityFindings(certified, moment, (), included)
     # of several domains, those tell what is wrong whose authority the certificate is of
     concerned = [reasons for it, reasons in heard if not _is_strange(reasons)] or [reasons for _, reasons in heard]
-    return Testimony({}, None, tuple(reason for reasons in concerned for reason in reasons))
+    return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
 
 
 def _is_strange(reasons: tuple[Reason, ...]) -> bool:

@@ -77,7 +77,7 @@ def step_12_lock(it: Evidence) -> Iterator[Reason]:
     """12. The bytes of flake.lock, or that there are none."""
     found = None if it.lock is None else Digest.of(it.lock)
     if found != it.provenance.lock:
-        why = f"the build used {_lock_text(it.provenance.lock)}, here is {_lock_text(found)}"
+        why = f"the build used {_lock_text(it.provenance.lock)}; what came with it is {_lock_text(found)}"
         yield Reason(ReasonCode.LOCK_MISMATCH, WHAT, why, "hand in the lock file that was built from, or build again")
 
 

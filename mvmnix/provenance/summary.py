@@ -175,7 +175,7 @@ def step_11_resource(it: Evidence) -> Iterator[Reason]:
 def step_12_policy(it: Evidence) -> Iterator[Reason]:
     """12. The very bytes of the policy in force."""
     if it.claim.policy != it.policy.digest:
-        why = f"it was verified under policy {it.claim.policy}, in force is {it.policy.digest}"
+        why = f"it was verified under policy {it.claim.policy}; the current policy is {it.policy.digest}"
         yield Reason(ReasonCode.POLICY_MISMATCH, _WHAT, why, f"give the verifier this policy, and {_AGAIN}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.privileges import ids
+from mvmnix.privileges import ids, withheld
 from mvmnix.process import is_readable
 from tests.conftest import TREE, make_home
 
@@ -83,8 +83,52 @@ def test_a_command_runs_as_mvm_s_own_uid(tmp_path: Path) -> None:
     assert waited(pidfd), "the broker outlives the last process that can ask it"
 
 
+@pytest.mark.parametrize(("mode", "code", "words"), [(0o700, 0, ""), (0o755, 2, withheld.WRITING)])
+def test_a_place_that_others_reach_is_not_written(mode: int, code: int, words: str) -> None:
+    """Root hears why mvm doesn't write there, and what helps."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-place-", dir="/srv") as place:
+        Path(place).chmod(mode)
+        (Path(place) / "in").mkdir()
+        home = make_home(Path(place) / "home")
+        done = subprocess.run(
+            home.argv("init", "clock"), env=home.environment, cwd=Path(place) / "in", capture_output=True, check=False
+        )
+        assert done.returncode == code, done.stderr.decode()
+        assert words in done.stderr.decode()
+        assert (Path(place) / "in" / "clock" / "flake.nix").exists() is (code == 0)
+
+
 def waited(pidfd: int) -> bool:
     try:
         return is_readable(pidfd, 30)
     finally:
         os.close(pidfd)
+
+
+SERVED = """
+import os, sys
+from mvmnix.privileges import client, ids
+from mvmnix.privileges.give_up import give_up
+from mvmnix.privileges.tree import Served
+give_up([sys.argv[1]], os.environ)
+for path in sys.argv[1:]:
+    try:
+        os.close(client.current().tree(os.open(path, os.O_PATH), ids.FIRST_OF_POOL, Served(True, 0)))
+        print("served")
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_another_user_s_directory_is_served_where_it_is_named(tmp_path: Path) -> None:
+    """It may be one that everybody passes, and what lies in it isn't named by that."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-other-") as name:
+        inside = Path(name, "inside")
+        inside.mkdir()
+        for path in (Path(name), inside):
+            path.chmod(0o755)
+            os.chown(path, 1234, 1234)
+        environment = make_home(tmp_path / "home").environment | {"PYTHONPATH": str(TREE)}
+        argv = [sys.executable, "-P", "-c", SERVED, name, str(inside)]
+        done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["served", "it isn't named on the command line"]

@@ -388,6 +388,7 @@ def test_where_nothing_can_be_mapped_nothing_is_shared(tmp_path: Path, monkeypat
     with pytest.raises(RefusedError, match="ID-mapped") as refused, serving(tmp_path / "state", wanted):
         raise AssertionError
     assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
+    assert "as the directory's owner" in refused.value.hint, "naming it would change nothing"
 
 
 def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:

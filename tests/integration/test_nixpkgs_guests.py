@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import lock, manifest
-from mvmnix.builder.bootstrap import _FILES as BUILDER_FILES
+from mvmnix.builder.bootstrap import FILES as BUILDER_FILES
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import graph, nix
 from mvmnix.state import Roots

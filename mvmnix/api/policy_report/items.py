@@ -121,8 +121,7 @@ class Judge:
             plan = steps.step_8_plan(statement.parse(signed[0].payload))
         except RefusedError as error:
             return Judged(path, "plan", (), error.reasons)
-        manifest = next((subject.digest for subject in plan.subjects if subject.name == "manifest.json"), None)
-        handed = Handed(Digest.of(data), manifest or Digest.of(b""), plan.provenance)
+        handed = Handed(Digest.of(data), plan.manifest or Digest.of(b""), plan.provenance)
         sheet = Sheet(plan, signed, self.policy, handed, self.now)
         reasons = tuple(reason for step in steps.SHEET_STEPS for reason in step(sheet))
         findings = (*(explain.of_signer(each.signer) for each in signed), *self._of_plan(plan, len(signed)))

@@ -22,7 +22,7 @@ from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
 from mvmnix.state import Directory
 
 _KEY_LIMIT = 64 * 1024
-_WHOM = "say whom to believe: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
+_WHOM = "say whom to trust: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
 _ANY_ROLE = frozenset(Role)
 
 

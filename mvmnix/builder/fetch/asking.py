@@ -14,7 +14,7 @@ from mvmnix.builder.fetch.allow import Url
 from mvmnix.builder.fetch.dial import Dialled
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes, lied
 from mvmnix.builder.fetch.transfer import BrokenError
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, WORDS, Kind, Work, unpack
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, Kind, Work, one_line, unpack
 
 #: RFC 3986, sections 3.3 and 3.4; what is neither is escaped.
 _TARGET: Final = "%/:@?!$&'()*+,;=~"
@@ -94,7 +94,7 @@ def _next(lane: Lane, deadline: Deadline) -> tuple[Kind, memoryview]:
         kind, content = lane.receive(deadline)
         if kind is Kind.BROKEN:
             what, said = _texts(content, 2)
-            words = "".join(letter if letter.isprintable() else "?" for letter in said.decode(errors="replace"))[:WORDS]
+            words = one_line(said.decode(errors="replace"))
             raise CertificateError(words) if what == b"certificate" else BrokenError(words)
         if kind is not Kind.ALIVE:
             return kind, content

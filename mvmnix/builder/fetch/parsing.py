@@ -13,7 +13,7 @@ from typing import Final, Self
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
 from mvmnix.builder.fetch.transfer import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import MOST, WORDS, Document, Kind, Work, unpack
+from mvmnix.builder.fetch.worker.packets import MOST, Document, Kind, Work, one_line, unpack
 from mvmnix.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
@@ -181,8 +181,7 @@ def _read(said: bytes) -> tuple[str, ...]:
 
 
 def _words(content: memoryview) -> str:
-    said = bytes(content).decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in said)[:WORDS]
+    return one_line(bytes(content).decode(errors="replace"))
 
 
 def _failed(error: BrokenError) -> DownloadError:

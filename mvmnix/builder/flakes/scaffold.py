@@ -91,15 +91,15 @@ def scaffold(template: Template, name: str, *, image: bytes | None = None) -> na
     """
     if (template is Template.OCI) == (image is None):
         raise ValueError("an image is described for the template oci, and for that alone")
-    house = bootstrap.parts(b"flake.nix", b"flake.lock", b"modules", b"profiles")
-    lock = house[b"flake.lock"]
+    own = bootstrap.parts(*bootstrap.FILES)
+    lock = own[b"flake.lock"]
     if not isinstance(lock, nar.File):
         raise MvmnixError("this installation's flake.lock is no file", hint="install mvm with its flake")
     text = _FLAKE.replace("@description@", _DESCRIPTION[template]).replace("@guest@", _GUEST[template])
     entries: dict[bytes, nar.Node] = {
         b"flake.nix": nar.File.of(text.replace("@name@", guest_name(name)).encode()),
         b"flake.lock": nar.File.of(lock_of(b"".join(lock.open()))),
-        HOUSE.encode(): nar.Dir(house),
+        HOUSE.encode(): nar.Dir(own),
     }
     if template is Template.PYTHON:
         entries[b"main.py"] = nar.File.of(_SCRIPT)

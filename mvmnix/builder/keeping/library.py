@@ -1,4 +1,4 @@
-"""Keeps finished builds and finds them again: images, bundles and locks by digest, and an index that nobody believes.
+"""Keeps finished builds and finds them again: images, bundles and locks by digest, and an untrusted index.
 
 The index only says where to look. A build is used after its bundle, manifest and bytes verify, whatever it says.
 """

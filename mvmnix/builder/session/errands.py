@@ -9,7 +9,7 @@ from mvmnix.errors import MvmnixError
 
 #: As many as the builder's Nix has questions under way (profiles/builder.nix: http-connections).
 THREADS: Final = 8
-#: So many seconds an idle thread may take to leave; one that downloads is not waited for longer.
+#: Join timeout of an idle thread, in seconds; one that downloads is not waited for longer.
 _FAREWELL: Final = 1
 
 type Outcome[T] = T | MvmnixError

@@ -1,1 +1,1 @@
-"""What `mvm verify` does with what was typed: whom to believe, which bundles, what to print."""
+"""What `mvm verify` does with what was typed: whom to trust, which bundles, what to print."""

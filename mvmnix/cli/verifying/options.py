@@ -1,4 +1,4 @@
-"""The options of `mvm verify` that say whom to believe and what is required, each handed on as one noun."""
+"""The options of `mvm verify` that say whom to trust and what is required, each handed on as one noun."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -13,13 +13,15 @@ from mvmnix.provenance.foreign import predicate_type
 
 _REGEXP = "The same, as a regular expression that matches in full."
 _WHOM = (
-    click.option("--key", default="", metavar="FILE", help="Believe the holder of this public key."),
-    click.option("--certificate-identity", default="", help="Believe whom a certificate calls so (its SAN)."),
+    click.option("--key", default="", metavar="FILE", help="Public key to trust."),
+    click.option("--certificate-identity", default="", help="Certificate identity (SAN) to trust."),
     click.option("--certificate-identity-regexp", default="", help=_REGEXP),
-    click.option("--certificate-oidc-issuer", default="", help="… if this issuer vouched for that."),
+    click.option("--certificate-oidc-issuer", default="", help="Required OIDC issuer of that identity."),
     click.option("--certificate-oidc-issuer-regexp", default="", help=_REGEXP),
     click.option("--trusted-root", default="", metavar="FILE", help="Whose certificates count. Default: public-good."),
-    click.option("--policy", default="", metavar="FILE", help="Believe whom this trust.toml names. An image's: yours."),
+    click.option(
+        "--policy", default="", metavar="FILE", help="Trust the signers of this trust.toml. An image's: yours."
+    ),
 )
 _WANTED = (
     click.option("--type", "kind", help="The predicate type: its URI, or slsaprovenance1, spdxjson, cyclonedx …"),

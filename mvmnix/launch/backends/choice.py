@@ -13,7 +13,7 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
-from mvmnix.launch.hypervisor.accelerator import KVM
+from mvmnix.launch.hypervisor.accelerator import KVM, admission
 from mvmnix.launch.hypervisor.port import Hypervisor
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
@@ -88,4 +88,4 @@ def _kvm(device: str) -> Iterator[Lack]:
     if not os.path.exists(device):  # noqa: PTH110
         yield Lack(f"there is no {device}", f"a host with hardware virtualization, or {_OTHERWISE}")
     elif not os.access(device, os.R_OK | os.W_OK):
-        yield Lack(f"{device} can't be opened by you", "join the group kvm")
+        yield Lack(f"{device} can't be opened by you", admission(device))

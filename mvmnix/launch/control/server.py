@@ -7,8 +7,8 @@ What is done for each packet, which the code repeats by number:
 3. The machine grants it, by its verified plan, or refuses; either is in the audit log before anything is done. To have
    its guest stand still is no verb of the plan: it is in its user's power, like its end.
 4. The bytes of a command go between the guest and the descriptors that came with it, none of which can block.
-5. Whoever hangs up before the end has his command killed; a shell or a copy hears of it first (SIGHUP),
-   and has two seconds.
+5. If the client disconnects before the end, its command is killed; a shell or a copy gets SIGHUP first, and two
+   seconds.
 
 Callbacks here never raise: what goes wrong is the caller's answer.
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mvmnix import caller
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.channel.wire import ChannelError
 from mvmnix.launch.guest import Preparation
@@ -109,6 +110,11 @@ def _recall(cache: Directory, name: str) -> Verdict | None:
         return None
 
 
+def admission(device: str) -> str:
+    """How the caller gets to open KVM's device; root's mvm gets there by its group (docs/privileges.md)."""
+    return f"chgrp kvm {device} && chmod 0660 {device}" if caller.uid() == 0 else "join the group kvm"
+
+
 class KvmProbe:
     """Probes KVM with one hypervisor; verdicts are kept in `cache` for this boot of the host.
 
@@ -139,7 +145,7 @@ class KvmProbe:
         if not Path(self._device).exists():
             return Verdict(usable=False, seen=f"{self._device} doesn't exist")
         if not os.access(self._device, os.R_OK | os.W_OK):
-            return Verdict(usable=False, seen=f"{self._device} may not be opened (is the user in the group kvm?)")
+            return Verdict(usable=False, seen=f"{self._device} may not be opened ({admission(self._device)})")
         name = self._name(spec, kernel)
         verdict = _recall(self._cache, name)
         if verdict is None:

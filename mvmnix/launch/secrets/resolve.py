@@ -39,15 +39,17 @@ def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
     seal_off()
     found: list[Secret] = []
     reasons: list[Reason] = []
+    last: Exception | None = None
     for reference in references:
         try:
             found.append(Secret(reference.name, reference.target, _value(reference)))
         except (OSError, ValueError, MvmnixError) as error:
             reasons.append(_reason(reference, _why(error)))
+            last = error
     if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
         reasons = [_reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most")]
     if reasons:
-        raise RefusedError(*reasons)
+        raise RefusedError(*reasons) from last
     return tuple(found)
 
 

@@ -100,5 +100,5 @@ def _run(process: HypervisorProcess) -> None:
         process.close()
     if process.status != 0:
         words = "; ".join(process.last_words) or f"status {process.status}"
-        hint = "let its owner read all of it, or leave the share out of the plan"
+        hint = "let its owner read all of it, or everybody where that is root; or leave the share out of the plan"
         raise MvmnixError(f"no image can be made of the directory: {words}", hint=hint)

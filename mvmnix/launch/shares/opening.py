@@ -53,6 +53,9 @@ def opened(share: Share) -> int:
             why = "it is no directory, or there is a symbolic link on the way to it"
             raise unavailable(share, why, f"name the real directory: --share {real}:{share.guest}") from error
         hint = "make it, let yourself in, or leave the share out of the plan"
+        if caller.uid() == 0:  # mvm has no rights of root's, nor of another user's
+            named = "make it; name it on the command line or in MVMNIX_GRANT (docs/privileges.md)"
+            hint = f"{named}; where it is another user's, chmod a+rx {share.host}"
         raise unavailable(share, f"it can't be opened: {error.strerror}", hint) from error
 
 

@@ -31,7 +31,7 @@ def test_a_link_is_followed_once(station: Station, tmp_path: Path) -> None:
 
 def test_nothing_is_asked_or_shown_without_a_frontend(station: Station) -> None:
     with open_context() as context:
-        context.settle_in()
+        context.initialize()
         assert not context.frontend.can_ask()
     assert sorted(path.name for path in (station.config / "keys").iterdir()) == [
         "builder.pem",

@@ -91,7 +91,7 @@ class Station:
     def settle(self) -> None:
         """Have keys and a policy."""
         with self.roots() as roots, Context(roots) as rooms:
-            rooms.settle_in()
+            rooms.initialize()
 
     def roots(self) -> Roots:
         return Roots.from_environment({"HOME": str(self.home)})
@@ -114,7 +114,7 @@ class Station:
             (path / name).mkdir(parents=True)
         (path / "flake.nix").write_text("{}")
         (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
-        self.monkeypatch.setattr(bootstrap, "house", lambda: path)
+        self.monkeypatch.setattr(bootstrap, "flake_root", lambda: path)
         self._keep(bootstrap.request(), new_builder(self), HOST_NIX, (), None)
 
     def flake(self, name: str = "hello", *, sbom: bytes | None = None, parts: bool = False, **manifest: Any) -> str:

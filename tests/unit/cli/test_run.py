@@ -158,8 +158,8 @@ def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station:
     assert not station.config.exists(), "a mistyped name makes nothing"
     told: list[str] = []
     with station.roots() as roots, Context(roots, Told(told)) as rooms:
-        rooms.settle_in()
-        rooms.settle_in()
+        rooms.initialize()
+        rooms.initialize()
     (once,) = told
     for word in ("builder", "planner", "host", str(station.config / "keys"), "trust.toml", "SLSA Build L1"):
         assert word in once
@@ -203,7 +203,7 @@ def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
     before = sorted(station.config.rglob("*")) if station.config.exists() else []
     told: list[str] = []
     with station.roots() as roots, Context(roots, Told(told)) as rooms:
-        rooms.settle_in()
+        rooms.initialize()
     assert told == []
     assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
 

@@ -1,12 +1,12 @@
 """What naming a file or directory on the command line grants to root's mvm: the rule, row by row."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from mvmnix.builder import bootstrap
 from mvmnix.privileges import grants
 from mvmnix.privileges.grants import Grants, is_closed
 
@@ -22,6 +22,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(grants, "_SYSTEM", (str(tmp_path / "system"),))
     monkeypatch.setattr(grants, "_homes", lambda: [str(tmp_path / "home")])
     monkeypatch.setattr(grants, "_program", lambda: ())
+    monkeypatch.setattr(grants, "_package", lambda: str(tmp_path / "mvm" / "mvmnix"))
     monkeypatch.chdir("/")
     yield tmp_path
 
@@ -75,6 +76,17 @@ def test_a_word(base: Path, word: str, expected: Mapping[str, bool]) -> None:
 
 def test_the_guest_s_words_grant_nothing(base: Path) -> None:
     assert granted(base, "exec", "--", "cat", "BASE/home/key", "BASE/project") == {}
+
+
+def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read from everywhere; in a checkout that is named or worked in, `mvm pin` writes to it."""
+    assert [name.decode() for name in bootstrap.FILES] == list(grants.FLAKE)
+    (base / "mvm" / "modules").mkdir(parents=True)
+    for name in ("flake.nix", "flake.lock", "plan.json"):
+        (base / "mvm" / name).touch()
+    assert granted(base) == {"mvm/flake.nix": False, "mvm/flake.lock": False, "mvm/modules": False}
+    monkeypatch.chdir(base / "mvm")
+    assert granted(base) == {"mvm": True}
 
 
 @pytest.mark.parametrize(
@@ -166,26 +178,20 @@ def test_closed(mode: int, group: int, *, closed: bool) -> None:
         where.chmod(mode)
         (where / "in").mkdir()
         assert is_closed(str(where / "in")) is closed
-        assert is_closed(str(where)) is False, "itself doesn't count: its owner can open it"
+        assert is_closed(str(where)) is closed
     finally:
         (where / "in").rmdir()
         where.rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
-def test_another_user_s_directory_is_closed_to_others_than_that_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no place for files of root's: its owner can open it, and is there already."""
-    monkeypatch.setattr(grants, "_SYSTEM", ())
-    with tempfile.TemporaryDirectory(dir="/run", prefix="mvmnix-theirs-") as name:
-        home, work = Path(name, "home"), Path(name, "home", "work")
-        (work / "roots").mkdir(parents=True)
-        os.chown(home, 1234, 1234)
-        os.chown(work, 1234, 1234)
-        Path(name).chmod(0o755)
-        for mode, closed in ((0o700, True), (0o711, False)):
-            home.chmod(mode)
-            assert [is_closed(str(work / "roots"), owner) for owner in (0, 1234, 99)] == [False, closed, False]
-            found = Grants.open([], [str(work)], {}, "/none")
-            (grant,) = [it for it in found.all if it.path == str(work)]
-            assert (grant.writable, grant.shared) == (False, closed)
-            found.close()
+def test_another_user_s_directory_is_named_and_not_written(base: Path) -> None:
+    """A guest may be served it, with that user's rights; root's mvm makes nothing there that would be root's."""
+    os.chown(base / "project", 1234, 1234)
+    found = Grants.open([], [str(base / "project")], {}, "/none")
+    try:
+        (grant,) = [it for it in found.all if it.path == str(base / "project")]
+        assert grant.named
+        assert not grants.is_closed(grant.path) or grant.writable
+    finally:
+        found.close()

@@ -126,8 +126,17 @@ def send_all(lane: socket.socket, data: bytes) -> None:
 
 
 def words(text: str) -> bytes:
-    """What may be said of a failure: one line of printable characters, so many at most."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:WORDS].encode(errors="replace")
+    """What may be said of a failure, as it is sent."""
+    return one_line(text).encode(errors="replace")
+
+
+def one_line(text: str) -> str:
+    r"""What may be said of a failure: one line of printable characters, at most WORDS of them. Both ends hold it.
+
+    >>> one_line("it hung up\n\x1b[2J")
+    'it hung up??[2J'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:WORDS]
 
 
 _KINDS: Final = {kind: bytes((kind,)) for kind in Kind}

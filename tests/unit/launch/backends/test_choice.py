@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.kinds import Backend
@@ -66,11 +67,13 @@ def test_a_program_that_others_could_change_counts_for_nothing(
     assert ReasonCode.STATE_PERMISSIONS in changeable.why
 
 
-def test_a_device_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+@pytest.mark.parametrize(("uid", "hint"), [(1000, "join the group kvm"), (0, "chgrp kvm DEVICE && chmod 0660 DEVICE")])
+def test_a_device_that_may_not_be_opened(monkeypatch: pytest.MonkeyPatch, device: str, uid: int, hint: str) -> None:
     install(monkeypatch, Backend.FIRECRACKER, "/bin/sh")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # as for anybody but root, who may open every device
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for every uid but root's own
+    monkeypatch.setattr(caller, "uid", lambda: uid)
     kvm, _ = choice.lacks(Backend.FIRECRACKER, kvm=device)
-    assert (kvm.why, kvm.hint) == (f"{device} can't be opened by you", "join the group kvm")
+    assert (kvm.why, kvm.hint) == (f"{device} can't be opened by you", hint.replace("DEVICE", device))
 
 
 def test_qemu_lacks_nothing_where_it_is_installed() -> None:
@@ -96,6 +99,6 @@ def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_container_of_a_plain_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", ())
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(caller, "uid", lambda: 1000)
     (lack,) = choice.lacks(Backend.CONTAINER)
     assert "only root" in lack.why

@@ -258,6 +258,13 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert [reason.what for reason in refused.value.reasons] == [f"the secret A{n}" for n in range(3)]
 
 
+def test_the_cause_is_kept() -> None:
+    """So that the command line can tell root of what wasn't granted."""
+    with pytest.raises(RefusedError) as refused:
+        resolve([Reference.parse("A=file:/nonexistent/secret", Target.FILE)])
+    assert isinstance(refused.value.__cause__, FileNotFoundError)
+
+
 def in_a_child(confided: bool) -> tuple[int, tuple[int, int]]:
     """Whether a process that resolved secrets may be dumped, and the limit of its core files."""
     read, write = os.pipe()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.shares import opening
 from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
@@ -47,6 +48,21 @@ def test_the_root_itself_can_be_opened() -> None:
     fd = open_directory("/")
     assert os.path.samestat(os.fstat(fd), Path("/").stat())
     os.close(fd)
+
+
+@pytest.mark.parametrize(("uid", "hint"), [(0, "MVMNIX_GRANT"), (0, "chmod a+rx /srv/theirs"), (1000, "let yourself")])
+def test_a_closed_directory_is_refused(monkeypatch: pytest.MonkeyPatch, uid: int, hint: str) -> None:
+    """Root's mvm has no rights of another user's: letting root in, who may do everything, is no advice."""
+
+    def closed(path: str) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(opening, "open_directory", closed)
+    monkeypatch.setattr(caller, "uid", lambda: uid)
+    with pytest.raises(RefusedError) as refused:
+        opened(Share("/srv/theirs", "/data"))
+    assert "Permission denied" in refused.value.message
+    assert hint in refused.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives things away")
