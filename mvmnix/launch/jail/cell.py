@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, override
 
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.hypervisor.confinement import Cell, Layer
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
@@ -182,7 +183,10 @@ class BubblewrapCell(Cell):
         for fd in (self._filter, self._answer, self._told, *entered):
             if fd >= 0:
                 os.close(fd)
-        self._group.remove()
+        try:
+            self._group.remove()
+        except (MvmnixError, OSError):
+            return  # without the broker: who takes the lease once this process has ended removes what it noted
         self._occupied.release()
 
 

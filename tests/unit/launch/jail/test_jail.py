@@ -114,6 +114,25 @@ def test_nothing_of_a_cell_is_left(jail: BubblewrapJail, directories: tuple[Dire
     assert open_files() == before
 
 
+def test_without_the_broker_its_lease_is_left_for_the_next_sweep(
+    jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's end is still to be recorded; what removes its control groups is written in the lease."""
+    before, it = open_files(), cell(jail)
+    remove = Group.remove
+
+    def gone(_group: Group) -> None:
+        raise MvmnixError("the process that keeps root's rights for mvm has ended")
+
+    monkeypatch.setattr(Group, "remove", gone)
+    it.release()
+    assert directories[0].names() == ("0.json", "0.lock")
+    monkeypatch.setattr(Group, "remove", remove)
+    it._group.remove()
+    it._occupied.release()
+    assert open_files() == before
+
+
 def test_a_cell_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
     it = cell(jail)
 
