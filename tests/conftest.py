@@ -180,7 +180,10 @@ def pins_in_nix(home: Home, tree: Path) -> None:
 
 
 def copy_home(home: Path, target: Path) -> None:
-    """Copy a home; large files are hard links, so a test that changes one puts another file in its place."""
+    """Copy a home; large files are hard links, so a test that changes one puts another file in its place.
+
+    A Nix store of the user's own stays behind: what is built in the builder VM doesn't need it.
+    """
 
     def copy(source: str, copied: str) -> str:
         if Path(source).stat().st_size < 1 << 20:
@@ -188,7 +191,10 @@ def copy_home(home: Path, target: Path) -> None:
         os.link(source, copied)
         return copied
 
-    shutil.copytree(home, target, copy_function=copy)
+    def left_out(directory: str, _: list[str]) -> set[str]:
+        return {"nix"} if Path(directory) == home / ".local/share/mvmnix" else set()
+
+    shutil.copytree(home, target, copy_function=copy, ignore=left_out)
 
 
 def shared_world(base: Path, home: Path) -> World:

@@ -15,4 +15,4 @@ def give_up_root(*paths: Path) -> None:
         return
     from mvmnix.privileges.give_up import give_up  # noqa: PLC0415 - plain users don't pay for it
 
-    give_up([str(path) for path in paths], os.environ)
+    give_up([str(path.absolute()) for path in paths], os.environ)

@@ -36,6 +36,8 @@ PACKET: Final = 16_384
 DESCRIPTORS: Final = 8
 #: What uid_pool.py and helper_group.py call what belongs to one sandbox.
 GROUP: Final = re.compile(r"mvmnix-([0-9]{1,4}-[0-9a-f]{8}|helper-[0-9a-f]{16})")
+#: Each has a uid of the pool.
+MOST_GROUPS: Final = ids.POOL_COUNT
 #: The uids that mvm has and gives to what it starts.
 _OURS: Final = frozenset({ids.MVM, *range(ids.FIRST_OF_POOL, ids.FIRST_OF_POOL + ids.POOL_COUNT)})
 #: How long a line of an error may be.
@@ -73,13 +75,20 @@ class Rights:
         return ControlGroups.find().parents
 
     def make_group(self, name: str, limits: GroupLimits, controllers: frozenset[Controller]) -> None:
-        """Make groups of that name that limit these. Their directories are mvm's, what limits them is root's."""
+        """Make groups of that name that limit these. mvm may read and lock their directories, and make nothing there.
+
+        A machine has only so many groups (65,535 of memory), so there are never more than MOST_GROUPS of mvm's.
+        """
         found = ControlGroups.find().limiting(*controllers)
+        for parent in found.parents:
+            if sum(map(bool, map(GROUP.fullmatch, os.listdir(parent.path)))) >= MOST_GROUPS:  # noqa: PTH208 - a text
+                raise OSError(errno.ENOSPC, f"there are {MOST_GROUPS} control groups of mvm's", parent.path)
         group = found.group(_own_name(name), limits)
         group.close()
         try:
             for path in found.paths(name):
-                os.chown(path, ids.MVM, ids.MVM)
+                os.chown(path, 0, ids.MVM)
+                os.chmod(path, 0o750)  # noqa: PTH101, S103 - a kernel interface, by its path
         except BaseException:
             group.remove()
             raise
@@ -96,11 +105,18 @@ class Rights:
             os.close(pidfd)
 
     def remove_group(self, path: str) -> bool:
-        """Whether a group is gone that `make_group` made; what is still in it is killed."""
+        """Whether a group is gone that `make_group` made, for any command of root's; what is still in it is killed.
+
+        Another command may have stood in another group, so where it is can't be told: only what it is, and whose.
+        """
+        parent, _, name = path.rpartition("/")
         try:
-            return control_groups.remove(self._own_group(path))
+            owner = os.lstat(path).st_uid
         except FileNotFoundError:
             return True  # one of another boot
+        if owner not in {0, ids.MVM} or not control_groups.is_group(parent):
+            raise PermissionError(errno.EPERM, "it is no control group of mvm's", path)
+        return control_groups.remove(f"{parent}/{_own_name(name)}")
 
     def _own_group(self, path: str) -> str:
         parent, _, name = path.rpartition("/")

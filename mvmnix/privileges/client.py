@@ -130,5 +130,11 @@ def groups() -> ControlGroups:
 
 
 def remove_group(path: str) -> bool:
-    """Whether a control group is gone; what is still in it is killed."""
-    return _broker[0].remove_group(path) if _broker else control_groups.remove(path)
+    """Whether a control group is gone; what is still in it is killed.
+
+    Raises PermissionError where root would remove what is no group of mvm's: the path may be one that a process without
+    root's rights wrote down.
+    """
+    if _broker:
+        return _broker[0].remove_group(path)
+    return Rights().remove_group(path) if os.geteuid() == 0 else control_groups.remove(path)

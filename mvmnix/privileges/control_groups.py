@@ -19,6 +19,8 @@ from mvmnix.procfs import Mount, groups, lines, mounts
 
 #: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
+#: The kinds of file system that hierarchies are.
+_KINDS: Final = ("cgroup", "cgroup2")
 #: The files that count what a limit on memory led to, in version 1 and in version 2.
 _EVENTS: Final = ("memory.oom_control", "memory.events")
 #: Files that a kernel may lack, which then counts no swapped memory.
@@ -174,6 +176,12 @@ class ControlGroups:
             Group(paths, tuple(members)).remove()
             raise
         return Group(paths, tuple(members))
+
+
+def is_group(path: str) -> bool:
+    """Whether an absolute path, without a link or `..` in it, is that of a group of a mounted hierarchy."""
+    mounted = (mount.point for mount in mounts(lines(Path("/proc/self/mountinfo"))) if mount.kind in _KINDS)
+    return os.path.realpath(path) == path and any(path == it or path.startswith(f"{it}/") for it in mounted)
 
 
 def remove(path: str) -> bool:

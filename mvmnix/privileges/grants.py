@@ -3,17 +3,19 @@
 The rule (docs/privileges.md says it to users):
 
 1. mvm's own directories, and the lease files of the pool, to write.
-2. The working directory, and each directory that a word of the command line names, to write; for a file, whether it is
-   there yet or not, the directory that it lies in; the git work trees around these, to read. Parts of a word count, as
-   in `--share=/data:/data:rw` and `path:./guest#hello`; what follows `--` is the guest's. `VARIABLES` count as words.
+2. The working directory, and each directory that a word of the command line names (words.py), to write; for a file,
+   whether it is there yet or not, the directory that it lies in; the git work trees around these, to read, where `.git`
+   belongs to root or to the directory's owner. Parts of a word count, as in `path:./guest#hello`. `VARIABLES` count as
+   words.
 3. Not so a directory of the system, or one that holds such a directory; root's or another user's home itself; a hidden
    directory of a home. A file that a word names there is granted by itself, to read.
 4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write. The
    flake beside it, of which the builder image is made, to read, where nothing above it is granted (2).
 5. Of root's configuration, what says how to reach servers: `READ_OF_HOME`, to read.
 
-What is granted to write is closed to other users, itself or by a directory above it; else it is granted to read. What
-mvm makes there belongs to root on disk and could have the set-user-ID bit: a user who reached it would be root.
+What is granted to write is closed to other users, itself or by a directory of root's above it, in directories of
+root's; else it is granted to read. What mvm makes there belongs to root on disk and could have the set-user-ID bit: a
+user who reached it would be root.
 
 Only root's files get mvm's uid for an owner; those of other users look as they do to every user. What is granted is
 opened as root, before this process has read anything but its command line and its environment.
@@ -29,6 +31,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+from mvmnix.privileges.words import of_host
 
 #: Directories of the system (hier(7)): they, what is in them, and what they are in.
 _SYSTEM: Final = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
@@ -60,12 +64,13 @@ _LONGEST: Final = 4096
 class Grant:
     """A directory or file by its absolute path, open as root sees it (O_PATH), to write or to read.
 
-    Without one that is `needed` mvm can't run.
+    Of one that is `named` rule 1 or 2 asks for more than to read it. Without one that is `needed` mvm can't run.
     """
 
     path: str
     fd: int
     writable: bool
+    named: bool
     needed: bool
 
 
@@ -82,21 +87,29 @@ class Grants:
 
         `own` are mvm's own directories, `home` is root's by passwd(5).
         """
-        wanted: dict[str, bool] = {f"{home}/{name}": False for name in READ_OF_HOME}  # 5
         homes = {home, *_homes()}
+        wanted: dict[str, bool] = {}
+        links: dict[str, str] = {}
         for path in (os.getcwd(), *_named(words, environment)):  # noqa: PTH109 - 2
-            for granted, writable in _by_rule(path, homes):
-                wanted[granted] = wanted.get(granted, False) or writable
-        flake = [path for path in _flake() if not any(_is_within(path, above) for above in wanted)]
-        wanted |= dict.fromkeys((*_program(), *flake), False)  # 4
-        wanted |= dict.fromkeys(own, True)  # 1
-        links = {path: real for path in wanted if (real := os.path.realpath(path)) != path}
-        wanted = {links.get(path, path): writable for path, writable in wanted.items()}
-        return cls(tuple(_opened(wanted, {links.get(path, path) for path in own})), links)
+            for granted, real, writable in _by_rule(path, homes):
+                links[granted] = real
+                wanted[real] = wanted.get(real, False) or writable
+        flake = (path for path in _flake() if not any(_is_within(path, above) for above in wanted))
+        fixed = dict.fromkeys((*_program(), *flake, *(f"{home}/{name}" for name in READ_OF_HOME)), False)  # 4, 5
+        fixed |= dict.fromkeys(own, True)  # 1
+        for path, writable in fixed.items():
+            links[path] = os.path.realpath(path)
+            wanted[links[path]] = writable
+        needed = {links[path] for path in own}
+        return cls(tuple(_opened(wanted, needed)), {path: real for path, real in links.items() if path != real})
 
     def above(self, path: str) -> Grant | None:
         """The nearest grant that is this path or holds it."""
         return next((it for it in reversed(self.all) if path == it.path or path.startswith(f"{it.path}/")), None)
+
+    def has_at_or_beneath(self, path: str) -> bool:
+        """Whether one of them is this path or lies beneath it."""
+        return any(it.path == path or it.path.startswith(f"{path.rstrip('/')}/") for it in self.all)
 
     def close(self) -> None:
         """Close their descriptors."""
@@ -122,9 +135,8 @@ def _program() -> Iterator[str]:
 
 def _named(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
     """The absolute paths that words may name, without `.`, `..` and symbolic links of the last component resolved."""
-    ours = words[: words.index("--")] if "--" in words else words
     values = (value for name, value in environment.items() if VARIABLES.fullmatch(name) and value.startswith("/"))
-    for word in (*ours, *values):
+    for word in (*of_host(words), *values):
         if len(word) > _LONGEST:
             continue
         parts = _SEPARATORS.split(word)
@@ -133,21 +145,31 @@ def _named(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[str
                 yield os.path.abspath(text.replace("//", "/"))  # noqa: PTH100 - a text
 
 
-def _by_rule(path: str, homes: set[str]) -> Iterator[tuple[str, bool]]:
-    """What naming this path grants, and whether to write (2, 3). No file is read, for it may be a stranger's."""
+def _by_rule(path: str, homes: set[str]) -> Iterator[tuple[str, str, bool]]:
+    """What naming this path grants (2, 3): its path, where that really leads, and whether to write.
+
+    No file is read, for it may be a stranger's.
+    """
     is_directory = os.path.isdir(path)  # noqa: PTH112
     directory = path if is_directory else os.path.dirname(path)  # noqa: PTH120
-    if _is_grantable(directory, homes):
-        yield directory, True
-        for above in map(str, Path(directory).parents):
-            if os.path.lexists(f"{above}/.git") and _is_grantable(above, homes):
-                yield above, False
-    elif not is_directory:
-        yield path, False
-
-
-def _is_grantable(directory: str, homes: set[str]) -> bool:
     real = os.path.realpath(directory)
+    if _is_grantable(real, homes):
+        yield directory, real, True
+        for above in map(str, Path(real).parents):
+            if _is_work_tree(above) and _is_grantable(above, homes):
+                yield above, above, False
+    elif not is_directory:
+        yield path, os.path.realpath(path), False
+
+
+def _is_work_tree(directory: str) -> bool:
+    """Whether `.git` is there, and not planted: others may make files in some directories of root's."""
+    with suppress(OSError):
+        return os.lstat(f"{directory}/.git").st_uid in {0, os.lstat(directory).st_uid}
+    return False
+
+
+def _is_grantable(real: str, homes: set[str]) -> bool:
     if any(_is_within(real, system) or _is_within(system, real) for system in (*_SYSTEM, *_NEVER)):
         return False
     if real in _HOLDING or any(_is_within(home, real) for home in homes):
@@ -169,21 +191,31 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
     for path in sorted(wanted, key=lambda path: (path.count("/"), path)):
         with suppress(OSError, ValueError):
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            mode = os.fstat(fd).st_mode
-            if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-                yield Grant(path, fd, wanted[path] and is_closed(path), path in needed)
+            status = os.fstat(fd)
+            kept = stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)
+            # what was judged, and not what a link leads to that has come since
+            if kept and os.readlink(f"/proc/self/fd/{fd}") == path:  # noqa: PTH115 - a descriptor's
+                yield Grant(path, fd, wanted[path] and is_closed(path), wanted[path], path in needed)
             else:
                 os.close(fd)
 
 
 def is_closed(path: str) -> bool:
-    """Whether it, or a directory above it, is one that others than its owner and group may not pass.
+    """Whether it, or a directory above it, lets nobody pass but root and root's group, and root alone can exchange it.
 
-    A group may be root's alone: another one counts as others.
+    The owner of a directory can open it at any time, and exchange what is in it.
     """
     real = Path(os.path.realpath(path))
-    for above in (real, *real.parents):
-        status = above.stat()
-        if not status.st_mode & stat.S_IXOTH and (status.st_gid == 0 or not status.st_mode & stat.S_IXGRP):
+    for above in (*reversed(real.parents), real):
+        status = above.lstat()
+        exchanged = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != 0)
+        if status.st_uid != 0 or (exchanged and not status.st_mode & stat.S_ISVTX):
+            return False
+        if not status.st_mode & stat.S_IXOTH and not (status.st_mode & stat.S_IXGRP and _lets_others(above, status)):
             return True
     return False
+
+
+def _lets_others(directory: Path, status: os.stat_result) -> bool:
+    """Whether the bits of the group are for others than root's: with an access list they are its mask (acl(5))."""
+    return status.st_gid != 0 or "system.posix_acl_access" in os.listxattr(directory)

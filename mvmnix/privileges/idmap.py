@@ -47,21 +47,22 @@ def swapped(one: int, other: int, lowest: int = 0) -> str:
     return "\n".join(f"{inside} {outside} {length}" for inside, outside, length in ranges if length)
 
 
-def detached(source: int) -> int | None:
-    """A detached mount of the file or directory that a descriptor names, with all mounts beneath it.
+def detached(source: int, *, whole: bool = True) -> int | None:
+    """A detached mount of the file or directory that a descriptor names; the `whole` of it has all mounts beneath it.
 
     None without root's right to mount.
     """
-    tree = _libc.open_tree(source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE)
+    recursive = _AT_RECURSIVE if whole else 0
+    tree = _libc.open_tree(source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | recursive)
     return None if tree < 0 else int(tree)
 
 
-def mapped(source: int, namespace: int) -> int | None:
+def mapped(source: int, namespace: int, *, whole: bool = True) -> int | None:
     """As `detached`, with the ids of a user namespace (user_namespaces.py).
 
     None where the file system or the kernel can't do that.
     """
-    tree = detached(source)
+    tree = detached(source, whole=whole)
     if tree is None:
         return None
     try:

@@ -5,9 +5,8 @@ detached mount of it, which a user namespace can attach (entry.py):
 
 1. In what mvm was granted (grants.py), the file is looked up again beneath the descriptor that root opened, since a
    mount that is ID-mapped can't be mapped once more. It has to be the same file.
-2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and for a guest only if that very directory was
-   granted to write: named, and out of other users' reach, for what is taken over could set the set-user-ID bit there.
-   Root's, outside of what was granted, isn't mapped. What isn't mapped is read as everybody may, or refused.
+2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and is served to a guest only if the command
+   line names that very directory. Root's, outside of what was granted, isn't mapped.
 3. What is read is mounted read-only; the reader has the place of the file's owner and group, unless everybody may read
    it. Where it can't be mapped the reader sees what everybody may read.
 4. What is served to a guest has the reader in the place of its owner and group; groups below `lowest_group` have no
@@ -21,8 +20,10 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from mvmnix import procfs
 from mvmnix.privileges import idmap, ids, user_namespaces
 from mvmnix.privileges.grants import Grant, Grants
 from mvmnix.privileges.locked_mount import locked
@@ -47,59 +48,80 @@ def made(source: int, reader: int, served: Served | None, grants: Grants | None)
     where the caller may not have it, EOPNOTSUPP where it can't be mapped and has to be.
     """
     if grants is None:
-        return _made(source, reader, served)
-    grant = grants.above(_path(source))
+        return _Made(reader, served).of(source)
+    path = _path(source)
+    made_ = _Made(reader, served, whole=not grants.has_at_or_beneath(path))
+    if served is not None and not made_.whole and _has_others_mounts(path, grants):
+        raise OSError(errno.EOPNOTSUPP, "another file system is mounted in it, which root's mvm can't serve", path)
+    grant = grants.above(path)
     if grant is None:
-        return _allowed(source, reader, served, granted=False, named=False)
+        return _allowed(source, made_, granted=False, named=False)
     original, named = _looked_up(source, grant)  # 1
     try:
-        return _allowed(original, reader, served, granted=True, named=named and grant.writable)
+        return _allowed(original, made_, granted=True, named=named and grant.named)
     finally:
         os.close(original)
 
 
-def _allowed(source: int, reader: int, served: Served | None, *, granted: bool, named: bool) -> int:
-    owner = os.fstat(source).st_uid  # 2
+def _has_others_mounts(path: str, grants: Grants) -> bool:
+    """Whether mounts beneath a directory are others than those of what was granted (view.py)."""
+    own = {grant.path for grant in grants.all}
+    points = (mount.point for mount in procfs.mounts(procfs.lines(Path("/proc/self/mountinfo"))))
+    return any(point.startswith(f"{path}/") and point not in own for point in points)
+
+
+def _allowed(source: int, made_: "_Made", *, granted: bool, named: bool) -> int:
+    owner, served = os.fstat(source).st_uid, made_.served  # 2
     if owner == ids.MVM or named or (granted and owner == 0):
-        return _made(source, reader, served)
-    if served is not None and served.writable and owner != 0:
-        why = "root didn't name it, or other users can pass all directories above it"
-        raise PermissionError(errno.EACCES, why, _path(source))
-    return _plain(source, served)
+        return made_.of(source)
+    if served is not None and owner != 0:
+        raise PermissionError(errno.EACCES, "it isn't named on the command line", _path(source))
+    return made_.plain(source)
 
 
-def _made(source: int, reader: int, served: Served | None) -> int:
-    status = os.fstat(source)
-    if served is None:  # 3
-        if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
-            return _plain(source, None)
-        namespace = user_namespaces.for_mount((status.st_uid, reader), (status.st_gid, reader))
-        tree = idmap.mapped(source, namespace)
-        return _plain(source, None) if tree is None else _locked(tree, writable=False)
-    if status.st_uid == 0:  # 4
-        return _plain(source, served)
-    group = status.st_gid or status.st_uid
-    tree = idmap.mapped(
-        source, user_namespaces.for_mount((status.st_uid, reader), (group, reader), served.lowest_group)
-    )
-    if tree is None:
-        raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", _path(source))
-    return _locked(tree, writable=served.writable)
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How a file is mounted, once it is known that it may be; `whole` is it with all mounts beneath it.
 
+    What was granted is mounted once more beneath itself by view.py: then it isn't whole.
+    """
 
-def _plain(source: int, served: Served | None) -> int:
-    """It as it is, read-only."""
-    if served is not None and served.writable:
-        raise PermissionError(errno.EACCES, "it belongs to root", _path(source))
-    tree = idmap.detached(source)
-    if tree is None:
-        raise PermissionError(errno.EPERM, "it can't be mounted", _path(source))
-    try:
-        idmap.restrict(tree, writable=False)
-    except OSError:
-        os.close(tree)
-        raise
-    return tree
+    reader: int
+    served: Served | None
+    whole: bool = True
+
+    def of(self, source: int) -> int:
+        """The mount of a file or directory, for the reader."""
+        status, served = os.fstat(source), self.served
+        if served is None:  # 3
+            if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+                return self.plain(source)
+            tree = self._mapped(source, status, status.st_gid, 0)
+            return self.plain(source) if tree is None else _locked(tree, writable=False)
+        if status.st_uid == 0:  # 4
+            return self.plain(source)
+        tree = self._mapped(source, status, status.st_gid or status.st_uid, served.lowest_group)
+        if tree is None:
+            raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", _path(source))
+        return _locked(tree, writable=served.writable)
+
+    def _mapped(self, source: int, status: os.stat_result, group: int, lowest_group: int) -> int | None:
+        pairs = (status.st_uid, self.reader), (group, self.reader)
+        return idmap.mapped(source, user_namespaces.for_mount(*pairs, lowest_group), whole=self.whole)
+
+    def plain(self, source: int) -> int:
+        """It as it is, read-only."""
+        if self.served is not None and self.served.writable:
+            raise PermissionError(errno.EACCES, "it belongs to root", _path(source))
+        tree = idmap.detached(source, whole=self.whole)
+        if tree is None:
+            raise PermissionError(errno.EPERM, "it can't be mounted", _path(source))
+        try:
+            idmap.restrict(tree, writable=False)
+        except OSError:
+            os.close(tree)
+            raise
+        return tree
 
 
 def _locked(tree: int, *, writable: bool) -> int:

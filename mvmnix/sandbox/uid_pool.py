@@ -19,7 +19,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
-from mvmnix.privileges import client, ids
+from mvmnix.privileges import client, control_groups, ids
 from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
@@ -120,8 +120,16 @@ class UidPool:
             data = self.directory.read(f"{lease.number}.json", _LIMIT)
         except FileNotFoundError:
             return evicted
-        gone = [client.remove_group(path) for path in _groups(data)]  # each of them, whatever became of the others
+        gone = [self._removed(path) for path in _groups(data)]  # each of them, whatever became of the others
         return evicted and all(gone)
+
+    def _removed(self, path: str) -> bool:
+        if self._first_uid is None:
+            return control_groups.remove(path)  # this user wrote it down
+        try:
+            return client.remove_group(path)
+        except PermissionError:
+            return True  # it is no group of mvm's, and so not what a holder left
 
 
 def of_machine() -> UidPool:

@@ -147,6 +147,7 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
         for parent in parents:
             path = f"{parent}/{GROUP}"
             yield f"process {process} into a group", partial(broker.add_to_group, path, process)
+            yield f"a group in {path}", partial(os.mkdir, f"{path}/nested")
             yield f"process {process} by hand", partial(Path(path, "cgroup.procs").write_text, str(process))
             yield "more memory", partial(Path(path, "memory.limit_in_bytes").write_text, "-1")
         yield f"process {process} elsewhere", partial(broker.add_to_group, parents[0], process)

@@ -1,5 +1,6 @@
 """The broker's packets: each request reaches what does it, with its types; what is none gets an error and no more."""
 
+import errno
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.privileges import broker, ids
 from mvmnix.privileges.broker import PACKET, Rights
 from mvmnix.privileges.client import Broker
-from mvmnix.privileges.control_groups import Controller, GroupLimits, Parent
+from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.tree import Served
 
@@ -192,3 +193,43 @@ def test_a_place_of_another_s_is_refused(path: str) -> None:
         GRANTED.remove_group(path)
     with pytest.raises(PermissionError):
         GRANTED.add_to_group(path, os.getpid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's control groups")
+def test_a_group_of_another_command_is_removed() -> None:
+    """It may have been made from another group, as that of another session."""
+    parents = ControlGroups.find().parents
+    for parent in parents[:1]:
+        elsewhere = Path(parent.path, "mvmnix-test-elsewhere")
+        theirs = elsewhere / "mvmnix-4095-0123abcd"
+        theirs.mkdir(parents=True)
+        try:
+            assert GRANTED.remove_group(str(theirs))
+            assert not theirs.exists()
+            theirs.mkdir()
+            os.chown(theirs, 1000, 1000)
+            with pytest.raises(PermissionError, match="no control group of mvm's"):
+                GRANTED.remove_group(str(theirs))
+        finally:
+            theirs.rmdir()
+            elsewhere.rmdir()
+
+
+def test_what_only_looks_like_a_group_stays(tmp_path: Path) -> None:
+    """Root removes none, and kills nothing that its file names, whatever a lease file says: mvm's uid writes these."""
+    (tmp_path / "mvmnix-1-0123abcd").mkdir()
+    with pytest.raises(PermissionError, match="no control group of mvm's"):
+        Rights().remove_group(str(tmp_path / "mvmnix-1-0123abcd"))
+    assert (tmp_path / "mvmnix-1-0123abcd").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's control groups")
+def test_there_are_only_so_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = [parent.path for parent in ControlGroups.find().limiting(Controller.MEMORY).parents]
+    if not parents:
+        pytest.skip("this host has no control groups that could be used")
+    most = max(sum(map(bool, map(broker.GROUP.fullmatch, os.listdir(path)))) for path in parents)  # noqa: PTH208
+    monkeypatch.setattr(broker, "MOST_GROUPS", most)
+    with pytest.raises(OSError, match="control groups of mvm's") as caught:
+        GRANTED.make_group("mvmnix-4095-0123abcd", LIMITS, frozenset({Controller.MEMORY}))
+    assert caught.value.errno == errno.ENOSPC

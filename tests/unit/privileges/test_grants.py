@@ -47,6 +47,8 @@ def granted(base: Path, *words: str, env: Mapping[str, str] | None = None) -> di
         ("git+file://BASE/project?dir=guest#x", {"project": True}),
         ("--share=BASE/project:/data:rw", {"project": True}),
         ("TOKEN=file:BASE/home/key", {"home/key": False}),
+        ("--label=note=BASE/project", {}),
+        ("--share=/in:BASE/project:rw", {}),
         ("BASE/home", {}),
         ("BASE/home/key", {"home/key": False}),
         ("BASE/home/new", {}),
@@ -85,6 +87,51 @@ def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert granted(base) == {"mvm/flake.nix": False, "mvm/flake.lock": False, "mvm/modules": False}
     monkeypatch.chdir(base / "mvm")
     assert granted(base) == {"mvm": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("exec", "web", "cat", "BASE/project"), {}),
+        (("shell", "web", "--workdir", "BASE/project"), {}),
+        (("run", "hello", "--label", "note=BASE/project"), {}),
+        (("run", "hello", "--data", "64:BASE/project"), {}),
+        (("run", "hello", "--raw", "--share", "BASE/project:BASE/home/project:rw"), {"project": True}),
+        (("plan", "create", "hello", "--", "cat", "BASE/project"), {}),
+        (("cp", "web:BASE/project", "./here"), {}),
+        (("cp", "BASE/project", "web:BASE/home/project"), {"project": True}),
+        (("verify", "--key=BASE/home/key", "--", "BASE/project"), {"home/key": False, "project": True}),
+        ((), {}),
+    ],
+)
+def test_what_is_meant_for_a_guest_grants_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: Mapping[str, bool]
+) -> None:
+    monkeypatch.chdir(base / "state")
+    assert granted(base, *words) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+def test_a_planted_git_directory_opens_nothing(base: Path) -> None:
+    os.chown(base / "project/.git", 1234, 1234)
+    assert granted(base, "BASE/project/guest") == {"project/guest": True}
+    os.chown(base / "project", 1234, 1234)
+    assert granted(base, "BASE/project/guest") == {"project": False, "project/guest": True}
+
+
+def test_what_is_granted_is_what_was_judged(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user, whose directory it is, puts a link in its place meanwhile."""
+    project, judge = base / "project", grants._is_grantable
+
+    def judged(real: str, homes: set[str]) -> bool:
+        verdict = judge(real, homes)
+        if real == str(project) and not project.is_symlink():
+            project.rename(base / "moved")
+            project.symlink_to("home")
+        return verdict
+
+    monkeypatch.setattr(grants, "_is_grantable", judged)
+    assert granted(base, "BASE/project") == {}
 
 
 def test_relative_words_and_the_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +182,16 @@ def test_closed(mode: int, group: int, *, closed: bool) -> None:
     finally:
         (where / "in").rmdir()
         where.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+def test_another_user_s_directory_is_named_and_not_written(base: Path) -> None:
+    """A guest may be served it, with that user's rights; root's mvm makes nothing there that would be root's."""
+    os.chown(base / "project", 1234, 1234)
+    found = Grants.open([], [str(base / "project")], {}, "/none")
+    try:
+        (grant,) = [it for it in found.all if it.path == str(base / "project")]
+        assert grant.named
+        assert not grants.is_closed(grant.path) or grant.writable
+    finally:
+        found.close()

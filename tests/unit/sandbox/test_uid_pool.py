@@ -16,6 +16,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.privileges import ids
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.state import Directory
+from mvmnix.strict import canonical
 
 
 class Lent(UidPool):
@@ -123,6 +124,22 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
         UidPool(directory, first_uid=None).sweep()
     assert list((tmp_path / "cells").iterdir()) == []
     assert not group.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="what root's pool does with root's rights")
+def test_a_note_lets_root_remove_and_kill_nothing_else(cells: UidPool, tmp_path: Path) -> None:
+    """Notes of root's pool are written without root's rights: a process of mvm's that was taken over writes any."""
+    victim = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        (tmp_path / "cgroup.procs").write_text(f"{victim.pid}\n")
+        (tmp_path / "empty").mkdir()
+        cells.directory.write_atomic("0.json", canonical({"groups": [str(tmp_path), str(tmp_path / "empty"), "/sys"]}))
+        assert cells.take().number == 0, "nor does it keep anybody out"
+        assert victim.poll() is None
+        assert (tmp_path / "empty").exists()
+    finally:
+        victim.kill()
+        victim.wait()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
