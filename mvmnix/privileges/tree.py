@@ -5,8 +5,9 @@ detached mount of it, which a user namespace can attach (entry.py):
 
 1. In what mvm was granted (grants.py), the file is looked up again beneath the descriptor that root opened, since a
    mount that is ID-mapped can't be mapped once more. It has to be the same file.
-2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and is served to a guest only if the command
-   line names that very directory. Root's, outside of what was granted, isn't mapped.
+2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and for a guest only if that very directory was
+   granted to write: named, and out of other users' reach, for what is taken over could set the set-user-ID bit there.
+   Root's, outside of what was granted, isn't mapped. What isn't mapped is read as everybody may, or refused.
 3. What is read is mounted read-only; the reader has the place of the file's owner and group, unless everybody may read
    it. Where it can't be mapped the reader sees what everybody may read.
 4. What is served to a guest has the reader in the place of its owner and group; groups below `lowest_group` have no
@@ -74,7 +75,7 @@ def _allowed(source: int, made_: "_Made", *, granted: bool, named: bool) -> int:
     owner, served = os.fstat(source).st_uid, made_.served  # 2
     if owner == ids.MVM or named or (granted and owner == 0):
         return made_.of(source)
-    if served is not None and owner != 0:
+    if served is not None and served.writable and owner != 0:
         raise PermissionError(errno.EACCES, "it isn't named on the command line", _path(source))
     return made_.plain(source)
 

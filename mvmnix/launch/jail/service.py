@@ -49,7 +49,7 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
             return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
         except OSError as error:
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
-            hint = "name it on the command line or in MVMNIX_GRANT (docs/privileges.md)"
+            hint = "as root: name it on the command line or in MVMNIX_GRANT, or share it read only (docs/shares.md)"
             if error.errno == errno.EOPNOTSUPP:
                 hint = "run mvm as the directory's owner, or share it from a file system with ID-mapped mounts"
             raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
