@@ -141,8 +141,8 @@ def judged(said: str) -> dict[str, str]:
 
 
 def test_so_many_processes_and_no_more(here: Containers) -> None:
-    """Its first one counts too, and so does what runs it."""
-    assert int(here.run("fork")[1]) in range(250, 256)
+    """Its first one counts too, and so does what runs it, and what runs in containers beside it."""
+    assert int(here.run("fork")[1]) in range(200, 256)
     assert not left_over()
 
 
