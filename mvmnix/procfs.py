@@ -6,7 +6,7 @@ and what is mounted where.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,13 @@ def counts_written() -> bool:
     return Path("/proc/self/io").exists()  # a process that isn't dumpable may not even read its own
 
 
-def written(process: int) -> int | None:
-    """What a process has written so far, in bytes; None when it is gone, or the kernel doesn't tell.
+def io(process: int) -> str:
+    """What the kernel tells a process's own user of what it read and wrote (proc_pid_io(5)). Raises OSError."""
+    return Path(f"/proc/{process}/io").read_text(encoding="ascii")
+
+
+def written(process: int, io: Callable[[int], str] = io) -> int | None:
+    """What a process has written so far, in bytes, by its `io`; None when it is gone, or the kernel doesn't tell.
 
     Of all its threads (proc_pid_io(5)) `wchar` is what they gave to write calls, which doesn't know that one byte may
     take a block, nor of names. `write_bytes` does, where a file system has a disk: it is what became dirty, and that in
@@ -96,12 +101,12 @@ def written(process: int) -> int | None:
     touched. What fallocate(2) takes is in neither.
     """
     try:
-        lines = Path(f"/proc/{process}/io").read_bytes().splitlines()
+        lines = io(process).splitlines()
     except OSError:
         return None
-    counted = {name: int(number) for name, number in (line.split(b": ") for line in lines)}
-    given = counted[b"wchar"]
-    return max(given, min(counted[b"write_bytes"], given + _TOUCHED * counted[b"syscw"]))
+    counted = {name: int(number) for name, number in (line.split(": ") for line in lines)}
+    given = counted["wchar"]
+    return max(given, min(counted["write_bytes"], given + _TOUCHED * counted["syscw"]))
 
 
 def lines(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ There are these requests and no others, each done in a module of its own:
 2. `tree`: a mount of a file or directory that the caller has open, for a uid of the pool (tree.py).
 3. `parents`, `make_group`, `add_to_group`, `remove_group`: control groups, with names of mvm's own
    (control_groups.py).
+4. `io`: what a process of mvm's has written, which the kernel tells that process's uid alone.
 
 A request is one packet: JSON, and descriptors, of which the first is the end of a socket pair for the answer. So
 processes and threads that share the broker need no lock. It ends when no process is left that can ask it. It reads
@@ -92,6 +93,13 @@ class Rights:
         except BaseException:
             group.remove()
             raise
+
+    def io(self, process: int) -> str:
+        """What a process of mvm's has read and written (proc_pid_io(5)), which its own uid alone may read."""
+        with open(f"/proc/{process}/io", encoding="ascii") as file:  # noqa: PTH123
+            if not set(_uids(process)) <= _OURS:
+                raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
+            return file.read()  # of the process that was opened, or of none any more
 
     def add_to_group(self, path: str, process: int) -> None:
         """Put a process of mvm's into a group of mvm's."""
@@ -237,6 +245,11 @@ def _make_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]
     return make
 
 
+def _io(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
+    process = it.integer("process", 1, MAX_INTEGER)
+    return lambda: (rights.io(process), ())
+
+
 def _add_to_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
     path, process = it.text("path"), it.integer("process", 1, MAX_INTEGER)
 
@@ -260,6 +273,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record, list[int], Rights], Callable[[],
     "parents": _parents,
     "make-group": _make_group,
     "add-to-group": _add_to_group,
+    "io": _io,
     "remove-group": _remove_group,
 }
 

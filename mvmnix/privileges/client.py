@@ -3,11 +3,13 @@
 `current` is None for a plain user.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mvmnix import procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import control_groups, ids
 from mvmnix.privileges.broker import Rights, received
@@ -51,6 +53,11 @@ class Broker:
         asked: dict[str, object] = {"request": "make-group", "name": name, "controllers": sorted(controllers)}
         asked |= {"memory": limits.memory, "tasks": limits.tasks}
         self._ask(asked | {"processors-thousandths": thousandths, "weight": limits.weight or 0})
+
+    def io(self, process: int) -> str:
+        """What a process of mvm's has read and written (proc_pid_io(5))."""
+        value, _ = self._ask({"request": "io", "process": process})
+        return str(value)
 
     def add_to_group(self, path: str, process: int) -> None:
         """Put a process of mvm's into a group of mvm's."""
@@ -127,6 +134,16 @@ def groups() -> ControlGroups:
     """Where control groups can be made, with root's rights or this user's own."""
     broker = _broker[0] if _broker else None
     return ControlGroups.find() if broker is None else ControlGroups(broker.parents(), broker)
+
+
+def io(process: int) -> str:
+    """What a process that mvm started has read and written (proc_pid_io(5)). Raises OSError, also without a broker."""
+    if not _broker:
+        return procfs.io(process)
+    try:
+        return _broker[0].io(process)
+    except MvmnixError as error:
+        raise OSError(errno.EPIPE, error.message) from error
 
 
 def remove_group(path: str) -> bool:

@@ -135,6 +135,8 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
     for what in ("/", "/etc", "/root", "/proc", os.path.dirname(other), named):
         yield f"{what} to write, for a guest", partial(broker.tree, opened(what), READER, served)
     yield "a descriptor that is none", partial(broker.tree, socket.socket().fileno(), READER, served)
+    for process in (1, os.getppid()):
+        yield f"the io of process {process}", partial(broker.io, process)
     both = frozenset(Controller)
     for name in ("", "x", "..", "../x", "mvmnix-0-00000000/../../x", "mvmnix-0-0000000g", "mvmnix-0-00000000\n"):
         yield f"a group called {name!r}", partial(broker.make_group, name, LIMITS, both)

@@ -14,6 +14,7 @@ from mvmnix.launch.hypervisor.port import Invocation
 from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Digest, User
+from mvmnix.privileges import client
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
 
@@ -65,7 +66,7 @@ class Server:
         """How many bytes it has written so far; 0 once it has ended, None where the kernel doesn't tell."""
         if (pid := self.pid) is None:
             return 0
-        found = procfs.written(pid)
+        found = procfs.written(pid, client.io)
         return 0 if self.pid is None else found  # the number could have been another process's by then
 
     def entered(self) -> None:

@@ -58,6 +58,10 @@ class Recorded(Rights):
         self.asked.append(("add", path, process))
 
     @override
+    def io(self, process: int) -> str:
+        return f"{process}\n"
+
+    @override
     def remove_group(self, path: str) -> bool:
         raise ZeroDivisionError("a mistake of the broker's")
 
@@ -92,6 +96,7 @@ def test_requests_arrive_with_their_types(client: Broker, rights: Recorded, tmp_
     client.make_group("name", LIMITS, frozenset(Controller))
     client.make_group("name", GroupLimits(1, 1), frozenset())
     client.add_to_group("/path", 42)
+    assert client.io(42) == "42\n"
     assert client.parents() == rights.parents()
     assert rights.asked == [
         ("tree", b"content", 5, None),
