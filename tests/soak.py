@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Held:
         paths = [path for path in home.state.rglob("*") if "audit" not in path.relative_to(home.state).parts]
         kept = [path for path in paths if not path.is_dir() or path.parent.name == "machines"]
         return cls(
-            descriptors=len(list(Path("/proc/self/fd").iterdir())),
+            descriptors=sum(not _is_namespace(path) for path in Path("/proc/self/fd").iterdir()),
             resident=int(statm[1]) * os.sysconf("SC_PAGE_SIZE") // 1024,
             files=len(kept),
             hypervisors=sum(1 for process in _hypervisors(home) if process.name != str(os.getpid())),
@@ -143,3 +144,10 @@ def _ended(process: "subprocess.Popen[bytes]") -> str:
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err.decode()
     return out.decode()
+
+
+def _is_namespace(descriptor: Path) -> bool:
+    """Whether it is one of the user namespaces that are kept, some dozens at most (privileges/user_namespaces.py)."""
+    with suppress(FileNotFoundError):
+        return str(descriptor.readlink()).startswith("user:")
+    return False

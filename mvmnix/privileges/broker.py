@@ -56,11 +56,11 @@ class Rights:
 
     def namespace_of(self, uid: int) -> int:
         """The user namespace of a uid of the pool; the caller closes it."""
-        return os.dup(user_namespaces.for_uid(self._checked(uid)))
+        return user_namespaces.for_uid(self._checked(uid))
 
     def container_namespace(self) -> int:
         """The user namespace of containers; the caller closes it."""
-        return os.dup(user_namespaces.for_container())
+        return user_namespaces.for_container()
 
     def tree(self, source: int, reader: int, served: Served | None) -> int:
         """A detached mount of what `source` names, for a uid of the pool (`tree.made`); the caller closes it."""

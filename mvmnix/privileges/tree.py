@@ -108,7 +108,11 @@ class _Made:
 
     def _mapped(self, source: int, status: os.stat_result, group: int, lowest_group: int) -> int | None:
         pairs = (status.st_uid, self.reader), (group, self.reader)
-        return idmap.mapped(source, user_namespaces.for_mount(*pairs, lowest_group), whole=self.whole)
+        namespace = user_namespaces.for_mount(*pairs, lowest_group)
+        try:
+            return idmap.mapped(source, namespace, whole=self.whole)
+        finally:
+            os.close(namespace)
 
     def plain(self, source: int) -> int:
         """It as it is, read-only."""

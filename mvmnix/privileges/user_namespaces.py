@@ -5,13 +5,14 @@
 2. For containers: what runs one is user 0 there, and users 0 to 65535 of a container are 1 to 65536; owned likewise.
 3. For an ID-mapped mount (mount_setattr(2)): two uids, and two gids, have each other's place.
 
-A namespace is held by a descriptor. They are kept, as the same ones are asked for again and again.
+A namespace is held by a descriptor. The last ones are kept, as the same ones are asked for again and again.
 """
 
 import errno
-import functools
 import os
 import socket
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -19,30 +20,43 @@ from mvmnix.privileges import ids
 from mvmnix.privileges.idmap import swapped
 from mvmnix.process import spawn
 
+#: How many are kept.
+_MOST: Final = 32
+_namespaces: Final[OrderedDict[tuple[str, str, int | None], int]] = OrderedDict()
+_lock: Final = threading.Lock()
 #: Waits for its input to end, and is there on every system (hier(7)).
 _WAITING: Final = "/bin/cat"
 
 
-@functools.cache
 def for_uid(uid: int) -> int:
-    """The namespace of a uid and gid of the pool (1). The descriptor stays open. Raises OSError, ProcessError."""
-    return _made(f"{uid} {uid} 1", f"{uid} {uid} 1", owner=ids.MVM)
+    """The namespace of a uid and gid of the pool (1); the caller closes it. Raises OSError, ProcessError."""
+    return _kept(f"{uid} {uid} 1", f"{uid} {uid} 1", owner=ids.MVM)
 
 
-@functools.cache
 def for_container() -> int:
-    """The namespace of containers (2). The descriptor stays open. Raises OSError, ProcessError."""
+    """The namespace of containers (2); the caller closes it. Raises OSError, ProcessError."""
     users = f"0 {ids.CONTAINER_RUNTIME} 1\n1 {ids.FIRST_OF_CONTAINER} {ids.CONTAINER_COUNT}"
-    return _made(users, users, owner=ids.MVM)
+    return _kept(users, users, owner=ids.MVM)
 
 
-@functools.cache
 def for_mount(uids: tuple[int, int], gids: tuple[int, int], lowest_group: int = 0) -> int:
     """The namespace of an ID-mapped mount (3); groups below `lowest_group` have no place in it.
 
-    The descriptor stays open. Raises OSError, ProcessError.
+    The caller closes it. Raises OSError, ProcessError.
     """
-    return _made(swapped(*uids), swapped(*gids, lowest_group), owner=None)
+    return _kept(swapped(*uids), swapped(*gids, lowest_group), owner=None)
+
+
+def _kept(uid_map: str, gid_map: str, *, owner: int | None) -> int:
+    """A descriptor of one that is kept, or was made now."""
+    key = (uid_map, gid_map, owner)
+    with _lock:
+        if key not in _namespaces:
+            _namespaces[key] = _made(uid_map, gid_map, owner=owner)
+        _namespaces.move_to_end(key)
+        while len(_namespaces) > _MOST:
+            os.close(_namespaces.popitem(last=False)[1])
+        return os.dup(_namespaces[key])
 
 
 def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:

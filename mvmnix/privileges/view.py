@@ -72,7 +72,11 @@ def _tree(grant: Grant) -> int | None:
     """
     if grant.needed and not grant.writable:
         raise PermissionError(errno.EACCES, "other users can pass it: chmod 700 it, or a directory above", grant.path)
-    tree = idmap.mapped(grant.fd, user_namespaces.for_mount((0, ids.MVM), (0, ids.MVM)))
+    namespace = user_namespaces.for_mount((0, ids.MVM), (0, ids.MVM))
+    try:
+        tree = idmap.mapped(grant.fd, namespace)
+    finally:
+        os.close(namespace)
     if tree is None and grant.needed:
         raise OSError(errno.EOPNOTSUPP, "its file system has no ID-mapped mounts", grant.path)
     if tree is None and not grant.writable:

@@ -29,7 +29,7 @@ def checkout(copied: World, tmp_path: Path) -> Path:
 
 def shell(line: str, copied: World, cwd: Path) -> "subprocess.CompletedProcess[str]":
     """A line as it would be typed, `mvm` being the one of this tree."""
-    python = f"{shlex.quote(sys.executable)} -m mvmnix.cli"
+    python = f"{shlex.quote(sys.executable)} -P -m mvmnix.cli"
     script = f'mvm() {{ {python} "$@"; }}\n{line}'
     environment = {**copied.home.environment, "PYTHONPATH": str(TREE), "GIT_CONFIG_NOSYSTEM": "1"}
     identity = {f"GIT_{who}_{what}": "t@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
