@@ -381,7 +381,7 @@ def test_a_large_directory_is_taken_for_one_that_holds_such(tmp_path: Path, monk
 @as_root
 def test_where_nothing_can_be_mapped_nothing_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server under its owner's own uid could reach all else of that user's."""
-    monkeypatch.setattr("mvmnix.privileges.idmap.mapped", lambda *_: None)
+    monkeypatch.setattr("mvmnix.privileges.idmap.mapped", lambda *_, **__: None)
     (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     wanted = Share(str(share), "/data", Access.READ_WRITE)

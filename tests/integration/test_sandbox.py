@@ -291,7 +291,7 @@ def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_system_without_id_mapped_mounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(idmap, "mapped", lambda *_: None)
+    monkeypatch.setattr(idmap, "mapped", lambda *_, **__: None)
     (tmp_path / "directory").mkdir()
     (tmp_path / "directory/file").write_text("readable")
     (tmp_path / "directory").chmod(0o755)
