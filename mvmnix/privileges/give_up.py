@@ -23,6 +23,7 @@ from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.privileges import broker, client, ids, view
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.idmap import checked
+from mvmnix.privileges.rights import Rights
 from mvmnix.state import Directory, Roots
 
 KVM: Final = "/dev/kvm"
@@ -42,7 +43,7 @@ def give_up(words: Sequence[str], environment: Mapping[str, str]) -> None:
         view.unshare()  # 1
         grants = Grants.open(own, words, environment, home)  # 2
         view.show(grants)
-        asked = broker.start(broker.Rights(grants))  # 3
+        asked = broker.start(Rights(grants))  # 3
         grants.close()
         _raise_limits()  # 4
         caller.remember(0)

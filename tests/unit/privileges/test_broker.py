@@ -16,10 +16,12 @@ import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import broker, ids
-from mvmnix.privileges.broker import PACKET, Rights
+from mvmnix.privileges import rights as rights_
+from mvmnix.privileges.broker import PACKET
 from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.grants import Grants
+from mvmnix.privileges.rights import Rights
 from mvmnix.privileges.tree import Served
 
 LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5, weight=7)
@@ -233,8 +235,8 @@ def test_there_are_only_so_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     parents = [parent.path for parent in ControlGroups.find().limiting(Controller.MEMORY).parents]
     if not parents:
         pytest.skip("this host has no control groups that could be used")
-    most = max(sum(map(bool, map(broker.GROUP.fullmatch, os.listdir(path)))) for path in parents)  # noqa: PTH208
-    monkeypatch.setattr(broker, "MOST_GROUPS", most)
+    most = max(sum(map(bool, map(rights_.GROUP.fullmatch, os.listdir(path)))) for path in parents)  # noqa: PTH208
+    monkeypatch.setattr(rights_, "MOST_GROUPS", most)
     with pytest.raises(OSError, match="control groups of mvm's") as caught:
         GRANTED.make_group("mvmnix-4095-0123abcd", LIMITS, frozenset({Controller.MEMORY}))
     assert caught.value.errno == errno.ENOSPC
