@@ -95,9 +95,11 @@ def _check() -> None:
     if {*os.getresuid(), *os.getresgid()} != {ids.MVM} or 0 in os.getgroups():
         raise PermissionError(1, "a uid or gid is left", "setresuid")
     for setting in (os.setuid, os.setgid):
-        with suppress(PermissionError):
+        try:
             setting(0)
-            raise OSError(1, "root's uid or gid can be had again", "setresuid")
+        except PermissionError:
+            continue
+        raise PermissionError(1, "root's uid or gid can be had again", "setresuid")
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
         lines = [line.split() for line in file if line.startswith("Cap")]
     if any(int(value, 16) for name, value in lines if name != "CapBnd:"):
