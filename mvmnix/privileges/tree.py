@@ -5,8 +5,7 @@ detached mount of it, which a user namespace can attach (entry.py):
 
 1. In what mvm was granted (grants.py), the file is looked up again beneath the descriptor that root opened, since a
    mount that is ID-mapped can't be mapped once more. It has to be the same file.
-2. What belongs to neither root nor mvm's uid isn't mapped for a helper, and for a guest only if that very directory was
-   granted to write: named, and out of other users' reach, for what is taken over could set the set-user-ID bit there.
+2. What belongs to neither root nor mvm's uid is mapped only if the command line names that very file or directory.
    Root's, outside of what was granted, isn't mapped. What isn't mapped is read as everybody may, or refused.
 3. What is read is mounted read-only; the reader has the place of the file's owner and group, unless everybody may read
    it. Where it can't be mapped the reader sees what everybody may read.
