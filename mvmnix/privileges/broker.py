@@ -13,7 +13,6 @@ processes and threads that share the broker need no lock. It ends when no proces
 nothing else, opens no file by a name that it is told, and starts no program of the caller's choice.
 """
 
-import array
 import errno
 import os
 import signal
@@ -24,13 +23,11 @@ from contextlib import suppress
 from typing import Final
 
 from mvmnix.privileges.control_groups import Controller, GroupLimits, Parent
+from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.rights import Rights
 from mvmnix.privileges.tree import Served
 from mvmnix.strict import MAX_INTEGER, MalformedError, Record, canonical, parse_json, read
 
-#: The largest packet in bytes, and the most descriptors in one.
-PACKET: Final = 16_384
-DESCRIPTORS: Final = 8
 #: How long a line of an error may be.
 _LONGEST: Final = 1000
 
@@ -49,17 +46,6 @@ def serve(asked: socket.socket, rights: Rights) -> None:
         finally:
             for fd in descriptors:
                 os.close(fd)
-
-
-def received(end: socket.socket) -> tuple[bytes, list[int], int]:
-    """A packet, descriptors that no child inherits (socket.recv_fds drops that flag), and the packet's flags."""
-    found = array.array("i")
-    room = socket.CMSG_SPACE(DESCRIPTORS * found.itemsize)
-    packet, ancillary, flags, _ = end.recvmsg(PACKET, room, socket.MSG_CMSG_CLOEXEC)
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return packet, list(found), flags
 
 
 def _answer(answer: socket.socket, packet: bytes, descriptors: list[int], rights: Rights) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from mvmnix import procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import control_groups, ids
-from mvmnix.privileges.broker import received
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
+from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.rights import Rights
 from mvmnix.privileges.tree import Served
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read

@@ -8,24 +8,19 @@
 A namespace is held by a descriptor. The last ones are kept, as the same ones are asked for again and again.
 """
 
-import errno
 import os
-import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Final
 
 from mvmnix.privileges import ids
+from mvmnix.privileges.descriptors import made_by_child
 from mvmnix.privileges.idmap import swapped
-from mvmnix.process import spawn
 
 #: How many are kept.
 _MOST: Final = 32
 _namespaces: Final[OrderedDict[tuple[str, str, int | None], int]] = OrderedDict()
 _lock: Final = threading.Lock()
-#: Waits for its input to end, and is there on every system (hier(7)).
-_WAITING: Final = "/bin/cat"
 
 
 def for_uid(uid: int) -> int:
@@ -60,51 +55,22 @@ def _kept(uid_map: str, gid_map: str, *, owner: int | None) -> int:
 
 
 def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:
-    """A program is started in it, as a process with threads must not fork without exec."""
-    ours, theirs = socket.socketpair()
-    waiting, end = os.pipe2(os.O_CLOEXEC)
-    with ours:
-        try:
-            with theirs:
-                child = spawn((_WAITING,), env={}, stdin=waiting, before_exec=_unshared(theirs, owner))
-        except BaseException:
-            os.close(end)
-            raise
-        finally:
-            os.close(waiting)
-        try:
-            _, found, _, _ = socket.recv_fds(ours, 1, 1)
-            if not found:
-                raise OSError(errno.EPERM, "no user namespace can be made", "/proc/self/ns/user")
-            (namespace,) = found
-            os.set_inheritable(namespace, False)
-            try:
-                for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
-                    with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-                        file.write(text)
-            except OSError:
-                os.close(namespace)
-                raise
-            return namespace
-        finally:
-            os.close(end)
-            child.kill()
-            child.wait()
+    """It is handed out by a process in it: another one would need the right to trace that."""
 
+    def unshare() -> int:
+        if owner is not None:
+            os.setgroups([])
+            os.setresgid(owner, owner, owner)
+            os.setresuid(owner, owner, owner)
+        os.unshare(os.CLONE_NEWUSER)
+        return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
-def _unshared(told: socket.socket, owner: int | None) -> Callable[[], None]:
-    """What the child does: it sends its namespace, for which another process would need the right to trace it."""
-
-    def unshare() -> None:
+    with made_by_child(unshare, "user namespace") as (child, namespace):
         try:
-            if owner is not None:
-                os.setgroups([])
-                os.setresgid(owner, owner, owner)
-                os.setresuid(owner, owner, owner)
-            os.unshare(os.CLONE_NEWUSER)
-            namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            socket.send_fds(told, [b"x"], [namespace])
+            for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+                with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+                    file.write(text)
         except OSError:
-            os._exit(126)
-
-    return unshare
+            os.close(namespace)
+            raise
+        return namespace

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from mvmnix.privileges import client, idmap, ids
-from mvmnix.privileges.broker import PACKET
 from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import Controller, GroupLimits
+from mvmnix.privileges.descriptors import PACKET
 from mvmnix.privileges.entry import Entry, attach, become_private, paths
 from mvmnix.privileges.give_up import give_up
 from mvmnix.privileges.tree import Served

@@ -329,6 +329,11 @@ def copied(path: Path) -> None:
         os.close(tree)
 
 
+def made_by_children(path: Path) -> None:
+    exchanged(path)
+    copied(path)
+
+
 def secret(_: Path) -> None:
     """The user's own program: with the user's HOME, and with nothing else of what is set."""
     (found,) = resolve([Reference.parse("A=command:/usr/bin/env", Target.FILE)])
@@ -401,8 +406,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
-    ("mvmnix/privileges/user_namespaces.py:_made",): plain(exchanged),
-    ("mvmnix/privileges/locked_mount.py:locked",): plain(copied),
+    ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),
     (
         "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/guest.py:Preparation.spawn",

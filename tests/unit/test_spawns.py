@@ -124,8 +124,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
     "mvmnix/privileges/broker.py:start": None,
-    "mvmnix/privileges/locked_mount.py:locked": None,
-    "mvmnix/privileges/user_namespaces.py:_made": None,
+    "mvmnix/privileges/descriptors.py:made_by_child": None,
 }
 SITES: Final = sorted(spawns.sites())
 

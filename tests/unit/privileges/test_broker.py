@@ -17,9 +17,9 @@ import pytest
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import broker, ids
 from mvmnix.privileges import rights as rights_
-from mvmnix.privileges.broker import PACKET
 from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
+from mvmnix.privileges.descriptors import PACKET
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.rights import Rights
 from mvmnix.privileges.tree import Served
