@@ -27,7 +27,8 @@ from mvmnix.launch.machine import Machine
 from mvmnix.launch.start import start
 from mvmnix.provenance import envelope, statement
 from mvmnix.provenance.policy_text import FILE_NAME, effective
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 
 #: A guest that may be sent commands; examples/hello is sealed.
 _FLAKE = """{

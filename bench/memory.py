@@ -17,7 +17,7 @@ from bench.raw_qemu import RawQemu
 from mvmnix.api.context import Context
 from mvmnix.launch.records import registry
 from mvmnix.procfs import stat
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 _SLEEP = ("/bin/busybox", "sleep", "1000")
 #: Seconds after which a guest that does nothing has nothing left to do.

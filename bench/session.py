@@ -21,7 +21,7 @@ from mvmnix.builder.session.session import BuildRequest
 from mvmnix.launch.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy_text import FILE_NAME, effective
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 
 class BuiltError(Exception):

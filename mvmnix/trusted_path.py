@@ -54,6 +54,9 @@ def open_component(name: str, path: str, parent: int, flags: int) -> int:
     """Open a directory that must be there. Raises FileNotFoundError, RefusedError [state-permissions]."""
     try:
         return os.open(name, flags, dir_fd=parent)
+    except PermissionError:
+        judge_closed(name, path, parent)
+        raise
     except OSError as error:
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
             raise
@@ -100,6 +103,12 @@ def judge(path: str, status: os.stat_result) -> None:
     if status.st_mode & _OTHERS_WRITE:
         why = f"others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"chmod go-w {shlex.quote(path)}")
+
+
+def judge_closed(name: str, path: str, parent: int) -> None:
+    """As `judge`, for what couldn't be opened: whose it is says more than that."""
+    with suppress(OSError):
+        judge(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
 
 
 def _judge_parent(path: str, status: os.stat_result) -> None:

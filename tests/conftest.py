@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 from mvmnix.store import Store
 
 if TYPE_CHECKING:

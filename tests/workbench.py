@@ -25,7 +25,7 @@ from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Plan
 from mvmnix.model import FlakeRef
 from mvmnix.provenance.policy_text import FILE_NAME, effective
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 from tests.conftest import PATIENCE, World
 
 

@@ -34,7 +34,8 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_default import default_policy
 from mvmnix.provenance.policy_files import FLOOR, Files, files, in_force
 from mvmnix.provenance.policy_text import FILE_NAME
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
 from mvmnix.provenance.summary import Summary
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 
 @contextmanager

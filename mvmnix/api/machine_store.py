@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from mvmnix import caller
 from mvmnix.launch.records import tidying
 from mvmnix.privileges import ids
+from mvmnix.roots import Roots
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory, Roots
+from mvmnix.state import Directory
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend

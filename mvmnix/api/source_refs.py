@@ -7,7 +7,7 @@ from mvmnix import checkouts
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 type SourceRef = FlakeRef | OciRef
 

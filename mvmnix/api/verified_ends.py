@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.records.registry import Entry
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 
 
 def with_verified_ends(machines: Directory, entries: Sequence[Entry], frontend: Frontend) -> tuple[Entry, ...]:

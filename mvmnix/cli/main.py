@@ -164,7 +164,7 @@ def _directories() -> tuple[str, ...]:
     """Where mvm writes: its own directories, and that of temporary files."""
     import tempfile  # noqa: PLC0415 - only failures pay for it
 
-    from mvmnix.state import Roots  # noqa: PLC0415
+    from mvmnix.roots import Roots  # noqa: PLC0415
 
     try:
         return (*Roots.from_environment(os.environ).paths.values(), tempfile.gettempdir())

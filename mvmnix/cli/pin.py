@@ -23,7 +23,7 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.telling import answer
 from mvmnix.errors import UsageError
 from mvmnix.plural import counted
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 from mvmnix.store import Cache
 
 _DEBIAN = "debian/lock.json"

@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from mvmnix import caller, checkouts
-from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix import caller
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.privileges import broker, client, ids, view
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.idmap import checked
 from mvmnix.privileges.rights import Rights
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 
 KVM: Final = "/dev/kvm"
 #: A descriptor for each file that a guest has looked at and not forgotten.
@@ -63,14 +64,10 @@ def give_up(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def _own(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Mvm's own directories, made; what is refused there is refused again, with words, when it is used."""
-    found = []
+    """Mvm's own directories, made; what is refused there is refused again when it is used."""
+    found: tuple[str, ...] = ()
     with suppress(UsageError), Roots.from_environment(environment) as roots:
-        for name, path in roots.paths.items():
-            with suppress(RefusedError, OSError):
-                checkouts.refuse_inside({name: path}, ".")
-                Directory.create(path).close()
-                found.append(path)
+        found = roots.make()
     Directory.create(ids.POOL_DIRECTORY).close()
     return (*found, ids.POOL_DIRECTORY)
 

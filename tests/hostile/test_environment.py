@@ -48,11 +48,12 @@ from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
 from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance import sigstore
+from mvmnix.roots import Roots
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory, Roots
+from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import serve

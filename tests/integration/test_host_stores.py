@@ -15,7 +15,8 @@ from mvmnix.builder.pins.store_choice import Kind, NixStore
 from mvmnix.builder.session import nix
 from mvmnix.model import Digest, Source, StorePath
 from mvmnix.process import ProcessError  # noqa: F401 - for the script below
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 from mvmnix.store import Store
 
 pytestmark = pytest.mark.integration

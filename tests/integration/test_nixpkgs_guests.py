@@ -13,7 +13,7 @@ from mvmnix import lock, manifest
 from mvmnix.builder.bootstrap import FILES as BUILDER_FILES
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session import graph, nix
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 from tests.conftest import Home, make_home, pins_in_nix
 from tests.standin import EVERYTHING, STANDIN
 

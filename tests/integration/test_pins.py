@@ -28,7 +28,8 @@ from mvmnix.cli.pin import lock_directory, own_lock_directory, pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.unit.builder.pins.test_version import ASCENDING
 

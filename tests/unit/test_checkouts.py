@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.checkouts import refuse_inside
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 
 FOREIGN = 54321
 AS_ROOT = os.geteuid() == 0
@@ -135,12 +136,20 @@ def test_an_ordinary_user_below_directories_of_root(home: Path) -> None:
         "from mvmnix.state import Directory\n"
         "home = sys.argv[1]\n"
         "Directory.create(home + '/mine/deep').write_atomic('x', b'1')\n"
-        "try:\n    Directory.open(home + '/other')\n"
-        "except RefusedError as error:\n    print(*error.codes)\n"
+        "closed = Directory.open(home + '/mine/deep')\n"
+        "looks = lambda: Directory.open(home + '/other'), lambda: closed.child('d'), lambda: closed.open_file('f')\n"
+        "for look in looks:\n"
+        "    try:\n        look()\n"
+        "    except RefusedError as error:\n        print(*error.codes)\n"
     )
+    (home / "mine/deep/d").mkdir(parents=True)
+    (home / "mine/deep/f").touch()
+    for path, owner, mode in (("", FOREIGN, 0o700), ("/d", FOREIGN + 1, 0o700), ("/f", FOREIGN + 1, 0o600)):
+        os.chown(f"{home}/mine/deep{path}", owner, owner)
+        Path(f"{home}/mine/deep{path}").chmod(mode)
     argv = [sys.executable, "-c", "import mvmnix.state, mvmnix.errors\n" + code, str(home)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "state-permissions\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "state-permissions\n" * 3, "")
 
 
 @pytest.mark.parametrize("position", ["parent", "last"])
@@ -271,6 +280,19 @@ def test_roots_follow_the_environment(home: Path) -> None:
         assert roots.data.path == f"{home}/.local/share/mvmnix"
         assert roots.state is roots.state
     assert (home / ".config" / "mvmnix").is_dir()
+
+
+def test_what_was_refused_once_is_refused_for_the_same_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's mvm sees less once it gave up root's rights: what it said of a directory then stays said."""
+    monkeypatch.setattr("mvmnix.roots._refused", {})
+    (home / ".cache").mkdir()
+    (home / ".cache").chmod(0o777)
+    with Roots.from_environment({"HOME": str(home)}) as roots:
+        assert set(roots.make()) == {roots.paths[name] for name in ("state", "config", "data")}
+    (home / ".cache").chmod(0o700)
+    with Roots.from_environment({"HOME": str(home)}) as roots:
+        assert "mode 0777" in refusal(lambda: roots.cache)
+        roots.config.names()
 
 
 @pytest.mark.parametrize(

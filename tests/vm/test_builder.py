@@ -14,7 +14,8 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, Image, StorePath
 from mvmnix.provenance import envelope, parts, predicate, statement
 from mvmnix.provenance.slsa import MICROVM, Provenance
-from mvmnix.state import Directory, Roots
+from mvmnix.roots import Roots
+from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.conftest import World
 from tests.hostile.rig import flipped, replaced

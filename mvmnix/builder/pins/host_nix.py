@@ -19,8 +19,8 @@ from mvmnix import process
 from mvmnix.builder.pins.store_choice import OWN, Kind, NixStore, choose
 from mvmnix.builder.session.nix import host_ask_store
 from mvmnix.errors import MvmnixError
+from mvmnix.roots import Roots
 from mvmnix.sandbox.trusted_executables import Candidates, check, locate
-from mvmnix.state import Roots
 
 #: So long, in seconds, a nix-daemon may take to answer.
 _ANSWER_SECONDS: Final = 20

@@ -25,7 +25,7 @@ from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance import parts as parts_room
 from mvmnix.provenance.predicate import to_statement
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario

@@ -11,7 +11,7 @@ from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.store_choice import Kind, NixStore
 from mvmnix.errors import MvmnixError
 from mvmnix.process import Completed, ProcessError
-from mvmnix.state import Roots
+from mvmnix.roots import Roots
 
 
 @pytest.fixture
