@@ -3,10 +3,11 @@
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -53,12 +54,13 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
 
     A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
     terminal this process stands: it escapes what is shown there, and a terminal that stands still holds up nobody else.
+    So it does with a pipe that only another user could open once more, as root's are for root's mvm.
     """
     theirs, pumps, descriptors = list[int](), list[threading.Thread](), list[int]()
     with ExitStack() as ours:
         for stream in streams:
             number = tuple(Stream).index(stream)
-            if not os.isatty(number):
+            if not os.isatty(number) and _is_openable(number, stream):
                 descriptors.append(number)
                 continue
             reading, writing = os.pipe()
@@ -72,6 +74,12 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
         ours.callback(hands.let_go)
         yield hands
     hands.finish()
+
+
+def _is_openable(number: int, stream: Stream) -> bool:
+    """Whether the supervisor can open this pipe once more (launch/control/streams.py); files it takes as they are."""
+    way = os.R_OK if stream is Stream.STDIN else os.W_OK
+    return not stat.S_ISFIFO(os.fstat(number).st_mode) or os.access(f"/proc/self/fd/{number}", way)
 
 
 def _pump_in(mine: int, number: int, *, typed: Callable[[bytes], None]) -> None:
@@ -92,7 +100,7 @@ def _read(number: int) -> bytes:
 
 
 def _pump_out(mine: int, number: int, *, raw: bool) -> None:
-    with os.fdopen(mine, "rb", buffering=0) as file:
+    with os.fdopen(mine, "rb", buffering=0) as file, suppress(BrokenPipeError):  # its reader left
         show(iter(lambda: file.read(_CHUNK), b""), sys.stdout if number == 1 else sys.stderr, raw=raw)
 
 

@@ -53,7 +53,7 @@ def machine(world: World, flake: Path, tmp_path: Path, request: pytest.FixtureRe
 def test_a_command_in_a_running_machine(world: World, machine: str) -> None:
     script = "cat; echo to-stderr >&2; exit 7"
     done = world.home.mvm("exec", "-i", machine, "/bin/busybox", "sh", "-c", script, stdin=b"from stdin\n" * 1000)
-    assert (done.returncode, done.stdout) == (7, b"from stdin\n" * 1000)
+    assert (done.returncode, done.stdout) == (7, b"from stdin\n" * 1000), done.stderr.decode()
     assert b"to-stderr\n" in done.stderr
     assert world.home.mvm("exec", machine, "/bin/nosuch").returncode == 127
     assert world.home.mvm("exec", "--timeout", "1", machine, "/bin/busybox", "sleep", "100").returncode == 124
