@@ -1,7 +1,7 @@
-"""The only parser of what /proc/<pid> says in stat, io, children, cgroup and mountinfo.
+"""The only parser of what /proc/<pid> says in stat, status, io, children, cgroup and mountinfo.
 
-They say how a process stands and who started it, what it uses, writes and has started, which control groups it is in,
-and what is mounted where.
+They say how a process stands, who started it and what rights it has, what it uses, writes and has started, which
+control groups it is in, and what is mounted where.
 """
 
 import os
@@ -72,6 +72,22 @@ def parse_stat(text: str) -> Stat:
         cpu_ms=ticks * 1000 // _TICKS,
         resident_kib=int(fields[21]) * _PAGE // 1024,
     )
+
+
+def uids(process: int) -> frozenset[int]:
+    """Its real, effective, saved and file system uid (proc_pid_status(5), Uid). Raises OSError."""
+    return frozenset(map(int, _status(process)["Uid"].split()))
+
+
+def capabilities(process: int) -> dict[str, int]:
+    """Its sets of capabilities as bits, by their names there: CapEff and so on (proc_pid_status(5)). Raises OSError."""
+    return {name: int(bits, 16) for name, bits in _status(process).items() if name.startswith("Cap")}
+
+
+def _status(process: int) -> dict[str, str]:
+    """By the names of its fields; the program's own name is escaped there, so that it can't end a line."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="surrogateescape")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.split("\n"))}
 
 
 def children(process: int) -> Iterator[int]:

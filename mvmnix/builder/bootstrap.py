@@ -24,11 +24,12 @@ from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
 from mvmnix.model import HashMode, Image, Source, StorePath
+from mvmnix.privileges.grants import FLAKE
 from mvmnix.store import Store
 from mvmnix.tree import tree_of_directory
 
-#: What of this installation the builder image is made from; root's mvm may read it by privileges/grants.py.
-FILES = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
+#: What of this installation the builder image is made from: that much of it root's mvm may read.
+FILES = tuple(map(os.fsencode, FLAKE))
 ATTRIBUTE = "builder"
 _CHUNK = 1 << 20
 _VERSION = "mvm is tested with Nix 2.26; see nix --version"

@@ -1,11 +1,8 @@
 """Disables core dumps and ptrace for this process (prctl(2), PR_SET_DUMPABLE)."""
 
-import ctypes
-import os
 import resource
-from typing import Final
 
-_PR_SET_DUMPABLE: Final = 4
+from mvmnix import prctl
 
 
 def seal_off() -> None:
@@ -14,5 +11,4 @@ def seal_off() -> None:
     Raises OSError where that can't be had.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "this process's memory")
+    prctl.set_dumpable(dumpable=False)

@@ -17,11 +17,14 @@ DESCRIPTORS: Final = 8
 _WAITING: Final = "/bin/cat"
 
 
-def received(end: socket.socket) -> tuple[bytes, list[int], int]:
-    """A packet, descriptors that no child inherits (socket.recv_fds drops that flag), and the packet's flags."""
+def received(end: socket.socket, size: int = PACKET, most: int = DESCRIPTORS) -> tuple[bytes, list[int], int]:
+    """A packet of at most `size` bytes, its descriptors, and its flags (recvmsg(2)). Raises OSError.
+
+    No child inherits the descriptors (socket.recv_fds drops that flag).
+    """
     found = array.array("i")
-    room = socket.CMSG_SPACE(DESCRIPTORS * found.itemsize)
-    packet, ancillary, flags, _ = end.recvmsg(PACKET, room, socket.MSG_CMSG_CLOEXEC)
+    room = socket.CMSG_SPACE(most * found.itemsize)
+    packet, ancillary, flags, _ = end.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             found.frombytes(data[: len(data) - len(data) % found.itemsize])

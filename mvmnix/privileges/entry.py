@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mvmnix import prctl
 from mvmnix.privileges.idmap import checked, move
 
 #: Directories that no program needs which makes a sandbox (hier(7)).
 _PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
-_PR_SET_DUMPABLE: Final = 4
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,7 +56,7 @@ class Entry:
         os.setgroups([])  # 2
         os.setresgid(self.uid, self.uid, self.uid)
         os.setresuid(self.uid, self.uid, self.uid)
-        checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # or its /proc/self would be root's
+        prctl.set_dumpable(dumpable=True)  # or its /proc/self would be root's
         if self.trees:
             become_private()  # 3
             attach(self.trees)  # 4

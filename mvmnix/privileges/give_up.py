@@ -9,7 +9,6 @@
 7. It is looked at that there is no way back.
 """
 
-import ctypes
 import os
 import pwd
 import resource
@@ -18,11 +17,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from mvmnix import caller
+from mvmnix import caller, prctl, procfs
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.privileges import broker, client, ids, view
 from mvmnix.privileges.grants import Grants
-from mvmnix.privileges.idmap import checked
 from mvmnix.privileges.rights import Rights
 from mvmnix.roots import Roots
 from mvmnix.state import Directory
@@ -30,7 +28,6 @@ from mvmnix.state import Directory
 KVM: Final = "/dev/kvm"
 #: A descriptor for each file that a guest has looked at and not forgotten.
 DESCRIPTORS: Final = 1 << 20
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
 def give_up(words: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -52,9 +49,8 @@ def give_up(words: Sequence[str], environment: Mapping[str, str]) -> None:
         os.setgroups(groups)  # 5
         os.setresgid(ids.MVM, ids.MVM, ids.MVM)
         os.setresuid(ids.MVM, ids.MVM, ids.MVM)
-        libc = ctypes.CDLL(None, use_errno=True)
-        checked(libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # or /proc/self would be root's
-        checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")  # 6
+        prctl.set_dumpable(dumpable=True)  # or /proc/self would be root's
+        prctl.forbid_new_privileges()  # 6
         _check()  # 7
     except OSError as error:
         what = f"root's rights can't be given up: {error.filename or ''} {error.strerror}"
@@ -97,7 +93,6 @@ def _check() -> None:
         except PermissionError:
             continue
         raise PermissionError(1, "root's uid or gid can be had again", "setresuid")
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-        lines = [line.split() for line in file if line.startswith("Cap")]
-    if any(int(value, 16) for name, value in lines if name != "CapBnd:"):
+    capabilities = procfs.capabilities(os.getpid())
+    if any(held for name, held in capabilities.items() if name != "CapBnd"):
         raise PermissionError(1, "a capability is left", "setresuid")

@@ -6,10 +6,10 @@ In a process of root's that keeps its rights (a library, a test) this is used as
 import errno
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix import procfs
 from mvmnix.privileges import control_groups, ids, tree, user_namespaces
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.grants import Grants
@@ -76,7 +76,7 @@ class Rights:
     def io(self, process: int) -> str:
         """What a process of mvm's has read and written (proc_pid_io(5)), which its own uid alone may read."""
         with open(f"/proc/{process}/io", encoding="ascii") as file:  # noqa: PTH123
-            if not set(_uids(process)) <= _OURS:
+            if not procfs.uids(process) <= _OURS:
                 raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
             return file.read()  # of the process that was opened, or of none any more
 
@@ -84,7 +84,7 @@ class Rights:
         """Put a process of mvm's into a group of mvm's."""
         group, pidfd = self._own_group(path), os.pidfd_open(process)
         try:
-            if not set(_uids(process)) <= _OURS or is_readable(pidfd, 0):
+            if not procfs.uids(process) <= _OURS or is_readable(pidfd, 0):
                 raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
             with open(f"{group}/cgroup.procs", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write(str(process))
@@ -118,10 +118,3 @@ def _own_name(name: str) -> str:
     if not GROUP.fullmatch(name):
         raise PermissionError(errno.EPERM, "it is no name of a control group of mvm's", name)
     return name
-
-
-def _uids(process: int) -> Iterator[int]:
-    """Its real, effective, saved and file system uid (proc_pid_status(5)). Raises OSError."""
-    with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        (line,) = (line for line in file if line.startswith("Uid:"))
-    yield from map(int, line.split()[1:])

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +88,17 @@ def test_what_is_mounted_and_which_groups_a_process_is_in() -> None:
         procfs.Mount("22", "0:28", "/a\\b", "/mnt/two words", "cgroup", ("rw", "cpu", "cpuacct"))
     ]
     assert procfs.groups(("3:cpu,cpuacct:/a:b", "0::/")) == {"cpu,cpuacct": "/a:b", "": "/"}
+
+
+def test_what_rights_a_process_has() -> None:
+    root = os.geteuid() == 0
+    code = "import os\n" + "os.setresuid(6, 7, 6)\n" * root + "print(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        uids, held = procfs.uids(child.pid), procfs.capabilities(child.pid)
+        child.communicate(b"\n")
+    assert uids == ({6, 7} if root else {os.geteuid()})
+    assert set(held) == {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}
+    assert (held["CapEff"], held["CapPrm"]) == (0, 0)
+    assert procfs.capabilities(os.getpid())["CapEff"] == root * held["CapBnd"]

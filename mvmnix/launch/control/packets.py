@@ -3,12 +3,9 @@
 import array
 import os
 import socket
-from typing import Final
 
 from mvmnix.launch.control.messages import LIMIT, Stream
-
-_MOST_FDS: Final = len(Stream)
-_FD: Final = array.array("i").itemsize
+from mvmnix.privileges.descriptors import received
 
 
 class PacketError(ValueError):
@@ -26,11 +23,7 @@ def receive(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
 
     Raises PacketError, and then all descriptors are closed; OSError.
     """
-    data, ancillary, flags, _ = connection.recvmsg(LIMIT, socket.CMSG_SPACE(_MOST_FDS * _FD), socket.MSG_CMSG_CLOEXEC)
-    descriptors = array.array("i")
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(content[: len(content) - len(content) % _FD])
+    data, descriptors, flags = received(connection, LIMIT, len(Stream))
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close(tuple(descriptors))
         raise PacketError("a packet that is too long, or has too many descriptors")

@@ -177,7 +177,8 @@ def test_a_host_without_any(tmp_path: Path) -> None:
     assert ControlGroups.find(proc=proc(tmp_path, "0::/\n")).parents == ()
 
 
-def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path) -> None:
+def test_a_group_that_is_in_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.privileges.control_groups._TIMEOUT", 0.1)
     (tmp_path / "memory").mkdir()
     (tmp_path / "pids/mvmnix-0/full").mkdir(parents=True)
     here = proc(
