@@ -290,18 +290,39 @@ def test_words_of_a_server_are_no_lines_of_ours(world: World) -> None:
 # connections
 
 
-def test_a_connection_is_used_again(world: World) -> None:
-    """After a body, and after an answer whose body is small enough to be read and dropped."""
-    world.serve(whole(status="503 Busy", body=bytes(1 << 16)), whole())
+@pytest.mark.parametrize("unwanted", ["503 Busy", "302 Found"])
+def test_a_connection_is_used_again(world: World, unwanted: str) -> None:
+    """After a body, and after an answer that came in one packet, whose body isn't wanted."""
+    world.serve(whole("Location: /file", status=unwanted, body=bytes(1 << 16)), whole())
     world.get()
     assert (len(world.server.asked), world.server.connections) == (2, 1)
 
 
-@pytest.mark.parametrize("length", [(1 << 16) + 1, 1 << 40])
-def test_a_large_body_that_is_not_wanted_is_not_read(world: World, length: int) -> None:
-    world.serve(whole(status="503 Busy", body=b"x", length=length), whole())
+@pytest.mark.parametrize("length", [1 << 17, 1 << 40])
+@pytest.mark.parametrize("unwanted", ["503 Busy", "302 Found"])
+def test_a_large_body_that_is_not_wanted_is_not_read(world: World, unwanted: str, length: int) -> None:
+    world.serve(whole("Location: /file", status=unwanted, body=b"x", length=length), whole())
     world.get()
     assert (len(world.server.asked), world.server.connections) == (2, 2)
+
+
+def test_a_body_that_is_not_wanted_may_break_off(world: World) -> None:
+    """The head says enough: where to go, and that there is no such file."""
+
+    def hang_up(status: str) -> Handler:
+        def handle(it: Asked) -> None:
+            it.answer(b"x", "Location: /there", status=status, length=9)
+            it.hang_up()
+
+        return handle
+
+    world.serve(hang_up("302 Found"))
+    world.serve(whole(), path="/there")
+    world.get()
+    assert world.server.paths() == ["/file", "/there"]
+    world.serve(hang_up("404 Not Found"))
+    assert failure(world).status == 404
+    assert len(world.server.asked) == 3
 
 
 def test_so_many_at_once_and_no_more(world: World) -> None:
