@@ -24,11 +24,8 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (
         "builder/fetch/worker",
         (
-            *(
-                "unit/builder/fetch/test_https.py",
-                "unit/builder/fetch/worker",
-                "unit/builder/fetch/test_compression.py",
-            ),
+            *("unit/builder/fetch/test_https.py", "unit/builder/fetch/test_compression.py"),
+            *("unit/builder/fetch/worker", "unit/builder/fetch/test_lanes.py"),
             *("integration/test_downloads.py", "hostile/test_download_worker.py"),
         ),
     ),
