@@ -118,15 +118,14 @@ class Downloader:
         size = self.limits.size if limit is None else min(limit, self.limits.size)
         transfer = Transfer(str(first), write, size, written)
         with self._slots:
-            deadline = Deadline.after(self.limits.seconds)
-            self._must_run(first, deadline)
-            return self._insist(first, headers, transfer, deadline)
+            return self._insist(first, headers, transfer, Deadline.after(self.limits.seconds))
 
     def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, deadline: Deadline) -> Response:
         """Try until it works, the attempts are used up, or time is over."""
         attempt = 0
         while True:
             attempt += 1
+            self._must_run(url, deadline)
             try:
                 return self._attempt(url, headers, transfer, deadline)
             except BrokenError as broken:
@@ -138,7 +137,6 @@ class Downloader:
                 if wait is None or attempt >= self.limits.attempts:
                     raise _failed(url, f"{broken} ({attempt} attempts)", broken.status) from broken
             self._sleep(wait)
-            self._must_run(url, deadline)
 
     def _must_run(self, url: Url, deadline: Deadline) -> None:
         if self._closed:

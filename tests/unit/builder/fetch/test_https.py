@@ -180,9 +180,11 @@ def test_a_body_of_a_byte_more(world: World, handler: Handler, size: int, limit:
     assert len(world.server.asked) == 1, "asking again doesn't make it smaller"
 
 
-def test_time_that_is_over_is_no_reason_to_ask_again(world: World) -> None:
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_time_that_is_over_is_no_reason_to_ask_again(world: World, attempts: int) -> None:
     world.serve(Asked.stall)
-    assert codes(world, Limits(seconds=0.2, attempts=3)) == (ReasonCode.FETCH_LIMIT,)
+    assert codes(world, Limits(seconds=0.2, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
+    assert world.slept == []
     assert len(world.server.asked) <= 1, "none where this machine was too busy to get so far"
 
 
