@@ -77,8 +77,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("verity.py", ("unit/test_verity.py",)),
 )
 
-#: What runs in other processes as well, where no recorder sees it: the worker's in a sandbox, the other one's as another
-#: user.
+#: What runs in other processes too, where no recorder sees it: the worker's in a sandbox, the other as another user.
 UNSEEN: Final = (Path("mvmnix/builder/fetch/worker"), Path("mvmnix/trusted_path.py"))
 
 

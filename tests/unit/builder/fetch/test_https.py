@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allow import Allowlist, Url
 from mvmnix.builder.fetch.https import MAX_REDIRECTS, Downloader, DownloadError, Response
 from mvmnix.builder.fetch.patience import Limits
+from mvmnix.builder.fetch.transfer import BrokenError
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
 
@@ -204,6 +205,24 @@ def test_time_that_is_over_after_a_pause_is_no_reason_to_ask_again(world: World)
     assert refused.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert "longer than 0.2 seconds" in str(refused.value)
     assert len(world.server.asked) <= 1
+
+
+def test_no_attempt_is_begun_once_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped, attempts = threading.Event(), list[str]()
+
+    def attempt(_: Downloader, url: Url, *_rest: object) -> Response:
+        attempts.append(str(url))
+        raise BrokenError("busy")
+
+    monkeypatch.setattr(Downloader, "_attempt", attempt)
+    allowed, limits = Allowlist(frozenset({"sources.example"})), Limits(seconds=0.2, attempts=3)
+    with (
+        Downloader(allowed, limits, environment={}, sleep=lambda _: stopped.wait(0.5)) as downloader,
+        pytest.raises(RefusedError) as refused,
+    ):
+        downloader.get("https://sources.example/file", lambda _: None)
+    assert refused.value.codes == (ReasonCode.FETCH_LIMIT,)
+    assert attempts == ["https://sources.example/file"]
 
 
 def test_a_downloader_that_is_closed_asks_nothing(world: World) -> None:
