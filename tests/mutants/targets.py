@@ -21,13 +21,18 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/fetch/narinfo.py", ("unit/builder/fetch/test_narinfo.py",)),
     ("builder/fetch/parsing.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/transfer.py", ("unit/builder/fetch",)),
+    ("builder/fetch/worker/compression.py", ("unit/builder/fetch/test_compression.py",)),
+    ("builder/fetch/worker/documents.py", ("unit/builder/fetch/worker", "hostile/test_download_worker.py")),
+    # those with short time limits first: where the worker hangs, they notice in a second
+    (
+        "builder/fetch/worker/exchange.py",
+        ("integration/test_downloads.py", "unit/builder/fetch/test_https.py", "unit/builder/fetch/test_lanes.py"),
+    ),
     (
         "builder/fetch/worker",
         (
-            # those with short time limits first: where the worker hangs, they notice in a second
-            *("unit/builder/fetch/worker", "unit/builder/fetch/test_compression.py"),
-            *("integration/test_downloads.py", "hostile/test_download_worker.py"),
-            *("unit/builder/fetch/test_lanes.py", "unit/builder/fetch/test_https.py"),
+            *("unit/builder/fetch/worker", "unit/builder/fetch/test_lanes.py", "hostile/test_download_worker.py"),
+            *("integration/test_downloads.py", "unit/builder/fetch/test_compression.py"),
         ),
     ),
     ("builder/oci", ("unit/builder/oci", "integration/test_oci.py")),
