@@ -20,11 +20,13 @@ from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, Shell, Stream
+from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.validity import Use
 
 __all__ = [
     "SILENT",
     "SILENT_PROGRESS",
+    "Accelerator",
     "Backend",
     "BuildLimits",
     "Call",

@@ -6,41 +6,34 @@ import click
 
 from mvmnix.api.context import open_context
 from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
-from mvmnix.cli.backends import backend_option
-from mvmnix.cli.confidences import secret_options
-from mvmnix.cli.data import data_option
 from mvmnix.cli.evidence import Chain
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.limit_options import limit_options
-from mvmnix.cli.plan_options import labels_option, plan_options, verbs_option
+from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
 from mvmnix.cli.raw import raw_option
-from mvmnix.cli.shares import share_option
 from mvmnix.cli.telling import TERMINAL, notice
+from mvmnix.errors import UsageError
 
 
 @click.command()
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
 @click.option("--name", default="", help="A name for the machine.")
-@backend_option
-@verbs_option
-@labels_option
 @raw_option
-@secret_options
-@share_option
-@data_option
-@limit_options
-@click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
 @plan_options
-def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: bool) -> int:
+@click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
+def run(*, flake: str, detached: bool, name: str, raw: bool, options: PlanOptions, evidence: bool) -> int:
     """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
+    if detached and evidence:
+        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
     wanted = existing_source_ref(flake)
     with open_context(TERMINAL) as context, ExitStack() as stack:
         context.initialize()
@@ -51,6 +44,9 @@ def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: boo
                 finished = images.image(wanted)
             bundle = sign_plan(context, draft_plan(context, finished, options))
             verified = stack.enter_context(context.admitted(bundle, finished, notice))
+        if detached:
+            click.echo(start_detached(context, verified, name=name))
+            return 0
         ran = run_here(context, verified, name=name, raw=raw)
         if evidence:
             Chain(finished, verified, ran).show()

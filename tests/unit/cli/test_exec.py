@@ -103,7 +103,7 @@ def test_a_terminal_gets_text_unless_it_is_asked_for_raw(settled: Station) -> No
     launched(settled, "--verb", "exec")
     odd = "a\x1b]0;mine\x07b"
     assert on_a_terminal(settled, "exec", "web", "echo", odd) == (0, b"a\\u001b]0;mine\\u0007b\r\n")
-    assert on_a_terminal(settled, "exec", "-t", "web", "echo", odd) == (0, odd.encode() + b"\r\n")
+    assert on_a_terminal(settled, "exec", "--raw", "web", "echo", odd) == (0, odd.encode() + b"\r\n")
     end_of_input = b"\x04"
     assert on_a_terminal(settled, "exec", "-i", "web", "complain", odd, keys=end_of_input)[0] == 3
 
@@ -130,6 +130,12 @@ def test_an_interruption_is_the_commands(settled: Station) -> None:
 
 def test_odd_arguments(settled: Station) -> None:
     launched(settled, "--verb", "exec")
-    for arguments in (("-w", "relative", "web", "true"), ("-e", "A", "web", "true"), ("web", "x" * 70_000), ("web",)):
+    for arguments in (
+        ("-w", "relative", "web", "true"),
+        ("-e", "A", "web", "true"),
+        ("web", "x" * 70_000),
+        ("web",),
+        ("web", "--"),
+    ):
         said = settled.mvm("exec", *arguments)
         assert said.code == 2, said.err

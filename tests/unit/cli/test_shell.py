@@ -13,9 +13,9 @@ from tests.unit.cli.test_exec import kinds, launched, typed
 from tests.unit.launch.test_guest import wait_until
 
 
-def sits(station: Station, *arguments: str) -> Seat:
-    """`mvm shell` at a terminal."""
-    argv = [sys.executable, "-m", "mvmnix.cli", "shell", *arguments]
+def sits(station: Station, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:
+    """`mvm shell`, or another command, at a terminal."""
+    argv = [sys.executable, "-m", "mvmnix.cli", *command, *arguments]
     return Seat(argv, {"HOME": str(station.home), "TERM": "vt220"}, ROOT)
 
 
@@ -35,6 +35,41 @@ def test_a_shell(settled: Station) -> None:
     assert seat.leaves() == 7
     assert kinds(settled).count("shell") == 1
     assert settled.mvm("audit", "verify").code in {0, 3}
+
+
+@pytest.mark.parametrize("options", [("-it",), ("-ti",), ("-i", "-t"), ("--interactive", "--tty")])
+def test_a_command_gets_a_terminal(settled: Station, options: tuple[str, ...]) -> None:
+    launched(settled, "--verb", "shell", verbs=["exec", "shell"])
+    seat = sits(settled, "-e", "TERM=dumb", "web", "top", "-it", command=("exec", *options))
+    seat.until(b"drive this terminal")
+    seat.until(b"a shell top -it dumb 30x100\r\n")
+    seat.types(b"\x03")
+    seat.until(b"<\x03>")
+    seat.types(b"\x04")
+    assert seat.leaves() == 7
+    assert (kinds(settled).count("shell"), kinds(settled).count("exec")) == (1, 0)
+
+
+def test_a_terminal_takes_the_verb_shell(settled: Station) -> None:
+    launched(settled, "--verb", "exec", verbs=["exec", "shell"])
+    seat = sits(settled, "web", "top", command=("exec", "-it"))
+    assert seat.leaves() == 126
+    assert b"refused [verb-not-granted]" in seat.shown
+    assert b"mvm plan create --verb shell" in seat.shown
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("-it",), "standard input and output are not a terminal"),
+        (("-t",), "-t goes with -i"),
+        (("-it", "--timeout", "3"), "neither --timeout nor --raw"),
+        (("-it", "--raw"), "neither --timeout nor --raw"),
+    ],
+)
+def test_no_terminal_for(settled: Station, options: tuple[str, ...], why: str) -> None:
+    said = settled.mvm("exec", *options, "web", "top")
+    assert (said.code, said.out, why in said.err) == (2, "", True), said.err
 
 
 def hang_up(seat: Seat) -> None:

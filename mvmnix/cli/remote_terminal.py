@@ -1,0 +1,89 @@
+"""Opens a terminal in a running machine whose plan grants that; the guest's bytes drive the caller's own."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from mvmnix.api import Call, End, Shell, Stream, call
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.local_terminal import raw_terminal, size
+from mvmnix.cli.stdio import handed_over
+from mvmnix.cli.telling import TERMINAL, notice
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control.messages import TERM
+
+_STREAMS: Final = (Stream.STDIN, Stream.STDOUT)
+#: Control-], as often within so many seconds, hangs up: what else is typed is the guest's.
+_KEY: Final = b"\x1d"
+_TIMES: Final = 3
+_SECONDS: Final = 1.0
+_NOTICE: Final = (
+    "from here on the guest's bytes drive this terminal, and what runs there as the plan's user reads and writes it; "
+    "Ctrl-] three times hangs up"
+)
+
+
+def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[str, str], directory: str) -> int:
+    """Run a command in a terminal in the machine with this id or name, without one the image's shell.
+
+    Returns its exit code, 129 where the user hung up. Raises UsageError without a terminal here, and as `call` does.
+    """
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("standard input and output are not a terminal", hint="mvm exec -i runs commands without one")
+    asked = Shell(command, *size(), _term(), variables, directory, _STREAMS)
+    ending = _Ending()
+    with (
+        open_machine_store(TERMINAL) as here,
+        handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
+        call(here, machine, asked, hands.descriptors) as it,
+    ):
+        ending.call = it
+        notice(_NOTICE)
+        with raw_terminal(it.resize) as attend:
+            hands.begin()
+            attend(it.fileno())
+            try:
+                status = it.wait()
+            except MvmnixError:
+                if not ending.happened:
+                    raise
+                status = None
+            hands.finish()
+    if status is None:
+        notice("hung up")
+        return 128 + signal.SIGHUP
+    if status.end is not End.EXITED:
+        notice(f"the command did not end by itself: it {status}")
+    return status.exit_code
+
+
+def _term() -> str:
+    found = os.environ.get("TERM", "")
+    return found if re.fullmatch(TERM, found) else "dumb"
+
+
+class _Ending:
+    """Looks at what is typed for the keys that hang up."""
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.happened = False
+        self._pressed: list[float] = []
+
+    def typed(self, data: bytes) -> None:
+        """So much was typed; called by the thread that reads the terminal."""
+        for key in data:
+            if key != _KEY[0]:
+                self._pressed.clear()
+                continue
+            self._pressed = [*self._pressed, time.monotonic()][-_TIMES:]
+            if len(self._pressed) == _TIMES and self._pressed[-1] - self._pressed[0] <= _SECONDS:
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.happened = True
+        if self.call is not None:
+            self.call.hang_up()
