@@ -9,12 +9,12 @@ from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.plan_decides import PlanDecides
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
 
 
-@click.command(cls=PlanDecides)
+@click.command(cls=SignedPlanCommand)
 @click.argument("plan", metavar="PLAN")
 @click.option("--name", default="", help="A name for the machine.")
 @click.option(
@@ -33,7 +33,7 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
         click.echo(create_machine(context, bundle, name=name, image=image, vsa=vsa))
 
 
-@click.command(cls=PlanDecides)
+@click.command(cls=SignedPlanCommand)
 @click.argument("machine")
 @click.option("--attach", "-a", is_flag=True, help="Stay, with the command's standard streams and exit code.")
 @raw_option

@@ -8,7 +8,7 @@ import click
 from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.environment import env_option
-from mvmnix.cli.plan_decides import PlanDecides
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, handed_over
@@ -16,7 +16,7 @@ from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
 
 
-@click.command("exec", cls=PlanDecides, context_settings={"allow_interspersed_args": False})
+@click.command("exec", cls=SignedPlanCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("machine")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--interactive", "-i", is_flag=True, help="Hand it standard input. Default: it has none.")

@@ -10,12 +10,12 @@ from mvmnix.api.launch import admit_plan, start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.foreground import run_here
-from mvmnix.cli.plan_decides import PlanDecides
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
 
 
-@click.command(cls=PlanDecides)
+@click.command(cls=SignedPlanCommand)
 @click.argument("plan", metavar="PLAN")
 @click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
 @click.option("--name", default="", help="A name for the machine.")

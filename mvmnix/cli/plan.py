@@ -20,6 +20,7 @@ from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.backends import told_of_isolation
 from mvmnix.cli.confidences import told
 from mvmnix.cli.data import told as told_of_data
+from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
 from mvmnix.cli.shares import told as told_of_shares
@@ -42,7 +43,7 @@ def plan() -> None:
     """Make, sign and show plans: what may run, from which image, with what means, until when."""
 
 
-@plan.command()
+@plan.command(cls=HintingCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")

@@ -12,6 +12,7 @@ from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.cli.evidence import Chain
 from mvmnix.cli.foreground import run_here
+from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
 from mvmnix.cli.raw import raw_option
@@ -19,7 +20,7 @@ from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
 
 
-@click.command()
+@click.command(cls=HintingCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import click
 
 from mvmnix.cli.environment import env_option
-from mvmnix.cli.plan_decides import PlanDecides
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.remote_terminal import run_in_terminal
 
 
-@click.command("shell", cls=PlanDecides, context_settings={"allow_interspersed_args": False})
+@click.command("shell", cls=SignedPlanCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("machine")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @env_option("Added to the plan's environment. May be repeated.")

@@ -34,6 +34,7 @@ from mvmnix.launch.records import registry
 from mvmnix.launch.records.home import machine_ids
 from mvmnix.launch.records.registry import Entry as Machine
 from mvmnix.model import Digest
+from mvmnix.suggestion import did_you_mean
 
 _PREFIX: Final = "sha256:"
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
@@ -53,7 +54,8 @@ def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
         return _entries(context, text)
     meant = dict(_meant(context, text, notice))
     if not meant:
-        hint = "`mvm image ls` lists images, `mvm ps --all` machines"
+        near = did_you_mean(text, (it.status.name for it in registry.entries(context.machines)))
+        hint = f"{near}`mvm image ls` lists images, `mvm ps --all` machines"
         raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
     if len(meant) > 1:
         hint = f"say ./{text} for the file or directory, {_PREFIX}{text} for the image, a machine's whole id for itself"

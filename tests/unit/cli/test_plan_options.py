@@ -193,9 +193,28 @@ def test_what_a_plan_decides_is_no_option_of_what_takes_a_plan(settled: Station,
     said = settled.mvm(*(str(bundle) if word == "PLAN" else word for word in typed))
     assert (said.code, said.out) == (2, "")
     option = next(word for word in typed if word.startswith("-")).partition("=")[0].replace("-dv", "-v")
-    assert f"mvm {typed[0]} takes no {option}" in said.err
-    assert f"`mvm plan create {option} … FLAKE`, then `mvm plan sign`; or `mvm run {option} … FLAKE`" in said.err
+    assert f"mvm {typed[0]} has no option {option}" in said.err
+    assert f"`mvm plan create {option} … FLAKE` and `mvm plan sign`, or `mvm run {option} … FLAKE`" in said.err
     assert not machines(settled)
+
+
+@pytest.mark.parametrize("command", [("run", "."), ("plan", "create", "."), ("launch", "x"), ("exec",)])
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ("-p", "no guest has a network in this version"),
+        ("--network", "no guest has a network in this version"),
+        ("--cpus", "--vcpus"),
+        ("--entrypoint", "a command behind --"),
+        ("--privileged", "never root"),
+        ("--terminal", "--raw"),
+    ],
+)
+def test_what_podman_has_and_mvm_has_not(station: Station, command: tuple[str, ...], option: str, instead: str) -> None:
+    said = station.mvm(*command, option)
+    assert (said.code, said.out) == (2, "")
+    assert f"mvm {' '.join(command[:-1] or command)} has no option {option}" in said.err
+    assert instead in said.err
 
 
 def test_another_option_that_is_none_is_just_that(settled: Station) -> None:
