@@ -11,7 +11,7 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.cli.evidence import Chain
-from mvmnix.cli.foreground import run_here
+from mvmnix.cli.foreground import rm_option, run_here
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
@@ -25,10 +25,20 @@ from mvmnix.errors import UsageError
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
 @click.option("--name", default="", help="A name for the machine.")
+@rm_option
 @raw_option
 @plan_options
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
-def run(*, flake: str, detached: bool, name: str, raw: bool, options: PlanOptions, evidence: bool) -> int:
+def run(
+    *,
+    flake: str,
+    detached: bool,
+    name: str,
+    disposable: bool | None,
+    raw: bool,
+    options: PlanOptions,
+    evidence: bool,
+) -> int:
     """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
@@ -46,9 +56,9 @@ def run(*, flake: str, detached: bool, name: str, raw: bool, options: PlanOption
             bundle = sign_plan(context, draft_plan(context, finished, options))
             verified = stack.enter_context(context.admitted(bundle, finished, notice))
         if detached:
-            click.echo(start_detached(context, verified, name=name))
+            click.echo(start_detached(context, verified, name=name, disposable=bool(disposable)))
             return 0
-        ran = run_here(context, verified, name=name, raw=raw)
+        ran = run_here(context, verified, name=name, raw=raw, disposable=disposable is not False)
         if evidence:
             Chain(finished, verified, ran).show()
         return ran.finished.exit_code
