@@ -10,6 +10,7 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.terminal import Terminal, run_in_terminal
 from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.builder.keeping.parcel import BUNDLE
@@ -84,8 +85,11 @@ def run_attached(
     name: str = "",
     created: str = "",
     disposable: bool = False,
+    terminal: Terminal | None = None,
 ) -> Ran:
     """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
+
+    In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
     `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
     removed some time after its end (launch/records/retention.py), unless its guest never got ready. Signals that stop
@@ -97,10 +101,9 @@ def run_attached(
     def work(machine: Machine) -> ExitStatus:
         machines.append(machine)
         dispose(machine.id)
-        status = machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
-        if status.end is not End.EXITED:
-            host.notice(f"the command {plan.plan.workload.argv[0]!r} did not end by itself: it {status}")
-        return status
+        if terminal is not None:
+            return _reported(run_in_terminal(machine, plan.plan, terminal), plan, host)
+        return _reported(machine.run(stdout=stdout, stderr=stderr, stdin=stdin), plan, host)
 
     with _disposing(host, disposable=disposable) as dispose:
         if plan.plan.backend is Backend.CONTAINER:
@@ -109,6 +112,14 @@ def run_attached(
             return ran
         finished = supervise(plan, host, work, name=name, created=created)
     return Ran(machines[0], finished)
+
+
+def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
+    """The same; the user is told of a command that did not end by itself."""
+    if status.end is not End.EXITED:
+        name = next(iter(plan.plan.workload.argv), "")
+        host.notice(f"the command {name!r} did not end by itself: it {status}")
+    return status
 
 
 @contextmanager

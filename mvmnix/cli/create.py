@@ -8,7 +8,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.foreground import run_here
+from mvmnix.cli.foreground import Attachment, run_here
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
@@ -47,6 +47,6 @@ def start(*, machine: str, attach: bool, raw: bool) -> int:
         put_in_order(context.roots, context.machines, TERMINAL)
         with admit_created(context, machine) as (verified, created):
             if attach:
-                return run_here(context, verified, raw=raw, created=created).finished.exit_code
+                return run_here(context, verified, Attachment(raw=raw), created=created).finished.exit_code
             click.echo(start_detached(context, verified, created=created))
             return 0

@@ -1,29 +1,17 @@
 """Opens a terminal in a running machine whose plan grants that; the guest's bytes drive the caller's own."""
 
-import os
-import re
 import signal
-import time
 from collections.abc import Mapping
 from typing import Final
 
 from mvmnix.api import Call, End, Shell, Stream, call
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.cli.local_terminal import raw_terminal, size
+from mvmnix.cli.local_terminal import NOTICE, HangUpKeys, kind, raw_terminal, refuse_none, size
 from mvmnix.cli.stdio import handed_over
 from mvmnix.cli.telling import TERMINAL, notice
-from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.control.messages import TERM
+from mvmnix.errors import MvmnixError
 
 _STREAMS: Final = (Stream.STDIN, Stream.STDOUT)
-#: Control-], as often within so many seconds, hangs up: what else is typed is the guest's.
-_KEY: Final = b"\x1d"
-_TIMES: Final = 3
-_SECONDS: Final = 1.0
-_NOTICE: Final = (
-    "from here on the guest's bytes drive this terminal, and what runs there as the plan's user reads and writes it; "
-    "Ctrl-] three times hangs up"
-)
 
 
 def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[str, str], directory: str) -> int:
@@ -31,9 +19,8 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
 
     Returns its exit code, 129 where the user hung up. Raises UsageError without a terminal here, and as `call` does.
     """
-    if not (os.isatty(0) and os.isatty(1)):
-        raise UsageError("standard input and output are not a terminal", hint="mvm exec -i runs commands without one")
-    asked = Shell(command, *size(), _term(), variables, directory, _STREAMS)
+    refuse_none()
+    asked = Shell(command, *size(), kind(), variables, directory, _STREAMS)
     ending = _Ending()
     with (
         open_machine_store(TERMINAL) as here,
@@ -41,7 +28,7 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
         call(here, machine, asked, hands.descriptors) as it,
     ):
         ending.call = it
-        notice(_NOTICE)
+        notice(NOTICE)
         with raw_terminal(it.resize) as attend:
             hands.begin()
             attend(it.fileno())
@@ -60,30 +47,18 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
     return status.exit_code
 
 
-def _term() -> str:
-    found = os.environ.get("TERM", "")
-    return found if re.fullmatch(TERM, found) else "dumb"
-
-
 class _Ending:
-    """Looks at what is typed for the keys that hang up."""
+    """Ends the command when the keys that hang up are typed."""
 
     def __init__(self) -> None:
         self.call: Call | None = None
         self.happened = False
-        self._pressed: list[float] = []
+        self._keys = HangUpKeys()
 
     def typed(self, data: bytes) -> None:
         """So much was typed; called by the thread that reads the terminal."""
-        for key in data:
-            if key != _KEY[0]:
-                self._pressed.clear()
-                continue
-            self._pressed = [*self._pressed, time.monotonic()][-_TIMES:]
-            if len(self._pressed) == _TIMES and self._pressed[-1] - self._pressed[0] <= _SECONDS:
-                self._hang_up()
-
-    def _hang_up(self) -> None:
+        if not self._keys.are_in(data):
+            return
         self.happened = True
         if self.call is not None:
             self.call.hang_up()

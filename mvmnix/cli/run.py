@@ -1,6 +1,7 @@
 """`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit as the guest did."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import click
 
@@ -11,41 +12,34 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.cli.evidence import Chain
-from mvmnix.cli.foreground import rm_option, run_here
+from mvmnix.cli.foreground import Attachment, attach_options, run_here
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
-from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
+from mvmnix.model import Verb
 
 
 @click.command(cls=HintingCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
+@attach_options
 @click.option("--name", default="", help="A name for the machine.")
-@rm_option
-@raw_option
 @plan_options
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
-def run(
-    *,
-    flake: str,
-    detached: bool,
-    name: str,
-    disposable: bool | None,
-    raw: bool,
-    options: PlanOptions,
-    evidence: bool,
-) -> int:
+def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, evidence: bool) -> int:
     """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
+
+    Its options beside --detach and its like are written into the plan that is made and signed for this run.
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    if detached and evidence:
+    if attachment.detached and evidence:
         raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
     wanted = existing_source_ref(flake)
+    if attachment.tty:  # a terminal takes the verb, and the plan says so
+        options = replace(options, verbs=options.verbs | {Verb.SHELL})
     with open_context(TERMINAL) as context, ExitStack() as stack:
         context.initialize()
         put_in_order(context.roots, context.machines, TERMINAL)
@@ -55,10 +49,10 @@ def run(
                 finished = images.image(wanted)
             bundle = sign_plan(context, draft_plan(context, finished, options))
             verified = stack.enter_context(context.admitted(bundle, finished, notice))
-        if detached:
-            click.echo(start_detached(context, verified, name=name, disposable=bool(disposable)))
+        if attachment.detached:
+            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
             return 0
-        ran = run_here(context, verified, name=name, raw=raw, disposable=disposable is not False)
+        ran = run_here(context, verified, attachment, name=name)
         if evidence:
             Chain(finished, verified, ran).show()
         return ran.finished.exit_code

@@ -42,19 +42,24 @@ FLAKE = """{
 
 
 @pytest.fixture(scope="module")
-def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    room = tmp_path_factory.mktemp("shell")
-    tree = room / "tree"
+def flake(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("flake") / "tree"
     shutil.copytree(world.tree, tree)
     (tree / "guests/open").mkdir(parents=True)
     (tree / "guests/open/flake.nix").write_text(FLAKE)
     shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
     commit(tree)
+    return tree / "guests/open"
+
+
+@pytest.fixture(scope="module")
+def machine(world: World, flake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    room = tmp_path_factory.mktemp("shell")
     (room / "shared").mkdir(mode=0o755)
     (room / "shared/greeting").write_text("from the host\n")
     verbs = ("--verb", "exec", "--verb", "shell", "--verb", "copy")
-    volume = ("-v", f"{room / 'shared'}:/mnt/shared:ro")
-    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, tree / "guests/open")
+    volume = ("-v", f"{room / 'shared'}:/tmp/shared:ro")
+    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, flake)
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
@@ -67,8 +72,8 @@ def sits(world: World, *arguments: str, command: tuple[str, ...] = ("shell",)) -
 
 
 def test_what_a_detached_run_was_told_is_so_in_its_guest(world: World, machine: str) -> None:
-    script = "id -u; id -g; pwd; nproc; echo $GREETING; cat /mnt/shared/greeting; grep MemTotal /proc/meminfo"
-    done = world.home.mvm("exec", "open", "/bin/busybox", "sh", "-c", f"{script}; echo x 2>&1 >/mnt/shared/new")
+    script = "id -u; id -g; pwd; nproc; echo $GREETING; cat /tmp/shared/greeting; grep MemTotal /proc/meminfo"
+    done = world.home.mvm("exec", "open", "/bin/busybox", "sh", "-c", f"{script}; echo x 2>&1 >/tmp/shared/new")
     *lines, memory, failed = done.stdout.decode().splitlines()
     assert lines == ["1234", "1235", "/tmp", "2", "hello there", "from the host"], done.stderr.decode()
     assert 96 * 1024 < int(memory.split()[1]) <= 160 * 1024
@@ -96,6 +101,18 @@ def test_exec_with_a_terminal(world: World, machine: str) -> None:
     seat.types(b"again\r\x04")
     seat.until(b"again\r\nagain\r\n")
     assert seat.leaves() == 0
+
+
+def test_a_run_in_a_terminal(world: World, machine: str, flake: Path) -> None:
+    """Another machine of the same image, whose command is the one that the terminal is for."""
+    script = "tty; stty size; id -u; exit 5"
+    seat = sits(world, "-it", str(flake), "--", "/bin/busybox", "sh", "-c", script, command=("run",))
+    seat.until(b"drive this terminal")
+    seat.until(b"/dev/pts/0\r\n30 100\r\n1000\r\n")
+    assert seat.leaves() == 5
+    listed = json.loads(world.home.mvm("ps", "--all", "--json").stdout)["result"]
+    ended = [(it["ended"], it["exitCode"]) for it in listed if it["image"] == "open" and it["id"] != machine]
+    assert ended == [("guest-exit", 5)]
 
 
 def test_a_shell_on_a_terminal(world: World, machine: str) -> None:
