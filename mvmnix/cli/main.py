@@ -9,7 +9,8 @@ from typing import override
 
 import click
 
-from mvmnix import __version__, caller, disk_space, temporary, user_namespace
+from mvmnix import __version__, caller, disk_space, log, temporary, user_namespace
+from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
@@ -84,8 +85,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--quiet", is_flag=True, help="No notices and no progress on stderr; failures are told all the same.")
+@click.option("--verbose", count=True, help="Say on stderr what is done; twice, in detail. Or: MVMNIX_LOG=info|debug.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """From a pinned flake to a verified, running microVM, with evidence for each step."""
+    context.obj = set_up(quiet, verbose, os.environ)
+    log.info("cli", "command %s", context.invoked_subcommand)
 
 
 def main() -> None:
@@ -120,6 +126,7 @@ def _run(first: Callable[[], None]) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
         return _tell(_failure(error), _withheld(error))
+    log.debug("cli", "exit code %s", status or 0)
     return status if isinstance(status, int) else 0
 
 

@@ -16,6 +16,7 @@ _ABSENT: Final[Mapping[str, str]] = {
     "--env-file": "give each variable with --env, and each secret with --secret-env",
     "--mount": "--share SRC:DST[:ro|rw], and --data MIB:PATH for a disk of its own",
     "--privileged": "a workload is never root, and a guest gets nothing of its host but what its plan names",
+    **dict.fromkeys(("--quiet", "--verbose"), "it stands before the command, behind mvm itself"),
     "--terminal": "the guest's raw bytes are --raw now; a terminal in the guest is `mvm exec -it` or `mvm shell`",
 }
 

@@ -21,6 +21,7 @@ from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.telling import answer
+from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import UsageError
 from mvmnix.plural import counted
 from mvmnix.roots import Roots
@@ -63,7 +64,7 @@ def fetch_bar() -> Iterator[FetchBar]:
         TextColumn("{task.fields[mib]:.0f} MiB"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True, quiet=is_quiet())) as progress:
         yield FetchBar(progress)
 
 

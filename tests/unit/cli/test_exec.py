@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -79,12 +80,19 @@ def test_standard_input_is_handed_over_when_asked_for(settled: Station) -> None:
     assert typed(settled, "exec", "web", "cat", stdin=b"typed").stdout == b""
 
 
-def on_a_terminal(station: Station, *arguments: str, keys: bytes = b"") -> tuple[int, bytes]:
+def on_a_terminal(
+    station: Station, *arguments: str, keys: bytes = b"", environment: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """The exit code of a command whose three streams are a terminal, and what the terminal got."""
     master, terminal = os.openpty()
     argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
     child = subprocess.Popen(
-        argv, stdin=terminal, stdout=terminal, stderr=terminal, env={"HOME": str(station.home)}, cwd=ROOT
+        argv,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={"HOME": str(station.home)} | dict(environment or {}),
+        cwd=ROOT,
     )
     os.close(terminal)
     os.write(master, keys)
