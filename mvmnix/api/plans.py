@@ -85,8 +85,9 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
 def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
-    Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential], which are
-    logged; UsageError where there is no command, for options that exclude each other, and as `refuse_early`.
+    Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential,
+    plan-malformed], which are logged; UsageError where there is no command, for options that exclude each other, and as
+    `refuse_early` does.
     """
     _check_workload(options)
     image = replace(finished.image, workload=_workload(finished.image.workload, options))
@@ -95,6 +96,7 @@ def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_
     made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
     made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
     with context.recorded():
+        plan_of(to_statement(made))  # what would be no plan once it is read back is none now
         credentials.refuse_in_plan(made)
     return made
 

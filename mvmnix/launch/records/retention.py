@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import register
+from mvmnix.launch.records.home import STATUS, register
 from mvmnix.state import Directory
 
 #: The file in a machine's directory that says so, and of which kind it is.
@@ -42,8 +42,20 @@ def prune(machines: Directory, kind: Kind) -> tuple[str, ...]:
         marked = ((_when(machines, machine, kind), machine) for machine in ended)
         old = tuple(machine for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]])
         for machine in old:
-            machines.remove_tree(machine)
+            _remove(machines, machine)
     return old
+
+
+def _remove(machines: Directory, machine: str) -> None:
+    """Remove its directory. Killed meanwhile, mvm leaves an ended machine or what `tidy` takes away, nothing broken.
+
+    Its mark goes late, so that the next time it is removed to the end, and its status last of all.
+    """
+    with machines.existing(machine) as directory:
+        others = (name for name in directory.names() if name not in {MARK, STATUS})
+        for name in (*others, MARK, STATUS):
+            directory.remove(name)
+    machines.remove_tree(machine)
 
 
 def _when(machines: Directory, machine: str, kind: Kind) -> int:

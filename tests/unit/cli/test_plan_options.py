@@ -125,6 +125,15 @@ def test_a_credential_in_a_variable_is_refused_before_anything_is_built(
     assert kinds(settled) == ["refusal"]
 
 
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+@pytest.mark.parametrize("options", [("-e", "A=\udcff"), ("-w", "/\udcff"), ("-e", "A=" + "x " * 40_000)])
+def test_what_no_plan_can_hold(settled: Station, command: tuple[str, ...], options: tuple[str, ...]) -> None:
+    said = settled.mvm(*command, *options, settled.flake(workload=IMAGE))
+    assert said.code == 126
+    assert f"[{ReasonCode.PLAN_MALFORMED}]" in said.err
+    assert not machines(settled)
+
+
 def test_a_variable_reaches_the_command(settled: Station) -> None:
     said = settled.mvm("run", "-e", "GREETING=hello there", settled.flake(), "--", "printenv", "GREETING")
     assert (said.code, said.out) == (0, "hello there")

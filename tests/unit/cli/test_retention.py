@@ -6,6 +6,7 @@ import pytest
 
 from mvmnix.launch.records import retention
 from mvmnix.launch.records.retention import Kind
+from mvmnix.state import Directory
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_run import kinds, machines
 
@@ -95,3 +96,30 @@ def test_a_run_s_failure_is_pruned_after_too(forgetful: Station) -> None:
         assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
     assert forgetful.mvm("run", "--timeout", "1", "--name", "late", flake, "--", "linger").code == 124
     assert listed(forgetful) == ["b", "late"]
+
+
+@pytest.mark.parametrize("done", range(8))
+def test_a_removal_that_is_killed_leaves_nothing_broken(forgetful: Station, done: int) -> None:
+    flake = forgetful.flake()
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    (doomed,) = (it for it in machines(forgetful) if b'"name":"a"' in (it / "machine.json").read_bytes())
+    assert 2 < len(list(doomed.iterdir())) <= 8
+    left = [done]
+
+    def dies(directory: Directory, name: str) -> None:
+        if directory.path == str(doomed) and not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= directory.path == str(doomed)
+        remove(directory, name)
+
+    remove = Directory.remove
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(Directory, "remove", dies)
+        assert forgetful.mvm("run", "--name", "c", flake, "--", "true").code in {0, 130}
+    said = forgetful.mvm("ps", "--all")
+    assert (said.code, said.err) == (0, "")
+    assert set(listed(forgetful)) in ({"a", "b", "c"}, {"b", "c"})
+    for name in ("d", "e", "f"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert set(listed(forgetful)) in ({"e", "f"}, {"a", "e", "f"})
