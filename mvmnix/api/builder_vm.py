@@ -82,7 +82,7 @@ class BuilderVm:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
         services = {nix.CACHE_PORT: connect}
-        retention.prune(self._context.machines, retention.Kind.BUILD)
+        retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             self._context.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),

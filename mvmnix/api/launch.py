@@ -131,10 +131,7 @@ def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None
     try:
         yield lambda machine: retention.mark(host.machines, machine, retention.Kind.RUN)
     finally:
-        try:
-            retention.prune(host.machines, retention.Kind.RUN)
-        except (MvmnixError, OSError) as error:  # how the run ended is what counts
-            host.notice(f"machines that have ended long ago can't be removed: {error}")
+        retention.prune(host.machines, retention.Kind.RUN, host.notice)
 
 
 def start_detached(

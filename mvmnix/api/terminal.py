@@ -1,7 +1,7 @@
 """Runs the plan's command of a new machine in a terminal: the caller's own, which the guest's bytes drive meanwhile."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from mvmnix.launch.control.granting import granted
 from mvmnix.launch.control.messages import Shell
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.secrets.reference import Target
+from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.supervisor import StopRequestedError
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Verb
@@ -40,15 +40,20 @@ class Terminal(Protocol):
 def refuse_terminal(context: Context, plan: VerifiedPlan) -> None:
     """Refuse, before anything starts, a plan whose command can't have a terminal.
 
-    Raises RefusedError [verb-not-granted], which is logged, UsageError.
+    Raises RefusedError [verb-not-granted], which is logged; UsageError as `check_terminal` does.
     """
-    if plan.plan.backend is Backend.CONTAINER:
-        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
-    if _has_secret_variables(plan.plan):
-        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
-        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
+    check_terminal(plan.plan.backend, plan.plan.secrets)
     with context.recorded(plan=plan.digest):
         granted(plan.plan, Verb.SHELL)
+
+
+def check_terminal(backend: Backend, secrets: Sequence[Reference]) -> None:
+    """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
+    if backend is Backend.CONTAINER:
+        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
+    if any(it.target is Target.VARIABLE for it in secrets):
+        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
+        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
 
 
 def run_in_terminal(machine: Machine, plan: Plan, terminal: Terminal) -> ExitStatus:
@@ -79,7 +84,3 @@ def run_in_terminal(machine: Machine, plan: Plan, terminal: Terminal) -> ExitSta
 
 def _nowhere(_data: bytes) -> None:
     """A terminal's output is one."""
-
-
-def _has_secret_variables(plan: Plan) -> bool:
-    return any(it.target is Target.VARIABLE for it in plan.secrets)

@@ -60,7 +60,7 @@ _OPTIONS: Final = (
         "--interactive",
         "-i",
         is_flag=True,
-        help="Hand the command standard input, as is done in the foreground anyway.",
+        help="For -t. In the foreground standard input is handed over without it, too.",
     ),
     click.option(
         "--tty",
@@ -74,8 +74,8 @@ _OPTIONS: Final = (
         "--rm/--no-rm",
         "disposable",
         default=None,
-        help="Remove the machine by itself once it has ended and so have 50 younger ones that were started so. "
-        "Default: --rm; with --detach --no-rm.",
+        help="Remove the machine automatically after its end; the last 50 of those are kept. Default: --rm, with "
+        "--detach --no-rm.",
     ),
 )
 

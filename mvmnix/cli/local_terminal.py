@@ -55,7 +55,8 @@ def kind() -> str:
 def refuse_none() -> None:
     """Raises UsageError unless standard input and output are a terminal."""
     if not (os.isatty(0) and os.isatty(1)):
-        raise UsageError("standard input and output are not a terminal", hint="mvm exec -i runs commands without one")
+        why = "standard input and output are not a terminal"
+        raise UsageError(why, hint="leave out -t: a command runs without one; mvm exec -i hands it standard input")
 
 
 class HangUpKeys:

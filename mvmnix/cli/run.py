@@ -11,6 +11,7 @@ from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.api.terminal import check_terminal
 from mvmnix.cli.evidence import Chain
 from mvmnix.cli.foreground import Attachment, attach_options, run_here
 from mvmnix.cli.option_hints import HintingCommand
@@ -39,6 +40,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
         raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
     wanted = existing_source_ref(flake)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
+        check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})
     with open_context(TERMINAL) as context, ExitStack() as stack:
         context.initialize()

@@ -4,6 +4,7 @@ What goes is what `mvm rm` takes: plan, receipt and logs. The audit log keeps st
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final
@@ -35,15 +36,19 @@ def mark(machines: Directory, machine: str, kind: Kind) -> None:
         directory.write_atomic(MARK, kind.encode())
 
 
-def prune(machines: Directory, kind: Kind) -> tuple[str, ...]:
-    """Remove the marked machines of a kind that have ended, but for those that were marked last; returns their ids."""
-    with register(machines):
-        ended = (entry.status.machine for entry in registry.entries(machines) if entry.has_ended)
-        marked = ((_when(machines, machine, kind), machine) for machine in ended)
-        old = tuple(machine for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]])
-        for machine in old:
-            _remove(machines, machine)
-    return old
+def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> None:
+    """Remove the marked machines of a kind that have ended, but for those that were marked last.
+
+    What can't be removed is told to `notice`: it is no reason for what runs now to fail.
+    """
+    try:
+        with register(machines):
+            ended = (entry.status.machine for entry in registry.entries(machines) if entry.has_ended)
+            marked = ((_when(machines, machine, kind), machine) for machine in ended)
+            for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]]:
+                _remove(machines, machine)
+    except (MvmnixError, OSError) as error:
+        notice(f"an ended machine can't be removed: {error}")
 
 
 def _remove(machines: Directory, machine: str) -> None:

@@ -123,3 +123,16 @@ def test_a_removal_that_is_killed_leaves_nothing_broken(forgetful: Station, done
     for name in ("d", "e", "f"):
         assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
     assert set(listed(forgetful)) in ({"e", "f"}, {"a", "e", "f"})
+
+
+def test_what_can_not_be_removed_is_said_and_changes_no_exit_code(forgetful: Station) -> None:
+    def fails(_directory: Directory, _name: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    flake = forgetful.flake()
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(Directory, "remove_tree", fails)
+        said = forgetful.mvm("run", "--name", "c", flake, "--", "complain")
+    assert (said.code, "an ended machine can't be removed: [Errno 1] Operation not permitted" in said.err) == (3, True)

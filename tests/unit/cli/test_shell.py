@@ -183,6 +183,7 @@ def test_a_run_in_a_terminal_is_ended(settled: Station, end: Callable[[Seat], No
     [
         (("-it",), ("exec",), 126, b"refused [verb-not-granted]"),
         (("-it", "--secret-env", "A=env:HOME"), ("shell",), 2, b"secrets as variables"),
+        (("-it", "--backend", "container"), ("shell",), 2, b"a container gets no terminal"),
         (("-t",), ("shell",), 2, b"-t goes with -i"),
         (("-it", "--raw"), ("shell",), 2, b"-t and --raw exclude each other"),
         (("-dit",), ("shell",), 2, b"neither standard input nor a terminal"),
