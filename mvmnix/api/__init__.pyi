@@ -20,6 +20,8 @@ from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, Shell, Stream
+from mvmnix.launch.records.logs import read_console, read_output
+from mvmnix.launch.records.output_log import Missing, Output, Piece
 from mvmnix.launch.validity import Use
 
 __all__ = [
@@ -35,7 +37,10 @@ __all__ = [
     "ExitStatus",
     "Frontend",
     "ImageBuilder",
+    "Missing",
+    "Output",
     "Pause",
+    "Piece",
     "PlanOptions",
     "Progress",
     "Ran",
@@ -65,6 +70,8 @@ __all__ = [
     "open_image_builder",
     "open_machine_store",
     "put_in_order",
+    "read_console",
+    "read_output",
     "read_receipt",
     "refuse_early",
     "run_attached",

@@ -1,17 +1,14 @@
-"""`mvm ps`, `inspect`, `logs`, `wait`: what there is to say about machines, by the kernel's word."""
-
-import sys
+"""`mvm ps`, `inspect`, `wait`: what there is to say about machines, by the kernel's word."""
 
 import click
 
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.verified_ends import with_verified_ends
-from mvmnix.cli import raw
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.errors import UsageError
 from mvmnix.launch.records import filters, registry
 from mvmnix.launch.records.filters import Filter
-from mvmnix.launch.records.registry import Entry, Log
+from mvmnix.launch.records.registry import Entry
 from mvmnix.strict import show_time
 
 
@@ -86,18 +83,6 @@ def inspect(machine: str) -> None:
             "files": registry.files(here, status.machine),
         }
     answer("machine", _record(entry) | known)
-
-
-@click.command()
-@click.argument("machine")
-@click.option("--console", "log", flag_value=Log.CONSOLE, default=Log.CONSOLE, help="The kernel's console (default).")
-@click.option("--stdout", "log", flag_value=Log.STDOUT, help="What a detached machine's command printed.")
-@click.option("--stderr", "log", flag_value=Log.STDERR, help="What it complained about.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is said from now on, until MACHINE has ended.")
-def logs(machine: str, log: Log, follow: bool) -> None:
-    """Print what MACHINE said; escaped for a terminal, raw into a file or a pipe."""
-    with open_machine_store(TERMINAL) as here:
-        raw.show(registry.read_log(here, machine, Log(log), follow=follow), sys.stdout)
 
 
 @click.command()

@@ -30,7 +30,7 @@ COMMANDS = {
     "kill": ("mvmnix.cli.machine_ends", "kill", "End a machine now, without asking its guest."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
-    "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
+    "logs": ("mvmnix.cli.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
     "pause": ("mvmnix.cli.machine_pauses", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),

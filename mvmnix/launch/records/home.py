@@ -16,9 +16,10 @@ from typing import Final, Self
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.file_lock import Lock
 from mvmnix.launch.control import door
-from mvmnix.launch.hypervisor.console import CONSOLE_LIMIT, OUTPUT_LIMIT, BoundedLog
+from mvmnix.launch.hypervisor.console import CONSOLE_LIMIT, BoundedLog
 from mvmnix.launch.labels import NO_LABELS, Labels
 from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.launch.records.status import MachineState, MachineStatus, Origin, is_id
 from mvmnix.model import Digest
 from mvmnix.state import Directory
@@ -26,8 +27,6 @@ from mvmnix.state import Directory
 STATUS: Final = "machine.json"
 LOCK: Final = "lock"
 CONSOLE: Final = "console.log"
-STDOUT: Final = "stdout.log"
-STDERR: Final = "stderr.log"
 RECEIPT: Final = "receipt.sigstore.json"
 #: What it was started from: `mvm run` keeps its plan nowhere else.
 PLAN: Final = "plan.sigstore.json"
@@ -143,11 +142,9 @@ class MachineHome:
         limit = CONSOLE_LIMIT if kib is None else kib * _KIB
         return BoundedLog(self._directory.create_file(CONSOLE), limit=limit)
 
-    def outputs(self, kib: int | None) -> tuple[BoundedLog, BoundedLog]:
-        """The logs of a detached machine's command: standard output and standard error; None as for the console."""
-        limit = OUTPUT_LIMIT if kib is None else kib * _KIB
-        stdout, stderr = (self._directory.create_file(name) for name in (STDOUT, STDERR))
-        return BoundedLog(stdout, limit=limit), BoundedLog(stderr, limit=limit)
+    def output(self, kib: int | None) -> OutputLog:
+        """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
+        return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
     def open_door(self) -> socket.socket:
         """The listening socket for whoever wants something of the machine; it is gone with the lock."""
