@@ -15,7 +15,7 @@ from mvmnix.cli.telling import TERMINAL
 
 @click.command()
 @click.argument("plan", metavar="PLAN")
-@click.option("--name", default="", help="A name for the machine.")
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @click.option(
     "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."
 )

@@ -17,7 +17,7 @@ from mvmnix.cli.telling import TERMINAL
 @click.command()
 @click.argument("plan", metavar="PLAN")
 @click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
-@click.option("--name", default="", help="A name for the machine.")
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @raw_option
 @click.option(
     "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."

@@ -25,7 +25,7 @@ from mvmnix.cli.telling import TERMINAL, notice
 @click.command()
 @click.argument("flake", metavar="FLAKE[#ATTR]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--name", default="", help="A name for the machine.")
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @backend_option
 @verbs_option
 @labels_option

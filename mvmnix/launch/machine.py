@@ -110,12 +110,15 @@ class Machine:
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._course, self._guest)
 
-    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
-        """Run the plan's command to its end, and keep its output. Once; raises UsageError when the plan has none."""
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
+        """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
+
+        Once; raises UsageError when the plan has none.
+        """
         if self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
-            stdout, stderr = self._course.keep_outputs(stdout, stderr)
+            stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
             status = self._guest.channel.run(stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
             self._done = True
             self._course.status = status

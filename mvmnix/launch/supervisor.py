@@ -195,7 +195,7 @@ def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], na
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # whoever asked for this machine is gone, and knows no id of it
-        return machine.run(stdout=_unwatched, stderr=_unwatched)
+        return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
         return supervise(plan, make_host(), work, name=name, created=created).exit_code

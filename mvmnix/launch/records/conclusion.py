@@ -159,9 +159,16 @@ class Course:
             self.console = self.home.console(self.plan.plan.limits.console_kib)
         return self.console
 
-    def keep_outputs(self, stdout: Sink, stderr: Sink) -> tuple[Sink, Sink]:
-        """The same ends of the command's outputs; what comes is kept in the machine's directory, until it has ended."""
-        self.output = log = self.output or self.home.output(self.plan.plan.limits.output_kib)
+    def keep_outputs(self, stdout: Sink, stderr: Sink, *, attached: bool = True) -> tuple[Sink, Sink]:
+        """The same ends of the command's outputs; what comes is kept in the machine's directory, until it has ended.
+
+        Where a caller is `attached` and the guest has secrets, nothing is kept unless the plan says how much: a secret
+        that is printed goes to the caller alone.
+        """
+        kib = self.plan.plan.limits.output_kib
+        if kib is None and attached and self.plan.plan.secrets:
+            kib = 0
+        self.output = log = self.output or self.home.output(kib)
         return kept(stdout, log.keep(Output.STDOUT)), kept(stderr, log.keep(Output.STDERR))
 
     def look_at(self, guest: Guest) -> None:

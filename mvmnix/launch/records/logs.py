@@ -31,7 +31,7 @@ def read_output(
     """What the command of the machine with this name or id printed to these outputs, in the order in which it came.
 
     As it is now; or, with `follow`, what is added too, until the machine has ended. Of what is there already the last
-    `lines` alone, if that is given. Raises UsageError where the command has not begun, MvmnixError for a broken log.
+    `lines` alone, if that is given. Raises UsageError where nothing is kept, MvmnixError for a broken log.
     """
     machine = registry.find(machines, text).status.machine
     with machines.existing(machine) as directory, OutputReader(directory) as reader:
@@ -43,8 +43,10 @@ def read_output(
             yield from _followed(directory, read, follow=follow, lines=lines)
             return
         if not any(map(directory.exists, _FORMER.values())):
-            hint = f"what its kernel said: mvm logs --console {text}"
-            raise UsageError(f"the machine {text!r} has no output, for its command has not begun", hint=hint)
+            why = "its command has not begun, or its plan has nothing kept (mvm run --help: --output-log)"
+            raise UsageError(
+                f"the machine {text!r} has no output: {why}", hint=f"its kernel's console: mvm logs --console {text}"
+            )
         for output in outputs:
             with os.fdopen(directory.open_file(_FORMER[output]), "rb", buffering=0) as file:
                 yield from _last(_pieces(file, output), lines)

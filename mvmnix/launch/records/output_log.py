@@ -1,9 +1,9 @@
 """The only writer and reader of the files in which what a machine's command printed is kept, up to a bound.
 
 Two files in the machine's directory, the newer `output.log` and the older `output.1.log`, hold records: what it is in
-one byte, its length in four (big-endian), and its bytes. 1 and 2 are standard output and standard error, in the order in
-which they came; 0 is a position, eight bytes: how many bytes of output came before. Each file begins with a position.
-When the newer one has half of the bound it takes the older one's place, so the oldest output is dropped. A reader knows
+one byte, its length in four (big-endian), and its bytes. 1 and 2 are standard output and standard error, in the order
+in which they came; 0 is a position, eight bytes: how many bytes of output came before. Each file begins with one. When
+the newer one has half of the bound it takes the older one's place, so the oldest output is dropped. A reader knows
 from positions how much is missing, there and where the disk didn't take something.
 
 Nothing here waits for a reader, and no failing disk ends a machine: what can't be written is missing, and the next

@@ -45,6 +45,16 @@ def test_a_bound_of_nothing_keeps_nothing(settled: Station) -> None:
     assert f"mvm logs --console {machine}" in said.err
 
 
+def test_a_secret_that_is_printed_in_the_foreground_is_kept_only_if_the_plan_says_so(settled: Station) -> None:
+    settled.monkeypatch.setenv("CONFIDED", "hush-hunter2")
+    reference = settled.flake()
+    for name, bound, code in (("none", (), 2), ("some", ("--output-log", "1"), 0)):
+        command = ("run", "--name", name, "--secret", "a=env:CONFIDED", *bound, reference, "--", "reveal", "a")
+        assert settled.mvm(*command).out == "hush-hunter2"
+        said = settled.mvm("logs", name)
+        assert (said.code, said.out) == (code, "" if code else "hush-hunter2")
+
+
 def kept(station: Station, machine: str, *said: tuple[Output, bytes], limit: int = 1000) -> None:
     """Have another log in a machine's directory."""
     with Directory.open(str(station.state / "machines" / machine)) as directory:

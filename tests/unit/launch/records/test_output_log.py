@@ -1,4 +1,4 @@
-"""What a command printed is kept in order, up to a bound, and what is missing is counted, whatever disk and killer do."""
+"""What a command prints is kept in order, up to a bound; what is missing is counted, whatever disk and killer do."""
 
 import os
 import tempfile

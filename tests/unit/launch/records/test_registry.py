@@ -208,7 +208,7 @@ def test_names_and_beginnings_of_ids(here: House) -> None:
     for text in ("", "nothing", "../web"):
         with pytest.raises(UsageError, match="no machine"):
             registry.find(machines, text)
-    with pytest.raises(UsageError, match=r"has no output, for its command has not begun.*--console"):
+    with pytest.raises(UsageError, match=r"has no output: its command has not begun.*--console"):
         list(read_output(machines, first.id))
 
 
