@@ -8,13 +8,14 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
+from mvmnix.cli.completers import created_machine, file
 from mvmnix.cli.foreground import run_here
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
 
 
 @click.command()
-@click.argument("plan", metavar="PLAN")
+@click.argument("plan", metavar="PLAN", shell_complete=file)
 @click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @click.option(
     "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."
@@ -33,7 +34,7 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
 
 
 @click.command()
-@click.argument("machine")
+@click.argument("machine", shell_complete=created_machine)
 @click.option("--attach", "-a", is_flag=True, help="Stay, with the command's standard streams and exit code.")
 @raw_option
 def start(*, machine: str, attach: bool, raw: bool) -> int:

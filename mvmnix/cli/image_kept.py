@@ -10,6 +10,7 @@ from mvmnix.api.images import SeenImage, find_images, list_images, prune_images,
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.needs import Need, users
 from mvmnix.builder.keeping.shelves import Freed
+from mvmnix.cli.completers import kept_image
 from mvmnix.cli.telling import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
@@ -84,7 +85,7 @@ def _joined(value: object) -> str:
 
 
 @click.command()
-@click.argument("digest", metavar="DIGEST|NAME")
+@click.argument("digest", metavar="DIGEST|NAME", shell_complete=kept_image)
 @_JSON
 def inspect(digest: str, as_json: bool) -> None:
     """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
@@ -125,7 +126,7 @@ def _details(finished: Finished) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...")
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...", shell_complete=kept_image)
 @_JSON
 def rm(digests: tuple[str, ...], as_json: bool) -> None:
     """Remove the images with these manifest digests or names, and the files that were theirs alone.

@@ -9,13 +9,14 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.launch import admit_plan, start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.builder.keeping.library import LIMIT
+from mvmnix.cli.completers import file
 from mvmnix.cli.foreground import run_here
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
 
 
 @click.command()
-@click.argument("plan", metavar="PLAN")
+@click.argument("plan", metavar="PLAN", shell_complete=file)
 @click.option("--detach", "-d", "detached", is_flag=True, help="Leave the machine running, and print its id.")
 @click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @raw_option

@@ -8,13 +8,14 @@ import click
 
 from mvmnix.api import Missing, Output, Piece, read_console, read_output
 from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.completers import any_machine
 from mvmnix.cli.raw import shape
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.plural import counted
 
 
 @click.command()
-@click.argument("machine")
+@click.argument("machine", shell_complete=any_machine)
 @click.option("--console", "log", flag_value="console", help="The kernel's console, in place of the command's output.")
 @click.option("--stdout", "log", flag_value="stdout", help="Its standard output alone.")
 @click.option("--stderr", "log", flag_value="stderr", help="Its standard error alone, on standard output.")

@@ -4,6 +4,7 @@ import click
 
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.verified_ends import with_verified_ends
+from mvmnix.cli.completers import any_machine
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.errors import UsageError
 from mvmnix.launch.records import filters, registry
@@ -59,7 +60,7 @@ def _record(entry: Entry) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("machine")
+@click.argument("machine", shell_complete=any_machine)
 def inspect(machine: str) -> None:
     """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
 
@@ -86,7 +87,7 @@ def inspect(machine: str) -> None:
 
 
 @click.command()
-@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=any_machine)
 def wait(machines: tuple[str, ...]) -> None:
     """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
     with open_machine_store(TERMINAL) as here:

@@ -5,19 +5,25 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import override
+from typing import TYPE_CHECKING, NoReturn, override
 
 import click
 
 from mvmnix import __version__, caller, disk_space, temporary, user_namespace
 from mvmnix.errors import MvmnixError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+#: By this variable a shell asks for completions; click's name for it.
+COMPLETE = "_MVM_COMPLETE"
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
 COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
     "bundle": ("mvmnix.cli.kit", "bundle", "Export an image's signed bundles."),
+    "completion": ("mvmnix.cli.completion", "completion", "Print a script that completes commands, for a shell."),
     "create": ("mvmnix.cli.create", "create", "Make a machine from a signed plan, without starting it."),
     "cp": ("mvmnix.cli.cp", "cp", "Copy files into and out of a running machine."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
@@ -68,6 +74,16 @@ class LazyGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only shells that ask pay for it
+
+        found = (name for name in sorted(COMMANDS) if name.startswith(incomplete))
+        return [
+            *(CompletionItem(name, help=COMMANDS[name][2]) for name in found),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
@@ -87,9 +103,20 @@ def main() -> None:
 def run(first: Callable[[], None] = lambda: None) -> None:
     """Run the command line, behind `first`, in this process; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
+    if COMPLETE in os.environ:
+        _complete(first)
     status = _run(first)
     _discard_unwritten()
     sys.exit(status)
+
+
+def _complete(first: Callable[[], None]) -> NoReturn:
+    """Answer a shell, which is told of no failure, and of nothing else."""
+    from mvmnix.cli.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+
+    answer_shell(cli, os.environ[COMPLETE], first)
+    _discard_unwritten()
+    sys.exit(0)
 
 
 def _run(first: Callable[[], None]) -> int:

@@ -18,6 +18,7 @@ from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_earl
 from mvmnix.api.source_refs import runnable_ref
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.cli.backends import backend_option, told_of_isolation
+from mvmnix.cli.completers import directory, file
 from mvmnix.cli.confidences import secret_options, told
 from mvmnix.cli.data import data_option
 from mvmnix.cli.data import told as told_of_data
@@ -47,7 +48,7 @@ def plan() -> None:
 
 
 @plan.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME")
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--vcpus", type=click.IntRange(1, 64), help="Processors. Default: the image's.")
 @click.option("--memory", type=click.IntRange(96, 2**20), metavar="MIB", help="Memory. Default: the image's.")
@@ -105,7 +106,7 @@ def create(
 
 
 @plan.command()
-@click.argument("plan_file", metavar="STATEMENT|BUNDLE")
+@click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
 @_OUT
 @signing
 def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
@@ -121,7 +122,7 @@ def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
 
 
 @plan.command()
-@click.argument("bundle", metavar="BUNDLE")
+@click.argument("bundle", metavar="BUNDLE", shell_complete=file)
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 

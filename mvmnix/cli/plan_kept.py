@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import click
 
 from mvmnix.api import KeptPlan, list_plans, open_context, remove_plans
+from mvmnix.cli.completers import kept_plan
 from mvmnix.cli.telling import TERMINAL, answer, short, table
 from mvmnix.strict import show_time
 
@@ -26,7 +27,7 @@ def list_(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("plans", nargs=-1, required=True, metavar="DIGEST...")
+@click.argument("plans", nargs=-1, required=True, metavar="DIGEST...", shell_complete=kept_plan)
 def rm(plans: tuple[str, ...]) -> None:
     """Forget kept plans, by the first six digits or more of their digests, so that they keep no image. Prints digests.
 

@@ -10,6 +10,7 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
 from mvmnix.api.source_refs import runnable_ref
 from mvmnix.cli.backends import backend_option
+from mvmnix.cli.completers import directory
 from mvmnix.cli.confidences import secret_options
 from mvmnix.cli.data import data_option
 from mvmnix.cli.evidence import Chain
@@ -23,7 +24,7 @@ from mvmnix.cli.telling import TERMINAL, notice
 
 
 @click.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME")
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @backend_option
