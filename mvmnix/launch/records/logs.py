@@ -95,8 +95,8 @@ def _last(pieces: Iterable[Piece | Missing], lines: int | None) -> Iterator[Piec
         yield from pieces
         return
     found = deque[tuple[Output, bytearray]](maxlen=lines)
-    for piece in pieces:
-        for part in piece.data.splitlines(keepends=True) if isinstance(piece, Piece) else ():
+    for piece in (it for it in pieces if isinstance(it, Piece)):
+        for part in piece.data.splitlines(keepends=True):
             if found and found[-1][0] is piece.output and not found[-1][1].endswith(b"\n"):
                 found[-1][1].extend(part)
             else:
