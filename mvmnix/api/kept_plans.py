@@ -16,6 +16,8 @@ from mvmnix.provenance import statement
 _LIMIT = 16 * 1024 * 1024
 #: So many digits of a digest are enough, if they are of one plan alone.
 _SHORTEST = 6
+#: How many candidates a message lists.
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,12 @@ def _read(context: Context, digest: Digest) -> KeptPlan:
         return KeptPlan(digest)
 
 
-def _chosen(digests: Iterable[Digest], text: str) -> Digest:
+def _chosen(known: Iterable[Digest], text: str) -> Digest:
     start = text.removeprefix("sha256:")
-    found = [digest for digest in digests if len(start) >= _SHORTEST and digest.hex.startswith(start)]
-    if len(found) != 1:
-        which = f"{len(found)} kept plans have" if found else "no kept plan has"
-        candidates = f": {', '.join(digest.hex[:12] for digest in found[:8])}" if found else ""
+    digests = [digest for digest in known if len(start) >= _SHORTEST and digest.hex.startswith(start)]
+    if len(digests) != 1:
+        which = f"{len(digests)} kept plans have" if digests else "no kept plan has"
+        candidates = f": {', '.join(digest.hex[:12] for digest in digests[:_SHOWN])}" if digests else ""
         why = f"{which} a digest that begins with {text!r} ({_SHORTEST} digits or more){candidates}"
         raise UsageError(why, hint="mvm plan ls lists them")
-    return found[0]
+    return digests[0]

@@ -38,6 +38,7 @@ COMMANDS = {
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
+    "man": ("mvmnix.cli.man", "man", "Print the manual page of a command."),
     "pause": ("mvmnix.cli.machine_pauses", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.plan", "plan", "Make, sign, show and list plans."),
