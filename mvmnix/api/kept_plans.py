@@ -56,7 +56,7 @@ def list_plans(context: Context) -> tuple[KeptPlan, ...]:
 def remove_plans(context: Context, texts: Iterable[str]) -> tuple[Digest, ...]:
     """Remove the copies of the plans with these digests, or that begin so: they keep no image from now on.
 
-    A plan stays valid for whoever has its file. Raises UsageError, before any is removed, where there is no such plan
+    A copy of the plan elsewhere stays valid. Raises UsageError, before any is removed, where there is no such plan
     or more than one, MvmnixError while an image is made or used.
     """
     with context.clearing():

@@ -31,7 +31,7 @@ def list_(as_json: bool) -> None:
 def rm(plans: tuple[str, ...]) -> None:
     """Forget kept plans, by the first six digits or more of their digests, so that they keep no image. Prints digests.
 
-    That revokes nothing: until it expires, a plan starts machines for whoever has its file, if its image is kept.
+    That revokes nothing: a copy of the plan elsewhere starts machines until it expires, as long as its image is kept.
     """
     with open_context(TERMINAL) as context:
         for digest in remove_plans(context, plans):

@@ -188,7 +188,7 @@ def _let_go(keep: int) -> None:
 
 
 def _unwatched(_data: bytes) -> None:
-    """For output that is kept, and that nobody is there to see."""
+    """A sink for output that is only kept."""
 
 
 def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:

@@ -1,4 +1,4 @@
-"""Reads what is kept of what machines said: a command's output and a kernel's console, as raw bytes of a stranger."""
+"""Reads what is kept of a machine's output and of its kernel's console, as the raw, untrusted bytes that came."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from mvmnix.launch.records.output_log import Missing, Output, OutputReader, Piec
 from mvmnix.state import Directory
 
 _CHUNK: Final = 65536
-#: Seconds between two looks at a log that somebody follows.
+#: Seconds between two looks at a log that is followed.
 _FOLLOW: Final = 0.1
 #: What machines of an older mvm have, detached ones alone, in place of one log for both outputs.
 _FORMER: Final = {Output.STDOUT: "stdout.log", Output.STDERR: "stderr.log"}

@@ -47,7 +47,7 @@ class Output(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that a command printed, as they came: whoever shows them escapes them."""
+    """Bytes that a command printed, as they came; they are to be escaped before a terminal gets them."""
 
     output: Output
     data: bytes
