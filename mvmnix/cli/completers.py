@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+#: By this variable a shell asks for completions; click's name for it.
+COMPLETE: Final = "_MVM_COMPLETE"
 
 #: Completes a parameter, as click calls it.
 type Completer = Callable[[click.Context, click.Parameter, str], list[str]]

@@ -11,7 +11,7 @@ from typing import Final
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
-from mvmnix.cli.main import COMPLETE
+from mvmnix.cli.completers import COMPLETE
 
 _PROGRAM: Final = "mvm"
 

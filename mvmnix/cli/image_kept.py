@@ -63,6 +63,10 @@ def list_(as_json: bool) -> None:
             notice(f"{digests[str(record['manifest'])]} doesn't verify: {_joined(record['reasons'])}")
 
 
+#: The same by the name that users of podman type.
+images = click.Command("images", params=list_.params, callback=list_.callback, help=list_.help)
+
+
 def _row(record: Mapping[str, object], digests: Mapping[str, str]) -> tuple[str, ...]:
     digest, needed = digests[str(record["manifest"])], _needed(record["neededBy"])
     if not record["verified"]:

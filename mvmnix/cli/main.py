@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, NoReturn, override
 import click
 
 from mvmnix import __version__, caller, disk_space, temporary, user_namespace
+from mvmnix.cli.completers import COMPLETE
 from mvmnix.errors import MvmnixError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-#: By this variable a shell asks for completions; click's name for it.
-COMPLETE = "_MVM_COMPLETE"
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
 COMMANDS = {
     "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
@@ -30,7 +29,7 @@ COMMANDS = {
     "events": ("mvmnix.cli.machine_watch", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.exec", "exec_", "Run another command in a running machine."),
     "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
-    "images": ("mvmnix.cli.image_kept", "list_", "List kept images, as mvm image ls does."),
+    "images": ("mvmnix.cli.image_kept", "images", "List kept images, as mvm image ls does."),
     "init": ("mvmnix.cli.init", "init", "Write a new flake that builds at once."),
     "inspect": ("mvmnix.cli.machines", "inspect", "Print all that is known of a machine, as JSON."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),

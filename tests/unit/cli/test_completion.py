@@ -13,6 +13,7 @@ from mvmnix.cli.main import COMMANDS, LazyGroup, cli
 from tests.unit.cli.station import ROOT, Said, Station
 from tests.unit.cli.test_image import sign_plan
 from tests.unit.cli.test_machines import launched
+from tests.unit.launch.test_guest import wait_until
 from tests.unit.test_house import loaded_by
 
 
@@ -58,6 +59,7 @@ def test_other_shells_are_told_what_a_command_is_for(settled: Station, shell: st
 def test_machines_by_what_a_command_takes(settled: Station) -> None:
     settled.mvm("run", "--name", "old", settled.flake(), "--", "true")
     living = launched(settled, "linger", name="web")
+    wait_until((settled.state / "machines" / living / "output.log").exists)  # the last that it makes
     before = snapshot(settled)
     assert offered(settled, "logs", "") == ["web", "old"]
     for command in ("stop", "exec", "pause"):
@@ -140,6 +142,7 @@ except SystemExit:
     loaded = loaded_by(program)
     assert {it for it in loaded if it.startswith(("mvmnix.cli.", "mvmnix.api", "mvmnix.launch"))} == {
         "mvmnix.cli.main",
+        "mvmnix.cli.completers",
         "mvmnix.cli.completion",
     }
 
