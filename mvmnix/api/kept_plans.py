@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.launch import signatures
 from mvmnix.launch.host import now
@@ -12,6 +13,8 @@ from mvmnix.launch.steps import plan_of
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
 
+#: How a kept plan is named where a file could be.
+KEPT_SCHEME = "plan:"
 #: Largest plan that is read, in bytes.
 _LIMIT = 16 * 1024 * 1024
 #: So many digits of a digest are enough, if they are of one plan alone.
@@ -65,6 +68,18 @@ def remove_plans(context: Context, texts: Iterable[str]) -> tuple[Digest, ...]:
         for digest in gone:
             context.plans.remove(digest)
         return gone
+
+
+def plan_bytes(context: Context, text: str) -> bytes:
+    """A signed plan, not verified: the kept one with the digest behind `plan:`, or else the file of that path.
+
+    Raises UsageError.
+    """
+    if not text.startswith(KEPT_SCHEME):
+        return file_bytes(text, _LIMIT)
+    with context.working():  # none is removed meanwhile
+        digest = _chosen(context.plans.digests(), text.removeprefix(KEPT_SCHEME))
+        return context.plans.read(digest, limit=_LIMIT)
 
 
 def drop_expired(context: Context) -> None:

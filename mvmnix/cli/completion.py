@@ -38,5 +38,8 @@ def answer_shell(cli: click.Command, asked: str, prepare: Callable[[], None]) ->
     found = get_completion_class(shell) if instruction == "complete" else None
     if found is None:
         return
-    with redirect_stderr(io.StringIO()), suppress(Exception, SystemExit):  # the shell would show what fails
+    with (
+        redirect_stderr(io.StringIO()),
+        suppress(Exception, SystemExit, KeyboardInterrupt),
+    ):  # the shell would show what fails
         click.echo(found(cli, {"obj": prepare}, _PROGRAM, COMPLETE).complete().encode())

@@ -13,6 +13,7 @@ from mvmnix.api import Use
 from mvmnix.api.context import open_context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.kept_plans import plan_bytes
 from mvmnix.api.keyless import KeylessChoice
 from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
 from mvmnix.api.source_refs import runnable_ref
@@ -122,15 +123,15 @@ def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
 
 
 @plan.command()
-@click.argument("bundle", metavar="BUNDLE", shell_complete=file)
+@click.argument("bundle", metavar="BUNDLE|plan:DIGEST", shell_complete=file)
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
     There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
     what runs in it can read them.
     """
-    data = file_bytes(bundle, LIMIT)
     with open_context(TERMINAL) as context:
+        data = plan_bytes(context, bundle)
         try:
             for authentic in signatures.gather(data, context.policy.trust):
                 click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)

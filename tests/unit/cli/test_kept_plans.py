@@ -53,6 +53,24 @@ def test_a_signed_plan_is_listed_and_keeps_its_image_until_it_is_forgotten(settl
     assert settled.mvm("image", "rm", "hello").code == 0
 
 
+def test_a_kept_plan_starts_machines_by_its_digest(settled: Station) -> None:
+    settled.flake()
+    bundle = sign_plan(settled, "hello")
+    name = f"plan:{Digest.of(bundle.read_bytes()).hex[:12]}"
+    shown = settled.mvm("plan", "show", bundle)
+    bundle.unlink()
+    assert settled.mvm("plan", "show", name) == shown
+    assert settled.mvm("launch", name).code == 0
+    assert settled.mvm("create", name).code == 0
+    for command in ("launch", "create"):
+        said = settled.mvm(command, "plan:abcdef")
+        assert (said.code, "mvm plan ls lists them" in said.err) == (2, True)
+    (path,) = (settled.state / "plans").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    said = settled.mvm("launch", name)
+    assert (said.code, "source-mismatch" in said.err) == (126, True), "other bytes than the digest's"
+
+
 def test_an_expired_plan_is_called_so(settled: Station) -> None:
     settled.flake()
     sign_plan(settled, "hello", expired=True)
