@@ -10,8 +10,9 @@ from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
-from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.api.source_refs import runnable_ref
 from mvmnix.api.terminal import check_terminal
+from mvmnix.cli.completers import directory
 from mvmnix.cli.evidence import Chain
 from mvmnix.cli.foreground import Attachment, attach_options, run_here
 from mvmnix.cli.option_hints import HintingCommand
@@ -23,14 +24,14 @@ from mvmnix.model import Verb
 
 
 @click.command(cls=HintingCommand)
-@click.argument("flake", metavar="FLAKE[#ATTR]")
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @attach_options
-@click.option("--name", default="", help="A name for the machine.")
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @plan_options
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
 def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, evidence: bool) -> int:
-    """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
+    """Run FLAKE's image, or the kept image NAME, in a microVM; and COMMAND there instead of its own, given after --.
 
     Its options beside --detach and its like are written into the plan that is made and signed for this run.
 
@@ -38,7 +39,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
     """
     if attachment.detached and evidence:
         raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
-    wanted = existing_source_ref(flake)
+    wanted = runnable_ref(flake)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
         check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})

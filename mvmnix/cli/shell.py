@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import click
 
+from mvmnix.cli.completers import running_machine
 from mvmnix.cli.environment import env_option
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.remote_terminal import run_in_terminal
 
 
 @click.command("shell", cls=SignedPlanCommand, context_settings={"allow_interspersed_args": False})
-@click.argument("machine")
+@click.argument("machine", shell_complete=running_machine)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @env_option("Added to the plan's environment. May be repeated.")
 @click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")
