@@ -65,6 +65,6 @@ def install(wheel: Path, place: Path) -> Installation:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     installation = Installation(place)
     (installation.package.parent / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    pip = [sys.executable, "-m", "pip", "--python", place / "bin/python", "--quiet", "install"]
+    pip = (sys.executable, "-m", "pip", "--python", place / "bin/python", "--quiet", "install")
     subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True, capture_output=True)
     return installation

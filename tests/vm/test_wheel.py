@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.slsa import Subject
+from mvmnix.provenance.statement import Subject
 from tests.conftest import World
 from tests.wheel import build, install
 
