@@ -156,6 +156,30 @@ class Reason:
         return {"code": self.code, "what": self.what, "why": self.why, "next": self.hint}
 
 
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one numbered step of a verification found: no reasons if it passed.
+
+    `verifier` says in whose list the number and the name stand: `signature` (provenance/authenticate.py), `provenance`
+    and `plan` (each room's verify.py), `summary` (provenance/summary.py). `within` are the steps of another list that
+    this one consists of.
+    """
+
+    verifier: str
+    number: int
+    name: str
+    reasons: tuple[Reason, ...] = ()
+    within: tuple["StepResult", ...] = ()
+
+    @property
+    def record(self) -> dict[str, object]:
+        """The same for machines; `codes` are those of its reasons, which an answer has in full beside it."""
+        said = {"verifier": self.verifier, "step": self.number, "name": self.name, "passed": not self.reasons}
+        codes = list(dict.fromkeys(reason.code for reason in self.reasons))
+        within = [result.record for result in self.within]
+        return said | ({"codes": codes} if codes else {}) | ({"within": within} if within else {})
+
+
 class MvmnixError(Exception):
     """mvm itself failed. `message` says what and why, `hint` what to do next; `clipped` bounds both."""
 
@@ -247,12 +271,12 @@ def _shortened(it: Reason) -> Reason:
 class RefusedError(MvmnixError):
     """Verification or policy said no; carries every reason that was found, not the first only, as `bounded` tells them.
 
-    Raises ValueError without one.
+    `steps` are the numbered steps that were taken, those that passed too. Raises ValueError without a reason.
     """
 
     exit_code = 126
 
-    def __init__(self, *reasons: Reason) -> None:
+    def __init__(self, *reasons: Reason, steps: tuple[StepResult, ...] = ()) -> None:
         if not reasons:
             raise ValueError("a refusal needs a reason")
         reasons = bounded(reasons)
@@ -260,6 +284,7 @@ class RefusedError(MvmnixError):
         super().__init__(told, hint=reasons[0].hint)
         self.message = told  # each reason is bounded by itself, and their number
         self.reasons = reasons
+        self.steps = steps
 
     @override
     def __str__(self) -> str:

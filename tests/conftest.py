@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 # Commands that tests start buffer as they do for users: what is written late, and fails late, shows only so.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# A shell without job control has what it starts in the background ignore this signal, and all that starts, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 1800

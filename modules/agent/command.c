@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bytes.h"
 #include "channel.h"
-#include "ends.h"
+#include "exit_report.h"
 #include "fault.h"
 #include "pty.h"
 #include "sessions.h"
@@ -36,6 +37,19 @@ static void close_all(struct command *command)
     queue_free(&command->queue);
     timer_clear(&command->timer);
     timer_clear(&command->silence);
+}
+
+// Of a command that was collected, or was never a program.
+static void send_end(const struct command *command)
+{
+    if (command->failed)
+        send_exit(command->stream, END_NOT_STARTED, (enum step)command->failure.step, (uint32_t)command->failure.number);
+    else if (command->timed_out)
+        send_exit(command->stream, END_TIMED_OUT, STEP_NONE, 0);
+    else if (WIFSIGNALED(command->status))
+        send_exit(command->stream, END_SIGNALED, STEP_NONE, (uint32_t)WTERMSIG(command->status));
+    else
+        send_exit(command->stream, END_EXITED, STEP_NONE, (uint32_t)WEXITSTATUS(command->status));
 }
 
 // When the main process is gone and its last output is on its way, so is the command.

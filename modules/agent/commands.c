@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 
 #include "command.h"
-#include "ends.h"
+#include "exit_report.h"
 #include "fault.h"
 #include "protocol.h"
 #include "sessions.h"

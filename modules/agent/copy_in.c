@@ -13,7 +13,6 @@
 #include "copy.h"
 #include "protocol.h"
 #include "records.h"
-#include "verbs.h"
 
 #define CHUNK 65536
 #define ENTERING (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)

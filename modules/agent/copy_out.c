@@ -10,7 +10,6 @@
 #include "copy.h"
 #include "protocol.h"
 #include "records.h"
-#include "verbs.h"
 
 #define CHUNK 65536
 #define OPENING (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)

@@ -8,9 +8,17 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "verbs.h"
 
 #define HEAD_BYTES 16u
+#define MAX_NAME 255u
+
+bool is_name(const char *name)
+{
+    size_t length = strlen(name);
+    if (length == 0 || length > MAX_NAME || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return false;
+    return strchr(name, '/') == NULL;
+}
 
 int record_fault(const char *what, int number)
 {

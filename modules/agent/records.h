@@ -2,6 +2,7 @@
 #ifndef AGENT_RECORDS_H
 #define AGENT_RECORDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,8 @@ struct record {
     char name[256];
 };
 
+// Whether it can be the name of something in a directory.
+bool is_name(const char *name);
 // Write a line about what went wrong, with errno's words if there is one; returns -1.
 int record_fault(const char *what, int number);
 // Each returns 0, or -1 when a line was written about it.

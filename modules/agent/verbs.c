@@ -1,20 +1,9 @@
 // What a host may ask for once a guest is ready, each by a verb of its own: the verb's bit, and how it is taken apart.
 #include "verbs.h"
 
-#include <string.h>
-
 #include "fault.h"
 #include "protocol.h"
-
-#define MAX_NAME 255u
-
-bool is_name(const char *name)
-{
-    size_t length = strlen(name);
-    if (length == 0 || length > MAX_NAME || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return false;
-    return strchr(name, '/') == NULL;
-}
+#include "records.h"
 
 bool parse_size(struct reader *reader, uint16_t *rows, uint16_t *columns)
 {

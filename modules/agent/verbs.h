@@ -25,7 +25,5 @@ int parse_shell(const uint8_t *payload, size_t length, struct request *request);
 int parse_copy(const uint8_t *payload, size_t length, struct request *request);
 // Rows and columns; false when a terminal can't have so many.
 bool parse_size(struct reader *reader, uint16_t *rows, uint16_t *columns);
-// Whether it can be the name of something in a directory.
-bool is_name(const char *name);
 
 #endif

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
-from mvmnix.api.machine_host import host_of, jail_of
 from mvmnix.api.signer import Signer, key_file
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
@@ -22,19 +21,22 @@ from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.admission import Submission, admit, as_verdict
-from mvmnix.launch.backends import kinds
+from mvmnix.launch.backends import choice, kinds
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import Host, now
+from mvmnix.launch.hypervisor.accelerator import KvmProbe
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.replay.clock import HostClock
 from mvmnix.launch.replay.gate import LoggedStarts, Replay
 from mvmnix.launch.verify import VerifiedPlan
 from mvmnix.model import Digest
+from mvmnix.privileges import client
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_default import default_policy
 from mvmnix.provenance.policy_files import FLOOR, Files, files, in_force
 from mvmnix.provenance.policy_text import FILE_NAME
 from mvmnix.roots import Roots
+from mvmnix.sandbox.uid_pool import UidPool, of_machine
 from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 
@@ -169,14 +171,29 @@ class Context:
 
     @cached_property
     def jail(self) -> BubblewrapJail:
-        """Where hypervisors run. Raises MvmnixError, RefusedError [state-permissions]."""
-        jail, cells = jail_of(self.roots.state, self.roots.cache)
-        self._opened.enter_context(cells)
-        return jail
+        """Where hypervisors run, with a pool of uids where there is a broker for root's rights.
+
+        Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
+        """
+        own = client.current() is None
+        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else of_machine()
+        self.keep(pool.directory)
+        return BubblewrapJail(pool, self.roots.cache)
 
     def host(self, notice: Callable[[str], None], backend: kinds.Backend = kinds.Backend.QEMU) -> Host:
         """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
-        host = host_of(self, notice, backend)
+        hypervisor = choice.find(backend)
+        host = Host(
+            hypervisor=hypervisor,
+            jail=self.jail,
+            kvm=KvmProbe(hypervisor, self.jail, self.roots.cache),
+            journal=self.journal,
+            sign=partial(self.sign, Role.HOST),
+            machines=self.machines,
+            replay=self.replay(notice),
+            notice=notice,
+            own=tuple(self.roots.paths.values()),
+        )
         self._opened.callback(host.loop.close)
         return host
 

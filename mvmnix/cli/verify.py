@@ -22,7 +22,7 @@ from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
 from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.verifying.options import wanted_options, whom_options
-from mvmnix.cli.verifying.verdicts import image_line, image_record, show, show_json, tell_reasons
+from mvmnix.cli.verifying.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.escaping import escape_line
 from mvmnix.provenance.attestation import Requirements
@@ -153,7 +153,7 @@ def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
 
 def _told(refused: RefusedError, status: int, wish: _Wish) -> int:
     if wish.as_json:
-        answer("verdict", {"verified": False, "reasons": [reason.record for reason in refused.reasons]})
+        answer("verdict", refusal_record(refused))
     else:
         tell_reasons(refused.reasons)
     return status

@@ -1,48 +1,38 @@
-"""Takes a held build through the verification of provenance, and finds out at which piece of evidence it broke; pure.
+"""Takes a held build through the verification of provenance, and says at which piece of evidence it broke; pure.
 
-What is refused is refused by provenance/verify.py, and by nobody else; this module only says which node of the graph a
-reason speaks of. Nothing that a claim says is called verified unless the whole claim is.
+What is refused is refused by a step of provenance/verify.py, and this module knows which node of the graph each step is
+about. Nothing that a claim says is called verified unless the whole claim is.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.held import Held, Paper
-from mvmnix.keys import Role
 from mvmnix.model import Image
-from mvmnix.provenance import statement
-from mvmnix.provenance.authenticate import Authentic, authenticate
+from mvmnix.provenance.authenticate import Authentic
 from mvmnix.provenance.parts import Parts
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import (
-    Verified,
-    step_7_predicate_type,
-    step_8_predicate,
-    verify_parts,
-    verify_provenance,
-)
+from mvmnix.provenance.verify import Verified, read_claim, verify_claim, verify_parts
 
-_WHAT: Final = "the provenance"
-#: The node that a reason speaks of, by its code; for all others it is the provenance.
-_BLAMED: Final[Mapping[ReasonCode, Kind]] = {
-    ReasonCode.LOCK_MISMATCH: Kind.LOCK,
-    ReasonCode.LOCK_MALFORMED: Kind.LOCK,
-    ReasonCode.LOCK_NODE_UNSUPPORTED: Kind.LOCK,
-    ReasonCode.LOCK_SUBSTITUTED: Kind.LOCK,
-    ReasonCode.SOURCE_NOT_ADMITTED: Kind.TREE,
-    ReasonCode.INPUT_NOT_ADMITTED: Kind.INPUTS,
-    ReasonCode.CACHE_NOT_ADMITTED: Kind.CACHED,
-    ReasonCode.PARTS_MISMATCH: Kind.KEPT,
-    ReasonCode.BUILDER_NOT_ADMITTED: Kind.BUILDER,
-    ReasonCode.IMPORT_FROM_DERIVATION: Kind.DERIVATION,
-    ReasonCode.SBOM_MISMATCH: Kind.SBOM,
-    ReasonCode.POLICY_EXPIRED: Kind.POLICY,
+#: The node that a step of provenance/verify.py is about, by its number; for all others it is the provenance.
+_ABOUT: Final[Mapping[int, Kind]] = {
+    11: Kind.BUILDER,
+    12: Kind.LOCK,
+    13: Kind.LOCK,
+    15: Kind.TREE,
+    17: Kind.INPUTS,
+    18: Kind.CACHED,
+    19: Kind.KEPT,
+    20: Kind.DERIVATION,
+    21: Kind.SBOM,
+    22: Kind.LOCK,
+    25: Kind.POLICY,
 }
 
 
@@ -56,11 +46,11 @@ class Checked:
 
     held: Held
     image: Image | MvmnixError
-    authentic: Authentic | None
-    claim: Provenance | None
-    evidence: Verified[Provenance] | None
-    blamed: Mapping[Kind, tuple[Reason, ...]]
-    doubt: str
+    authentic: Authentic | None = None
+    claim: Provenance | None = None
+    evidence: Verified[Provenance] | None = None
+    blamed: Mapping[Kind, tuple[Reason, ...]] = field(default_factory=dict)
+    doubt: str = ""
 
     def verdict(self, kind: Kind, what: str) -> Verdict:
         """The verdict on a node of which the claim speaks; `what` was checked if it holds."""
@@ -85,20 +75,19 @@ def check(held: Held, *, policy: TrustPolicy, now: datetime) -> Checked:
     """
     image = held.image
     if held.bundle.data is None:
-        return Checked(held, image, None, None, None, {}, "the provenance could not be read")
+        return Checked(held, image, doubt="the provenance could not be read")
     try:
-        authentic = authenticate(held.bundle.data, trust=policy.trust, role=Role.BUILDER, what=_WHAT)
+        claimed = read_claim(held.bundle.data, policy)
     except RefusedError as error:
-        return _refused(Checked(held, image, None, None, None, {}, ""), error.reasons)
-    checked = Checked(held, image, authentic, _claim(authentic), None, {}, "")
+        return _refused(Checked(held, image), error)
+    checked = Checked(held, image, claimed.authentic, claimed.provenance)
     if isinstance(image, MvmnixError):
-        return _doubted(checked, "the image's manifest could not be read")
+        return replace(checked, doubt="the image's manifest could not be read")
     if held.unread:
-        return _doubted(checked, f"{' and '.join(dict.fromkeys(held.unread))} could not be read")
+        return replace(checked, doubt=f"{' and '.join(dict.fromkeys(held.unread))} could not be read")
     try:
-        evidence = verify_provenance(
-            held.bundle.data,
-            policy=policy,
+        evidence = verify_claim(
+            claimed,
             artifacts=image.artifacts,
             lock=None if held.lock is None else held.lock.data,
             image=image,
@@ -108,8 +97,8 @@ def check(held: Held, *, policy: TrustPolicy, now: datetime) -> Checked:
             rebuilds=held.rebuilds if policy.thresholds.rebuilds > 1 else (),
         )
     except RefusedError as error:
-        return _refused(checked, error.reasons)
-    return Checked(held, image, authentic, evidence.claim, evidence, {}, "")
+        return _refused(checked, error)
+    return replace(checked, evidence=evidence)
 
 
 def check_parts(paper: Paper, *, policy: TrustPolicy, now: datetime) -> Verified[Parts] | MvmnixError:
@@ -122,24 +111,20 @@ def check_parts(paper: Paper, *, policy: TrustPolicy, now: datetime) -> Verified
         return error
 
 
-def _claim(authentic: Authentic) -> Provenance | None:
-    try:
-        said = statement.parse(authentic.payload)
-        step_7_predicate_type(said)
-        return step_8_predicate(said)
-    except RefusedError:
-        return None  # verify_provenance will say so
+def _about(step: StepResult, reason: Reason) -> Kind:
+    # a list that doesn't agree with something is the provenance's own
+    if step.verifier != "provenance" or reason.code is ReasonCode.DEPENDENCY_MISMATCH:
+        return Kind.PROVENANCE
+    return _ABOUT.get(step.number, Kind.PROVENANCE)
 
 
-def _refused(it: Checked, reasons: Iterable[Reason]) -> Checked:
+def _refused(it: Checked, error: RefusedError) -> Checked:
     blamed: defaultdict[Kind, tuple[Reason, ...]] = defaultdict(tuple)
-    for reason in reasons:
-        own = reason.what != "a parts statement"  # whose reasons are of codes that others have, too
-        blamed[_BLAMED.get(reason.code, Kind.PROVENANCE) if own else Kind.KEPT] += (reason,)
-    codes = ", ".join(dict.fromkeys(reason.code for reasons in blamed.values() for reason in reasons))
-    doubt = f"its evidence is refused [{codes}]"
-    return Checked(it.held, it.image, it.authentic, it.claim, None, dict(blamed), doubt)
-
-
-def _doubted(it: Checked, why: str) -> Checked:
-    return Checked(it.held, it.image, it.authentic, it.claim, None, {}, why)
+    for step in error.steps:
+        for reason in step.reasons:
+            blamed[_about(step, reason)] += (reason,)
+    if not any(blamed.values()):  # it ended before its first step
+        blamed[Kind.PROVENANCE] += error.reasons
+    codes = ", ".join(dict.fromkeys(error.codes))
+    found = {kind: reasons for kind, reasons in blamed.items() if reasons}
+    return replace(it, blamed=found, doubt=f"its evidence is refused [{codes}]")

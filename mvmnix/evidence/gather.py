@@ -104,7 +104,7 @@ def _builder_of(library: Library, found: Held) -> Entry | None:
 def gate(context: Context, entry: Entry) -> Gate:
     """The whole gate for a plan for this kept build, without a record of it: nothing is admitted, nothing starts."""
 
-    def passes(plan: bytes, moment: datetime) -> MvmnixError | None:
+    def passes(plan: gates.SignedPlan, moment: datetime) -> MvmnixError | None:
         try:
             kept = context.library.read(entry)
             rebuilds = Rebuilds(context.roots.state).bundles(entry.manifest)

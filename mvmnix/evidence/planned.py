@@ -1,32 +1,32 @@
 """Takes a signed plan through those steps of the gate that start nothing, and draws it with what it rests on; pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.launch import signatures
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import SHEET_STEPS, Handed, Sheet, plan_of
+from mvmnix.launch.steps import Handed
+from mvmnix.launch.verify import SignedPlan, read_plan, verify_sheet
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance import statement
 from mvmnix.provenance.authenticate import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the plan's node.
 PLAN: Final = "plan"
-_WHAT: Final = "the plan"
-_OWN: Final = frozenset({_WHAT, "the kernel command line"})
+#: Steps of launch/verify.py: that it was made under the policy in force; and those about the image's own files.
+_POLICY_STEP, _OF_THE_IMAGE = 10, (21, 22, 23)
+_NOT_KEPT: Final = MvmnixError("its image isn't kept here, so the gate's other steps can't be taken")
 #: What may have been otherwise when a plan was used.
 _OF_THEIR_TIME: Final = frozenset({ReasonCode.PLAN_EXPIRED, ReasonCode.POLICY_MISMATCH})
 
-#: Takes a plan's bundle and a time through the whole gate, with the image's own files: None, or why it did not pass.
-type Gate = Callable[[bytes, datetime], MvmnixError | None]
+#: Takes a signed plan and a time through the whole gate, with the image's own files: None, or why it did not pass.
+type Gate = Callable[[SignedPlan, datetime], MvmnixError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,37 @@ class Past:
 def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: Past | None = None) -> Shown:
     """Verify a plan, now or as of a moment in the past; `gate` is None where its image is not kept here."""
     try:
-        signed = signatures.gather(bundle, judge.policy.trust)
-        plan = plan_of(statement.parse(signed[0].payload))
+        it = read_plan(bundle, judge.policy)
     except RefusedError as error:
         return Shown((), None, refused(error.reasons))
     moment = judge.now if past is None else past.moment
-    handed = Handed(Digest.of(bundle), plan.manifest or Digest.of(b""), plan.provenance)
-    sheet = Sheet(plan, signed, judge.policy, handed, moment)
-    if reasons := tuple(reason for step in SHEET_STEPS for reason in step(sheet)):
-        if past is not None and {reason.code for reason in reasons} == {ReasonCode.POLICY_MISMATCH}:
-            why = f"it was admitted under the trust policy {plan.policy}, which is not the one in force any more"
-            return Shown(signed, plan, unverified(why))
-        return Shown(signed, plan, refused(reasons))
-    if gate is None:
-        return Shown(signed, plan, unverified("its image isn't kept here, so the gate's other steps can't be taken"))
-    return Shown(signed, plan, _through(gate(bundle, moment), past))
-
-
-def _through(problem: MvmnixError | None, past: Past | None) -> Verdict:
+    problem = _NOT_KEPT if gate is None else gate(it, moment)
     if problem is None:
         when = "now" if past is None else "as of the start that the audit log seals"
-        return verified(f"every step of the gate passed, {when}; nothing was started")
+        return Shown(it.signed, it.plan, verified(f"every step of the gate passed, {when}; nothing was started"))
+    steps = problem.steps if isinstance(problem, RefusedError) and problem.steps else _alone(it, moment)
+    refusing = [step for step in steps if step.reasons and step.number not in _OF_THE_IMAGE]
+    return Shown(it.signed, it.plan, _verdict(it.plan, refusing, problem, past))
+
+
+def _alone(it: SignedPlan, moment: datetime) -> tuple[StepResult, ...]:
+    """The steps that need nothing but the plan."""
+    handed = Handed(it.digest, it.plan.manifest or Digest.of(b""), it.plan.provenance)
+    try:
+        return verify_sheet(it, handed, moment).results
+    except RefusedError as error:
+        return error.steps
+
+
+def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, past: Past | None) -> Verdict:
+    if past is not None and [step.number for step in refusing] == [_POLICY_STEP]:
+        return unverified(
+            f"it was admitted under the trust policy {plan.policy}, which is not the one in force any more"
+        )
+    if refusing:
+        return refused(reason for step in refusing for reason in step.reasons)
     if not isinstance(problem, RefusedError):
         return verdict_of(problem)
-    if own := [reason for reason in problem.reasons if reason.what in _OWN]:
-        return refused(own)
     codes = ", ".join(dict.fromkeys(problem.codes))
     return unverified(f"what it rests on is refused [{codes}]")
 

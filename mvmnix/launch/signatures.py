@@ -6,7 +6,7 @@ A bundle in canonical JSON has no line break, so that there is one way to take s
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.launch.plan import PREDICATE_TYPE
 from mvmnix.provenance import envelope, statement
@@ -60,6 +60,7 @@ def gather(data: bytes, trust: Trust) -> tuple[Authentic, ...]:
     """Take each bundle of a plan through steps 1 to 5, for itself. Raises RefusedError with what any of them lacks."""
     found: list[Authentic] = []
     reasons: list[Reason] = []
+    steps: list[StepResult] = []
     bundles = split(data)
     for number, bundle in enumerate(bundles, 1):
         what = _WHAT if len(bundles) == 1 else f"bundle {number} of {_WHAT}"
@@ -67,8 +68,9 @@ def gather(data: bytes, trust: Trust) -> tuple[Authentic, ...]:
             found.append(authenticate(bundle, trust=trust, role=Role.PLANNER, what=what))
         except RefusedError as error:
             reasons.extend(error.reasons)
+            steps.extend(error.steps)
     if reasons:
-        raise RefusedError(*reasons)
+        raise RefusedError(*reasons, steps=(*(step for each in found for step in each.steps), *steps))
     return tuple(found)
 
 

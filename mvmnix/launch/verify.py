@@ -36,23 +36,23 @@ tied to the verity root of step 20, by step 22 and by the guest's kernel when it
 """
 
 import os
-from collections.abc import Iterable
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Final, NoReturn, Self, final, override
 
 from mvmnix import manifest as manifest_file
-from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.launch import signatures, steps
 from mvmnix.launch.boot_files import BootFiles, OpenFiles
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.steps import Candidate, Handed, Sheet
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.authenticate import only_refusals
+from mvmnix.provenance.authenticate import Authentic, only_refusals
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.step_results import Steps
 from mvmnix.provenance.summary import Summary, VerifiedSummary
 from mvmnix.provenance.trust import Signer
 from mvmnix.provenance.verify import Verified
@@ -73,9 +73,9 @@ class VerifiedPlan:
     """A plan that passed every step, the evidence for it, and the descriptors that its machine boots from.
 
     `signers` are all who signed it, `policy` is the digest of the policy in force, `required` the isolation that this
-    policy requires, `bundle` the plan as it was signed, one or several, `digest` that of these bytes. Sealed: `verify`
-    makes it. A context manager that owns its descriptors. Neither copied nor pickled: another process forks from it, or
-    verifies.
+    policy requires, `bundle` the plan as it was signed, one or several, `digest` that of these bytes; `steps`
+    are those that were taken. Sealed: `verify` makes it. A context manager that owns its descriptors. Neither copied
+    nor pickled: another process forks from it, or verifies.
     """
 
     plan: Plan
@@ -87,6 +87,7 @@ class VerifiedPlan:
     digest: Digest
     bundle: bytes
     files: BootFiles
+    steps: tuple[StepResult, ...]
     seal: InitVar[_Seal]
 
     def __post_init__(self, seal: _Seal) -> None:
@@ -140,9 +141,55 @@ class VerifiedPlan:
         raise TypeError("a verified plan stays in the process that verified it, and in its forks")
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class SignedPlan:
+    """What the bundles of a plan say, believed or not: steps 1 to 8 passed, under this policy.
+
+    `data` are the bundles, `digest` is that of these, `signed` each of them. Sealed: `read_plan` makes it.
+    """
+
+    data: bytes
+    digest: Digest
+    signed: tuple[Authentic, ...]
+    plan: Plan
+    policy: TrustPolicy
+    steps: tuple[StepResult, ...]
+    seal: InitVar[_Seal]
+
+    def __post_init__(self, seal: _Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only launch.verify.read_plan() says that a plan is signed")
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("evidence stays in the process that verified it")
+
+
+def read_plan(data: bytes, policy: TrustPolicy) -> SignedPlan:
+    """Take a plan, a bundle or several, joined by newlines, through steps 1 to 8. Raises RefusedError."""
+    with only_refusals(_WHAT):
+        signed = signatures.gather(data, policy.trust)
+        taken = Steps("plan", (step for each in signed for step in each.steps))
+        claim = taken.need(steps.step_6_statement, signed[0])
+        taken.need(steps.step_7_predicate_type, claim)
+        plan = taken.need(steps.step_8_plan, claim)
+        return SignedPlan(data, Digest.of(data), signed, plan, policy, taken.results, _SEAL)
+
+
+def verify_sheet(it: SignedPlan, handed: Handed, now: datetime) -> Steps:
+    """Take a plan through steps 9 to 18; returns what was found so far. Raises RefusedError."""
+    with only_refusals(_WHAT):
+        taken, sheet = Steps("plan", it.steps), Sheet(it.plan, it.signed, it.policy, handed, now)
+        for step in steps.SHEET_STEPS:
+            taken.take(step, sheet)
+        taken.require()
+        return taken
+
+
 def verify(
     *,
-    plan: bytes,
+    plan: bytes | SignedPlan,
     provenance: bytes | Summary,
     manifest: bytes,
     lock: bytes | None,
@@ -154,45 +201,37 @@ def verify(
 ) -> VerifiedPlan:
     """Take a plan through all steps.
 
-    `plan` is a bundle or several, joined by newlines, `provenance` a bundle, or a summary in its place, `manifest` the
+    `plan` is what `read_plan` takes, or returned under this policy; `provenance` a bundle, or a summary; `manifest` the
     bytes of manifest.json, `lock` those of flake.lock or None, `policy` the one in force, `now` a time with its zone,
     `parts` the bundles of kept parts that the provenance names, `rebuilds` those of other builds of the image. Raises
     RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed again
     then.
     """
     with only_refusals(_WHAT):
-        signed = signatures.gather(plan, policy.trust)
-        claim = steps.step_6_statement(signed[0])
-        steps.step_7_predicate_type(claim)
+        claim = plan if isinstance(plan, SignedPlan) else read_plan(plan, policy)
+        if claim.policy != policy:
+            raise ValueError("the plan was read under another policy")
         evidence = None if isinstance(provenance, Summary) else Digest.of(provenance)
-        digests = Handed(Digest.of(plan), Digest.of(manifest), evidence)
-        sheet = Sheet(steps.step_8_plan(claim), signed, policy, digests, now)
-        _refuse_any(reason for step in steps.SHEET_STEPS for reason in step(sheet))
+        taken = verify_sheet(claim, Handed(claim.digest, Digest.of(manifest), evidence), now)
         image = manifest_file.parse(manifest)
         boot = BootFiles()
         try:
-            candidate = Candidate(sheet.plan, image, files, provenance, lock, policy, now, parts, rebuilds)
-            found, signers = _look(candidate, boot), tuple(each.signer for each in signed)
-            by = (policy.digest, policy.isolation, digests.plan)
-            return VerifiedPlan(sheet.plan, image, found, signers, *by, plan, boot, _SEAL)
+            candidate = Candidate(claim.plan, image, files, provenance, lock, policy, now, parts, rebuilds)
+            found, signers = _look(candidate, boot, taken), tuple(each.signer for each in claim.signed)
+            by = (policy.digest, policy.isolation, claim.digest)
+            return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, _SEAL)
         except BaseException:
             boot.close()
             raise
 
 
-def _look(it: Candidate, boot: BootFiles) -> Verified[Provenance] | VerifiedSummary:
+def _look(it: Candidate, boot: BootFiles, taken: Steps) -> Verified[Provenance] | VerifiedSummary:
     """Steps 19 to 23; all of them are taken, whatever the others say."""
-    reasons = [reason for step in steps.IMAGE_STEPS for reason in step(it)]
-    reasons += [reason for file_step in steps.FILE_STEPS for reason in file_step(it, boot)]
-    try:
-        evidence = steps.step_23_provenance(it)
-    except RefusedError as error:
-        raise RefusedError(*reasons, *error.reasons) from error
-    _refuse_any(reasons)
+    for step in steps.IMAGE_STEPS:
+        taken.take(step, it)
+    for file_step in steps.FILE_STEPS:
+        taken.take(file_step, it, boot)
+    evidence = taken.need(steps.step_23_provenance, it)
+    taken.consists_of(evidence.steps)
+    taken.require()
     return evidence
-
-
-def _refuse_any(reasons: Iterable[Reason]) -> None:
-    found = tuple(reasons)
-    if found:
-        raise RefusedError(*found)

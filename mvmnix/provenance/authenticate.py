@@ -25,7 +25,7 @@ from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Final, NoReturn, assert_never, final, override
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope, hearing, revoking
@@ -36,6 +36,7 @@ from mvmnix.provenance.material import FINGERPRINT
 from mvmnix.provenance.rekor import Inclusion
 from mvmnix.provenance.revoking import Suspect, certified_key, named
 from mvmnix.provenance.statement import PAYLOAD_TYPE
+from mvmnix.provenance.step_results import Steps
 from mvmnix.provenance.trust import Identity, Signer, Trust
 
 
@@ -53,6 +54,7 @@ class Authentic:
 
     `time` is when a log or timestamp authority saw the signature, None without either; `identity` subject and OIDC
     issuer as certified, None for a key; `certificate` is in DER, empty for a key.
+    `inclusion` says what shows that a log has it, `steps` which steps were taken.
     Sealed: `authenticate` makes it. Not for pickling: another process verifies the bytes again.
     """
 
@@ -62,7 +64,9 @@ class Authentic:
     seal: InitVar[_Seal]
     time: datetime | None = None
     identity: tuple[str, str] | None = None
+    inclusion: Inclusion = Inclusion.NONE
     certificate: bytes = b""
+    steps: tuple[StepResult, ...] = ()
 
     @property
     def spki(self) -> Digest | None:
@@ -91,8 +95,8 @@ class Claim:
 class Attested:
     """What a known signer signed with whatever tool: a claim, or the file with this digest itself.
 
-    The other fields are Authentic's; `digest` is that of the bundle's bytes as they came, `inclusion` says what shows
-    that a log has it. It is not an Authentic: nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
+    The other fields are Authentic's; `digest` is that of the bundle's bytes as they came. It is not an Authentic:
+    nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
     """
 
     content: Claim | Digest
@@ -103,6 +107,7 @@ class Attested:
     identity: tuple[str, str] | None = None
     inclusion: Inclusion = Inclusion.NONE
     certificate: bytes = b""
+    steps: tuple[StepResult, ...] = ()
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -215,9 +220,10 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
     with only_refusals(what):
         bundle, canonical = envelope.read(data)
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None, proof=True)
-        signer = _passed(it, STEPS)
-        seen, certificate = it.findings.time, bundle.material.certificate
-        return Authentic(bundle.payload, signer, Digest.of(data), _SEAL, seen, it.identity, certificate)
+        signer, steps = _passed(it, STEPS)
+        seen, certificate = it.findings, bundle.material.certificate
+        by = (signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate, steps)
+        return Authentic(bundle.payload, *by)
 
 
 def authenticate_foreign(
@@ -232,11 +238,11 @@ def authenticate_foreign(
         bundle, canonical = envelope.read_foreign(data)
         proof = trust.require_inclusion
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
-        signer = _passed(it, FOREIGN_STEPS)
+        signer, steps = _passed(it, FOREIGN_STEPS)
         content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
-        seen = it.findings
-        certificate = bundle.material.certificate
-        return Attested(content, signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate)
+        seen, certificate = it.findings, bundle.material.certificate
+        by = (signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate, steps)
+        return Attested(content, *by)
 
 
 def _submitted(
@@ -264,12 +270,14 @@ def _signer(hint: str, findings: IdentityFindings, trust: Trust, role: Role | No
     return next(iter([one for one in found if role in one.roles] or found), None)
 
 
-def _passed(it: Submission, steps: tuple[Step, ...]) -> Signer:
-    reasons = tuple(reason for step in steps for reason in step(it))
-    signer = it.signer
-    if reasons or signer is None:
-        raise RefusedError(*reasons)
-    return signer
+def _passed(it: Submission, steps: tuple[Step, ...]) -> tuple[Signer, tuple[StepResult, ...]]:
+    taken = Steps("signature")
+    for step in steps:
+        taken.take(step, it)
+    taken.require()
+    if it.signer is None:
+        raise ValueError("no step refuses, and there is no signer")
+    return it.signer, taken.results
 
 
 def _needed(blob: Blob | None) -> Blob:

@@ -23,7 +23,7 @@ from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance import build_claims, foreign, registry_answers
 from mvmnix.provenance.attestation import Place, Requirements, unmet
-from mvmnix.provenance.authenticate import Attested, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.authenticate import Attested, Authentic, Claim, authenticate_foreign, only_refusals
 from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.foreign import ForeignStatement
 from mvmnix.provenance.registry_answers import Packed
@@ -151,7 +151,7 @@ def _said(it: Reason, place: Place) -> str:
     return f"{place.name}: {about}{it.why}"
 
 
-def signer_of(it: Attested) -> str:
+def signer_of(it: Attested | Authentic) -> str:
     """Who signed, for people: the certified identity, or the key's name in the policy or on the command line."""
     return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
 

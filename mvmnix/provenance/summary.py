@@ -29,14 +29,15 @@ from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Final, NoReturn, final, override
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance import standing, statement, summary_inputs, vsa
-from mvmnix.provenance.authenticate import authenticate, only_refusals
+from mvmnix.provenance.authenticate import Authentic, authenticate, only_refusals
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.policy_rules import VerifierRule
 from mvmnix.provenance.statement import Statement
+from mvmnix.provenance.step_results import Steps
 from mvmnix.provenance.steps import SKEW, differences
 from mvmnix.provenance.trust import Signer
 from mvmnix.provenance.vsa import Result, Vsa
@@ -65,7 +66,8 @@ _SEAL: Final = _Seal()
 class VerifiedSummary:
     """A summary that passed every step: by whom and under which policy.
 
-    `bundle` is the digest of the provenance bundle that it stands in for, `summary` that of its own.
+    `bundle` is the digest of the provenance bundle that it stands in for, `summary` that of its own; `steps` are those
+    that were taken.
 
     It is no Verified[Provenance]: nobody here has seen how the image came to be. Sealed: `verify_summary` makes it. Not
     for pickling: another process verifies the bytes again.
@@ -76,6 +78,7 @@ class VerifiedSummary:
     policy: Digest
     bundle: Digest
     summary: Digest
+    steps: tuple[StepResult, ...]
     seal: InitVar[_Seal]
 
     def __post_init__(self, seal: _Seal) -> None:
@@ -142,11 +145,21 @@ def _old(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
 type Step = Callable[[Evidence], Iterator[Reason]]
 
 
+def step_6_statement(authentic: Authentic) -> Statement:
+    """6. An in-toto statement."""
+    return statement.parse(authentic.payload)
+
+
 def step_7_predicate_type(it: Statement) -> None:
     """7. A summary, and not for instance a plan, by a signer who may sign both."""
     if it.predicate_type != vsa.PREDICATE_TYPE:
         why = f"its predicate is {it.predicate_type!r}, not {vsa.PREDICATE_TYPE!r}"
         raise refuse(ReasonCode.PREDICATE_TYPE, _WHAT, why, "hand in the summary's bundle")
+
+
+def step_8_predicate(it: Statement) -> Vsa:
+    """8. Every field in its bounds, and no other."""
+    return vsa.from_statement(it)
 
 
 def step_9_verifier(it: Evidence) -> Iterator[Reason]:
@@ -255,11 +268,13 @@ def verify_summary(
     """
     with only_refusals(_WHAT):
         authentic = authenticate(handed_in.data, trust=policy.trust, role=Role.VERIFIER, what=_WHAT)
-        claimed = statement.parse(authentic.payload)  # 6
-        step_7_predicate_type(claimed)
-        claim = vsa.from_statement(claimed)  # 8
+        taken = Steps("summary", authentic.steps)
+        claimed = taken.need(step_6_statement, authentic)
+        taken.need(step_7_predicate_type, claimed)
+        claim = taken.need(step_8_predicate, claimed)
         evidence = Evidence(claim, authentic.signer, policy, artifacts, image, provenance, now)
-        reasons = tuple(reason for step in STEPS for reason in step(evidence))
-        if reasons:
-            raise RefusedError(*reasons)
-        return VerifiedSummary(claim, authentic.signer, policy.digest, provenance, authentic.digest, _SEAL)
+        for step in STEPS:
+            taken.take(step, evidence)
+        taken.require()
+        by = (authentic.signer, policy.digest, provenance, authentic.digest, taken.results)
+        return VerifiedSummary(claim, *by, _SEAL)

@@ -36,11 +36,11 @@ VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from datetime import datetime
 from typing import Final, NoReturn, final, override
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.provenance import origins, parts, predicate, standing, statement, steps
@@ -49,6 +49,7 @@ from mvmnix.provenance.parts import Part, Parts
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Provenance
 from mvmnix.provenance.statement import Statement
+from mvmnix.provenance.step_results import Steps
 from mvmnix.provenance.steps import WHAT, Evidence
 from mvmnix.provenance.trust import Signer
 
@@ -65,21 +66,56 @@ _SEAL: Final = _Seal()
 @final
 @dataclass(frozen=True, slots=True)
 class Verified[T]:
-    """A claim that passed every step: by whom, up to which SLSA Build level, under which policy, from which bundle.
+    """A claim that passed every step: by whom, up to which SLSA Build level, under which policy; and these steps.
 
     Sealed: the functions of this module make it. Not for pickling: another process verifies the bytes again.
     """
 
     claim: T
-    signer: Signer
+    authentic: Authentic
     level: int
     policy: Digest
-    bundle: Digest
+    steps: tuple[StepResult, ...]
     seal: InitVar[_Seal]
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
             raise TypeError("only a verifier says that a claim is verified")
+
+    @property
+    def signer(self) -> Signer:
+        """Who signed it."""
+        return self.authentic.signer
+
+    @property
+    def bundle(self) -> Digest:
+        """The digest of the bundle that has it."""
+        return self.authentic.digest
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("evidence stays in the process that verified it")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a provenance bundle says, believed or not: steps 1 to 8 passed, under this policy.
+
+    `data` are the bundle's bytes. Sealed: `read_claim` makes it.
+    """
+
+    data: bytes
+    authentic: Authentic
+    statement: Statement
+    provenance: Provenance
+    policy: TrustPolicy
+    steps: tuple[StepResult, ...]
+    seal: InitVar[_Seal]
+
+    def __post_init__(self, seal: _Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only read_claim() says what an authentic provenance claims")
 
     @override
     def __reduce__(self) -> NoReturn:
@@ -151,18 +187,52 @@ def verify_provenance(
     the SBOM's bytes where they are to be believed; `rebuilds` the provenance bundles of other builds of these files,
     which took in no kept parts. Raises RefusedError with every reason that was found.
     """
+    with only_refusals(WHAT):
+        return verify_claim(
+            read_claim(bundle, policy),
+            artifacts=artifacts,
+            lock=lock,
+            image=image,
+            now=now,
+            parts=parts,
+            sbom=sbom,
+            rebuilds=rebuilds,
+        )
+
+
+def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
+    """Take a provenance bundle through steps 1 to 8. Raises RefusedError."""
+    with only_refusals(WHAT):
+        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=WHAT)
+        taken = Steps("provenance", authentic.steps)
+        claim = taken.need(step_6_statement, authentic)
+        taken.need(step_7_predicate_type, claim)
+        provenance = taken.need(step_8_predicate, claim)
+        return Claimed(bundle, authentic, claim, provenance, policy, taken.results, _SEAL)
+
+
+def verify_claim(
+    it: Claimed,
+    *,
+    artifacts: tuple[Artifact, ...],
+    lock: bytes | None,
+    image: Image,
+    now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
+    rebuilds: tuple[bytes, ...] = (),
+) -> Verified[Provenance]:
+    """Take what a bundle says through steps 9 to 26, as `verify_provenance` does. Raises RefusedError."""
 
     def alone(data: bytes) -> Verified[Provenance]:
-        return verify_alone(data, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now)
+        return verify_alone(data, policy=it.policy, artifacts=artifacts, lock=lock, image=image, now=now)
 
     with only_refusals(WHAT):
-        first = verify_alone(
-            bundle, policy=policy, artifacts=artifacts, lock=lock, image=image, now=now, parts=parts, sbom=sbom
-        )
-        reasons = tuple(step_26_rebuilds(first, rebuilds, policy, alone))
-        if reasons:
-            raise RefusedError(*reasons)
-        return first
+        first = _held_against(it, (artifacts, image, lock, now), parts, sbom)
+        taken = Steps("provenance", first.steps)
+        taken.take(step_26_rebuilds, first, rebuilds, it.policy, alone)
+        taken.require()
+        return replace(first, steps=taken.results, seal=_SEAL)
 
 
 def step_26_rebuilds(
@@ -196,21 +266,27 @@ def verify_alone(
     For whoever keeps builds, until others have built them too; what starts or passes an image asks `verify_provenance`.
     """
     with only_refusals(WHAT):
-        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=WHAT)
-        claim = step_6_statement(authentic)
-        step_7_predicate_type(claim)
-        provenance = step_8_predicate(claim)
-        handed_in = _handed_in(provenance, parts, policy)
-        kept, unkept = _kept(provenance, handed_in, policy, now)
-        inherited = _inherited(provenance, handed_in)
-        evidence = Evidence(
-            provenance, claim, authentic.signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
-        )
-        reasons = tuple(reason for step in STEPS for reason in step(evidence))
-        if reasons:
-            raise RefusedError(*reasons)
-        level = min((evidence.level or 0, *(each.level for each in kept)))
-        return Verified(provenance, authentic.signer, level, policy.digest, authentic.digest, _SEAL)
+        return _held_against(read_claim(bundle, policy), (artifacts, image, lock, now), parts, sbom)
+
+
+def _held_against(
+    it: Claimed,
+    known: tuple[tuple[Artifact, ...], Image, bytes | None, datetime],
+    parts: tuple[bytes, ...],
+    sbom: bytes | None,
+) -> Verified[Provenance]:
+    """Steps 9 to 25; all of them are taken, whatever the others say."""
+    policy, (_, _, _, now) = it.policy, known
+    handed_in = _handed_in(it.provenance, parts, policy)
+    kept, unkept = _kept(it.provenance, handed_in, policy, now)
+    inherited = _inherited(it.provenance, handed_in)
+    evidence = Evidence(it.provenance, it.statement, it.authentic.signer, policy, *known, inherited, unkept, sbom)
+    taken = Steps("provenance", it.steps)
+    for step in STEPS:
+        taken.take(step, evidence)
+    taken.require()
+    level = min((evidence.level or 0, *(each.level for each in kept)))
+    return Verified(it.provenance, it.authentic, level, policy.digest, taken.results, _SEAL)
 
 
 def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
@@ -233,7 +309,7 @@ def _judged_parts(found: Parts, authentic: Authentic, policy: TrustPolicy, now: 
             reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, _PARTS, why, hint))
         if reasons:
             raise RefusedError(*reasons)
-        return Verified(found, signer, level or 0, policy.digest, authentic.digest, _SEAL)
+        return Verified(found, authentic, level or 0, policy.digest, authentic.steps, _SEAL)
 
 
 def _read_parts(bundle: bytes, policy: TrustPolicy) -> tuple[Parts, Authentic]:

@@ -5,6 +5,7 @@
 
 #include "fault.h"
 #include "frames.h"
+#include "records.h"
 #include "requests.h"
 #include "verbs.h"
 

@@ -25,6 +25,8 @@ _PASSED: Final = frozenset({0, 5})
 #: Seconds for all tests at once, and more than a run of them for what stands around it.
 _RECORDING: Final = 3600
 _GRACE: Final = 60
+#: Characters of what failing tests print.
+_TOLD: Final = 8000
 
 
 class Outcome(StrEnum):
@@ -74,10 +76,11 @@ class Tree:
 
     def recorded(self, tests: Iterable[str]) -> list[str]:
         """Run tests without a mutation; returns the records. Raises RuntimeError when they fail."""
-        record = self._beside("record")
+        record, output = self._beside("record"), self._beside("output")
         record.unlink(missing_ok=True)
-        if (status := self._run(Request(self._arguments(tests), _RECORDING, record=str(record)))) != 0:
-            raise RuntimeError(f"without a mutation these end with {status}: {' '.join(sorted(tests))}")
+        request = Request(self._arguments(tests), _RECORDING, record=str(record), output=str(output))
+        if (status := self._run(request)) != 0:
+            raise RuntimeError(f"without a mutation the tests end with {status}: {output.read_text()[-_TOLD:]}")
         return record.read_text().splitlines()
 
     def check(self, module: Path, mutation: Mutation, tests: Sequence[str], recording: Recording) -> None:

@@ -41,6 +41,8 @@ class Request:
     alone: bool = False
     #: A file, for which test executes which line.
     record: str | None = None
+    #: A file, for what pytest prints.
+    output: str = os.devnull
 
 
 def main() -> None:
@@ -75,6 +77,9 @@ def _status(request: Request) -> int | None:
     if pid == 0:
         status = 3
         try:
+            output = os.open(request.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
             status = pytest.main([*request.arguments], _plugins(request))
         finally:

@@ -11,7 +11,7 @@ from mvmnix.launch.boot_files import BootFiles, OpenFiles
 from mvmnix.launch.host import Host
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.start import start
-from mvmnix.launch.verify import VerifiedPlan, verify
+from mvmnix.launch.verify import SignedPlan, VerifiedPlan, verify
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.authenticate import Authentic, authenticate
 from mvmnix.provenance.envelope import Bundle, sign
@@ -21,7 +21,7 @@ from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.statement import Statement
 from mvmnix.provenance.summary import VerifiedSummary
 from mvmnix.provenance.trust import Signer
-from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.provenance.verify import Claimed, Verified, verify_provenance
 from mvmnix.provenance.vsa import Vsa
 
 
@@ -51,16 +51,29 @@ def only_the_verifier_mints_a_verified_plan(
     need: Isolation,
     files: BootFiles,
 ) -> None:
-    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files)  # E: [call-arg]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, None)  # E: [arg-type]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, object())  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, ())  # E: [call-arg]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), None)  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), object())  # E: [arg-type]
 
 
-def only_the_verifier_mints_evidence(claim: Provenance, summary: Vsa, signer: Signer, digest: Digest) -> None:
-    Verified(claim, signer, 3, digest, digest)  # E: [call-arg]
-    Verified(claim, signer, 3, digest, digest, object())  # E: [arg-type]
-    VerifiedSummary(summary, signer, digest, digest, digest)  # E: [call-arg]
-    VerifiedSummary(summary, signer, digest, digest, digest, object())  # E: [arg-type]
+def only_the_verifier_mints_evidence(
+    claim: Provenance,
+    said: Statement,
+    plan: Plan,
+    summary: Vsa,
+    authentic: Authentic,
+    signer: Signer,
+    policy: TrustPolicy,
+    digest: Digest,
+) -> None:
+    Verified(claim, authentic, 3, digest, ())  # E: [call-arg]
+    Verified(claim, authentic, 3, digest, (), object())  # E: [arg-type]
+    Claimed(b"", authentic, said, claim, policy, ())  # E: [call-arg]
+    Claimed(b"", authentic, said, claim, policy, (), object())  # E: [arg-type]
+    SignedPlan(b"", digest, (authentic,), plan, policy, ())  # E: [call-arg]
+    SignedPlan(b"", digest, (authentic,), plan, policy, (), object())  # E: [arg-type]
+    VerifiedSummary(summary, signer, digest, digest, digest, ())  # E: [call-arg]
+    VerifiedSummary(summary, signer, digest, digest, digest, (), object())  # E: [arg-type]
     Authentic(b"", signer, digest)  # E: [call-arg]
     Authentic(b"", signer, digest, object())  # E: [arg-type]
 

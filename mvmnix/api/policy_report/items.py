@@ -6,21 +6,19 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api.files import file_bytes
-from mvmnix.api.verify import bundles
-from mvmnix.api.verify.image import verify_image
+from mvmnix.api.verify.image import read_image_claim, verify_image
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.builder.keeping.parcel import BUNDLE
-from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
-from mvmnix.keys import Role
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
 from mvmnix.launch import signatures, steps
 from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import Handed, Sheet
+from mvmnix.launch.steps import Handed
+from mvmnix.launch.verify import read_plan, verify_sheet
 from mvmnix.model import Digest
-from mvmnix.provenance import explain, predicate, statement
-from mvmnix.provenance.authenticate import authenticate
+from mvmnix.provenance import explain, statement
 from mvmnix.provenance.explain import Finding
 from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import read_claim
 from mvmnix.strict import show_time
 
 _SOURCE_HINT = "extend [sources] in trust.toml if you mean to"
@@ -28,13 +26,17 @@ _SOURCE_HINT = "extend [sources] in trust.toml if you mean to"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the policy makes of a thing: refused for `reasons`, if there are any; `findings` are what its rules say."""
+    """What the policy makes of a thing: refused for `reasons`, if there are any; `findings` are what its rules say.
+
+    `steps` are the numbered steps that were taken.
+    """
 
     name: str
     kind: str
     findings: tuple[Finding, ...]
     reasons: tuple[Reason, ...]
     level: int | None = None
+    steps: tuple[StepResult, ...] = ()
 
     @property
     def admitted(self) -> bool:
@@ -51,6 +53,7 @@ class Judged:
             "level": self.level if self.admitted else None,
             "rules": [{"rule": it.rule, "admits": it.admits, "text": it.text} for it in self.findings],
             "reasons": [reason.record for reason in self.reasons],
+            "steps": [step.record for step in self.steps],
         }
 
 
@@ -98,12 +101,17 @@ class Judge:
     def image(self, directory: str, bundle: str = "", plan: str = "") -> Judged:
         """An image as `mvm build --out` wrote it, every byte of it, and a plan for it if one is named."""
         try:
-            found = verify_image(self.policy, Path(directory), bundle, plan, moment=self.now)
+            claimed = read_image_claim(self.policy, Path(directory), bundle)
         except RefusedError as error:
-            return Judged(directory, "image", tuple(self._rules(directory, bundle)), error.reasons)
-        it = found.provenance
-        rules = tuple(explain.of_build(it.claim, it.signer, self.policy, image=found.image.name))
-        return Judged(directory, "image", rules, (), it.level)
+            return Judged(directory, "image", (), error.reasons, steps=error.steps)
+        build, signer = claimed.provenance, claimed.authentic.signer
+        try:
+            found = verify_image(self.policy, Path(directory), plan=plan, moment=self.now, claimed=claimed)
+        except RefusedError as error:
+            rules = tuple(explain.of_build(build, signer, self.policy, image=None))
+            return Judged(directory, "image", rules, error.reasons, steps=error.steps)
+        rules = tuple(explain.of_build(build, signer, self.policy, image=found.image.name))
+        return Judged(directory, "image", rules, (), found.provenance.level, found.provenance.steps)
 
     def bundle(self, path: str) -> Judged:
         """A plan or a provenance by its bundle alone; the files that it is about are not looked at."""
@@ -117,15 +125,15 @@ class Judge:
 
     def _plan(self, path: str, data: bytes) -> Judged:
         try:
-            signed = signatures.gather(data, self.policy.trust)
-            plan = steps.step_8_plan(statement.parse(signed[0].payload))
+            it = read_plan(data, self.policy)
         except RefusedError as error:
-            return Judged(path, "plan", (), error.reasons)
-        handed = Handed(Digest.of(data), plan.manifest or Digest.of(b""), plan.provenance)
-        sheet = Sheet(plan, signed, self.policy, handed, self.now)
-        reasons = tuple(reason for step in steps.SHEET_STEPS for reason in step(sheet))
-        findings = (*(explain.of_signer(each.signer) for each in signed), *self._of_plan(plan, len(signed)))
-        return Judged(path, "plan", findings, reasons)
+            return Judged(path, "plan", (), error.reasons, steps=error.steps)
+        findings = (*(explain.of_signer(each.signer) for each in it.signed), *self._of_plan(it.plan, len(it.signed)))
+        handed = Handed(it.digest, it.plan.manifest or Digest.of(b""), it.plan.provenance)
+        try:
+            return Judged(path, "plan", findings, (), steps=verify_sheet(it, handed, self.now).results)
+        except RefusedError as error:
+            return Judged(path, "plan", findings, error.reasons, steps=error.steps)
 
     def _of_plan(self, plan: Plan, signers: int) -> Iterator[Finding]:
         wanted, window = self.policy.thresholds.plans, plan.window
@@ -140,27 +148,17 @@ class Judge:
 
     def _provenance(self, path: str, data: bytes) -> Judged:
         try:
-            signed = authenticate(data, trust=self.policy.trust, role=Role.BUILDER, what="the provenance")
-            claim = predicate.from_statement(statement.parse(signed.payload))
+            claimed = read_claim(data, self.policy)
         except RefusedError as error:
-            return Judged(path, "provenance", (), error.reasons)
-        rules = tuple(explain.of_build(claim, signed.signer, self.policy, image=None))
+            return Judged(path, "provenance", (), error.reasons, steps=error.steps)
+        claim = claimed.provenance
+        rules = tuple(explain.of_build(claim, claimed.authentic.signer, self.policy, image=None))
         reasons = [*explain.refusals(claim, self.policy, self.now)]
         if _none_of("builders", rules):
             text = next(rule.text for rule in rules if rule.rule == "builders")
             hint = "build it with an admitted builder, or add a [[builders]] entry to trust.toml if you mean to"
             reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, "the provenance", text, hint))
-        return Judged(path, "provenance", rules, tuple(reasons))
-
-    def _rules(self, directory: str, bundle: str) -> Iterator[Finding]:
-        """What the rules say of an image's provenance that was refused, as far as its signer is known."""
-        try:
-            data = bundles.canonical(bundle) if bundle else bundles.canonical_in(f"{directory}/{BUNDLE}")
-            signed = authenticate(data, trust=self.policy.trust, role=Role.BUILDER, what="the provenance")
-            claim = predicate.from_statement(statement.parse(signed.payload))
-        except RefusedError:
-            return
-        yield from explain.of_build(claim, signed.signer, self.policy, image=None)
+        return Judged(path, "provenance", rules, tuple(reasons), steps=claimed.steps)
 
 
 def _none_of(rule: str, findings: Iterable[Finding]) -> bool:

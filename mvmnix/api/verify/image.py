@@ -12,17 +12,15 @@ from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.keys import Role
 from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.host import now
 from mvmnix.launch.verify import verify as verify_plan
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import Attested, authenticate_foreign
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.predicate import SBOM_NAME
 from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.provenance.verify import Claimed, Verified, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"
@@ -33,8 +31,7 @@ _FILES = ("kernel", "initrd", "rootfs")
 class VerifiedImage:
     """An image whose provenance passed every step, over the bytes of all four files; `bundle` is the provenance's.
 
-    `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some; `attested`
-    says who signed the provenance's bundle, and when that was witnessed.
+    `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some.
     """
 
     image: Image
@@ -42,7 +39,6 @@ class VerifiedImage:
     bundle: bytes
     parts: tuple[bytes, ...]
     rebuilds: tuple[bytes, ...]
-    attested: Attested
 
     @property
     def statement(self) -> object:
@@ -76,34 +72,40 @@ def exported(directory: Path) -> Iterator[Exported]:
         yield Exported(described, lock, sbom, parts, OpenFiles(*fds), rebuilds)
 
 
+def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> Claimed:
+    """What the provenance of an image in a directory says, from there or from a bundle that is named.
+
+    Raises as `verify_image` does.
+    """
+    return read_claim(bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE)), policy)
+
+
 def verify_image(
-    policy: TrustPolicy, directory: Path, bundle: str = "", plan: str = "", *, moment: datetime | None = None
+    policy: TrustPolicy,
+    directory: Path,
+    bundle: str = "",
+    plan: str = "",
+    *,
+    moment: datetime | None = None,
+    claimed: Claimed | None = None,
 ) -> VerifiedImage:
     """Take an image, and a plan if one is named, through every step; as of `moment`, by default now.
 
-    Raises RefusedError, and UsageError or UnreadableError for what can't be read.
+    `claimed` is what its provenance says, where that was read under this policy. Raises RefusedError, and UsageError or
+    UnreadableError for what can't be read.
     """
     moment = moment or now()
-    data = bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE))
+    claimed = claimed or read_image_claim(policy, directory, bundle)
+    if claimed.policy != policy:
+        raise ValueError("the provenance was read under another policy")
     with exported(directory) as it:
         if plan:
-            verify_plan(
-                plan=bundles.canonical_plan(plan),
-                provenance=data,
-                manifest=it.manifest,
-                lock=it.lock,
-                files=it.files,
-                policy=policy,
-                now=moment,
-                parts=it.parts,
-                rebuilds=it.rebuilds,
-            ).close()
+            _verify_plan(bundles.canonical_plan(plan), it, claimed, moment)
         image = manifest.parse(it.manifest)
         fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)
         artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
-        evidence = verify_provenance(
-            data,
-            policy=policy,
+        evidence = verify_claim(
+            claimed,
             artifacts=artifacts,
             lock=it.lock,
             image=image,
@@ -113,5 +115,19 @@ def verify_image(
             rebuilds=it.rebuilds,
         )
         asked = it.rebuilds if policy.thresholds.rebuilds > 1 else ()
-        signed = authenticate_foreign(data, trust=policy.trust, role=Role.BUILDER, what="the provenance")
-        return VerifiedImage(image, evidence, data, it.parts, asked, signed)
+        return VerifiedImage(image, evidence, claimed.data, it.parts, asked)
+
+
+def _verify_plan(plan: bytes, it: Exported, claimed: Claimed, moment: datetime) -> None:
+    """Take a plan for the image through the whole gate. Raises RefusedError."""
+    verify_plan(
+        plan=plan,
+        provenance=claimed.data,
+        manifest=it.manifest,
+        lock=it.lock,
+        files=it.files,
+        policy=claimed.policy,
+        now=moment,
+        parts=it.parts,
+        rebuilds=it.rebuilds,
+    ).close()

@@ -9,11 +9,11 @@ from mvmnix import strict
 from mvmnix.api.verify.artifacts import Failed, Verdict
 from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.cli.telling import answer
-from mvmnix.errors import Reason
+from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import Attested
+from mvmnix.provenance.authenticate import Attested, Authentic
 from mvmnix.provenance.judgement import Counted, Passed, signer_of
 from mvmnix.provenance.rekor import Inclusion
 
@@ -60,16 +60,16 @@ def _said(it: Counted) -> str:
     return f"{claim}, signed by {signer_of(it.attested)} ({seen(it.attested)})"
 
 
-def seen(it: Attested) -> str:
+def seen(it: Attested | Authentic) -> str:
     """When somebody trusted saw the signature, for people, and what of a log is missing; or that nobody did."""
     return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}{_MISSING[it.inclusion]}"
 
 
-def _unseen(it: Attested) -> str:
+def _unseen(it: Attested | Authentic) -> str:
     return NO_WITNESS if it.inclusion is Inclusion.NONE else NO_TIME
 
 
-def told_witness(it: Attested) -> Mapping[str, object]:
+def told_witness(it: Attested | Authentic) -> Mapping[str, object]:
     """Who was certified and when the signature was seen, for machines; `witness` says what is missing."""
     told: dict[str, object] = {
         "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
@@ -112,8 +112,8 @@ def image_line(it: VerifiedImage) -> str:
     claim = it.provenance.claim
     where = f"?dir={claim.directory}" if claim.directory else ""
     root = f"{claim.root.uri}{where}#{claim.attribute}"
-    who, level = signer_of(it.attested), it.provenance.level
-    return f"verified: {root}, signed by {who}, SLSA Build L{level} ({seen(it.attested)})"
+    authentic, level = it.provenance.authentic, it.provenance.level
+    return f"verified: {root}, signed by {signer_of(authentic)}, SLSA Build L{level} ({seen(authentic)})"
 
 
 def image_record(it: VerifiedImage) -> Mapping[str, object]:
@@ -127,5 +127,13 @@ def image_record(it: VerifiedImage) -> Mapping[str, object]:
         "bundle": str(evidence.bundle),
         "payload": str(Digest.of(envelope.parse(it.bundle).payload)),
         "policy": str(evidence.policy),
-        **told_witness(it.attested),
+        **told_witness(evidence.authentic),
+        "steps": [step.record for step in evidence.steps],
     }
+
+
+def refusal_record(it: RefusedError) -> Mapping[str, object]:
+    """A refusal for machines: every reason, and each step that was taken."""
+    steps = [step.record for step in it.steps]
+    reasons = [reason.record for reason in it.reasons]
+    return {"verified": False, "reasons": reasons, **({"steps": steps} if steps else {})}

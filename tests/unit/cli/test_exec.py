@@ -119,9 +119,7 @@ def test_a_killed_caller_takes_his_command_along(settled: Station) -> None:
 
 def test_an_interruption_is_the_commands(settled: Station) -> None:
     launched(settled, "--verb", "exec")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run in the background
     calling = settled.start("exec", "web", "linger")
-    signal.signal(signal.SIGINT, before)
     wait_until(lambda: kinds(settled)[-1] == "exec")
     calling.send_signal(signal.SIGINT)
     assert calling.wait(30) == 128 + signal.SIGINT

@@ -155,6 +155,7 @@ def test_an_image_and_the_rules_that_match(settled: Station, exported: Path) -> 
     (judged,) = said.answer("policy check")
     assert (judged["kind"], judged["admitted"], judged["level"], judged["reasons"]) == ("image", True, 1, [])
     assert rules(judged) == {("signers", True), ("builders", True), ("sources", True), ("freshness", None)}
+    assert [(step["step"], step["passed"]) for step in judged["steps"]] == [(number, True) for number in range(1, 27)]
     shown = settled.mvm("policy", "check", exported)
     assert shown.out.startswith(f"{exported}: image admitted, SLSA Build L1\n  yes  signers ")
 

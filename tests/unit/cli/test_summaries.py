@@ -13,7 +13,6 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import authenticate_foreign
 from mvmnix.provenance.verify import verify_provenance
 from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
@@ -294,8 +293,7 @@ def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -
         rebuilds=(second,),
     )
     data = world.provenance_bundle
-    attested = authenticate_foreign(data, trust=world.policy.trust, what="the provenance")
-    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second), attested)
+    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second))
     it = of_image(image, world.policy)
     assert it.relied_on is not None
     assert [each.bundle for each in it.relied_on] == list(it.bundles) == [*map(Digest.of, (data, *world.parts, second))]

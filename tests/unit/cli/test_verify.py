@@ -55,6 +55,12 @@ def test_verified(settled: Station, exported: Path) -> None:
     assert (result["identity"], result["time"], result["witness"]) == (None, None, "no log, no trusted time")
     payload = envelope.parse((exported / "provenance.sigstore.json").read_bytes()).payload
     assert result["payload"] == str(Digest.of(payload))
+    assert [step["step"] for step in result["steps"]] == [*range(1, 27)]
+    assert all(step["passed"] for step in result["steps"])
+    (exported / "flake.lock").write_bytes(b"{}")
+    said = settled.mvm("verify", "--json", exported)
+    refused = {step["step"]: step.get("codes") for step in said.answer("verdict")["steps"] if not step["passed"]}
+    assert refused == {12: [Code.LOCK_MISMATCH], 13: [Code.LOCK_MALFORMED]}
 
 
 def test_a_verdict_is_one_line(settled: Station, exported: Path) -> None:

@@ -20,7 +20,8 @@ from mvmnix.provenance import envelope, policy_text
 from mvmnix.provenance.policy_floor import Surroundings
 from mvmnix.provenance.revocations import RevocationFile
 from tests.private_sigstore import Hooks
-from tests.unit.launch.test_verify import Row, check, refusal, take_out
+from tests.unit.launch.taken_out import step_23_believed, take_out
+from tests.unit.launch.test_verify import Row, check, refusal
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.forgeries import ISSUER, OURS, SUBJECT
 from tests.unit.provenance.world import NOW, PLANNER, STRANGER, World
@@ -157,7 +158,7 @@ def test_without_its_step_the_provenance_is_refused(
     with monkeypatch.context() as without:
         take_out(row.step, without)
         assert set(refusal(world, tmp_path).codes) == {row.code}
-    monkeypatch.setattr(steps, "step_23_provenance", lambda _: None)
+    monkeypatch.setattr(steps, "step_23_provenance", step_23_believed)
     assert set(refusal(world, tmp_path).codes) == {row.code}, "and without that, by its step alone"
     take_out(row.step, monkeypatch)
     check(world, tmp_path).close()

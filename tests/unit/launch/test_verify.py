@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from mvmnix import store
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch import steps, verify
 from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.boot_files import BootFiles, OpenFiles
+from mvmnix.launch.boot_files import OpenFiles
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.verify import VerifiedPlan
@@ -28,6 +28,7 @@ from mvmnix.provenance import authenticate as authenticator
 from mvmnix.provenance import policy_text
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.system_calls import SystemCalls
+from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
 
@@ -122,7 +123,7 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
             found.plan = world.plan()  # type: ignore[misc]
         with pytest.raises(TypeError, match="seal"):
             replace(found, plan=world.plan(vcpus=2))  # type: ignore[call-arg]
-        names = ("plan", "image", "provenance", "signers", "policy", "required", "digest", "bundle", "files")
+        names = ("plan", "image", "provenance", "signers", "policy", "required", "digest", "bundle", "files", "steps")
         values = [getattr(found, name) for name in names]
         with pytest.raises(TypeError, match="verified"):
             VerifiedPlan(*values, object())  # type: ignore[call-arg]
@@ -436,42 +437,6 @@ def label(row: Row) -> str:
 def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row) -> None:
     row.change(world)
     assert set(refusal(world, tmp_path).codes) == {row.code}
-
-
-def nothing(*_: object) -> Iterator[Any]:
-    return iter(())
-
-
-def copied(it: steps.Candidate, boot: BootFiles) -> Iterator[Any]:
-    """Step 21 without its looks: whatever lies there is booted."""
-    for fd, name in ((it.files.kernel, "kernel"), (it.files.initrd, "initrd")):
-        boot.keep(name, os.dup(fd))
-    yield from ()
-
-
-def kept(it: steps.Candidate, boot: BootFiles) -> Iterator[Any]:
-    boot.keep("rootfs", os.dup(it.files.rootfs))
-    yield from ()
-
-
-def take_out(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Take the numbered step out of the verifier. Steps that make something are replaced by ones that trust."""
-
-    def without(found: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(it for it in found if not it.__name__.startswith(f"step_{step}_"))
-
-    trusting = {21: copied, 22: kept}
-    for module, name in (
-        (authenticator, "STEPS"),
-        (steps, "SHEET_STEPS"),
-        (steps, "IMAGE_STEPS"),
-        (steps, "FILE_STEPS"),
-    ):
-        found = getattr(module, name)
-        if len(without(found)) < len(found):
-            patch.setattr(module, name, (*without(found), *((trusting[step],) if step in trusting else ())))
-            return
-    patch.setattr(steps, {7: "step_7_predicate_type", 23: "step_23_provenance"}[step], nothing)
 
 
 #: Step 2 finds the key for step 3, steps 6 and 8 make what the others look at: nothing passes without them. What step

@@ -19,7 +19,7 @@ from mvmnix.provenance.slsa import HOST_NIX, Kept, Provenance
 from mvmnix.provenance.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.test_verify import Row, take_out
+from tests.unit.provenance.test_verify import Row, step_0_nothing, take_out
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, SEED, STRANGER, TOOL, World
 
 SECOND, THIRD = PrivateKey.generate(), PrivateKey.generate()
@@ -104,7 +104,7 @@ def test_refused_by_exactly_one_step_and_without_it_by_none(
         check(world)
     assert set(caught.value.codes) == {row.code}
     if row.step == 26:
-        monkeypatch.setattr(verify, "step_26_rebuilds", lambda *_: iter(()))
+        monkeypatch.setattr(verify, "step_26_rebuilds", step_0_nothing)
     else:
         take_out(row.step, monkeypatch)
     assert isinstance(check(world), Verified)

@@ -347,7 +347,7 @@ def test_it_is_sealed(world: World) -> None:
         with pytest.raises(TypeError, match="process"):
             copied(found)
     with pytest.raises(TypeError, match="verified"):
-        VerifiedSummary(found.claim, found.signer, found.policy, found.bundle, found.summary, object())  # type: ignore[arg-type]
+        VerifiedSummary(found.claim, found.signer, found.policy, found.bundle, found.summary, found.steps, object())  # type: ignore[arg-type]
 
 
 def test_it_is_written_and_read_alike(world: World) -> None:

@@ -447,7 +447,7 @@ def test_refused_by_exactly_one_step(world: World, row: Row) -> None:
     assert set(caught.value.codes) == {row.code}
 
 
-def nothing(_: object) -> Iterator[Any]:
+def step_0_nothing(*_: object) -> Iterator[Any]:
     return iter(())
 
 
@@ -459,7 +459,7 @@ def take_out(step: int, patch: pytest.MonkeyPatch) -> None:
             patch.setattr(module, "STEPS", kept)
             return
     assert step == 7
-    patch.setattr(verify, "step_7_predicate_type", nothing)
+    patch.setattr(verify, "step_7_predicate_type", step_0_nothing)
 
 
 #: Step 2 finds the key for step 3, steps 6 and 8 make what the others look at: nothing passes without them.
@@ -568,7 +568,7 @@ def test_what_nobody_expected_is_a_refusal(world: World, monkeypatch: pytest.Mon
 def test_evidence_is_sealed(world: World) -> None:
     found = check(world)
     with pytest.raises(TypeError):
-        Verified(found.claim, found.signer, 3, found.policy, found.bundle, object())  # type: ignore[arg-type]
+        Verified(found.claim, found.authentic, 3, found.policy, (), object())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         Authentic(b"", found.signer, found.bundle, object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seal"):

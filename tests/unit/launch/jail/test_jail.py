@@ -9,7 +9,6 @@ from types import ModuleType
 
 import pytest
 
-from mvmnix.api import machine_host
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.process import HypervisorProcess
@@ -26,7 +25,7 @@ from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox import landlock, seccomp
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.sandbox.uid_pool import UidPool, of_machine
 from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
@@ -181,15 +180,12 @@ def test_landlock_rules_name_files_and_no_directory(jail: BubblewrapJail, monkey
     assert [path for _, access, path in rules if "write" in access] == ["/dev/null"]
 
 
-def test_roots_cells_lie_where_nobody_else_can_write(
-    directories: tuple[Directory, Directory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+def test_the_machines_pool_lies_where_only_root_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "POOL_DIRECTORY", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
-        machine_host.jail_of(*directories)
+        of_machine()
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 
