@@ -39,6 +39,7 @@ COMMANDS = {
     "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "schema": ("mvmnix.cli.schema", "schema", "Print the JSON Schema of a document, or list those that have one."),
     "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
     "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
     "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
