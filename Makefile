@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
-.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak mutants setup
+.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -52,6 +52,9 @@ lint: setup          ## style, types, floors between rooms
 
 format: setup        ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix
+
+man: setup           ## a manual page of each command, in build/man
+	@cd $(HOUSE) && $(BIN)/python -m tests.unit.man_pages build/man
 
 fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py

@@ -7,6 +7,7 @@ import click
 
 from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
 from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.completers import running_machine
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.stdio import attentive, handed_over
 from mvmnix.cli.telling import TERMINAL, notice
@@ -14,7 +15,7 @@ from mvmnix.errors import UsageError
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.argument("machine")
+@click.argument("machine", shell_complete=running_machine)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--interactive", "-i", is_flag=True, help="Hand it standard input. Default: it has none.")
 @click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="Added to the plan's environment.")

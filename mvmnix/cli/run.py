@@ -8,8 +8,9 @@ from mvmnix.api.context import open_context
 from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
-from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.api.source_refs import runnable_ref
 from mvmnix.cli.backends import backend_option
+from mvmnix.cli.completers import directory
 from mvmnix.cli.confidences import secret_options
 from mvmnix.cli.data import data_option
 from mvmnix.cli.evidence import Chain
@@ -23,9 +24,9 @@ from mvmnix.cli.telling import TERMINAL, notice
 
 
 @click.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]")
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--name", default="", help="A name for the machine.")
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @backend_option
 @verbs_option
 @labels_option
@@ -37,11 +38,11 @@ from mvmnix.cli.telling import TERMINAL, notice
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
 @plan_options
 def run(*, flake: str, name: str, raw: bool, options: PlanOptions, evidence: bool) -> int:
-    """Run FLAKE's image in a microVM, and COMMAND in it instead of its own if one is given after --.
+    """Run FLAKE's image, or the kept image NAME, in a microVM; and COMMAND there instead of its own, given after --.
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    wanted = existing_source_ref(flake)
+    wanted = runnable_ref(flake)
     with open_context(TERMINAL) as context, ExitStack() as stack:
         context.initialize()
         put_in_order(context.roots, context.machines, TERMINAL)

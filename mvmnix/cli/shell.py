@@ -10,6 +10,7 @@ import click
 
 from mvmnix.api import Call, End, Shell, Stream, call
 from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.completers import running_machine
 from mvmnix.cli.exec import environment
 from mvmnix.cli.local_terminal import raw_terminal, size
 from mvmnix.cli.stdio import handed_over
@@ -29,7 +30,7 @@ _NOTICE: Final = (
 
 
 @click.command("shell", context_settings={"allow_interspersed_args": False})
-@click.argument("machine")
+@click.argument("machine", shell_complete=running_machine)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="Added to the plan's environment.")
 @click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")

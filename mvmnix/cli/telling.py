@@ -74,6 +74,15 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
+def short(digests: Iterable[str]) -> dict[str, str]:
+    """The beginnings of digests for a table, by the digests: 12 digits, or as many as it takes to tell them apart."""
+    found = {text: text.removeprefix("sha256:") for text in digests}
+    count = next(
+        count for count in range(12, 65, 4) if len({it[:count] for it in found.values()}) == len(found) or count == 64
+    )
+    return {text: digits[:count] for text, digits in found.items()}
+
+
 def tell_freed(what: str, leftovers: int, size: int, *, dry: bool) -> None:
     """A line on stderr: what went, or would go."""
     verb = "would free" if dry else "freed"

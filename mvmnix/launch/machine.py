@@ -19,7 +19,6 @@ from mvmnix.launch.control.granting import granted
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.control.wishes import record_of, request_of, verb_of
 from mvmnix.launch.guest import Guest
-from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.launch.idle import IdleWatch
 from mvmnix.launch.loop import Cancellable, Loop, Timer
@@ -84,10 +83,6 @@ class Machine:
         """How it ended, once it has."""
         return self._ended
 
-    def output_logs(self) -> tuple[BoundedLog, BoundedLog]:
-        """New logs in its directory for the standard output and standard error of a command that nobody watches."""
-        return self._course.home.outputs(self._course.plan.plan.limits.output_kib)
-
     def boot(self, another: Another) -> None:
         """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
         with self._talking():
@@ -115,11 +110,15 @@ class Machine:
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._course, self._guest)
 
-    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
-        """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
+        """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
+
+        Once; raises UsageError when the plan has none.
+        """
         if self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
+            stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
             status = self._guest.channel.run(stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
             self._done = True
             self._course.status = status

@@ -187,16 +187,15 @@ def _let_go(keep: int) -> None:
             continue  # the directory's own descriptor
 
 
+def _unwatched(_data: bytes) -> None:
+    """A sink for output that is only kept."""
+
+
 def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # whoever asked for this machine is gone, and knows no id of it
-        stdout, stderr = machine.output_logs()
-        try:
-            return machine.run(stdout=stdout.write, stderr=stderr.write)
-        finally:
-            stdout.close()
-            stderr.close()
+        return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
         return supervise(plan, make_host(), work, name=name, created=created).exit_code

@@ -61,6 +61,10 @@ class Shelves:
             raise UsageError(f"{why}: {beginnings}" if digests else why, hint="mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
 
+    def names(self) -> frozenset[str]:
+        """The names of kept images, by their manifests; of those that can be read."""
+        return frozenset(filter(None, (self._name(entry) for entry in self._library.entries())))
+
     def _name(self, entry: Entry) -> str:
         """What a manifest says the image is called; empty where it can't be read."""
         try:
@@ -93,7 +97,9 @@ class Shelves:
         """
         index = dict(self._library.index())
         if held := sorted({who for name in names for who in rules.users(index[name], needs)}):
-            hint = "stop the machine; a plan needs its image until it expires (mvm image ls says who needs what)"
+            hint = (
+                "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
+            )
             raise UsageError(f"it is needed by {', '.join(held)}", hint=hint)
         builds = tuple(Shelved(name, entry, self._known_files(entry)) for name, entry in index.items())
         gone = tuple(build for build in builds if build.name in names)

@@ -12,6 +12,9 @@ from mvmnix.launch.loop import Loop
 _PIPE_BUF = 4096
 _READ_SIZE = 65536
 
+#: Is given a command's output as it comes, and neither waits nor raises.
+type Keep = Callable[[bytes], None]
+
 
 class FdSink:
     """Writes a command's output to a pipe, terminal or file as fast as that takes it; holds at most a window.
@@ -27,6 +30,7 @@ class FdSink:
         self._buffer = bytearray()
         self._released: Callable[[int], None] = lambda _count: None
         self._broken: Callable[[], None] | None = None
+        self._keep: Keep | None = None
         self._portion = _PIPE_BUF if os.get_blocking(fd) else _READ_SIZE
 
     @property
@@ -39,8 +43,14 @@ class FdSink:
         self._released = released
         self._broken = broken
 
+    def keep_by(self, keep: Keep) -> None:
+        """Give this all that comes, too, as it came; also what comes when the reader has left."""
+        self._keep = keep
+
     def __call__(self, data: bytes) -> None:
         """Take bytes; `released` hears when they are gone."""
+        if self._keep is not None:
+            self._keep(data)
         if self._broken is None:
             self._released(len(data))
             return
@@ -106,6 +116,21 @@ class FdSink:
 
 
 type Sink = Callable[[bytes], None] | FdSink
+
+
+def kept(sink: Sink, keep: Keep) -> Sink:
+    """The same sink, and `keep` is given all that comes, first."""
+    if isinstance(sink, FdSink):
+        sink.keep_by(keep)
+        return sink
+
+    def both(data: bytes) -> None:
+        keep(data)
+        sink(data)
+
+    return both
+
+
 type Stdin = bytes | Iterable[bytes] | int | None
 
 
