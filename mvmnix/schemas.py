@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: The documents that have a schema, by its name.
 NAMES: Final = ("case", "config", "manifest", "revocations", "trust")
-#: So many errors of a document are looked at, and so many said of one place.
+#: So many things are said of a document, and of one place in it.
 _MOST: Final = 64
 _AT_ONE_PLACE: Final = 4
 
@@ -47,10 +47,12 @@ def explain(name: str, value: Any, where: str, problems: Iterable[str]) -> Mappi
     `value` is the document as its parser returned it, `where` how the reader calls it: a problem begins with a place,
     such as `config.toml.fetch.hosts: `.
     """
-    errors = islice(validator(name).iter_errors(value), _MOST)
-    expected = [(f"{where}{place}", text) for error in errors for place, text in _expectations(error) if text]
+    errors = validator(name).iter_errors(value)
+    said = ((f"{where}{place}", text) for error in errors for place, text in _expectations(error) if text)
+    expected = [*islice(said, _MOST)]
     places = {problem: problem.partition(": ")[0] for problem in problems}
-    explained = {problem: _at(place, expected, {*places.values()}) for problem, place in places.items()}
+    others = {*places.values()}
+    explained = {problem: _at(place, expected, others) for problem, place in places.items()}
     return {problem: text for problem, text in explained.items() if text}
 
 

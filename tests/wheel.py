@@ -41,7 +41,8 @@ class Installation:
     @property
     def package(self) -> Path:
         """The installed Python package."""
-        return self.place / "lib/python3.13/site-packages/mvmnix"
+        (packages,) = self.place.glob("lib/python3.*/site-packages")
+        return packages / "mvmnix"
 
     def run(self, program: str, *arguments: str | Path, home: Home, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
         """Run a program of the virtual environment as this user, to its end."""

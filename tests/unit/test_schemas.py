@@ -380,6 +380,13 @@ def test_no_document_is_too_odd_to_be_refused(text: str) -> None:
     assert refusal(config.parse, text + "\n[fetch]\nseconds = 0\n")
 
 
+def test_so_much_is_said_and_no_more() -> None:
+    found = refusal(config.parse, "version = 1\n" + "".join(f"k{number} = 1\n" for number in range(4_000)))
+    unknown = [reason for place, reason in found.items() if place.startswith("config.toml.k")]
+    assert len(unknown) > schemas._MOST
+    assert sum(reason.hint.startswith("known here: caches, ") for reason in unknown) == schemas._MOST
+
+
 def test_long_documents_are_refused_without_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schemas, "explain", lambda *_: pytest.fail("it looks at all of it"))
     long = f"version = 2\n[fetch]\nhosts = {['x.example'] * 10_000}"
