@@ -167,7 +167,7 @@ def test_a_writer_that_is_killed_while_it_is_read(directory: Directory, limit: i
             at += 1 + at % 97
     count = 0
     with OutputReader(directory) as reader:
-        while count < 200_000:
+        while count < 60_000:
             count = checked(reader, count, pattern)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
