@@ -22,7 +22,7 @@ $(VENV)/.done: $(HOUSE)pyproject.toml $(HOUSE)setup
 demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
-# In four processes, two at a time; those that boot share one world. What forks is refused beside the threads of the
+# Four suites, two at a time; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
 test: setup          ## the whole suite, real machines included
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
@@ -39,7 +39,7 @@ test-hostile: setup
 	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
 test-unit: setup
-	@cd $(HOUSE) && $(PYTEST) -m 'not vm and not integration'
+	@cd $(HOUSE) && $(PYTEST) -n 2 -m 'not vm and not integration'
 
 coverage: setup      ## the part that boots nothing, with the lines and branches that it misses
 	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
