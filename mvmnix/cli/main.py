@@ -104,7 +104,7 @@ def main() -> None:
 def run(first: Callable[[], None] = lambda: None) -> None:
     """Run the command line, behind `first`, in this process; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
-    if COMPLETE in os.environ:
+    if COMPLETE in os.environ and not sys.argv[1:]:  # what has words is a command, whatever the environment says
         _complete(first)
     status = _run(first)
     _discard_unwritten()
@@ -126,7 +126,7 @@ def _run(first: Callable[[], None]) -> int:
         user_namespace.refuse_unmapped()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
         first()
-        status = cli.main(prog_name="mvm", standalone_mode=False)
+        status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
     except SystemExit:
