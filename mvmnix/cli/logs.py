@@ -21,7 +21,12 @@ from mvmnix.plural import counted
 @click.option("--stderr", "log", flag_value="stderr", help="Its standard error alone, on standard output.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is printed from now on, until MACHINE has ended.")
 @click.option(
-    "--tail", "-n", "lines", type=click.IntRange(0), metavar="LINES", help="Only so many lines of what there is."
+    "--tail",
+    "-n",
+    "lines",
+    type=click.IntRange(0, 2**31 - 1),
+    metavar="LINES",
+    help="Only so many lines of what there is.",
 )
 def logs(machine: str, log: str | None, follow: bool, lines: int | None) -> None:
     """Print what MACHINE's own command printed: standard output there, standard error here; `mvm exec` keeps nothing.

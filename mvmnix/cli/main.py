@@ -47,6 +47,7 @@ COMMANDS = {
     "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "schema": ("mvmnix.cli.schema", "schema", "Print the JSON Schema of a document, or list those that have one."),
     "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
     "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
     "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
@@ -119,7 +120,7 @@ def main() -> None:
 def run(first: Callable[[], None] = lambda: None) -> None:
     """Run the command line, behind `first`, in this process; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
-    if COMPLETE in os.environ:
+    if COMPLETE in os.environ and not sys.argv[1:]:  # what has words is a command, whatever the environment says
         _complete(first)
     status = _run(first)
     _discard_unwritten()
@@ -141,7 +142,7 @@ def _run(first: Callable[[], None]) -> int:
         user_namespace.refuse_unmapped()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
         first()
-        status = cli.main(prog_name="mvm", standalone_mode=False)
+        status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
     except SystemExit:

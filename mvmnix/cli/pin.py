@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-import mvmnix
-from mvmnix import lock
+from mvmnix import lock, own_flake
 from mvmnix.api.context import SOURCES_LOCK
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
@@ -69,11 +68,11 @@ def fetch_bar() -> Iterator[FetchBar]:
 
 
 def lock_directory() -> Path:
-    """Where locks are read: in the flake around the working directory, else in the source tree that mvm runs from.
+    """Where locks are read: in the flake around the working directory, else in this installation's own flake.
 
     Raises UsageError, and RefusedError for a malformed flake.lock.
     """
-    found = _of_the_flake() or [Path(mvmnix.__file__).resolve().parent.parent / "modules"]
+    found = _of_the_flake() or [own_flake.directory() / "modules"]
     return _found([place for place in found if _has_locks(place)])
 
 

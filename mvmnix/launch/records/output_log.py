@@ -160,7 +160,7 @@ class OutputReader:
 
         Raises MvmnixError for a file that isn't what mvm writes.
         """
-        left = sum(map(self._size, (NEWER, OLDER)))
+        left = sum(map(self._size, (NEWER, OLDER))) + (os.fstat(self._fd).st_size if self._fd >= 0 else 0)
         while left > 0 and (self._fd >= 0 or self._open_next()):
             is_newest = self._is_newest()  # asked before the last look at the file
             used = yield from self._records(os.pread(self._fd, _CHUNK, self._offset))
@@ -214,12 +214,12 @@ class OutputReader:
         return MvmnixError(f"{where}, or the older {OLDER}, is not what mvm writes", hint=hint)
 
     def _is_newest(self) -> bool:
-        """Whether no later file was begun. Between two files there is none of this name."""
-        try:
-            newest = os.stat(NEWER, dir_fd=self._directory.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return True
-        return os.path.samestat(newest, os.fstat(self._fd))
+        """Whether no later file was begun. Between two files the older one is the newest, and none has its name."""
+        for name in (NEWER, OLDER):
+            with suppress(FileNotFoundError):
+                newest = os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
+                return os.path.samestat(newest, os.fstat(self._fd))
+        return True
 
     def _open_next(self) -> bool:
         """Open the oldest file that begins behind the one before; whether there is one.

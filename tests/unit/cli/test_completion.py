@@ -111,8 +111,17 @@ def test_what_fails_is_silent(settled: Station, value: str) -> None:
     with settled.monkeypatch.context() as patched:
         patched.setenv("_MVM_COMPLETE", value)
         patched.delenv("COMP_WORDS", raising=False)
-        said = settled.mvm("run", "./nothing")
-    assert (said.code, said.out, said.err) == (0, "", "")
+        assert settled.mvm() == Said(0, "", "")
+
+
+@pytest.mark.parametrize("value", ["bash_complete", "bash_source", "nonsense"])
+def test_a_command_is_run_whatever_the_variable_says(settled: Station, value: str) -> None:
+    """A verification that was not done is no success."""
+    commands = (("verify", "./nothing"), ("run", "./nothing"), ("ps", "--quiet"), ("--version",))
+    expected = [settled.mvm(*command) for command in commands]
+    settled.monkeypatch.setenv("_MVM_COMPLETE", value)
+    assert [settled.mvm(*command) for command in commands] == expected
+    assert [said.code == 0 for said in expected] == [False, False, True, True]
 
 
 def test_root_s_rights_are_given_up_before_names_are_looked_up(settled: Station) -> None:

@@ -1,6 +1,7 @@
 """What a command prints is kept in order, up to a bound; what is missing is counted, whatever disk and killer do."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,49 @@ def test_a_writer_that_was_killed_in_a_record(directory: Directory, left: int) -
     log.write(OUT, b"torn")
     os.truncate(directory.where(NEWER), before + left)
     assert read(directory) == [Piece(OUT, b"whole")]
+    log.close()
+
+
+@pytest.mark.parametrize("limit", [200, 5_000])
+def test_a_writer_that_is_killed_while_it_is_read(directory: Directory, limit: int) -> None:
+    """Another process, at no chosen moment: what is read is what it printed, each byte in its place."""
+    pattern = bytes(range(251)) * 40
+    child = os.fork()
+    if child == 0:
+        log, at = OutputLog(directory, limit), 0
+        while True:
+            log.write(Output(1 + at % 2), pattern[at % 251 : at % 251 + 1 + at % 97])
+            at += 1 + at % 97
+    count = 0
+    with OutputReader(directory) as reader:
+        while count < 60_000:
+            count = checked(reader, count, pattern)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        count = checked(reader, count, pattern)
+    with OutputReader(directory) as again:
+        assert checked(again, 0, pattern) == count
+    assert size(directory) <= limit
+
+
+def checked(reader: OutputReader, count: int, pattern: bytes) -> int:
+    """Read what is there; each byte says where it belongs. Returns the position of the next one."""
+    for it in reader.read():
+        if isinstance(it, Piece):
+            assert it.data == pattern[count % 251 : count % 251 + len(it.data)]
+        count += it.count if isinstance(it, Missing) else len(it.data)
+    return count
+
+
+def test_a_slow_reader_gets_the_last_file_of_a_writer_that_was_killed_between_two(directory: Directory) -> None:
+    log = OutputLog(directory, 200)
+    log.write(OUT, b"a" * 50)
+    with OutputReader(directory) as reader:
+        assert list(reader.read()) == [Piece(OUT, b"a" * 50)]
+        log.write(OUT, b"b" * 90)
+        log.write(OUT, b"c" * 50)  # the file that is read has no name any more
+        directory.rename(NEWER, OLDER)
+        assert list(reader.read()) == [Piece(OUT, b"b" * 27), Missing(77), Piece(OUT, b"c" * 36)]
     log.close()
 
 
