@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
-.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format bench fuzz soak mutants setup
+.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -22,7 +22,7 @@ $(VENV)/.done: $(HOUSE)pyproject.toml $(HOUSE)setup
 demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
-# In four processes, two at a time; those that boot share one world. What forks is refused beside the threads of the
+# Four suites, two at a time; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
 test: setup          ## the whole suite, real machines included
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
@@ -39,7 +39,7 @@ test-hostile: setup
 	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
 test-unit: setup
-	@cd $(HOUSE) && $(PYTEST) -m 'not vm and not integration'
+	@cd $(HOUSE) && $(PYTEST) -n 2 -m 'not vm and not integration'
 
 coverage: setup      ## the part that boots nothing, with the lines and branches that it misses
 	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
@@ -52,6 +52,9 @@ lint: setup          ## style, types, floors between rooms
 
 format: setup        ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix
+
+man: setup           ## a manual page of each command, in build/man
+	@cd $(HOUSE) && $(BIN)/python -m tests.unit.man_pages build/man
 
 fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py

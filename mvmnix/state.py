@@ -152,10 +152,11 @@ class Directory:
                 os.close(fd)
         return found
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a file of this directory another name, durably; what had that name is replaced."""
+    def rename(self, old: str, new: str, *, durable: bool = True) -> None:
+        """Give a file of this directory another name, durably unless it is of no matter; what had it is replaced."""
         os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        self.sync()
+        if durable:
+            self.sync()
 
     def sync(self) -> None:
         """Make names durable (fsync of the directory)."""

@@ -6,13 +6,14 @@ from mvmnix.api.export import export_image
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
+from mvmnix.api.kept_plans import KeptPlan, list_plans, remove_plans
 from mvmnix.api.launch import Ran, admit_plan, host_for, run_attached, start_detached
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early, sign_plan
 from mvmnix.api.privileges import give_up_root
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.receipts import read_receipt
-from mvmnix.api.source_refs import SourceRef, existing_source_ref, source_ref
+from mvmnix.api.source_refs import KeptImage, SourceRef, existing_source_ref, runnable_ref, source_ref
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.image import VerifiedImage, verify_image
 from mvmnix.launch.backends.kinds import Backend
@@ -20,11 +21,15 @@ from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, Shell, Stream
+from mvmnix.launch.plan import Accelerator
+from mvmnix.launch.records.logs import read_console, read_output
+from mvmnix.launch.records.output_log import Missing, Output, Piece
 from mvmnix.launch.validity import Use
 
 __all__ = [
     "SILENT",
     "SILENT_PROGRESS",
+    "Accelerator",
     "Backend",
     "BuildLimits",
     "Call",
@@ -35,7 +40,12 @@ __all__ = [
     "ExitStatus",
     "Frontend",
     "ImageBuilder",
+    "KeptImage",
+    "KeptPlan",
+    "Missing",
+    "Output",
     "Pause",
+    "Piece",
     "PlanOptions",
     "Progress",
     "Ran",
@@ -60,14 +70,19 @@ __all__ = [
     "export_image",
     "give_up_root",
     "host_for",
+    "list_plans",
     "lock_flake",
     "open_context",
     "open_image_builder",
     "open_machine_store",
     "put_in_order",
+    "read_console",
+    "read_output",
     "read_receipt",
     "refuse_early",
+    "remove_plans",
     "run_attached",
+    "runnable_ref",
     "sign_plan",
     "source_ref",
     "start_detached",

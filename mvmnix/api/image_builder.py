@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mvmnix import __version__, disk_space, lock
@@ -11,12 +11,13 @@ from mvmnix.api import installation
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
-from mvmnix.api.source_refs import SourceRef
+from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
 from mvmnix.builder.keeping import testimony
 from mvmnix.builder.keeping.library import BuildKey, Finished
 from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
+from mvmnix.builder.keeping.shelves import Shelves
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
@@ -46,8 +47,13 @@ class ImageBuilder:
         """Where its work is shown."""
         return self._progress
 
-    def image(self, source: SourceRef) -> Finished:
-        """A finished image of this flake: a kept one, once it verifies, else a new one."""
+    def image(self, source: SourceRef | KeptImage) -> Finished:
+        """A finished image of this flake: a kept one, once it verifies, else a new one; or the kept image itself.
+
+        Raises UsageError where no image, or more than one, has that name.
+        """
+        if isinstance(source, KeptImage):
+            return self._named(source.text)
         request = self.request(source)
         builder = self.builder_image()
         key = _key(request, _name_of(builder))
@@ -175,6 +181,15 @@ class ImageBuilder:
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
             return BuildRequest(flake, locked, source.attribute)
+
+    def _named(self, text: str) -> Finished:
+        """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
+        entries = [entry for _, entry in Shelves(self._context.library).find(text)]
+        with self._context.recorded():
+            for entry in entries[:-1]:
+                with suppress(RefusedError):
+                    return self._context.library.open(entry, policy=self._context.policy, now=now())
+            return self._context.library.open(entries[-1], policy=self._context.policy, now=now())
 
     def _kept(self, key: BuildKey) -> Finished | None:
         with self._context.recorded():

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.api.context import Context
-from mvmnix.api.gc_roots import drop_expired, image_roots, part_roots
+from mvmnix.api.gc_roots import image_roots, part_roots
+from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
 from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
 from mvmnix.builder.keeping.needs import Need
@@ -104,7 +105,7 @@ def _refuse_unknown(needs: tuple[Need, ...]) -> None:
     """Refuse to remove anything where a machine or plan needs images and doesn't say which."""
     if unknown := [need.who for need in needs if need.image is None]:
         why = f"nobody knows which images are needed by {', '.join(unknown)}"
-        raise MvmnixError(why, hint="stop that machine, or remove that plan, and try again")
+        raise MvmnixError(why, hint="stop that machine, or have that plan forgotten (mvm plan rm), and try again")
 
 
 def _spared() -> tuple[str, ...]:

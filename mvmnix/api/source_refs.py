@@ -1,7 +1,9 @@
-"""Parses references to what is built: flakes, and OCI images in their place."""
+"""Parses references to what is built, flakes and OCI images in their place, and to images that are kept."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mvmnix import checkouts
 from mvmnix.builder.oci.reference import SCHEME, OciRef
@@ -10,6 +12,23 @@ from mvmnix.model import FlakeRef
 from mvmnix.roots import Roots
 
 type SourceRef = FlakeRef | OciRef
+
+#: How a kept image is named where a flake could be.
+KEPT_SCHEME: Final = "image:"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """An image that is kept, by its name, or its manifest's digest or the beginning of that."""
+
+    text: str
+
+
+def runnable_ref(text: str) -> SourceRef | KeptImage:
+    """What a plan can be made for: `image:NAME`, or what `existing_source_ref` takes. Raises as that does."""
+    if text.startswith(KEPT_SCHEME):
+        return KeptImage(text.removeprefix(KEPT_SCHEME))
+    return existing_source_ref(text)
 
 
 def source_ref(text: str) -> SourceRef:
@@ -39,5 +58,6 @@ def existing_source_ref(text: str) -> SourceRef:
     """A flake reference whose directory is there, or an image reference. Raises as `source_ref` does."""
     found = source_ref(text)
     if isinstance(found, FlakeRef) and not Path(found.directory).is_dir():
-        raise UsageError(f"{found.directory} is not a directory", hint="name the directory of a flake.nix")
+        hint = f"name the directory of a flake.nix, or {KEPT_SCHEME}NAME for one of `mvm images`"
+        raise UsageError(f"{found.directory} is not a directory", hint=hint)
     return found

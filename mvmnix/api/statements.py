@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product, starmap
 
 from mvmnix.api.context import Context
-from mvmnix.api.gc_roots import plans_for
+from mvmnix.api.kept_plans import plans_for
 from mvmnix.builder.keeping.library import Room
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import Shelves

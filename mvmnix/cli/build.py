@@ -13,6 +13,7 @@ from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.keyless import KeylessChoice
 from mvmnix.api.rebuild import VARIATION, rebuild
 from mvmnix.api.source_refs import source_ref
+from mvmnix.cli.completers import directory
 from mvmnix.cli.progress import steps
 from mvmnix.cli.signing import signing
 from mvmnix.cli.telling import TERMINAL, answer
@@ -36,7 +37,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]")
+@click.argument("flake", metavar="FLAKE[#ATTR]", shell_complete=directory)
 @click.option("--again", is_flag=True, help="Build it even if a finished build is kept.")
 @click.option(
     "--rebuild", "twice", is_flag=True, help="Build it once more, in a machine that looks otherwise, and compare."

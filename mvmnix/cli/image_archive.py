@@ -6,11 +6,13 @@ import click
 
 from mvmnix.api.context import open_context
 from mvmnix.api.export import load_image, save_image
+from mvmnix.cli.completers import file as archive_file
+from mvmnix.cli.completers import kept_image
 from mvmnix.cli.telling import TERMINAL
 
 
 @click.command()
-@click.argument("digest")
+@click.argument("digest", metavar="DIGEST|NAME", shell_complete=kept_image)
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="The new file to write.")
 def save(digest: str, out: Path) -> None:
     """Write the image whose manifest has DIGEST, with its evidence, to a new archive; it is verified first."""
@@ -19,7 +21,7 @@ def save(digest: str, out: Path) -> None:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=archive_file)
 def load(file: str) -> None:
     """Take an image out of FILE, an archive of `mvm image save`; it is kept once the trust policy admits it.
 

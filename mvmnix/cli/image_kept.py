@@ -10,7 +10,8 @@ from mvmnix.api.images import SeenImage, find_images, list_images, prune_images,
 from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.keeping.needs import Need, users
 from mvmnix.builder.keeping.shelves import Freed
-from mvmnix.cli.telling import MIB, TERMINAL, answer, table, tell_freed
+from mvmnix.cli.completers import kept_image
+from mvmnix.cli.telling import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
 from mvmnix.launch.host import now
 from mvmnix.plural import counted
@@ -44,7 +45,10 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
 @click.command("ls")
 @_JSON
 def list_(as_json: bool) -> None:
-    """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted."""
+    """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted.
+
+    The beginnings of digests that are printed are enough for other commands; `mvm image inspect` and --json say more.
+    """
     with open_context(TERMINAL) as context:
         needs, kept = list_images(context)
     records = [_record(each, needs) for each in kept]
@@ -52,15 +56,32 @@ def list_(as_json: bool) -> None:
     if as_json:
         answer("images", records)
         return
-    table(("NAME", "MANIFEST", "FINISHED", "MIB", "NEEDED BY", "FLAKE"), map(_row, records))
+    digests = short(str(record["manifest"]) for record in records)
+    table(("NAME", "ATTRIBUTE", "DIGEST", "CREATED", "SIZE", "NEEDED BY"), (_row(each, digests) for each in records))
+    for record in records:
+        if not record["verified"]:
+            notice(f"{digests[str(record['manifest'])]} doesn't verify: {_joined(record['reasons'])}")
 
 
-def _row(record: Mapping[str, object]) -> tuple[str, ...]:
-    digest, needed = str(record["manifest"]).removeprefix("sha256:"), _joined(record["neededBy"])
+#: The same by the name that users of podman type.
+images = click.Command("images", params=list_.params, callback=list_.callback, help=list_.help)
+
+
+def _row(record: Mapping[str, object], digests: Mapping[str, str]) -> tuple[str, ...]:
+    digest, needed = digests[str(record["manifest"])], _needed(record["neededBy"])
     if not record["verified"]:
-        return ("UNVERIFIED", digest, "", "", needed, _joined(record["reasons"]))
-    mib = f"{int(str(record['size'])) / MIB:.1f}"
-    return (str(record["name"]), digest, str(record["finished"]), mib, needed, str(record["flake"]))
+        return ("UNVERIFIED", "", digest, "", "", needed)
+    mib = f"{int(str(record['size'])) / MIB:.1f} MiB"
+    attribute = str(record["flake"]).rpartition("#")[2]
+    return (str(record["name"]), attribute, digest, str(record["finished"]), mib, needed)
+
+
+def _needed(users: object) -> str:
+    """How many machines and plans, as `list_images` names them."""
+    names = list(map(str, users)) if isinstance(users, list) else []
+    machines = sum(name.startswith("the machine ") for name in names)
+    counts = ((machines, "machine"), (len(names) - machines, "plan"))
+    return ", ".join(counted(number, what) for number, what in counts if number)
 
 
 def _joined(value: object) -> str:
@@ -68,7 +89,7 @@ def _joined(value: object) -> str:
 
 
 @click.command()
-@click.argument("digest", metavar="DIGEST|NAME")
+@click.argument("digest", metavar="DIGEST|NAME", shell_complete=kept_image)
 @_JSON
 def inspect(digest: str, as_json: bool) -> None:
     """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
@@ -109,7 +130,7 @@ def _details(finished: Finished) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...")
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...", shell_complete=kept_image)
 @_JSON
 def rm(digests: tuple[str, ...], as_json: bool) -> None:
     """Remove the images with these manifest digests or names, and the files that were theirs alone.

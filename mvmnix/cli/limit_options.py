@@ -23,8 +23,8 @@ _NUMBERS: Final = (
     ),
     ("--console-log", "console_kib", 1, MOST_KIB, "KIB", "What is kept of its console. Default: 4096."),
     (
-        *("--output-log", "output_kib", 1, MOST_KIB, "KIB"),
-        "What is kept of each output of a detached command. Default: 65536.",
+        *("--output-log", "output_kib", 0, MOST_KIB, "KIB"),
+        "What is kept of what its command prints, for mvm logs; 0: nothing. Default: 16384.",
     ),
     (
         *("--idle", "idle_seconds", 1, MOST_SECONDS, "SECONDS"),

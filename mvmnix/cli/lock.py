@@ -6,6 +6,7 @@ from mvmnix.api.context import open_context
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.builder.locking.document import Change, InputPath
 from mvmnix.builder.locking.session import Wish
+from mvmnix.cli.completers import directory
 from mvmnix.cli.progress import steps
 from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.errors import UsageError
@@ -13,7 +14,7 @@ from mvmnix.escaping import escape
 
 
 @click.command()
-@click.argument("flake", default=".")
+@click.argument("flake", default=".", shell_complete=directory)
 @click.option("--update", "updates", multiple=True, metavar="INPUT", help="Resolve this input anew, or INPUT/INPUT.")
 @click.option("--update-all", is_flag=True, help="Resolve all inputs anew.")
 @click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON.")

@@ -4,9 +4,10 @@ import click
 
 from mvmnix.api import Pause, Resume
 from mvmnix.api.machines import change_machines
+from mvmnix.cli.completers import running_machine
 from mvmnix.cli.telling import TERMINAL
 
-_MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+_MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=running_machine)
 
 
 @click.command()

@@ -8,11 +8,12 @@ from mvmnix.api.context import open_context
 from mvmnix.api.machine_events import machine_events
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.machines import MachineUsage, usage_of
+from mvmnix.cli.completers import any_machine, running_machine
 from mvmnix.cli.telling import TERMINAL, answer, table
 
 
 @click.command()
-@click.argument("machine", default="")
+@click.argument("machine", default="", shell_complete=any_machine)
 @click.option("--lines", "-n", default=20, show_default=True, type=click.IntRange(0), help="How many that were before.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until it is interrupted.")
 def events(machine: str, lines: int, follow: bool) -> None:
@@ -28,7 +29,7 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
 
 @click.command()
-@click.argument("machines", nargs=-1, metavar="[MACHINE...]")
+@click.argument("machines", nargs=-1, metavar="[MACHINE...]", shell_complete=running_machine)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(machines: tuple[str, ...], as_json: bool) -> None:
     """Print what each running machine uses, or each MACHINE: its hypervisor's processes, its supervisor, its console.

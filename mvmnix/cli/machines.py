@@ -1,17 +1,15 @@
-"""`mvm ps`, `inspect`, `logs`, `wait`: what there is to say about machines, by the kernel's word."""
-
-import sys
+"""`mvm ps`, `inspect`, `wait`: what there is to say about machines, by the kernel's word."""
 
 import click
 
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.verified_ends import with_verified_ends
-from mvmnix.cli import raw
+from mvmnix.cli.completers import any_machine
 from mvmnix.cli.telling import TERMINAL, answer, table
 from mvmnix.errors import UsageError
 from mvmnix.launch.records import filters, registry
 from mvmnix.launch.records.filters import Filter
-from mvmnix.launch.records.registry import Entry, Log
+from mvmnix.launch.records.registry import Entry
 from mvmnix.strict import show_time
 
 
@@ -62,7 +60,7 @@ def _record(entry: Entry) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("machine")
+@click.argument("machine", shell_complete=any_machine)
 def inspect(machine: str) -> None:
     """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
 
@@ -89,19 +87,7 @@ def inspect(machine: str) -> None:
 
 
 @click.command()
-@click.argument("machine")
-@click.option("--console", "log", flag_value=Log.CONSOLE, default=Log.CONSOLE, help="The kernel's console (default).")
-@click.option("--stdout", "log", flag_value=Log.STDOUT, help="What a detached machine's command printed.")
-@click.option("--stderr", "log", flag_value=Log.STDERR, help="What it complained about.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is said from now on, until MACHINE has ended.")
-def logs(machine: str, log: Log, follow: bool) -> None:
-    """Print what MACHINE said; escaped for a terminal, raw into a file or a pipe."""
-    with open_machine_store(TERMINAL) as here:
-        raw.show(registry.read_log(here, machine, Log(log), follow=follow), sys.stdout)
-
-
-@click.command()
-@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=any_machine)
 def wait(machines: tuple[str, ...]) -> None:
     """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
     with open_machine_store(TERMINAL) as here:

@@ -5,12 +5,17 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import override
+from typing import TYPE_CHECKING, NoReturn, override
 
 import click
 
-from mvmnix import __version__, caller, disk_space, temporary, user_namespace
+from mvmnix import __version__, caller, disk_space, log, temporary, user_namespace
+from mvmnix.cli.completers import COMPLETE
+from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
 COMMANDS = {
@@ -18,27 +23,31 @@ COMMANDS = {
     "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
     "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
     "bundle": ("mvmnix.cli.kit", "bundle", "Export an image's signed bundles."),
+    "completion": ("mvmnix.cli.completion", "completion", "Print a script that completes commands, for a shell."),
     "create": ("mvmnix.cli.create", "create", "Make a machine from a signed plan, without starting it."),
     "cp": ("mvmnix.cli.cp", "cp", "Copy files into and out of a running machine."),
     "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
     "events": ("mvmnix.cli.machine_watch", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.exec", "exec_", "Run another command in a running machine."),
     "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
+    "images": ("mvmnix.cli.image_kept", "images", "List kept images, as mvm image ls does."),
     "init": ("mvmnix.cli.init", "init", "Write a new flake that builds at once."),
     "inspect": ("mvmnix.cli.machines", "inspect", "Print all that is known of a machine, as JSON."),
     "key": ("mvmnix.cli.key", "key", "Make and show keys."),
     "kill": ("mvmnix.cli.machine_ends", "kill", "End a machine now, without asking its guest."),
     "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
     "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
-    "logs": ("mvmnix.cli.machines", "logs", "Print what a machine said."),
+    "logs": ("mvmnix.cli.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
+    "man": ("mvmnix.cli.man", "man", "Print the manual page of a command."),
     "pause": ("mvmnix.cli.machine_pauses", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
-    "plan": ("mvmnix.cli.plan", "plan", "Make, sign and show plans."),
+    "plan": ("mvmnix.cli.plan", "plan", "Make, sign, show and list plans."),
     "policy": ("mvmnix.cli.policy", "policy", "Explain what a trust policy admits and why, and try it on cases."),
     "ps": ("mvmnix.cli.machines", "ps", "List machines."),
     "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "schema": ("mvmnix.cli.schema", "schema", "Print the JSON Schema of a document, or list those that have one."),
     "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
     "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
     "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
@@ -67,6 +76,26 @@ class LazyGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, which knows no command that isn't imported: all of them are near to what was mistyped."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only shells that ask pay for it
+
+        found = (name for name in sorted(COMMANDS) if name.startswith(incomplete))
+        return [
+            *(CompletionItem(name, help=COMMANDS[name][2]) for name in found),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
@@ -74,8 +103,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--quiet", is_flag=True, help="No notices and no progress on stderr; failures are told all the same.")
+@click.option("--verbose", count=True, help="Say on stderr what is done; twice, in detail. Or: MVMNIX_LOG=info|debug.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """From a pinned flake to a verified, running microVM, with evidence for each step."""
+    context.obj = set_up(quiet, verbose, os.environ)
+    log.info("cli", "command %s", context.invoked_subcommand)
 
 
 def main() -> None:
@@ -86,9 +120,20 @@ def main() -> None:
 def run(first: Callable[[], None] = lambda: None) -> None:
     """Run the command line, behind `first`, in this process; exit codes are those of mvmnix/errors.py."""
     hold_standard_streams()
+    if COMPLETE in os.environ and not sys.argv[1:]:  # what has words is a command, whatever the environment says
+        _complete(first)
     status = _run(first)
     _discard_unwritten()
     sys.exit(status)
+
+
+def _complete(first: Callable[[], None]) -> NoReturn:
+    """Answer a shell, which is told of no failure, and of nothing else."""
+    from mvmnix.cli.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+
+    answer_shell(cli, os.environ[COMPLETE], first)
+    _discard_unwritten()
+    sys.exit(0)
 
 
 def _run(first: Callable[[], None]) -> int:
@@ -97,7 +142,7 @@ def _run(first: Callable[[], None]) -> int:
         user_namespace.refuse_unmapped()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
         first()
-        status = cli.main(prog_name="mvm", standalone_mode=False)
+        status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
     except SystemExit:
@@ -110,6 +155,7 @@ def _run(first: Callable[[], None]) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
         return _tell(_failure(error), _withheld(error))
+    log.debug("cli", "exit code %s", status or 0)
     return status if isinstance(status, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""`mvm plan`: makes, signs and shows plans."""
+"""`mvm plan`: makes, signs and shows plans; what is kept of them is in plan_kept."""
 
 import json
 from contextlib import suppress
@@ -13,18 +13,19 @@ from mvmnix.api import Use
 from mvmnix.api.context import open_context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.kept_plans import plan_bytes
 from mvmnix.api.keyless import KeylessChoice
 from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
-from mvmnix.api.source_refs import source_ref
+from mvmnix.api.source_refs import runnable_ref
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.backends import backend_option, told_of_isolation
-from mvmnix.cli.confidences import secret_options, told
-from mvmnix.cli.data import data_option
+from mvmnix.cli.backends import told_of_isolation
+from mvmnix.cli.completers import directory, file
+from mvmnix.cli.confidences import told
 from mvmnix.cli.data import told as told_of_data
-from mvmnix.cli.limit_options import limit_options
-from mvmnix.cli.plan_options import labels_option, plan_options, verbs_option
+from mvmnix.cli.option_hints import HintingCommand
+from mvmnix.cli.plan_kept import list_, rm
+from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
-from mvmnix.cli.shares import share_option
 from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import signing
 from mvmnix.cli.telling import TERMINAL, notice
@@ -32,7 +33,7 @@ from mvmnix.errors import RefusedError, UsageError
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
 from mvmnix.launch import signatures
-from mvmnix.launch.plan import Accelerator, to_statement
+from mvmnix.launch.plan import to_statement
 from mvmnix.launch.steps import plan_of
 from mvmnix.provenance import statement
 from mvmnix.strict import parse_json
@@ -42,55 +43,25 @@ _OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where t
 
 @click.group()
 def plan() -> None:
-    """Make, sign and show plans: what may run, from which image, with what means, until when."""
+    """Make, sign, show and list plans: what may run, from which image, with what means, until when."""
 
 
-@plan.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]")
+@plan.command(cls=HintingCommand)
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--vcpus", type=click.IntRange(1, 64), help="Processors. Default: the image's.")
-@click.option("--memory", type=click.IntRange(96, 2**20), metavar="MIB", help="Memory. Default: the image's.")
-@click.option("--scratch", type=click.IntRange(1, 2**20), metavar="MIB", help="Scratch space, in memory.")
-@click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the run.")
-@click.option(
-    "--accelerator",
-    type=click.Choice([each.value for each in Accelerator]),
-    help="What must execute the guest. Default: any.",
-)
-@backend_option
-@click.option("--valid-for", type=click.IntRange(1), default=24, show_default=True, metavar="HOURS")
+@click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")
 @click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
-@verbs_option
-@labels_option
-@secret_options
-@share_option
-@data_option
-@limit_options
-@_OUT
 @plan_options
-def create(
-    *,
-    flake: str,
-    vcpus: int | None,
-    memory: int | None,
-    scratch: int | None,
-    timeout: int | None,
-    accelerator: str | None,
-    valid_for: int,
-    single_use: bool,
-    options: PlanOptions,
-    out: str,
-) -> None:
-    """Make a plan for FLAKE's image, which is built first if it isn't yet; unsigned, as an in-toto statement."""
-    source = source_ref(flake)
+@_OUT
+def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions, out: str) -> None:
+    """Make a plan for FLAKE's image, which is built first if it isn't yet, or for the kept image NAME.
+
+    It is unsigned, an in-toto statement.
+    """
+    source = runnable_ref(flake)
     options = replace(
         options,
         use=Use.ONCE if single_use else Use.WITHIN_WINDOW,
-        accelerator=None if accelerator is None else Accelerator(accelerator),
-        vcpus=vcpus,
-        memory_mib=memory,
-        scratch_mib=scratch,
-        wall_seconds=timeout,
         valid_for=timedelta(hours=valid_for),
     )
     with open_context(TERMINAL) as context:
@@ -101,7 +72,7 @@ def create(
 
 
 @plan.command()
-@click.argument("plan_file", metavar="STATEMENT|BUNDLE")
+@click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
 @_OUT
 @signing
 def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
@@ -117,15 +88,15 @@ def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
 
 
 @plan.command()
-@click.argument("bundle", metavar="BUNDLE")
+@click.argument("bundle", metavar="BUNDLE|plan:DIGEST", shell_complete=file)
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
     There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
     what runs in it can read them.
     """
-    data = file_bytes(bundle, LIMIT)
     with open_context(TERMINAL) as context:
+        data = plan_bytes(context, bundle)
         try:
             for authentic in signatures.gather(data, context.policy.trust):
                 click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
@@ -139,6 +110,10 @@ def show(bundle: str) -> None:
             click.echo(escape(line), err=True)
     shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
     click.echo(escape(shown))
+
+
+for command in (list_, rm):
+    plan.add_command(command)
 
 
 def _write(out: str, data: bytes) -> None:

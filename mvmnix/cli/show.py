@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from mvmnix.api.context import open_context
+from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.telling import TERMINAL, answer, notice, tell
 from mvmnix.cli.verify import could_not_verify
@@ -20,7 +21,7 @@ from mvmnix.launch.host import now
 
 
 @click.command()
-@click.argument("what", metavar="IMAGE|PLAN|MACHINE")
+@click.argument("what", metavar="IMAGE|PLAN|MACHINE", shell_complete=any_machine)
 @click.option("--html", default="", metavar="FILE", help="Write a page of HTML that needs no other file; - prints it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
 def show(what: str, html: str, as_json: bool) -> int:

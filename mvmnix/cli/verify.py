@@ -20,6 +20,7 @@ from mvmnix.api.verify.image import verify_image
 from mvmnix.api.verify.summaries import Finding, of_files, of_image, write_summary
 from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
 from mvmnix.builder.keeping.parcel import BUNDLE
+from mvmnix.cli.completers import file
 from mvmnix.cli.telling import TERMINAL, answer
 from mvmnix.cli.verifying.options import wanted_options, whom_options
 from mvmnix.cli.verifying.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
@@ -44,7 +45,9 @@ class _Wish:
 
 
 @click.command()
-@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|DIRECTORY...")
+@click.argument(
+    "artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|DIRECTORY...", shell_complete=file
+)
 @click.option(
     "--bundle",
     default="",

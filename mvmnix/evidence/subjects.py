@@ -9,6 +9,7 @@ from typing import Final
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.policy_history import latest_serials
+from mvmnix.api.source_refs import KEPT_SCHEME
 from mvmnix.builder.keeping.library import LIMIT, Entry
 from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
@@ -34,6 +35,7 @@ from mvmnix.launch.records import registry
 from mvmnix.launch.records.home import machine_ids
 from mvmnix.launch.records.registry import Entry as Machine
 from mvmnix.model import Digest
+from mvmnix.suggestion import did_you_mean
 
 _PREFIX: Final = "sha256:"
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
@@ -49,14 +51,15 @@ def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
     """
     if text == "-":
         return file_bytes(text, LIMIT)
-    if text.startswith(_PREFIX):
-        return _entries(context, text)
+    if text.startswith((_PREFIX, KEPT_SCHEME)):
+        return _entries(context, text.removeprefix(KEPT_SCHEME))
     meant = dict(_meant(context, text, notice))
     if not meant:
-        hint = "`mvm image ls` lists images, `mvm ps --all` machines"
+        near = did_you_mean(text, (it.status.name for it in registry.entries(context.machines)))
+        hint = f"{near}`mvm images` lists images, `mvm ps --all` machines"
         raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
     if len(meant) > 1:
-        hint = f"say ./{text} for the file or directory, {_PREFIX}{text} for the image, a machine's whole id for itself"
+        hint = f"say ./{text} for the file or directory, {KEPT_SCHEME}{text} for the image, the machine by its whole id"
         raise UsageError(f"{text!r} is {' and '.join(meant)}", hint=hint)
     (take,) = meant.values()
     return take()
@@ -73,7 +76,8 @@ def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterat
     if text and (text in names or any(machine.startswith(text) for machine in machine_ids(context.machines))):
         yield "a machine", lambda: _machine_called(context, text, notice)
     digests = (entry.manifest.hex for entry in context.library.entries())
-    if _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests):
+    is_digest = _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests)
+    if is_digest or text in Shelves(context.library).names():
         yield "an image", lambda: _entries(context, text)
 
 

@@ -25,7 +25,7 @@ _FIELDS: Final = {
     "cpuPercent": ("cpu_percent", LEAST_CPU, MOST_CPU),
     "cpuWeight": ("cpu_weight", 1, MOST_WEIGHT),
     "consoleKiB": ("console_kib", 1, MOST_KIB),
-    "outputKiB": ("output_kib", 1, MOST_KIB),
+    "outputKiB": ("output_kib", 0, MOST_KIB),
     "idleSeconds": ("idle_seconds", 1, MOST_SECONDS),
     "sharedKiB": ("shared_kib", 1, MOST_SHARED_KIB),
 }
@@ -37,7 +37,7 @@ class Limits:
 
     `tasks` are processes and threads of all commands in the guest; `cpu_percent` is of one processor of the host, for
     the whole hypervisor, `cpu_weight` its part where processors are short, as cgroup v2 counts (100 is everybody's);
-    `console_kib` and `output_kib` are what is kept of the console and of each output of a detached command, in KiB;
+    `console_kib` and `output_kib` are what is kept of the console and of what the plan's command prints, in KiB;
     `idle_seconds` may pass without a byte from or to the guest; `shared_kib` is what it may write to all of its shares
     together, in KiB. `system_calls` is at least as strict as the image's.
     Raises ValueError, with all problems, for what is out of its bounds.

@@ -19,7 +19,6 @@ from mvmnix.launch.control.granting import granted
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.control.wishes import record_of, request_of, verb_of
 from mvmnix.launch.guest import Guest
-from mvmnix.launch.hypervisor.console import BoundedLog
 from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.launch.idle import IdleWatch
 from mvmnix.launch.loop import Cancellable, Loop, Timer
@@ -84,10 +83,6 @@ class Machine:
         """How it ended, once it has."""
         return self._ended
 
-    def output_logs(self) -> tuple[BoundedLog, BoundedLog]:
-        """New logs in its directory for the standard output and standard error of a command that nobody watches."""
-        return self._course.home.outputs(self._course.plan.plan.limits.output_kib)
-
     def boot(self, another: Another) -> None:
         """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
         with self._talking():
@@ -115,14 +110,23 @@ class Machine:
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._course, self._guest)
 
-    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> ExitStatus:
-        """Run the plan's command to its end. Once; raises UsageError when the plan has none."""
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
+        """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
+
+        Once; raises UsageError when the plan has none.
+        """
         if self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
-            status = self._guest.channel.run(stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
+            stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
+            command = self._guest.channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
+        return self.finish(command)
+
+    def finish(self, command: Command) -> ExitStatus:
+        """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
+        with self._talking():
+            self._course.status = status = self._guest.channel.wait(command)
             self._done = True
-            self._course.status = status
         return status
 
     def exec(
@@ -234,10 +238,8 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self.kill()
+        end = self.stop if error is None else self.kill
+        end()
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
@@ -268,14 +270,11 @@ class Machine:
 
     def _conclude_after(self, error: ChannelError | None) -> Ended:
         """Conclude, once the hypervisor had time to say what became of its guest."""
-        match error:
-            case ChannelProtocolError():
-                self._last_word = LastWord.VIOLATION
-                self._guest.kill()
-            case GuestFailedError():
-                self._last_word = LastWord.FAILURE
-            case _:
-                pass
+        if isinstance(error, ChannelProtocolError):
+            self._last_word = LastWord.VIOLATION
+            self._guest.kill()
+        elif isinstance(error, GuestFailedError):
+            self._last_word = LastWord.FAILURE
         self._guest.settle(_AFTERMATH)
         return self._conclude()
 

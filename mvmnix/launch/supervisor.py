@@ -61,7 +61,8 @@ def stopping_signals(loop: Loop) -> Iterator[None]:
         end.setblocking(False)
 
     def readable() -> None:
-        raise StopRequestedError(ours.recv(1)[0])
+        if (number := ours.recv(1)[0]) in _STOPPING:  # others have handlers of their own, which were called
+            raise StopRequestedError(number)
 
     previous_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     previous = {number: signal.signal(number, _ignore) for number in _STOPPING}
@@ -187,16 +188,15 @@ def _let_go(keep: int) -> None:
             continue  # the directory's own descriptor
 
 
+def _unwatched(_data: bytes) -> None:
+    """A sink for output that is only kept."""
+
+
 def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # whoever asked for this machine is gone, and knows no id of it
-        stdout, stderr = machine.output_logs()
-        try:
-            return machine.run(stdout=stdout.write, stderr=stderr.write)
-        finally:
-            stdout.close()
-            stderr.close()
+        return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
         return supervise(plan, make_host(), work, name=name, created=created).exit_code

@@ -73,6 +73,12 @@ def test_streams_and_exit_code_are_the_guests(world: World) -> None:
     assert done.returncode == 7
     assert done.stdout == b"from stdin\n" * 1000
     assert b"to-stderr\n" in done.stderr
+    machine = str(machines(world)[-1]["id"])
+    kept = world.home.mvm("logs", machine)
+    assert (kept.stdout, kept.stderr) == (b"from stdin\n" * 1000, b"to-stderr\n")
+    assert world.home.mvm("logs", "--tail", "1", "--stdout", machine).stdout == b"from stdin\n"
+    console = (world.home.state / "machines" / machine / "console.log").read_bytes()
+    assert world.home.mvm("logs", "--console", machine).stdout == console != b""
 
 
 def test_arguments_arrive_as_they_are(world: World) -> None:
@@ -145,7 +151,8 @@ def test_a_receipt_is_signed_and_says_who_saw_what(world: World) -> None:
 
 def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: Path) -> None:
     statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
-    command = ("--", "/bin/busybox", "sh", "-c", "echo up; sleep 1000")
+    script = "trap 'echo down >&2; exit 0' TERM; echo up; sleep 1000 & wait"
+    command = ("--", "/bin/busybox", "sh", "-c", script)
     world.home.mvm("plan", "create", "--out", statement, "./examples/hello", *command, cwd=world.tree)
     world.home.mvm("plan", "sign", statement, "--out", bundle)
     launched = world.home.mvm("launch", "--detach", "--name", "sleeper", bundle)
@@ -161,6 +168,8 @@ def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: P
     assert world.home.mvm("stop", "sleeper").stdout.decode().strip() == machine
     ended = next(each for each in machines(world) if each["id"] == machine)
     assert (ended["state"], ended["ended"]) == ("ended", "stopped")
+    kept = world.home.mvm("logs", "sleeper")
+    assert (kept.stdout, kept.stderr) == (b"up\n", b"down\n"), "until its end, what it said on being stopped too"
 
 
 def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path) -> None:

@@ -136,14 +136,14 @@ def test_leaks_on_purpose_are_found_by_the_same_search(confided: Confided) -> No
     assert b"qemu-system" in lines
     assert not list(in_bytes(confided.values, lines, depth=0))
     deadline = time.monotonic() + PATIENCE
-    log = home.state / "machines" / machine / "stdout.log"
-    while not log.stat().st_size and time.monotonic() < deadline:
+    log = home.state / "machines" / machine / "output.log"
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert home.mvm("stop", machine).returncode == 0
     found = confided.leaks()
     assert len(found) == 1
     assert found[0].startswith("from-file in ")
-    assert found[0].endswith("stdout.log: gzip: plain")
+    assert found[0].endswith("output.log: gzip: plain")
     (confided.path / "notes").write_text(json.dumps({"note": confided.values["A_VARIABLE"].hex()}))
     assert len(confided.leaks()) == 2
 

@@ -16,6 +16,7 @@ from mvmnix.builder.keeping.library import Entry, Library, Room
 from mvmnix.builder.keeping.needs import File, Need, Shelved
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Image
+from mvmnix.suggestion import did_you_mean
 
 #: So many digits of a digest are enough, if they are of one alone.
 SHORTEST = 6
@@ -58,8 +59,13 @@ class Shelves:
             beginnings = ", ".join(sorted(digest.hex[:12] for digest in digests)[:_SHOWN])
             which = f"{len(digests)} kept images have" if digests else "no kept image has"
             why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
-            raise UsageError(f"{why}: {beginnings}" if digests else why, hint="mvm image ls lists them")
+            near = "" if digests else did_you_mean(text, (self._name(entry) for _, entry in known))
+            raise UsageError(f"{why}: {beginnings}" if digests else why, hint=f"{near}mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
+
+    def names(self) -> frozenset[str]:
+        """The names of kept images, by their manifests; of those that can be read."""
+        return frozenset(filter(None, (self._name(entry) for entry in self._library.entries())))
 
     def _name(self, entry: Entry) -> str:
         """What a manifest says the image is called; empty where it can't be read."""
@@ -93,7 +99,9 @@ class Shelves:
         """
         index = dict(self._library.index())
         if held := sorted({who for name in names for who in rules.users(index[name], needs)}):
-            hint = "stop the machine; a plan needs its image until it expires (mvm image ls says who needs what)"
+            hint = (
+                "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
+            )
             raise UsageError(f"it is needed by {', '.join(held)}", hint=hint)
         builds = tuple(Shelved(name, entry, self._known_files(entry)) for name, entry in index.items())
         gone = tuple(build for build in builds if build.name in names)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from mvmnix.errors import MvmnixError
@@ -11,6 +12,9 @@ from mvmnix.launch.loop import Loop
 #: because their mode is shared with other processes.
 _PIPE_BUF = 4096
 _READ_SIZE = 65536
+
+#: Is given a command's output as it comes, and neither waits nor raises.
+type Keep = Callable[[bytes], None]
 
 
 class FdSink:
@@ -27,6 +31,7 @@ class FdSink:
         self._buffer = bytearray()
         self._released: Callable[[int], None] = lambda _count: None
         self._broken: Callable[[], None] | None = None
+        self._keep: Keep | None = None
         self._portion = _PIPE_BUF if os.get_blocking(fd) else _READ_SIZE
 
     @property
@@ -39,8 +44,14 @@ class FdSink:
         self._released = released
         self._broken = broken
 
+    def keep_by(self, keep: Keep) -> None:
+        """Give this all that comes, too, as it came; also what comes when the reader has left."""
+        self._keep = keep
+
     def __call__(self, data: bytes) -> None:
         """Take bytes; `released` hears when they are gone."""
+        if self._keep is not None:
+            self._keep(data)
         if self._broken is None:
             self._released(len(data))
             return
@@ -105,8 +116,31 @@ class FdSink:
             broken()
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A terminal's descriptor, and who is shown what is typed there, before the guest gets it."""
+
+    fd: int
+    seen: Callable[[bytes], None]
+
+
 type Sink = Callable[[bytes], None] | FdSink
-type Stdin = bytes | Iterable[bytes] | int | None
+
+
+def kept(sink: Sink, keep: Keep) -> Sink:
+    """The same sink, and `keep` is given all that comes, first."""
+    if isinstance(sink, FdSink):
+        sink.keep_by(keep)
+        return sink
+
+    def both(data: bytes) -> None:
+        keep(data)
+        sink(data)
+
+    return both
+
+
+type Stdin = bytes | Iterable[bytes] | int | Typed | None
 
 
 class Source(Protocol):
@@ -141,13 +175,18 @@ class ChunkSource:
         self._chunks, self._rest = iter(()), memoryview(b"")
 
 
+def _unseen(_data: bytes) -> None:
+    """For input that only the guest sees."""
+
+
 class FdSource:
     """Bytes from a pipe, terminal or file; read only when asked for, and only when it has some."""
 
-    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None], seen: Callable[[bytes], None] = _unseen) -> None:
         self._loop = loop
         self._fd = fd
         self._wake = wake
+        self._seen = seen
         self._buffer = b""
         self._ended = False
         self._limit = 0
@@ -178,6 +217,7 @@ class FdSource:
         except OSError:  # a terminal that hung up; a directory
             self._buffer = b""
         self._ended = not self._buffer
+        self._seen(self._buffer)
 
     def _read(self) -> None:
         self._loop.forget(self._fd)
@@ -189,6 +229,8 @@ def open_source(stdin: Stdin, loop: Loop, wake: Callable[[], None]) -> Source:
     """The source that stands for what a caller handed in."""
     if stdin is None:
         return ChunkSource(())
+    if isinstance(stdin, Typed):
+        return FdSource(loop, stdin.fd, wake, stdin.seen)
     if isinstance(stdin, int):
         return FdSource(loop, stdin, wake)
     if isinstance(stdin, bytes):

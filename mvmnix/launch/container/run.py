@@ -150,7 +150,7 @@ class _Running:
         stopped = 0
         try:
             self._look()
-            self._converse(stdin, stdout, stderr)
+            self._converse(stdin, *self._course.keep_outputs(stdout, stderr))
         except StopRequestedError as request:
             stopped, self._action = 128 + request.number, HostAction.KILLED_ON_STOP
         finally:

@@ -1,4 +1,4 @@
-"""The only writer of what a guest says to files of the host: bytes as they come, up to a bound, then one marker."""
+"""The only writer of a guest's console to a file of the host: bytes as they come, up to a bound, then one marker."""
 
 import os
 from typing import Final
@@ -7,8 +7,6 @@ from mvmnix.launch.channel.wire import printable
 
 #: Bytes of a console that are kept: a kernel's boot has some 30,000, a guest that floods its console gets no more.
 CONSOLE_LIMIT: Final = 4 * 1024 * 1024
-#: Bytes of each output of a detached machine's command that are kept.
-OUTPUT_LIMIT: Final = 64 * 1024 * 1024
 _TAIL = 4096
 
 

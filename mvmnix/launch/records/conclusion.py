@@ -11,6 +11,7 @@ from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.tally import Tally
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.channel.commands import ExitStatus
+from mvmnix.launch.channel.endpoints import Sink, kept
 from mvmnix.launch.channel.frames import Hello
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.guest import Guest
@@ -22,6 +23,7 @@ from mvmnix.launch.hypervisor.port import Acceleration, Invocation, Usage
 from mvmnix.launch.records.diagnosis import Diagnosis, file_name
 from mvmnix.launch.records.ending import Ending, EndReason, judge, reasons_of, with_disk
 from mvmnix.launch.records.home import MachineHome
+from mvmnix.launch.records.output_log import Output, OutputLog
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.records.status import MachineState
@@ -81,6 +83,7 @@ class Course:
     status: ExitStatus | None = None
     last_words: tuple[str, ...] = ()
     console: BoundedLog | None = None
+    output: OutputLog | None = None
     usage: Usage | None = None
     shares: tuple[Shared, ...] = ()
     tally: Tally = field(default_factory=Tally)
@@ -156,6 +159,18 @@ class Course:
             self.console = self.home.console(self.plan.plan.limits.console_kib)
         return self.console
 
+    def keep_outputs(self, stdout: Sink, stderr: Sink, *, attached: bool = True) -> tuple[Sink, Sink]:
+        """The same ends of the command's outputs; what comes is kept in the machine's directory, until it has ended.
+
+        Where a caller is `attached` and the guest has secrets, nothing is kept unless the plan says how much: a secret
+        that is printed goes to the caller alone.
+        """
+        kib = self.plan.plan.limits.output_kib
+        if kib is None and attached and self.plan.plan.secrets:
+            kib = 0
+        self.output = log = self.output or self.home.output(kib)
+        return kept(stdout, log.keep(Output.STDOUT)), kept(stderr, log.keep(Output.STDERR))
+
     def look_at(self, guest: Guest) -> None:
         """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
         self.confinement = guest.process.layers
@@ -167,8 +182,9 @@ class Course:
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock: nobody supervises this machine any more."""
-        if self.console is not None:
-            self.console.close()
+        for log in (self.console, self.output):
+            if log is not None:
+                log.close()
         self.home.close()
 
 

@@ -13,12 +13,15 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
+from mvmnix import log
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.file_lock import Lock
 from mvmnix.launch.control import door
-from mvmnix.launch.hypervisor.console import CONSOLE_LIMIT, OUTPUT_LIMIT, BoundedLog
+from mvmnix.launch.hypervisor.console import CONSOLE_LIMIT, BoundedLog
 from mvmnix.launch.labels import NO_LABELS, Labels
 from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.machine_names import new_name
+from mvmnix.launch.records.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.launch.records.status import MachineState, MachineStatus, Origin, is_id
 from mvmnix.model import Digest
 from mvmnix.state import Directory
@@ -26,8 +29,6 @@ from mvmnix.state import Directory
 STATUS: Final = "machine.json"
 LOCK: Final = "lock"
 CONSOLE: Final = "console.log"
-STDOUT: Final = "stdout.log"
-STDERR: Final = "stderr.log"
 RECEIPT: Final = "receipt.sigstore.json"
 #: What it was started from: `mvm run` keeps its plan nowhere else.
 PLAN: Final = "plan.sigstore.json"
@@ -69,8 +70,8 @@ class MachineHome:
     ) -> Self:
         """Make a directory with a new id and take its lock; `bundle` is the plan's, to be kept there.
 
-        With an `origin` it stays when its lock is let go of, until it is started. Raises UsageError when a living
-        machine has that name, or one that waits for its start.
+        Without a `name` it gets one that no other machine has. With an `origin` it stays when its lock is let go of,
+        until it is started. Raises UsageError when a living machine has that name, or one that waits for its start.
         """
         machine = secrets.token_hex(6)
         try:
@@ -89,8 +90,7 @@ class MachineHome:
             )
         except ValueError as error:
             raise UsageError(str(error), hint="choose another name") from error
-        directory, lock = _registered(machines, status, bundle)
-        return cls(directory, lock, status)
+        return cls(*_registered(machines, status, bundle))
 
     @classmethod
     def take(cls, machines: Directory, machine: str) -> Self:
@@ -137,17 +137,16 @@ class MachineHome:
             started=started or self.status.started,
         )
         self._directory.write_atomic(STATUS, self.status.to_bytes())
+        log.info("machine", "%s is %s", self.status.machine, state)
 
     def console(self, kib: int | None) -> BoundedLog:
         """The log of the guest's console, new and empty; None: as much as mvm keeps of any."""
         limit = CONSOLE_LIMIT if kib is None else kib * _KIB
         return BoundedLog(self._directory.create_file(CONSOLE), limit=limit)
 
-    def outputs(self, kib: int | None) -> tuple[BoundedLog, BoundedLog]:
-        """The logs of a detached machine's command: standard output and standard error; None as for the console."""
-        limit = OUTPUT_LIMIT if kib is None else kib * _KIB
-        stdout, stderr = (self._directory.create_file(name) for name in (STDOUT, STDERR))
-        return BoundedLog(stdout, limit=limit), BoundedLog(stderr, limit=limit)
+    def output(self, kib: int | None) -> OutputLog:
+        """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
+        return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
     def open_door(self) -> socket.socket:
         """The listening socket for whoever wants something of the machine; it is gone with the lock."""
@@ -198,11 +197,17 @@ class MachineHome:
         self.close()
 
 
-def _registered(machines: Directory, status: MachineStatus, bundle: bytes | None) -> tuple[Directory, Lock]:
+def _registered(
+    machines: Directory, status: MachineStatus, bundle: bytes | None
+) -> tuple[Directory, Lock, MachineStatus]:
     """A new directory with its lock, and what lies in it from the start. Raises UsageError for a name that is taken."""
     name = status.name
     with register(machines):
-        if name and any(other.name == name for other in _taken(machines)):
+        known = tuple(_known(machines))
+        if not name:
+            others = {other.name for other, _ in known}
+            status = replace(status, name=new_name(others, machine=status.machine))
+        elif any(other.name == name for other, is_taken in known if is_taken):
             hint = f"end it with `mvm rm --force {name}`, or choose another name"
             raise UsageError(f"a machine named {name!r} is there already", hint=hint)
         directory = machines.child(status.machine)
@@ -214,7 +219,7 @@ def _registered(machines: Directory, status: MachineStatus, bundle: bytes | None
         except BaseException:
             directory.close()
             raise
-    return directory, lock
+    return directory, lock, status
 
 
 def waiting(status: MachineStatus) -> MachineStatus:
@@ -227,16 +232,16 @@ def _no_start(machine: str, state: str) -> UsageError:
     return UsageError(f"the machine {machine} can't be started: it is {state}", hint=hint)
 
 
-def _taken(machines: Directory) -> Iterator[MachineStatus]:
-    """The machines that keep their names for themselves."""
+def _known(machines: Directory) -> Iterator[tuple[MachineStatus, bool]]:
+    """All machines, and whether they keep their names for themselves."""
     for machine in machine_ids(machines):
         try:
             with machines.existing(machine) as directory:
                 alive, status = directory.holder(LOCK) is not None, read_status(directory, machine)
         except (MvmnixError, OSError):
             continue  # it is broken, and every command leaves it out
-        if status is not None and (alive or status.waits):
-            yield status
+        if status is not None:
+            yield status, alive or status.waits
 
 
 @contextmanager

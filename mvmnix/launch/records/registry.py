@@ -1,4 +1,4 @@
-"""Which machines there are and which of them live, by the kernel's word; ends them, reads their logs, removes them.
+"""Which machines there are and which of them live, by the kernel's word; ends them, removes them.
 
 A status file may say `running` about a machine whose supervisor was killed: only a held lock proves a supervisor. With
 the supervisor the kernel ends its hypervisor, so a machine without a holder of its lock is dead, whatever is written.
@@ -8,43 +8,25 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.records.ending import reason_of
-from mvmnix.launch.records.home import (
-    CONSOLE,
-    LOCK,
-    STDERR,
-    STDOUT,
-    machine_ids,
-    read_status,
-    register,
-)
+from mvmnix.launch.records.home import LOCK, machine_ids, read_status, register
 from mvmnix.launch.records.status import MachineState, MachineStatus
 from mvmnix.state import Directory
+from mvmnix.suggestion import did_you_mean
 
-_CHUNK: Final = 65536
 #: What is said of an end that no record of the log proves.
 UNVERIFIED: Final = "unverified"
 #: Seconds between two looks at a machine that is being stopped.
 _LOOK: Final = 0.02
-#: Seconds between two looks at a log or machine that somebody follows.
-_FOLLOW: Final = 0.1
-
-
-class Log(StrEnum):
-    """What of a machine can be read back: its console, and the output of a detached machine's command."""
-
-    CONSOLE = CONSOLE
-    STDOUT = STDOUT
-    STDERR = STDERR
+#: Seconds between two looks at a machine that is waited for.
+_WAIT: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +94,8 @@ def find(machines: Directory, text: str) -> Entry:
                 _entry(machines, machine)  # which says what is broken about it
     if len(matching) != 1:
         what = "no machine" if not matching else f"{len(matching)} machines"
-        raise UsageError(f"{what} with the name or id {text!r}", hint="mvm ps --all lists them")
+        near = did_you_mean(text, (name for entry in known for name in (entry.status.name, entry.status.machine)))
+        raise UsageError(f"{what} with the name or id {text!r}", hint=f"{near}mvm ps --all lists them")
     return matching[0]
 
 
@@ -138,44 +121,15 @@ def wait(machines: Directory, text: str) -> Entry:
     if entry.status.waits and not entry.alive:
         raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
     while _holder(machines, entry.status.machine) is not None:
-        time.sleep(_FOLLOW)
+        time.sleep(_WAIT)
     after = _entry(machines, entry.status.machine)
     return entry if after is None else after  # somebody removed it meanwhile
-
-
-def read_log(machines: Directory, text: str, log: Log, *, follow: bool = False) -> Iterator[bytes]:
-    """A machine's log in chunks of raw bytes: whoever shows them escapes them. Raises UsageError.
-
-    As it is now; or, with `follow`, what is added too, until the machine has ended.
-    """
-    machine = find(machines, text).status.machine
-    with machines.existing(machine) as directory:
-        while (fd := _opened(directory, log)) is None:
-            if not follow or directory.holder(LOCK) is None:
-                raise UsageError(f"the machine {text!r} has no {log}", hint=f"it has: {_logs(directory)}")
-            time.sleep(_FOLLOW)  # the log of a command's output begins with the command
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            alive = follow
-            while True:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-                if not alive:
-                    return
-                time.sleep(_FOLLOW)
-                alive = directory.holder(LOCK) is not None  # asked before the last look at the file
 
 
 def files(machines: Directory, machine: str) -> dict[str, int]:
     """What lies in a machine's directory, by the kernel's list: names and sizes in bytes."""
     with machines.existing(machine) as directory:
         return {name: os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size for name in directory.names()}
-
-
-def _opened(directory: Directory, log: Log) -> int | None:
-    try:
-        return directory.open_file(log)
-    except FileNotFoundError:
-        return None
 
 
 def remove(machines: Directory, text: str) -> MachineStatus:
@@ -207,10 +161,6 @@ def _entry(machines: Directory, machine: str) -> Entry | None:
 
 def _age(entry: Entry) -> tuple[datetime, str]:
     return entry.status.created, entry.status.machine
-
-
-def _logs(directory: Directory) -> str:
-    return ", ".join(log for log in Log if directory.exists(log)) or "none"
 
 
 def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:

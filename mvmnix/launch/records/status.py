@@ -66,9 +66,10 @@ class Origin:
 class MachineStatus:
     """What the status file says.
 
-    `name` is the user's choice, or empty. `acceleration` is empty until it is known; `reason` and `exit_code` (the
-    command's, as the guest reported it) until the end. `manifest` and `provenance` are the digests of the image's
-    manifest and bundle, which say what has to be kept for it; None in files that mvm wrote before it named them.
+    `name` is the user's choice, or was chosen at random; it is empty in files of an older mvm, which chose none.
+    `acceleration` is empty until it is known; `reason` and `exit_code` (the command's, as the guest reported it) until
+    the end. `manifest` and `provenance` are the digests of the image's manifest and bundle, which say what has to be
+    kept for it; None in files that mvm wrote before it named them.
     `labels` are the plan's. `origin` stands in those of machines that `mvm create` made, and `started` once one starts.
     """
 

@@ -14,6 +14,7 @@ import pytest
 
 from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.builder.keeping.part_book import Domain
+from mvmnix.cli.telling import short
 from mvmnix.launch.host import now
 from mvmnix.launch.records.home import MachineHome
 from mvmnix.model import Digest, StorePath
@@ -91,9 +92,29 @@ def test_images_are_listed_as_they_verify(settled: Station) -> None:
     assert hello["verified"]
     assert (hello["level"], hello["signer"], hello["neededBy"]) == (1, "builder", [])
     assert hello["flake"].startswith("path:hello#")
-    rows = settled.mvm("image", "ls").out.splitlines()
-    assert rows[0].split() == ["NAME", "MANIFEST", "FINISHED", "MIB", "NEEDED", "BY", "FLAKE"]
-    assert rows[2].split()[:2] == ["hello", hello["manifest"].removeprefix("sha256:")]
+    said = settled.mvm("image", "ls")
+    assert settled.mvm("images") == said
+    rows = said.out.splitlines()
+    assert rows[0].split() == ["NAME", "ATTRIBUTE", "DIGEST", "CREATED", "SIZE", "NEEDED", "BY"]
+    digest = hello["manifest"].removeprefix("sha256:")[:12]
+    assert rows[2].split()[:5] == ["hello", "default", digest, hello["finished"], f"{hello['size'] / 2**20:.1f}"]
+    assert settled.mvm("image", "inspect", digest).code == 0
+
+
+def test_the_list_is_narrow_and_digests_tell_images_apart(settled: Station) -> None:
+    settled.flake()
+    for _ in range(3):
+        (settled.path / "plan.sigstore.json").unlink(missing_ok=True)
+        plan = settled.mvm("plan", "create", station_flake(settled, "hello"), "--", "true").out
+        (settled.path / "plan.json").write_text(plan)
+        assert settled.mvm("plan", "sign", settled.path / "plan.json", "--out", settled.path / "p").code == 0
+    with running(settled, "hello"):
+        rows = settled.mvm("images").out.splitlines()
+    assert rows[2].endswith("  1 machine, 3 plans")
+    assert max(map(len, rows)) <= 100
+    one, other = "sha256:" + "a" * 64, "sha256:" + "a" * 20 + "b" * 44
+    assert short([one, other]) == {one: "a" * 24, other: "a" * 20 + "b" * 4}
+    assert short([]) == {}
 
 
 @pytest.mark.parametrize("room", ["images", "bundles"])
@@ -107,7 +128,9 @@ def test_what_does_not_verify_is_marked_and_not_quoted(settled: Station, room: s
             {"manifest", "provenance", "verified", "neededBy", "reasons"},
         )
         assert image["reasons"]
-    assert [row.split()[0] for row in settled.mvm("image", "ls").out.splitlines()] == ["NAME"] + ["UNVERIFIED"] * 2
+    said = settled.mvm("image", "ls")
+    assert [row.split()[0] for row in said.out.splitlines()] == ["NAME"] + ["UNVERIFIED"] * 2
+    assert said.err.count("doesn't verify: ") == 2
     assert settled.mvm("image", "inspect", images(settled)[0]["manifest"]).code == 126
 
 

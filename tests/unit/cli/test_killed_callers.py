@@ -20,7 +20,7 @@ def launched(station: Station) -> int:
     assert made.code == 0, made.err
     assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
     assert station.mvm("launch", "--detach", "--name", "web", bundle).code == 0
-    opened_last = {"control", "stdout.log", "stderr.log"}
+    opened_last = {"control", "output.log"}
     wait_until(lambda: {path.name for path in station.state.glob("machines/*/*")} >= opened_last)
     return int(station.mvm("inspect", "web").answer("machine")["supervisor"])
 
@@ -37,7 +37,7 @@ class Caller:
 
 CALLERS = {
     "exec": Caller(("exec", "web", "linger")),
-    "logs": Caller(("logs", "--follow", "web"), says=b"booted\n"),
+    "logs": Caller(("logs", "--console", "--follow", "web"), says=b"booted\n"),
     "events": Caller(("events", "--follow", "web"), says=b"{"),
     "wait": Caller(("wait", "web")),
     "stop": Caller(("stop", "web"), ends_it=True),

@@ -1,4 +1,4 @@
-"""`mvm ps`, `stop` and `logs`: by the kernel's word, and with nothing of a guest's that a terminal would obey."""
+"""`mvm ps`, `inspect`, `wait`, `stop`, `kill` and `rm`: by the kernel's word."""
 
 import json
 import os
@@ -31,33 +31,6 @@ def test_a_machine_that_has_ended(settled: Station) -> None:
     assert (machine["exitCode"], machine["ended"]) == (3, "guest-exit")
     row = settled.mvm("ps", "--all").out.splitlines()[1]
     assert row.startswith(f"{machine['id']}  web   hello  ended  ")
-
-
-@pytest.mark.parametrize("which", ["web", "id", "prefix"])
-def test_its_console(settled: Station, which: str) -> None:
-    settled.mvm("run", "--name", "web", settled.flake(), "--", "true")
-    (machine,) = ids(settled)
-    name = {"web": "web", "id": machine, "prefix": machine[:4]}[which]
-    assert settled.mvm("logs", name).out == "booted\n"
-    assert settled.mvm("logs", "--console", name).out == "booted\n"
-
-
-def test_a_log_that_it_does_not_have(settled: Station) -> None:
-    settled.mvm("run", "--name", "web", settled.flake(), "--", "true")
-    for log in ("stdout", "stderr"):
-        said = settled.mvm("logs", f"--{log}", "web")
-        assert said.code == 2
-        assert "it has: console.log" in said.err
-
-
-def test_a_console_s_controls_are_written_out_for_a_terminal_only(settled: Station) -> None:
-    settled.mvm("run", "--name", "web", settled.flake(), "--", "true")
-    (machine,) = ids(settled)
-    (settled.state / "machines" / machine / "console.log").write_bytes(b"\x1b[2Ja\r\nb\xff\xe2\x80\xae\n")
-    raw = settled.mvm("logs", "web")
-    assert raw.out.startswith("\x1b[2Ja")
-    settled.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert settled.mvm("logs", "web").out == "\\u001b[2Ja\nb\\xff\\u202e\n"
 
 
 def test_what_is_not_there(settled: Station) -> None:
@@ -183,22 +156,6 @@ def test_labels_that_no_plan_may_have(settled: Station, label: str) -> None:
     assert "label" in said.err
 
 
-def test_a_log_is_followed_to_the_end(settled: Station) -> None:
-    machine = launched(settled, "echo", "some", "words")
-    assert settled.mvm("logs", "--follow", "--stdout", machine).out == "some words\n"
-    lingering = launched(settled, "linger")
-    following = settled.start("logs", "--follow", "--console", lingering)
-    assert following.stdout is not None
-    assert following.stdout.readline() == b"booted\n"
-    with (settled.state / "machines" / lingering / "console.log").open("ab") as file:
-        file.write(b"more\n")
-    assert following.stdout.readline() == b"more\n"
-    settled.mvm("kill", lingering)
-    assert following.stdout.read() == b""
-    assert following.wait(30) == 0
-    following.stdout.close()
-
-
 def test_without_a_host_key_the_end_of_a_machine_can_t_be_written_down(settled: Station) -> None:
     machine = launched(settled, "linger")
     supervisor = supervisor_of(settled, machine)
@@ -214,7 +171,7 @@ def test_without_a_host_key_the_end_of_a_machine_can_t_be_written_down(settled: 
 
 def test_looking_at_machines_loads_no_cryptography() -> None:
     """It is typed often, and needs none as long as nobody was killed."""
-    commands = "mvmnix.cli.machines, mvmnix.cli.machine_ends, mvmnix.cli.exec"
+    commands = "mvmnix.cli.machines, mvmnix.cli.machine_ends, mvmnix.cli.exec, mvmnix.cli.logs"
     program = f"import {commands}, sys; sys.stdout.write(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT)
     heavy = {"asyncio", "cryptography", "jsonschema", "rich", "sigstore", "urllib3", "mvmnix.api.context"}

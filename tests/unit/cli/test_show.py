@@ -61,7 +61,7 @@ def built(settled: Station) -> str:
 @pytest.fixture
 def machine(settled: Station) -> str:
     """The id of a machine that has run and ended."""
-    said = settled.mvm("run", settled.flake(sbom=SBOM, parts=True), "--", "true")
+    said = settled.mvm("run", "--name", "web", settled.flake(sbom=SBOM, parts=True), "--", "true")
     assert said.code == 0, said.err
     (found,) = settled.mvm("ps", "--all", "--json").answer("machines")
     return str(found["id"])
@@ -275,7 +275,7 @@ def test_showing_changes_nothing(settled: Station, machine: str) -> None:
 def test_as_a_tree(settled: Station, machine: str) -> None:
     said = settled.mvm("show", machine)
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"✓ machine {machine}  verified\n")
+    assert said.out.startswith(f"✓ machine {machine} (web)  verified\n")
     assert "built from ✓ flake tree path:hello#default  verified\n" in said.out
     assert said.out.splitlines()[-1].startswith("machine: verified (")
 

@@ -25,6 +25,7 @@ from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.conclusion import Ended, MachineFailedError
 from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.output_log import NEWER, OLDER, Missing, OutputReader, Piece
 from mvmnix.launch.records.status import MachineState
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
@@ -255,16 +256,16 @@ def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
     with here.plan("flood", "4096", limits=limits) as plan, start(plan, here.host()) as machine:
         told = machine._config
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
-        stdout, stderr = machine.output_logs()
-        for log in (stdout, stderr):
-            log.write(bytes(10_000))
-            log.close()
     assert (told.tasks, told.system_calls) == (9, SystemCalls.STRICT)
     sizes = {path.name: path.stat().st_size for path in Path(machine.where).glob("*.log")}
     marker = 64
     assert 1024 <= sizes.pop("console.log") < 1024 + marker
-    assert all(2048 <= size < 2048 + marker for size in sizes.values())
-    assert len(sizes) == 2
+    assert sizes.keys() == {NEWER, OLDER}
+    assert 1024 < sum(sizes.values()) <= 2048
+    with Directory.open(machine.where) as directory, OutputReader(directory) as reader:
+        missing, *pieces = reader.read()
+    assert isinstance(missing, Missing)
+    assert missing.count + sum(len(it.data) for it in pieces if isinstance(it, Piece)) == 10_000
 
 
 def test_the_filter_is_the_image_s_where_the_plan_says_nothing(here: House) -> None:

@@ -202,6 +202,7 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
         "plan.sigstore.json",
         "lock",
         "console.log",
+        "output.log",
         "end.note",
         "receipt.sigstore.json",
     }

@@ -16,8 +16,10 @@ from mvmnix.launch.host import Host
 from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.records import registry, tidying
 from mvmnix.launch.records.ending import EndReason
+from mvmnix.launch.records.logs import read_console, read_output
 from mvmnix.launch.records.news import Failure
-from mvmnix.launch.records.registry import Entry, Log
+from mvmnix.launch.records.output_log import Output, Piece
+from mvmnix.launch.records.registry import Entry
 from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import detach
 from mvmnix.launch.validity import Use
@@ -58,9 +60,9 @@ def test_a_detached_machine_runs_its_command_and_ends(here: House) -> None:
     wait_until(lambda: registry.find(machines, "web").state == "ended")
     status = registry.find(machines, "web").status
     assert (status.reason, status.exit_code) == (EndReason.GUEST_EXIT, 3)
-    assert b"".join(registry.read_log(machines, "web", Log.STDERR)) == b"no"
-    assert b"".join(registry.read_log(machines, "web", Log.STDOUT)) == b""
-    assert b"".join(registry.read_log(machines, entry.status.machine[:6], Log.CONSOLE)) == b"booted\n"
+    assert list(read_output(machines, "web")) == [Piece(Output.STDERR, b"no")]
+    assert list(read_output(machines, "web", (Output.STDOUT,))) == []
+    assert list(read_console(machines, entry.status.machine[:6])) == [Piece(Output.STDOUT, b"booted\n")]
     assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
     assert len(here.receipts()) == 1
 
@@ -206,8 +208,8 @@ def test_names_and_beginnings_of_ids(here: House) -> None:
     for text in ("", "nothing", "../web"):
         with pytest.raises(UsageError, match="no machine"):
             registry.find(machines, text)
-    with pytest.raises(UsageError, match=r"has no stdout\.log.*console\.log"):
-        list(registry.read_log(machines, first.id, Log.STDOUT))
+    with pytest.raises(UsageError, match=r"has no output: its command has not begun.*--console"):
+        list(read_output(machines, first.id))
 
 
 def test_removal(here: House) -> None:

@@ -1,0 +1,117 @@
+"""Reads, lists and removes the copies of plans that were signed here, which keep their images until they expire."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
+from mvmnix.errors import RefusedError, UsageError
+from mvmnix.launch import signatures
+from mvmnix.launch.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.steps import plan_of
+from mvmnix.model import Digest
+from mvmnix.provenance import statement
+
+#: How a kept plan is named where a file could be.
+KEPT_SCHEME = "plan:"
+#: Largest plan that is read, in bytes.
+_LIMIT = 16 * 1024 * 1024
+#: So many digits of a digest are enough, if they are of one plan alone.
+_SHORTEST = 6
+#: How many candidates a message lists.
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """A kept plan by the digest of its bytes, one bundle or several, with the names of its signers.
+
+    `plan` is None where this policy or this version doesn't understand it: which image it needs is unknown then.
+    """
+
+    digest: Digest
+    plan: Plan | None = None
+    signers: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> tuple[Digest, Digest] | None:
+        """The manifest and the provenance of the image that it is for, where that is known."""
+        return None if self.plan is None or self.plan.manifest is None else (self.plan.manifest, self.plan.provenance)
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it starts nothing any more, and so needs nothing."""
+        return self.plan is not None and self.plan.window.not_after <= now()
+
+
+def kept_plans(context: Context) -> tuple[KeptPlan, ...]:
+    """All plans that are kept, in the order of their digests."""
+    return tuple(_read(context, digest) for digest in context.plans.digests())
+
+
+def list_plans(context: Context) -> tuple[KeptPlan, ...]:
+    """The same, while none is removed."""
+    with context.working():
+        return kept_plans(context)
+
+
+def remove_plans(context: Context, texts: Iterable[str]) -> tuple[Digest, ...]:
+    """Remove the copies of the plans with these digests, or that begin so: they keep no image from now on.
+
+    A copy of the plan elsewhere stays valid. Raises UsageError, before any is removed, where there is no such plan
+    or more than one, MvmnixError while an image is made or used.
+    """
+    with context.clearing():
+        digests = tuple(context.plans.digests())
+        gone = tuple(dict.fromkeys(_chosen(digests, text) for text in texts))
+        for digest in gone:
+            context.plans.remove(digest)
+        return gone
+
+
+def plan_bytes(context: Context, text: str) -> bytes:
+    """A signed plan, not verified: the kept one with the digest behind `plan:`, or else the file of that path.
+
+    Raises UsageError.
+    """
+    if not text.startswith(KEPT_SCHEME):
+        return file_bytes(text, _LIMIT)
+    with context.working():  # none is removed meanwhile
+        digest = _chosen(context.plans.digests(), text.removeprefix(KEPT_SCHEME))
+        return context.plans.read(digest, limit=_LIMIT)
+
+
+def drop_expired(context: Context) -> None:
+    """Remove the copies of plans that have expired."""
+    for kept in kept_plans(context):
+        if kept.has_expired:
+            context.plans.remove(kept.digest)
+    context.plans.sweep()
+
+
+def plans_for(context: Context, manifest: Digest) -> Iterator[bytes]:
+    """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
+    for kept in kept_plans(context):
+        if kept.image is not None and kept.image[0] == manifest:
+            yield context.plans.read(kept.digest, limit=_LIMIT)
+
+
+def _read(context: Context, digest: Digest) -> KeptPlan:
+    try:
+        bundle = context.plans.read(digest, limit=_LIMIT)
+        signed = signatures.gather(bundle, context.policy.trust)
+        return KeptPlan(digest, plan_of(statement.parse(signed[0].payload)), tuple(it.signer.name for it in signed))
+    except RefusedError:
+        return KeptPlan(digest)
+
+
+def _chosen(known: Iterable[Digest], text: str) -> Digest:
+    start = text.removeprefix("sha256:")
+    digests = [digest for digest in known if len(start) >= _SHORTEST and digest.hex.startswith(start)]
+    if len(digests) != 1:
+        which = f"{len(digests)} kept plans have" if digests else "no kept plan has"
+        candidates = f": {', '.join(digest.hex[:12] for digest in digests[:_SHOWN])}" if digests else ""
+        why = f"{which} a digest that begins with {text!r} ({_SHORTEST} digits or more){candidates}"
+        raise UsageError(why, hint="mvm plan ls lists them")
+    return digests[0]

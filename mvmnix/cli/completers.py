@@ -1,0 +1,72 @@
+"""Completes parameters with names of what is kept, files and directories; loads nothing until a shell asks."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+#: By this variable a shell asks for completions; click's name for it.
+COMPLETE: Final = "_MVM_COMPLETE"
+
+#: Completes a parameter, as click calls it.
+type Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _completer(names: Callable[[], Iterable[str]]) -> Completer:
+    """What completes with names; the context's object is called before (completion.answer_shell)."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from mvmnix.api.names import has_state  # noqa: PLC0415
+
+        if not has_state(os.environ):
+            return []  # to give up root's rights makes it
+        context.find_root().obj()
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+def _machines(*states: str) -> Completer:
+    def names() -> tuple[str, ...]:
+        from mvmnix.api.names import machine_names  # noqa: PLC0415
+
+        return machine_names(os.environ, states)
+
+    return _completer(names)
+
+
+def _images() -> tuple[str, ...]:
+    from mvmnix.api.names import image_names  # noqa: PLC0415
+
+    return image_names(os.environ)
+
+
+def _plans() -> tuple[str, ...]:
+    from mvmnix.api.names import plan_digests  # noqa: PLC0415
+
+    return plan_digests(os.environ)
+
+
+def _paths(kind: str) -> "Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]":
+    """What has the shell complete paths: `file` or `dir`."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem[Any]]":
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        return [CompletionItem(incomplete, type=kind)]
+
+    return complete
+
+
+any_machine = _machines()
+running_machine = _machines("starting", "running", "paused", "stopping")
+created_machine = _machines("created")
+ended_machine = _machines("ended", "dead", "created")
+kept_image = _completer(_images)
+kept_plan = _completer(_plans)
+file = _paths("file")
+directory = _paths("dir")
