@@ -319,6 +319,15 @@ def test_a_connection_is_used_again(world: World, unwanted: str) -> None:
     assert (len(world.server.asked), world.server.connections) == (2, 1)
 
 
+def test_a_connection_that_its_server_will_close_is_not_used_again(world: World) -> None:
+    """Though it is open still: what is asked on it may be lost."""
+    world.serve(whole("Connection: close"))
+    with world.downloader() as downloader:
+        for _ in range(2):
+            downloader.get(world.server.origin + "/file", world.data.extend)
+    assert (len(world.server.asked), world.server.connections) == (2, 2)
+
+
 @pytest.mark.parametrize("length", [1 << 17, 1 << 40])
 @pytest.mark.parametrize("unwanted", ["503 Busy", "302 Found"])
 def test_a_large_body_that_is_not_wanted_is_not_read(world: World, unwanted: str, length: int) -> None:
