@@ -240,6 +240,29 @@ def test_a_process_that_is_dumpable_is_looked_into(server: Server, monkeypatch: 
     assert any(name.endswith("environ") for name in looked_into(server))
 
 
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_process_has_its_lane_and_its_connection_alone(
+    connected: bool, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the socket on which the lanes of others come."""
+    found = "FDS = [os.path.join('/proc/self/fd', name) for name in os.listdir('/proc/self/fd')]\n"
+    count = "sum(os.path.exists(it) and os.readlink(it).startswith('socket:') for it in FDS)"
+    take_over(monkeypatch, answer=f"{'self._connected()' * connected}\n{found}body(lane, b'%d' % {count})")
+    assert got(server) == (b"2" if connected else b"1")
+
+
+def test_no_process_stays_when_it_has_ended(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be as many as downloads, and the sandbox has room for so many."""
+    found = "[pid for pid in os.listdir('/proc') if pid.isdigit() and ') Z' in open(f'/proc/{pid}/stat').read()]"
+    take_over(monkeypatch, answer=f"if b'/end' in request: os._exit(0)\nbody(lane, repr({found}).encode())")
+    data = bytearray()
+    with downloader(server, limits=Limits(size=1 << 20, attempts=1)) as opened:
+        with pytest.raises(DownloadError, match="broke off"):
+            opened.get(f"{server.origin}/end", lambda _: None)
+        opened.get(f"{server.origin}/file", data.extend)
+    assert data == b"[]"
+
+
 WAYS: Final = """
 sys.path.insert(0, "/")
 import ctypes, ways_out

@@ -22,11 +22,17 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/fetch/parsing.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/transfer.py", ("unit/builder/fetch",)),
     ("builder/fetch/worker/compression.py", ("unit/builder/fetch/test_compression.py",)),
-    ("builder/fetch/worker/documents.py", ("unit/builder/fetch/worker", "hostile/test_download_worker.py")),
+    (
+        "builder/fetch/worker/documents.py",
+        ("unit/builder/fetch/worker/test_documents.py", "unit/builder/fetch/test_narinfo.py"),
+    ),
     # those with short time limits first: where the worker hangs, they notice in a second
     (
         "builder/fetch/worker/exchange.py",
-        ("integration/test_downloads.py", "unit/builder/fetch/test_https.py", "unit/builder/fetch/test_lanes.py"),
+        (
+            *("unit/builder/fetch/worker/test_exchange.py", "integration/test_downloads.py"),
+            *("unit/builder/fetch/test_https.py", "unit/builder/fetch/test_lanes.py"),
+        ),
     ),
     (
         "builder/fetch/worker",

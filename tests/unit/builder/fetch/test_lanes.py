@@ -79,6 +79,17 @@ def test_there_are_no_lanes_once_it_is_closed() -> None:
     assert threads() == []
 
 
+def test_a_lane_of_documents_is_used_again() -> None:
+    """Each document alone: nothing of the one before it."""
+    opened = Lanes("", stall=5, idle=2)
+    try:
+        for name in ("a", "b"):
+            assert texts(opened, Document.NARINFO, f"URL: {name}\n".encode()) == ("URL", name)
+        assert len(opened._idle) == 1
+    finally:
+        opened.rest()
+
+
 def test_a_worker_that_was_killed_is_followed_by_another() -> None:
     opened = Lanes("", stall=5, idle=2)
     try:
