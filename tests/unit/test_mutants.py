@@ -175,9 +175,12 @@ def test_what_runs_in_another_process_is_tried_with_every_test(tree: Tree) -> No
     unseen = Recording.read(records, (RULED,))
     assert tree.tried(RULED, mutation, tests, unseen) is Outcome.CAUGHT
     assert tree.tried(RULED, mutation, TESTS, unseen) is Outcome.SURVIVED
-    # what a test is seen to execute is tried with that test alone
+    # what tests are seen to execute is tried with these first, and with the others
     seen = found_of("    return n < 3")["return n < (2)"]
-    assert unseen.selected(RULED, FILES["ruled.py"].encode(), seen, tests).files == TESTS
+    selected = unseen.selected(RULED, FILES["ruled.py"].encode(), seen, tests)
+    assert (selected.files, selected.alone) == (tests, False)
+    assert {name.partition("::")[2] for name in selected.first[:2]} == {"test_first", "test_second"}
+    assert len(selected.first) == len(unseen.seconds)
 
 
 def test_progress_is_told_once_a_minute() -> None:
