@@ -1,5 +1,6 @@
 """The state directories: what is refused by owner, mode and kind, that writes are atomic, and who holds a lock."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -548,3 +549,19 @@ def test_what_is_made_is_durable_before_anything_is_in_it(home: Path, monkeypatc
     monkeypatch.setattr(os, "mkdir", mkdir)
     Directory.create(str(home / "a" / "b")).close()
     assert calls[:4] == [("mkdir", "a"), ("fsync", str(home)), ("mkdir", "b"), ("fsync", str(home / "a"))]
+
+
+def test_what_is_trusted_and_closed_to_us_is_no_directory_of_ours(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's own, for an ordinary user: it is not refused, and not opened."""
+    (home / "closed").mkdir(mode=0o700)
+    real = os.open
+
+    def closed(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", closed)
+    for path in ("closed", "closed/inner"):
+        with pytest.raises(PermissionError):
+            Directory.open(str(home / path))

@@ -437,6 +437,17 @@ def test_another_key_is_refused(world: World) -> None:
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
+@pytest.mark.usefixtures("volatile")
+def test_a_segment_that_another_writer_began_is_kept(world: World) -> None:
+    """The one that remembers a full segment looks for the next one before it writes it."""
+    world.fill(CAPACITY)
+    AuditLog(world.directory, world.signer).append(record(1000))
+    assert world.log.append(record(1001)).index == CAPACITY + 1
+    assert verify_log(world.directory, world.key).checkpoint.size == CAPACITY + 2
+    last = [listed.record for listed in records(world.directory, world.key, last=2)]
+    assert last == [record(1000), record(1001)]
+
+
 def test_a_link_in_place_of_a_file_is_refused(world: World, tmp_path: Path) -> None:
     world.fill(1)
     (world.path / FIRST).rename(tmp_path / "elsewhere")

@@ -1,6 +1,7 @@
 """The worker's first process, as far as it can run in this one."""
 
 import ctypes
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from mvmnix.builder.fetch.worker.packets import pair
 
 
 def test_a_worker_whose_lanes_could_look_into_each_other_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(prctl=lambda *_: -1))
     ours, theirs = pair()
     ours.close()
