@@ -107,11 +107,14 @@ def test_a_connection_that_does_not_come(mvm: Mvm) -> None:
 
 @pytest.mark.parametrize(("size", "good"), [(FIELD_LIMIT, True), (FIELD_LIMIT + 1, False)])
 def test_a_field_that_is_too_long_to_tell(mvm: Mvm, size: int, good: bool) -> None:
-    mvm.ask().sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: " + b"x" * size + b"\r\n\r\n")
+    server = mvm.ask()
+    assert server.recv(100) == b"GET\n"
+    server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: " + b"x" * size + b"\r\n\r\n")
     if good:
         assert mvm.next() == (Kind.WHOLE, pack(b"200", b"0", b"etag", b"x" * size, b""))
     else:
         assert mvm.broken() == b"its etag is too long"
+        assert server.recv(1) == b"", "nothing more is read from it"
 
 
 def test_a_connection_that_fails_is_told_in_the_systems_words(mvm: Mvm) -> None:
