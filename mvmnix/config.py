@@ -168,7 +168,7 @@ class Config:
 def parse(data: bytes) -> Config:
     """Read a config.toml. Raises RefusedError CONFIG_MALFORMED with all problems at once; unknown keys are some."""
     try:
-        return strict.read(toml.parse(data, limit=LIMIT), FILE_NAME, _file)
+        return toml.read(data, FILE_NAME, _file, schema="config", limit=LIMIT)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT) from error
 

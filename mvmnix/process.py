@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
 
+from mvmnix import log
 from mvmnix.arguments import unsafe
 from mvmnix.errors import MvmnixError, clipped
 
@@ -246,6 +247,7 @@ def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tu
     for name, value in variables.items():  # whose values may be secret
         if not name or "=" in name or not _is_representable(name) or not _is_representable(value):
             raise unsafe(name, "it is no name of a variable, or its value holds what none can")
+    log.debug("process", "starting %s", argv[0])
     return list(argv), variables
 
 

@@ -8,6 +8,7 @@ import importlib
 
 #: Where each name of this face is defined. What a caller hands over or gets back may come from a room below.
 _MODULES = {
+    "Accelerator": "mvmnix.launch.plan",
     "Backend": "mvmnix.launch.backends.kinds",
     "BuildLimits": "mvmnix.api.builder_vm",
     "Call": "mvmnix.launch.control.client",

@@ -21,6 +21,7 @@ from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, Shell, Stream
+from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.records.logs import read_console, read_output
 from mvmnix.launch.records.output_log import Missing, Output, Piece
 from mvmnix.launch.validity import Use
@@ -28,6 +29,7 @@ from mvmnix.launch.validity import Use
 __all__ = [
     "SILENT",
     "SILENT_PROGRESS",
+    "Accelerator",
     "Backend",
     "BuildLimits",
     "Call",

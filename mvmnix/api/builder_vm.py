@@ -15,6 +15,7 @@ from mvmnix.keys import Role
 from mvmnix.launch import plan as plans
 from mvmnix.launch.host import Host, now
 from mvmnix.launch.machine import Machine
+from mvmnix.launch.records import retention
 from mvmnix.launch.start import start
 from mvmnix.launch.supervisor import stopping_signals
 from mvmnix.launch.validity import Use
@@ -81,6 +82,7 @@ class BuilderVm:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
         services = {nix.CACHE_PORT: connect}
+        retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             self._context.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
@@ -88,6 +90,7 @@ class BuilderVm:
             self._context.recorded(),
         ):
             verified.kernel_loaded()
+            retention.mark(self._context.machines, machine.id, retention.Kind.BUILD)
             try:
                 yield machine
             finally:

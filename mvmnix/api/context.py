@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mvmnix import config, temporary
+from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
@@ -252,6 +252,7 @@ class Context:
         try:
             yield
         except RefusedError as refused:
+            log.info("gate", "refused: %s", ", ".join(refused.codes))
             if self.keys.exists(key_file(Role.HOST)):
                 record = Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
@@ -292,6 +293,7 @@ class Context:
         """Take what was handed in through the gate, at the time of a clock that may be relied on."""
         with self.recorded(plan=Digest.of(it.plan)):
             moment = HostClock(self.nonces, notice).now()
+        log.info("gate", "verifying the plan %s", Digest.of(it.plan))
         return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
 
     def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:

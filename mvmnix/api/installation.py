@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mvmnix.builder import bootstrap
+from mvmnix import own_flake
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.model import Source
@@ -10,7 +10,7 @@ from mvmnix.model import Source
 
 def _locks() -> tuple[DebianLock | None, PythonLock | None]:
     """The lock files, as far as this installation has them."""
-    modules = bootstrap.flake_root() / "modules"
+    modules = own_flake.directory() / "modules"
     debian, python = modules / "debian/lock.json", modules / "python/lock.json"
     return (
         parse_debian(debian.read_bytes(), where=str(debian)) if debian.is_file() else None,

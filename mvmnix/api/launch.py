@@ -1,7 +1,7 @@
 """Admits signed plans, and starts machines from what was admitted: attached to streams, or detached."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.terminal import Terminal, run_in_terminal
 from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.builder.keeping.parcel import BUNDLE
@@ -26,6 +27,7 @@ from mvmnix.launch.host import Host
 from mvmnix.launch.hypervisor.accelerator import described
 from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.launch.machine import Machine
+from mvmnix.launch.records import retention
 from mvmnix.launch.records.home import read_status
 from mvmnix.launch.steps import plan_of
 from mvmnix.launch.supervisor import Finished, detach, supervise
@@ -82,35 +84,69 @@ def run_attached(
     stdin: Stdin = None,
     name: str = "",
     created: str = "",
+    disposable: bool = False,
+    terminal: Terminal | None = None,
 ) -> Ran:
     """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
 
-    `created` is the id of a machine that was created; without it there is a new one. Signals that stop this process
-    stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the log.
+    In a `terminal` it has no other streams; `refuse_terminal` comes before.
+
+    `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
+    removed some time after its end (launch/records/retention.py), unless its guest never got ready. Signals that stop
+    this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
+    log.
     """
-    if plan.plan.backend is Backend.CONTAINER:
-        return Ran(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
     machines: list[Machine] = []
 
     def work(machine: Machine) -> ExitStatus:
         machines.append(machine)
-        status = machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
-        if status.end is not End.EXITED:
-            host.notice(f"the command {plan.plan.workload.argv[0]!r} did not end by itself: it {status}")
-        return status
+        dispose(machine.id)
+        if terminal is not None:
+            return _reported(run_in_terminal(machine, plan.plan, terminal), plan, host)
+        return _reported(machine.run(stdout=stdout, stderr=stderr, stdin=stdin), plan, host)
 
-    finished = supervise(plan, host, work, name=name, created=created)
+    with _disposing(host, disposable=disposable) as dispose:
+        if plan.plan.backend is Backend.CONTAINER:
+            ran = Ran(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
+            dispose(ran.machine_id)
+            return ran
+        finished = supervise(plan, host, work, name=name, created=created)
     return Ran(machines[0], finished)
 
 
-def start_detached(context: Context, plan: VerifiedPlan, *, name: str = "", created: str = "") -> str:
+def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
+    """The same; the user is told of a command that did not end by itself."""
+    if status.end is not End.EXITED:
+        name = next(iter(plan.plan.workload.argv), "")
+        host.notice(f"the command {name!r} did not end by itself: it {status}")
+    return status
+
+
+@contextmanager
+def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None]]:
+    """What marks a machine as disposable, if it is; afterwards those of which there are too many are removed."""
+    if not disposable:
+        yield lambda _machine: None
+        return
+    try:
+        yield lambda machine: retention.mark(host.machines, machine, retention.Kind.RUN)
+    finally:
+        retention.prune(host.machines, retention.Kind.RUN, host.notice)
+
+
+def start_detached(
+    context: Context, plan: VerifiedPlan, *, name: str = "", created: str = "", disposable: bool = False
+) -> str:
     """Start a machine that goes on without this process, a new one or the one that was `created`; returns its id.
 
-    The frontend is told what executes and holds it. To be called while this process has one thread.
+    One that is `disposable` is removed some time after its end. The frontend is told what executes and holds it. To be
+    called while this process has one thread.
     """
     with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
         choice.find(plan.plan.backend)
     machine = detach(plan, partial(_host_of_its_own, plan.plan.backend), name=name, created=created)
+    if disposable:
+        retention.mark(context.machines, machine, retention.Kind.RUN)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:

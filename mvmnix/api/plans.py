@@ -1,7 +1,7 @@
 """Drafts plans for finished images, and signs them with the planner's key, or keyless."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,6 +18,7 @@ from mvmnix.launch.host import now
 from mvmnix.launch.labels import NO_LABELS, Labels
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.plan import Accelerator, Plan, to_statement
+from mvmnix.launch.plan_fields import check_directory, check_variables
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.reference import Reference
 from mvmnix.launch.shares.dangers import refuse_dangers
@@ -25,7 +26,7 @@ from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
 from mvmnix.launch.shares.share import Share
 from mvmnix.launch.steps import plan_of
 from mvmnix.launch.validity import Use
-from mvmnix.model import Digest, Image, Posture, Verb
+from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance import envelope, statement
 
 #: What to say next where shares or a data disk don't fit a plan.
@@ -42,10 +43,13 @@ class PlanOptions:
     """What a plan says besides what its image says; None or nothing: as the image says.
 
     `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
-    (default: a day). `command` replaces the image's own.
+    (default: a day). `command`, `directory` and `user` replace the image's own, `environment` is added to the image's.
     """
 
     command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = ""
+    user: User | None = None
     use: Use = Use.ONCE
     verbs: frozenset[Verb] = frozenset()
     labels: Labels = field(default_factory=lambda: NO_LABELS)
@@ -68,10 +72,12 @@ _AS_THE_IMAGE_SAYS: Final = PlanOptions()
 def refuse_early(context: Context, options: PlanOptions) -> None:
     """Refuse, before anything is built, what would be refused once it is, as far as it can be seen already.
 
-    Raises RefusedError [plaintext-credential, share-forbidden, share-unavailable], which is logged.
+    Raises RefusedError [plaintext-credential, share-forbidden, share-unavailable], which is logged; UsageError for what
+    is no variable and no directory.
     """
+    _check_workload(options)
     with context.recorded():
-        credentials.refuse_typed(options.command, options.labels)
+        credentials.refuse_typed(options.command, options.labels, options.environment)
         for share in options.shares:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
@@ -79,17 +85,18 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
 def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
-    Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential], which are
-    logged; UsageError where there is no command, and for options that exclude each other.
+    Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential,
+    plan-malformed], which are logged; UsageError where there is no command, for options that exclude each other, and as
+    `refuse_early` does.
     """
-    image = finished.image
-    if options.command:
-        image = replace(image, workload=replace(image.workload, argv=options.command))
+    _check_workload(options)
+    image = replace(finished.image, workload=_workload(finished.image.workload, options))
     with context.recorded():
         made = _for_image(context, image, finished, options)
     made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
     made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
     with context.recorded():
+        plan_of(to_statement(made))  # what would be no plan once it is read back is none now
         credentials.refuse_in_plan(made)
     return made
 
@@ -148,6 +155,25 @@ def _for_image(context: Context, image: Image, finished: Finished, options: Plan
         raise UsageError(f"this is no plan: {error}", hint="name a command after --") from error
     made = _with(made, "give each secret a name of its own", secrets=options.secrets)
     return _with(made, SHARE_HINT, shares=options.shares)
+
+
+def _workload(own: Workload, options: PlanOptions) -> Workload:
+    return Workload(
+        options.command or own.argv,
+        {**own.environment, **options.environment},
+        options.directory or own.directory,
+        options.user or own.user,
+    )
+
+
+def _check_workload(options: PlanOptions) -> None:
+    """Raises UsageError for a variable or a directory that no plan may name."""
+    try:
+        check_variables(options.environment)
+        if options.directory:
+            check_directory(options.directory)
+    except ValueError as error:
+        raise UsageError(str(error), hint="--env NAME=VALUE, --workdir /DIRECTORY") from error
 
 
 def _grantable(image: Image, wanted: frozenset[Verb]) -> frozenset[Verb]:

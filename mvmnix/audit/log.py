@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from mvmnix import log
 from mvmnix.audit.end import End
 from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
@@ -161,6 +162,7 @@ class AuditLog:
         else:
             known = self._go_on(end, line + b"\n", checkpoint, tree)
         self._known = known
+        log.info("audit", "record %d: %s", tree.size - 1, record.kind)
         return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
 
     def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:

@@ -1,7 +1,7 @@
 """Builds the first builder image with the host's own Nix, from this tool's own pinned flake and no other.
 
 It is the one place where the host evaluates Nix; its provenance says `host-nix`, and policy admits that for the builder
-image alone. The tree is this installation's: flake.nix, flake.lock, modules/ and profiles/.
+image alone. The tree is this installation's own flake.
 """
 
 import json
@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import mvmnix
-from mvmnix import lock, nar
+from mvmnix import lock, nar, own_flake
 from mvmnix.builder.flakes.take import FlakeSource, source_of
 from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.nix_store import add_to_nix
@@ -24,20 +23,14 @@ from mvmnix.builder.session.receive import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
 from mvmnix.model import HashMode, Image, Source, StorePath
-from mvmnix.privileges.grants import FLAKE
 from mvmnix.store import Store
 from mvmnix.tree import tree_of_directory
 
 #: What of this installation the builder image is made from: that much of it root's mvm may read.
-FILES = tuple(map(os.fsencode, FLAKE))
+FILES = tuple(map(os.fsencode, own_flake.FILES))
 ATTRIBUTE = "builder"
 _CHUNK = 1 << 20
 _VERSION = "mvm is tested with Nix 2.26; see nix --version"
-
-
-def flake_root() -> Path:
-    """Where this installation's flake stands: beside the Python package, in a checkout and in the Nix package alike."""
-    return Path(mvmnix.__file__).resolve().parents[1]
 
 
 def request() -> BuildRequest:
@@ -48,7 +41,7 @@ def request() -> BuildRequest:
 
 def parts(*names: bytes) -> dict[bytes, nar.Node]:
     """These files and directories of this installation's flake, in memory."""
-    fd = os.open(flake_root(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(own_flake.directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return {name: _entry(fd, name) for name in names}
     finally:
@@ -59,7 +52,7 @@ def _entry(root: int, name: bytes) -> nar.Node:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     except OSError as error:
-        missing = flake_root() / name.decode()
+        missing = own_flake.directory() / name.decode()
         raise MvmnixError(f"{missing} is not there: {error.strerror}", hint="install mvm with its flake") from error
     try:
         if name in {b"modules", b"profiles"}:

@@ -8,12 +8,13 @@ from mvmnix.api.kept_plans import plan_bytes
 from mvmnix.api.launch import start_detached
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.cli.completers import created_machine, file
-from mvmnix.cli.foreground import run_here
+from mvmnix.cli.foreground import Attachment, run_here
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.telling import TERMINAL
 
 
-@click.command()
+@click.command(cls=SignedPlanCommand)
 @click.argument("plan", metavar="PLAN|plan:DIGEST", shell_complete=file)
 @click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
 @click.option(
@@ -32,7 +33,7 @@ def create(*, plan: str, name: str, image: str, vsa: str) -> None:
         click.echo(create_machine(context, bundle, name=name, image=image, vsa=vsa))
 
 
-@click.command()
+@click.command(cls=SignedPlanCommand)
 @click.argument("machine", shell_complete=created_machine)
 @click.option("--attach", "-a", is_flag=True, help="Stay, with the command's standard streams and exit code.")
 @raw_option
@@ -46,6 +47,6 @@ def start(*, machine: str, attach: bool, raw: bool) -> int:
         put_in_order(context.roots, context.machines, TERMINAL)
         with admit_created(context, machine) as (verified, created):
             if attach:
-                return run_here(context, verified, raw=raw, created=created).finished.exit_code
+                return run_here(context, verified, Attachment(raw=raw), created=created).finished.exit_code
             click.echo(start_detached(context, verified, created=created))
             return 0

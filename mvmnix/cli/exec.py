@@ -8,37 +8,49 @@ import click
 from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.completers import running_machine
+from mvmnix.cli.environment import env_option
+from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
+from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, handed_over
 from mvmnix.cli.telling import TERMINAL, notice
 from mvmnix.errors import UsageError
 
 
-@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.command("exec", cls=SignedPlanCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("machine", shell_complete=running_machine)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--interactive", "-i", is_flag=True, help="Hand it standard input. Default: it has none.")
-@click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="Added to the plan's environment.")
+@click.option("--tty", "-t", is_flag=True, help="With -i: open a terminal for it, as `mvm shell` does.")
+@env_option("Added to the plan's environment. May be repeated.")
 @click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")
 @raw_option
 @click.option("--timeout", default=0, type=click.IntRange(0, 2**31 - 1), metavar="SECONDS", help="Default: none.")
-def exec_(  # noqa: PLR0917 - click hands over what was typed
+def exec_(
+    *,
     machine: str,
     command: tuple[str, ...],
     interactive: bool,
-    variables: tuple[str, ...],
+    tty: bool,
+    variables: Mapping[str, str],
     directory: str,
     raw: bool,
     timeout: int,
 ) -> int:
     """Run COMMAND in MACHINE, as a list of arguments that no shell reads, if its plan grants the verb exec.
 
-    What it prints goes raw into files and pipes, and as text to a terminal. Exit codes: the command's own; 124 timeout;
-    125 mvm failed; 126 refused; 127 command not found in the guest.
+    What it prints goes raw into files and pipes, and as text to a terminal. With -it it gets a terminal in the guest,
+    if the plan grants the verb shell, and the guest's bytes drive the terminal here. Exit codes: the command's own; 124
+    timeout; 125 mvm failed; 126 refused; 127 command not found in the guest; 129 hung up.
     """
-    streams = tuple(Stream) if interactive else (Stream.STDOUT, Stream.STDERR)
     command = command[1:] if command[0] == "--" else command  # everything after MACHINE is the command's
-    asked = Exec(command, environment(variables), directory, timeout, streams)
+    if not command:
+        raise UsageError("there is no command", hint="mvm exec MACHINE COMMAND…; mvm shell MACHINE opens a shell")
+    if tty:
+        _check_terminal(interactive, timeout, raw=raw)
+        return run_in_terminal(machine, command, variables, directory)
+    streams = tuple(Stream) if interactive else (Stream.STDOUT, Stream.STDERR)
+    asked = Exec(command, variables, directory, timeout, streams)
     with (
         open_machine_store(TERMINAL) as here,
         handed_over(streams, raw=raw) as hands,
@@ -51,12 +63,12 @@ def exec_(  # noqa: PLR0917 - click hands over what was typed
     return status.exit_code
 
 
-def environment(texts: tuple[str, ...]) -> Mapping[str, str]:
-    """What NAME=VALUE was said how often. Raises UsageError."""
-    pairs = [text.partition("=") for text in texts]
-    if bad := [name for name, equals, _ in pairs if not name or not equals]:
-        raise UsageError(f"{bad[0]!r} has no value", hint="--env NAME=VALUE")
-    return {name: value for name, _, value in pairs}
+def _check_terminal(interactive: bool, timeout: int, *, raw: bool) -> None:
+    """Raises UsageError for what doesn't go with a terminal."""
+    if not interactive:
+        raise UsageError("a terminal takes input: -t goes with -i", hint="-it; or --raw for the guest's bytes alone")
+    if timeout or raw:
+        raise UsageError("-t goes with neither --timeout nor --raw", hint="a terminal gets raw bytes, until it ends")
 
 
 def _waited(it: Call) -> ExitStatus:

@@ -1,8 +1,10 @@
 """Makes the caller's terminal raw for as long as a guest drives it, and gives it back as it was, however that ends."""
 
 import os
+import re
 import signal
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +12,21 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from mvmnix.cli.stdio import attentive
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.channel.verbs import MOST_ROWS
+from mvmnix.launch.control.messages import TERM
 
 _ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _INPUT: Final = 0
+#: Control-], as often within so many seconds, hangs up: what else is typed is the guest's.
+_KEY: Final = b"\x1d"
+_TIMES: Final = 3
+_SECONDS: Final = 1.0
+#: What the user is told before a guest drives the terminal.
+NOTICE: Final = (
+    "from here on the guest's bytes drive this terminal, and what runs there as the plan's user reads and writes it; "
+    "Ctrl-] three times hangs up"
+)
 
 
 class SignalledError(MvmnixError):
@@ -32,6 +44,79 @@ def size() -> tuple[int, int]:
     except OSError:
         columns, rows = 0, 0
     return min(rows or 24, MOST_ROWS), min(columns or 80, MOST_ROWS)
+
+
+def kind() -> str:
+    """What the terminal is, by TERM; `dumb` for what no guest is told."""
+    found = os.environ.get("TERM", "")
+    return found if re.fullmatch(TERM, found) else "dumb"
+
+
+def refuse_none() -> None:
+    """Raises UsageError unless standard input and output are a terminal."""
+    if not (os.isatty(0) and os.isatty(1)):
+        why = "standard input and output are not a terminal"
+        raise UsageError(why, hint="leave out -t: a command runs without one; mvm exec -i hands it standard input")
+
+
+class HangUpKeys:
+    """Looks at what is typed for the keys that hang up."""
+
+    def __init__(self) -> None:
+        self._pressed: list[float] = []
+
+    def are_in(self, typed: bytes) -> bool:
+        """Whether the user hangs up with this, and what was typed before."""
+        for key in typed:
+            if key != _KEY[0]:
+                self._pressed.clear()
+                continue
+            self._pressed = [*self._pressed, time.monotonic()][-_TIMES:]
+            if len(self._pressed) == _TIMES and self._pressed[-1] - self._pressed[0] <= _SECONDS:
+                return True
+        return False
+
+
+class OwnTerminal:
+    """This process's terminal for a guest that it supervises itself (api/terminal.py).
+
+    The signals that end the process are its supervisor's, which ends the machine in order. SIGQUIT counts as SIGTERM.
+    """
+
+    def __init__(self) -> None:
+        self.kind = kind()
+        self.hangs_up = HangUpKeys().are_in
+
+    def size(self) -> tuple[int, int]:
+        """Its rows and columns."""
+        return size()
+
+    @contextmanager
+    def raw(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Raw mode; `changed` is called at once, and by handlers of signals. To be entered in the main thread."""
+        before = termios.tcgetattr(_INPUT)
+
+        def resume(_number: int, _frame: FrameType | None) -> None:
+            tty.setraw(_INPUT, termios.TCSADRAIN)
+            changed()
+
+        handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
+            signal.SIGWINCH: lambda *_: changed(),
+            signal.SIGCONT: resume,
+            signal.SIGTSTP: signal.SIG_IGN,
+            signal.SIGQUIT: lambda *_: os.kill(os.getpid(), signal.SIGTERM),
+        }
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            tty.setraw(_INPUT, termios.TCSADRAIN)
+            changed()
+            yield
+        finally:
+            signal.signal(signal.SIGCONT, signal.SIG_IGN)
+            with suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(_INPUT, termios.TCSAFLUSH, before)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

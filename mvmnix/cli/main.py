@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn, override
 
 import click
 
-from mvmnix import __version__, caller, disk_space, temporary, user_namespace
+from mvmnix import __version__, caller, disk_space, log, temporary, user_namespace
 from mvmnix.cli.completers import COMPLETE
+from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ COMMANDS = {
     "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
     "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "schema": ("mvmnix.cli.schema", "schema", "Print the JSON Schema of a document, or list those that have one."),
     "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
     "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
     "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
@@ -74,6 +76,16 @@ class LazyGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, which knows no command that isn't imported: all of them are near to what was mistyped."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
+
+    @override
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only shells that ask pay for it
 
@@ -91,8 +103,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--quiet", is_flag=True, help="No notices and no progress on stderr; failures are told all the same.")
+@click.option("--verbose", count=True, help="Say on stderr what is done; twice, in detail. Or: MVMNIX_LOG=info|debug.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """From a pinned flake to a verified, running microVM, with evidence for each step."""
+    context.obj = set_up(quiet, verbose, os.environ)
+    log.info("cli", "command %s", context.invoked_subcommand)
 
 
 def main() -> None:
@@ -138,6 +155,7 @@ def _run(first: Callable[[], None]) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
         return _tell(_failure(error), _withheld(error))
+    log.debug("cli", "exit code %s", status or 0)
     return status if isinstance(status, int) else 0
 
 

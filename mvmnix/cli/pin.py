@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-import mvmnix
-from mvmnix import lock
+from mvmnix import lock, own_flake
 from mvmnix.api.context import SOURCES_LOCK
 from mvmnix.builder.fetch.sources import fetch_all
 from mvmnix.builder.pins import make as pins_make
@@ -21,6 +20,7 @@ from mvmnix.builder.pins.make import Change
 from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.cli.telling import answer
+from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import UsageError
 from mvmnix.plural import counted
 from mvmnix.roots import Roots
@@ -63,16 +63,16 @@ def fetch_bar() -> Iterator[FetchBar]:
         TextColumn("{task.fields[mib]:.0f} MiB"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True, quiet=is_quiet())) as progress:
         yield FetchBar(progress)
 
 
 def lock_directory() -> Path:
-    """Where locks are read: in the flake around the working directory, else in the source tree that mvm runs from.
+    """Where locks are read: in the flake around the working directory, else in this installation's own flake.
 
     Raises UsageError, and RefusedError for a malformed flake.lock.
     """
-    found = _of_the_flake() or [Path(mvmnix.__file__).resolve().parent.parent / "modules"]
+    found = _of_the_flake() or [own_flake.directory() / "modules"]
     return _found([place for place in found if _has_locks(place)])
 
 

@@ -18,16 +18,14 @@ from mvmnix.api.keyless import KeylessChoice
 from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
 from mvmnix.api.source_refs import runnable_ref
 from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.cli.backends import backend_option, told_of_isolation
+from mvmnix.cli.backends import told_of_isolation
 from mvmnix.cli.completers import directory, file
-from mvmnix.cli.confidences import secret_options, told
-from mvmnix.cli.data import data_option
+from mvmnix.cli.confidences import told
 from mvmnix.cli.data import told as told_of_data
-from mvmnix.cli.limit_options import limit_options
+from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.plan_kept import list_, rm
-from mvmnix.cli.plan_options import labels_option, plan_options, verbs_option
+from mvmnix.cli.plan_options import plan_options
 from mvmnix.cli.progress import steps
-from mvmnix.cli.shares import share_option
 from mvmnix.cli.shares import told as told_of_shares
 from mvmnix.cli.signing import signing
 from mvmnix.cli.telling import TERMINAL, notice
@@ -35,7 +33,7 @@ from mvmnix.errors import RefusedError, UsageError
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
 from mvmnix.launch import signatures
-from mvmnix.launch.plan import Accelerator, to_statement
+from mvmnix.launch.plan import to_statement
 from mvmnix.launch.steps import plan_of
 from mvmnix.provenance import statement
 from mvmnix.strict import parse_json
@@ -48,42 +46,14 @@ def plan() -> None:
     """Make, sign, show and list plans: what may run, from which image, with what means, until when."""
 
 
-@plan.command()
+@plan.command(cls=HintingCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--vcpus", type=click.IntRange(1, 64), help="Processors. Default: the image's.")
-@click.option("--memory", type=click.IntRange(96, 2**20), metavar="MIB", help="Memory. Default: the image's.")
-@click.option("--scratch", type=click.IntRange(1, 2**20), metavar="MIB", help="Scratch space, in memory.")
-@click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the run.")
-@click.option(
-    "--accelerator",
-    type=click.Choice([each.value for each in Accelerator]),
-    help="What must execute the guest. Default: any.",
-)
-@backend_option
-@click.option("--valid-for", type=click.IntRange(1), default=24, show_default=True, metavar="HOURS")
+@click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")
 @click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
-@verbs_option
-@labels_option
-@secret_options
-@share_option
-@data_option
-@limit_options
-@_OUT
 @plan_options
-def create(
-    *,
-    flake: str,
-    vcpus: int | None,
-    memory: int | None,
-    scratch: int | None,
-    timeout: int | None,
-    accelerator: str | None,
-    valid_for: int,
-    single_use: bool,
-    options: PlanOptions,
-    out: str,
-) -> None:
+@_OUT
+def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions, out: str) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet, or for the kept image NAME.
 
     It is unsigned, an in-toto statement.
@@ -92,11 +62,6 @@ def create(
     options = replace(
         options,
         use=Use.ONCE if single_use else Use.WITHIN_WINDOW,
-        accelerator=None if accelerator is None else Accelerator(accelerator),
-        vcpus=vcpus,
-        memory_mib=memory,
-        scratch_mib=scratch,
-        wall_seconds=timeout,
         valid_for=timedelta(hours=valid_for),
     )
     with open_context(TERMINAL) as context:

@@ -1,14 +1,18 @@
-"""The options for what a plan says besides what its image says, handed over as one argument."""
+"""The options for what a plan says besides what its image says, handed over as one argument; they are nowhere else."""
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from functools import reduce, wraps
+from typing import Any, Final
 
 import click
 
 from mvmnix.api.plans import PlanOptions
-from mvmnix.cli.confidences import references
-from mvmnix.cli.shares import shares
+from mvmnix.cli.backends import backend_option
+from mvmnix.cli.confidences import references, secret_options
+from mvmnix.cli.data import data_option
+from mvmnix.cli.limit_options import limit_options
+from mvmnix.cli.shares import share_option, shares
+from mvmnix.cli.workload_options import FIELDS, workload_options
 from mvmnix.errors import UsageError
 from mvmnix.launch.labels import Labels, parse
 from mvmnix.model import Verb
@@ -18,19 +22,6 @@ def _verbs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     return frozenset(map(Verb, value))
 
 
-def verbs_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which verbs a plan grants, for commands that make one; they are handed a frozenset of `Verb`."""
-    return click.option(
-        "--verb",
-        "verbs",
-        multiple=True,
-        # streams go to ports, which have no option; what serves some makes a plan for them
-        type=click.Choice([Verb.EXEC.value, Verb.SHELL.value, Verb.COPY.value]),
-        callback=_verbs,
-        help="Grant a verb, if the image offers it. Default: none. May be repeated.",
-    )(command)
-
-
 def _labels(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Labels:
     try:
         return parse(value)
@@ -38,22 +29,40 @@ def _labels(_context: click.Context, _option: click.Parameter, value: tuple[str,
         raise UsageError(str(error), hint="--label tier=web") from error
 
 
-def labels_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What labels a plan gets, for commands that make one; they are handed `Labels`. Raises UsageError."""
-    return click.option(
-        "--label",
-        "labels",
-        multiple=True,
-        metavar="NAME=VALUE",
-        callback=_labels,
-        help="A label for `mvm ps --filter`. May be repeated.",
-    )(command)
+_VERBS: Final = click.option(
+    "--verb",
+    "verbs",
+    multiple=True,
+    # streams go to ports, which have no option; what serves some makes a plan for them
+    type=click.Choice([Verb.EXEC.value, Verb.SHELL.value, Verb.COPY.value]),
+    callback=_verbs,
+    help="Grant a verb, if the image offers it. Default: none. May be repeated.",
+)
+_LABELS: Final = click.option(
+    "--label",
+    "-l",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_labels,
+    help="A label for `mvm ps --filter`. May be repeated.",
+)
+_OPTIONS: Final[tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]] = (
+    workload_options,
+    share_option,
+    data_option,
+    secret_options,
+    _VERBS,
+    _LABELS,
+    limit_options,
+    backend_option,
+)
 
 
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Hand over what the options say that are named here, and the command of the guest, as one argument `options`.
+    """Add the options, for commands that make a plan; they, and the guest's command, are one argument `options`.
 
-    Goes below the options themselves. Raises UsageError for a secret or a share that is none.
+    Raises UsageError for what can't be meant.
     """
 
     @wraps(command)
@@ -65,7 +74,20 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         named = {name: others.pop(name) for name in ("command", "verbs", "labels", "data", "limits", "backend")}
-        options = PlanOptions(secrets=references(secrets, secret_variables), shares=shares(shared), **named)
+        means = {name: others.pop(name) for name in FIELDS}
+        options = PlanOptions(
+            secrets=references(secrets, secret_variables),
+            shares=shares(shared),
+            environment=means.pop("variables"),
+            **means,
+            **named,
+        )
         return command(options=options, **others)
 
-    return collected
+    return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
+
+
+def names() -> frozenset[str]:
+    """How these options are written, each of their names."""
+    probe = click.command()(plan_options(lambda **_: None))
+    return frozenset(name for param in probe.params for name in (*param.opts, *param.secondary_opts))

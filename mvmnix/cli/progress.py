@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from mvmnix.cli.verbosity import is_quiet
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
 
@@ -89,7 +90,7 @@ def _plain(text: str) -> Text:
 @contextmanager
 def steps() -> Iterator[Steps]:
     """A display on stderr for as long as the context lasts."""
-    shown = Steps(Console(stderr=True))
+    shown = Steps(Console(stderr=True, quiet=is_quiet()))
     try:
         yield shown
     except BaseException:

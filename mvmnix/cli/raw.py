@@ -9,9 +9,7 @@ from mvmnix.escaping import TerminalStream
 
 #: Without it a guest could write over what stands on the user's screen, or have the terminal answer for the user.
 raw_option = click.option(
-    "--terminal",
-    "-t",
-    "raw",
+    "--raw",
     is_flag=True,
     help="Give a terminal the guest's bytes raw, control sequences too.",
 )

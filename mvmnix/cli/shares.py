@@ -13,9 +13,11 @@ from mvmnix.launch.shares.share import Share
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:
-    """Add --share, for `shares`."""
+    """Add --share, which is --volume too, for `shares`."""
     return click.option(
         "--share",
+        "--volume",
+        "-v",
         "shared",
         multiple=True,
         metavar="SRC:DST[:ro|rw]",

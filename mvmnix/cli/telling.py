@@ -1,12 +1,14 @@
 """How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import Final
 
 import click
 
+from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
@@ -14,6 +16,11 @@ from mvmnix.plural import counted
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
 MIB = 1 << 20
+
+
+def color() -> bool | None:
+    """Whether stderr gets colours: never where NO_COLOR says something, else where it is a terminal (None)."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _told(text: str) -> str:
@@ -26,19 +33,22 @@ def tell(error: MvmnixError) -> int:
     match error:
         case RefusedError():
             for reason in error.reasons:
-                click.secho(_told(f"mvm: {reason.what}: refused [{reason.code}]"), err=True, fg="red", bold=True)
+                click.secho(
+                    _told(f"mvm: {reason.what}: refused [{reason.code}]"), err=True, fg="red", bold=True, color=color()
+                )
                 click.echo(_told(f"  why:  {reason.why}"), err=True)
                 click.echo(_told(f"  next: {reason.hint}"), err=True)
         case _:
-            click.secho(_told(f"mvm: {error.message}"), err=True, fg="red")
+            click.secho(_told(f"mvm: {error.message}"), err=True, fg="red", color=color())
             if error.hint:
                 click.echo(_told(f"  next: {error.hint}"), err=True)
     return error.exit_code
 
 
 def notice(text: str) -> None:
-    """A line for the user, on stderr."""
-    click.secho(escape(f"mvm: {text}"), err=True, fg="yellow")
+    """A line for the user, on stderr, unless quiet was asked for."""
+    if not is_quiet():
+        click.secho(escape(f"mvm: {text}"), err=True, fg="yellow", color=color())
 
 
 class Terminal:

@@ -35,6 +35,7 @@ from mvmnix.launch.records import registry
 from mvmnix.launch.records.home import machine_ids
 from mvmnix.launch.records.registry import Entry as Machine
 from mvmnix.model import Digest
+from mvmnix.suggestion import did_you_mean
 
 _PREFIX: Final = "sha256:"
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
@@ -54,7 +55,8 @@ def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
         return _entries(context, text.removeprefix(KEPT_SCHEME))
     meant = dict(_meant(context, text, notice))
     if not meant:
-        hint = "`mvm images` lists images, `mvm ps --all` machines"
+        near = did_you_mean(text, (it.status.name for it in registry.entries(context.machines)))
+        hint = f"{near}`mvm images` lists images, `mvm ps --all` machines"
         raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
     if len(meant) > 1:
         hint = f"say ./{text} for the file or directory, {KEPT_SCHEME}{text} for the image, the machine by its whole id"

@@ -119,9 +119,14 @@ class Machine:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
             stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
-            status = self._guest.channel.run(stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
+            command = self._guest.channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
+        return self.finish(command)
+
+    def finish(self, command: Command) -> ExitStatus:
+        """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
+        with self._talking():
+            self._course.status = status = self._guest.channel.wait(command)
             self._done = True
-            self._course.status = status
         return status
 
     def exec(
@@ -233,10 +238,8 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self.kill()
+        end = self.stop if error is None else self.kill
+        end()
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
@@ -267,14 +270,11 @@ class Machine:
 
     def _conclude_after(self, error: ChannelError | None) -> Ended:
         """Conclude, once the hypervisor had time to say what became of its guest."""
-        match error:
-            case ChannelProtocolError():
-                self._last_word = LastWord.VIOLATION
-                self._guest.kill()
-            case GuestFailedError():
-                self._last_word = LastWord.FAILURE
-            case _:
-                pass
+        if isinstance(error, ChannelProtocolError):
+            self._last_word = LastWord.VIOLATION
+            self._guest.kill()
+        elif isinstance(error, GuestFailedError):
+            self._last_word = LastWord.FAILURE
         self._guest.settle(_AFTERMATH)
         return self._conclude()
 

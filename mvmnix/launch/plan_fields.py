@@ -1,7 +1,7 @@
 """Reads the fields of a plan that its image says too: what is started, with which means, as whom; pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mvmnix import strict
@@ -51,10 +51,21 @@ def workload(record: strict.Record) -> Workload:
 
 
 def _environment(record: strict.Record) -> Mapping[str, str]:
-    for name in record.names():
+    check_variables(record.names())
+    return {name: record.text(name) for name in record.names()}
+
+
+def check_variables(names: Iterable[str]) -> None:
+    """Raises ValueError for what is not the name of a variable."""
+    for name in names:
         if not re.fullmatch(_VARIABLE, name):
             raise ValueError(f"{name[:80]!r} is not the name of a variable")
-    return {name: record.text(name) for name in record.names()}
+
+
+def check_directory(path: str) -> None:
+    """Raises ValueError for what is not an absolute path in a guest."""
+    if not re.fullmatch(_PATH, path):
+        raise ValueError(f"not an absolute path in the guest: {path[:80]!r}")
 
 
 def access(record: strict.Record) -> tuple[Posture, frozenset[Verb], tuple[int, ...]]:

@@ -61,7 +61,8 @@ def stopping_signals(loop: Loop) -> Iterator[None]:
         end.setblocking(False)
 
     def readable() -> None:
-        raise StopRequestedError(ours.recv(1)[0])
+        if (number := ours.recv(1)[0]) in _STOPPING:  # others have handlers of their own, which were called
+            raise StopRequestedError(number)
 
     previous_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     previous = {number: signal.signal(number, _ignore) for number in _STOPPING}

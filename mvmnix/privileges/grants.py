@@ -9,8 +9,8 @@ The rule (docs/privileges.md says it to users):
    words.
 3. Not so a directory of the system, or one that holds such a directory; root's or another user's home itself; a hidden
    directory of a home. A file that a word names there is granted by itself, to read.
-4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write. The
-   flake beside it, of which the builder image is made, to read, where nothing above it is granted (2).
+4. This program: its package and its interpreter's directory, to read; also inside of what is granted to write. Its own
+   flake, of which the builder image is made, to read, where nothing above it is granted.
 5. Of root's configuration, what says how to reach servers: `READ_OF_HOME`, to read.
 
 What is granted to write is closed to other users, itself or by a directory of root's above it, in directories of
@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from mvmnix import own_flake
 from mvmnix.privileges.words import of_host
 
 #: Directories of the system (hier(7)): they, what is in them, and what they are in.
@@ -54,8 +55,6 @@ VARIABLES: Final = re.compile(
 #: What separates paths from other parts of a word, and what comes behind one.
 _SEPARATORS: Final = re.compile(r"[=,:]")
 _BEHIND: Final = re.compile(r"[#?].*", re.DOTALL)
-#: This installation's flake, beside the package.
-FLAKE: Final = ("flake.nix", "flake.lock", "modules", "profiles")
 #: No word that long names a file (limits.h, PATH_MAX).
 _LONGEST: Final = 4096
 
@@ -94,8 +93,9 @@ class Grants:
             for granted, real, writable in _by_rule(path, homes):
                 links[granted] = real
                 wanted[real] = wanted.get(real, False) or writable
-        flake = (path for path in _flake() if not any(_is_within(path, above) for above in wanted))
-        fixed = dict.fromkeys((*_program(), *flake, *(f"{home}/{name}" for name in READ_OF_HOME)), False)  # 4, 5
+        program = tuple(_program())
+        flake = (path for path in _flake() if not any(_is_within(path, above) for above in (*wanted, *program)))
+        fixed = dict.fromkeys((*program, *flake, *(f"{home}/{name}" for name in READ_OF_HOME)), False)  # 4, 5
         fixed |= dict.fromkeys(own, True)  # 1
         for path, writable in fixed.items():
             links[path] = os.path.realpath(path)
@@ -122,8 +122,8 @@ def _package() -> str:
 
 
 def _flake() -> Iterator[str]:
-    for name in FLAKE:
-        yield f"{os.path.dirname(_package())}/{name}"  # noqa: PTH120 - a text
+    directory = own_flake.directory()
+    return (f"{directory}/{name}" for name in own_flake.FILES)
 
 
 def _program() -> Iterator[str]:

@@ -42,7 +42,7 @@ def effective(floor: bytes | None, user: bytes | None, around: Surroundings | No
 
 def parse(data: bytes) -> PolicyFile:
     """Read a trust.toml. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some."""
-    return read(data, FILE_NAME, _file)
+    return read(data, FILE_NAME, _file, schema="trust")
 
 
 @dataclass(frozen=True, slots=True)

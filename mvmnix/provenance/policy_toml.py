@@ -16,13 +16,13 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
-def read[T](data: bytes, name: str, parse: Callable[[strict.Record], T]) -> T:
+def read[T](data: bytes, name: str, parse: Callable[[strict.Record], T], *, schema: str) -> T:
     """Read a file with `parse`. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some.
 
-    `name` is the file's, for people.
+    `name` is the file's, for people; `schema` one of schemas.NAMES.
     """
     try:
-        return strict.read(toml.parse(data, limit=LIMIT), name, parse)
+        return toml.read(data, name, parse, schema=schema, limit=LIMIT)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.POLICY_MALFORMED, name, _HINT) from error
 

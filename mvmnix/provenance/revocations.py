@@ -39,7 +39,7 @@ class RevocationFile:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read the bytes of a file. Raises RefusedError POLICY_MALFORMED with all problems at once."""
-        serial, keys, identities, digests = policy_toml.read(data, FILE_NAME, _file)
+        serial, keys, identities, digests = policy_toml.read(data, FILE_NAME, _file, schema="revocations")
         revoked = Revocations(
             frozenset(key for key, _ in keys),
             tuple(identity for identity, _ in identities),

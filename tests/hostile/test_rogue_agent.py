@@ -227,7 +227,7 @@ def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
     assert told[1].digests["diagnosis"] == Digest.of(kept[0].encode())
 
 
-@pytest.mark.parametrize("flags", [(), ("-t",)])
+@pytest.mark.parametrize("flags", [(), ("--raw",)])
 def test_a_real_terminal(rig: Rig, rogue: Path, flags: tuple[str, ...]) -> None:
     plan = takes_over(rig, rogue, SCRIPTS["a screen of its own"])
     command = shlex.join(map(os.fsdecode, rig.home.argv("launch", *flags, plan)))

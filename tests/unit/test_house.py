@@ -55,7 +55,7 @@ DOORS = {
     "sigstore": ("mvmnix/provenance/sigstore.py",),
     "rfc3161_client": ("mvmnix/provenance/timestamps.py",),
     "subprocess": ("mvmnix/process.py",),
-    "jsonschema": (),
+    "jsonschema": ("mvmnix/schemas.py",),
     "keyring": ("mvmnix/launch/secrets/resolve.py",),
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/builder/keeping/sbom.py",),

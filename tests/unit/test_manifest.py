@@ -2,35 +2,23 @@
 
 import copy
 import json
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema.protocols import Validator
 
 import mvmnix.manifest as manifests
-from mvmnix import strict
+from mvmnix import schemas, strict
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.system_calls import SystemCalls
+from tests.unit.places import at, changed, places
 from tests.unit.provenance.world import Json, new_world
 
-SCHEMA = json.loads(Path(manifests.__file__).with_name("manifest.schema.json").read_bytes())
-
-
-def pattern(_validator: Validator, wanted: str, value: object, _schema: object) -> Iterator[jsonschema.ValidationError]:
-    """ECMA 262, which JSON Schema means: `$` is the end of the text, where Python's also stands before a newline."""
-    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", wanted), value):
-        yield jsonschema.ValidationError(f"{value!r} does not match {wanted!r}")
-
-
-extend: Callable[..., Callable[[object], Validator]] = jsonschema.validators.extend
-VALIDATOR = extend(jsonschema.Draft202012Validator, {"pattern": pattern})(SCHEMA)
+VALIDATOR = schemas.validator("manifest")
 
 
 @pytest.fixture(scope="module")
@@ -60,30 +48,6 @@ def agree(value: Any) -> bool:
     return not by_parser
 
 
-def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    yield path
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from places(item, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from places(item, (*path, index))
-
-
-def at(value: Any, path: tuple[str | int, ...]) -> Any:
-    for step in path:
-        value = value[step]
-    return value
-
-
-def changed(value: Json, path: tuple[str | int, ...], new: object) -> Any:
-    if not path:
-        return new
-    made = copy.deepcopy(value)
-    at(made, path[:-1])[path[-1]] = new
-    return made
-
-
 #: Where the constructors of the nouns know more than a schema can say: the tree follows the data.
 BOUND = (("verity", "dataBlocks"), ("verity", "hashOffset"))
 WRONG: tuple[object, ...] = (
@@ -101,7 +65,7 @@ WRONG: tuple[object, ...] = (
 
 
 def test_the_schema_is_one_and_accepts_a_real_manifest(good: Json) -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(schemas.parsed("manifest"))
     assert agree(good)
 
 

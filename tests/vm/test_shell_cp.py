@@ -1,5 +1,6 @@
 """Terminals in a real machine and copies into and out of it, by the real agent and kernel."""
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,22 @@ from tests.seat import Seat
 
 pytestmark = pytest.mark.vm
 
+#: What the machine was started with beside its verbs: `mvm run` takes them as podman does.
+OPTIONS = (
+    "-d",
+    "--name",
+    "open",
+    "-m",
+    "160m",
+    "-c",
+    "2",
+    "-e",
+    "GREETING=hello there",
+    "-w",
+    "/tmp",
+    "-u",
+    "1234:1235",
+)
 FLAKE = """{
   description = "Takes a shell, and copies";
   inputs.mvmnix.url = "path:../..";
@@ -25,37 +42,84 @@ FLAKE = """{
 
 
 @pytest.fixture(scope="module")
-def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    room = tmp_path_factory.mktemp("shell")
-    tree = room / "tree"
+def flake(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("flake") / "tree"
     shutil.copytree(world.tree, tree)
     (tree / "guests/open").mkdir(parents=True)
     (tree / "guests/open/flake.nix").write_text(FLAKE)
     shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
     commit(tree)
-    statement, bundle = room / "p.json", room / "p.sigstore.json"
-    made = world.home.mvm(
-        "plan", "create", "--verb", "shell", "--verb", "copy", "--out", statement, tree / "guests/open"
-    )
-    assert made.returncode == 0, made.stderr.decode()
-    world.home.mvm("plan", "sign", statement, "--out", bundle)
-    launched = world.home.mvm("launch", "--detach", bundle)
+    return tree / "guests/open"
+
+
+@pytest.fixture(scope="module")
+def machine(world: World, flake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    room = tmp_path_factory.mktemp("shell")
+    (room / "shared").mkdir(mode=0o755)
+    (room / "shared/greeting").write_text("from the host\n")
+    verbs = ("--verb", "exec", "--verb", "shell", "--verb", "copy")
+    volume = ("-v", f"{room / 'shared'}:/tmp/shared:ro")
+    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, flake)
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
     world.home.mvm("rm", "--force", found)
 
 
-def sits(world: World, *arguments: str) -> Seat:
-    """`mvm shell` at a terminal."""
-    return Seat(world.home.argv("shell", *arguments), world.home.environment | {"TERM": "vt220"}, Path("/"))
+def sits(world: World, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:
+    """`mvm shell`, or another command, at a terminal."""
+    return Seat(world.home.argv(*command, *arguments), world.home.environment | {"TERM": "vt220"}, Path("/"))
+
+
+def test_what_a_detached_run_was_told_is_so_in_its_guest(world: World, machine: str) -> None:
+    script = "id -u; id -g; pwd; nproc; echo $GREETING; cat /tmp/shared/greeting; grep MemTotal /proc/meminfo"
+    done = world.home.mvm("exec", "open", "/bin/busybox", "sh", "-c", f"{script}; echo x 2>&1 >/tmp/shared/new")
+    *lines, memory, failed = done.stdout.decode().splitlines()
+    assert lines == ["1234", "1235", "/tmp", "2", "hello there", "from the host"], done.stderr.decode()
+    assert 96 * 1024 < int(memory.split()[1]) <= 160 * 1024
+    assert "Read-only file system" in failed
+    listed = json.loads(world.home.mvm("ps", "--json").stdout)["result"]
+    assert [(it["name"], it["state"], it["exitCode"]) for it in listed if it["id"] == machine] == [
+        ("open", "running", None)
+    ]
+
+
+def test_exec_with_a_terminal(world: World, machine: str) -> None:
+    seat = sits(
+        world,
+        "-e",
+        "WORD=typed",
+        machine,
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "tty; stty size; echo $WORD; cat",
+        command=("exec", "-it"),
+    )
+    seat.until(b"drive this terminal")
+    seat.until(b"/dev/pts/0\r\n30 100\r\ntyped\r\n")
+    seat.types(b"again\r\x04")
+    seat.until(b"again\r\nagain\r\n")
+    assert seat.leaves() == 0
+
+
+def test_a_run_in_a_terminal(world: World, machine: str, flake: Path) -> None:
+    """Another machine of the same image, whose command is the one that the terminal is for."""
+    script = "tty; stty size; id -u; exit 5"
+    seat = sits(world, "-it", str(flake), "--", "/bin/busybox", "sh", "-c", script, command=("run",))
+    seat.until(b"drive this terminal")
+    seat.until(b"/dev/pts/0\r\n30 100\r\n1000\r\n")
+    assert seat.leaves() == 5
+    listed = json.loads(world.home.mvm("ps", "--all", "--json").stdout)["result"]
+    ended = [(it["ended"], it["exitCode"]) for it in listed if it["image"] == "open" and it["id"] != machine]
+    assert ended == [("guest-exit", 5)]
 
 
 def test_a_shell_on_a_terminal(world: World, machine: str) -> None:
     seat = sits(world, machine)
     seat.until(b"drive this terminal")
     seat.types(b"stty size; tty; id -u; echo $TERM\r")
-    seat.until(b"30 100\r\n/dev/pts/0\r\n1000\r\nvt220\r\n")
+    seat.until(b"30 100\r\n/dev/pts/0\r\n1234\r\nvt220\r\n")
     termios.tcsetwinsize(seat.seat, (50, 132))
     seat.child.send_signal(signal.SIGWINCH)
     seat.types(b"while [ $(stty size | cut -c1) = 3 ]; do :; done; stty size\r")
@@ -82,7 +146,7 @@ def test_copies(world: World, machine: str, tmp_path: Path) -> None:
     into = world.home.mvm("cp", tree, f"{machine}:/tmp")
     assert into.returncode == 0, into.stderr.decode()
     seat = sits(world, machine, "/bin/busybox", "stat", "-c", "%a %u", "/tmp/tree/run")
-    seat.until(b"755 1000\r\n")
+    seat.until(b"755 1234\r\n")
     assert seat.leaves() == 0
     out = world.home.mvm("cp", f"{machine}:/tmp/tree", tmp_path / "back")
     assert out.returncode == 0, out.stderr.decode()

@@ -77,7 +77,7 @@ class Outcome:
 
 def parse(data: bytes, name: str) -> Case:
     """Read a case. Raises RefusedError POLICY_MALFORMED with all problems at once."""
-    return policy_toml.read(data, name, _case)
+    return policy_toml.read(data, name, _case, schema="case")
 
 
 def _case(record: strict.Record) -> Case:

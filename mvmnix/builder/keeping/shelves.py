@@ -16,6 +16,7 @@ from mvmnix.builder.keeping.library import Entry, Library, Room
 from mvmnix.builder.keeping.needs import File, Need, Shelved
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Image
+from mvmnix.suggestion import did_you_mean
 
 #: So many digits of a digest are enough, if they are of one alone.
 SHORTEST = 6
@@ -58,7 +59,8 @@ class Shelves:
             beginnings = ", ".join(sorted(digest.hex[:12] for digest in digests)[:_SHOWN])
             which = f"{len(digests)} kept images have" if digests else "no kept image has"
             why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
-            raise UsageError(f"{why}: {beginnings}" if digests else why, hint="mvm image ls lists them")
+            near = "" if digests else did_you_mean(text, (self._name(entry) for _, entry in known))
+            raise UsageError(f"{why}: {beginnings}" if digests else why, hint=f"{near}mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
 
     def names(self) -> frozenset[str]:

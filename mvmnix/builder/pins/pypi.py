@@ -4,7 +4,7 @@ import json
 import site
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -247,8 +247,19 @@ def _packages() -> dict[str, Path]:
         raise MvmnixError(f"wheels are pinned for Python {PYTHON}, and this is {sys.version.split()[0]}", hint=_HINT)
     found = {}
     for name in ("pip", "socks.py"):
-        place = next((each for each in site.getsitepackages() if Path(each, name).exists()), None)
+        place = next((each for each in _places() if Path(each, name).exists()), None)
         if place is None:
             raise MvmnixError(f"{sys.executable} has no {name}, without which no wheel is fetched", hint=_NO_PIP)
         found[f"{_PACKAGES}/{name}"] = Path(place, name)
     return found
+
+
+def _places() -> Iterator[str]:
+    """Where this Python's packages are, and the directories that path configuration files name there (`site`).
+
+    A virtual environment that pipx makes has its pip by such a file. The working directory and variables add nothing.
+    """
+    for directory in site.getsitepackages():
+        yield directory
+        for file in sorted(Path(directory).glob("*.pth")):
+            yield from (line for line in file.read_text(errors="replace").splitlines() if line.startswith("/"))

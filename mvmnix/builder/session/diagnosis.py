@@ -3,13 +3,13 @@
 An evaluation fails in words that are Nix's. A build fails in words that could be anybody's: it is quoted, never read.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.suggestion import did_you_mean
 
 #: How many of a flake's packages a message names.
 _MOST_NAMES: Final = 20
@@ -88,8 +88,8 @@ def of_attribute(where: str, attribute: str, names: Sequence[str]) -> UsageError
     """
     known = [name for name in names if not AttributePath.problem(name)]
     hint = f"the flake has: {', '.join(known[:_MOST_NAMES])}{' …' if len(known) > _MOST_NAMES else ''}"
-    if near := difflib.get_close_matches(attribute, known, 1):
-        hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}"
+    if near := did_you_mean(attribute, known):
+        hint = f"{near}{hint[0].upper()}{hint[1:]}"
     why = f"{where}: there is no such package in the flake"
     return UsageError(why, hint=hint if known else "name one: FLAKE#ATTRIBUTE")
 

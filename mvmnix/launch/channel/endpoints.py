@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from mvmnix.errors import MvmnixError
@@ -115,6 +116,14 @@ class FdSink:
             broken()
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A terminal's descriptor, and who is shown what is typed there, before the guest gets it."""
+
+    fd: int
+    seen: Callable[[bytes], None]
+
+
 type Sink = Callable[[bytes], None] | FdSink
 
 
@@ -131,7 +140,7 @@ def kept(sink: Sink, keep: Keep) -> Sink:
     return both
 
 
-type Stdin = bytes | Iterable[bytes] | int | None
+type Stdin = bytes | Iterable[bytes] | int | Typed | None
 
 
 class Source(Protocol):
@@ -166,13 +175,18 @@ class ChunkSource:
         self._chunks, self._rest = iter(()), memoryview(b"")
 
 
+def _unseen(_data: bytes) -> None:
+    """For input that only the guest sees."""
+
+
 class FdSource:
     """Bytes from a pipe, terminal or file; read only when asked for, and only when it has some."""
 
-    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None], seen: Callable[[bytes], None] = _unseen) -> None:
         self._loop = loop
         self._fd = fd
         self._wake = wake
+        self._seen = seen
         self._buffer = b""
         self._ended = False
         self._limit = 0
@@ -203,6 +217,7 @@ class FdSource:
         except OSError:  # a terminal that hung up; a directory
             self._buffer = b""
         self._ended = not self._buffer
+        self._seen(self._buffer)
 
     def _read(self) -> None:
         self._loop.forget(self._fd)
@@ -214,6 +229,8 @@ def open_source(stdin: Stdin, loop: Loop, wake: Callable[[], None]) -> Source:
     """The source that stands for what a caller handed in."""
     if stdin is None:
         return ChunkSource(())
+    if isinstance(stdin, Typed):
+        return FdSource(loop, stdin.fd, wake, stdin.seen)
     if isinstance(stdin, int):
         return FdSource(loop, stdin, wake)
     if isinstance(stdin, bytes):

@@ -13,6 +13,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
+from mvmnix import log
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.file_lock import Lock
 from mvmnix.launch.control import door
@@ -136,6 +137,7 @@ class MachineHome:
             started=started or self.status.started,
         )
         self._directory.write_atomic(STATUS, self.status.to_bytes())
+        log.info("machine", "%s is %s", self.status.machine, state)
 
     def console(self, kib: int | None) -> BoundedLog:
         """The log of the guest's console, new and empty; None: as much as mvm keeps of any."""

@@ -19,6 +19,7 @@ from mvmnix.launch.records.ending import reason_of
 from mvmnix.launch.records.home import LOCK, machine_ids, read_status, register
 from mvmnix.launch.records.status import MachineState, MachineStatus
 from mvmnix.state import Directory
+from mvmnix.suggestion import did_you_mean
 
 #: What is said of an end that no record of the log proves.
 UNVERIFIED: Final = "unverified"
@@ -93,7 +94,8 @@ def find(machines: Directory, text: str) -> Entry:
                 _entry(machines, machine)  # which says what is broken about it
     if len(matching) != 1:
         what = "no machine" if not matching else f"{len(matching)} machines"
-        raise UsageError(f"{what} with the name or id {text!r}", hint="mvm ps --all lists them")
+        near = did_you_mean(text, (name for entry in known for name in (entry.status.name, entry.status.machine)))
+        raise UsageError(f"{what} with the name or id {text!r}", hint=f"{near}mvm ps --all lists them")
     return matching[0]
 
 

@@ -48,6 +48,7 @@ _PIECE: Final = 13
 _CHANGES: Final = 0.46
 
 _WHAT: Final = "the plan"
+_NONE: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ def refuse_in_plan(plan: Plan) -> None:
     _refuse(in_texts(plan_texts.of_plan(to_statement(plan))))
 
 
-def refuse_typed(argv: Sequence[str], labels: Mapping[str, str]) -> None:
-    """The same for a command and labels that were just typed, before anything is built for them."""
-    _refuse((*in_command(argv), *in_texts(plan_texts.of_members("label", labels))))
+def refuse_typed(argv: Sequence[str], labels: Mapping[str, str], variables: Mapping[str, str] = _NONE) -> None:
+    """The same for a command, labels and variables that were just typed, before anything is built for them."""
+    members = (*plan_texts.of_members("label", labels), *plan_texts.of_members("variable", variables))
+    _refuse((*in_command(argv), *in_texts(members)))
 
 
 def in_command(argv: Sequence[str]) -> Iterator[Suspect]:

@@ -13,6 +13,7 @@ from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.records import registry, retention
 from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
@@ -93,3 +94,13 @@ def test_what_takes_too_long_once_it_has_booted_is_not_begun_again(site: Site) -
     with pytest.raises(GuestTimeoutError), site.vm(Scenario.BOOTS).running(nobody):
         raise GuestTimeoutError("the build")
     assert [kind for kind, _ in site.log()] == [Kind.START, Kind.END]
+
+
+def test_the_last_ones_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "KEPT", {retention.Kind.RUN: 1, retention.Kind.BUILD: 2})
+    made: list[str] = []
+    for _ in range(4):
+        with site.vm(Scenario.BOOTS).running(nobody) as machine:
+            made.append(machine.id)
+    kept = {entry.status.machine for entry in registry.entries(site.rooms.machines)}
+    assert kept == set(made[1:]), "two that had ended when the last one began, and that"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar
+from mvmnix import nar, own_flake
 from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.take import source_of
@@ -189,7 +189,7 @@ def house(path: Path) -> Path:
 
 
 def test_the_request_is_the_flake_and_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "flake_root", lambda: house(tmp_path))
+    monkeypatch.setattr(own_flake, "directory", lambda: house(tmp_path))
     request = bootstrap.request()
     wanted = nar.Dir(
         {
@@ -217,7 +217,7 @@ def test_this_installation_s_own_flake_is_whole() -> None:
 @pytest.mark.parametrize("name", ["flake.nix", "flake.lock", "profiles"])
 def test_an_installation_without_its_flake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     path = house(tmp_path)
-    monkeypatch.setattr(bootstrap, "flake_root", lambda: path)
+    monkeypatch.setattr(own_flake, "directory", lambda: path)
     (path / name).rename(path / "gone")
     with pytest.raises(MvmnixError, match=f"{name} is not there"):
         bootstrap.request()

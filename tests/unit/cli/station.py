@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock
+from mvmnix import lock, own_flake
 from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.take import take
@@ -114,7 +114,7 @@ class Station:
             (path / name).mkdir(parents=True)
         (path / "flake.nix").write_text("{}")
         (path / "flake.lock").write_text('{"nodes": {"root": {}}, "root": "root", "version": 7}')
-        self.monkeypatch.setattr(bootstrap, "flake_root", lambda: path)
+        self.monkeypatch.setattr(own_flake, "directory", lambda: path)
         self._keep(bootstrap.request(), new_builder(self), HOST_NIX, (), None)
 
     def flake(self, name: str = "hello", *, sbom: bytes | None = None, parts: bool = False, **manifest: Any) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -79,12 +80,19 @@ def test_standard_input_is_handed_over_when_asked_for(settled: Station) -> None:
     assert typed(settled, "exec", "web", "cat", stdin=b"typed").stdout == b""
 
 
-def on_a_terminal(station: Station, *arguments: str, keys: bytes = b"") -> tuple[int, bytes]:
+def on_a_terminal(
+    station: Station, *arguments: str, keys: bytes = b"", environment: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """The exit code of a command whose three streams are a terminal, and what the terminal got."""
     master, terminal = os.openpty()
     argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
     child = subprocess.Popen(
-        argv, stdin=terminal, stdout=terminal, stderr=terminal, env={"HOME": str(station.home)}, cwd=ROOT
+        argv,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={"HOME": str(station.home)} | dict(environment or {}),
+        cwd=ROOT,
     )
     os.close(terminal)
     os.write(master, keys)
@@ -103,7 +111,7 @@ def test_a_terminal_gets_text_unless_it_is_asked_for_raw(settled: Station) -> No
     launched(settled, "--verb", "exec")
     odd = "a\x1b]0;mine\x07b"
     assert on_a_terminal(settled, "exec", "web", "echo", odd) == (0, b"a\\u001b]0;mine\\u0007b\r\n")
-    assert on_a_terminal(settled, "exec", "-t", "web", "echo", odd) == (0, odd.encode() + b"\r\n")
+    assert on_a_terminal(settled, "exec", "--raw", "web", "echo", odd) == (0, odd.encode() + b"\r\n")
     end_of_input = b"\x04"
     assert on_a_terminal(settled, "exec", "-i", "web", "complain", odd, keys=end_of_input)[0] == 3
 
@@ -128,6 +136,12 @@ def test_an_interruption_is_the_commands(settled: Station) -> None:
 
 def test_odd_arguments(settled: Station) -> None:
     launched(settled, "--verb", "exec")
-    for arguments in (("-w", "relative", "web", "true"), ("-e", "A", "web", "true"), ("web", "x" * 70_000), ("web",)):
+    for arguments in (
+        ("-w", "relative", "web", "true"),
+        ("-e", "A", "web", "true"),
+        ("web", "x" * 70_000),
+        ("web",),
+        ("web", "--"),
+    ):
         said = settled.mvm("exec", *arguments)
         assert said.code == 2, said.err

@@ -38,7 +38,7 @@ def test_where_bytes_go(terminal: bool, raw: bool, written: bytes) -> None:
     os.close(write)
 
 
-@pytest.mark.parametrize("flags", [(), ("-t",), ("--terminal",)])
+@pytest.mark.parametrize("flags", [(), ("--raw",)])
 def test_a_run_at_a_terminal(settled: Station, flags: tuple[str, ...]) -> None:
     """Where standard output is a terminal, as far as anybody can tell."""
     reference = settled.flake()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder import bootstrap
+from mvmnix import own_flake
 from mvmnix.privileges import grants
 from mvmnix.privileges.grants import Grants, is_closed
 
@@ -22,7 +22,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(grants, "_SYSTEM", (str(tmp_path / "system"),))
     monkeypatch.setattr(grants, "_homes", lambda: [str(tmp_path / "home")])
     monkeypatch.setattr(grants, "_program", lambda: ())
-    monkeypatch.setattr(grants, "_package", lambda: str(tmp_path / "mvm" / "mvmnix"))
+    monkeypatch.setattr(own_flake, "directory", lambda: tmp_path / "mvm")
     monkeypatch.chdir("/")
     yield tmp_path
 
@@ -80,7 +80,6 @@ def test_the_guest_s_words_grant_nothing(base: Path) -> None:
 
 def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read from everywhere; in a checkout that is named or worked in, `mvm pin` writes to it."""
-    assert [name.decode() for name in bootstrap.FILES] == list(grants.FLAKE)
     (base / "mvm" / "modules").mkdir(parents=True)
     for name in ("flake.nix", "flake.lock", "plan.json"):
         (base / "mvm" / name).touch()
@@ -97,6 +96,14 @@ def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (("run", "hello", "--label", "note=BASE/project"), {}),
         (("run", "hello", "--data", "64:BASE/project"), {}),
         (("run", "hello", "--raw", "--share", "BASE/project:BASE/home/project:rw"), {"project": True}),
+        (("run", "-v", "BASE/project:BASE/home/project:rw", "hello"), {"project": True}),
+        (("run", "--volume=BASE/project:BASE/home/project", "hello"), {"project": True}),
+        (("plan", "create", "-vBASE/project:BASE/home/project", "hello"), {"project": True}),
+        (("run", "-itw", "BASE/project", "-de", "A=BASE/project", "-lnote=BASE/project", "hello"), {}),
+        (("run", "--env", "A=BASE/project", "--workdir=BASE/project", "--user", "1", "hello"), {}),
+        (("run", "--label=", "BASE/project"), {"project": True}),
+        (("plan", "create", "-o", "BASE/project/plan.json", "hello"), {"project": True}),
+        (("--verbose", "exec", "web", "cat", "BASE/project"), {}),
         (("plan", "create", "hello", "--", "cat", "BASE/project"), {}),
         (("cp", "web:BASE/project", "./here"), {}),
         (("cp", "BASE/project", "web:BASE/home/project"), {"project": True}),

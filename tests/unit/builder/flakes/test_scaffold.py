@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock, nar
+from mvmnix import lock, nar, own_flake
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.scaffold import HOUSE, Template, guest_name, lock_of, scaffold, write
 from mvmnix.builder.flakes.take import take
@@ -45,7 +45,7 @@ def test_it_is_taken_as_a_flake_with_every_input_accounted_for(tmp_path: Path, t
     locked = lock.parse(flake.lock)
     (house,) = locked.relative
     assert (house.name, house.path, house.parent) == (HOUSE, "./mvmnix", ())
-    installed = lock.parse((bootstrap.flake_root() / "flake.lock").read_bytes())
+    installed = lock.parse((own_flake.directory() / "flake.lock").read_bytes())
     assert {node.nar for node in locked.locked} == {node.nar for node in installed.locked}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, Trouble
 from mvmnix.builder.fetch.routes import ToConfigured
+from mvmnix.builder.pins import pypi
 from mvmnix.builder.pins.pip_settings import PipSettings
 from mvmnix.builder.pins.pypi import Pip, PipIndexes, parse_report, requirements
 from mvmnix.errors import MvmnixError, UsageError
@@ -176,3 +177,25 @@ def test_pip_is_isolated_from_the_directory_and_the_users_packages() -> None:
     command = INDEXES.command([RICH])
     assert command.program.paths[0] == "/usr/bin/python3.13"
     assert command.arguments[:2] == ("-I", "-c")
+
+
+def test_pip_is_found_where_pipx_shares_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, shared = tmp_path / "venv", tmp_path / "shared"
+    for name in (own / "socks.py", shared / "pip/__init__.py", shared / "socks.py"):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.touch()
+    (own / "pipx_shared.pth").write_text(f"import sys\n{shared}\n")
+    (shared / "more.pth").write_text("/elsewhere\n")
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(own)])
+    assert pypi._packages() == {"/packages/pip": shared / "pip", "/packages/socks.py": own / "socks.py"}
+
+
+def test_a_pip_of_the_working_directory_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path / "venv")])
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv/relative.pth").write_text("..\n")
+    with pytest.raises(MvmnixError, match="has no pip"):
+        pypi._packages()

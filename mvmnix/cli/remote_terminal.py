@@ -1,0 +1,64 @@
+"""Opens a terminal in a running machine whose plan grants that; the guest's bytes drive the caller's own."""
+
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+from mvmnix.api import Call, End, Shell, Stream, call
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.local_terminal import NOTICE, HangUpKeys, kind, raw_terminal, refuse_none, size
+from mvmnix.cli.stdio import handed_over
+from mvmnix.cli.telling import TERMINAL, notice
+from mvmnix.errors import MvmnixError
+
+_STREAMS: Final = (Stream.STDIN, Stream.STDOUT)
+
+
+def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[str, str], directory: str) -> int:
+    """Run a command in a terminal in the machine with this id or name, without one the image's shell.
+
+    Returns its exit code, 129 where the user hung up. Raises UsageError without a terminal here, and as `call` does.
+    """
+    refuse_none()
+    asked = Shell(command, *size(), kind(), variables, directory, _STREAMS)
+    ending = _Ending()
+    with (
+        open_machine_store(TERMINAL) as here,
+        handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
+        call(here, machine, asked, hands.descriptors) as it,
+    ):
+        ending.call = it
+        notice(NOTICE)
+        with raw_terminal(it.resize) as attend:
+            hands.begin()
+            attend(it.fileno())
+            try:
+                status = it.wait()
+            except MvmnixError:
+                if not ending.happened:
+                    raise
+                status = None
+            hands.finish()
+    if status is None:
+        notice("hung up")
+        return 128 + signal.SIGHUP
+    if status.end is not End.EXITED:
+        notice(f"the command did not end by itself: it {status}")
+    return status.exit_code
+
+
+class _Ending:
+    """Ends the command when the keys that hang up are typed."""
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.happened = False
+        self._keys = HangUpKeys()
+
+    def typed(self, data: bytes) -> None:
+        """So much was typed; called by the thread that reads the terminal."""
+        if not self._keys.are_in(data):
+            return
+        self.happened = True
+        if self.call is not None:
+            self.call.hang_up()

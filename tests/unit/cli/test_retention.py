@@ -1,0 +1,138 @@
+"""What is kept of machines that have ended: the youngest of those that mvm may remove, and all others."""
+
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.records import retention
+from mvmnix.launch.records.retention import Kind
+from mvmnix.state import Directory
+from tests.unit.cli.station import Station
+from tests.unit.cli.test_run import kinds, machines
+
+
+@pytest.fixture
+def forgetful(settled: Station) -> Station:
+    """A user whose mvm keeps two machines of each kind."""
+    settled.monkeypatch.setattr(retention, "KEPT", {Kind.RUN: 2, Kind.BUILD: 2})
+    settled.monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    return settled
+
+
+def listed(station: Station) -> list[str]:
+    """The names of all machines; those that were made in one second come in no order."""
+    return sorted(it["name"] for it in station.mvm("ps", "--all", "--json").answer("machines"))
+
+
+def signed(station: Station, *command: str) -> Path:
+    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
+    assert station.mvm("plan", "create", "--out", plan, station.flake("planned"), "--", *command).code == 0
+    assert station.mvm("plan", "sign", "--out", bundle, plan).code == 0
+    return bundle
+
+
+def test_the_youngest_runs_are_kept_and_their_receipts_with_them(forgetful: Station) -> None:
+    flake = forgetful.flake()
+    for name in ("a", "b", "c", "d"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "false").code == 1
+    assert listed(forgetful) == ["c", "d"]
+    assert [len(list(it.glob("receipt*"))) for it in machines(forgetful)] == [1, 1]
+    assert kinds(forgetful).count("end") == 4
+    assert forgetful.mvm("audit", "verify").code in {0, 3}
+
+
+def test_others_are_kept_until_somebody_removes_them(forgetful: Station) -> None:
+    flake = forgetful.flake()
+    bundle = signed(forgetful, "true")
+    assert forgetful.mvm("run", "--no-rm", "--name", "kept", flake, "--", "true").code == 0
+    assert forgetful.mvm("launch", "--no-rm", "--name", "launched", bundle).code == 0
+    detached = forgetful.mvm("run", "-d", "--name", "detached", flake, "--", "true").out.strip()
+    assert forgetful.mvm("wait", detached).out == "0\n"
+    created = forgetful.mvm("create", "--name", "created", bundle).out.strip()
+    assert forgetful.mvm("start", "--attach", created).code == 0
+    for name in ("a", "b", "c"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert listed(forgetful) == ["b", "c", "created", "detached", "kept", "launched"]
+
+
+def test_a_launch_and_a_detached_run_may_be_disposable(forgetful: Station) -> None:
+    flake = forgetful.flake()
+    bundle = signed(forgetful, "true")
+    assert forgetful.mvm("launch", "--name", "launched", bundle).code == 0
+    detached = forgetful.mvm("run", "-d", "--rm", "--name", "detached", flake, "--", "true").out.strip()
+    assert forgetful.mvm("wait", detached).out == "0\n"
+    assert listed(forgetful) == ["detached", "launched"]
+    for name, left in (("a", ["a", "detached"]), ("b", ["a", "b"])):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+        assert listed(forgetful) == left
+
+
+def test_what_runs_is_not_removed(forgetful: Station) -> None:
+    flake = forgetful.flake()
+    living = forgetful.mvm("run", "-d", "--rm", "--name", "living", flake, "--", "linger").out.strip()
+    for name in ("a", "b", "c"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert listed(forgetful) == ["b", "c", "living"]
+    assert forgetful.mvm("stop", "living").out == f"{living}\n"
+    assert forgetful.mvm("run", "--name", "d", flake, "--", "true").code == 0
+    assert listed(forgetful) == ["c", "d"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"rum", b"\xff", b"x" * 1000, b"build"])
+def test_another_mark_marks_no_run(forgetful: Station, mark: bytes) -> None:
+    flake = forgetful.flake()
+    assert forgetful.mvm("run", "--name", "odd", flake, "--", "true").code == 0
+    (machine,) = machines(forgetful)
+    (machine / retention.MARK).write_bytes(mark)
+    for name in ("a", "b", "c"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert listed(forgetful) == ["b", "c", "odd"]
+
+
+def test_a_run_s_failure_is_pruned_after_too(forgetful: Station) -> None:
+    """What fails after its guest was ready is disposable like any other."""
+    flake = forgetful.flake()
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert forgetful.mvm("run", "--timeout", "1", "--name", "late", flake, "--", "linger").code == 124
+    assert listed(forgetful) == ["b", "late"]
+
+
+@pytest.mark.parametrize("done", range(8))
+def test_a_removal_that_is_killed_leaves_nothing_broken(forgetful: Station, done: int) -> None:
+    flake = forgetful.flake()
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    (doomed,) = (it for it in machines(forgetful) if b'"name":"a"' in (it / "machine.json").read_bytes())
+    assert 2 < len(list(doomed.iterdir())) <= 8
+    left = [done]
+
+    def dies(directory: Directory, name: str) -> None:
+        if directory.path == str(doomed) and not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= directory.path == str(doomed)
+        remove(directory, name)
+
+    remove = Directory.remove
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(Directory, "remove", dies)
+        assert forgetful.mvm("run", "--name", "c", flake, "--", "true").code in {0, 130}
+    said = forgetful.mvm("ps", "--all")
+    assert (said.code, said.err) == (0, "")
+    assert set(listed(forgetful)) in ({"a", "b", "c"}, {"b", "c"})
+    for name in ("d", "e", "f"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert set(listed(forgetful)) in ({"e", "f"}, {"a", "e", "f"})
+
+
+def test_what_can_not_be_removed_is_said_and_changes_no_exit_code(forgetful: Station) -> None:
+    def fails(_directory: Directory, _name: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    flake = forgetful.flake()
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(Directory, "remove_tree", fails)
+        said = forgetful.mvm("run", "--name", "c", flake, "--", "complain")
+    assert (said.code, "an ended machine can't be removed: [Errno 1] Operation not permitted" in said.err) == (3, True)

@@ -1,0 +1,394 @@
+"""Schemas and strict readers of TOML documents accept and refuse the same, and a refusal says what was expected."""
+
+import base64
+import copy
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mvmnix import config, schemas, strict, toml
+from mvmnix.api.policy_report import cases
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.keys import PrivateKey, Role
+from mvmnix.provenance import policy_text, revocations
+from mvmnix.provenance.policy_default import default_policy
+from mvmnix.strict import MalformedError, Record
+from tests.repository import ROOT
+from tests.unit.places import Place, at, changed, places
+
+VALIDATORS = {name: schemas.validator(name) for name in schemas.NAMES}
+KEYS = [base64.b64encode(bytes([number]) * 32).decode() for number in range(3)]
+SIGNER = "MCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="
+CONFIG = f"""
+version = 1
+[fetch]
+hosts = ["sources.example", "sources.example:8443"]
+loopback = ["http://127.0.0.1:8080"]
+size-limit-mib = 1024
+seconds = 60
+parallel = 4
+[[caches]]
+url = "https://cache.example/nix"
+keys = ["cache.example-1:{KEYS[0]}"]
+[[credentials]]
+node = "git+https://sources.example/*"
+token = "env:TOKEN"
+[[witnesses]]
+name = "stick"
+required = true
+file = "/media/stick/checkpoint"
+[[witnesses]]
+name = "mail"
+required = false
+command = ["/usr/bin/mail", "-s", "checkpoint"]
+seconds = 20
+[[witnesses]]
+name = "git"
+required = false
+git = "/srv/log.git"
+branch = "main"
+[signing]
+keyless = ["builder", "planner"]
+sigstore = "file:/etc/sigstore.json"
+identity-token = "file:/run/token"
+[keys]
+password = "env:PASSWORD"
+"""
+TRUST = f"""
+version = 1
+serial = 7
+expires = 2037-01-01T00:00:00Z
+require-inclusion = false
+[[signers]]
+name = "builder"
+roles = ["builder", "planner"]
+key = "{SIGNER}"
+log = "ours"
+[[signers]]
+name = "ci"
+roles = ["builder"]
+identity = "ci@example.test"
+issuer-regexp = "https:.+"
+root = "ours"
+[[roots]]
+name = "ours"
+sha256 = "{"a" * 64}"
+[[builders]]
+id = "urn:mvmnix:builder:microvm:1"
+signer = "builder"
+level = 1
+images = ["hello"]
+builder-images = ["{"b" * 64}"]
+[[builders]]
+id = "urn:mvmnix:builder:host-nix:1"
+signer = "builder"
+level = 1
+images = ["builder"]
+[sources]
+patterns = ["git+https://git.example/ours/*", "path:*"]
+allow-local = true
+inputs = ["github:NixOS/*"]
+pairs = [["github:a/tools*", "github:b/tools/*"]]
+[evaluation]
+import-from-derivation = false
+[[caches]]
+key = "cache.example-1:{KEYS[1]}"
+[thresholds]
+plans = 1
+rebuilds = 2
+[freshness]
+provenance = "90d"
+plan-window = "24h"
+plan-age = "30m"
+[[verifiers]]
+signer = "builder"
+id = "urn:example:gate"
+max-age = "7d"
+min-level = 1
+resources = ["*"]
+[launch]
+isolation = "microvm"
+"""
+REVOCATIONS = f"""
+version = 1
+serial = 1
+[[keys]]
+sha256 = "{"c" * 64}"
+reason = "stolen"
+date = 2036-01-31T12:00:00Z
+[[identities]]
+identity-regexp = ".*@left[.]test"
+issuer = "https://issuer.test"
+reason = "left"
+[[digests]]
+sha256 = "{"d" * 64}"
+"""
+REFUSED = """
+version = 1
+about = "Their library"
+image = "evidence/hello"
+provenance = "evidence/provenance.json"
+plan = "evidence/plan.json"
+now = 2036-01-31T12:00:00Z
+expect = "refused"
+reasons = ["signer-unknown", "source-not-admitted"]
+"""
+ADMITTED = """
+version = 1
+image = "evidence/hello"
+now = 2036-01-31T12:00:00Z
+expect = "admitted"
+level = 1
+"""
+SOURCE = """
+version = 1
+source = "git+https://git.example/ours/hello"
+now = 2036-01-31T12:00:00Z
+expect = "admitted"
+"""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document that is accepted; `beyond` are places where the reader knows more than a schema can say.
+
+    At these places, by a pattern, the schema accepts whatever the reader does, and more.
+    """
+
+    schema: str
+    text: str
+    read: Callable[[Record], object]
+    beyond: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def value(self) -> Any:
+        return tomllib.loads(self.text)
+
+    def around(self, place: Place) -> Any:
+        """The document with one of its tables, and what others name: its size is the time that this takes."""
+        kept = {*place[:1], "signers", "roots"}
+        return {name: it for name, it in self.value.items() if name in kept or not isinstance(it, dict | list)}
+
+    def agree(self, value: Any, place: Place) -> bool:
+        """Whether reader and schema accept a changed document; they have to agree, unless a schema can't."""
+        by_schema = next(VALIDATORS[self.schema].iter_errors(value), None)
+        try:
+            strict.read(value, "it", self.read)
+        except MalformedError as error:
+            path = "".join(f".{step}" for step in place)
+            known = any(fnmatchcase(path, pattern) for pattern in self.beyond)
+            assert by_schema is not None or known, (place, value, error)
+            return False
+        assert by_schema is None, (place, by_schema)
+        return True
+
+
+ONCE = "no two have the same name"
+NAMES = "it names a signer or a root of the file"
+NAMED = "others name what is in it"
+DOCUMENTS = {
+    "config": Document("config", CONFIG, config._file, {".caches*": ONCE, ".witnesses*.name": ONCE}),
+    "trust": Document(
+        "trust",
+        TRUST,
+        policy_text._file,
+        {
+            ".signers": NAMED,
+            ".roots": NAMED,
+            ".signers.?": NAMED,
+            ".roots.?": NAMED,
+            ".signers.*.name": f"{ONCE}, and {NAMED}",
+            ".roots.*.name": f"{ONCE}, and {NAMED}",
+            ".signers.*.log": NAMES,
+            ".signers.*.root": NAMES,
+            ".builders.*.signer": NAMES,
+            ".verifiers.*.signer": NAMES,
+            ".signers.*.key": "it is a key",
+            ".signers.*regexp": "it is an expression that ends",
+            ".signers.*.identity": "what is printable is Unicode's to say",
+        },
+    ),
+    "revocations": Document(
+        "revocations",
+        REVOCATIONS,
+        revocations._file,
+        {".identities.*regexp": "it is an expression that ends", ".identities.*.issuer": "as identity above"},
+    ),
+    "refused": Document("case", REFUSED, cases._case),
+    "admitted": Document("case", ADMITTED, cases._case),
+    "source": Document("case", SOURCE, cases._case),
+}
+TIME = datetime(2036, 1, 31, 12, tzinfo=UTC)
+#: Values of TOML, most of them wrong at most places.
+VALUES: tuple[object, ...] = (
+    *(True, False, 0, 1, 2, -1, 3, 4, 16, 17, 64, 65, 300, 301, 86_400, 86_401, 2**20, 2**20 + 1, 2**53 - 1, 2**53),
+    *(1.0, 1.5, float("inf"), TIME, TIME.replace(microsecond=1), TIME.replace(tzinfo=None), TIME.date(), TIME.time()),
+    *(TIME.astimezone(timezone(timedelta(hours=1))), "2036-01-31T12:00:00Z"),
+    *("", " ", "x", "x\n", "X", "x y", "/", "/x", "/x\n", "/x\0", "x" * 32, "x" * 33, "x" * 64, "x" * 65, "x" * 129),
+    *("x" * 255, "x" * 256, "x" * 1024, "x" * 1025, "x" * 4096, "x" * 4097, "x" * 65_536, "x" * 65_537),
+    *("/" + "x" * 4094, "/" + "x" * 4095, "/" + "x" * 4096),
+    *("a" * 64, "A" * 64, "a" * 64 + "\n", "ü", "\x7f", "-", "a/b", "a//b", "../b", ".b", "*", "***", "****", "[!-~]"),
+    *("env:X", "env:", "env:1", "file:/x", "file:x", "file:/", "production", "staging", "builder", "host", "owner"),
+    *("90d", "0d", "36h", "30m", "1y", "d", "9999999d", "hardware", "microvm", "container", "container: not a microVM"),
+    *(
+        "admitted",
+        "refused",
+        "signer-unknown",
+        "urn:mvmnix:builder:host-nix:1",
+        "https://x.example/a",
+        "http://x.example",
+    ),
+    *(
+        "localhost",
+        "x.localhost",
+        "sources.example:0",
+        "127.0.0.1",
+        "http://127.0.0.1",
+        "http:" + "//[::1]:1",
+        "x.example",
+    ),
+    *(f"n:{KEYS[2]}", f"n:{KEYS[2][:-2]}B=", f"n:{KEYS[2]}\n", f":{KEYS[2]}", SIGNER, "(a+)+", "("),
+    *([], [[]], [1], ["x"], ["x", "x"], ["builder"], ["hello"], ["*"], [["*", "*"]], [["*"]], ["signer-unknown"]),
+    *(["/x"], ["x"] * 64, ["x"] * 65, ["x.example"] * 1024, ["x.example"] * 1025, [{}], {}, {"x": 1}),
+)
+
+
+@pytest.fixture(params=DOCUMENTS)
+def document(request: pytest.FixtureRequest) -> Document:
+    return DOCUMENTS[request.param]
+
+
+def test_both_accept_a_document_with_everything_in_it(document: Document) -> None:
+    assert document.agree(document.value, ())
+
+
+def test_both_agree_about_every_value_at_every_place(document: Document) -> None:
+    accepted, refused = 0, 0
+    for place in places(document.value):
+        value = document.around(place)
+        for new in VALUES if place else ():
+            if document.agree(changed(value, place, new), place):
+                accepted += 1
+            else:
+                refused += 1
+    assert accepted
+    assert refused > 300
+
+
+def test_both_agree_when_something_is_missing_or_more(document: Document) -> None:
+    value = document.value
+    for place in places(value):
+        if isinstance(at(value, place), dict):
+            made = copy.deepcopy(value)
+            at(made, place)["extra"] = "x"
+            assert not document.agree(made, place)
+        if place:
+            made = copy.deepcopy(value)
+            del at(made, place[:-1])[place[-1]]
+            document.agree(made, place)
+
+
+def test_both_agree_about_kinds_that_exclude_each_other() -> None:
+    """Each member of each object of a list, and of a case, in each other one."""
+    for name, document in DOCUMENTS.items():
+        others = [at(each.value, place) for each in DOCUMENTS.values() for place in places(each.value)]
+        members = {key: member for other in others if isinstance(other, dict) for key, member in other.items()}
+        for place in places(document.value):
+            if not isinstance(at(document.value, place), dict):
+                continue
+            for key, member in members.items():
+                made = copy.deepcopy(document.value)
+                at(made, place)[key] = member
+                document.agree(made, (*place, key))
+        assert members, name
+
+
+def test_the_file_that_says_nothing_is_empty_and_not_wrong() -> None:
+    """`policy-empty` refuses it, as the next step; the schema has it that a policy says something."""
+    assert strict.read({}, "it", policy_text._file).signers == ()
+    assert not schemas.validator("trust").is_valid({})
+
+
+@pytest.mark.parametrize("name", schemas.NAMES)
+def test_a_schema_is_one(name: str) -> None:
+    schema = schemas.parsed(name)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:mvmnix:{name}:1"
+    assert schema["title"]
+
+
+def test_there_is_no_other_schema() -> None:
+    found = {path.name for path in (ROOT / "mvmnix").rglob("*.schema.json")}
+    assert found == {f"{name}.schema.json" for name in schemas.NAMES}
+    with pytest.raises(KeyError):
+        schemas.read("../pyproject")
+
+
+def test_the_examples_and_what_mvm_itself_writes_are_accepted() -> None:
+    written = default_policy({role: PrivateKey.generate().public for role in Role}, now=TIME)
+    for policy in (written, (ROOT / "examples/policy/trust.toml").read_bytes()):
+        assert DOCUMENTS["trust"].agree(tomllib.loads(policy.decode()), ())
+    for path in (ROOT / "examples/policy/cases").glob("*.toml"):
+        assert DOCUMENTS["source"].agree(tomllib.loads(path.read_text()), ()), path
+
+
+def refusal(read: Callable[[bytes], object], text: str) -> Mapping[str, Reason]:
+    with pytest.raises(RefusedError) as caught:
+        read(text.encode())
+    return {reason.why.partition(": ")[0]: reason for reason in caught.value.reasons}
+
+
+def test_a_refusal_says_what_was_expected() -> None:
+    found = refusal(
+        config.parse,
+        'version = 1\n[fetch]\nhots = []\nhosts = ["http://x"]\nseconds = 0\n[[witnesses]]\nname = "x"\nrequired = 1\n',
+    )
+    assert {reason.code for reason in found.values()} == {ReasonCode.CONFIG_MALFORMED}
+    assert found["config.toml.fetch.hots"].hint.startswith("did you mean hosts?; correct config.toml")
+    assert found["config.toml.fetch.seconds"].hint.startswith(
+        "expected how long one download may take, in seconds: 1 to 86400;"
+    )
+    assert "config.toml.fetch.hosts[0]: expected a host such as" in found["config.toml.fetch.hosts"].hint
+    assert "exactly one of file, command and git" in found["config.toml.witnesses[0]"].hint
+
+
+def test_what_a_reader_did_not_come_to_is_explained_where_it_stopped() -> None:
+    text = TRUST.replace("2037-01-01T00:00:00Z", '"2037-01-01T00:00:00Z"').replace("patterns =", "paterns =")
+    found = refusal(policy_text.parse, text)
+    assert found.keys() == {"trust.toml"}
+    hint = found["trust.toml"].hint
+    assert "trust.toml.expires: expected a time in UTC without quotation marks" in hint
+    assert "trust.toml.sources.paterns: did you mean patterns?" in hint
+    assert found["trust.toml"].code is ReasonCode.POLICY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version = 1\nx = " + "[" * 150 + "]" * 150,
+        'version = 1\n"a: b.c[0]" = 1\n"" = 1',
+        "version = 1" + "\n#" * 2**16,
+    ],
+)
+def test_no_document_is_too_odd_to_be_refused(text: str) -> None:
+    assert refusal(config.parse, text + "\n[fetch]\nseconds = 0\n")
+
+
+def test_so_much_is_said_and_no_more() -> None:
+    found = refusal(config.parse, "version = 1\n" + "".join(f"k{number} = 1\n" for number in range(4_000)))
+    unknown = [reason for place, reason in found.items() if place.startswith("config.toml.k")]
+    assert len(unknown) > schemas._MOST
+    assert sum(reason.hint.startswith("known here: caches, ") for reason in unknown) == schemas._MOST
+
+
+def test_long_documents_are_refused_without_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schemas, "explain", lambda *_: pytest.fail("it looks at all of it"))
+    long = f"version = 2\n[fetch]\nhosts = {['x.example'] * 10_000}"
+    assert len(long) > toml._EXPLAINED
+    assert refusal(config.parse, long)["config.toml.version"].hint.startswith("correct config.toml")
