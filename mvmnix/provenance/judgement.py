@@ -141,7 +141,7 @@ def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Coun
                 raise RefusedError(*further)
             return Counted(place.number, attested, claim, attested.content.payload)
         case Digest():
-            return _signature(attested, blob, packed, standard, signed)  # 2, 3
+            return _signature(attested, packed, standard, signed)  # 2, 3
         case _:
             assert_never(attested.content)
 
@@ -182,16 +182,11 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         raise RefusedError(*reasons)
 
 
-def _signature(attested: Attested, blob: Blob, packed: Packed, standard: Standard, place: Place) -> Counted:
-    reasons = list[Reason]()
-    if attested.content != blob.digest:
-        said = str(attested.content)
-        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob), said, "name the file it is about"))
+def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> Counted:
+    """A signature over the file itself, which authenticate_foreign was given and has compared."""
     promised_statement = packed.predicate_type is not None
     if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
-        reasons.append(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
-    if reasons:
-        raise RefusedError(*reasons)
+        raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
     return Counted(place.number, attested, None, b"")

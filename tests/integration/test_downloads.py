@@ -388,6 +388,40 @@ def test_a_proxy_from_the_environment_is_asked_to_connect(world: World) -> None:
         assert proxy.asked[0][1]["proxy-authorization"].startswith("Basic ")
 
 
+def hung_up(it: Asked) -> None:
+    it.send(b"HTTP/1.1 200 Connection")
+    it.hang_up()
+
+
+def endless_head(it: Asked) -> None:
+    it.send(b"HTTP/1.1 200 Connection established\r\nX-Long: ")
+    while not it.stopping.is_set():
+        it.send(b"x" * 65536)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (hung_up, "the proxy hung up"),
+        (endless_head, "the proxy hung up"),
+        (lambda it: it.send(b"\r\n\r\n"), r"the proxy answers \?"),
+        (lambda it: it.send(b"HTTP/1.1 2x0 Odd\r\n\r\n"), "the proxy answers 2x0"),
+        (lambda it: it.send(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"), "the proxy answers 302"),
+    ],
+)
+def test_a_proxy_that_opens_no_way(answer: Handler, said: str, world: World) -> None:
+    with Server() as proxy:
+        proxy.routes["sources.example:443"] = answer
+        environment = {"https_proxy": proxy.origin, "SSL_CERT_FILE": str(world.authority.bundle)}
+        allowed = Allowlist(frozenset({"sources.example"}))
+        with (
+            Downloader(allowed, LIMITS, environment=environment, sleep=world.slept.append) as downloader,
+            pytest.raises(DownloadError, match=said),
+        ):
+            downloader.get("https://sources.example/file", lambda _: None)
+        assert proxy.paths() == ["sources.example:443"] * LIMITS.attempts
+
+
 def relaying(port: int) -> Handler:
     """What a proxy does that was asked for a way: both directions, until one of them ends."""
 

@@ -1,5 +1,6 @@
 """Images from a real registry, and from one that does what it likes: by digest, or not at all."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mvmnix.model import Digest, Source
 from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.conftest import Home
+from tests.descriptors import open_below
 from tests.integration.misbehaving import Asked, Server
 from tests.registry import DockerRegistry
 from tests.unit.builder.oci.images import MANIFEST, Pushed, descriptor, name_of, pushed
@@ -92,7 +94,7 @@ def test_a_registry_that_is_not_listed_is_not_asked(registry: DockerRegistry, st
     assert registry.visits() == before
 
 
-def test_bytes_that_rotted_in_the_registry(registry: DockerRegistry, store: Store) -> None:
+def test_bytes_that_rotted_in_the_registry(registry: DockerRegistry, store: Store, tmp_path: Path) -> None:
     image = pushed(b"to be changed")
     wanted = registry.push(image, "team/rotten")
     layer = wanted.sibling(Digest(image.manifest["layers"][0]["digest"].removeprefix("sha256:")))
@@ -104,7 +106,8 @@ def test_bytes_that_rotted_in_the_registry(registry: DockerRegistry, store: Stor
         them.fetch([layer.source], Silent())
     assert caught.value.codes == (Code.SOURCE_MISMATCH,)
     assert not store.has(layer.digest)
-    assert not list(store._directory.names())
+    assert list(Path(store._directory.path).iterdir()) == []
+    assert open_below(tmp_path) == {store._directory.path}
 
 
 def test_what_a_registry_does_not_have(registry: DockerRegistry, store: Store) -> None:
@@ -210,6 +213,52 @@ def test_other_demands(challenge: str, error: type[MvmnixError], said: str, stag
     stage.server.routes["/wrong"] = lambda it: it.answer(b'{"access_token": "xyz"}')
     with registries(store, stage.server.origin) as them, pytest.raises(error, match=re.escape(said)):
         resolve(stage.wanted, them)
+
+
+def test_a_layer_that_may_not_be_had_is_not_asked_for_as_a_manifest(stage: Stage, store: Store) -> None:
+    layer = stage.wanted.sibling(Digest(stage.image.manifest["layers"][0]["digest"].removeprefix("sha256:")))
+    data = stage.image.blobs[str(layer.digest)]
+    stage.server.routes[stage.path("blobs", data)] = lambda it: it.answer(b"no", status="403 Forbidden")
+    stage.serve("manifests", data)
+    with registries(store, stage.server.origin) as them, pytest.raises(DownloadError) as caught:
+        them.fetch([layer.source], Silent())
+    assert caught.value.status == 403
+    assert stage.server.paths() == [stage.path("blobs", data)]
+
+
+def test_what_came_is_on_the_disk_before_it_has_its_name(
+    stage: Stage, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[bool] = []
+    real, wanted = os.fsync, stage.wanted.digest.hex
+
+    def fsync(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").is_file():
+            named.append((Path(store._directory.path) / wanted).exists())
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with registries(store, stage.server.origin) as them:
+        them.document(stage.wanted)
+    assert named == [False]
+
+
+def test_progress_says_how_many_come_and_which(stage: Stage, store: Store) -> None:
+    told: list[object] = []
+
+    class Told:
+        def total(self, count: int) -> None:
+            told.append(count)
+
+        def advance(self, name: str, size: int) -> None:
+            told.append((name, size))
+
+    sources = [stage.wanted.sibling(Digest.of(data)).source for data in stage.image.blobs.values()]
+    with registries(store, stage.server.origin) as them:
+        for _ in range(2):
+            them.fetch([*sources, sources[0]], Told())
+    sizes = [len(data) for data in stage.image.blobs.values()]
+    assert told == [len(sources), *((it.name, size) for it, size in zip(sources, sizes, strict=True))]
 
 
 def test_other_bytes(stage: Stage, store: Store) -> None:

@@ -10,9 +10,10 @@ import random
 import secrets
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from typing import Final, override
 
 from tests.mutants.mutations import Kind, Mutation, mutations
 from tests.mutants.recording import Recording
-from tests.mutants.targets import covering, modules
+from tests.mutants.targets import UNSEEN, covering, modules
 from tests.mutants.trial import SURVIVORS, Outcome, Tree
 from tests.repository import ROOT
 
 #: Among so many mutations of a sample is the one whose tests are run without it, in each copy.
 _LOOKED_AT: Final = 20
+#: Seconds between lines of progress.
+_TELL: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,26 @@ class Mutant:
         last = len(before) - len(after) + first
         lines = [f"  - {line.strip()}" for line in before[first : max(first, last) + 1]]
         return "\n".join([f"{self.module}:{first + 1}: {self.mutation.kind}", *lines, f"  + {after[first].strip()}"])
+
+
+class Progress:
+    """How far a run is; for several threads."""
+
+    def __init__(self, of: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._of, self._clock = of, clock
+        self._lock = threading.Lock()
+        self._tried = self._survived = 0
+        self._told = clock()
+
+    def tried(self, outcome: Outcome) -> str:
+        """One more was tried. Returns a line to print, "" when the last one is not old enough."""
+        with self._lock:
+            self._tried += 1
+            self._survived += outcome in SURVIVORS
+            if self._clock() < self._told + _TELL:
+                return ""
+            self._told = self._clock()
+            return f"{self._tried} of {self._of} tried, {self._survived} survived"
 
 
 def main() -> int:
@@ -86,7 +109,7 @@ def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outco
     with tempfile.TemporaryDirectory(prefix="mutants-") as base, ExitStack() as stack:
         copies = [stack.enter_context(Tree.copied(Path(base, str(number)))) for number in range(workers)]
         recording = _recorded(copies, sample)
-        trees, began = SimpleQueue[Tree](), time.monotonic()
+        trees, began, progress = SimpleQueue[Tree](), time.monotonic(), Progress(len(sample))
         for copied in copies:
             trees.put(copied)
 
@@ -100,6 +123,8 @@ def _tried(sample: Sequence[Mutant], workers: int, seconds: float) -> list[Outco
                 trees.put(tree)
             if outcome in SURVIVORS:
                 print(f"{mutant}\n  {outcome}", flush=True)
+            if told := progress.tried(outcome):
+                print(told, flush=True)
             return outcome
 
         with ThreadPoolExecutor(workers) as pool:
@@ -118,7 +143,7 @@ def _recorded(copies: Sequence[Tree], sample: Sequence[Mutant]) -> Recording:
     shares = [files[number :: len(copies)] for number in range(min(len(copies), len(files)))]
     with ThreadPoolExecutor(len(copies)) as pool:
         parts = list(pool.map(Tree.recorded, copies, shares))
-        recording = Recording.read(record for part in parts for record in part)
+        recording = Recording.read((record for part in parts for record in part), UNSEEN)
 
         def costs(mutant: Mutant) -> tuple[bool, float]:
             found = recording.selected(mutant.module, mutant.source, mutant.mutation, covering(mutant.module))

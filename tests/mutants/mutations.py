@@ -1,8 +1,9 @@
 """Finds every mutation of a module: one small change of its text, after which it decides otherwise somewhere; pure.
 
 Kinds: `comparison` and `condition` (an operator, or a whole test, turned round), `logic` (and, or, not), `boundary` (an
-integer, one more and one less), `raise` and `call` (a refusal, or a call for its effect, left out), `reason` (a reason
-left out of those that are gathered, or another code in its place), `return` (a truth value turned round).
+integer, one more and one less), `raise` and `call` (a refusal, or a call for its effect, left out; not `assert_never`,
+which only mypy needs), `reason` (a reason left out of those that are gathered, or another code in its place), `return`
+(a truth value turned round).
 """
 
 import ast
@@ -151,6 +152,8 @@ def _statements(node: ast.AST, text: _Text) -> Iterator[Mutation]:
     match node:
         case ast.Raise():
             yield text.replaced(Kind.RAISE, node, b"pass")
+        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
+            pass
         case ast.Expr(value=ast.Call()):
             yield text.replaced(Kind.CALL, node, b"pass")
         case ast.Expr(value=ast.Yield() | ast.YieldFrom()):

@@ -32,11 +32,13 @@ class Recording:
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
     modules: list[str] = field(default_factory=list)
+    #: Modules and folders that run in processes that no recorder sees. Any test may execute what none is seen to.
+    unseen: tuple[Path, ...] = ()
 
     @classmethod
-    def read(cls, records: Iterable[str]) -> Self:
+    def read(cls, records: Iterable[str], unseen: tuple[Path, ...] = ()) -> Self:
         """From the records of runs that succeeded."""
-        found, using = cls(), defaultdict[str, list[str]](list)
+        found, using = cls(unseen=unseen), defaultdict[str, list[str]](list)
         raw: list[tuple[str, str, int]] = []
         for line in records:
             match json.loads(line):
@@ -58,6 +60,7 @@ class Recording:
         """Of the `tests` (files and folders), those that execute what a mutation changes.
 
         What is executed on import may show in any test: those that execute something else of the module come first.
+        So may what only runs where no recorder sees it.
         """
         statement = _innermost(ast.parse(source), mutation.line)
         among = sorted(
@@ -67,9 +70,11 @@ class Recording:
         lines = self.lines[str(module)]
         chosen = set[str]().union(*(lines[it] for it in (lines if statement is None else statement) if it in lines))
         first = tuple(name for name in among if name in chosen)
-        running = tuple(among) if statement is None else first
+        is_unseen = not first and any(module.is_relative_to(it) for it in self.unseen)
+        alone = statement is not None and not is_unseen
+        running = first if alone else tuple(among)
         files = tuple(dict.fromkeys(_file(name) for name in running))
-        return Selected(files, first, statement is not None, sum(self.seconds[name] for name in running))
+        return Selected(files, running if is_unseen else first, alone, sum(self.seconds[name] for name in running))
 
 
 def _file(name: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.__main__ import Progress
 from tests.mutants.mutations import Kind, Mutation, mutations
 from tests.mutants.recording import Recording
-from tests.mutants.targets import TARGETS, covering, modules
+from tests.mutants.targets import TARGETS, UNSEEN, covering, modules
 from tests.mutants.trial import Outcome, Tree
 from tests.repository import ROOT
 
@@ -38,6 +39,7 @@ def found(source: str, kind: Kind) -> set[str]:
         (Kind.RAISE, "if a:\n    raise B(c)", {"if a:\n    pass"}),
         (Kind.RAISE, "raise B(\n    c,\n) from d", {"pass"}),
         (Kind.CALL, "must_be(a)\nb = c(d)", {"pass\nb = c(d)"}),
+        (Kind.CALL, "assert_never(a)", set()),
         (Kind.REASON, "reasons += [a]", {"pass"}),
         (Kind.REASON, "def f():\n    yield a", {"def f():\n    yield from ()"}),
         (Kind.REASON, "def f():\n    yield from ()", set()),
@@ -64,6 +66,8 @@ def test_every_row_has_modules_and_every_module_tests() -> None:
         given = covering(module)
         assert all((ROOT / path).exists() for path in given), given
         assert given[-1] == str(module)
+    for path in UNSEEN:
+        assert [module for module in named if module.is_relative_to(path)], path
 
 
 #: A module, another one that uses a constant of it, and tests.
@@ -156,6 +160,39 @@ def test_what_tests_notice_is_caught_and_what_they_do_not_survives(
     assert outcomes == expected
     assert (tree.path / RULED).read_text() == FILES["ruled.py"]
     assert len(working_in(tree)) == 3  # unshare, and processes 1 and 2 of the namespace: no test's
+
+
+def test_what_runs_in_another_process_is_tried_with_every_test(tree: Tree) -> None:
+    (tree.path / "test_child.py").write_text(
+        "import subprocess, sys\n"
+        "def test_it():\n"
+        "    said = subprocess.check_output([sys.executable, '-c', 'import ruled; print(ruled.alone(1))'])\n"
+        "    assert said == b'2\\n'\n"
+    )
+    tests, mutation = (*TESTS, "test_child.py"), found_of("    return n + 1")["return n + (2)"]
+    records = tree.recorded(tests)
+    assert tree.tried(RULED, mutation, tests, Recording.read(records)) is Outcome.NOT_EXECUTED
+    unseen = Recording.read(records, (RULED,))
+    assert tree.tried(RULED, mutation, tests, unseen) is Outcome.CAUGHT
+    assert tree.tried(RULED, mutation, TESTS, unseen) is Outcome.SURVIVED
+    # what a test is seen to execute is tried with that test alone
+    seen = found_of("    return n < 3")["return n < (2)"]
+    assert unseen.selected(RULED, FILES["ruled.py"].encode(), seen, tests).files == TESTS
+
+
+def test_progress_is_told_once_a_minute() -> None:
+    now = [0.0]
+    progress = Progress(5, lambda: now[0])
+    told = []
+    for now[0], outcome in (
+        (1, Outcome.CAUGHT),
+        (59, Outcome.SURVIVED),
+        (60, Outcome.NOT_EXECUTED),
+        (119, Outcome.CAUGHT),
+        (130, Outcome.TOOK_TOO_LONG),
+    ):
+        told.append(progress.tried(outcome))
+    assert told == ["", "", "3 of 5 tried, 2 survived", "", "5 of 5 tried, 2 survived"]
 
 
 def working_in(tree: Tree) -> list[Path]:

@@ -14,6 +14,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.roots import Roots
 from mvmnix.state import Directory
+from mvmnix.trusted_path import judge_container
 
 FOREIGN = 54321
 AS_ROOT = os.geteuid() == 0
@@ -509,3 +510,41 @@ def test_a_writer_that_a_sweep_came_before_takes_another_name(
     directory.write_atomic("x", b"new")
     assert len(swept) == 1
     assert directory.read("x", 9) == b"new"
+
+
+# -- the walk to them
+
+
+def test_a_walk_leaves_nothing_open(home: Path) -> None:
+    """Neither one that succeeds, nor one that is refused on its way, or finds nothing."""
+    (home / "loose").mkdir()
+    (home / "loose").chmod(0o777)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    Directory.create(str(home / "a" / "b" / "c")).close()
+    judge_container(str(home / "a" / "b"))
+    judge_container(str(home / "a"))
+    for path in ("loose/deeper", "loose"):
+        refusal(lambda path=path: judge_container(str(home / path)))  # type: ignore[misc]
+        refusal(lambda path=path: Directory.create(str(home / path)))  # type: ignore[misc]
+    for path in ("none/deeper", "a/none"):
+        with pytest.raises(FileNotFoundError):
+            Directory.open(str(home / path))
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_what_is_made_is_durable_before_anything_is_in_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+    real_fsync, real_mkdir = os.fsync, os.mkdir
+
+    def fsync(fd: int) -> None:
+        calls.append(("fsync", str(Path(f"/proc/self/fd/{fd}").readlink())))
+        real_fsync(fd)
+
+    def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        calls.append(("mkdir", path))
+        real_mkdir(path, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    Directory.create(str(home / "a" / "b")).close()
+    assert calls[:4] == [("mkdir", "a"), ("fsync", str(home)), ("mkdir", "b"), ("fsync", str(home / "a"))]

@@ -228,3 +228,11 @@ def test_a_refusal_has_each_problem_as_a_reason() -> None:
 def test_what_is_no_object(value: object) -> None:
     with pytest.raises(MalformedError, match="it: not an object"):
         strict.read(value, "it", everything)
+
+
+def test_a_field_that_was_asked_for_is_known() -> None:
+    """Whether or not it is read: where it stands beside another one, that may be all there is to ask."""
+    assert strict.read({"a": 1}, "it", lambda it: it.has("a"))
+    assert not strict.read({}, "it", lambda it: it.has("a"))
+    with pytest.raises(MalformedError, match=r"it\.a"):
+        strict.read({"a": 1}, "it", lambda it: it.has("b"))

@@ -33,8 +33,6 @@ __all__ = ["ChangedError", "DownloadError", "Downloader", "Limits", "Meter", "Re
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 10
-#: Bodies that nobody reads are read to their end up to here, so that the connection can be used again.
-_SMALL: Final = 1 << 16
 #: So many bytes arrive before somebody is told again.
 _TELL: Final = 1 << 20
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -120,15 +118,14 @@ class Downloader:
         size = self.limits.size if limit is None else min(limit, self.limits.size)
         transfer = Transfer(str(first), write, size, written)
         with self._slots:
-            deadline = Deadline.after(self.limits.seconds)
-            self._must_run(first, deadline)
-            return self._insist(first, headers, transfer, deadline)
+            return self._insist(first, headers, transfer, Deadline.after(self.limits.seconds))
 
     def _insist(self, url: Url, headers: Mapping[str, str], transfer: Transfer, deadline: Deadline) -> Response:
         """Try until it works, the attempts are used up, or time is over."""
         attempt = 0
         while True:
             attempt += 1
+            self._must_run(url, deadline)
             try:
                 return self._attempt(url, headers, transfer, deadline)
             except BrokenError as broken:
@@ -140,7 +137,6 @@ class Downloader:
                 if wait is None or attempt >= self.limits.attempts:
                     raise _failed(url, f"{broken} ({attempt} attempts)", broken.status) from broken
             self._sleep(wait)
-            self._must_run(url, deadline)
 
     def _must_run(self, url: Url, deadline: Deadline) -> None:
         if self._closed:
@@ -157,7 +153,6 @@ class Downloader:
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None:
                     return self._body(here, answer, transfer)
-                _dismiss(answer)
             # 1. the next address
             here = self.allowed.follow(here, location)
             own = own if here.origin == url.origin else _NONE
@@ -186,7 +181,6 @@ class Downloader:
     def _body(self, url: Url, answer: Answer, transfer: Transfer) -> Response:
         status, headers = answer.status, answer.headers
         if status not in {200, 206}:
-            _dismiss(answer)
             if status in TRANSIENT:
                 raise BrokenError(f"the server answers {status}", after=headers.get("retry-after"), status=status)
             if status == 416 and transfer.headers():
@@ -202,12 +196,6 @@ class Downloader:
                 self.meter.received(str(url), told, transfer.total)
         transfer.end()
         return Response(status, headers, str(url), transfer.size)
-
-
-def _dismiss(answer: Answer) -> None:
-    """Be done with an answer whose body isn't wanted: a connection is used again after a small one."""
-    while answer.length is not None and answer.length <= _SMALL and answer.read():
-        """It is dropped."""
 
 
 def _failed(url: Url, why: str, status: int | None = None, challenge: str = "") -> DownloadError:

@@ -75,9 +75,15 @@ def parse(texts: Sequence[str]) -> NarInfo:
     signatures = tuple(signature for text in fields.get("Sig", ()) if (signature := _signature(text, problems)))
     fields.setdefault("Compression", ["bzip2"])  # as Nix takes it (nar-info.cc)
     compression = read("Compression", _compression)
-    if path is None or url is None or nar is None or size is None or references is None or compression is None:
-        raise MalformedError(*problems)
-    if problems:
+    if (
+        problems
+        or path is None
+        or url is None
+        or nar is None
+        or size is None
+        or references is None
+        or compression is None
+    ):
         raise MalformedError(*problems)
     return NarInfo(path, url, compression, nar, size, references, signatures)
 

@@ -126,9 +126,7 @@ def _opened(path: str, flags: int) -> int:
     try:
         return walk(path, step)
     except RefusedError as refused:
-        if not (real := _real(path)):
-            raise
-        raise ValueError(f"{refused.reasons[0].what}: {refused.reasons[0].why}{real}") from refused
+        raise ValueError(f"{refused.reasons[0].what}: {refused.reasons[0].why}{_real(path)}") from refused
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

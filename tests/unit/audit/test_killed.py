@@ -85,6 +85,30 @@ def test_killed_at_every_step_of_a_recovery(world: World, monkeypatch: pytest.Mo
     assert step > 6
 
 
+def test_a_recovery_is_on_the_disk_before_its_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was cut off may not come back behind the record that says so."""
+    world.fill(2)
+    with (world.path / FIRST).open("r+b") as file:
+        file.seek(len(content(world.path / FIRST)))
+        file.write(b"torn")
+    calls: list[str] = []
+
+    def noted[**P, R](name: str, real: Callable[P, R]) -> Callable[P, R]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("ftruncate", "pwrite", "fdatasync"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    AuditLog(world.directory, world.signer).append(record(3))
+    cut = calls.index("ftruncate")
+    assert calls[cut : cut + 3] == ["ftruncate", "pwrite", "fdatasync"]
+    assert "pwrite" in calls[cut + 3 :]
+    assert world.kinds[-2:] == [Kind.RECOVERY, Kind.START]
+
+
 def kill_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
     """Raise Killed instead of the system call number `step` of those that change the disk."""
     calls = 0

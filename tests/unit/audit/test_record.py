@@ -289,3 +289,13 @@ def test_a_line_is_read_as_by_the_book(original: Record, changed: list[tuple[str
     else:
         assert Record.parse(line) == expected
         assert (spelled(line)["kind"], spelled(line)["machine"]) == (expected.kind, expected.machine)
+
+
+def test_the_digests_of_a_record_stay_as_they_are() -> None:
+    """The mapping that it was made of may change later; that of the record may not."""
+    given = {"image": A}
+    made = Record(kind=Kind.NEW_LOG, time=NOON, digests=given)
+    given["more"] = A
+    assert made.digests == {"image": A}
+    with pytest.raises(TypeError):
+        made.digests["more"] = A  # type: ignore[index]

@@ -15,13 +15,14 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
+from mvmnix.model import Digest
 from mvmnix.state import Directory
-from tests.unit.audit.world import World, content, new_signer, record
+from tests.unit.audit.world import NOON, World, content, new_signer, record
 
 SIZE = 2 * CAPACITY + 5
 #: Lines before the first record of a segment.
@@ -418,6 +419,17 @@ def test_a_rewrite_by_the_key_s_holder_shows_against_a_pinned_checkpoint_only(
     verify_log(long.directory, long.key, notes[4])
     assert "do not give the root of the checkpoint kept elsewhere" in refusal(long, notes[5])
     refusal(long, notes[SIZE])
+
+
+def test_a_log_that_was_begun_anew_is_named_beside_the_contradiction(long: World, notes: dict[int, bytes]) -> None:
+    """The checkpoint may be one of the log before it, and no sign of a rewrite."""
+    for file in long.path.iterdir():
+        file.unlink()
+    AuditLog(long.directory, long.signer).append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    verify_log(long.directory, long.key)
+    said = refusal(long, notes[SIZE])
+    assert "rolled back" in said
+    assert "record 0 says that a new log was begun on purpose at 2026-01-31T12:00:00Z" in said
 
 
 @pytest.mark.parametrize("note", [b"", b"x", Checkpoint.sign(1, bytes(32), new_signer(2)).note])

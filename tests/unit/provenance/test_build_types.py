@@ -257,3 +257,33 @@ def test_npm_s_builder_is_not_its_workflow() -> None:
     predicate = put(build_types.WORKFLOW_TYPES[1], "buildDefinition", "buildType")(of_run("GitHub")[1])
     certified = utf8(CERTIFIED | {f"{ARC}.9": "https://evil.example/x"})
     assert judged(V1, predicate, certified, WITH_REF) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"), [("delegator", "sha1"), ("container-based", "sha1"), ("GitHub", "gitCommit")]
+)
+def test_what_else_a_source_is_said_to_be(name: str, digest: str) -> None:
+    """Other digests of it, its name and more: what a resource descriptor may have (in-toto, ResourceDescriptor)."""
+    kind, predicate, wanted = BUILDS[name]
+    more = put({digest: COMMIT, "sha512": "0" * 128}, *_FIRST, "digest")(put("source", *_FIRST, "name")(predicate))
+    if name == "container-based":
+        more = put("source", *_PARAMETERS, "source", "name")(more)
+        more = put({digest: COMMIT, "sha512": "0" * 128}, *_PARAMETERS, "source", "digest")(more)
+    assert found(kind, more, wanted) == []
+
+
+def test_parameters_that_are_not_understood_are_that_and_not_malformed() -> None:
+    for predicate in (delegated(), container(), gitlab()):
+        changed = put(1, *_PARAMETERS, "more")(predicate)
+        assert found(V1, changed, Requirements(source_uri=REPOSITORY)) == [Code.EXTERNAL_PARAMETERS]
+    for path in ((), ("workflow",)):
+        changed = put(1, *_PARAMETERS, *path, "more")(workflow())
+        assert found(V1, changed, Requirements(source_uri=REPOSITORY)) == [Code.EXTERNAL_PARAMETERS]
+
+
+def test_a_builder_that_can_not_be_compared_is_refused() -> None:
+    """Its build type says that the certificate names it, and the statement has no text for it."""
+    kind, predicate = of_run("GitHub")
+    broken = put({"id": 1}, "runDetails", "builder")(predicate)
+    wanted = Requirements(source_uri=REPOSITORY)
+    assert judged(kind, broken, utf8(CERTIFIED), wanted) == [Code.STATEMENT_MALFORMED]

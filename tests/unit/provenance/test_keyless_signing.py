@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from sigstore.errors import VerificationError
 
 from mvmnix.errors import MvmnixError
 from mvmnix.provenance import sigstore
+from tests.unit.provenance.forgeries import NOW
 
 
 def test_a_library_that_ships_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +34,21 @@ def test_nobody_to_sign_for(monkeypatch: pytest.MonkeyPatch) -> None:
         sigstore.sign(b"{}", token=None, interactive=False, where=sigstore.Instance.STAGING)
     with pytest.raises(MvmnixError, match=r"^signing keyless failed: "):
         sigstore.sign(b"{}", token="no token", interactive=False, where=sigstore.Instance.STAGING)
+
+
+def test_a_certificate_of_two_names_is_none_to_sign_for() -> None:
+    """As whoever verifies it will say; what the library raises is an error of its own kind."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW)
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(f"{n}@mvmnix.test") for n in "ab"]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    with pytest.raises(VerificationError):
+        sigstore._Names().verify(made)

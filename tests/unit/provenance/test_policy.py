@@ -19,6 +19,7 @@ from mvmnix.provenance.policy_rules import BUILDER_IMAGE, Freshness, SourceRule,
 from mvmnix.provenance.policy_text import effective
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Accounted, Provenance, RootTree, Versions
 from mvmnix.provenance.statement import Subject
+from mvmnix.provenance.trust import Identity, Pattern, Signer
 from mvmnix.state import Directory
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
@@ -411,3 +412,10 @@ def test_a_role_that_is_none_is_told_with_those_that_are() -> None:
     with pytest.raises(RefusedError, match="'king' is not a role; they are builder, planner") as caught:
         effective(None, text('roles = ["planner"]', 'roles = ["king"]'))
     assert set(caught.value.codes) == {ReasonCode.POLICY_MALFORMED}
+
+
+def test_a_signer_that_an_identity_is_needs_no_other_log() -> None:
+    """Its own domain's proves it; another one's beside it would be asked for nothing."""
+    certified = Identity(Pattern("ci"), Pattern("https://issuer.example"), Digest.of(b"root"))
+    with pytest.raises(ValueError, match="is an identity, which needs its own domain's log anyway"):
+        Signer("ci", certified, frozenset(Role), Digest.of(b"another root"))

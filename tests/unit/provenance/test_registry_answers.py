@@ -295,3 +295,11 @@ def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Co
     with pytest.raises(RefusedError) as caught:
         judge("app", BLOB, [json.dumps(value).encode()], standard)
     assert Code.SIGNATURE_INVALID in caught.value.codes
+
+
+def test_a_bundle_of_attestations_without_any_is_named_beside_one_that_counts() -> None:
+    answer = answers.pypi_provenance(attested())
+    answer["attestation_bundles"].insert(0, {})
+    found = judged(answer)
+    assert [each.number for each in found.counted] == [2]
+    assert "a bundle of attestations has none" in found.others[0].why

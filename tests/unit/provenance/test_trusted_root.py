@@ -158,6 +158,10 @@ def test_an_unusable_entry_takes_nothing_from_the_others(name: str, number: int)
         put(1, "more"),
         put(1, "tlogs", 0, "more"),
         put(1, "certificateAuthorities", 0, "more"),
+        put(1, "tlogs", 0, "checkpointKeyId"),
+        put({"keyId": ""}, "tlogs", 0, "checkpointKeyId"),
+        put({"more": 1}, "certificateAuthorities", 0, "subject"),
+        put({"commonName": 1}, "timestampAuthorities", 0, "subject"),
         put({}, "tlogs"),
         put([1], "tlogs"),
         put("x", "tlogs", 0, "publicKey", "rawBytes"),
@@ -194,3 +198,15 @@ def test_a_window_includes_its_ends(part: str, window: Window, good: bool) -> No
     parts: dict[str, Any] = {part: replace(getattr(OURS, part), valid_for=window)}
     it = under(lambda _: None, root=replace(OURS, **parts).trusted_root)
     assert check(it).time == NOW if good else refused(it) == {Code.AUTHORITY_WINDOW}
+
+
+def test_a_timestamp_authority_of_one_certificate() -> None:
+    """Its leaf would be its own root."""
+
+    def first_alone(it: Json) -> None:
+        chain = it["timestampAuthorities"][0]["certChain"]
+        chain["certificates"] = chain["certificates"][:1]
+
+    with pytest.raises(RefusedError, match="the authority has one certificate instead of a chain") as caught:
+        check(under(first_alone))
+    assert set(caught.value.codes) == {Code.SIGNING_TIME}

@@ -186,8 +186,7 @@ class _Secured:
             except ssl.SSLWantReadError:
                 self._exchange()
             else:
-                break
-        self._flush()
+                break  # our last message of it goes with what is sent first
 
     def recv(self, size: int, /) -> bytes:
         place = memoryview(bytearray(min(size, _RECORD)))

@@ -11,6 +11,7 @@ import pytest
 
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.transfer import DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
 from mvmnix.strict import MalformedError
@@ -99,3 +100,11 @@ def test_a_bomb_takes_little_memory(kind: Compression) -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 << 20  # of 64; xz keeps 8 to look back at
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_without_a_worker_nothing_is_taken_for_unpacked(kind: Compression) -> None:
+    closed = Lanes("", stall=20, idle=1)
+    closed.close()
+    with pytest.raises(DownloadError, match="closed"):
+        unpacked(closed, kind, PACK[kind](DATA), len(DATA))

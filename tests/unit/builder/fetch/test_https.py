@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allow import Allowlist, Url
 from mvmnix.builder.fetch.https import MAX_REDIRECTS, Downloader, DownloadError, Response
 from mvmnix.builder.fetch.patience import Limits
+from mvmnix.builder.fetch.transfer import BrokenError
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
 
@@ -180,9 +181,11 @@ def test_a_body_of_a_byte_more(world: World, handler: Handler, size: int, limit:
     assert len(world.server.asked) == 1, "asking again doesn't make it smaller"
 
 
-def test_time_that_is_over_is_no_reason_to_ask_again(world: World) -> None:
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_time_that_is_over_is_no_reason_to_ask_again(world: World, attempts: int) -> None:
     world.serve(Asked.stall)
-    assert codes(world, Limits(seconds=0.2, attempts=3)) == (ReasonCode.FETCH_LIMIT,)
+    assert codes(world, Limits(seconds=0.2, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
+    assert world.slept == []
     assert len(world.server.asked) <= 1, "none where this machine was too busy to get so far"
 
 
@@ -202,6 +205,24 @@ def test_time_that_is_over_after_a_pause_is_no_reason_to_ask_again(world: World)
     assert refused.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert "longer than 0.2 seconds" in str(refused.value)
     assert len(world.server.asked) <= 1
+
+
+def test_no_attempt_is_begun_once_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped, attempts = threading.Event(), list[str]()
+
+    def attempt(_: Downloader, url: Url, *_rest: object) -> Response:
+        attempts.append(str(url))
+        raise BrokenError("busy")
+
+    monkeypatch.setattr(Downloader, "_attempt", attempt)
+    allowed, limits = Allowlist(frozenset({"sources.example"})), Limits(seconds=0.2, attempts=3)
+    with (
+        Downloader(allowed, limits, environment={}, sleep=lambda _: stopped.wait(0.5)) as downloader,
+        pytest.raises(RefusedError) as refused,
+    ):
+        downloader.get("https://sources.example/file", lambda _: None)
+    assert refused.value.codes == (ReasonCode.FETCH_LIMIT,)
+    assert attempts == ["https://sources.example/file"]
 
 
 def test_a_downloader_that_is_closed_asks_nothing(world: World) -> None:
@@ -290,18 +311,48 @@ def test_words_of_a_server_are_no_lines_of_ours(world: World) -> None:
 # connections
 
 
-def test_a_connection_is_used_again(world: World) -> None:
-    """After a body, and after an answer whose body is small enough to be read and dropped."""
-    world.serve(whole(status="503 Busy", body=bytes(1 << 16)), whole())
+@pytest.mark.parametrize("unwanted", ["503 Busy", "302 Found"])
+def test_a_connection_is_used_again(world: World, unwanted: str) -> None:
+    """After a body, and after an answer that came in one packet, whose body isn't wanted."""
+    world.serve(whole("Location: /file", status=unwanted, body=bytes(1 << 16)), whole())
     world.get()
     assert (len(world.server.asked), world.server.connections) == (2, 1)
 
 
-@pytest.mark.parametrize("length", [(1 << 16) + 1, 1 << 40])
-def test_a_large_body_that_is_not_wanted_is_not_read(world: World, length: int) -> None:
-    world.serve(whole(status="503 Busy", body=b"x", length=length), whole())
+def test_a_connection_that_its_server_will_close_is_not_used_again(world: World) -> None:
+    """Though it is open still: what is asked on it may be lost."""
+    world.serve(whole("Connection: close"))
+    with world.downloader() as downloader:
+        for _ in range(2):
+            downloader.get(world.server.origin + "/file", world.data.extend)
+    assert (len(world.server.asked), world.server.connections) == (2, 2)
+
+
+@pytest.mark.parametrize("length", [1 << 17, 1 << 40])
+@pytest.mark.parametrize("unwanted", ["503 Busy", "302 Found"])
+def test_a_large_body_that_is_not_wanted_is_not_read(world: World, unwanted: str, length: int) -> None:
+    world.serve(whole("Location: /file", status=unwanted, body=b"x", length=length), whole())
     world.get()
     assert (len(world.server.asked), world.server.connections) == (2, 2)
+
+
+def test_a_body_that_is_not_wanted_may_break_off(world: World) -> None:
+    """The head says enough: where to go, and that there is no such file."""
+
+    def hang_up(status: str) -> Handler:
+        def handle(it: Asked) -> None:
+            it.answer(b"x", "Location: /there", status=status, length=9)
+            it.hang_up()
+
+        return handle
+
+    world.serve(hang_up("302 Found"))
+    world.serve(whole(), path="/there")
+    world.get()
+    assert world.server.paths() == ["/file", "/there"]
+    world.serve(hang_up("404 Not Found"))
+    assert failure(world).status == 404
+    assert len(world.server.asked) == 3
 
 
 def test_so_many_at_once_and_no_more(world: World) -> None:

@@ -1,8 +1,11 @@
 """The download worker's life: it starts when it is needed, and again, and leaves nothing."""
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -10,11 +13,11 @@ from mvmnix.builder.fetch import lanes
 from mvmnix.builder.fetch.allow import Allowlist
 from mvmnix.builder.fetch.asking import request
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.lanes import Lanes
+from mvmnix.builder.fetch.lanes import Lane, Lanes
 from mvmnix.builder.fetch.parsing import texts
 from mvmnix.builder.fetch.transfer import BrokenError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import Document, Work
+from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.integration.misbehaving import Server
@@ -86,6 +89,78 @@ def test_a_worker_that_was_killed_is_followed_by_another() -> None:
         assert texts(opened, Document.TOKEN, b'{"token": "b"}') == ("b",)
     finally:
         opened.rest()
+
+
+class Gone:
+    """A worker that has ended."""
+
+    is_over = True
+
+    def why_ended(self) -> Exception:
+        return BrokenError("the worker is gone")
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Lane, socket.socket]]:
+    """A lane, and its other end."""
+    ours, theirs = packets.pair()
+    lane = Lane("x", ours, cast("Any", Gone()), 60)
+    with theirs:
+        yield lane, theirs
+    lane.close()
+
+
+def test_a_lane_that_is_cut_ends_what_a_thread_waits_for(ends: tuple[Lane, socket.socket]) -> None:
+    """Though the process at its other end lives, and says nothing."""
+    lane, _ = ends
+    said: list[str] = []
+
+    def wait() -> None:
+        try:
+            lane.receive()
+        except BrokenError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    lane.cut()
+    thread.join(30)
+    assert said == ["the worker is gone"]
+
+
+def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket]) -> None:
+    """For its server too, though the process at the other end has it still."""
+    lane, theirs = ends
+    servers, taken = [], []
+    for _ in range(2):
+        connection, server = socket.socketpair()
+        servers.append(server)
+        server.settimeout(30)
+        lane.connect(connection, b"", b"", b"")
+        taken += socket.recv_fds(theirs, packets.MOST + 1, 1)[1]
+        if len(servers) == 2:
+            assert servers[0].recv(1) == b""
+    lane.close()
+    assert servers[1].recv(1) == b""
+    for server in servers:
+        server.close()
+    for fd in taken:
+        os.close(fd)
+
+
+def test_what_is_sent_to_a_worker_that_is_gone(ends: tuple[Lane, socket.socket]) -> None:
+    lane, theirs = ends
+    theirs.close()
+    connection, server = socket.socketpair()
+    with server:
+        for send in (
+            lambda: lane.send(Kind.ASK, b"x"),
+            lambda: lane.send_all(b"x"),
+            lambda: lane.connect(connection, b"", b"", b""),
+            lane.receive,
+        ):
+            with pytest.raises(BrokenError, match="the worker is gone"):
+                send()
 
 
 def test_where_there_is_no_sandbox_the_reason_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,3 +221,14 @@ def test_who_is_not_believed(case: str) -> None:
 
 def test_the_address_is_not_covered_and_need_not_be() -> None:
     assert vouched(other(URL="nar/elsewhere.nar", Compression="none")(), [TRUSTED]) is TRUSTED
+
+
+def test_a_name_without_a_value() -> None:
+    """The worker that takes the text apart is not believed to have written pairs."""
+    with pytest.raises(MalformedError, match="a field without a value"):
+        narinfo.parse(("StorePath", f"/nix/store/{'0' * 32}-it", "URL"))
+
+
+def test_a_compression_that_is_not_supported_is_named_with_those_that_are() -> None:
+    with pytest.raises(MalformedError, match="Compression: 'zstd' is not supported; none, xz, bzip2, gzip are"):
+        parse(text(Compression="zstd"))

@@ -106,7 +106,7 @@ def test_a_file_behind_a_link(file: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_somebody_could_exchange(file: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    assert "may write to it" in refusal(f"A=file:{file}")
+    assert f"{tmp_path}: others than its owner may write to it" in refusal(f"A=file:{file}")
 
 
 def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
