@@ -32,7 +32,8 @@ def logs(machine: str, log: str | None, follow: bool, lines: int | None) -> None
     """Print what MACHINE's own command printed: standard output there, standard error here; `mvm exec` keeps nothing.
 
     Escaped for a terminal, raw into a file or a pipe. What is kept is bounded by the plan (--output-log), the oldest
-    is dropped, and what is missing is told on standard error.
+    is dropped, and what is missing is told on standard error. Nothing is kept of a run with a terminal (-it), and of a
+    foreground run whose guest is given secrets only where --output-log says how much.
     """
     with open_machine_store(TERMINAL) as here:
         if log is None:

@@ -27,4 +27,6 @@ def test_a_container_is_refused_until_the_policy_allows_it_and_called_one_then(c
     assert (done.returncode, done.stdout) == (0, b"Hello from a verified microVM.\n"), done.stderr.decode()
     assert f"mvm: {WORD}".encode() in done.stderr
     log = [json.loads(line) for line in copied.home.mvm("audit", "tail").stdout.splitlines()]
-    assert [record for record in log if record["kind"] == "start"][-1]["backend"] == WORD
+    start = [record for record in log if record["kind"] == "start"][-1]
+    assert start["backend"] == WORD
+    assert copied.home.mvm("logs", start["machine"]).stdout == done.stdout

@@ -43,7 +43,7 @@ def read_output(
             yield from _followed(directory, read, follow=follow, lines=lines)
             return
         if not any(map(directory.exists, _FORMER.values())):
-            why = "its command has not begun, or its plan has nothing kept (mvm run --help: --output-log)"
+            why = "its command has not begun, or nothing is kept of it (mvm logs --help says of which)"
             raise UsageError(
                 f"the machine {text!r} has no output: {why}", hint=f"its kernel's console: mvm logs --console {text}"
             )
