@@ -104,7 +104,7 @@ def _forget_rebuilds(context: Context, freed: Freed) -> None:
 def _refuse_unknown(needs: tuple[Need, ...]) -> None:
     """Refuse to remove anything where a machine or plan needs images and doesn't say which."""
     if unknown := [need.who for need in needs if need.image is None]:
-        why = f"nobody knows which images are needed by {', '.join(unknown)}"
+        why = f"it is not known which images are needed by {', '.join(unknown)}"
         raise MvmnixError(why, hint="stop that machine, or have that plan forgotten (mvm plan rm), and try again")
 
 

@@ -37,5 +37,5 @@ def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
         authentic = authenticate(data, trust=context.policy.trust, role=Role.BUILDER, what="a kept build")
         return from_statement(statement.parse(authentic.payload))
     except RefusedError as refused:
-        why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): nobody knows what it needs"
+        why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): what it needs is not known"
         raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused

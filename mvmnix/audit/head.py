@@ -91,7 +91,7 @@ def foreign(directory: Directory, error: NoteError) -> Reason:
 
 
 def quiet(directory: Directory) -> AbstractContextManager[Lock | None]:
-    """Keep writers out for a moment: by the lock, or because nobody like us can write there (an exported copy)."""
+    """Keep writers out for a moment: by the lock; none is needed where we can't write (an exported copy)."""
     if directory.exists(LOCK) and os.access(".", os.W_OK, dir_fd=directory.fd, effective_ids=True):
         return directory.lock(LOCK)
     return nullcontext()

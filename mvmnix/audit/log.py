@@ -6,10 +6,10 @@ loses nothing that `append` has returned for:
 
 1. the record's line, at the end of the last segment, and its seal, at the place that does not hold the seal before it;
    both become durable, in whatever order. (A full segment is followed by a new one, which appears whole, with both.)
-2. the seal before it is blanked, without waiting for the disk: two seals mean that somebody was interrupted here.
+2. the seal before it is blanked, without waiting for the disk: two seals mean that a writer was interrupted here.
 
 A crash before 1 is over leaves the seal before, and maybe a tail: one line beyond it, whole or torn, or a torn seal.
-No `append` returned for it, so nothing was started on its account. Nobody can tell who wrote those bytes, so the key
+No `append` returned for it, so nothing was started on its account. The writer of those bytes is unknown, so the key
 never seals them as a record: the next append moves them to a file of their own and seals a record of kind `recovery`
 with their digest.
 
@@ -195,7 +195,7 @@ class AuditLog:
         """A descriptor of the last segment, if it ends as it did when we read or wrote it. Raises _StaleError.
 
         It ends with our seal then, which vouches for the tree that we remember, and the next `room` bytes are blank or
-        not there. Records before it are not looked at again: if somebody changed one meanwhile, the next seal is still
+        not there. Records before it are not looked at again: if one was changed meanwhile, the next seal is still
         for what was sealed, and what was changed doesn't fit it.
         """
         if self._directory.exists(segment_name(end.first + CAPACITY)):
@@ -208,7 +208,7 @@ class AuditLog:
         if same_size and _is_blank(os.pread(fd, room, end.end)) and _places(fd, end) == end.places:
             return fd
         os.close(fd)
-        raise _StaleError("somebody else wrote to it")
+        raise _StaleError("another process wrote to it")
 
     def _close_before(self, end: End) -> None:
         """Take the seals off the segment before the last, once that has its first record: they are of no use any more.

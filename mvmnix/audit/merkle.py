@@ -27,7 +27,7 @@ class CompactRange:
     """A tree of `size` leaves, kept as the roots of its complete subtrees, the largest (leftmost) first.
 
     There is one for each 1 in the binary form of `size`, so the state grows with the logarithm of the tree. Two of
-    the same size and root are equal, unless SHA-256 has a collision: whoever knows a signed root can check a compact
+    the same size and root are equal, unless SHA-256 has a collision: a caller with a signed root can check a compact
     range from an untrusted file by its root alone.
     """
 

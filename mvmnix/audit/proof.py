@@ -2,7 +2,7 @@
 
 They are checked with the log's public key and nothing else. A record's proof is C2SP's tlog-proof, with the record
 itself as `extra` data, which its path proves. A proof of consistency is what C2SP's tlog-witness sends to witnesses:
-`old`, the older size, the path, and the newer checkpoint; the older one is whatever somebody kept.
+`old`, the older size, the path, and the newer checkpoint; the older checkpoint is one that a user kept.
 """
 
 import base64

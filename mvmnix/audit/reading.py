@@ -30,7 +30,7 @@ def records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[Listed
 
 
 def backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
-    """All sealed records, the last one first; whoever stops asking has read and checked no more than was needed.
+    """All sealed records, the last one first; a caller that stops early has read and checked no more than it needed.
 
     The checkpoint proves the header of the last segment, which proves the records of the segment before it and, with
     them, its header, and so on. Raises RefusedError [log-mismatch], UnreadableError when there is no log.

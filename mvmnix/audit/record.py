@@ -194,7 +194,7 @@ class Record:
 def spelled(line: bytes) -> re.Match[str]:
     """What a record's line says, as text by field (None for those that are not there), without making a Record of it.
 
-    There are records by the hundred thousand, and whoever checks them all needs few of their fields. Raises
+    There are records by the hundred thousand, and a caller that checks them all needs few fields. Raises
     MalformedError for whatever is not the one spelling of a record.
     """
     said = _LINE.fullmatch(line.decode(errors="replace"))

@@ -2,7 +2,7 @@
 
 A segment is named after the index of its first record. Its first line is a header with the compact range of the tree
 before that record; two places for seals follow (mvmnix/audit/seal.py), then each line is one record. The header is not
-signed and need not be: whoever folds the segment's records into it must arrive at the root that a seal signs. Behind
+signed and need not be: folding the segment's records into it must arrive at the root that a seal signs. Behind
 the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it comes.
 """
 
@@ -45,7 +45,7 @@ def first_of(name: str) -> int | None:
 class Segment:
     """A segment as it lies on the disk: the tree before it, its complete lines, what follows the last newline.
 
-    `places` are the bytes at the two places for seals, believed by nobody before a seal there was verified. `spare` is
+    `places` are the bytes at the two places for seals, not believed before a seal there was verified. `spare` is
     the number of spaces at the end.
     """
 

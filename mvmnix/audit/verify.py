@@ -63,8 +63,8 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
     Where a pinned checkpoint is contradicted and the log was begun on purpose after another one (`mvm audit new-log`),
     the record that says so is named, too.
 
-    Whoever lacks the key cannot change, drop, add or reorder a record unnoticed, but can put an older state back as a
-    whole; the holder of the key can rewrite everything. Both are found against a pinned checkpoint only.
+    Without the key a record cannot be changed, dropped, added or reordered unnoticed, but an older state can be put
+    back as a whole; the holder of the key can rewrite everything. Both are found against a pinned checkpoint only.
     Raises RefusedError [log-mismatch] with all that was found, UnreadableError when there is no log.
     """
     if not is_begun(directory):
@@ -76,7 +76,7 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         head = walk.head(key)  # 1
         indices = segment_indices(directory)
     earlier = None if pinned is None else walk.pinned(pinned, key, head)  # 2
-    # all segments but the last are full: nobody writes to them again, so they can be read without the lock
+    # all segments but the last are full: no process writes to them again, so they can be read without the lock
     for first in indices:
         if head is None or first < head.segment.first:
             walk.full(walk.read(first), head)

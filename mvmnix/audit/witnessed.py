@@ -6,7 +6,7 @@ refused, so nothing starts; an end has happened and is not.
 
 Before one of them is written, the log is held against the witnesses: one that was put back would grow past the size
 that a witness has seen, and its checkpoint would then pass for a later one. No admission or start is written to such a
-log; an end is, and is handed to nobody.
+log; an end is, and is handed to no witness.
 """
 
 import shlex

@@ -22,7 +22,7 @@ from mvmnix.state import Directory
 _FILE: Final = "checkpoint"
 #: How often a commit is made anew because another process of ours was faster.
 _TRIES: Final = 8
-#: Neither hooks nor anybody's configuration takes part; the author is nobody.
+#: Neither hooks nor a user's configuration takes part; the author is no person.
 _OPTIONS: Final = (
     *("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
     *("-c", "user.name=mvm", "-c", "user.email=mvm@localhost"),
@@ -38,7 +38,7 @@ _GIT_ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 class Witness(Protocol):
-    """Somebody who keeps checkpoints. `required` says that nothing starts without them."""
+    """A keeper of checkpoints. `required` says that nothing starts without them."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileWitness:
-    """The latest checkpoint in a file, in a directory that nobody else can write to; replaced atomically."""
+    """The latest checkpoint in a file, in a directory that no other user can write to; replaced atomically."""
 
     name: str
     required: bool

@@ -1,9 +1,9 @@
-"""Verifies a plan and puts the verdict into the audit log; whoever starts machines comes through here.
+"""Verifies a plan and puts the verdict into the audit log; every start of a machine goes through here.
 
 The policy comes first: one with a file that is older than the one that the log saw last decides nothing. All verdicts
 have the policy's serials but this one, or it would be the one that was seen last; nor have the records of start and
-end, which come later, when somebody else may have seen a newer policy. That may be so when a verification is over, too:
-then the admission would put the older policy back in force, and it is looked at once more.
+end, which come later, when another process may have seen a newer policy. That may be so when a verification is over,
+too: then the admission would put the older policy back in force, and it is looked at once more.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Turns the opened files of an image into what a hypervisor boots from: the hashed bytes, and a checked disk.
 
-Kernel and initrd are copied into sealed memory while they are hashed, so that nobody can change them between the look
-and the use. The root filesystem stays a file: whatever its size, four cheap looks tie it to the signed verity
+Kernel and initrd are copied into sealed memory while they are hashed, so that no process can change them between the
+look and the use. The root filesystem stays a file: whatever its size, four cheap looks tie it to the signed verity
 root (size, superblock, top hash block; dm-verity in the guest checks each block below when it is read).
 
 The kernel's copy is given back once the guest has booted: the hypervisor has it in the guest's memory then, and would
@@ -20,7 +20,7 @@ from mvmnix import store, verity
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Artifact, Verity
 
-#: No byte can be changed or added, by nobody; who may open it for writing can make it shorter.
+#: No process can change or add a byte; one that may open it for writing can make it shorter.
 _RELEASABLE: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
 
@@ -52,7 +52,7 @@ class BootFiles:
         return self._fds[name]
 
     def give_back(self, name: str) -> None:
-        """Free the memory of a `releasable_copy`, whoever has it open: it is empty then. A second call does nothing."""
+        """Free the memory of a `releasable_copy`, even while open: it is empty then. A second call does nothing."""
         fd = self._fds[name]
         os.fchmod(fd, 0o600)
         with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), "wb") as memory:

@@ -6,7 +6,7 @@ from mvmnix import prctl
 
 
 def seal_off() -> None:
-    """From here on this process writes no core file, and nobody but root may trace it or read its memory (prctl(2)).
+    """From here on this process writes no core file, and only root may trace it or read its memory (prctl(2)).
 
     Raises OSError where that can't be had.
     """

@@ -1,7 +1,7 @@
 """A hypervisor's process and the three conversations with it, wired to a loop; knows no plan and writes no file.
 
-Callbacks here never raise. Whatever goes wrong ends the process; with it the channel ends, and whoever waits for the
-guest hears that from the channel, after all that the guest said before.
+Callbacks here never raise. Whatever goes wrong ends the process; with it the channel ends, and a caller that waits for
+the guest learns that from the channel, after all that the guest said before.
 """
 
 import os
@@ -31,7 +31,7 @@ type ConsoleSink = Callable[[bytes], None]
 
 
 def _ignored(_event: MonitorEvent) -> None:
-    """For what nobody waits for."""
+    """For events that no caller waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Preparation:
         """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
         monitor = self._hypervisor.monitor()
         try:
-            # it waits in the socket until the hypervisor reads it, so that nobody has to wait for a greeting
+            # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
             self._sockets.monitor[0].sendall(monitor.greeting())
             self.shares.start()
             process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._cell)

@@ -1,4 +1,4 @@
-"""What a plan's author calls a machine, for whoever lists machines: names and values that nothing else depends on."""
+"""What a plan's author calls a machine, for users who list machines: names and values that nothing else depends on."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ def check(labels: Labels) -> None:
 
 
 def parse(texts: Iterable[str]) -> Labels:
-    """Labels as somebody types them. Raises ValueError.
+    """Labels as a user types them. Raises ValueError.
 
     >>> parse(["tier=web", "note=a=b", "plain"])
     {'tier': 'web', 'note': 'a=b', 'plain': ''}

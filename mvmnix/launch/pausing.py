@@ -16,7 +16,7 @@ from mvmnix.launch.loop import Timer
 from mvmnix.launch.records.conclusion import Course
 from mvmnix.launch.records.status import MachineState
 
-#: Is told once that it is so, or why nobody knows.
+#: Is told once that it is so, or why that isn't known.
 type Done = Callable[[MvmnixError | None], None]
 
 #: Seconds in which a hypervisor has to answer.
@@ -53,7 +53,7 @@ class Pausing:
         """
         old = self._course.home.status.state
         if self._awaited is not None:
-            raise UsageError("somebody else pauses or resumes the machine just now", hint="mvm ps says how it is")
+            raise UsageError("another caller is pausing or resuming the machine", hint="mvm ps says how it is")
         kind, event, tell = self._ways[state]
         if old is state or MachineState.PAUSED not in {old, state} or not old.may_become(state):
             raise UsageError(f"the machine is {old}", hint="mvm pause takes running machines, mvm resume paused ones")
@@ -76,7 +76,7 @@ class Pausing:
         }
 
     def let_go(self) -> None:
-        """Have a guest that stands still go on, so that it can end in order; nobody waits for an answer."""
+        """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
         if self.paused:
             with suppress(MvmnixError):  # then it is ended otherwise
                 self._guest.resume()

@@ -35,7 +35,7 @@ def split(data: bytes) -> tuple[bytes, ...]:
 
 
 def refuse_unsigned(data: bytes) -> None:
-    """Refuse a plan that nobody signed, in any formatting; everything else is left to whoever reads bundles."""
+    """Refuse an unsigned plan, in any formatting; everything else is left to the reader of bundles."""
     if is_statement(data) and _kind(data) == PREDICATE_TYPE:
         raise refuse(ReasonCode.UNSIGNED, _WHAT, "this plan isn't signed", "sign it: `mvm plan sign FILE`")
 
@@ -75,7 +75,7 @@ def gather(data: bytes, trust: Trust) -> tuple[Authentic, ...]:
 
 
 def payload(data: bytes) -> bytes:
-    """The statement that a plan's bundles are about, believed by nobody. Raises RefusedError when they differ."""
+    """The statement that a plan's bundles are about, not verified. Raises RefusedError when they differ."""
     payloads = {envelope.parse(bundle).payload for bundle in split(data)}
     if len(payloads) != 1:
         why = f"its bundles are about {len(payloads)} different statements"

@@ -114,7 +114,7 @@ def begin(course: Course) -> None:
 
 @contextmanager
 def _spent(plan: VerifiedPlan, host: Host, home: MachineHome) -> Iterator[Digest]:
-    """The nonce, spent for this machine; nobody else spends one meanwhile."""
+    """The nonce, spent for this machine; no other start spends one meanwhile."""
     with ExitStack() as spending:
         with refusals_logged(plan, host):
             nonce = spending.enter_context(host.replay.spending(plan, home.status.machine))

@@ -165,12 +165,12 @@ def step_15_signers(it: Sheet) -> Iterator[Reason]:
 
 
 def step_16_policy_expiry(it: Sheet) -> Iterator[Reason]:
-    """16. A policy that nobody has looked at for so long decides nothing."""
+    """16. An expired policy, one that was not reviewed in time, decides nothing."""
     yield from it.policy.expired(it.now)
 
 
 def step_17_fresh(it: Sheet) -> Iterator[Reason]:
-    """17. Whoever signs may not say for how long that is believed."""
+    """17. A signer may not decide for how long the plan is trusted."""
     window, bounds = it.plan.window, it.policy.freshness
     for what, found, bound in (
         ("is valid for", window.not_after - window.not_before, bounds.plan_window),

@@ -33,7 +33,7 @@ _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
 
 
 class StopRequestedError(MvmnixError):
-    """Somebody signalled the supervisor; `number` is the signal's."""
+    """The supervisor got a signal; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -161,7 +161,7 @@ def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "",
 
 
 def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> NoReturn:
-    """Fork once more, so that nobody has to reap the supervisor; then be it."""
+    """Fork once more, so that no caller has to reap the supervisor; then be it."""
     status = 125
     try:
         os.setsid()
@@ -176,7 +176,7 @@ def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host
 
 
 def _let_go(keep: int) -> None:
-    """Close the terminal, and what a caller of mvm left open to its children: whoever reads a pipe of it would wait."""
+    """Close the terminal, and what a caller of mvm left open to its children: the reader of a pipe of it would wait."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -195,7 +195,7 @@ def _unwatched(_data: bytes) -> None:
 def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
-            raise StopRequestedError(signal.SIGHUP)  # whoever asked for this machine is gone, and knows no id of it
+            raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id
         return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Use(StrEnum):
-    """How often a plan starts a machine within its window: once, or whenever somebody asks.
+    """How often a plan starts a machine within its window: once, or at every request.
 
     Every plan says it. A version that didn't know the word would take a plan for once as one for always, and a plan
     without it could mean either; so both are refused.

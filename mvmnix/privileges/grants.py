@@ -201,7 +201,7 @@ def _opened(wanted: Mapping[str, bool], needed: set[str]) -> Iterator[Grant]:
 
 
 def is_closed(path: str) -> bool:
-    """Whether it, or a directory above it, lets nobody pass but root and root's group, and root alone can exchange it.
+    """Whether it, or a directory above it, lets only root and root's group pass, and root alone can exchange it.
 
     The owner of a directory can open it at any time, and exchange what is in it.
     """

@@ -29,8 +29,8 @@ GIT = Candidates("git", ("/usr/bin/git", "/run/current-system/sw/bin/git"), "apt
 def locate(candidates: Candidates) -> str:
     """The real path of the first candidate that exists, without symbolic links in it.
 
-    Raises MvmnixError when there is none, RefusedError [state-permissions] when somebody besides root could change
-    the file or a directory above it: what it does could then be anybody's choice.
+    Raises MvmnixError when there is none, RefusedError [state-permissions] when a user other than root could change
+    the file or a directory above it: what it does could then be that user's choice.
     """
     for path in candidates.paths:
         if Path(path).exists():
@@ -42,7 +42,7 @@ def locate(candidates: Candidates) -> str:
 def check(path: str, seen: set[str] | None = None) -> str:
     """Return `path`, every component of which belongs to root and can be changed by root alone, or refuse.
 
-    `seen` is for whoever checks many at once: what is in it was found good already, and what is now goes into it.
+    `seen` is for a caller that checks many at once: what is in it was found good already, and what is now goes into it.
 
     A directory that others may write to passes when it is sticky, as /nix/store is: they can add names to it, but not
     replace one.

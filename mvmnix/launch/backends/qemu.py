@@ -44,7 +44,7 @@ TRANSLATION_BUFFER_MIB = (64, 512)
 #: Under TCG `rep movsb` runs byte by byte, and a guest that is told that it is fast copies with it (measured: out of a
 #: virtio-serial port three times slower, through the agent 1.3 to 2 times).
 TRANSLATED_CPU = "max,erms=off,fsrm=off"
-#: No set-uid, no new processes, no priorities, no obsolete system calls for whoever takes QEMU over.
+#: No set-uid, no new processes, no priorities, no obsolete system calls for an attacker who takes QEMU over.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 ROOT_FDSET = 1
 KVM_FDSET = 2

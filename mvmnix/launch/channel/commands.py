@@ -91,7 +91,7 @@ class Command:
         self._outlet.want(self.stream)
 
     def when_over(self, callback: Callable[[], None]) -> None:
-        """Call this once, when it has ended and its output has reached the sinks; or nobody will ever know."""
+        """Call this once, when it has ended and its output has reached the sinks, or when that can't be known."""
         self._over = callback
         self.settle()
 
@@ -146,7 +146,7 @@ class Command:
         return Stdin(self.stream, data) if data else None
 
     def abandon(self) -> None:
-        """The channel ended: nothing more comes, and nobody listens."""
+        """The channel ended: nothing more is received, and nothing sent is read."""
         self._close_source()
         self._out.abandon()
         self._err.abandon()
@@ -172,7 +172,7 @@ class Command:
             self._source = None
 
     def _reader_left(self) -> None:
-        """Like a shell's pipeline: whoever writes to a reader that is gone hears SIGPIPE."""
+        """As in a shell's pipeline: a process that writes to a reader that is gone gets SIGPIPE."""
         self.signal(signal.SIGPIPE)
 
 

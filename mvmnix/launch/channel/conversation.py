@@ -154,7 +154,7 @@ class Channel:
             self._wait(lambda: self.farewell, idle=idle, what="the guest to shut down")
 
     def close(self) -> None:
-        """Hang up; whoever waits for a stream learns that it ended."""
+        """Close the channel; a caller that waits for a stream learns that it ended."""
         self._transport.close()
         if self.failure is None:
             self._ended(ChannelClosedError("the channel was closed"))

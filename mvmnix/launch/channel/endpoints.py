@@ -106,11 +106,11 @@ class FdSink:
         raise MvmnixError(f"the command's output can't be written: {error.strerror}", hint=hint) from error
 
     def _give_up(self) -> None:
-        """Nobody reads it any more."""
+        """Its reader is gone."""
         broken = self._broken
         self._broken = None
         self.drop()
-        self._fd = -1  # whoever it belongs to may close it now, and its number be given to another
+        self._fd = -1  # its owner may close it now, and its number be given to another
         self._release(0)
         if broken is not None:
             broken()
@@ -150,7 +150,7 @@ class Source(Protocol):
         """At most `limit` bytes; none when there are none now, None when there never will be."""
 
     def close(self) -> None:
-        """Nobody will pull any more."""
+        """No more will be pulled."""
 
 
 class ChunkSource:

@@ -121,7 +121,7 @@ class Connection:
         self.closed = True
 
     def _settle(self) -> None:
-        """Both lanes have ended: the handler knows, nobody says more."""
+        """Both lanes have ended: the handler knows, and neither side sends more."""
         if self._got_eof and self._sent_eof:
             self._handler = None
             self.closed = True

@@ -189,7 +189,7 @@ class Exit(CommandFrame):
 
 @dataclass(frozen=True, slots=True)
 class Open(ConnectionFrame):
-    """Guest: somebody connected to this forwarded port; both lanes are open at once."""
+    """Guest: a client connected to this forwarded port; both lanes are open at once."""
 
     KIND = Kind.OPEN
     port: int

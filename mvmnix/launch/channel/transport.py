@@ -115,7 +115,7 @@ class Transport:
                 self.bytes_sent += count
         except BlockingIOError:
             return
-        except OSError:  # nobody listens any more; what was said before that is still to be read, and then its end
+        except OSError:  # the peer no longer reads; what it sent before that is still to be read, and then its end
             self._out.clear()
             self._deaf = True
         if not self._out:

@@ -120,6 +120,6 @@ class Reader:
         return self.raw(len(self._data) - self._at)
 
     def end(self) -> None:
-        """Refuse bytes that nobody asked for."""
+        """Refuse bytes that are left over."""
         if self._at != len(self._data):
             raise ChannelProtocolError(f"{len(self._data) - self._at} bytes too many in a payload")

@@ -29,7 +29,7 @@ _ROOM: Final = 64 << 20
 _RATIO: Final = 8
 #: Arguments: the unpacker, image, marker, standard input, output and error as descriptors, crun. A whole /proc has to
 #: be there for the kernel to let a user namespace mount one of its own. The marker gets an empty line once the image is
-#: unpacked, and behind it what crun itself complains about, so that nobody takes that for the command's word.
+#: unpacked, and behind it what crun itself complains about, so that it is not taken for the command's output.
 _SCRIPT: Final = f"""
 mount -t proc proc /whole
 setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\

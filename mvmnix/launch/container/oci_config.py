@@ -9,7 +9,7 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.launch.plan import Plan
 
-#: Where a container's root filesystem is unpacked, in memory that nobody else sees.
+#: Where a container's root filesystem is unpacked, in memory that no process outside the sandbox sees.
 ROOT: Final = "/bundle/room/rootfs"
 #: The container's users 0 to 65535 are these of the user namespace that crun runs in (privileges/user_namespaces.py).
 FIRST_USER: Final = 1

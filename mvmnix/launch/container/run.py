@@ -36,7 +36,7 @@ from mvmnix.sandbox import seccomp, trusted_executables
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.system_calls import SystemCalls
 
-#: Seconds in which what a container said before it ended is to be taken by whoever reads it.
+#: Seconds in which the reader has to take what a container said before it ended.
 _AFTERMATH: Final = 30.0
 #: What crun says of a command that the image lacks, and how much of its words is read, in bytes.
 _NOT_FOUND: Final = "executable file"
@@ -121,7 +121,7 @@ class _Pipes:
         return ends
 
     def given(self, end: int) -> int:
-        """This end, which somebody else closes from now on."""
+        """This end; its new owner closes it from now on."""
         self._open.remove(end)
         return end
 

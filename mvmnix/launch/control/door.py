@@ -36,7 +36,7 @@ def listen(directory: Directory) -> socket.socket:
 def connect(directory: Directory, supervisor: int) -> socket.socket:
     """A connection to a machine's supervisor, which has this process id (0: it is not known here).
 
-    Raises UsageError when nobody listens, or somebody else than that process.
+    Raises UsageError when no process listens, or a process other than that.
     """
     calling = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -1,4 +1,4 @@
-"""The one rule by which a running machine grants a verb to whoever calls, from its verified plan alone; no I/O."""
+"""The one rule by which a running machine grants a verb to a client, from its verified plan alone; no I/O."""
 
 from typing import assert_never
 

@@ -1,6 +1,6 @@
 """What goes over a machine's control socket, one message in each packet, with exactly one spelling in bytes; pure.
 
-Whoever asks sends one `Asked`, with descriptors where it says so, and gets one `Answer`; meanwhile it may send signals.
+The client sends one `Asked`, with descriptors where it says so, and gets one `Answer`; meanwhile it may send signals.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ TERM: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
 
 
 class Stream(StrEnum):
-    """A standard stream that somebody hands over with a command, in this order."""
+    """A standard stream that a client hands over with a command, in this order."""
 
     STDIN = "stdin"
     STDOUT = "stdout"
@@ -154,7 +154,7 @@ def _plain(value: object) -> object:
 
 
 def parse_asked(data: bytes) -> Asked:
-    """What somebody asks for. Raises MalformedError, a ValueError."""
+    """What a client asks for. Raises MalformedError, a ValueError."""
     return read(parse_json(data, limit=LIMIT), "message", _asked)
 
 

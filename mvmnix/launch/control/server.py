@@ -2,7 +2,7 @@
 
 What is done for each packet, which the code repeats by number:
 
-1. Whoever calls is the user that the supervisor is, by the kernel's word, or is hung up on.
+1. The client runs as the supervisor's user, by the kernel's word, or its connection is closed.
 2. The packet is bounded and typed, its descriptors are closed if it isn't.
 3. The machine grants it, by its verified plan, or refuses; either is in the audit log before anything is done. To have
    its guest stand still is no verb of the plan: it is in its user's power, like its end.
@@ -131,9 +131,9 @@ class _Caller:
         self._timer = self._loop.after(_PATIENCE, self._close)
 
     def answer(self, answer: Answer) -> None:
-        """Say it, and hang up. A second answer is heard by nobody."""
+        """Send it, and close the connection. A second answer is not sent."""
         if self._connection.fileno() >= 0:
-            with suppress(OSError, ValueError):  # whoever asked is gone; there is more to say than a packet holds
+            with suppress(OSError, ValueError):  # the client is gone; there is more to say than a packet holds
                 packets.send(self._connection, encode(answer))
         self._close()
 
@@ -219,7 +219,7 @@ class _Caller:
         self.answer(_gone() if status is None else Exited(status))
 
     def _left(self) -> None:
-        """Nobody waits for the command any more."""
+        """The client no longer waits for the command."""
         if self._command is None:
             self._close()
             return
@@ -231,7 +231,7 @@ class _Caller:
             self._kill()
         for sink in self._sinks:
             sink.leave()
-        self._let_go(self._outputs)  # at once: whoever reads them need not wait for a guest that may stand still
+        self._let_go(self._outputs)  # at once: their readers need not wait for a guest that may stand still
 
     def _kill(self) -> None:
         if self._command is not None:
@@ -258,7 +258,7 @@ def _check(asked: Asked, descriptors: int) -> None:
 
 
 def _nowhere(data: bytes) -> None:
-    """For output that nobody wants."""
+    """For output that the client doesn't want."""
 
 
 def _gone() -> Failure:

@@ -108,7 +108,7 @@ class Unpack:
         self.skipped.append(text)
 
     def commit(self) -> None:
-        """All of it came: give it its name. Raises UsageError when somebody was faster."""
+        """All of it came: give it its name. Raises UsageError when another process was faster."""
         parent = self._fds[0]
         try:
             if self._is_file and not self._replaces:

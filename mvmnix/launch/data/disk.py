@@ -30,7 +30,7 @@ class DataDisk:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What somebody typed: MIB:PATH. Raises ValueError.
+        """What a user typed: MIB:PATH. Raises ValueError.
 
         >>> DataDisk.parse("1024:/tmp/data").size_mib
         1024

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 _SECTOR: Final = 512
 _KEY_BYTES: Final = 64
 _STRIPES: Final = 4000
-#: Rounds of PBKDF2. They make up for weak passphrases; ours has 256 random bits, and nobody guesses it in one round.
+#: Rounds of PBKDF2. They make up for weak passphrases; ours has 256 random bits, and one round is enough.
 _ROUNDS: Final = 1000
 _SLOTS: Final = 8
 _ACTIVE, _DISABLED = 0x00AC71F3, 0x0000DEAD
@@ -23,7 +23,7 @@ _ACTIVE, _DISABLED = 0x00AC71F3, 0x0000DEAD
 _FIRST, _APART = 8, 504
 _HEAD: Final = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _SLOT: Final = struct.Struct(">II32sII")
-#: Names nothing here: nobody looks for the disk by it.
+#: Names nothing here: the disk is not looked up by it.
 _UUID: Final = b"00000000-0000-4000-8000-000000000000"
 
 

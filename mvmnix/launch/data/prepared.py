@@ -54,7 +54,7 @@ class PreparedDisk:
 
 
 def _file(size: int, directory: Directory) -> int:
-    """A new file of this size that no path leads to and that nobody can give one (open(2), O_TMPFILE and O_EXCL)."""
+    """A new file of this size that no path leads to and that can't be given one (open(2), O_TMPFILE and O_EXCL)."""
     try:
         file = os.open(".", _NO_NAME, 0o600, dir_fd=directory.fd)
     except OSError as error:

@@ -45,7 +45,7 @@ class Verdict:
 
     @property
     def told(self) -> str:
-        """What was seen, for a notice; whoever was told once is only reminded."""
+        """What was seen, for a notice; only a reminder where the user was told before."""
         return "found earlier, see `mvm doctor`" if self.recalled else self.seen
 
 

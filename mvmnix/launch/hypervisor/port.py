@@ -128,7 +128,7 @@ class LaunchSpec:
     `kernel` and `initrd` are sealed memfds, `rootfs` a read-only file; `channel`, `console` and `monitor` are the
     hypervisor's ends of stream sockets. `rootfs` is None for a probe guest, which gets no disk. `tsc_khz` is the
     host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is a memfd of the
-    guest's memory, for servers of `shares` to read and write; None where nobody serves any.
+    guest's memory, for servers of `shares` to read and write; None where there is no server.
     `data` is the one disk that the guest may write, if it has one.
     `cpu_percent` of one processor and `cpu_weight` (as cgroup v2 counts) are for all that the hypervisor does.
     """

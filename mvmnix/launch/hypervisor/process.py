@@ -225,7 +225,7 @@ class HypervisorProcess:
         self._cell.release()
 
     def _count(self) -> None:
-        """Take its resources from the kernel, which tells them once: to whoever reaps it (wait4(2)).
+        """Take its resources from the kernel, which tells them once: to the process that reaps it (wait4(2)).
 
         They are those of what we reap and of what that waited for, which is the hypervisor.
         """
@@ -284,7 +284,7 @@ def _preparation(parent: int, cell: Cell) -> Callable[[], None]:
         cell.enter()  # before prctl: a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
         if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             os._exit(126)
-        # The parent may have died before prctl: then nobody will signal us.
+        # The parent may have died before prctl: then no signal will come.
         if os.getppid() != parent:
             os._exit(126)
 

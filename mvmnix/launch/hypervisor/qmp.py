@@ -50,7 +50,7 @@ class QmpMonitor(Monitor):
 
     @override
     def greeting(self) -> bytes:
-        """Sent before QEMU has said anything: it reads it when it is ready, and nobody waits for a greeting."""
+        """Sent before QEMU has said anything: QEMU reads it when it is ready, and mvm doesn't wait for a greeting."""
         return _NEGOTIATE
 
     @override
@@ -125,7 +125,7 @@ def _meaning(message: object) -> MonitorEvent | None:
         case {"event": "GUEST_PANICKED"}:
             return MonitorEvent.GUEST_PANIC
         case {"event": "STOP"}:
-            return MonitorEvent.INTERNAL_ERROR  # nobody asked for it: QEMU does it when its accelerator fails
+            return MonitorEvent.INTERNAL_ERROR  # it was not asked for: QEMU does it when its accelerator fails
         case {"QMP": _} | {"return": _} | {"event": _}:
             return None
         case _:

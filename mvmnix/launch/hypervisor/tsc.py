@@ -26,7 +26,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The counter, and the time of the same moment in nanoseconds of a clock that nobody adjusts."""
+    """The counter, and the time of the same moment in nanoseconds of a clock that is never adjusted."""
 
     counter: int
     nanoseconds: int
@@ -92,7 +92,7 @@ class _Counter:
         self._rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(address)
 
     def read(self) -> Reading:
-        """The tightest of a few readings: whoever was interrupted in between loses."""
+        """The tightest of a few readings: one that was interrupted in between is wider, and is not chosen."""
         samples = []
         for _ in range(_ATTEMPTS):
             before = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)

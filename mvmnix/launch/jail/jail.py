@@ -2,10 +2,10 @@
 
 What a cell is, from the outside in:
 
-1. A uid and gid that nobody else has meanwhile (as root), in control groups with the plan's limits.
+1. A uid and gid that no process outside it has meanwhile (as root), in control groups with the plan's limits.
 2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
 3. bubblewrap: mount, PID, IPC, UTS, network, user and cgroup namespaces of its own, no capability, no new privilege,
-   no terminal; death with whoever started it.
+   no terminal; death with the process that started it.
    The first process of the PID namespace is bubblewrap's, and waits for the hypervisor. It dies with bubblewrap
    outside, which dies with the supervisor; the kernel then ends the hypervisor, whatever that has done to itself.
 4. A root that holds the hypervisor's program, its libraries and its firmware, read-only; /proc, read-only, in which

@@ -1,6 +1,6 @@
 """Writes a log, or what it says of one machine, with the evidence that it names into a directory; checks one like that.
 
-What is checked here was written by whoever it comes from: nothing is believed but the host's public key, and that only
+What is checked here was written by its sender: nothing is believed but the host's public key, and that only
 if the reader knows whose it is.
 
     host.pub, checkpoint            the key, and the signed state of the log that all of this is proven by
@@ -197,4 +197,4 @@ def _start_of(end: Listed, records: Sequence[Listed]) -> Listed | None:
 
 
 def _mismatch(what: str, why: str) -> RefusedError:
-    return refuse(ReasonCode.LOG_MISMATCH, what, why, "ask whoever gave you the archive for another one")
+    return refuse(ReasonCode.LOG_MISMATCH, what, why, "ask the sender of the archive for another one")

@@ -181,7 +181,7 @@ class Course:
         self.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in firmware)
 
     def close(self) -> None:
-        """Let go of the directory, and with it of the lock: nobody supervises this machine any more."""
+        """Let go of the directory, and with it of the lock: no process supervises this machine any more."""
         for log in (self.console, self.output):
             if log is not None:
                 log.close()

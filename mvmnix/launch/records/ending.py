@@ -30,7 +30,7 @@ class EndReason(StrEnum):
 
     @property
     def orderly(self) -> bool:
-        """Whether it is an end that somebody meant."""
+        """Whether it is an intended end."""
         return self in {EndReason.GUEST_EXIT, EndReason.STOPPED}
 
 
@@ -98,7 +98,7 @@ def judge(ending: Ending) -> EndReason:
 
 
 def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
-    """The same, once the host has walked the disk's hash tree after an end that nobody meant.
+    """The same, once the host has walked the disk's hash tree after an unintended end.
 
     >>> with_disk(EndReason.GUEST_PANIC, (17,))
     <EndReason.VERITY_CORRUPTION: 'verity-corruption'>

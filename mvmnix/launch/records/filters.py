@@ -1,4 +1,4 @@
-"""Which machines somebody means by `key=value`: the words of `mvm ps --filter`, parsed and applied; no I/O."""
+"""Which machines a user selects by `key=value`: the words of `mvm ps --filter`, parsed and applied; no I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> "Filter":
-        """A filter as somebody types it. Raises ValueError.
+        """A filter as a user types it. Raises ValueError.
 
         >>> Filter.parse("label=tier=web")
         Filter(key='label', value='tier=web')

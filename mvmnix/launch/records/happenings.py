@@ -9,7 +9,7 @@ from mvmnix.audit.note import NoteKey
 from mvmnix.audit.reading import Listed, backwards
 from mvmnix.state import Directory
 
-#: Seconds between two looks at a log that somebody follows.
+#: Seconds between two looks at a log that is followed.
 _LOOK: Final = 0.2
 
 

@@ -149,7 +149,7 @@ class MachineHome:
         return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
     def open_door(self) -> socket.socket:
-        """The listening socket for whoever wants something of the machine; it is gone with the lock."""
+        """The listening socket for clients of the machine; it is gone with the lock."""
         return door.listen(self._directory)
 
     def keep_diagnosis(self, name: str, data: bytes) -> None:

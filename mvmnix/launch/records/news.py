@@ -66,7 +66,7 @@ class News:
         self._connection = connection
 
     def say(self, word: Ready | Failure) -> bool:
-        """Tell it and hang up; whether the caller was still there. What is said later is heard by nobody."""
+        """Send it and close the connection; whether the caller was still there. What is said later is not sent."""
         if self._connection.fileno() < 0:
             return False
         with self._connection:

@@ -59,7 +59,7 @@ class Corruption:
 class Observed:
     """What the host saw. `ready` is None for a guest that never got so far; `start_record` the start's audit log index.
 
-    `corruption` is None when nobody looked, for after an orderly end the disk is not read again. `usage` is that of the
+    `corruption` is None when not checked: after an orderly end the disk is not read again. `usage` is that of the
     hypervisor's process, None when the kernel didn't tell; `console_bytes` is what came over the console, kept or not;
     `shares` how the guest got the directories that the plan names. `diagnoses` are of the boots that made no progress,
     in their order; what stands beside them is of the last boot.

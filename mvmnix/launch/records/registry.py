@@ -123,7 +123,7 @@ def wait(machines: Directory, text: str) -> Entry:
     while _holder(machines, entry.status.machine) is not None:
         time.sleep(_WAIT)
     after = _entry(machines, entry.status.machine)
-    return entry if after is None else after  # somebody removed it meanwhile
+    return entry if after is None else after  # another process removed it meanwhile
 
 
 def files(machines: Directory, machine: str) -> dict[str, int]:

@@ -91,7 +91,7 @@ class MachineStatus:
 
     @property
     def waits(self) -> bool:
-        """Whether it is one of `mvm create` that nobody started yet."""
+        """Whether it is one of `mvm create` that was not started yet."""
         return self.state is MachineState.CREATED and self.origin is not None
 
     @property

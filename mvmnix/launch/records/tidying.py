@@ -159,7 +159,7 @@ def _settled(
         raise _UnrecordedError(f"{why}. Next: look at it; mvm rm {status.machine} removes it")
     if (end := known.get(Kind.END)) is None:
         lost = (EndReason.SUPERVISOR_DIED,)
-        of = known.get(Kind.START, status)  # nobody signs the status
+        of = known.get(Kind.START, status)  # the status is not signed
         end = Record(kind=Kind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost)
         journal.append(end)
     directory.write_atomic(END, journal.vouch(end))

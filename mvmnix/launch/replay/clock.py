@@ -1,11 +1,11 @@
 """The only judge of the host's clock: keeps a lower bound of the true time, and refuses a clock that fell behind it.
 
-Windows, expiry and freshness are worth nothing under a clock that somebody set back. The bound, called the mark, is
+Windows, expiry and freshness are worth nothing under a clock that was set back. The bound, called the mark, is
 kept in the state directory and never taken from the wall clock again once it is there:
 
 1. the first time, the wall clock is believed: there is nothing else;
 2. within one boot of the host, the mark moves on by what CLOCK_BOOTTIME counted (it counts suspended time too);
-3. across boots it stays, since nobody here knows how long the host was off;
+3. across boots it stays, since it isn't known how long the host was off;
 4. a wall clock that is behind the mark by more than TOLERANCE is refused: clock-went-back;
 5. a wall clock that moved by more than NOTICED against CLOCK_BOOTTIME, either way, is told the user. So is one that
    moved back across boots without falling behind the mark.
@@ -86,7 +86,7 @@ class Mark:
         return Mark(self.least + max(now.elapsed - self.at.elapsed, _NOTHING), now)  # 2
 
     def jump(self, now: Reading) -> timedelta:
-        """By how much the wall clock was set since, as far as anybody can tell: negative when it was set back."""
+        """By how much the wall clock was set since, as far as can be told: negative when it was set back."""
         moved = _writable(now.wall) - self.at.wall
         return moved - (now.elapsed - self.at.elapsed) if now.epoch == self.at.epoch else min(moved, _NOTHING)
 
@@ -166,7 +166,7 @@ class HostClock:
             raise unusable(self._directory, error) from error
 
     def look(self) -> Moment:
-        """As `moment`, but nothing is written and nobody told."""
+        """As `moment`, but nothing is written and the user is not told."""
         try:
             reading = self._read()
             kept, mark = self._marked(reading)
@@ -232,7 +232,7 @@ def held(directory: Directory) -> Lock:
 
 
 def looked_at(directory: Directory) -> AbstractContextManager[Lock | None]:
-    """The same for whoever only looks: where no start was ever tried there is no lock, and none is made."""
+    """The same for a caller that only looks: where no start was ever tried there is no lock, and none is made."""
     return held(directory) if directory.exists(LOCK) else nullcontext()
 
 

@@ -1,6 +1,6 @@
 """The only gate between a verified plan and its start: what makes a plan for once start once.
 
-The steps, which the code repeats by number, are taken while nobody else takes them in this state directory:
+The steps, which the code repeats by number, are taken by one caller at a time in this state directory:
 
 1. the log is as new as the checkpoint that its witness keeps, if it has one: log-mismatch;
 2. the clock isn't behind its mark (launch/replay/clock.py): clock-went-back;
@@ -12,8 +12,8 @@ The steps, which the code repeats by number, are taken while nobody else takes t
 6. nonces whose plans can't start any more, whatever the clock says from now on, are forgotten, a few at a time;
 7. the nonce is kept, durably, with what it is spent for.
 
-Then the start is recorded, before anybody else gets here. What fails from there on has spent the nonce all the same.
-Whoever only wants to know whether a plan would start has steps 1 to 5 taken by `judge`, which changes nothing.
+Then the start is recorded, before another caller gets here. What fails from there on has spent the nonce all the same.
+To learn only whether a plan would start, call `judge`: it takes steps 1 to 5 and changes nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ class LoggedStarts:
 
 
 def no_witness() -> None:
-    """For a log whose checkpoints nobody else keeps."""
+    """For a log whose checkpoints are kept nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Replay:
         if kept is None:
             why = f"it is older than the log: the last start there spent a nonce ({last.nonce}) that isn't kept here"
             raise mismatch(self._directory, why)
-        # whoever spent it and was killed before the log had the start left its own machine, and the one before
+        # a process that spent it and was killed before the log had the start left its own machine, and the one before
         if kept.before is not None and last.machine not in {kept.machine, kept.before}:
             why = f"it is older than the log: its last start was of machine {last.machine}, here of {kept.machine}"
             raise mismatch(self._directory, why)
@@ -216,7 +216,7 @@ class Replay:
 
 
 def _within_window(plan: Plan, now: datetime) -> None:
-    """Between verification and here somebody may have been waited for."""
+    """Between verification and here this process may have waited for another."""
     if now >= plan.window.not_after:
         why = f"it was valid until {show_time(plan.window.not_after)}, and now it is {show_time(now)}"
         raise refuse(ReasonCode.PLAN_EXPIRED, _WHAT, why, _REPLAN)

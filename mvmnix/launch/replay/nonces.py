@@ -28,9 +28,9 @@ _SHARD: Final = re.compile("[0-9a-f]{2}")
 class Spent:
     """What a nonce was spent for; times in whole seconds, UTC.
 
-    `plan` is the digest of the plan's statement, which is the same whoever signed it; `until` the end of its window,
+    `plan` is the digest of the plan's statement, the same for every signer; `until` the end of its window,
     `least` the clock's mark when it was spent. A plan for more than once spends it anew each time, for another machine;
-    `before` is the one of the start with it that the log had then as its last: empty for none, None if nobody knows.
+    `before` is the one of the start with it that the log had then as its last: empty for none, None if not known.
     """
 
     plan: Digest
@@ -67,7 +67,7 @@ def _fields(record: strict.Record) -> tuple[Digest, str, datetime, datetime, dat
 
 
 class Nonces:
-    """The nonces in a directory. Whoever forgets or renews holds its lock; `spend` is exclusive by itself."""
+    """The nonces in a directory. A caller of `forget` or `renew` holds its lock; `spend` is exclusive by itself."""
 
     def __init__(self, directory: Directory) -> None:
         """The directory stays the caller's to close."""

@@ -3,7 +3,7 @@
 The detectors are those of detect-secrets, by their `analyze_string`, which looks at a text and at nothing else: not at
 its comments that allow a line, and not at the services that could say whether a token is valid. Importing them costs
 0.3 s, so `_WORTH_A_LOOK` spares that for texts in which none of them could find anything. Neither verification nor the
-supervisor imports this module (pyproject.toml): a heuristic makes nobody safe, it saves a careless caller.
+supervisor imports this module (pyproject.toml): a heuristic is no protection, it only helps a careless caller.
 """
 
 import re

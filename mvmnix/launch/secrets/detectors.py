@@ -11,8 +11,8 @@ from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString
 from detect_secrets.plugins.ip_public import IPPublicDetector
 from detect_secrets.plugins.keyword import KeywordDetector
 
-#: Bits per character. The library's own bound, 4.5, lets most random strings of 32 letters and digits pass; whoever
-#: asks here has looked before whether letters and digits lie in an order that words don't have.
+#: Bits per character. The library's own bound, 4.5, lets most random strings of 32 letters and digits pass; the
+#: caller has looked before whether letters and digits lie in an order that words don't have.
 _ENTROPY: Final = 4.0
 #: An address is no credential.
 _NOT_ASKED: Final = (IPPublicDetector,)

@@ -70,7 +70,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, target: Target) -> Self:
-        """What somebody typed: NAME=env:VARIABLE, NAME=file:/PATH, NAME=keyring:SERVICE/NAME or NAME='command:WORDS'.
+        """What a user typed: NAME=env:VARIABLE, NAME=file:/PATH, NAME=keyring:SERVICE/NAME or NAME='command:WORDS'.
 
         Raises ValueError, which doesn't repeat what stands right of the equals sign: it could be the secret.
 

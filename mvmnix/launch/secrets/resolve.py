@@ -15,7 +15,7 @@ from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Sec
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 
-#: Seconds that a command may take; somebody may have to type a passphrase meanwhile.
+#: Seconds that a command may take; the user may have to type a passphrase meanwhile.
 _PATIENCE: Final = 60.0
 #: What password managers need of our environment, beside what every child sees.
 _INHERITED: Final = (
@@ -30,7 +30,7 @@ _INHERITED: Final = (
 def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
     """The secrets of a plan, all of them, in its order.
 
-    From here on this process writes no core file, and nobody but root may look into its memory (prctl(2),
+    From here on this process writes no core file, and only root may look into its memory (prctl(2),
     PR_SET_DUMPABLE), if there is any secret. Raises RefusedError [secret-unavailable] with a reason for each reference
     that leads nowhere.
     """
@@ -99,7 +99,7 @@ def _variable(words: Sequence[str]) -> bytes:
 
 
 def _file(words: Sequence[str]) -> bytes:
-    """A regular file of ours that nobody else may read, without a symbolic link on the way to it."""
+    """A regular file of ours that no other user may read, without a symbolic link on the way to it."""
     opened = _opened(words[0], os.O_RDONLY | os.O_NONBLOCK)
     try:
         with os.fdopen(opened, "rb", closefd=False) as file:  # which takes no directory, and would leave it open
@@ -160,7 +160,7 @@ def _keyring(words: Sequence[str]) -> bytes:
 
 
 def _command(words: Sequence[str]) -> bytes:
-    """What a command prints; its program is a real path that nobody but us and root can change. No shell."""
+    """What a command prints; its program is a real path that only our user and root can change. No shell."""
     program = _opened(words[0], os.O_PATH)
     try:
         status = os.fstat(program)

@@ -203,7 +203,7 @@ def _credentials_beneath(fd: int, secrets: Mapping[tuple[int, int], str]) -> str
 
 
 def _listening() -> Iterator[str]:
-    """Paths on which somebody listens (proc_pid_net(5), unix), as they were bound."""
+    """Paths on which a process listens (proc_pid_net(5), unix), as they were bound."""
     for line in _lines("/proc/net/unix"):
         found = _BOUND.fullmatch(line)
         if found is not None and int(found[1], 16) & _LISTENING:
@@ -217,10 +217,10 @@ def _lines(path: str) -> Sequence[str]:
         return ()
 
 
-#: For whoever shows them: what each word stands for.
+#: What each word stands for, to be shown.
 MEANINGS: Final[Mapping[Danger, str]] = {
     Danger.ROOT: "the root of the host's file system",
-    Danger.HOME: "somebody's home, or what holds one",
+    Danger.HOME: "a user's home, or what holds one",
     Danger.SYSTEM: "a directory of the system, what lies in one, or what holds one",
     Danger.SOCKET: "what holds a socket on which a daemon listens",
     Danger.STATE: "mvm's own state, keys, policy or cache",

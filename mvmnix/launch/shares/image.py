@@ -1,7 +1,7 @@
 """Makes an image (erofs) of a directory for a guest that only reads it: what changes on the host later shows nowhere.
 
 mkfs.erofs reads what strangers may have written, so it works in a cell, with nothing but the directory, and writes into
-memory that is sealed afterwards. Whoever has no rights on a file there can't put it into an image.
+memory that is sealed afterwards. A user without rights on a file there can't put it into an image.
 """
 
 import fcntl

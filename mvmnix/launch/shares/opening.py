@@ -1,6 +1,6 @@
 """Opens the directories of the host that a plan names, without a symbolic link on the way, and holds them.
 
-The descriptor is what is looked at, judged and shared: whoever renames or replaces the path afterwards changes nothing.
+The descriptor is what is looked at, judged and shared: renaming or replacing the path afterwards changes nothing.
 """
 
 import errno

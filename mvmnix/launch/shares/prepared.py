@@ -225,7 +225,7 @@ def _refuse_unless(counted: bool, who: str) -> None:
 
 
 def _memory(size: int) -> int:
-    """Memory of this size as a file whose size nobody changes any more: a smaller one would end whoever maps it."""
+    """Memory of this size as a file whose size can't change any more: a smaller one would end processes that map it."""
     memory = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, size)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

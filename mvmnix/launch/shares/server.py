@@ -27,7 +27,7 @@ _EVERYBODY: Final = 2**32 - 1
 
 
 def command(program: str, listening: int, *, inside: User, writable: bool) -> tuple[str, ...]:
-    """Virtiofsd's arguments: whoever writes in the guest, on the host it is always the server's own user."""
+    """Virtiofsd's arguments: whichever user writes in the guest, on the host it is always the server's own user."""
     return (
         *(program, "--fd", str(listening), "--shared-dir", SHARED, "--sandbox", "none", "--seccomp", "kill"),
         *("--translate-uid", f"squash-guest:0:{inside.uid}:{_EVERYBODY}"),

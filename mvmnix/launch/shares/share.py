@@ -67,7 +67,7 @@ class Share:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What somebody typed: SRC:DST, then perhaps a colon and words with commas in between. Raises ValueError.
+        """What a user typed: SRC:DST, then perhaps a colon and words with commas in between. Raises ValueError.
 
         Words: `ro` (the default) or `rw`; `follow`; `acknowledge=DANGER`. SRC is absolute already.
 

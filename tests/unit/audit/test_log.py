@@ -309,7 +309,7 @@ def test_somebody_who_writes_without_the_lock(world: World) -> None:
         return world.signer.sign(data)
 
     before = content(world.path / FIRST)
-    with pytest.raises(MvmnixError, match=r"cannot be written: somebody else wrote to it"):
+    with pytest.raises(MvmnixError, match=r"cannot be written: another process wrote to it"):
         AuditLog(world.directory, replace(world.signer, sign=sign)).append(record(2))
     assert content(world.path / FIRST) == before
     assert AuditLog(world.directory, world.signer).append(record(2)).index == 2
