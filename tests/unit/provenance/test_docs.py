@@ -41,8 +41,9 @@ def test_the_steps_are_the_modules(section: str, module: object) -> None:
 
 
 def test_the_witnesses_steps_are_the_modules() -> None:
+    step = re.compile(r"(?ms)^ *-? *(3[.]\d) (.*?)(?=\n *-? *3[.]\d|\n\n|\Z)")
     found = [
-        {number: re.sub(r"[;:.].*", "", words) for number, words in re.findall(r"(?m)^ *-? *(3[.]\d) (.*)", text)}
+        {number: re.split(r"[;:.]", " ".join(words.split()))[0] for number, words in step.findall(text)}
         for text in (VERIFICATION, witnesses.__doc__ or "")
     ]
     assert found[0] == found[1]
