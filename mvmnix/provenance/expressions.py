@@ -32,7 +32,7 @@ def takes_for_ever(text: str) -> bool:
         if repeat:
             if several and text[at] != "?":
                 return True
-            groups[-1], several, at = True, several or text[at] == "?", at + repeat
+            groups[-1], several, at = True, False, at + repeat
             continue
         match text[at]:
             case "(":
@@ -50,15 +50,11 @@ def takes_for_ever(text: str) -> bool:
 
 
 def _repeat(text: str, at: int) -> int:
-    """The length of a quantifier with several ways, with what makes it lazy or possessive; 0 where none stands."""
+    """The length of a quantifier with several ways; 0 where none stands. A lazy or possessive mark is another."""
     count = _COUNT.match(text, at)
     if count is not None and count[2] and (count[1] != count[3] or not count[3]):
-        length = len(count[0])
-    elif text[at] in "*+?":
-        length = 1
-    else:
-        return 0
-    return length + (text[at + length : at + length + 1] in {"?", "+"})
+        return len(count[0])
+    return int(text[at] in "*+?")
 
 
 def _next(text: str, at: int) -> int:

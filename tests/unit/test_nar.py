@@ -145,3 +145,11 @@ def directory(*names: bytes) -> bytes:
 def test_what_nix_would_not_write(archive: bytes, why: str) -> None:
     with pytest.raises(MalformedError, match=why):
         tree_of_nar(archive)
+
+
+def test_how_large_a_file_may_be() -> None:
+    """What Nix writes as a length, and every kernel as a size (off_t)."""
+    assert File(2**63 - 1, lambda: ()).size == 2**63 - 1
+    for size in (2**63, -1):
+        with pytest.raises(ValueError, match="no file has"):
+            File(size, lambda: ())

@@ -496,3 +496,15 @@ def test_records_that_are_handed_out_were_checked(long: World, name: str) -> Non
     with pytest.raises(RefusedError) as caught:
         list(records(long.directory, long.key, last=SIZE))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+def test_a_log_that_was_begun_anew_is_no_excuse_for_another_problem(world: World) -> None:
+    for file in world.path.iterdir():
+        file.unlink()
+    AuditLog(world.directory, world.signer).append(
+        Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
+    )
+    data = bytearray((world.path / FIRST).read_bytes())
+    data[data.index(b"new-log")] ^= 1
+    (world.path / FIRST).write_bytes(data)
+    assert "begun on purpose" not in refusal(world)

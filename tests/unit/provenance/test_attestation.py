@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance import build_claims, foreign, predicate
+from mvmnix.provenance import attestation, build_claims, foreign, predicate
 from mvmnix.provenance.attestation import Place, Requirements, unmet
 from mvmnix.provenance.blob import Blob
 from mvmnix.provenance.build_claims import Origin
@@ -340,3 +340,23 @@ def test_what_only_a_statement_can_say(wanted: dict[str, str], source: bool, con
     """A bare signature is refused by `about_content`, so each requirement has to count for it."""
     it = Requirements(**wanted)
     assert (it.about_source, it.about_content) == (source, content)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ({"builder_id": GENERATOR}, True),
+        ({"source_uri": REPOSITORY}, True),
+        ({"predicate_type": V1}, False),
+        ({}, False),
+    ],
+)
+def test_when_the_certificate_has_to_agree(
+    wanted: dict[str, str], asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = PLACE.reason(Code.SOURCE_MISMATCH, "it differs", "look")
+    monkeypatch.setattr(attestation, "certified_reasons", lambda *_: iter((reason,)))
+    held = attestation.Held(
+        foreign.parse(to_bytes(statement(V1, workflow()))), Blob(DIGEST), Requirements(**wanted), PLACE, b"x"
+    )
+    assert list(attestation.as_certified(held)) == [reason] * asked

@@ -40,3 +40,10 @@ def test_an_issuer_whose_key_no_sct_is_over() -> None:
 def test_a_signature_by_a_key_that_can_not_be_checked(key: Key, over: bytes | Digest) -> None:
     with pytest.raises(ValueError, match="of a kind that can't be checked here"):
         verify_signature(certified(key), bytes(64), over=over)
+
+
+def test_a_certificate_that_is_for_nothing() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    found = list(unusable(certified(key), certified(key), trusted_root.parse(OURS.trusted_root)))
+    assert found[:2] == ["its key usage is not digitalSignature", "its extended key usage is not codeSigning"]
+    assert found[2].startswith("its SCT does not hold: ")

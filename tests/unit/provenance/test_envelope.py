@@ -224,3 +224,11 @@ def test_what_is_read_at_once_is_read_as_strictly(monkeypatch: pytest.MonkeyPatc
     found = {data: outcome(envelope.read, data) for data in altered()}
     monkeypatch.setattr(envelope, "_quick", lambda _payload, _rest: None)
     assert {data: outcome(envelope.read, data) for data in found} == found
+
+
+def test_how_large_a_bundle_may_be() -> None:
+    """24 MiB; what stands around the JSON counts."""
+    assert envelope.read_foreign(SIGNED + b" " * ((24 << 20) - len(SIGNED)))
+    with pytest.raises(RefusedError) as refused:
+        envelope.read_foreign(SIGNED + b" " * ((24 << 20) - len(SIGNED) + 1))
+    assert refused.value.codes == (ReasonCode.BUNDLE_MALFORMED,)

@@ -40,3 +40,13 @@ def test_a_cache_that_is_down_is_asked_once(server: Server) -> None:
             with pytest.raises(MvmnixError, match="answers 500"):
                 caches.find(each)
     assert server.paths() == [f"/{HASHES[0]}.narinfo"]
+
+
+@pytest.mark.parametrize(
+    ("size", "why"), [(1 << 20, "is not `Name: value`"), ((1 << 20) + 1, "more than|larger|may have")]
+)
+def test_how_large_a_narinfo_may_be(server: Server, size: int, why: str) -> None:
+    server.routes[f"/{HASHES[0]}.narinfo"] = lambda it: it.answer(b"x" * size)
+    rules = [CacheRule(server.origin, ())]
+    with Caches(rules, LIMITS, environment={}) as caches, pytest.raises(MvmnixError, match=why):
+        caches.find(HASHES[0])

@@ -108,3 +108,10 @@ def test_without_a_worker_nothing_is_taken_for_unpacked(kind: Compression) -> No
     closed.close()
     with pytest.raises(DownloadError, match="closed"):
         unpacked(closed, kind, PACK[kind](DATA), len(DATA))
+
+
+def test_exactly_as_much_as_it_may() -> None:
+    packed = zlib.compress(b"x" * 100, wbits=31)
+    assert b"".join(Expander(packets.Compression.GZIP, 100).feed(packed)) == b"x" * 100
+    with pytest.raises(BadStreamError, match="more bytes than it may"):
+        list(Expander(packets.Compression.GZIP, 99).feed(packed))

@@ -92,3 +92,9 @@ def test_whatever_is_typed(text: str) -> None:
 def test_siblings_share_the_repository() -> None:
     found = OciRef.parse(f"oci://registry.example/team/app@{PIN}").sibling(Digest("0" * 64))
     assert str(found) == f"oci://registry.example/team/app@sha256:{'0' * 64}"
+
+
+def test_how_long_the_name_of_a_repository_may_be() -> None:
+    assert OciRef("registry.example", "a" * 255, Digest.of(b"")).name == "a" * 255
+    with pytest.raises(ValueError, match="not the name of a repository"):
+        OciRef("registry.example", "a" * 256, Digest.of(b""))

@@ -127,3 +127,15 @@ def test_a_connection_that_fails_is_told_in_the_systems_words(mvm: Mvm) -> None:
 def test_what_is_no_request_ends_it(mvm: Mvm) -> None:
     mvm.end.sendall(bytes((Kind.DATA,)))
     mvm.end.shutdown(socket.SHUT_WR)
+
+
+def test_each_way_to_read_tells_of_bytes() -> None:
+    """Bodies are read into a buffer; what TLS reads by itself, for a handshake, is not."""
+    told = list[int]()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heard = exchange._Heard(ours, lambda: told.append(1))
+        theirs.sendall(b"ab")
+        assert heard.recv(1) == b"a"
+        assert heard.recv_into(memoryview(bytearray(1))) == 1
+        assert told == [1, 1]
