@@ -302,3 +302,8 @@ def test_what_a_tree_is_locked_by(attributes: dict[str, Any], codes: tuple[Reaso
     with pytest.raises(RefusedError) as refused:
         lock.tree("a", attributes)
     assert refused.value.codes == codes
+
+
+def test_a_forge_by_its_branch() -> None:
+    place = lock.Forge(lock.NodeKind.GITHUB, "NixOS", "nixpkgs", ref="nixos-24.11")
+    assert place.uri == "github:NixOS/nixpkgs/nixos-24.11"

@@ -434,3 +434,13 @@ def test_of_a_verifier_s_entries_the_one_that_holds_least_against_it(world: Worl
         for rules in ((other, RULE), (RULE, other)):
             world.policy = with_verifier(replace(policy, verifiers=()), *rules)
             assert check(world, sign(world)).level == 1
+
+
+@pytest.mark.parametrize(("subject", "revoked"), [("ci@mvmnix.test", True), ("else@mvmnix.test", False)])
+def test_an_input_by_an_identity(subject: str, revoked: bool) -> None:
+    it = summary_inputs.SummaryInput(
+        "provenance", OTHER, None, OTHER, OTHER, ("ci@mvmnix.test", "https://issuer.test"), ()
+    )
+    named = (Pattern(subject), Pattern("https://issuer.test"))
+    codes = [reason.code for reason in summary_inputs.revoked(it, Revocations(identities=(named,)))]
+    assert codes == [Code.SIGNER_REVOKED] * revoked

@@ -291,3 +291,8 @@ def test_who_knows_a_secret_writes_no_core_file() -> None:
 def test_nothing_heavy_is_imported_before_a_keyring_is_asked() -> None:
     program = "import sys, mvmnix.launch.secrets.resolve; sys.exit('keyring' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_how_large_secrets_may_be() -> None:
+    """What docs/secrets.md says, in bytes."""
+    assert (LARGEST, LARGEST_SUM) == (16384, 32768)
