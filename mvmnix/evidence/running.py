@@ -72,7 +72,7 @@ class Ran:
 
     @property
     def plan(self) -> Digest:
-        """The plan that it was started from, by the log; without one, by its own directory, which is not vouched for."""
+        """The plan that it was started from, by the log; without one, by its own directory, which proves nothing."""
         said = None if self.start is None else self.start.record.plan
         return said or self.entry.status.plan
 
