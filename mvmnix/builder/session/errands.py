@@ -47,7 +47,7 @@ class Threads:
             thread.start()
 
     def close(self) -> None:
-        """Let the threads go: what is under way still ends, by itself. A fork wants no thread beside it."""
+        """Let the threads go: what is under way still ends, by itself. For callers that are about to fork."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
