@@ -68,7 +68,7 @@ class CacheKey:
 
     @property
     def text(self) -> str:
-        """`name:base64`, as `parse` reads it: the name alone says nothing, for anybody may call a key so."""
+        """`name:base64`, as `parse` reads it: the name alone says nothing, for any key may be called so."""
         return f"{self.name}:{base64.b64encode(self.raw).decode()}"
 
 
@@ -87,7 +87,7 @@ class CacheRule:
 
 @dataclass(frozen=True, slots=True)
 class WitnessRule:
-    """Somebody to whom the audit log's checkpoints are handed; one of `file`, `command` and `git` is there.
+    """A witness, to which the audit log's checkpoints are handed; one of `file`, `command` and `git` is there.
 
     `required` says that nothing starts when it can't be reached; `seconds` is how long a command or git may take.
     """

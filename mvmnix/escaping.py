@@ -27,7 +27,7 @@ def escape(text: str) -> str:
 
 
 def escape_line(text: str) -> str:
-    r"""For a terminal, in one line: whoever wrote the text can't add lines of their own to what is printed.
+    r"""For a terminal, in one line: the author of the text can't add lines to what is printed.
 
     >>> escape_line("a\nverified: b")
     'a\\nverified: b'

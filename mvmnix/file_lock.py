@@ -72,7 +72,7 @@ class Lock:
 
 
 def acquire(directory: int, name: str) -> Lock:
-    """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for whoever holds it.
+    """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for its holder.
 
     Raises RuntimeError when the calling thread holds it already, since it would wait for itself forever.
     """
@@ -80,7 +80,7 @@ def acquire(directory: int, name: str) -> Lock:
 
 
 def share(directory: int, name: str) -> Lock:
-    """As `acquire`, but other processes may share it at the same time, while nobody can have it alone.
+    """As `acquire`, but other processes may share it at the same time, while no process can have it alone.
 
     Threads of one process do not share it: the second waits for the first.
     """
@@ -117,7 +117,7 @@ def try_acquire(directory: int, name: str) -> Lock | None:
 
 
 def holder(directory: int, name: str) -> int | None:
-    """The process that holds the lock on `name` now, by F_GETLK; None when nobody does or no such file exists.
+    """The process that holds the lock on `name` now, by F_GETLK; None when none does or no such file exists.
 
     0 stands for a process that this PID namespace does not show.
     """

@@ -261,7 +261,7 @@ def _decrypted(
     hint = "name its password: `[keys] password` in config.toml, env:NAME or file:/PATH; at a terminal it is asked for"
     given = b"" if password is None else password().encode()
     if not given:
-        raise refuse(ReasonCode.KEY_PASSWORD, where, "it is encrypted, and nobody gave a password", hint)
+        raise refuse(ReasonCode.KEY_PASSWORD, where, "it is encrypted, and no password was given", hint)
     try:
         key = serialization.load_pem_private_key(text, password=given)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -261,7 +261,7 @@ def _is_representable(text: str) -> bool:
 def _heard(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:
     """What came from a pipe until `limit` bytes or the child's end, and whether one of these came in time.
 
-    Whoever else holds the pipe then is not waited for.
+    Other holders of the pipe are not waited for.
     """
     data, poll = b"", select.poll()  # not select(), which knows no descriptor above 1,023
     poll.register(output, select.POLLIN)

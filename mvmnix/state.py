@@ -14,7 +14,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.file_lock import Lock
 from mvmnix.trusted_path import DIRECTORY, Step, judge, judge_closed, make_component, open_component, walk
 
-#: O_NONBLOCK: opening a FIFO that somebody planted must not hang before its kind is seen.
+#: O_NONBLOCK: opening a FIFO that another process planted must not hang before its kind is seen.
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -196,11 +196,11 @@ class Directory:
         return file_lock.share(self.fd, _component(name))
 
     def try_lock(self, name: str) -> Lock | None:
-        """The exclusive lock on the lock file `name`, or None when somebody else holds it."""
+        """The exclusive lock on the lock file `name`, or None when it is held already."""
         return file_lock.try_acquire(self.fd, _component(name))
 
     def holder(self, name: str) -> int | None:
-        """The process that holds that lock now, as the kernel says; None when nobody does."""
+        """The process that holds that lock now, as the kernel says; None when none does."""
         return file_lock.holder(self.fd, _component(name))
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ class Store:
         """Hand a kept file to `write`, in chunks, while hashing it; returns its size in bytes.
 
         Raises RefusedError [source-mismatch] at the end when the bytes are others: what was handed out is worthless
-        then. The file stays as it is, for somebody may want to look at it. Raises MvmnixError when it is not there.
+        then. The file stays as it is, for a user may want to look at it. Raises MvmnixError when it is not there.
         """
         fd = self._open(digest)
         try:
@@ -145,7 +145,7 @@ class Store:
             os.close(fd)
 
     def unhashed(self, digest: Digest) -> int:
-        """A descriptor of a kept file whose bytes nobody has hashed: for callers who verify what they read from it."""
+        """A descriptor of a kept file whose bytes are not hashed: for callers who verify what they read from it."""
         return self._open(digest)
 
     def digests(self) -> tuple[Digest, ...]:
@@ -165,7 +165,7 @@ class Store:
             os.close(fd)
 
     def remove(self, digest: Digest) -> None:
-        """Let go of a file, if it is there; whoever holds a descriptor of it keeps its bytes."""
+        """Let go of a file, if it is there; a process that holds a descriptor of it keeps its bytes."""
         self._directory.remove(digest.hex)
 
     def sweep(self, *, remove: bool = True) -> dict[str, int]:

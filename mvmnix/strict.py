@@ -137,7 +137,7 @@ def _matches(pattern: str, value: str) -> bool:
 
 
 class Record:
-    """One object while it is read: each field is asked for once; what nobody asked for is a problem.
+    """One object while it is read: each field is asked for once; what was not asked for is a problem.
 
     A scalar that is missing or wrong is noted and a stand-in is returned; `read` never lets that stand-in out.
     """
@@ -270,7 +270,7 @@ class Record:
         self._asked.update(self._fields)
 
     def close(self) -> None:
-        """Note the keys that nobody asked for."""
+        """Note the keys that were not asked for."""
         if not self._fields.keys() <= self._asked:
             for name in sorted(self._fields.keys() - self._asked):
                 self._problem(name, "unknown")

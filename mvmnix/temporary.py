@@ -1,4 +1,4 @@
-"""The only judge of where temporary files go: there, nobody but us and root can put another file under a name.
+"""The only judge of where temporary files go: there, only we and root can put another file under a name.
 
 Archives, downloads and sockets lie there for a while, and are found by their paths. The owner of the directory could
 exchange them, or put a link in their place; and su(1) without `-` leaves root the TMPDIR of the user before.
@@ -19,7 +19,7 @@ VARIABLES: Final = ("TMPDIR", "TEMP", "TMP")
 def judged(environment: Mapping[str, str]) -> dict[str, str]:
     """Those of VARIABLES that are set, with the paths that were judged, which hold no symbolic link.
 
-    What isn't there passes, if nobody else can make it. Raises RefusedError [state-permissions].
+    What isn't there passes, if no other user can make it. Raises RefusedError [state-permissions].
     """
     return {name: _judged(name, environment[name]) for name in VARIABLES if environment.get(name)}
 

@@ -1,11 +1,11 @@
-"""The rule by which a path is trusted: nobody but us and root could have changed what it names.
+"""The rule by which a path is trusted: only we and root could have changed what it names.
 
 A path is opened component by component from `/` with openat and O_NOFOLLOW. Each component is judged on the descriptor
-that is then used, so that nobody can change it between the look and the use:
+that is then used, so that it can't be changed between the look and the use:
 
 1. it is a directory, not a symbolic link;
 2. its owner is us or root (for root: root alone);
-3. nobody else may write to it, except that a parent may be a sticky directory of root's, such as /tmp.
+3. no other user may write to it, except that a parent may be a sticky directory of root's, such as /tmp.
 """
 
 import errno
@@ -94,7 +94,7 @@ def _stay_above(name: str, path: str, parent: int, flags: int) -> int:
 
 
 def judge(path: str, status: os.stat_result) -> None:
-    """Refuse a file or directory that anybody but us and root could have changed."""
+    """Refuse a file or directory that a user other than us and root could have changed."""
     us = os.geteuid()
     if status.st_uid not in {us, 0}:
         why = f"it belongs to uid {status.st_uid}, who could change what mvm finds there"
@@ -112,6 +112,6 @@ def judge_closed(name: str, path: str, parent: int) -> None:
 
 
 def _judge_parent(path: str, status: os.stat_result) -> None:
-    """As `judge`, but let a sticky directory of root's pass: in it, nobody can rename or remove what is ours."""
+    """As `judge`, but let a sticky directory of root's pass: in it, no other user can rename or remove what is ours."""
     if status.st_uid != 0 or not status.st_mode & stat.S_ISVTX:
         judge(path, status)

@@ -1,4 +1,4 @@
-"""`python -m mvmnix.cli`: the command line, for whoever has no `mvm` on the path."""
+"""`python -m mvmnix.cli`: the command line, for users who have no `mvm` on the path."""
 
 from mvmnix.cli.main import main
 

@@ -130,7 +130,7 @@ def _log(context: Context) -> Iterator[Finding]:
     yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
-#: How backends that are Preview are named, so that nobody takes one for the default.
+#: How backends that are Preview are named, so that no user takes one for the default.
 _TITLES = {
     Backend.FIRECRACKER: "Firecracker (Preview)",
     Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Preview)",

@@ -29,7 +29,7 @@ class Chain:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name, text in self.links():
-            table.add_row(name, Text(escape(text)))  # which is no markup, whoever wrote it
+            table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
         Console(stderr=True).print(table)
 
     def links(self) -> Iterator[tuple[str, str]]:

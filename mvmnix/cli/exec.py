@@ -72,7 +72,7 @@ def _check_terminal(interactive: bool, timeout: int, *, raw: bool) -> None:
 
 
 def _waited(it: Call) -> ExitStatus:
-    """The first interruption is the command's, the second ends it: whoever hangs up has it killed."""
+    """The first interruption is the command's, the second ends it: if the client disconnects, it is killed."""
     with attentive() as attend:
         try:
             attend(it.fileno())

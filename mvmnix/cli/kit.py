@@ -1,4 +1,4 @@
-"""`mvm bundle export` and `mvm trusted-root export`: what somebody needs who verifies where there is no network."""
+"""`mvm bundle export` and `mvm trusted-root export`: what is needed to verify where there is no network."""
 
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ def bundle() -> None:
 def export_bundles(digest: str, out: str, directory: str) -> None:
     """Write all that was signed about the image whose manifest has DIGEST: how it was built, what ran.
 
-    Provenance, kept parts, rebuilds, plans, receipts, as they are kept here; whoever gets them verifies them.
+    Provenance, kept parts, rebuilds, plans, receipts, as they are kept here; the recipient verifies them.
     """
     if directory and out != "-":
         raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
@@ -60,7 +60,7 @@ def export_root(name: str, out: str, as_json: bool) -> None:
     """Write the trusted_root.json of the public-good Sigstore, or the root that your policy pins as NAME.
 
     The public one is what the installed sigstore library ships; nothing is fetched. Its sha256 is what a policy pins,
-    and its age tells how much it may lack: nobody is told here of keys that were replaced since.
+    and its age tells how much it may lack: mvm is not told of keys that were replaced since.
     """
     if as_json and out == "-":
         raise UsageError("--json goes with --out", hint="say where to write the root")

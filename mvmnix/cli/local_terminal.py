@@ -30,7 +30,7 @@ NOTICE: Final = (
 
 
 class SignalledError(MvmnixError):
-    """Somebody signalled this process, from elsewhere: keys go to the guest."""
+    """Another process signalled this one: keys go to the guest."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -126,7 +126,7 @@ def raw_terminal(resized: Callable[[int, int], None]) -> Iterator[Callable[[int]
     Gives what waits until a descriptor can be read: no signal is too early for it, as for a system call that blocks.
 
     Whatever ends the block, SIGHUP, SIGINT, SIGQUIT and SIGTERM among it, the terminal is as it was, and what was typed
-    but not read yet is thrown away: a guest can make a terminal answer as if somebody typed (tcsetattr(3), TCSAFLUSH).
+    but not read yet is thrown away: a guest can make a terminal answer as if the user typed (tcsetattr(3), TCSAFLUSH).
     Such a signal raises SignalledError. To be called in the main thread, which runs the handlers.
     """
     before = termios.tcgetattr(_INPUT)

@@ -53,7 +53,7 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
     """Descriptors for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
 
     A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
-    terminal this process stands: it escapes what is shown there, and a terminal that stands still holds up nobody else.
+    terminal this process stands: it escapes what is shown, and a terminal that stands still holds up nothing else.
     So it does with a pipe that only another user could open once more, as root's are for root's mvm.
     """
     theirs, pumps, descriptors = list[int](), list[threading.Thread](), list[int]()
@@ -68,7 +68,7 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
             theirs.append(their)
             descriptors.append(their)
             target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else partial(_pump_out, raw=raw)
-            # who reads a terminal may wait for somebody who types nothing any more
+            # a thread that reads a terminal may wait for input that never comes
             pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
         hands = Hands(tuple(descriptors), theirs, pumps)
         ours.callback(hands.let_go)

@@ -1,4 +1,4 @@
-"""`mvm verify`: says whether files are what somebody who is believed signed for; starts nothing, fetches nothing.
+"""`mvm verify`: says whether files are what a trusted signer signed for; starts nothing, fetches nothing.
 
 Exit codes: 0 verified, 1 refused, 2 could not verify.
 """
@@ -74,7 +74,7 @@ def verify(
     resource_uri: str,
     as_json: bool,
 ) -> int:
-    """Verify that somebody who is believed has signed for files of any build, or for an image as a whole.
+    """Verify that a trusted signer has signed for files of any build, or for an image as a whole.
 
     DIRECTORY is an image as `mvm build --out` wrote it; it is held against a trust policy, by all steps of a launch.
 
@@ -177,7 +177,7 @@ def could_not_verify() -> Iterator[None]:
         raise UnreadableError(error.message or str(error), hint=error.hint) from error
     except OSError as error:
         why = f"{error.filename or 'the system'}: {error.strerror}"
-        raise UnreadableError(why, hint="see that the path can be read, and that somebody takes the answer") from error
+        raise UnreadableError(why, hint="see that the path can be read, and that the answer can be written") from error
     except Exception as error:
         why = f"unexpected {type(error).__name__}: {error}"
         raise UnreadableError(why, hint="report this as a bug, with the files if you can") from error

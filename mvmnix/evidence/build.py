@@ -35,7 +35,7 @@ type Testimony = Callable[[Finished], Iterable[tuple[str, Verified[Provenance] |
 
 
 def no_testimony(_: Finished) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
-    """Nobody rebuilt it."""
+    """It was not rebuilt."""
     return ()
 
 
@@ -86,7 +86,7 @@ def _image(it: Checked) -> Node:
 
 
 def _with_files(it: Checked, image: Image, own: Verdict) -> Verdict:
-    """An image stands no better than the worst of its files: whoever reads its line alone is not told otherwise."""
+    """An image stands no better than the worst of its files: a reader of its line alone is not told otherwise."""
     files = {each.name: _file_verdict(it, each) for each in (image.kernel, image.initrd, image.rootfs)}
     files["verity root"] = _verity_verdict(it)
     if reasons := [*own.reasons, *(reason for each in files.values() for reason in each.reasons)]:
@@ -114,7 +114,7 @@ def _add_files(draft: Draft, it: Checked, image: str) -> None:
 
 
 def _file_verdict(it: Checked, artifact: Artifact) -> Verdict:
-    """A file has the bytes of the manifest, and the manifest is somebody's word."""
+    """A file has the bytes of the manifest, and a signer vouches for the manifest."""
     found = it.held.files.get(artifact.name)
     match found:
         case None:

@@ -51,7 +51,7 @@ def _canonical(bundle: bytes) -> bytes:
     try:
         return envelope.parse(bundle).to_bytes()
     except RefusedError:
-        return bundle  # whoever verifies it says why it is none
+        return bundle  # its verification says why it is none
 
 
 def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony:

@@ -1,7 +1,7 @@
 """Writes a graph of evidence as one HTML page that needs no script, no other file and no network; pure.
 
 The page's own policy (Content Security Policy, level 3) forbids everything but its one style sheet, by that sheet's
-hash. Each text in it that somebody else may have chosen goes through `markup.element`, which escapes it.
+hash. Each text in it that another party may have chosen goes through `markup.element`, which escapes it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -143,7 +143,7 @@ def _stages(graph: Graph, ids: Mapping[str, str]) -> Iterator[Markup]:
 def _footer() -> Markup:
     told = (
         "This page shows what a verification found at the moment and under the trust policy that it names. It is a "
-        "picture of evidence, and none itself: whoever is handed the image can verify it anew, with "
+        "picture of evidence, and none itself: a recipient of the image can verify it anew, with "
     )
     more = ", or with any tool that reads Sigstore bundles. The page loads nothing and runs nothing."
     return element("footer", element("p", told, element("code", "mvm verify"), more))

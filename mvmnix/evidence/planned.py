@@ -84,7 +84,7 @@ def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, p
 
 
 def undated(shown: Shown) -> Shown:
-    """A plan that was used nobody knows when: what was judged by the time, or by the policy of today, says nothing."""
+    """A plan that was used at an unknown time: what was judged by the time, or by the policy of today, says nothing."""
     if any(reason.code not in _OF_THEIR_TIME for reason in shown.verdict.reasons):
         return shown
     why = "when it was started can't be told: no audit log that verifies has the start"

@@ -48,7 +48,7 @@ class Sealed:
 
     @property
     def end(self) -> Record | None:
-        """The last record of its end: whoever tidies up after a lost supervisor may write a second one."""
+        """The last record of its end: a process that tidies up after a lost supervisor may write a second one."""
         ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
         return next(ends, None)
 
@@ -72,7 +72,7 @@ class Ran:
 
     @property
     def plan(self) -> Digest:
-        """The plan that it was started from, by the log; by its own directory, which is nobody's word, without one."""
+        """The plan that it was started from, by the log; without one, by its own directory, which proves nothing."""
         said = None if self.start is None else self.start.record.plan
         return said or self.entry.status.plan
 
@@ -114,7 +114,7 @@ def _machine(ran: Ran) -> Node:
 
 
 def _machine_verdict(ran: Ran) -> Verdict:
-    """A machine's directory is nobody's word; the log is the host's."""
+    """Nothing vouches for a machine's directory; the host vouches for the log."""
     if isinstance(ran.log, MvmnixError):
         return unverified("the audit log, which would vouch for it, does not verify")
     if ran.start is None:
@@ -152,7 +152,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
     size, root = log.checkpoint.size, str(log.checkpoint.root)
     facts = (("log", log.key.name),)
     if log.tail:
-        left = "its records verify; a writer was interrupted, or somebody added to it"
+        left = "its records verify; a writer was interrupted, or something was added to it"
         verdict = unverified(f"no seal covers the last {log.tail} bytes: {left}")
     else:
         verdict = verified("every record was checked against the checkpoint that the host's key signed")

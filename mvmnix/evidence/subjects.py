@@ -141,7 +141,7 @@ def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
 
 
 def _silent(_: str) -> None:
-    """Whoever only looks is told by verdicts."""
+    """Prints nothing: the verdicts say it."""
 
 
 def _machine(draft: Draft, context: Context, machine: Machine, judge: Judge) -> str:

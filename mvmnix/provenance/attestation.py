@@ -172,7 +172,7 @@ def certified_reasons(claim: ForeignStatement, certificate: bytes, place: Place)
 
 
 def _what_would_match(said: Origin) -> str:
-    """The options that this statement meets, as somebody would type them, and why mvm's own builds say no more."""
+    """The options that this statement meets, as a user would type them, and why mvm's own builds say no more."""
     told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
     options = " ".join(f"{name} {shlex.quote(value)}" for name, value in told.items() if value is not None)
     own = {"file": f"; {_WORK_TREE}", "path": f"; {_COPY}"}.get(said.repository.partition(":")[0], "")

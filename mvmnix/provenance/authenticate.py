@@ -2,16 +2,16 @@
 
 A bundle is read (BUNDLE_MALFORMED, UNSIGNED), and then:
 
-1. its bytes are the canonical ones, so that none is there that nobody signed and nobody looks at;
+1. its bytes are the canonical ones, so that no byte in it is neither signed nor looked at;
 2. the signer is one of the trust policy's, by the key that the hint names or by the certified identity; neither that
    key or identity nor the bundle or the statement in it is revoked;
-3. the one signature is that signer's, over DSSE's encoding of payload type and payload, and whoever has to witness
-   it did: steps 3.1 to 3.8 of witnesses.py, for certificates and for keys whose signatures have to be in a log;
+3. the one signature is that signer's, over DSSE's encoding of payload type and payload, and every required witness
+   saw it: steps 3.1 to 3.8 of witnesses.py, for certificates and for keys whose signatures have to be in a log;
    in that log by its proof, of which the log's promise is none;
 4. that signer has the role which such a claim needs;
 5. the payload type is in-toto's.
 
-All of them are reported together. A certified identity is nobody until step 3 has passed. The payload may be read only
+All of them are reported together. A certified identity counts only once step 3 has passed. The payload may be read only
 out of an Authentic. Bundles of other tools are taken through steps 2 to 4 alone and make an Attested, which nothing
 that launches takes; for them a log's promise, or in a domain without a log a timestamp, is enough unless the policy
 has `require-inclusion`.
@@ -123,7 +123,7 @@ class Submission:
     """A bundle that is to be authenticated. `what` names it for people; `blob` is for a bare signature.
 
     `canonical` is the bundle as mvm writes it, `findings` what its witnesses say; `signer` whom the hint names, not
-    proven, or whom a domain certified: None if the policy knows nobody of the kind.
+    proven, or whom a domain certified: None if the policy knows no such signer.
     """
 
     what: str
@@ -157,7 +157,7 @@ def step_1_canonical(it: Submission) -> Iterator[Reason]:
 def step_2_signer(it: Submission) -> Iterator[Reason]:
     """2. The policy knows the key or identity, and believes it still."""
     hint = it.bundle.material.hint
-    # a certificate for which no domain stands names nobody: step 3 says why
+    # a certificate for which no domain stands gives no identity: step 3 says why
     if it.signer is None and (hint or it.identity or not it.findings.reasons):
         certified = "the certified identity" if it.identity is None else named(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
@@ -282,7 +282,7 @@ def _passed(it: Submission, steps: tuple[Step, ...]) -> tuple[Signer, tuple[Step
 
 def _needed(blob: Blob | None) -> Blob:
     if blob is None:
-        raise ValueError("it is a bare signature, and nobody said over which file")
+        raise ValueError("it is a bare signature, and the file that it is over was not given")
     return blob
 
 
@@ -294,7 +294,7 @@ def _sha256(blob: Blob) -> Digest:
 
 @contextmanager
 def only_refusals(what: str) -> Iterator[None]:
-    """Turn what a verification did not expect into a refusal: libraries leak exceptions that nobody listed."""
+    """Turn what a verification did not expect into a refusal: libraries leak exceptions that they do not list."""
     try:
         yield
     except RefusedError:

@@ -120,7 +120,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, str] | str:
 
 def _forged(certificate: x509.Certificate, bundle: Bundle | MessageBundle, file: Digest | None) -> str | None:
     if isinstance(bundle, MessageBundle) and file is None:
-        return "it is a bare signature, and nobody said over which file"
+        return "it is a bare signature, and the file that it is over was not given"
     over = bundle.signed_bytes if isinstance(bundle, Bundle) else file
     try:
         certificate_path.verify_signature(certificate, bundle.signature, over=over or b"")

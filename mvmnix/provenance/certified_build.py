@@ -47,7 +47,7 @@ def read(certificate: bytes) -> Mapping[str, str]:
 def disagreements(it: ForeignStatement, certificate: bytes) -> Iterator[Disagreement]:
     """Where the provenance and the certificate of its signer name different things; both have to name them.
 
-    A source that can't be read is not compared: whoever asks for it refuses that. Raises ValueError as `read` does.
+    A source that can't be read is not compared: a check that needs it refuses that. Raises ValueError as `read` does.
     """
     if not certificate or not build_claims.is_provenance(it):
         return

@@ -128,7 +128,7 @@ def sign(payload: bytes, key: PrivateKey) -> Bundle:
 
 
 def parse(data: bytes) -> Bundle:
-    """Read a bundle in any formatting. Raises RefusedError BUNDLE_MALFORMED, or UNSIGNED when nobody signed."""
+    """Read a bundle in any formatting. Raises RefusedError BUNDLE_MALFORMED, or UNSIGNED when it has no signature."""
     return read(data)[0]
 
 

@@ -1,4 +1,4 @@
-"""Says which regular expressions could take for ever on a name that somebody else chose; pure.
+"""Says which regular expressions could take for ever on a name that another party chose; pure.
 
 Python's `re` tries every way in which an expression can match. Where something that matches in several ways is
 repeated, `(a+)+` or `(a|aa)*`, there can be 2 to the power of the name's length of them to be tried in vain.
@@ -17,7 +17,7 @@ _VERBOSE: Final = re.compile(r"\(\?[a-zA-Z]*x")
 
 
 def takes_for_ever(text: str) -> bool:
-    """Whether a repeat stands around what matches in several ways itself, or nobody can tell (verbose mode).
+    """Whether a repeat stands around what matches in several ways itself, or it can't be told (verbose mode).
 
     The text is a valid expression.
 

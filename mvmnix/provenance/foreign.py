@@ -1,7 +1,7 @@
 """Reads in-toto statements that any tool made, and says what files and what kind of claim they are about; pure.
 
-in-toto's attestation framework, spec/v1/statement.md; version 0.1 has the same fields. Its parsing rules let fields
-that nobody knows be ignored, and so they are here, for mvm looks at no other. A claim of mvm's own is read by
+in-toto's attestation framework, spec/v1/statement.md; version 0.1 has the same fields. Its parsing rules let
+unknown fields be ignored, and so they are here, for mvm looks at no other. A claim of mvm's own is read by
 provenance/statement.py, which ignores nothing.
 """
 

@@ -33,7 +33,7 @@ class IdentityFindings:
     inclusion: Inclusion = Inclusion.NONE
 
     def names(self, identity: Identity) -> bool:
-        """Whether the identity's own domain certified somebody whom its patterns mean."""
+        """Whether the identity's own domain certified a subject and an issuer that its patterns match."""
         who = self.certified.get(identity.domain)
         return who is not None and identity.subject.matches(who[0]) and identity.issuer.matches(who[1])
 
@@ -56,7 +56,7 @@ class Case:
 
 
 def hear(case: Case) -> IdentityFindings:
-    """Take the case before whoever has to hear it. Raises RefusedError for a trust root that can't be read."""
+    """Take the case before the domains that must hear it. Raises RefusedError for a trust root that can't be read."""
     if case.bundle.material.certificate:
         return _certificate(case)
     signer = case.trust.by_hint(case.bundle.material.hint)
@@ -100,7 +100,7 @@ _digest: Final = lru_cache(maxsize=16)(Digest.of)
 
 
 def _root(domain: Digest, trust: Trust) -> bytes | None:
-    """The root's bytes, if they are the pinned ones: whoever filled the mapping may have erred."""
+    """The root's bytes, if they are the pinned ones: the mapping may have been filled wrongly."""
     data = trust.roots.get(domain)
     return None if data is None or _digest(data) != domain else data
 

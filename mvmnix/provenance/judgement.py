@@ -3,7 +3,7 @@
 A registry's answer is unpacked first (registry_answers.py). For each bundle, in this order, and what one of the first
 two steps refuses is not read further:
 
-1. somebody who is trusted signed it (steps 2 to 4 of authenticate.py);
+1. a trusted signer signed it (steps 2 to 4 of authenticate.py);
 2. what was signed is an in-toto statement, or the file itself;
 3. the statement is about the file and meets every requirement (attestation.py), and is what its packaging calls it;
    a bare signature meets none;
@@ -37,7 +37,7 @@ type Further = Callable[[ForeignStatement, Attested, Place], Iterator[Reason]]
 
 
 def nothing_further(claim: ForeignStatement, attested: Attested, place: Place) -> Iterator[Reason]:  # noqa: ARG001
-    """For whoever has said all in the requirements."""
+    """For callers whose requirements say everything."""
     yield from ()
 
 

@@ -45,7 +45,7 @@ def _load(spki: bytes, details: str) -> _Key:
     try:
         key = load_der_public_key(spki)
     except UnsupportedAlgorithm as error:
-        raise ValueError("the log's key is of a kind that nobody here knows") from error
+        raise ValueError("the log's key is of a kind that mvm does not know") from error
     if details == _ED25519 and isinstance(key, ed25519.Ed25519PublicKey):
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == _EC.get(details, ("", None))[0]:

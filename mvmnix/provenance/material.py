@@ -136,7 +136,7 @@ def material(
 def keyless(value: Any) -> Material:
     """The same where a certificate and one entry stand there and no timestamp, with every limit that `material` has.
 
-    For whoever then compares `to_value` with what was read. Raises ValueError, TypeError, LookupError,
+    For callers that then compare `to_value` with what was read. Raises ValueError, TypeError, LookupError,
     AttributeError.
     """
     (entry,) = value["tlogEntries"]
@@ -246,7 +246,7 @@ def _hint(record: strict.Record, form: str) -> str:
 
 
 def _first(record: strict.Record) -> bytes:
-    # older bundles carry the certificates above it too, which nobody here believes: the trust root has its own
+    # older bundles carry the certificates above it too, which mvm does not believe: the trust root has its own
     chain = record.each("certificates", raw_bytes, 16)
     return chain[0] if chain else b""
 

@@ -57,7 +57,7 @@ def built_by_evaluation(it: Provenance, policy: TrustPolicy, what: str) -> Itera
 
 
 def step_21_sbom(it: Evidence) -> Iterator[Reason]:
-    """21. The SBOM that somebody is about to read is the one that was made with the image."""
+    """21. The SBOM that was handed in is the one that was made with the image."""
     if it.sbom is not None and Digest.of(it.sbom) != it.provenance.sbom:
         why = f"it names the SBOM {it.provenance.sbom or 'not at all'}, and this one is {Digest.of(it.sbom)}"
         yield Reason(ReasonCode.SBOM_MISMATCH, WHAT, why, REBUILD)

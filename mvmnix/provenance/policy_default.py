@@ -10,12 +10,12 @@ from mvmnix.provenance.policy_rules import BUILDER_IMAGE
 from mvmnix.provenance.slsa import HOST_NIX, MICROVM
 from mvmnix.strict import show_time
 
-#: How long the policy of a workstation lasts. Long: whoever can use the account can write another one anyway.
+#: How long the policy of a workstation lasts. Long: any user of the account can write another one anyway.
 YEARS: Final = 10
 
 _TEXT: Final = """\
 # Whom mvm believes on this workstation. Made by mvm with the keys in keys/; docs/trust-policy.md has the format.
-# Builds on a workstation are worth SLSA Build level 1: whoever can use this account can sign what they like.
+# Builds on a workstation are worth SLSA Build level 1: any user of this account can sign what they like.
 version = 1
 serial = 1                        # add one with each change: a file with a lower serial than the last one is refused
 expires = {expires}    # {years} years after it was made; look at the file before you set a later day

@@ -1,6 +1,6 @@
 """The only place that fetches a trust policy: from the machine's floor and the user's configuration, nowhere else.
 
-A policy never comes from the working directory, a flake, a plan or a bundle: those belong to whoever is to be judged.
+A policy never comes from the working directory, a flake, a plan or a bundle: those belong to the party to be judged.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -91,7 +91,7 @@ def root_of(body: bytes, proof: Proof) -> bytes:
 
 
 def incoherences(entry: Entry, root: TrustedRoot) -> Iterator[str]:
-    """What contradicts itself in an entry, whoever signed what: things that no signature covers."""
+    """What contradicts itself in an entry, regardless of who signed what: things that no signature covers."""
     if entry.promise is None and entry.integrated:
         yield "it names a time that the log did not promise"
     if entry.promise is None and entry.proof is None:

@@ -191,7 +191,7 @@ def _pem(text: str) -> bytes:
             return certificates.from_pem(pem).public_bytes(Encoding.DER)
         return load_pem_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except UnsupportedAlgorithm as error:
-        raise ValueError("a key of a kind that nobody here knows") from error
+        raise ValueError("a key of a kind that mvm does not know") from error
 
 
 _KINDS: Final[dict[tuple[str, str], Callable[[strict.Record], Recorded]]] = {

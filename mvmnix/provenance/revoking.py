@@ -1,9 +1,9 @@
 """Says why a bundle is believed no more: its signer, its bytes in any spelling, or what it says is revoked; pure.
 
-Whoever has a bundle can make others of it that verify as well: in another formatting; with the other of the two ECDSA
-signatures (r, s) and (r, n-s) that anybody can make of one (SEC 1, section 4.1.4); with or without log entries that
-nobody asks for, or the proof of one, where the log's promise is enough. The first two are known here by the digest of
-any of them. A statement's own digest knows all.
+The holder of a bundle can make others of it that verify as well: in another formatting; with the other of the two
+ECDSA signatures (r, s) and (r, n-s), each of which follows from the other without the key (SEC 1, section 4.1.4); with
+or without log entries that are not required, or the proof of one, where the log's promise is enough. The first two are
+known here by the digest of any of them. A statement's own digest knows all.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from mvmnix.provenance import certificates
 from mvmnix.provenance.envelope import Bundle, MessageBundle
 from mvmnix.provenance.trust import Revocations, Signer
 
-_LOOK: Final = "`mvm policy check` lists what is revoked; have it signed again, by somebody who is not"
+_LOOK: Final = "`mvm policy check` lists what is revoked; have it signed again, by a signer that is not revoked"
 #: The order of the group of P-256 (SEC 2, section 2.4.2).
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -76,7 +76,7 @@ def _again(it: Suspect, revoked: Revocations) -> str:
 
 
 def named(identity: Named) -> str:
-    """Somebody who is certified, for people."""
+    """A certified identity, in words for people."""
     return "identity {!r} of the issuer {!r}".format(*identity)
 
 

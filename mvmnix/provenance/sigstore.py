@@ -1,7 +1,7 @@
 """The only importer of `sigstore`: has the library sign for an OIDC identity, and reads the trust roots it ships.
 
-Importing it costs a third of a second, so it is imported only to sign keyless or for a root that nobody named. Only its
-public interface is used. Of what it raises nothing gets out but MvmnixError. What is signed elsewhere it does not
+Importing it costs a third of a second, so it is imported only to sign keyless, or for a root where none was named. Only
+its public interface is used. Of what it raises nothing gets out but MvmnixError. What is signed elsewhere it does not
 verify: witnesses.py does.
 """
 
@@ -60,7 +60,7 @@ def sign(payload: bytes, *, token: str | None, interactive: bool, where: Instanc
 
     `where` is a public instance, whose current services are fetched, or the text of a trust configuration
     (`ClientTrustConfig`). Without a `token` the identity is that of the CI job this runs in, or else, if that is
-    possible (`interactive`), of whoever logs in in a browser. Raises MvmnixError.
+    possible (`interactive`), of the user who logs in in a browser. Raises MvmnixError.
     """
     with _only_failures("signing keyless"):
         config = _config(where)
@@ -98,7 +98,7 @@ def _identity(token: str | None, *, interactive: bool, config: ClientTrustConfig
         return IdentityToken(raw)
     if not interactive:
         hint = "--identity-token env:NAME or file:PATH; in CI, let the job have a token (id-token: write)"
-        raise MvmnixError("there is no OIDC token, and nobody at a terminal to log in", hint=hint)
+        raise MvmnixError("there is no OIDC token, and no terminal to log in at", hint=hint)
     return Issuer(config.signing_config.get_oidc_url()).identity_token()
 
 

@@ -58,7 +58,7 @@ def revoked_builder(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[
 
 
 def step_25_policy(it: Evidence) -> Iterator[Reason]:
-    """25. A policy that nobody has looked at for so long decides nothing."""
+    """25. An expired policy decides nothing."""
     yield from it.policy.expired(it.now)
 
 

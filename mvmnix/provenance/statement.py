@@ -34,7 +34,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A claim about some files; `predicate` is for the parser of that predicate type and nobody else."""
+    """A claim about some files; only the parser of that predicate type reads `predicate`."""
 
     subjects: tuple[Subject, ...]
     predicate_type: str
@@ -72,7 +72,7 @@ def parse_subject(record: strict.Record) -> Subject:
 
 
 def distinct(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
-    """The same subjects. Raises ValueError when a name stands there twice, so nobody can choose between two."""
+    """The same subjects. Raises ValueError when a name stands there twice, so no reader can choose between two."""
     found = tuple(subjects)
     if len({subject.name for subject in found}) != len(found):
         raise ValueError("two subjects have the same name")

@@ -115,7 +115,7 @@ def _unaccounted(names: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
 def step_14_sources(it: Evidence) -> Iterator[Reason]:
     """14. What the manifest says is in the image came in under that URI and digest, or in a part that was kept."""
     known = {(source.uri, source.digest) for source in (*it.provenance.sources, *(it.inherited or ()))}
-    # where a kept part's statement can't be read, step 19 refuses for that: nobody knows what it accounts for
+    # where a kept part's statement can't be read, step 19 refuses for that: what it accounts for isn't known
     for source in () if it.inherited is None else it.image.sources:
         if (source.uri, source.digest) not in known:
             why = f"the image contains {source.uri} ({source.digest}), which is not among the dependencies"

@@ -49,7 +49,7 @@ _AGAIN: Final = "have the image verified again: `mvm verify --vsa OUT DIRECTORY`
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A summary's bundle, handed in where the full evidence isn't; nobody has verified it."""
+    """A summary's bundle, handed in where the full evidence isn't; it is not verified."""
 
     data: bytes
 
@@ -69,7 +69,7 @@ class VerifiedSummary:
     `bundle` is the digest of the provenance bundle that it stands in for, `summary` that of its own; `steps` are those
     that were taken.
 
-    It is no Verified[Provenance]: nobody here has seen how the image came to be. Sealed: `verify_summary` makes it. Not
+    It is no Verified[Provenance]: mvm has not seen how the image came to be. Sealed: `verify_summary` makes it. Not
     for pickling: another process verifies the bytes again.
     """
 
@@ -163,7 +163,7 @@ def step_8_predicate(it: Statement) -> Vsa:
 
 
 def step_9_verifier(it: Evidence) -> Iterator[Reason]:
-    """9. Nobody is a verifier by having a key alone."""
+    """9. A key alone makes no signer a verifier."""
     if it.rule is None:
         why = f"verifier {it.claim.verifier_id!r}, named by {it.signer.name!r}, is not admitted"
         hint = "hand in the full evidence, or add a [[verifiers]] entry to trust.toml if you mean to believe it"
@@ -234,7 +234,7 @@ def step_17_not_revoked(it: Evidence) -> Iterator[Reason]:
 
 
 def step_18_policy(it: Evidence) -> Iterator[Reason]:
-    """18. A policy that nobody has looked at for so long decides nothing."""
+    """18. An expired policy decides nothing."""
     yield from it.policy.expired(it.now)
 
 

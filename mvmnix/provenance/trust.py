@@ -20,7 +20,7 @@ _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
 class Pattern:
     """A text, or a regular expression that has to match in full.
 
-    Raises ValueError for one that is none, or that somebody's name could keep busy (expressions.py).
+    Raises ValueError for one that is none, or that could take for ever on some name (expressions.py).
     """
 
     text: str
@@ -35,7 +35,7 @@ class Pattern:
             except re.error as error:
                 raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
             if takes_for_ever(self.text):
-                why = "a repeat around a repeat or an alternative could take for ever on a name that somebody chose"
+                why = "a repeat around a repeat or an alternative could take for ever on some name"
                 raise ValueError(f"{why}: {self.text!r}")
 
     def matches(self, value: str) -> bool:
@@ -53,7 +53,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """Somebody to whom a certificate authority testifies: the certificate's SAN, and the OIDC issuer that vouched.
+    """A party to which a certificate authority testifies: the certificate's SAN, and the OIDC issuer that vouched.
 
     `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others.
     """
@@ -69,13 +69,13 @@ class Identity:
         return Digest.of(strict.canonical(told))
 
     def within(self, other: Self) -> bool:
-        """Whether whoever is this identity is the other one too."""
+        """Whether every certificate that has this identity has the other one too."""
         return self.domain == other.domain and self.subject.within(other.subject) and self.issuer.within(other.issuer)
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Somebody with a name for people, and the claims that they may sign.
+    """A key or identity with a name for people, and the claims that it may sign.
 
     `log` is the trust domain whose transparency log has to have a key's signature; None where none is required, and
     for identities, which always need their domain's.

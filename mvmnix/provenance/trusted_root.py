@@ -20,7 +20,7 @@ from mvmnix.provenance.material import raw_bytes, some_bytes, without_nulls
 
 LIMIT: Final = 4 * 2**20
 _MEDIA: Final = r"application/vnd\.dev\.sigstore\.trustedroot(\+json;version=0\.1|\.v0\.[12]\+json)"
-_HINT: Final = "get the trusted_root.json again from whoever runs that Sigstore"
+_HINT: Final = "get the trusted_root.json again from the operator of that Sigstore"
 _NAME: Final = r"[A-Z0-9_]{1,64}"
 _TEXT: Final = r"[^\x00]{0,4096}"
 

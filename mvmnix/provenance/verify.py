@@ -143,7 +143,7 @@ def step_8_predicate(it: Statement) -> Provenance:
 
 
 def step_19_kept(it: Evidence) -> Iterator[Reason]:
-    """19. What was kept was built by mvm from its own tree, and somebody admitted signed for it."""
+    """19. What was kept was built by mvm from its own tree, and an admitted signer signed for it."""
     yield from it.unkept
 
 
@@ -263,7 +263,7 @@ def verify_alone(
 ) -> Verified[Provenance]:
     """Take a provenance bundle through steps 1 to 25, as `verify_provenance` does, without asking who else says so.
 
-    For whoever keeps builds, until others have built them too; what starts or passes an image asks `verify_provenance`.
+    For callers that keep builds until others build them too; what starts or passes an image asks `verify_provenance`.
     """
     with only_refusals(WHAT):
         return _held_against(read_claim(bundle, policy), (artifacts, image, lock, now), parts, sbom)
@@ -340,7 +340,7 @@ def _handed_in(it: Provenance, bundles: Iterable[bytes], policy: TrustPolicy) ->
 def _inherited(it: Provenance, handed_in: _Handed) -> frozenset[Source] | None:
     """The sources of the kept parts, as their signers say, whether or not `_kept` refuses them for something else.
 
-    None where one of the statements isn't there, or nobody admitted signed it: what it accounts for isn't known then.
+    None where one of the statements isn't there, or isn't by an admitted signer: what it accounts for isn't known then.
     """
     found: set[Source] = set()
     for each in {kept.bundle for kept in it.kept}:

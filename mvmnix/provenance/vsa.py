@@ -1,6 +1,6 @@
 """The nouns of a verification summary (VSA), and the one place that writes and reads it as a predicate; pure.
 
-slsa.dev, spec v1.1, "Verification Summary Attestation", predicate type v1: somebody has verified an image under a
+slsa.dev, spec v1.1, "Verification Summary Attestation", predicate type v1: a verifier has verified an image under a
 policy, and says up to which level. What mvm reads is what mvm writes: every field is there, and no other. Of how the
 dependencies were built nothing is said (`dependencyLevels`, which may be left out). One field is mvm's own, what
 revocations can name of the bundles behind the summary (summary_inputs.py); older summaries lack it.
@@ -77,7 +77,7 @@ def resource_of(image: Image) -> str:
 
 
 def verifier_of(key: PublicKey) -> str:
-    """The verifier.id of whoever holds a key and calls itself nothing else."""
+    """The verifier.id of a verifier that has this key and no other name."""
     return f"urn:mvmnix:verifier:sha256:{key.fingerprint.hex}"
 
 

@@ -8,16 +8,16 @@ signature has to be in a log or that brings log entries. A domain is what one tr
     3.3 the domain's log holds it: proof, checkpoint and inclusion promise (SET), each that is there; a proof has to be
         there unless the caller takes the log's promise for it;
     3.4 it is about this very signature, payload and key or certificate;
-    3.5 somebody trusted saw when it was signed, everybody who says when is right, and the certificate was valid then;
+    3.5 it has a trusted time of signing, each time is right, and the certificate was valid then;
     3.6 log and authorities were trusted at that time (`validFor`, both ends);
     3.7 the domain's authority certified the key for signing code, and its CT log saw that (SCT);
     3.8 the certificate names exactly one subject and one OIDC issuer.
 
 For a key 3.7 and 3.8 have no object, nor has the certificate's part of 3.5. A key needs no log unless its signer
 says so; entries that are there all the same are checked, by the one root whose log has their ID, or refused. Where the
-log promised no time, nobody can say that it was still trusted then: it has to be trusted until further notice.
-Timestamps beside a key are refused: nobody here checks them (Planned). The log's time counts where it promised one,
-and in entries of Rekor's first version only. What is wrong with usages or SCT is told where no other step refuses:
+log promised no time, it can't be told whether the log was still trusted then: it has to be trusted until further
+notice. Timestamps beside a key are refused: mvm does not check them (Planned). The log's time counts where it promised
+one, and in entries of Rekor's first version only. What is wrong with usages or SCT is told where no other step refuses:
 an SCT of another domain's CT log often is what another domain's log entry shows more plainly.
 """
 
@@ -203,7 +203,7 @@ def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
 
 
 def step_3_8_names(it: Hearing) -> Iterator[Reason]:
-    """3.8 One subject, one issuer; a certificate that doesn't hold names nobody, and isn't asked."""
+    """3.8 One subject, one issuer; the names of a certificate that doesn't hold are not checked."""
     if it.facts is not None and it.facts.is_issued and not it.facts.unusable and isinstance(it.facts.names, str):
         yield it.reason(ReasonCode.IDENTITY_MALFORMED, it.facts.names)
 

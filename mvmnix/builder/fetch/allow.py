@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from mvmnix.config import FetchRules
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 
-#: Longer URLs are nobody's; characters.
+#: Longer URLs are refused; characters.
 MAX_URL: Final = 4096
 _PORTS: Final = {"http": 80, "https": 443}
 _URL: Final = re.compile(

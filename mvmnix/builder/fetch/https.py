@@ -33,7 +33,7 @@ __all__ = ["ChangedError", "DownloadError", "Downloader", "Limits", "Meter", "Re
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 10
-#: So many bytes arrive before somebody is told again.
+#: So many bytes arrive between two calls of the meter.
 _TELL: Final = 1 << 20
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -46,7 +46,7 @@ class Meter(Protocol):
 
 
 class Unmetered:
-    """Nobody is told."""
+    """Reports nothing."""
 
     def received(self, url: str, size: int, total: int | None) -> None:
         """Say nothing."""

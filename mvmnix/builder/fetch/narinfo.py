@@ -94,7 +94,7 @@ def vouched(info: NarInfo, keys: Iterable[CacheKey]) -> CacheKey:
         for name, signature in info.signatures:
             if name == key.name and _is_good(key, signature, info.fingerprint):
                 return key
-    names = ", ".join(dict.fromkeys(name for name, _ in info.signatures)) or "nobody"
+    names = ", ".join(dict.fromkeys(name for name, _ in info.signatures)) or "no key"
     why = f"no key that is listed for this cache has signed it; it says it was signed by {names}"
     hint = "add that key to the cache's keys in config.toml, if you trust it"
     raise refuse(ReasonCode.CACHE_SIGNATURE, str(info.path), why, hint)

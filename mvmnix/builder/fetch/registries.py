@@ -70,7 +70,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody is told."""
+    """Reports nothing."""
 
     def total(self, files: int) -> None:
         """Say nothing."""

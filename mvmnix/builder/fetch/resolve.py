@@ -1,7 +1,7 @@
 """Finds out what an unlocked reference means now, for `mvm lock`: its tree, and the attributes that lock it.
 
 The attributes are those that Nix 2.26 writes (nix: libfetchers). Nothing is evaluated: a branch becomes a commit, an
-address a hash, by asking the one place that the reference names. Whoever locks believes what it says now.
+address a hash, by asking the one place that the reference names. The lock believes what it says now.
 """
 
 import re
@@ -131,7 +131,7 @@ _NUMBERS: Final = frozenset({"lastModified", "revCount"})
 
 
 def _kept(place: Forge | Git | Web, attributes: _Both, nar: Digest, content: Iterable[bytes], store: Store) -> Resolved:
-    """The tree into the store, and its attributes, if it is the one that somebody may have promised."""
+    """The tree into the store, and its attributes, if it is the one that was promised, where one was."""
     for promised in (attributes.asked.get("narHash"), attributes.own.get("narHash")):
         if promised not in {None, nar.sri}:
             why, hint = f"its tree has {nar.sri}, and {promised} was promised", "find out who changed it"

@@ -41,9 +41,9 @@ def fetch(
 ) -> None:
     """Bring every source into the store; those with https addresses by `downloader`, if there is one.
 
-    Raises RefusedError [source-unknown] for a URI that nobody answers for, [fetch-not-allowed] for an address that is
-    not on the list, [source-mismatch] for wrong bytes, [fetch-limit]; and MvmnixError for what is no longer served or
-    can't be reached; each time for all of them.
+    Raises RefusedError [source-unknown] for a URI that no registry answers for, [fetch-not-allowed] for an address that
+    is not on the list, [source-mismatch] for wrong bytes, [fetch-limit]; and MvmnixError for what is no longer served
+    or can't be reached; each time for all of them.
     """
     wanted = tuple(dict.fromkeys(sources))
     answering = (Apt(), Pip()) if registries is None else registries

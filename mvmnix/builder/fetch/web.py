@@ -66,7 +66,7 @@ class Web:
             try:
                 return [error for error in pool.map(self._one, sources) if error is not None]
             except BaseException:
-                # somebody wants out: what runs is cut, what waits is dropped
+                # interrupted or failed: what runs is cut, what waits is dropped
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._downloader.close()
                 raise

@@ -1,4 +1,4 @@
-"""Removes sources that nobody needs from the cache of downloads; each of them can be fetched again by its hash."""
+"""Removes sources that are not needed from the cache of downloads; each of them can be fetched again by its hash."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def needed_by(claims: Iterable[Provenance]) -> Iterator[Digest]:
 
 
 def collect(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> Collected:
-    """Remove all other sources. Whoever calls holds the lock that keeps builds and downloads out."""
+    """Remove all other sources. The caller holds the lock that keeps builds and downloads out."""
     gone = tuple(digest for digest in sources.digests() if digest not in needed)
     size = sum(map(sources.weight, gone))
     if remove:

@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of a build, as bytes that have their digests and that nobody has verified; for a gate that will."""
+    """What is kept of a build, as bytes that have their digests and aren't verified; for a gate that verifies them."""
 
     image: Image
     manifest: bytes
@@ -182,7 +182,7 @@ class Library:
         return self.manifest(entry.manifest)
 
     def note(self, name: str, entry: Entry) -> None:
-        """Have the index say that there is such a build; what it says is believed by nobody."""
+        """Have the index say that there is such a build; what it says is not trusted."""
         self._index.write_atomic(name, _text(entry))
 
     def forget(self, name: str) -> None:

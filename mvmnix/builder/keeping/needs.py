@@ -1,7 +1,7 @@
-"""Says which kept files somebody needs, and which are surplus: builds, plans, machines and snapshots count; pure.
+"""Says which kept files are needed, and which are surplus: builds, plans, machines and snapshots count; pure.
 
-A file is kept as long as one build of the index, or one holder of a need, names it. Whoever can't say what he needs,
-needs everything: a question that nobody can answer is no permission to delete.
+A file is kept as long as one build of the index, or one holder of a need, names it. A holder that can't say what it
+needs, needs everything: a question without an answer is no permission to delete.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,7 +22,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Somebody, `who`, needs an image: the digests of its manifest and of its bundle; None where they aren't known."""
+    """A holder, `who`, needs an image: the digests of its manifest and of its bundle; None where they aren't known."""
 
     who: str
     image: tuple[Digest, Digest] | None
@@ -78,7 +78,7 @@ def unused(
     finished: dict[str, datetime] | None = None,
     before: datetime | None = None,
 ) -> tuple[Shelved, ...]:
-    """Builds that nobody needs, but for those whose index entries are spared.
+    """Builds that no holder needs, but for those whose index entries are spared.
 
     With `before`, those alone that were finished before that moment; `finished` has the verified times, by entry. A
     build whose evidence doesn't verify has no age, and stays.
@@ -94,7 +94,7 @@ def unused(
 
 
 def surplus(present: Iterable[File], builds: Iterable[Shelved], needs: Iterable[Need]) -> tuple[File, ...]:
-    """The files that lie there and belong to none of these builds; none as long as somebody can't say what he needs."""
+    """The files that lie there and belong to none of these builds; none as long as a holder can't say what it needs."""
     if any(need.image is None for need in needs):
         return ()
     kept = frozenset[File]().union(*(build.files for build in builds))

@@ -71,7 +71,7 @@ class Stock:
     final: bool = False
 
     def lacking(self, derivations: Collection[str]) -> tuple[str, ...]:
-        """Those of these derivations whose part could be kept and isn't; all, where nobody knows yet what could be."""
+        """Those of these derivations whose part could be kept and isn't; all, while what could be isn't known yet."""
         if self.final or not self.page.known:
             return () if self.final else tuple(derivations)
         have = {part.path for part in self.parts}
@@ -120,7 +120,7 @@ class PartBook:
         self._directory.remove(domain.name)
 
     def needed(self) -> Iterator[Kept]:
-        """All parts of all domains, for whoever clears up. Raises MvmnixError for a page that can't be read."""
+        """All parts of all domains, for callers that clear up. Raises MvmnixError for a page that can't be read."""
         for name in self._directory.names():
             if is_digest(name):
                 yield from self._page(name).kept

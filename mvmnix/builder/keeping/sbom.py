@@ -1,7 +1,7 @@
 """Lists what an image was made from as a CycloneDX 1.6 document, from a build's record alone; pure.
 
 What the image's manifest names is in the image (scope `required`); what else came in served the build (`excluded`). Of
-a store path out of a binary cache nobody says which of the two it is, so it has no scope. The same record makes the
+a store path out of a binary cache it isn't known which of the two it is, so it has no scope. The same record makes the
 same bytes. CycloneDX: ECMA-424; purl: ECMA-427.
 """
 

@@ -1,6 +1,6 @@
-"""The only remover of kept images: takes away what nobody needs, once it has counted what everybody needs.
+"""The only remover of kept images: takes away what is not needed, once it has counted all needs.
 
-1. Everybody's needs are asked for first, by the caller, who holds the lock that keeps builds and launches out.
+1. All needs are asked for first, by the caller, who holds the lock that keeps builds and launches out.
 2. Each build of the index is read; one that can't be read stops the removal, for what it needs isn't known.
 3. Index entries go first, then files, so that an end in the middle leaves surplus and never an entry without files.
 4. What died writers left goes too; what a living process is writing stays, whatever its age.
@@ -35,9 +35,9 @@ class Freed:
 
 
 class Shelves:
-    """The library, as it is tidied. Whoever removes holds the lock of `Context.clearing`.
+    """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
 
-    `held` are files that somebody else keeps there, such as the statements of kept parts.
+    `held` are files that other code keeps there, such as the statements of kept parts.
     """
 
     def __init__(self, library: Library, *, held: Collection[File] = ()) -> None:
@@ -84,9 +84,9 @@ class Shelves:
         before: datetime | None = None,
         remove: bool = True,
     ) -> Freed:
-        """Remove files that no build and nobody needs; with `every`, builds too that nobody needs: see needs.unused.
+        """Remove files that no build or holder needs; with `every`, builds too that no holder needs: see needs.unused.
 
-        Raises MvmnixError when a build can't be read, so that nobody knows which files are its.
+        Raises MvmnixError when a build can't be read, so that it isn't known which files are its.
         """
         builds = tuple(Shelved(name, entry, self._files(entry)) for name, entry in self._library.index())
         gone = rules.unused(builds, needs, spared=spared, finished=finished, before=before) if every else ()
@@ -95,7 +95,7 @@ class Shelves:
     def remove(self, names: Collection[str], needs: Collection[Need]) -> Freed:
         """Remove builds by the names of their index entries, and the files that were theirs alone.
 
-        Raises UsageError when somebody needs one of them. They need not be readable themselves.
+        Raises UsageError when one of them is needed. They need not be readable themselves.
         """
         index = dict(self._library.index())
         if held := sorted({who for name in names for who in rules.users(index[name], needs)}):
@@ -139,7 +139,7 @@ class Shelves:
         try:
             return rules.files_of(entry, self._image(entry.manifest))
         except MvmnixError as error:
-            why = f"a kept build can't be read, so that nobody knows which files are its: {error.message}"
+            why = f"a kept build can't be read, so that it isn't known which files are its: {error.message}"
             raise MvmnixError(why, hint=f"mvm image rm {entry.manifest}") from error
 
     def _known_files(self, entry: Entry) -> frozenset[File]:

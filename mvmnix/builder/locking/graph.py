@@ -146,7 +146,7 @@ class _Locking:
         path = (*at.prefix, name)
         self._met.add(path)
         override = self._overrides.get(path)
-        # whether it is a flake is said where it is an input, whoever overrides it
+        # whether it is a flake is said where it is an input, also if it is overridden
         wanted = own if override is None else replace(override.wanted, flake=own.flake)
         if wanted.follows is not None:
             return wanted.follows

@@ -1,4 +1,4 @@
-"""Writes the question for a registry's token, and reads the token that it gives to anybody; pure.
+"""Writes the question for a registry's token, and reads the token that it gives to every client; pure.
 
 RFC 9110, section 11.6.1; the distribution project's "Token Authentication Specification". Anonymous pulls only. The
 download worker takes challenge and answer apart (builder/fetch/worker/documents.py).

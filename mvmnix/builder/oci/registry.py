@@ -2,7 +2,7 @@
 
 1. What the store has is not asked for.
 2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.
-3. Whoever asks for a token is given none but the one that anybody may have, from a host that is on the allowlist too.
+3. A registry that asks for a token is given an anonymous one only, from a host that is on the allowlist too.
 4. The bytes are hashed as they come, and kept only if they are those that were named.
 """
 
@@ -109,7 +109,7 @@ class Registries:
         except DownloadError as error:
             if error.status != 401 or not error.challenge or place in self._tokens:
                 raise
-            # 3. a token for anybody
+            # 3. an anonymous token
             self._tokens[place] = self._token(self._token_url(error.challenge, reference.name))
             self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
 

@@ -27,7 +27,7 @@ from mvmnix.model import StorePath
 #: Where the machine's store is, and the name of a user's own in `Roots.data`.
 SHARED: Final = "/nix"
 OWN: Final = "nix"
-#: Whoever builds without build users has a sandbox, or Nix stops (nix.conf(5)).
+#: A build without build users has a sandbox, or Nix stops (nix.conf(5)).
 _SANDBOXED: Final = ("--option", "sandbox", "true", "--option", "sandbox-fallback", "false")
 _NO_BUILD_USERS: Final = ("--option", "build-users-group", "")
 
@@ -100,7 +100,7 @@ def choose(own: str, refusal_of_daemon: Callable[[], str], *, shared: str = SHAR
 
 
 def _doubt(directory: str) -> str:
-    """Why what is found in a directory could be anybody's; "" where it is root's or ours, or isn't there."""
+    """Why another user could have changed what is in a directory; "" where it is root's or ours, or isn't there."""
     try:
         trusted_path.judge_container(directory)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ _SEAL: Final = object()
 @final
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two builds made this image. Nobody but `compare` makes one."""
+    """Two builds made this image. Only `compare` makes one."""
 
     image: Image
     seal: InitVar[object]

@@ -1,6 +1,6 @@
 """Says what a failure in the builder VM means to the user, read from Nix's own words (2.26); pure.
 
-An evaluation fails in words that are Nix's. A build fails in words that could be anybody's: it is quoted, never read.
+An evaluation fails in words that are Nix's. A build fails in words that may be any program's: it is quoted, never read.
 """
 
 import re

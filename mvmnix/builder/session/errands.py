@@ -23,7 +23,7 @@ class Errands(Protocol):
 
 
 class Threads:
-    """Daemon threads: whoever is interrupted doesn't wait for a download. `post` hands a call to the answering thread.
+    """Daemon threads: an interrupted caller doesn't wait for a download. `post` hands a call to the answering thread.
 
     An error that isn't one of ours is handed on as one: no thread dies with a question unanswered.
     """
@@ -47,7 +47,7 @@ class Threads:
             thread.start()
 
     def close(self) -> None:
-        """Let the threads go: what is under way still ends, by itself. Whoever forks wants no thread beside it."""
+        """Let the threads go: what is under way still ends, by itself. For callers that are about to fork."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -65,5 +65,5 @@ def outcome[T](work: Callable[[], T]) -> Outcome[T]:
         return work()
     except MvmnixError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+    except Exception as error:  # noqa: BLE001 - the thread that waits must hear of it
         return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")

@@ -1,7 +1,7 @@
 """Reads `nix derivation show --recursive` into the fixed outputs that a build will ask for; no file, no network.
 
 The graph comes out of the builder VM and is hostile: a fixed output counts only when its store path follows from its
-own name, method and hash, so that a lie about it asks for bytes that nobody else would have been given.
+own name, method and hash, so that a lie about it asks for bytes that no other build would have been given.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Holds what the builder VM may have, what it was given, and what it asked for in vain; answers by hash.
 
 A path is offered at once, or sought when the VM asks for it: a seeker brings it meanwhile, in a thread of its own, and
-the answer waits. Whoever asks twice for the same path waits for the same search. A miss is final.
+the answer waits. A second question for the same path waits for the same search. A miss is final.
 """
 
 from collections.abc import Callable, Iterable
@@ -84,12 +84,12 @@ class Pursuit:
 
 
 class Seeker(Protocol):
-    """Who looks for paths that nobody offered yet. Called in the thread that answers the VM; never blocks it."""
+    """Looks for paths that were not offered yet. Called in the thread that answers the VM; never blocks it."""
 
     def seek(self, name: str, offer: Callable[[Offer | None], None]) -> bool:
         """Begin to look for the path with this hash, and call `offer` once, in the asking thread, with what was found.
 
-        False when nobody could have it: a miss, at once.
+        False when no source could have it: a miss, at once.
         """
 
 
@@ -139,7 +139,7 @@ class Ledger:
         return offer.size, offer.archive()
 
     def forgive(self, names: Iterable[str]) -> None:
-        """Let paths that were missed be asked for anew: somebody knows now where they come from."""
+        """Let paths that were missed be asked for anew: it is known now where they come from."""
         self.missed.difference_update(names)
 
     def _found(self, name: str, found: Offer | None) -> None:

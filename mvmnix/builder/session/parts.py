@@ -1,6 +1,6 @@
 """Builds parts that many guests are made of, from mvm's own tree and nothing else, in a builder VM of their own.
 
-What comes out may enter later builds, so nothing of anybody else may have run beside it: the tree is our own, and
+What comes out may enter later builds, so nothing but our own may have run beside it: the tree is mvm's, and
 no kept part goes in. The archives are hashed on the host as they arrive. A part refers to no other path: its own, and
 its archive's hash, which are signed, are all that there is to say of it.
 

@@ -1,6 +1,6 @@
 """Brings what the builder VM asks for: by hash, from the lock, the graph, kept parts or allowed binary caches.
 
-What a path may be is known before it is asked for; only caches are asked for paths that nobody knows, and only by the
+What a path may be is known before it is asked for; only caches are asked for unknown paths, and only by the
 hash in their name. The bytes come through the source store, where nothing has a name before it has its hash.
 """
 
@@ -18,7 +18,7 @@ from mvmnix.nar import nar_hash
 from mvmnix.provenance.slsa import Cached, Kept
 from mvmnix.store import Store
 
-if TYPE_CHECKING:  # whoever asks caches has loaded what it takes
+if TYPE_CHECKING:  # code that asks caches has loaded what it takes
     from mvmnix.builder.fetch.caches import CachedPath
 
 

@@ -33,7 +33,7 @@ _WANTED = (
 
 
 def whom_options(function: Callable[..., int]) -> Callable[..., int]:
-    """The options that name somebody; the function gets them as `whom`."""
+    """The options that name whom to trust; the function gets them as `whom`."""
 
     @wraps(function)
     def wrapped(
@@ -75,7 +75,7 @@ def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _refuse_empty() -> None:
-    """No option that was typed is empty: a variable that nobody has set must not leave something out.
+    """No option that was typed is empty: an unset variable must not leave something out.
 
     Raises UsageError.
     """

@@ -61,7 +61,7 @@ def _said(it: Counted) -> str:
 
 
 def seen(it: Attested | Authentic) -> str:
-    """When somebody trusted saw the signature, for people, and what of a log is missing; or that nobody did."""
+    """When a trusted source saw the signature, for people, and what of a log is missing; or that none did."""
     return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}{_MISSING[it.inclusion]}"
 
 

@@ -30,5 +30,5 @@ def test_a_log_s_key(algorithm: Algorithm, details: str) -> None:
 def test_a_log_s_key_of_another_curve() -> None:
     """prime192v2 (RFC 5480), which the library doesn't have."""
     spki = KEY.public.spki.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
-    with pytest.raises(ValueError, match="of a kind that nobody here knows"):
+    with pytest.raises(ValueError, match="of a kind that mvm does not know"):
         LogKey(spki, "PKIX_ECDSA_P256_SHA_256").verified(b"it", KEY.sign(b"it"))

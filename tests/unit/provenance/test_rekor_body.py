@@ -116,7 +116,7 @@ def test_a_key_of_another_curve() -> None:
     body: Any = copy.deepcopy(BODIES["dsse 0.0.1"])
     pem = f"-----BEGIN PUBLIC KEY-----\n{base64.encodebytes(spki).decode()}-----END PUBLIC KEY-----\n"
     body["spec"]["signatures"][0]["verifier"] = encoded(pem.encode())
-    with pytest.raises(strict.MalformedError, match="of a kind that nobody here knows"):
+    with pytest.raises(strict.MalformedError, match="of a kind that mvm does not know"):
         read("dsse 0.0.1", body)
 
 
