@@ -115,6 +115,17 @@ def test_no_file_is_a_link() -> None:
     assert not [line for line in listed.decode().splitlines() if line.startswith("120000 ")]
 
 
+def test_texts_say_who() -> None:
+    """Plain technical English names the caller, a user, a process; `nobody` is a user of the system."""
+    vague = re.compile(r"\b(whoever|somebody|anybody)\b|(?<!`)\b(?<!as )nobody\b(?!`|-)(?= )", re.IGNORECASE)
+    assert not [
+        f"{path}:{number}"
+        for path in OURS
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if vague.search(line)
+    ]
+
+
 def test_files_are_short() -> None:
     """Documents and data are as long as they are."""
     code = [path for path in TRACKED if path.suffix in {".py", ".c", ".h", ".nix"}]
