@@ -39,7 +39,7 @@ class Seat:
         limit = time.monotonic() + PATIENCE
         while words not in self.shown:
             assert time.monotonic() < limit, self.shown
-            self._look(1000)
+            assert self._look(1000) or self.child.poll() is None, self.shown
         self.shown = self.shown.partition(words)[2]
 
     def leaves(self) -> int:

@@ -131,11 +131,11 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
     program = (
-        "from pathlib import Path; from mvmnix.api.context import Context; from mvmnix.builder import bootstrap\n"
+        "from pathlib import Path; from mvmnix import own_flake; from mvmnix.api.context import Context\n"
         "from mvmnix.launch.backends import choice\n"
         "from tests.unit.launch.bare import BareJail; from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
         "choice.Qemu.find = lambda: FakeHypervisor(); Context.jail = BareJail()\n"
-        f"bootstrap.flake_root = lambda: Path({str(station.path / 'installation')!r})\n"
+        f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )
     argv = [sys.executable, "-P", "-c", program, "run", *options, flake, "--", "top", "-b"]
