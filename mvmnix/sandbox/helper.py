@@ -19,8 +19,9 @@ What a helper has, from the outside in; it starts only when all of it is in plac
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,19 +117,26 @@ class Sandbox:
     def _thread(
         self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
     ) -> Iterator[Future[Ended]]:
-        """A thread that runs it; where the caller gives up, it kills what it started."""
+        """A thread that runs it; where the caller gives up, it kills what it started.
+
+        The interpreter's end doesn't wait for it: what it started ends with this process (bwrap(1), --die-with-parent).
+        """
         programs = Programs.find()
-        with uid_pool.own_uid() as identity, ThreadPoolExecutor(1, "mvm-sandbox") as thread:
+        with uid_pool.own_uid() as identity:
             cancel = Pipe()
+            cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
+            run = _Run(self, programs, identity.uid, cancelled)
+            future = Future[Ended]()
+            future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
+            words = (future, argv, pipes, output, input_)
+            thread = threading.Thread(target=run.into, args=words, name="mvm-sandbox", daemon=True)
             try:
-                cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
-                run = _Run(self, programs, identity.uid, cancelled)
-                future = thread.submit(run.to_the_end, argv, pipes, output, input_)
-                future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
+                thread.start()
                 yield future
             finally:
                 cancel.close(cancel.writing)
-                thread.shutdown()
+                if thread.ident is not None:
+                    thread.join()
                 cancel.close()
 
     def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
@@ -159,6 +167,17 @@ class _Run:
     programs: Programs
     uid: int | None
     cancelled: tuple[int, ...]
+
+    def into(
+        self, future: Future[Ended], argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
+    ) -> None:
+        """Run it, and put what came of it there."""
+        try:
+            ended = self.to_the_end(argv, pipes, output, input_)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+        else:
+            future.set_result(ended)
 
     def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
         """Start it, read what it writes, and see that nothing of it is left."""

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.integration.misbehaving import Server
+from tests.repository import ROOT
 
 
 @pytest.fixture
@@ -232,3 +235,13 @@ def test_no_field_of_a_request_is_two(value: str) -> None:
     url = Allowlist(frozenset({"sources.example"})).admit("https://sources.example")
     with pytest.raises(ValueError, match="not one line"):
         request(url, {"Authorization": value})
+
+
+def test_a_process_that_does_not_close_them_ends_all_the_same() -> None:
+    """The interpreter's end waits for threads: a worker that serves would keep it for hours."""
+    program = (
+        "from mvmnix.builder.fetch.lanes import Lanes; from mvmnix.builder.fetch.worker.packets import Work\n"
+        "lanes = Lanes('', stall=5, idle=1)\n"
+        "lanes.give_back(lanes.take(None, Work.EXPAND, b'gzip', b'10'))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
