@@ -191,7 +191,8 @@ class Workbench:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        assert list(records(self.rooms.audit, self.rooms.log_key, last=1))
+        with self.rooms.roots, self.rooms:
+            assert list(records(self.rooms.audit, self.rooms.log_key, last=1))
 
 
 def tiny_tree(world: World, target: Path, flake: str) -> Path:
