@@ -108,7 +108,7 @@ def test_what_says_where_the_evidence_lies_is_named_when_it_cannot_be_read(
 
 
 #: What `mvm show` doesn't read: it looks ends up in the log itself.
-UNSHOWN = {"lock", "verifier-key", "end.note"}
+UNSHOWN = {"lock", "verifier-key", "end.note", "auto-remove"}
 
 
 def test_a_byte_of_the_evidence(settled: Station, machine: str) -> None:
