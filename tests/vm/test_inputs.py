@@ -350,14 +350,14 @@ def rules(bench: Workbench, scene: Scene, *caches: str, **policy: Any) -> Iterat
     rooms, config, trusted = bench.rooms, bench.rooms.config, bench.rooms.policy
     rooms.config = Config(FetchRules(loopback=frozenset({scene.server.origin})), scene.caches(*caches))
     rooms.policy = replace(trusted, **policy)
-    rooms.__dict__.pop("outdoors", None)
+    rooms.__dict__.pop("network", None)
     bench.progress.said = b""
     scene.server.asked.clear()
     try:
         yield lambda: Asking(bench.progress.said, scene.asked)
     finally:
         rooms.config, rooms.policy = config, trusted
-        rooms.__dict__.pop("outdoors", None)
+        rooms.__dict__.pop("network", None)
 
 
 def test_an_input_that_is_not_admitted_is_not_asked_for(bench: Workbench, scene: Scene) -> None:
