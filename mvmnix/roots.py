@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Self
 
 from mvmnix import checkouts
@@ -73,12 +72,14 @@ class Roots:
         """
         made = []
         for which, path in self.paths.items():
-            with suppress(OSError):
-                try:
-                    self._directory(which)
-                    made.append(path)
-                except RefusedError as error:
-                    _refused[path] = error
+            try:
+                self._directory(which)
+            except RefusedError as error:
+                _refused[path] = error
+            except OSError:
+                continue  # it is met again when it is asked for
+            else:
+                made.append(path)
         return tuple(made)
 
     def _directory(self, which: str) -> Directory:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mvmnix.strict import parse_json
+from mvmnix.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -87,10 +88,7 @@ def _described(schema: Mapping[str, Any]) -> str:
 
 
 def _known(unknown: str, properties: Mapping[str, object]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - as seldom as jsonschema
-
-    near = get_close_matches(unknown, properties, 1)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(properties))}"
+    return did_you_mean(unknown, properties).rstrip() or f"known here: {', '.join(sorted(properties))}"
 
 
 def validator(name: str) -> "Validator":

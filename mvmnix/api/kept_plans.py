@@ -5,20 +5,16 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.builder.keeping.library import LIMIT
+from mvmnix.builder.keeping.shelves import SHORTEST
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.launch import signatures
 from mvmnix.launch.host import now
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import plan_of
+from mvmnix.launch.verify import read_plan
 from mvmnix.model import Digest
-from mvmnix.provenance import statement
 
 #: How a kept plan is named where a file could be.
 KEPT_SCHEME = "plan:"
-#: Largest plan that is read, in bytes.
-_LIMIT = 16 * 1024 * 1024
-#: So many digits of a digest are enough, if they are of one plan alone.
-_SHORTEST = 6
 #: How many candidates a message lists.
 _SHOWN = 8
 
@@ -76,10 +72,10 @@ def plan_bytes(context: Context, text: str) -> bytes:
     Raises UsageError.
     """
     if not text.startswith(KEPT_SCHEME):
-        return file_bytes(text, _LIMIT)
+        return file_bytes(text, LIMIT)
     with context.working():  # none is removed meanwhile
         digest = _chosen(context.plans.digests(), text.removeprefix(KEPT_SCHEME))
-        return context.plans.read(digest, limit=_LIMIT)
+        return context.plans.read(digest, limit=LIMIT)
 
 
 def drop_expired(context: Context) -> None:
@@ -94,24 +90,23 @@ def plans_for(context: Context, manifest: Digest) -> Iterator[bytes]:
     """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
     for kept in kept_plans(context):
         if kept.image is not None and kept.image[0] == manifest:
-            yield context.plans.read(kept.digest, limit=_LIMIT)
+            yield context.plans.read(kept.digest, limit=LIMIT)
 
 
 def _read(context: Context, digest: Digest) -> KeptPlan:
     try:
-        bundle = context.plans.read(digest, limit=_LIMIT)
-        signed = signatures.gather(bundle, context.policy.trust)
-        return KeptPlan(digest, plan_of(statement.parse(signed[0].payload)), tuple(it.signer.name for it in signed))
+        it = read_plan(context.plans.read(digest, limit=LIMIT), context.policy)
+        return KeptPlan(digest, it.plan, tuple(each.signer.name for each in it.signed))
     except RefusedError:
         return KeptPlan(digest)
 
 
 def _chosen(known: Iterable[Digest], text: str) -> Digest:
     start = text.removeprefix("sha256:")
-    digests = [digest for digest in known if len(start) >= _SHORTEST and digest.hex.startswith(start)]
+    digests = [digest for digest in known if len(start) >= SHORTEST and digest.hex.startswith(start)]
     if len(digests) != 1:
         which = f"{len(digests)} kept plans have" if digests else "no kept plan has"
         candidates = f": {', '.join(digest.hex[:12] for digest in digests[:_SHOWN])}" if digests else ""
-        why = f"{which} a digest that begins with {text!r} ({_SHORTEST} digits or more){candidates}"
+        why = f"{which} a digest that begins with {text!r} ({SHORTEST} digits or more){candidates}"
         raise UsageError(why, hint="mvm plan ls lists them")
     return digests[0]

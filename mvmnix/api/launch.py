@@ -15,7 +15,6 @@ from mvmnix.api.verify.image import exported
 from mvmnix.builder.keeping.library import LIMIT, Kept
 from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch import signatures
 from mvmnix.launch.admission import Submission
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.kinds import Backend
@@ -29,11 +28,9 @@ from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.launch.machine import Machine
 from mvmnix.launch.records import retention
 from mvmnix.launch.records.home import read_status
-from mvmnix.launch.steps import plan_of
 from mvmnix.launch.supervisor import Finished, detach, supervise
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.verify import VerifiedPlan, read_plan
 from mvmnix.model import Digest
-from mvmnix.provenance import statement
 from mvmnix.provenance.summary import Summary
 from mvmnix.roots import Roots
 
@@ -187,8 +184,7 @@ def _image_of(context: Context, bundle: bytes) -> Kept:
 
     Nothing of the build is trusted yet: admission verifies it, without hashing a rootfs that verity vouches for.
     """
-    signed = signatures.gather(bundle, context.policy.trust)
-    plan = plan_of(statement.parse(signed[0].payload))
+    plan = read_plan(bundle, context.policy).plan
     wanted = plan.manifest
     if wanted is None:
         why, hint = "it names no manifest.json, so it is for no image", "make it with `mvm plan create`"

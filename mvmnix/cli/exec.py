@@ -9,6 +9,7 @@ from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.environment import env_option
+from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
@@ -65,8 +66,7 @@ def exec_(
 
 def _check_terminal(interactive: bool, timeout: int, *, raw: bool) -> None:
     """Raises UsageError for what doesn't go with a terminal."""
-    if not interactive:
-        raise UsageError("a terminal takes input: -t goes with -i", hint="-it; or --raw for the guest's bytes alone")
+    refuse_without_input(interactive)
     if timeout or raw:
         raise UsageError("-t goes with neither --timeout nor --raw", hint="a terminal gets raw bytes, until it ends")
 

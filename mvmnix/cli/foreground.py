@@ -11,7 +11,7 @@ import click
 from mvmnix.api.context import Context
 from mvmnix.api.launch import Ran, host_for, run_attached
 from mvmnix.api.terminal import refuse_terminal
-from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none
+from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.raw import raw_option, shape
 from mvmnix.cli.telling import notice
 from mvmnix.errors import UsageError
@@ -37,10 +37,8 @@ class Attachment:
         if self.detached and (self.interactive or self.tty or self.raw):
             why = "a detached machine's command has neither standard input nor a terminal"
             raise UsageError(why, hint="leave out -i, -t and --raw; `mvm exec -it` opens a terminal later")
-        if self.tty and not self.interactive:
-            raise UsageError(
-                "a terminal takes input: -t goes with -i", hint="-it; or --raw for the guest's bytes alone"
-            )
+        if self.tty:
+            refuse_without_input(self.interactive)
         if self.tty and self.raw:
             raise UsageError(
                 "-t and --raw exclude each other", hint="a terminal in the guest gets its bytes raw anyway"

@@ -59,6 +59,12 @@ def refuse_none() -> None:
         raise UsageError(why, hint="leave out -t: a command runs without one; mvm exec -i hands it standard input")
 
 
+def refuse_without_input(interactive: bool) -> None:
+    """Raises UsageError where a terminal was asked for without its input."""
+    if not interactive:
+        raise UsageError("a terminal takes input: -t goes with -i", hint="-it; or --raw for the guest's bytes alone")
+
+
 class HangUpKeys:
     """Looks at what is typed for the keys that hang up."""
 

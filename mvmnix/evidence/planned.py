@@ -10,7 +10,6 @@ from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import Handed
 from mvmnix.launch.verify import SignedPlan, read_plan, verify_sheet
 from mvmnix.model import Digest
 from mvmnix.plural import counted
@@ -63,9 +62,8 @@ def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: Past | None
 
 def _alone(it: SignedPlan, moment: datetime) -> tuple[StepResult, ...]:
     """The steps that need nothing but the plan."""
-    handed = Handed(it.digest, it.plan.manifest or Digest.of(b""), it.plan.provenance)
     try:
-        return verify_sheet(it, handed, moment).results
+        return verify_sheet(it, it.named, moment).results
     except RefusedError as error:
         return error.steps
 

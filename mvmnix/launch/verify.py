@@ -157,6 +157,11 @@ class SignedPlan:
     steps: tuple[StepResult, ...]
     seal: InitVar[_Seal]
 
+    @property
+    def named(self) -> Handed:
+        """The digests of what it names, for steps 13 and 14 where nothing was handed in but the plan."""
+        return Handed(self.digest, self.plan.manifest or Digest.of(b""), self.plan.provenance)
+
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
             raise TypeError("only launch.verify.read_plan() says that a plan is signed")
@@ -181,8 +186,7 @@ def verify_sheet(it: SignedPlan, handed: Handed, now: datetime) -> Steps:
     """Take a plan through steps 9 to 18; returns what was found so far. Raises RefusedError."""
     with only_refusals(_WHAT):
         taken, sheet = Steps("plan", it.steps), Sheet(it.plan, it.signed, it.policy, handed, now)
-        for step in steps.SHEET_STEPS:
-            taken.take(step, sheet)
+        taken.take_each(steps.SHEET_STEPS, sheet)
         taken.require()
         return taken
 
@@ -227,10 +231,8 @@ def verify(
 
 def _look(it: Candidate, boot: BootFiles, taken: Steps) -> Verified[Provenance] | VerifiedSummary:
     """Steps 19 to 23; all of them are taken, whatever the others say."""
-    for step in steps.IMAGE_STEPS:
-        taken.take(step, it)
-    for file_step in steps.FILE_STEPS:
-        taken.take(file_step, it, boot)
+    taken.take_each(steps.IMAGE_STEPS, it)
+    taken.take_each(steps.FILE_STEPS, it, boot)
     evidence = taken.need(steps.step_23_provenance, it)
     taken.consists_of(evidence.steps)
     taken.require()

@@ -272,8 +272,7 @@ def _signer(hint: str, findings: IdentityFindings, trust: Trust, role: Role | No
 
 def _passed(it: Submission, steps: tuple[Step, ...]) -> tuple[Signer, tuple[StepResult, ...]]:
     taken = Steps("signature")
-    for step in steps:
-        taken.take(step, it)
+    taken.take_each(steps, it)
     taken.require()
     if it.signer is None:
         raise ValueError("no step refuses, and there is no signer")

@@ -29,6 +29,11 @@ class Steps:
         """Take a step after which the next one is taken, whatever this one found."""
         self._add(step, tuple(step(*args, **kwargs)))
 
+    def take_each[**P](self, steps: Iterable[Callable[P, Iterator[Reason]]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Take several of them, all of them with the same."""
+        for step in steps:
+            self.take(step, *args, **kwargs)
+
     def need[**P, T](self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Take a step without which there is no next one. Raises RefusedError."""
         try:

@@ -273,8 +273,7 @@ def verify_summary(
         taken.need(step_7_predicate_type, claimed)
         claim = taken.need(step_8_predicate, claimed)
         evidence = Evidence(claim, authentic.signer, policy, artifacts, image, provenance, now)
-        for step in STEPS:
-            taken.take(step, evidence)
+        taken.take_each(STEPS, evidence)
         taken.require()
         by = (authentic.signer, policy.digest, provenance, authentic.digest, taken.results)
         return VerifiedSummary(claim, *by, _SEAL)

@@ -187,17 +187,16 @@ def verify_provenance(
     the SBOM's bytes where they are to be believed; `rebuilds` the provenance bundles of other builds of these files,
     which took in no kept parts. Raises RefusedError with every reason that was found.
     """
-    with only_refusals(WHAT):
-        return verify_claim(
-            read_claim(bundle, policy),
-            artifacts=artifacts,
-            lock=lock,
-            image=image,
-            now=now,
-            parts=parts,
-            sbom=sbom,
-            rebuilds=rebuilds,
-        )
+    return verify_claim(
+        read_claim(bundle, policy),
+        artifacts=artifacts,
+        lock=lock,
+        image=image,
+        now=now,
+        parts=parts,
+        sbom=sbom,
+        rebuilds=rebuilds,
+    )
 
 
 def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
@@ -228,7 +227,7 @@ def verify_claim(
         return verify_alone(data, policy=it.policy, artifacts=artifacts, lock=lock, image=image, now=now)
 
     with only_refusals(WHAT):
-        first = _held_against(it, (artifacts, image, lock, now), parts, sbom)
+        first = _held_against(it, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
         taken = Steps("provenance", first.steps)
         taken.take(step_26_rebuilds, first, rebuilds, it.policy, alone)
         taken.require()
@@ -266,24 +265,30 @@ def verify_alone(
     For callers that keep builds until others build them too; what starts or passes an image asks `verify_provenance`.
     """
     with only_refusals(WHAT):
-        return _held_against(read_claim(bundle, policy), (artifacts, image, lock, now), parts, sbom)
+        claimed = read_claim(bundle, policy)
+        return _held_against(claimed, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
 
 
 def _held_against(
     it: Claimed,
-    known: tuple[tuple[Artifact, ...], Image, bytes | None, datetime],
+    *,
+    artifacts: tuple[Artifact, ...],
+    image: Image,
+    lock: bytes | None,
+    now: datetime,
     parts: tuple[bytes, ...],
     sbom: bytes | None,
 ) -> Verified[Provenance]:
     """Steps 9 to 25; all of them are taken, whatever the others say."""
-    policy, (_, _, _, now) = it.policy, known
+    policy, signer = it.policy, it.authentic.signer
     handed_in = _handed_in(it.provenance, parts, policy)
     kept, unkept = _kept(it.provenance, handed_in, policy, now)
     inherited = _inherited(it.provenance, handed_in)
-    evidence = Evidence(it.provenance, it.statement, it.authentic.signer, policy, *known, inherited, unkept, sbom)
+    evidence = Evidence(
+        it.provenance, it.statement, signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
+    )
     taken = Steps("provenance", it.steps)
-    for step in STEPS:
-        taken.take(step, evidence)
+    taken.take_each(STEPS, evidence)
     taken.require()
     level = min((evidence.level or 0, *(each.level for each in kept)))
     return Verified(it.provenance, it.authentic, level, policy.digest, taken.results, _SEAL)

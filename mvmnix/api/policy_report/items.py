@@ -12,9 +12,7 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageErr
 from mvmnix.launch import signatures, steps
 from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.steps import Handed
 from mvmnix.launch.verify import read_plan, verify_sheet
-from mvmnix.model import Digest
 from mvmnix.provenance import explain, statement
 from mvmnix.provenance.explain import Finding
 from mvmnix.provenance.policy import TrustPolicy
@@ -129,9 +127,8 @@ class Judge:
         except RefusedError as error:
             return Judged(path, "plan", (), error.reasons, steps=error.steps)
         findings = (*(explain.of_signer(each.signer) for each in it.signed), *self._of_plan(it.plan, len(it.signed)))
-        handed = Handed(it.digest, it.plan.manifest or Digest.of(b""), it.plan.provenance)
         try:
-            return Judged(path, "plan", findings, (), steps=verify_sheet(it, handed, self.now).results)
+            return Judged(path, "plan", findings, (), steps=verify_sheet(it, it.named, self.now).results)
         except RefusedError as error:
             return Judged(path, "plan", findings, error.reasons, steps=error.steps)
 
