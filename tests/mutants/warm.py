@@ -83,6 +83,7 @@ def _status(request: Request) -> int | None:
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
             status = pytest.main([*request.arguments], _plugins(request))
         finally:
+            sys.stdout.flush()
             os._exit(status)
     pidfd = os.pidfd_open(pid)
     ended, _, _ = select.select([pidfd], [], [], request.seconds)
