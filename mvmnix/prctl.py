@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
@@ -15,6 +16,12 @@ def set_dumpable(*, dumpable: bool) -> None:
     A change of uid takes that back. Raises OSError.
     """
     _set(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def disable_core_dumps_and_tracing() -> None:
+    """From here on this process writes no core file, and only root may trace it or read its memory. Raises OSError."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    set_dumpable(dumpable=False)
 
 
 def forbid_new_privileges() -> None:

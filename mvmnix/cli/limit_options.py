@@ -6,8 +6,16 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.launch.channel.requests import MOST_TASKS
-from mvmnix.launch.limits import LEAST_CPU, MOST_CPU, MOST_KIB, MOST_SECONDS, MOST_SHARED_KIB, MOST_WEIGHT, Limits
+from mvmnix.launch.limits import (
+    LEAST_CPU,
+    MOST_CPU,
+    MOST_KIB,
+    MOST_SECONDS,
+    MOST_SHARED_KIB,
+    MOST_TASKS,
+    MOST_WEIGHT,
+    Limits,
+)
 from mvmnix.system_calls import SystemCalls
 
 #: Option, field of the limits, bounds, what the number counts, help.

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mvmnix.launch.channel.requests import MOST_TASKS
 from mvmnix.strict import Record
 from mvmnix.system_calls import SystemCalls
 
+#: The largest number of tasks that a kernel of 64 bits knows (PID_MAX_LIMIT).
+MOST_TASKS: Final = 4_194_304
 #: In percent of one processor: what 64 virtual ones can use, with their devices.
 MOST_CPU: Final = 6450
 #: Below this a guest doesn't get through its boot.

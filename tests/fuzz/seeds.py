@@ -29,8 +29,8 @@ from mvmnix.launch.channel.stream_frames import (
     Window,
 )
 from mvmnix.launch.channel.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
-from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.secrets.reference import Secret, Target
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.system_calls import SystemCalls
 from tests.unit.launch.channel_house import config, workload
 

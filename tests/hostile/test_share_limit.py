@@ -196,7 +196,7 @@ SOMEBODY = """
 import os, sys
 from pathlib import Path
 from mvmnix.errors import RefusedError
-from mvmnix.launch.discretion import seal_off
+from mvmnix.prctl import disable_core_dumps_and_tracing
 from tests.hostile import test_share_limit
 from tests.hostile.fuse_guest import guest
 from tests.hostile.test_share_limit import MIB, fill, limited
@@ -205,7 +205,7 @@ if user := int(sys.argv[1]):
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
 test_share_limit.OWNER = os.geteuid() or test_share_limit.OWNER
-seal_off()  # as mvm is once it has a secret
+disable_core_dumps_and_tracing()  # as mvm is once it has a secret
 try:
     with limited(Path(sys.argv[2])) as (shares, where), guest(shares) as it:
         assert fill(it, b"file", 2 * MIB) == MIB

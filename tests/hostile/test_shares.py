@@ -16,11 +16,10 @@ from struct import pack
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares import image, opening
 from mvmnix.launch.shares.prepared import Shares
-from mvmnix.launch.shares.share import Access, Share
+from mvmnix.launch.shares.share import Access, Share, ShareKind
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 
 pytestmark = pytest.mark.integration

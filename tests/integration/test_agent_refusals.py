@@ -14,10 +14,10 @@ from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.channel.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
 from mvmnix.launch.channel.verbs import Copy, Shell, ShellRequest, Way, copy_request
 from mvmnix.launch.channel.wire import ChannelClosedError, GuestFailedError
-from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.secrets.reference import LARGEST, MOST, Secret, Target
 from mvmnix.launch.shares.share import MOST as MOST_SHARES
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.model import DirectoryOrder, Verb
 from tests.integration.agent_house import (
     IDLE,

@@ -40,12 +40,14 @@ from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.backends.vsock import VsockSpec
 from mvmnix.launch.hypervisor import command_line
-from mvmnix.launch.hypervisor.port import Acceleration, Addition, Attachment, LaunchSpec, ShareKind
+from mvmnix.launch.hypervisor.command_line import Addition
+from mvmnix.launch.hypervisor.port import Acceleration, Attachment, LaunchSpec
 from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.privileges.control_groups import ControlGroups

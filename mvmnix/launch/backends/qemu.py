@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import assert_never, override
 
 from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.hypervisor.port import (
-    Acceleration,
-    Addition,
-    Attachment,
-    BackendParameter,
-    DataAttachment,
-    Hypervisor,
-    Invocation,
-    LaunchSpec,
-    ShareKind,
-)
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
+from mvmnix.launch.hypervisor.port import Acceleration, Attachment, DataAttachment, Hypervisor, Invocation, LaunchSpec
 from mvmnix.launch.hypervisor.qmp import QmpMonitor
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 EXECUTABLES = Candidates(

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from mvmnix.launch.channel import shares as sharing
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.channel.wire import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.limits import MOST_TASKS
 from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.system_calls import SystemCalls
@@ -34,8 +35,6 @@ _LIMITS = 0x80000
 #: In the same word: the data disk's place follows those.
 _DATA = 0x100000
 _SYSTEM_CALLS = {SystemCalls.DEFAULT: 0, SystemCalls.STRICT: 1, SystemCalls.NAMESPACES: 2}
-#: The largest number of tasks that a kernel of 64 bits knows (PID_MAX_LIMIT).
-MOST_TASKS = 4_194_304
 _GROUP = 1 << 27
 _MOST_GROUPS = 8192
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.launch.channel.wire import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.hypervisor.port import ShareKind
-from mvmnix.launch.shares.share import MOST
+from mvmnix.launch.shares.share import MOST, ShareKind
 
 _TAG: Final = re.compile(r"[a-z0-9]{1,16}")
 _LONGEST: Final = 4096

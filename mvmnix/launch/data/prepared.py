@@ -11,8 +11,8 @@ from typing import Final, Self
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.data import luks
 from mvmnix.launch.data.disk import DataDisk
-from mvmnix.launch.discretion import seal_off
 from mvmnix.launch.hypervisor.port import DataAttachment
+from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.state import Directory
 from mvmnix.store import memfd
 
@@ -34,7 +34,7 @@ class PreparedDisk:
 
         From here on this process keeps its memory to itself: the key passes through it.
         """
-        seal_off()
+        disable_core_dumps_and_tracing()
         size = wanted.size_mib * _MIB
         file = _file(size, directory)
         try:

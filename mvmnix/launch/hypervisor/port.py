@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol, override
+from typing import Protocol
 
 from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.hypervisor.command_line import Addition
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.provenance.isolation import Boundary
 
 
@@ -32,59 +34,6 @@ class Acceleration(StrEnum):
             Acceleration.TCG: Boundary.SANDBOX,
             Acceleration.NONE: Boundary.CONTAINER,
         }[self]
-
-
-class BackendParameter(StrEnum):
-    """The fixed list of what a backend may add to the plan's kernel command line, each with an integer or a fixed word.
-
-    Both are in the kernel's Documentation/admin-guide/kernel-parameters.txt.
-    `tsc_early_khz`: the host's time stamp counter in kHz. Under TCG the guest's counter is the host's, and its
-    calibration against an emulated timer hangs at times.
-    `tsc`, always `reliable`: the kernel doesn't check the counter against that timer later either. `-M microvm` has no
-    other timer, and it loses ticks whenever the hypervisor waits for a processor: the kernel would declare the counter
-    unstable, and go on by the timer that loses them.
-    """
-
-    TSC_EARLY_KHZ = "tsc_early_khz"
-    TSC = "tsc"
-
-    @property
-    def word(self) -> str | None:
-        """The one value that it may have; None for one with an integer."""
-        return _WORDS.get(self)
-
-
-_WORDS: Final = {BackendParameter.TSC: "reliable"}
-#: The most that an integer of the list may be: 10 decimal digits.
-LARGEST_ADDITION: Final = 10**10 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """One parameter that a backend adds to the kernel command line; it stands in the receipt."""
-
-    parameter: BackendParameter
-    value: int | str
-
-    def __post_init__(self) -> None:
-        word = self.parameter.word
-        if word is None:
-            fits = isinstance(self.value, int) and 0 <= self.value <= LARGEST_ADDITION
-        else:
-            fits = self.value == word
-        if not fits:
-            raise ValueError(f"{self.parameter} can't be {self.value!r}")
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.parameter}={self.value}"
-
-
-class ShareKind(StrEnum):
-    """How a guest gets at a directory of the host: a file system that is served, or an image of one on a disk."""
-
-    VIRTIOFS = "virtiofs"
-    EROFS = "erofs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from mvmnix.errors import ReasonCode
 from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.hypervisor.command_line import LARGEST_ADDITION, Addition, BackendParameter
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.hypervisor.port import LARGEST_ADDITION, Acceleration, Addition, BackendParameter, Usage
+from mvmnix.launch.hypervisor.port import Acceleration, Usage
 from mvmnix.launch.records.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.shared import Shared

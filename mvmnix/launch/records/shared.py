@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.launch.hypervisor.port import ShareKind
-from mvmnix.launch.shares.share import Access
+from mvmnix.launch.shares.share import Access, ShareKind
 from mvmnix.model import Digest
 
 _PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.discretion import seal_off
 from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
+from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 
@@ -36,7 +36,7 @@ def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
     """
     if not references:
         return ()
-    seal_off()
+    disable_core_dumps_and_tracing()
     found: list[Secret] = []
     reasons: list[Reason] = []
     last: Exception | None = None

@@ -10,14 +10,14 @@ from mvmnix import caller, procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.channel.shares import Mount
 from mvmnix.launch.hypervisor.confinement import Jail, Service
-from mvmnix.launch.hypervisor.port import Attachment, ShareKind
+from mvmnix.launch.hypervisor.port import Attachment
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.records.shared import Shared
 from mvmnix.launch.shares.dangers import refuse_dangers
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import gives_root_group, opened, refuse_owner
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.launch.shares.share import Share
+from mvmnix.launch.shares.share import Share, ShareKind
 from mvmnix.model import User
 from mvmnix.sandbox.trusted_executables import locate
 

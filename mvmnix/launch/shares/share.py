@@ -43,6 +43,13 @@ class Danger(StrEnum):
     MOUNTS = "mounts"
 
 
+class ShareKind(StrEnum):
+    """How a guest gets at a directory of the host: a file system that is served, or an image of one on a disk."""
+
+    VIRTIOFS = "virtiofs"
+    EROFS = "erofs"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A directory of the host, by its absolute path there and its place in the guest. Raises ValueError.

@@ -24,14 +24,8 @@ if __name__ == "__main__":
 
 from mvmnix.launch.backends.kinds import Backend  # noqa: E402 - as a program it must find the package first
 from mvmnix.launch.channel.frames import Bye, Frame, Ready  # noqa: E402 - as a program it must find the package first
-from mvmnix.launch.hypervisor.port import (  # noqa: E402 - as a program it must find the package first
-    Acceleration,
-    Addition,
-    BackendParameter,
-    Hypervisor,
-    Invocation,
-    LaunchSpec,
-)
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter  # noqa: E402
+from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec  # noqa: E402
 from mvmnix.launch.hypervisor.qmp import QmpMonitor  # noqa: E402
 from mvmnix.model import Workload  # noqa: E402
 from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402

@@ -6,15 +6,9 @@ import json
 import pytest
 
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.hypervisor.port import (
-    Acceleration,
-    Addition,
-    Attachment,
-    BackendParameter,
-    DataAttachment,
-    LaunchSpec,
-    ShareKind,
-)
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
+from mvmnix.launch.hypervisor.port import Acceleration, Attachment, DataAttachment, LaunchSpec
+from mvmnix.launch.shares.share import ShareKind
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(

@@ -17,7 +17,8 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.boot import Another
 from mvmnix.launch.channel.services import StreamRefusedError
 from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
+from mvmnix.launch.hypervisor.port import Acceleration
 from mvmnix.launch.journal import Indexed
 from mvmnix.launch.limits import Limits
 from mvmnix.launch.machine import Machine

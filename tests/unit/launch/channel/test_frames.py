@@ -30,7 +30,7 @@ from mvmnix.launch.channel.frames import (
     Ready,
     Shutdown,
 )
-from mvmnix.launch.channel.requests import MAX_PAYLOAD, MOST_TASKS, ExecRequest, GuestConfig
+from mvmnix.launch.channel.requests import MAX_PAYLOAD, ExecRequest, GuestConfig
 from mvmnix.launch.channel.stream_frames import (
     Data,
     End,
@@ -50,6 +50,7 @@ from mvmnix.launch.channel.stream_frames import (
 )
 from mvmnix.launch.channel.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest, Way, copy_request
 from mvmnix.launch.channel.wire import ChannelProtocolError, Reader, Writer, printable
+from mvmnix.launch.limits import MOST_TASKS
 from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.system_calls import SystemCalls

@@ -7,8 +7,8 @@ import pytest
 from mvmnix.launch.channel.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.channel.shares import Mount, read, write
 from mvmnix.launch.channel.wire import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.secrets.reference import Secret, Target
+from mvmnix.launch.shares.share import ShareKind
 from mvmnix.model import User, Verb
 
 MOUNTS = (

@@ -3,7 +3,7 @@
 import pytest
 
 from mvmnix.launch.hypervisor import command_line
-from mvmnix.launch.hypervisor.port import Addition, BackendParameter
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
 
 EXACT = "a" * command_line.LONGEST
 

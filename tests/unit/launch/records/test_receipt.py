@@ -12,14 +12,15 @@ from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.channel.commands import ExitStatus
 from mvmnix.launch.channel.stream_frames import End, Step
 from mvmnix.launch.hypervisor.boot_watchdog import Verdict
+from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
 from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.hypervisor.port import Acceleration, Addition, BackendParameter, ShareKind, Usage
+from mvmnix.launch.hypervisor.port import Acceleration, Usage
 from mvmnix.launch.records import receipt
 from mvmnix.launch.records.diagnosis import Diagnosis, file_name
 from mvmnix.launch.records.ending import EndReason
 from mvmnix.launch.records.receipt import Corruption, HostFile, Observed, Receipt, Reported
 from mvmnix.launch.records.shared import Shared
-from mvmnix.launch.shares.share import Access
+from mvmnix.launch.shares.share import Access, ShareKind
 from mvmnix.model import Digest
 from mvmnix.provenance import statement
 from mvmnix.provenance.isolation import Boundary

@@ -9,12 +9,11 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.port import ShareKind
 from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.shares import prepared
 from mvmnix.launch.shares.prepared import Circumstances, Shares
 from mvmnix.launch.shares.server import VIRTIOFSD, command
-from mvmnix.launch.shares.share import Access, Danger, Share, to_json
+from mvmnix.launch.shares.share import Access, Danger, Share, ShareKind, to_json
 from mvmnix.launch.start import start
 from mvmnix.model import Digest, User
 from mvmnix.strict import canonical
