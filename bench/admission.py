@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.pairs import Pair, pair
 from mvmnix import strict, verity
-from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Verity
 from mvmnix.store import digest_of
 from tests.unit.provenance import world as worlds

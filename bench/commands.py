@@ -23,12 +23,12 @@ from mvmnix.api.context import Context
 from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.start import start
-from mvmnix.provenance import envelope, statement
-from mvmnix.provenance.policy_text import FILE_NAME, effective
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 
 #: A guest that may be sent commands; examples/hello is sealed.
 _FLAKE = """{

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.pairs import Pair, pair
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, Limits
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.model import Digest, Source
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache
 from tests.conftest import TREE
 from tests.integration.misbehaving import Authority

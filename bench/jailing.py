@@ -11,17 +11,17 @@ from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, pair
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.guest import Preparation
-from mvmnix.launch.hypervisor.confinement import Jail
-from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.runtime.vm_process import Preparation
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.process import environment, run
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
 from tests.unit.launch.bare import BareJail
 
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from bench.pairs import Pair, pair
-from mvmnix.launch.records import registry
-from mvmnix.launch.supervisor import detach
+from mvmnix.launch.machines import registry
+from mvmnix.launch.runtime.supervisor import detach
 from tests.unit.launch.house import house
 
 

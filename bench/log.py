@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
+from mvmnix.audit.checkpoint_slot import WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.seal import WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.audit.witness import check_against_witness
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 #: Records of the long log.
 MANY = 100_000

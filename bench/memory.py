@@ -15,7 +15,7 @@ from bench.commands import plan
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from mvmnix.api.context import Context
-from mvmnix.launch.records import registry
+from mvmnix.launch.machines import registry
 from mvmnix.procfs import stat
 from mvmnix.roots import Roots
 

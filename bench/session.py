@@ -11,16 +11,16 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.part_builder import PartBuilder
-from mvmnix.builder.flakes.take import take
-from mvmnix.builder.keeping.part_book import Stock
-from mvmnix.builder.session import nix
+from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.calls import run
+from mvmnix.builder.session.exec import run
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.launch.machine import Machine
+from mvmnix.images.part_index import Stock
+from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
-from mvmnix.provenance.policy_text import FILE_NAME, effective
+from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
 from mvmnix.roots import Roots
 
 
@@ -79,9 +79,9 @@ class Bench:
     def theirs(self) -> None:
         """The same, as somebody would type it; what it asks for is known from the build before: no waiting."""
         flake = self._request.flake
-        self._do(nix.fetch_tree(flake.store_path))
-        url = nix.flake_url(flake.store_path, flake.nar, flake.directory)
-        options = nix.version()[:-1]  # what every call begins with
+        self._do(nix_commands.fetch_tree(flake.store_path))
+        url = nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
+        options = nix_commands.version()[:-1]  # what every call begins with
         strict = ("--no-update-lock-file", "--no-link", "--max-jobs", "2")
         self._do((*options, "build", *strict, f"{url}#packages.{SYSTEM}.default"))
 

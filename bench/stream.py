@@ -16,8 +16,8 @@ from rich.table import Table
 
 from bench.place import Place
 from bench.raw_qemu import PATIENCE, RawQemu
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.requests import ExecRequest
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.hostile.test_rogue_agent import member, padded

@@ -12,11 +12,11 @@ from rich.table import Table
 from bench.pairs import Milliseconds, Pair, Subject, pair
 from mvmnix import strict
 from mvmnix.keys import Role
-from mvmnix.launch.boot_files import OpenFiles
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Source
-from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.verify.authenticate import authenticate
 from tests.private_sigstore import Sigstore, merged
 from tests.unit.provenance import world as worlds
 

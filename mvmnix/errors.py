@@ -160,9 +160,9 @@ class Reason:
 class StepResult:
     """What one numbered step of a verification found: no reasons if it passed.
 
-    `verifier` says in whose list the number and the name stand: `signature` (provenance/authenticate.py), `provenance`
-    and `plan` (each room's verify.py), `summary` (provenance/summary.py). `within` are the steps of another list that
-    this one consists of.
+    `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authenticate.py),
+    `provenance` and `plan` (each room's verify.py), `summary` (provenance/verify/summary.py). `within` are the steps of
+    another list that this one consists of.
     """
 
     verifier: str

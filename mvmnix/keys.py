@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 #: A PKCS#8 PEM of these kinds has less than 300 bytes.
 _LIMIT: Final = 4096

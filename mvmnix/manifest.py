@@ -9,7 +9,7 @@ from typing import Final
 from mvmnix.errors import ReasonCode
 from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, User, Verb, Verity, Workload
 from mvmnix.strict import MalformedError, Record, parse_json, read
-from mvmnix.system_calls import SystemCalls
+from mvmnix.syscall_tier import SystemCalls
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
 LIMIT: Final = 4 * 1024 * 1024

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import ClassVar, Self, override
 
 from mvmnix.arguments import AttributePath, is_subdirectory
-from mvmnix.system_calls import SystemCalls
+from mvmnix.syscall_tier import SystemCalls
 
 STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"

@@ -6,7 +6,7 @@ from typing import Self
 
 from mvmnix import checkouts
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 #: Why directories of a user's were refused while this process could see them as root.
 _refused: dict[str, RefusedError] = {}

@@ -8,7 +8,7 @@ from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, is_digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 _CHUNK = 1 << 20
 _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it again"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.nix_store import add_to_nix
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.roots import Roots
 from mvmnix.store import Store

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mvmnix import nar
-from mvmnix.builder.session import nix
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.errands import Outcome, outcome
-from mvmnix.builder.session.supply import Caches
+from mvmnix.builder.session.substituter import Caches
+from mvmnix.builder.session.worker_pool import Outcome, outcome
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import LockedNode
 from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
@@ -172,7 +172,7 @@ type Program = Callable[[Sequence[str]], bytes]
 
 @dataclass
 class FakeBuilder:
-    """A builder VM without a VM: knows the Nix calls of builder/session/nix.py, and asks the host's cache as Nix would.
+    """A builder VM without a VM: knows the calls of nix_commands.py, and asks the host's cache as Nix would.
 
     `tree` is the root tree that it is asked to bring in; `wants` what evaluation asks for besides; `sources` what the
     build needs. `fails` maps a call's name (version, realise, eval, show, build, tar) to its last words.
@@ -334,4 +334,11 @@ def source(name: str, data: bytes, mode: HashMode = HashMode.FLAT) -> Source:
 
 
 #: What a fake builder is expected to be asked, in order.
-CALLS = (nix.version, nix.fetch_tree, nix.evaluate, nix.show_derivations, nix.build, nix.archive)
+CALLS = (
+    nix_commands.version,
+    nix_commands.fetch_tree,
+    nix_commands.evaluate,
+    nix_commands.show_derivations,
+    nix_commands.build,
+    nix_commands.archive,
+)

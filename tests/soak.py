@@ -13,12 +13,12 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import admit_plan, host_for
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.ending import EndReason
-from mvmnix.launch.supervisor import run_foreground
+from mvmnix.images.store import LIMIT
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.runtime.supervisor import run_foreground
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges.ids import POOL_DIRECTORY
-from mvmnix.state import Directory
 from tests.conftest import PATIENCE, Home, World
 from tests.workbench import rooms_of
 

@@ -15,16 +15,16 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.audit.reading import records
-from mvmnix.builder.flakes.take import take
+from mvmnix.builder.flakes.flake_source import take
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import FlakeRef
-from mvmnix.provenance.policy_text import FILE_NAME, effective
+from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
 from mvmnix.roots import Roots
 from tests.conftest import PATIENCE, World
 

@@ -16,15 +16,15 @@ from mvmnix.api.receipts import read_receipt
 from mvmnix.api.source_refs import KeptImage, SourceRef, existing_source_ref, runnable_ref, source_ref
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.image import VerifiedImage, verify_image
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, Shell, Stream
-from mvmnix.launch.plan import Accelerator
-from mvmnix.launch.records.logs import read_console, read_output
-from mvmnix.launch.records.output_log import Missing, Output, Piece
-from mvmnix.launch.validity import Use
+from mvmnix.launch.machines.logs import read_console, read_output
+from mvmnix.launch.machines.output_log import Missing, Output, Piece
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.plan.window import Use
 
 __all__ = [
     "SILENT",

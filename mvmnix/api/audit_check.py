@@ -5,17 +5,17 @@ from datetime import datetime
 
 from mvmnix.api.audit_log import heard
 from mvmnix.api.context import Context
-from mvmnix.audit.head import NoLogError, is_begun, lost
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.tail import NoLogError, is_begun, lost
 from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.host import now
-from mvmnix.launch.records.registry import entries
-from mvmnix.launch.records.traces import Traces
-from mvmnix.launch.replay.clock import HostClock, looked_at
-from mvmnix.launch.replay.unkept import Unkept
+from mvmnix.launch.gate.clock import HostClock, looked_at
+from mvmnix.launch.gate.unkept_nonces import Unkept
+from mvmnix.launch.machines.registry import entries
+from mvmnix.launch.machines.traces import Traces
+from mvmnix.launch.runtime.host import now
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:

@@ -10,8 +10,8 @@ from mvmnix.audit.witnessed import Heard, WitnessedLog, ask
 from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.records.traces import Traces
-from mvmnix.state import Directory
+from mvmnix.launch.machines.traces import Traces
+from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
 

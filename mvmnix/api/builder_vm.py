@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
-from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.session import nix
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.errands import Errands, Threads
+from mvmnix.builder.session.worker_pool import Errands, Threads
+from mvmnix.images.store import Finished
 from mvmnix.keys import Role
-from mvmnix.launch import plan as plans
-from mvmnix.launch.host import Host, now
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.records import retention
-from mvmnix.launch.start import start
-from mvmnix.launch.supervisor import stopping_signals
-from mvmnix.launch.validity import Use
+from mvmnix.launch.machines import retention
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.runtime.host import Host, now
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.supervisor import stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa import Limits
+from mvmnix.provenance.slsa.provenance import Limits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 
@@ -40,7 +40,7 @@ AS_THE_IMAGE_SAYS = BuildLimits()
 
 
 def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
-    """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
+    """The plan of one builder VM, which starts once: it may be sent nix_commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
         policy=context.policy.digest,
@@ -48,7 +48,7 @@ def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_T
         now=now(),
         use=Use.ONCE,
         verbs=frozenset({Verb.EXEC, Verb.STREAM}),
-        ports=(nix.CACHE_PORT,),
+        ports=(nix_commands.CACHE_PORT,),
     )
     return replace(
         made,
@@ -81,7 +81,7 @@ class BuilderVm:
     def running(self, connect: Connect) -> Iterator[Machine]:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
-        services = {nix.CACHE_PORT: connect}
+        services = {nix_commands.CACHE_PORT: connect}
         retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             self._context.admitted(bundle, self._builder, self._host.notice) as verified,

@@ -15,29 +15,30 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
-from mvmnix.builder.keeping.library import Kept, Library, Room
-from mvmnix.builder.keeping.part_book import PartBook
-from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.images.part_index import PartBook
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import Kept, Library, Room
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.admission import Submission, admit, as_verdict
-from mvmnix.launch.backends import choice, kinds
-from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.host import Host, now
-from mvmnix.launch.hypervisor.accelerator import KvmProbe
+from mvmnix.launch.backends import choice
+from mvmnix.launch.gate.admission import Submission, admit, as_verdict
+from mvmnix.launch.gate.clock import HostClock
+from mvmnix.launch.gate.replay import LoggedStarts, Replay
+from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.replay.clock import HostClock
-from mvmnix.launch.replay.gate import LoggedStarts, Replay
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.plan import backend as kinds
+from mvmnix.launch.runtime.accelerator import KvmProbe
+from mvmnix.launch.runtime.host import Host, now
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.policy_default import default_policy
-from mvmnix.provenance.policy_files import FLOOR, Files, files, in_force
-from mvmnix.provenance.policy_text import FILE_NAME
+from mvmnix.provenance.policy.default import default_policy
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.policy_files import FLOOR, Files, files, in_force
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.roots import Roots
 from mvmnix.sandbox.uid_pool import UidPool, of_machine
-from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:

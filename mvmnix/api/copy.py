@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
-from mvmnix.launch.channel.verbs import Way
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.agent.verbs import Way
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Stream
-from mvmnix.launch.copies import tarball
-from mvmnix.launch.copies.pack import Pack
-from mvmnix.launch.copies.records import Limits, Reader
-from mvmnix.launch.copies.tarball import TarWriter
-from mvmnix.launch.copies.unpack import Unpack
-from mvmnix.state import Directory
+from mvmnix.launch.copy import tarball
+from mvmnix.launch.copy.pack import Pack
+from mvmnix.launch.copy.records import Limits, Reader
+from mvmnix.launch.copy.tarball import TarWriter
+from mvmnix.launch.copy.unpack import Unpack
+from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536
 #: Bytes of a guest's complaint that are kept.

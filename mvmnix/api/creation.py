@@ -7,14 +7,14 @@ from pathlib import Path
 from mvmnix.api.context import Context
 from mvmnix.api.launch import admit_plan
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.host import now
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.creation import check_creation
-from mvmnix.launch.records.creation import create as register
-from mvmnix.launch.records.home import PLAN, read_kept
-from mvmnix.launch.records.status import MachineStatus, Origin
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import PLAN, read_kept
+from mvmnix.launch.machines.status import MachineStatus, Origin
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.creation import check_creation
+from mvmnix.launch.runtime.creation import create as register
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from mvmnix.api import files
 from mvmnix.api.context import Context
-from mvmnix.builder.keeping import parcel
-from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Shelves
 from mvmnix.errors import UsageError
-from mvmnix.launch.host import now
-from mvmnix.provenance.predicate import SBOM_NAME
+from mvmnix.images import image_archive
+from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
+from mvmnix.images.prune import Shelves
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import Finished
+from mvmnix.launch.runtime.host import now
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.store import chunks
 
 
@@ -57,7 +57,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
             ) from error
         try:
             with file:
-                parcel.pack(context.library, finished, file.write)
+                image_archive.pack(context.library, finished, file.write)
         except BaseException:
             out.unlink(missing_ok=True)
             raise
@@ -69,4 +69,4 @@ def load_image(context: Context, file: str) -> Finished:
     Raises UsageError for what is no regular file, RefusedError, which is logged.
     """
     with files.regular(file, "name an archive that is there") as fd, context.working(), context.recorded():
-        return parcel.unpack(context.library, chunks(fd), policy=context.policy, now=now())
+        return image_archive.unpack(context.library, chunks(fd), policy=context.policy, now=now())

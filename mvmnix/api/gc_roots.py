@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import kept_plans
-from mvmnix.builder.keeping.library import Room
-from mvmnix.builder.keeping.needs import File, Need
-from mvmnix.launch.records import registry
+from mvmnix.images.gc_roots import File, Need
+from mvmnix.images.store import Room
+from mvmnix.launch.machines import registry
 
 
 def image_roots(context: Context) -> tuple[Need, ...]:

@@ -13,23 +13,23 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.take import take
-from mvmnix.builder.keeping import testimony
-from mvmnix.builder.keeping.library import BuildKey, Finished
-from mvmnix.builder.keeping.part_book import NOTHING_KEPT, Stock
-from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.images import make_provenance
+from mvmnix.images.part_index import NOTHING_KEPT, Stock
+from mvmnix.images.prune import Shelves
+from mvmnix.images.store import BuildKey, Finished
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
-from mvmnix.provenance import slsa
-from mvmnix.provenance.predicate import to_statement
+from mvmnix.provenance.slsa import provenance
+from mvmnix.provenance.slsa.predicate import to_statement
 
 _LOG_MODE = 0o600
 
@@ -79,7 +79,7 @@ class ImageBuilder:
     def builder_image(self) -> Finished:
         """The builder image of this installation; the host's Nix builds it the first time."""
         request = bootstrap.request()
-        return self._kept(_key(request, slsa.HOST_NIX)) or self._new_builder(request)
+        return self._kept(_key(request, provenance.HOST_NIX)) or self._new_builder(request)
 
     def _new_builder(self, request: BuildRequest) -> Finished:
         from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
@@ -95,8 +95,8 @@ class ImageBuilder:
             progress=self._progress,
         )
         record = work.run()
-        claim = testimony.by_host_nix(record, mvm=__version__)
-        return self._keep(_key(request, slsa.HOST_NIX), record, claim)
+        claim = make_provenance.by_host_nix(record, mvm=__version__)
+        return self._keep(_key(request, provenance.HOST_NIX), record, claim)
 
     def _build(self, request: BuildRequest, builder: Finished) -> Finished:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
@@ -119,7 +119,7 @@ class ImageBuilder:
         *,
         vary: Callable[[Plan], Plan] | None = None,
         stock: Stock = NOTHING_KEPT,
-    ) -> tuple[BuildRecord, slsa.Provenance]:
+    ) -> tuple[BuildRecord, provenance.Provenance]:
         """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
 
         Raises PartsWantedError where the stock lacks parts.
@@ -145,14 +145,14 @@ class ImageBuilder:
         )
         with vm.running(work.connection) as machine:
             record = work.run(machine, jobs=plan.vcpus)
-            testimony.check_sources(record, [it.claim for it in stock.statements.values()])
-        return record, testimony.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
+            make_provenance.check_sources(record, [it.claim for it in stock.statements.values()])
+        return record, make_provenance.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
 
     def _keep(
-        self, key: BuildKey, record: BuildRecord, claim: slsa.Provenance, parts: tuple[bytes, ...] = ()
+        self, key: BuildKey, record: BuildRecord, claim: provenance.Provenance, parts: tuple[bytes, ...] = ()
     ) -> Finished:
         """Sign a build's provenance and keep it; the build is taken over only once it verifies, like any other."""
-        from mvmnix.builder.keeping import sbom  # noqa: PLC0415 - builds alone pay for it
+        from mvmnix.images import sbom  # noqa: PLC0415 - builds alone pay for it
 
         self._progress.step("signing and verifying provenance")
         listed = sbom.of(record, versions=installation.debian_versions())

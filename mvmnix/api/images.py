@@ -8,13 +8,13 @@ from mvmnix.api.context import Context
 from mvmnix.api.gc_roots import image_roots, part_roots
 from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
-from mvmnix.builder.keeping.library import BuildKey, Entry, Finished
-from mvmnix.builder.keeping.needs import Need
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Freed, Shelves
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.host import now
-from mvmnix.provenance.slsa import HOST_NIX
+from mvmnix.images.gc_roots import Need
+from mvmnix.images.prune import Freed, Shelves
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import BuildKey, Entry, Finished
+from mvmnix.launch.runtime.host import now
+from mvmnix.provenance.slsa.provenance import HOST_NIX
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]

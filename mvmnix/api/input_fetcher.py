@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
 from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.flake_inputs import bring
 from mvmnix.builder.fetch.resolve import resolve
-from mvmnix.builder.fetch.sources import fetch
-from mvmnix.builder.fetch.trees import bring
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, Source
 
 
 class InputFetcher:
-    """The suppliers of a session (builder/session/supply.py)."""
+    """The suppliers of a session (builder/session/substituter.py)."""
 
     def __init__(self, context: Context, progress: Progress) -> None:
         self._progress = progress
@@ -39,6 +39,6 @@ class InputFetcher:
         bring(node, self._store, self._outside)
 
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
-        """What a reference means now, for `mvm lock` (builder/locking/session.py): its tree is in the store then."""
+        """What a reference means now, for `mvm lock` (builder/lockfile/session.py): its tree is in the store then."""
         found = resolve(original, self._store, self._outside)
         return found.locked, found.nar

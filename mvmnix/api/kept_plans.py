@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
-from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.builder.keeping.shelves import SHORTEST
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.launch.host import now
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.verify import read_plan
+from mvmnix.images.prune import SHORTEST
+from mvmnix.images.store import LIMIT
+from mvmnix.launch.gate.verify import read_plan
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 
 #: How a kept plan is named where a file could be.

@@ -7,10 +7,10 @@ from mvmnix.api.own_secrets import read_secret
 from mvmnix.config import SecretRef, SigningRule
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.keys import Role
-from mvmnix.provenance import envelope
+from mvmnix.provenance.bundle import envelope
 
 if TYPE_CHECKING:
-    from mvmnix.provenance.sigstore import Instance
+    from mvmnix.provenance.identity.sigstore import Instance
 
 #: A trust configuration with hundreds of certificates is smaller, in bytes.
 _LIMIT: Final = 4 << 20
@@ -41,7 +41,7 @@ def sign(statement: bytes, rule: SigningRule, *, interactive: bool) -> bytes:
 
     `interactive`: where there is no token, a person may log in with a browser. Raises MvmnixError.
     """
-    from mvmnix.provenance import sigstore  # noqa: PLC0415 - a third of a second, which keys don't pay
+    from mvmnix.provenance.identity import sigstore  # noqa: PLC0415 - a third of a second, which keys don't pay
 
     token = None if rule.token is None else read_secret(rule.token, "the identity token").strip()
     made = sigstore.sign(statement, token=token, interactive=interactive, where=_where(rule))
@@ -60,7 +60,7 @@ def prepared(rule: SigningRule) -> None:
 
 def _where(rule: SigningRule) -> "Instance | bytes":
     """The instance that signs, by its name or by its trust configuration. Raises UsageError."""
-    from mvmnix.provenance import sigstore  # noqa: PLC0415 - as above
+    from mvmnix.provenance.identity import sigstore  # noqa: PLC0415 - as above
 
     if rule.sigstore in PUBLIC_INSTANCES:
         return sigstore.Instance(rule.sigstore)

@@ -12,26 +12,26 @@ from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.terminal import Terminal, run_in_terminal
 from mvmnix.api.verify.image import exported
-from mvmnix.builder.keeping.library import LIMIT, Kept
-from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch.admission import Submission
+from mvmnix.images.image_archive import BUNDLE
+from mvmnix.images.store import LIMIT, Kept
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.endpoints import Sink, Stdin
-from mvmnix.launch.channel.stream_frames import End
 from mvmnix.launch.container.run import run_container
-from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor.accelerator import described
-from mvmnix.launch.hypervisor.port import Acceleration
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.records import retention
-from mvmnix.launch.records.home import read_status
-from mvmnix.launch.supervisor import Finished, detach, supervise
-from mvmnix.launch.verify import VerifiedPlan, read_plan
+from mvmnix.launch.gate.admission import Submission
+from mvmnix.launch.gate.verify import VerifiedPlan, read_plan
+from mvmnix.launch.machines import retention
+from mvmnix.launch.machines.machine_dir import read_status
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.accelerator import described
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.supervisor import Finished, detach, supervise
+from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest
-from mvmnix.provenance.summary import Summary
+from mvmnix.provenance.verify.summary import Summary
 from mvmnix.roots import Roots
 
 
@@ -89,7 +89,7 @@ def run_attached(
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
     `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
-    removed some time after its end (launch/records/retention.py), unless its guest never got ready. Signals that stop
+    removed some time after its end (launch/machines/retention.py), unless its guest never got ready. Signals that stop
     this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
     log.
     """

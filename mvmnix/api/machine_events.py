@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mvmnix.api.context import Context
 from mvmnix.audit.reading import Listed
-from mvmnix.launch.records import happenings, registry
+from mvmnix.launch.machines import events, registry
 
 
 def machine_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[Listed]:
@@ -14,8 +14,8 @@ def machine_events(context: Context, machine: str, *, last: int, follow: bool) -
     """
     wanted = registry.find(context.machines, machine).status.machine if machine else None
     log, key = context.audit, context.log_key
-    before = happenings.happenings(log, key, last=last, machine=wanted)
-    since = before[-1].index + 1 if before else happenings.end(log, key)
+    before = events.happenings(log, key, last=last, machine=wanted)
+    since = before[-1].index + 1 if before else events.end(log, key)
     yield from before
     if follow:
-        yield from happenings.follow(log, key, since=since, machine=wanted)
+        yield from events.follow(log, key, since=since, machine=wanted)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mvmnix import caller
-from mvmnix.launch.records import tidying
+from mvmnix.launch.machines import cleanup
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
 from mvmnix.roots import Roots
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend
@@ -29,7 +29,7 @@ def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
 
 def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
-    found = tidying.survey(machines)
+    found = cleanup.survey(machines)
     for line in found.broken:
         frontend.notice(line)
     if found.is_tidy and _are_cells_swept(roots):
@@ -37,12 +37,12 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
     from mvmnix.api.signer import key_file  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
-    from mvmnix.launch.host import now  # noqa: PLC0415
+    from mvmnix.launch.runtime.host import now  # noqa: PLC0415
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
-            tidying.tidy(machines, journal, now, frontend.notice)
+            cleanup.tidy(machines, journal, now, frontend.notice)
         context.jail.sweep()
 
 

@@ -7,11 +7,11 @@ from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
-from mvmnix.launch.records import consumption, registry
-from mvmnix.launch.records.consumption import Used
-from mvmnix.launch.records.home import CONSOLE
-from mvmnix.launch.records.registry import Entry
-from mvmnix.state import Directory
+from mvmnix.launch.machines import registry, usage
+from mvmnix.launch.machines.machine_dir import CONSOLE
+from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.usage import Used
+from mvmnix.private_dirs import Directory
 
 
 def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
@@ -78,8 +78,8 @@ def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, .
 def _usage(machines: Directory, entry: Entry, supervisor: int) -> MachineUsage:
     return MachineUsage(
         entry,
-        consumption.by_descendants(supervisor),
-        consumption.by_process(supervisor).resident_kib,
+        usage.by_descendants(supervisor),
+        usage.by_process(supervisor).resident_kib,
         registry.files(machines, entry.status.machine).get(CONSOLE, 0),
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from mvmnix.launch.records import registry
+from mvmnix.launch.machines import registry
+from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 
 #: What a shell may be given: it splits words, and takes some signs for itself.
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -33,8 +33,8 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The names of kept images, by their manifests. Raises as above."""
-    from mvmnix.builder.keeping.library import Library, Room  # noqa: PLC0415 - machines don't pay for it
-    from mvmnix.builder.keeping.shelves import Shelves  # noqa: PLC0415
+    from mvmnix.images.prune import Shelves  # noqa: PLC0415
+    from mvmnix.images.store import Library, Room  # noqa: PLC0415 - machines don't pay for it
 
     with _state(environment) as state:
         if not all(map(state.exists, (*Room, "builds"))):

@@ -9,17 +9,17 @@ from mvmnix.api.context import Context
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
-from mvmnix.builder.keeping import testimony
-from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.part_book import Domain, Stock
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
+from mvmnix.images import make_provenance
+from mvmnix.images.part_index import Domain, Stock
+from mvmnix.images.store import Finished
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import parts as claims
-from mvmnix.provenance.slsa import Kept, subjects_of
+from mvmnix.provenance.slsa import parts as claims
+from mvmnix.provenance.slsa.provenance import Kept, subjects_of
 
 
 class PartBuilder:
@@ -72,7 +72,7 @@ class PartBuilder:
         with vm.running(work.connection) as machine:
             record = work.run(machine, wanted=wanted, jobs=plan.vcpus)
         if record.built:
-            claim = testimony.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
+            claim = make_provenance.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
             self._keep(record, claim)
         else:
             self._context.part_book.add(self.domain, record.known, (), None)

@@ -8,26 +8,26 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mvmnix.api.context import Context
-from mvmnix.builder.keeping.library import Finished
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.images.store import Finished
 from mvmnix.keys import Role
-from mvmnix.launch import signatures
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.data.disk import DataDisk
-from mvmnix.launch.host import now
-from mvmnix.launch.labels import NO_LABELS, Labels
-from mvmnix.launch.limits import Limits
-from mvmnix.launch.plan import Accelerator, Plan, to_statement
-from mvmnix.launch.plan_fields import check_directory, check_variables
+from mvmnix.launch.gate import signatures
+from mvmnix.launch.gate.checks import plan_of
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.fields import check_directory, check_variables
+from mvmnix.launch.plan.labels import NO_LABELS, Labels
+from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.plan import Accelerator, Plan, to_statement
+from mvmnix.launch.plan.secret_reference import Reference
+from mvmnix.launch.plan.share import Share
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.runtime.host import now
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.secrets.reference import Reference
-from mvmnix.launch.shares.dangers import refuse_dangers
 from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
-from mvmnix.launch.shares.share import Share
-from mvmnix.launch.steps import plan_of
-from mvmnix.launch.validity import Use
+from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
-from mvmnix.provenance import envelope, statement
+from mvmnix.provenance.bundle import envelope, statement
 
 #: What to say next where shares or a data disk don't fit a plan.
 SHARE_HINT: Final = (

@@ -12,19 +12,19 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.builder.keeping.library import Finished
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.reproduce import inside
+from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import Finished
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.predicate import to_statement
-from mvmnix.provenance.slsa import Provenance, Variation
-from mvmnix.provenance.verify import Verified
+from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa.provenance import Provenance, Variation
+from mvmnix.provenance.verify.verify import Verified
 
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
@@ -60,7 +60,7 @@ def _subject(request: BuildRequest) -> tuple[object, ...]:
 
 def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
     kept = context.library.images
-    found = inside.differences(it, kept, images.progress.log)
+    found = file_differences.differences(it, kept, images.progress.log)
     why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
     hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
     return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mvmnix.api.context import Context
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Shelves
 from mvmnix.errors import RefusedError
-from mvmnix.launch.host import now
+from mvmnix.images.prune import Shelves
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 
 

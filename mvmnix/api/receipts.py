@@ -6,10 +6,10 @@ from mvmnix.audit.reading import Listed, matching
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import RECEIPT, read_kept
-from mvmnix.launch.records.receipt import Receipt
-from mvmnix.launch.records.testimony import check_receipt
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import RECEIPT, read_kept
+from mvmnix.launch.machines.receipt import Receipt
+from mvmnix.launch.machines.receipt_check import check_receipt
 
 
 def read_receipt(context: Context, machine: str) -> Receipt:

@@ -10,8 +10,8 @@ from mvmnix.api.own_secrets import read_secret
 from mvmnix.config import Config, SigningRule
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.provenance import envelope
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import envelope
 
 
 def key_file(role: Role) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from mvmnix.api import installation
 from mvmnix.api.context import Context
-from mvmnix.builder.keeping.collect import Collected, collect, needed_by
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.images.source_gc import Collected, collect, needed_by
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance import statement
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.provenance.predicate import from_statement
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.slsa.predicate import from_statement
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authenticate import authenticate
 
 
 def collect_sources(context: Context, *, remove: bool) -> Collected:

@@ -5,14 +5,14 @@ from itertools import product, starmap
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
-from mvmnix.builder.keeping.library import Room
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import Shelves
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import PLAN, RECEIPT, machine_ids, read_kept
+from mvmnix.images.prune import Shelves
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import Room
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
 from mvmnix.model import Digest
-from mvmnix.provenance.envelope import LIMIT
+from mvmnix.provenance.bundle.envelope import LIMIT
 
 #: The kinds of statement, in the order in which they are collected.
 STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")

@@ -7,16 +7,16 @@ from typing import Protocol
 
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.endpoints import FdSink, Typed
-from mvmnix.launch.control.granting import granted
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import FdSink, Typed
+from mvmnix.launch.control.authorize import granted
 from mvmnix.launch.control.messages import Shell
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.secrets.reference import Reference, Target
-from mvmnix.launch.supervisor import StopRequestedError
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.supervisor import StopRequestedError
 from mvmnix.model import Verb
 
 

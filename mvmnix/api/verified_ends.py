@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.records.registry import Entry
+from mvmnix.launch.machines.registry import Entry
+from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 
 
 def with_verified_ends(machines: Directory, entries: Sequence[Entry], frontend: Frontend) -> tuple[Entry, ...]:
@@ -18,7 +18,7 @@ def with_verified_ends(machines: Directory, entries: Sequence[Entry], frontend: 
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)
     from mvmnix.audit.note import NoteKey  # noqa: PLC0415
-    from mvmnix.launch.records.ends import with_ends  # noqa: PLC0415
+    from mvmnix.launch.machines.recorded_ends import with_ends  # noqa: PLC0415
 
     try:
         key = NoteKey.of_log(_public_key(frontend))

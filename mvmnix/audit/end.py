@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Self
 
-from mvmnix.audit.head import Head
+from mvmnix.audit.checkpoint_slot import PLACES, WIDTH
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
-from mvmnix.audit.seal import PLACES, WIDTH
 from mvmnix.audit.segment import CAPACITY, Segment
+from mvmnix.audit.tail import Head
 
 
 @dataclass(frozen=True, slots=True)

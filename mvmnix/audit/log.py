@@ -25,18 +25,18 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix import log
+from mvmnix.audit.checkpoint_slot import BLANK, Seal
 from mvmnix.audit.end import End
-from mvmnix.audit.head import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
-from mvmnix.audit.seal import BLANK, Seal
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
+from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 _MAX_PENDING: Final = 2 * MAX_SEGMENT
 

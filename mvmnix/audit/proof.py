@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from mvmnix.audit.merkle import CompactRange, leaf_hash
-from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
-from mvmnix.audit.paths import (
+from mvmnix.audit.merkle_proof import (
     LONGEST,
     PathError,
     consistency_path,
@@ -21,6 +20,7 @@ from mvmnix.audit.paths import (
     root_by_inclusion,
     roots_by_consistency,
 )
+from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import Listed
 from mvmnix.audit.record import MAX_LINE, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from mvmnix.audit.head import Head, absent, is_begun, mismatch, quiet, read_head, read_segment
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
+from mvmnix.audit.tail import Head, absent, is_begun, mismatch, quiet, read_head, read_segment
 from mvmnix.errors import RefusedError
 from mvmnix.plural import counted
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError, show_time
 
 

@@ -1,9 +1,10 @@
 """The files in which the records lie: names, header, seals and lines of a segment; pure.
 
 A segment is named after the index of its first record. Its first line is a header with the compact range of the tree
-before that record; two places for seals follow (mvmnix/audit/seal.py), then each line is one record. The header is not
-signed and need not be: folding the segment's records into it must arrive at the root that a seal signs. Behind
-the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it comes.
+before that record; two places for seals follow (mvmnix/audit/checkpoint_slot.py), then each line is one record. The
+header is not signed and need not be: folding the segment's records into it must arrive at the root that a seal signs.
+Behind the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it
+comes.
 """
 
 import re
@@ -11,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from mvmnix import strict
+from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.merkle import HASH_SIZE, CompactRange
 from mvmnix.audit.record import MAX_LINE
-from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.strict import MalformedError
 
 #: A full segment has this many records, and each but the last is full: so the name of the last follows from the log's

@@ -5,7 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.head import (
+from mvmnix.audit.merkle import CompactRange
+from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
+from mvmnix.audit.reading import Listed
+from mvmnix.audit.record import Kind, Record, spelled
+from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.tail import (
     Head,
     absent,
     foreign,
@@ -18,14 +23,9 @@ from mvmnix.audit.head import (
     rolled_back,
     segment_indices,
 )
-from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record, spelled
-from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.plural import counted
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError
 
 _MAX_REASONS: Final = 20

@@ -1,10 +1,10 @@
 """Holds a log against a checkpoint that was kept elsewhere: cheap where the witness has seen the log's last records."""
 
-from mvmnix.audit.head import foreign, is_begun, mismatch, other_root, quiet, read_head, rolled_back
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import tree_at
+from mvmnix.audit.tail import foreign, is_begun, mismatch, other_root, quiet, read_head, rolled_back
 from mvmnix.errors import RefusedError
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 
 class ContradictedError(RefusedError):

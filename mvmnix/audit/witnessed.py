@@ -17,16 +17,16 @@ from datetime import datetime
 from typing import Final, override
 
 from mvmnix import strict
-from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog, Entry, no_traces
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.tail import is_begun
 from mvmnix.audit.witness import ContradictedError, check_against_witness
 from mvmnix.audit.witnesses import Witness
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 _HANDED: Final = frozenset({Kind.ADMISSION, Kind.START, Kind.END, Kind.NEW_LOG})
 _HINT: Final = "repair it, or change [[witnesses]] in config.toml"

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.errors import MvmnixError
 from mvmnix.plural import counted
+from mvmnix.private_dirs import Directory
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
 from mvmnix.sandbox.trusted_executables import GIT, locate
-from mvmnix.state import Directory
 
 #: How the one file in the tree of a git witness is called.
 _FILE: Final = "checkpoint"

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mvmnix import lock, nar, own_flake
-from mvmnix.builder.flakes.take import FlakeSource, source_of
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.nix_store import add_to_nix
-from mvmnix.builder.session import graph, nix
+from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.session import graph
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.calls import Progress
-from mvmnix.builder.session.receive import OUTPUTS, Reception
+from mvmnix.builder.session.exec import Progress
+from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
+from mvmnix.fs_tree import tree_of_directory
 from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.store import Store
-from mvmnix.tree import tree_of_directory
 
 #: What of this installation the builder image is made from: that much of it root's mvm may read.
 FILES = tuple(map(os.fsencode, own_flake.FILES))
@@ -102,16 +103,16 @@ class Bootstrap:
         flake = self._request.flake
         self._progress.step("evaluating the builder")
         derivation = _derivation(
-            self._host.run(nix.host_evaluate(self._host.nix, flake.store_path, flake.nar, ATTRIBUTE))
+            self._host.run(nix_commands.host_evaluate(self._host.nix, flake.store_path, flake.nar, ATTRIBUTE))
         )
-        found = graph.parse(self._host.run(nix.host_show(self._host.nix, derivation)))
+        found = graph.parse(self._host.run(nix_commands.host_show(self._host.nix, derivation)))
         self._progress.step("fetching sources")
         self._fetch(found.sources)
         add_to_nix(self._host, found.sources, self._store)
         self._progress.step("building the builder")
-        output = _output(self._host.run(nix.host_build(self._host.nix, derivation)))
+        output = _output(self._host.run(nix_commands.host_build(self._host.nix, derivation)))
         self._progress.step("receiving")
-        version = nix.read_version(self._host.run(nix.host_version(self._host.nix)))
+        version = nix_commands.read_version(self._host.run(nix_commands.host_version(self._host.nix)))
         image = self._receive(self._host.store.on_host(output))
         return BuildRecord(
             request=self._request,
@@ -129,8 +130,10 @@ class Bootstrap:
         flake: FlakeSource = self._request.flake
         with tempfile.TemporaryDirectory(prefix="mvmnix-") as name:
             where = Path(name) / "source"
-            self._host.run(nix.host_restore(self._host.nix_store, str(where)), input_=flake.archive)
-            added = self._host.run(nix.host_add(self._host.nix_store, HashMode.NAR, str(where))).decode().strip()
+            self._host.run(nix_commands.host_restore(self._host.nix_store, str(where)), input_=flake.archive)
+            added = (
+                self._host.run(nix_commands.host_add(self._host.nix_store, HashMode.NAR, str(where))).decode().strip()
+            )
         if added != str(flake.store_path):
             why = f"Nix put the tree at {added} instead of {flake.store_path}"
             raise MvmnixError(why, hint=self._host.store.check)

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from mvmnix.cli.stdio import attentive
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.channel.verbs import MOST_ROWS
+from mvmnix.launch.agent.verbs import MOST_ROWS
 from mvmnix.launch.control.messages import TERM
 
 _ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)

@@ -19,44 +19,72 @@ if TYPE_CHECKING:
 
 #: Commands: module, attribute, one line of help. A module is imported when its command is asked for.
 COMMANDS = {
-    "audit": ("mvmnix.cli.audit", "audit", "Read and check the audit log."),
-    "build": ("mvmnix.cli.build", "build", "Build an image inside the builder VM, and sign its provenance."),
-    "builder": ("mvmnix.cli.builder", "builder", "Have the builder image build itself, and compare."),
-    "bundle": ("mvmnix.cli.kit", "bundle", "Export an image's signed bundles."),
-    "completion": ("mvmnix.cli.completion", "completion", "Print a script that completes commands, for a shell."),
-    "create": ("mvmnix.cli.create", "create", "Make a machine from a signed plan, without starting it."),
-    "cp": ("mvmnix.cli.cp", "cp", "Copy files into and out of a running machine."),
-    "doctor": ("mvmnix.cli.doctor", "doctor", "Say what works on this machine, what does not, and what to do."),
-    "events": ("mvmnix.cli.machine_watch", "events", "Print what happened to machines, and what happens."),
-    "exec": ("mvmnix.cli.exec", "exec_", "Run another command in a running machine."),
-    "image": ("mvmnix.cli.image", "image", "Pull OCI images by digest, and look after the images that are kept."),
-    "images": ("mvmnix.cli.image_kept", "images", "List kept images, as mvm image ls does."),
-    "init": ("mvmnix.cli.init", "init", "Write a new flake that builds at once."),
-    "inspect": ("mvmnix.cli.machines", "inspect", "Print all that is known of a machine, as JSON."),
-    "key": ("mvmnix.cli.key", "key", "Make and show keys."),
-    "kill": ("mvmnix.cli.machine_ends", "kill", "End a machine now, without asking its guest."),
-    "launch": ("mvmnix.cli.launch", "launch", "Start a machine from a signed plan."),
-    "lock": ("mvmnix.cli.lock", "lock", "Make or update a flake's lock inside the builder VM."),
-    "logs": ("mvmnix.cli.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
-    "man": ("mvmnix.cli.man", "man", "Print the manual page of a command."),
-    "pause": ("mvmnix.cli.machine_pauses", "pause", "Pause a running machine."),
-    "pin": ("mvmnix.cli.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
-    "plan": ("mvmnix.cli.plan", "plan", "Make, sign, show and list plans."),
-    "policy": ("mvmnix.cli.policy", "policy", "Explain what a trust policy admits and why, and try it on cases."),
-    "ps": ("mvmnix.cli.machines", "ps", "List machines."),
-    "resume": ("mvmnix.cli.machine_pauses", "resume", "Resume a paused machine."),
-    "rm": ("mvmnix.cli.machine_ends", "rm", "Remove a machine that has ended."),
-    "run": ("mvmnix.cli.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
-    "schema": ("mvmnix.cli.schema", "schema", "Print the JSON Schema of a document, or list those that have one."),
-    "shell": ("mvmnix.cli.shell", "shell", "Open a terminal in a running machine."),
-    "show": ("mvmnix.cli.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
-    "start": ("mvmnix.cli.create", "start", "Start a machine that was created."),
-    "stats": ("mvmnix.cli.machine_watch", "stats", "Print what running machines use."),
-    "stop": ("mvmnix.cli.machine_ends", "stop", "Stop a machine."),
-    "store": ("mvmnix.cli.store", "store", "Tidy the cache of downloads."),
-    "trusted-root": ("mvmnix.cli.kit", "trusted_root_", "Export trust roots, for where there is no network."),
-    "verify": ("mvmnix.cli.verify", "verify", "Verify files of any build, or an image, against who signed for them."),
-    "wait": ("mvmnix.cli.machines", "wait", "Wait until a machine has ended, and print its exit code."),
+    "audit": ("mvmnix.cli.commands.audit", "audit", "Read and check the audit log."),
+    "build": ("mvmnix.cli.commands.build", "build", "Build an image inside the builder VM, and sign its provenance."),
+    "builder": ("mvmnix.cli.commands.builder", "builder", "Have the builder image build itself, and compare."),
+    "bundle": ("mvmnix.cli.commands.bundle", "bundle", "Export an image's signed bundles."),
+    "completion": (
+        "mvmnix.cli.commands.completion",
+        "completion",
+        "Print a script that completes commands, for a shell.",
+    ),
+    "create": ("mvmnix.cli.commands.create", "create", "Make a machine from a signed plan, without starting it."),
+    "cp": ("mvmnix.cli.commands.cp", "cp", "Copy files into and out of a running machine."),
+    "doctor": (
+        "mvmnix.cli.commands.doctor",
+        "doctor",
+        "Say what works on this machine, what does not, and what to do.",
+    ),
+    "events": ("mvmnix.cli.commands.events", "events", "Print what happened to machines, and what happens."),
+    "exec": ("mvmnix.cli.commands.exec", "exec_", "Run another command in a running machine."),
+    "image": (
+        "mvmnix.cli.commands.image",
+        "image",
+        "Pull OCI images by digest, and look after the images that are kept.",
+    ),
+    "images": ("mvmnix.cli.commands.image_ls", "images", "List kept images, as mvm image ls does."),
+    "init": ("mvmnix.cli.commands.init", "init", "Write a new flake that builds at once."),
+    "inspect": ("mvmnix.cli.commands.ps", "inspect", "Print all that is known of a machine, as JSON."),
+    "key": ("mvmnix.cli.commands.key", "key", "Make and show keys."),
+    "kill": ("mvmnix.cli.commands.stop", "kill", "End a machine now, without asking its guest."),
+    "launch": ("mvmnix.cli.commands.launch", "launch", "Start a machine from a signed plan."),
+    "lock": ("mvmnix.cli.commands.lock", "lock", "Make or update a flake's lock inside the builder VM."),
+    "logs": ("mvmnix.cli.commands.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
+    "man": ("mvmnix.cli.commands.man", "man", "Print the manual page of a command."),
+    "pause": ("mvmnix.cli.commands.pause", "pause", "Pause a running machine."),
+    "pin": ("mvmnix.cli.commands.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
+    "plan": ("mvmnix.cli.commands.plan", "plan", "Make, sign, show and list plans."),
+    "policy": (
+        "mvmnix.cli.commands.policy",
+        "policy",
+        "Explain what a trust policy admits and why, and try it on cases.",
+    ),
+    "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
+    "resume": ("mvmnix.cli.commands.pause", "resume", "Resume a paused machine."),
+    "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),
+    "run": ("mvmnix.cli.commands.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "schema": (
+        "mvmnix.cli.commands.schema",
+        "schema",
+        "Print the JSON Schema of a document, or list those that have one.",
+    ),
+    "shell": ("mvmnix.cli.commands.shell", "shell", "Open a terminal in a running machine."),
+    "show": ("mvmnix.cli.commands.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
+    "start": ("mvmnix.cli.commands.create", "start", "Start a machine that was created."),
+    "stats": ("mvmnix.cli.commands.events", "stats", "Print what running machines use."),
+    "stop": ("mvmnix.cli.commands.stop", "stop", "Stop a machine."),
+    "store": ("mvmnix.cli.commands.store", "store", "Tidy the cache of downloads."),
+    "trusted-root": (
+        "mvmnix.cli.commands.bundle",
+        "trusted_root_",
+        "Export trust roots, for where there is no network.",
+    ),
+    "verify": (
+        "mvmnix.cli.commands.verify",
+        "verify",
+        "Verify files of any build, or an image, against who signed for them.",
+    ),
+    "wait": ("mvmnix.cli.commands.ps", "wait", "Wait until a machine has ended, and print its exit code."),
 }
 
 
@@ -129,7 +157,7 @@ def run(first: Callable[[], None] = lambda: None) -> None:
 
 def _complete(first: Callable[[], None]) -> NoReturn:
     """Answer a shell, which is told of no failure, and of nothing else."""
-    from mvmnix.cli.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+    from mvmnix.cli.commands.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
 
     answer_shell(cli, os.environ[COMPLETE], first)
     _discard_unwritten()
@@ -229,7 +257,7 @@ def _withheld(error: Exception) -> str:
 
 def _tell(error: MvmnixError, withheld: str) -> int:
     """Tell it on stderr, if that takes it; returns its exit code in any case."""
-    from mvmnix.cli.telling import notice, tell  # noqa: PLC0415 - only failures pay for it
+    from mvmnix.cli.output import notice, tell  # noqa: PLC0415 - only failures pay for it
 
     with suppress(OSError):
         tell(error)

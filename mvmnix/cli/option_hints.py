@@ -44,7 +44,7 @@ class SignedPlanCommand(HintingCommand):
 
     @override
     def hint(self, option: str) -> str:
-        from mvmnix.cli.plan_options import names  # noqa: PLC0415 - it imports what makes plans
+        from mvmnix.cli.options.plan import names  # noqa: PLC0415 - it imports what makes plans
 
         if option not in names():
             return super().hint(option)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mvmnix.builder.keeping.library import Finished
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.check import Checked, check
 from mvmnix.evidence.graph import (
@@ -22,12 +21,13 @@ from mvmnix.evidence.graph import (
 from mvmnix.evidence.held import Held
 from mvmnix.evidence.origin import add_origin, flake_name, stands
 from mvmnix.evidence.trust import POLICY, signing
+from mvmnix.images.store import Finished
 from mvmnix.model import Artifact, Image
 from mvmnix.plural import counted
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
-from mvmnix.provenance.steps import REBUILD, differences
-from mvmnix.provenance.verify import Verified
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Provenance
+from mvmnix.provenance.verify.checks import REBUILD, differences
+from mvmnix.provenance.verify.verify import Verified
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.

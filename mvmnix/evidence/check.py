@@ -1,7 +1,7 @@
 """Takes a held build through the verification of provenance, and says at which piece of evidence it broke; pure.
 
-What is refused is refused by a step of provenance/verify.py, and this module knows which node of the graph each step is
-about. Nothing that a claim says is called verified unless the whole claim is.
+What is refused is refused by a step of provenance/verify/verify.py, and this module knows which node of the graph each
+step is about. Nothing that a claim says is called verified unless the whole claim is.
 """
 
 from collections import defaultdict
@@ -14,13 +14,13 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepRes
 from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Image
-from mvmnix.provenance.authenticate import Authentic
-from mvmnix.provenance.parts import Parts
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, read_claim, verify_claim, verify_parts
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.parts import Parts
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.verify import Verified, read_claim, verify_claim, verify_parts
 
-#: The node that a step of provenance/verify.py is about, by its number; for all others it is the provenance.
+#: The node that a step of provenance/verify/verify.py is about, by its number; for all others it is the provenance.
 _ABOUT: Final[Mapping[int, Kind]] = {
     11: Kind.BUILDER,
     12: Kind.LOCK,

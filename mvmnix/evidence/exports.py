@@ -7,17 +7,17 @@ from typing import Final
 
 from mvmnix.api import files
 from mvmnix.api.verify.image import exported
-from mvmnix.builder.keeping.library import LIMIT, Entry, Finished
-from mvmnix.builder.keeping.parcel import BUNDLE
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.build import Testimony
 from mvmnix.evidence.held import Held, Paper
-from mvmnix.launch.boot_files import verity_reasons
+from mvmnix.images.image_archive import BUNDLE
+from mvmnix.images.store import LIMIT, Entry, Finished
+from mvmnix.launch.vmm.boot_files import verity_reasons
 from mvmnix.model import Artifact, Digest
-from mvmnix.provenance import envelope
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, verify_alone
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Verified, verify_alone
 from mvmnix.store import digest_of
 
 #: The file that makes a directory one of an image.

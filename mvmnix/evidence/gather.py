@@ -11,22 +11,22 @@ from mvmnix.api.policy_history import hold_log
 from mvmnix.audit.reading import Listed, backwards
 from mvmnix.audit.record import Kind as RecordKind
 from mvmnix.audit.verify import verify_log
-from mvmnix.builder.keeping.library import Entry, Library
-from mvmnix.builder.keeping.rebuilds import Rebuilds
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.planned import Gate
 from mvmnix.evidence.running import Ran, Sealed
-from mvmnix.launch import verify as gates
-from mvmnix.launch.boot_files import OpenFiles, verity_reasons
-from mvmnix.launch.records.home import PLAN, RECEIPT, read_kept
-from mvmnix.launch.records.registry import Entry as Machine
-from mvmnix.launch.replay.clock import HostClock, looked_at
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import Entry, Library
+from mvmnix.launch.gate import verify as gates
+from mvmnix.launch.gate.clock import HostClock, looked_at
+from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, read_kept
+from mvmnix.launch.machines.registry import Entry as Machine
+from mvmnix.launch.vmm.boot_files import OpenFiles, verity_reasons
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance import statement
-from mvmnix.provenance.authenticate import only_refusals
-from mvmnix.provenance.envelope import parse as parse_bundle
-from mvmnix.provenance.predicate import from_statement
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.envelope import parse as parse_bundle
+from mvmnix.provenance.slsa.predicate import from_statement
+from mvmnix.provenance.verify.authenticate import only_refusals
 from mvmnix.store import digest_of
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mvmnix import manifest
-from mvmnix.builder.keeping.library import Entry
 from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.images.store import Entry
 from mvmnix.model import Artifact, Digest, Image
 
 

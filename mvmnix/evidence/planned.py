@@ -9,16 +9,16 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.verify import SignedPlan, read_plan, verify_sheet
+from mvmnix.launch.gate.verify import SignedPlan, read_plan, verify_sheet
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance.authenticate import Authentic
+from mvmnix.provenance.verify.authenticate import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the plan's node.
 PLAN: Final = "plan"
-#: Steps of launch/verify.py: that it was made under the policy in force; and those about the image's own files.
+#: Steps of launch/gate/verify.py: that it was made under the policy in force; and those about the image's own files.
 _POLICY_STEP, _OF_THE_IMAGE = 10, (21, 22, 23)
 _NOT_KEPT: Final = MvmnixError("its image isn't kept here, so the gate's other steps can't be taken")
 #: What may have been otherwise when a plan was used.
@@ -90,7 +90,7 @@ def undated(shown: Shown) -> Shown:
 
 
 def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
-    """The same plan with what a start would say of it (launch/replay/gate.py, steps 1 to 5); nothing is spent here."""
+    """The same plan with what a start would say of it (launch/gate/replay.py, steps 1 to 5); nothing is spent here."""
     if shown.plan is None:
         return shown
     try:

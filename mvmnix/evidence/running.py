@@ -15,14 +15,14 @@ from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, 
 from mvmnix.evidence.planned import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
-from mvmnix.launch.records import receipt as receipts
-from mvmnix.launch.records.ending import reason_of
-from mvmnix.launch.records.receipt import Receipt
-from mvmnix.launch.records.registry import Entry
+from mvmnix.launch.machines import receipt as receipts
+from mvmnix.launch.machines.ending import reason_of
+from mvmnix.launch.machines.receipt import Receipt
+from mvmnix.launch.machines.registry import Entry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance import statement
-from mvmnix.provenance.authenticate import Authentic, authenticate
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.verify.authenticate import Authentic, authenticate
 from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"

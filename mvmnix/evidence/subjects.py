@@ -10,9 +10,6 @@ from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.policy_history import latest_serials
 from mvmnix.api.source_refs import KEPT_SCHEME
-from mvmnix.builder.keeping.library import LIMIT, Entry
-from mvmnix.builder.keeping.rebuilds import Rebuilds
-from mvmnix.builder.keeping.shelves import SHORTEST, Shelves
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
@@ -31,9 +28,12 @@ from mvmnix.evidence.planned import (
 )
 from mvmnix.evidence.running import Ran, add_machine
 from mvmnix.evidence.trust import policy_node
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.home import machine_ids
-from mvmnix.launch.records.registry import Entry as Machine
+from mvmnix.images.prune import SHORTEST, Shelves
+from mvmnix.images.rebuilds import Rebuilds
+from mvmnix.images.store import LIMIT, Entry
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import machine_ids
+from mvmnix.launch.machines.registry import Entry as Machine
 from mvmnix.model import Digest
 from mvmnix.suggestion import did_you_mean
 

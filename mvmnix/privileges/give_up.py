@@ -19,11 +19,11 @@ from typing import Final
 
 from mvmnix import caller, prctl, procfs
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import broker, client, ids, view
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.rights import Rights
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 
 KVM: Final = "/dev/kvm"
 #: A descriptor for each file that a guest has looked at and not forgotten.

@@ -16,7 +16,7 @@ _PLANNING: Final = ("run", "plan")
 #: Options whose values are names, or are handed to a guest.
 LABELS: Final = ("--label", "--name", "--filter", "--data", "--env", "--workdir", "--user")
 _SHARES: Final = ("--share", "--volume")
-#: Options of one letter that take a value, of the commands that make plans (cli/plan_options.py); `-o` names a file.
+#: Options of one letter that take a value, of the commands that make plans (cli/options/plan.py); `-o` names a file.
 LETTERS: Final[Mapping[str, str]] = {
     "-e": "--env",
     "-l": "--label",
@@ -28,7 +28,7 @@ LETTERS: Final[Mapping[str, str]] = {
     "-o": "--out",
 }
 _LETTERS: Final = re.compile(rf"-[a-zA-Z]*?([{''.join(name[1] for name in LETTERS)}])", re.DOTALL)
-#: MACHINE:PATH (cli/cp.py).
+#: MACHINE:PATH (cli/commands/cp.py).
 _REMOTE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*:.*", re.DOTALL)
 
 

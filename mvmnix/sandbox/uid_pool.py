@@ -19,8 +19,8 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client, control_groups, ids
-from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Seconds for which processes that were killed may take to be gone.

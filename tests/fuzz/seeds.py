@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.channel.requests import ExecRequest
-from mvmnix.launch.channel.shares import Mount
-from mvmnix.launch.channel.stream_frames import (
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.stream_frames import (
     Data,
     End,
     Eof,
@@ -28,10 +28,10 @@ from mvmnix.launch.channel.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.channel.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
-from mvmnix.launch.secrets.reference import Secret, Target
-from mvmnix.launch.shares.share import ShareKind
-from mvmnix.system_calls import SystemCalls
+from mvmnix.launch.agent.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.plan.secret_reference import Secret, Target
+from mvmnix.launch.plan.share import ShareKind
+from mvmnix.syscall_tier import SystemCalls
 from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from mvmnix import manifest
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch.validity import Window
+from mvmnix.launch.plan.window import Window
 from mvmnix.model import Digest, Image, Source, Verb
-from mvmnix.provenance import policy_text
+from mvmnix.provenance.policy import trust_text
 from tests.hostile.rig import Move, Rig
 from tests.unit.provenance.world import flipped_signature, put, rewritten
 
@@ -154,7 +154,7 @@ def policy(old: str, new: str) -> Move:
     def move(it: Rig) -> None:
         text = (it.home.config / "trust.toml").read_text()
         assert old in text
-        it.policy = policy_text.effective(None, text.replace(old, new).encode())
+        it.policy = trust_text.effective(None, text.replace(old, new).encode())
         it.sign_plan()
 
     return move
@@ -162,7 +162,7 @@ def policy(old: str, new: str) -> Move:
 
 def another_policy(it: Rig) -> None:
     text = (it.home.config / "trust.toml").read_bytes()
-    it.policy = policy_text.effective(None, text + b"# one more line\n")
+    it.policy = trust_text.effective(None, text + b"# one more line\n")
 
 
 def kernel_command_line(text: str) -> Move:

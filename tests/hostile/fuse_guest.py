@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.shares.prepared import Circumstances, Shares
-from mvmnix.launch.shares.share import Share
+from mvmnix.launch.plan.share import Share
+from mvmnix.launch.shares.setup import Circumstances, Shares
 from mvmnix.model import User
 from tests.hostile.stand_in import jail
 

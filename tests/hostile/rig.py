@@ -17,19 +17,20 @@ import pytest
 from mvmnix import manifest, strict
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
-from mvmnix.builder.keeping.library import Entry
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.images.store import Entry
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch import plan as plans
-from mvmnix.launch.admission import Submission, admit
-from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.host import now
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate.admission import Submission, admit
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import now
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb
-from mvmnix.provenance import envelope, parts, predicate, statement
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import Home, World
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of

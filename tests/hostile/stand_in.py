@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import override
 from zlib import crc32
 
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.guest import Guest, Preparation
-from mvmnix.launch.hypervisor.confinement import Jail
-from mvmnix.launch.hypervisor.port import Acceleration, Hypervisor, Invocation, LaunchSpec
-from mvmnix.launch.hypervisor.qmp import QmpMonitor
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec
+from mvmnix.launch.vmm.qmp import QmpMonitor
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
 
 SOURCE = Path(__file__).with_name("taken_over.c")
 #: Seconds within which all attacks have been tried.

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import process
-from mvmnix.builder.session import nix
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader
-from mvmnix.builder.session.receive import OUTPUTS
+from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, StorePath
@@ -115,7 +115,7 @@ def test_a_good_one() -> None:
 def test_what_tar_in_the_guest_writes(tmp_path: Path) -> None:
     for name, data in FILES.items():
         (tmp_path / name).write_bytes(data)
-    argv = nix.archive(StorePath.recursive("image", Digest.of(b"")), OUTPUTS)
+    argv = nix_commands.archive(StorePath.recursive("image", Digest.of(b"")), OUTPUTS)
     argv = tuple(f"--directory={tmp_path}" if it.startswith("--directory=") else it for it in argv)
     assert Desk().read(process.run(argv).stdout) == FILES
 

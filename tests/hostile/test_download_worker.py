@@ -16,18 +16,18 @@ from typing import Any, Final
 import pytest
 
 from mvmnix.builder.fetch import lanes, narinfo
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import Compression, expand, json_value, texts
-from mvmnix.builder.fetch.patience import Limits
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.fetch.retry import Limits
 from mvmnix.builder.fetch.worker.packets import Document
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
+from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import Sandbox
-from mvmnix.state import Directory
 from mvmnix.store import Cache
 from mvmnix.strict import MalformedError
 from tests.hostile import ways_out

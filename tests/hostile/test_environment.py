@@ -19,41 +19,41 @@ import pytest
 from mvmnix import nar
 from mvmnix.audit.witnesses import CommandWitness, GitWitness
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.builder.pins import debian, locks, pypi
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.builder.pins.store_choice import Kind, NixStore
-from mvmnix.builder.reproduce import inside
+from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Difference
-from mvmnix.builder.session import nix
-from mvmnix.cli.verifying import step
+from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.hypervisor.confinement import Service
-from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
-from mvmnix.launch.secrets.reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import Reference, Target
 from mvmnix.launch.secrets.resolve import resolve
 from mvmnix.launch.shares import image, server
+from mvmnix.launch.vmm.confinement import Service
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import idmap, locked_mount, user_namespaces
-from mvmnix.provenance import sigstore
+from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import serve
@@ -176,8 +176,8 @@ def compared(path: Path, set_: Traps) -> Iterator[Act]:
 
     def act() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inside, "DIFFOSCOPE", replace(inside.DIFFOSCOPE, paths=(str(program),)))
-            assert "/file: other contents" in inside.differences(Difference(*artifacts), images, said.append)
+            patch.setattr(file_differences, "DIFFOSCOPE", replace(file_differences.DIFFOSCOPE, paths=(str(program),)))
+            assert "/file: other contents" in file_differences.differences(Difference(*artifacts), images, said.append)
         assert said == [b"65534\n"]
 
     yield act
@@ -196,15 +196,15 @@ def host_nix(path: Path, _: Traps) -> Iterator[Act]:
 
     def use(host: HostNix, path: Path) -> None:
         path.mkdir()
-        assert nix.read_version(host.run(nix.host_version(host.nix))) != "unknown"
-        host.run(nix.host_restore(host.nix_store, str(path / "restored")), input_=archive)
+        assert nix_commands.read_version(host.run(nix_commands.host_version(host.nix))) != "unknown"
+        host.run(nix_commands.host_restore(host.nix_store, str(path / "restored")), input_=archive)
         paths = add_to_nix(host, [source], kept)
         assert host.store.on_host(source.store_path).read_bytes() == data
         added.extend(str(it) for it in paths if host.store.kind is not Kind.OWN)
         (path / "flake").mkdir()
-        host.run(nix.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
-        host.run(nix.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
-        said = host.run(nix.host_evaluate(host.nix, flake.store_path, flake.nar, ATTRIBUTE))
+        host.run(nix_commands.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
+        host.run(nix_commands.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
+        said = host.run(nix_commands.host_evaluate(host.nix, flake.store_path, flake.nar, ATTRIBUTE))
         assert said.startswith(b"/nix/store/")
 
     def act() -> None:
@@ -361,7 +361,7 @@ def workflow(path: Path, _: Traps) -> Iterator[Act]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("INPUT_ARTIFACTS", "pip.py")
             patch.setenv("GITHUB_OUTPUT", str(path / "output"))
-            assert step.main() == 2
+            assert verify_step.main() == 2
         assert (path / "output").read_text() == "verified=false\n"
 
     yield act
@@ -392,11 +392,14 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,
     ("mvmnix/builder/fetch/unpack.py:unpacked_commit",): cloned,
-    ("mvmnix/builder/reproduce/inside.py:_listed", "mvmnix/builder/reproduce/inside.py:_diffoscope"): compared,
     (
-        "mvmnix/builder/pins/host_nix.py:HostNix.run",
-        "mvmnix/cli/doctor.py:_nix_store",
-        "mvmnix/cli/pin.py:fetch",
+        "mvmnix/builder/reproduce/file_differences.py:_listed",
+        "mvmnix/builder/reproduce/file_differences.py:_diffoscope",
+    ): compared,
+    (
+        "mvmnix/builder/nix/host_nix.py:HostNix.run",
+        "mvmnix/cli/commands/doctor.py:_nix_store",
+        "mvmnix/cli/commands/pin.py:fetch",
         "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
     (
@@ -409,21 +412,21 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),
     (
-        "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn",
-        "mvmnix/launch/guest.py:Preparation.spawn",
-        "mvmnix/cli/doctor_jail.py:_tried",
+        "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn",
+        "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
+        "mvmnix/cli/commands/doctor_jail.py:_tried",
     ): plain(confined),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),
-    ("mvmnix/cli/verifying/step.py:main",): workflow,
-    ("mvmnix/provenance/sigstore.py:_identity",): plain(token),
+    ("mvmnix/cli/commands/verify_step.py:main",): workflow,
+    ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
 #: Places that start no program: forks, and a library in this process that asks the session's keyring.
 NO_PROGRAM: Final = {
-    "mvmnix/launch/supervisor.py:detach",
-    "mvmnix/launch/supervisor.py:_leave",
+    "mvmnix/launch/runtime/supervisor.py:detach",
+    "mvmnix/launch/runtime/supervisor.py:_leave",
     "mvmnix/privileges/broker.py:start",
     "mvmnix/launch/secrets/resolve.py:_keyring",
 }

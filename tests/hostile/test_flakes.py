@@ -17,9 +17,9 @@ from typing import override
 import pytest
 
 from mvmnix.api.builder_vm import BuildLimits
-from mvmnix.builder.keeping.testimony import check_sources
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.images.make_provenance import check_sources
 from tests.conftest import World
 from tests.vm.test_ends import hypervisors, states
 from tests.workbench import Workbench

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import lock, nar
-from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session import graph
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 from tests.fakes import AtOnce, Market
 
@@ -309,10 +309,10 @@ def test_last_words_are_shown_and_cannot_write_to_the_terminal(attempt: Callable
 
 
 def test_a_version_that_is_none_is_unknown(attempt: Callable[..., Machine]) -> None:
-    from mvmnix.builder.session import nix
+    from mvmnix.builder.nix import nix_commands
 
-    assert nix.read_version(b"nix (Nix) 2.26.3\n") == "2.26.3"
+    assert nix_commands.read_version(b"nix (Nix) 2.26.3\n") == "2.26.3"
     for said in (b"", b"nix (Nix) 2.26.3\nmore", b"\xff", b"nix (Nix) " + b"9" * 100):
-        assert nix.read_version(said) == "unknown"
+        assert nix_commands.read_version(said) == "unknown"
     with pytest.raises(RefusedError):  # and the build goes on to its archive
         attempt(version=(b"\xff", b"", 0))

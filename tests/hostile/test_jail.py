@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import procfs as proc
-from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.launch.vmm.confinement import Layer
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.session.receive import LIMITS, OUTPUTS, Reception
+from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, Reception
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, Image, Verity
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 from tests.hostile.test_archive import ustar
 from tests.unit.provenance import world as worlds

@@ -7,11 +7,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.hypervisor.command_line import LONGEST
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.kernel_command_line import LONGEST
 from mvmnix.model import Digest, Posture
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.slsa import HOST_NIX, Accounted
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted
 from tests.hostile.claims import (
     PREDICATE,
     STRANGER,

@@ -7,9 +7,9 @@ import pytest
 
 from mvmnix.audit.reading import records
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.plan import Accelerator
+from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.model import Digest, Verb
-from mvmnix.provenance import envelope
+from mvmnix.provenance.bundle import envelope
 from tests.hostile.rig import Move, Rig, flipped, replaced
 from tests.hostile.test_refusals import ROWS
 from tests.unit.provenance.world import drop

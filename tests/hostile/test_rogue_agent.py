@@ -14,14 +14,14 @@ import pytest
 
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
-from mvmnix.launch.channel.requests import MAX_PAYLOAD
-from mvmnix.launch.channel.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
-from mvmnix.launch.data.disk import DataDisk
-from mvmnix.launch.plan import Timeouts
-from mvmnix.launch.records.ending import EndReason
-from mvmnix.launch.shares.share import Share
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
+from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.plan import Timeouts
+from mvmnix.launch.plan.share import Share
 from mvmnix.model import Digest
 from tests.conftest import PATIENCE, TREE
 from tests.hostile.rig import Rig, replaced

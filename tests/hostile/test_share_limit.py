@@ -17,9 +17,9 @@ import pytest
 
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.shares.prepared import Shares
-from mvmnix.launch.shares.share import Access, Share
-from mvmnix.launch.shares.written import WrittenWatch
+from mvmnix.launch.plan.share import Access, Share
+from mvmnix.launch.shares.setup import Shares
+from mvmnix.launch.shares.write_quota import WrittenWatch
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 
 pytestmark = pytest.mark.integration

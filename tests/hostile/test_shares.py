@@ -17,9 +17,9 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.plan.share import Access, Share, ShareKind
 from mvmnix.launch.shares import image, opening
-from mvmnix.launch.shares.prepared import Shares
-from mvmnix.launch.shares.share import Access, Share, ShareKind
+from mvmnix.launch.shares.setup import Shares
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 
 pytestmark = pytest.mark.integration

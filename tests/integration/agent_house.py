@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.codec import FROM_GUEST, FrameDecoder, encode
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.frames import Config, Frame, Hello, Ready
-from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.codec import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.frames import Config, Frame, Hello, Ready
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.channel_house import Collect, Services

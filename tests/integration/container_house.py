@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from mvmnix import strict, verity
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.endpoints import Stdin
+from mvmnix.launch.agent.endpoints import Stdin
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.container.run import run_container
-from mvmnix.launch.host import Host
-from mvmnix.launch.supervisor import Finished
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.supervisor import Finished
 from mvmnix.model import Verity
-from mvmnix.provenance import policy_text
 from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy import trust_text
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import SALT, World, manifest_value, trust
 
@@ -116,7 +116,7 @@ def world_of(directory: Path, data: bytes) -> World:
     rootfs = data + verity.superblock(described) + tree.blocks
     kernel, initrd = b"kernel" * 1000, b"initrd" * 1000
     value = manifest_value(kernel=kernel, initrd=initrd, rootfs=rootfs, tree=described) | {"writable": ["/tmp"]}
-    world = World(kernel, initrd, rootfs, strict.canonical(value), policy=policy_text.effective(None, allowing()))
+    world = World(kernel, initrd, rootfs, strict.canonical(value), policy=trust_text.effective(None, allowing()))
     world.sign_provenance()
     return world
 

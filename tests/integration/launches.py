@@ -20,24 +20,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from mvmnix import state
-from mvmnix.audit import log, seal
+from mvmnix import private_dirs
+from mvmnix.audit import checkpoint_slot, log
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.replay import clock, nonces
-from mvmnix.launch.replay import gate as replay
-from mvmnix.launch.replay.gate import nonce_of
-from mvmnix.launch.replay.nonces import Nonces, Spent
-from mvmnix.launch.start import start
-from mvmnix.launch.validity import Use
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate import clock, nonces, replay
+from mvmnix.launch.gate.nonces import Nonces, Spent
+from mvmnix.launch.gate.replay import nonce_of
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.runtime.start import start
 from mvmnix.model import Digest
 from tests.unit.launch.house import House, house, nowhere
 from tests.unit.provenance.world import NOW
 
 STARTED, REPLAYED, OTHER = 0, 3, 9
 #: Where a process is killed: whatever changes the disk on the way to a start. Modules, since a path may go stale.
-TRACED = frozenset(module.__file__ for module in (replay, nonces, clock, state, log, seal))
+TRACED = frozenset(module.__file__ for module in (replay, nonces, clock, private_dirs, log, checkpoint_slot))
 MACHINE = "a" * 12
 #: What a start changes.
 ROOMS = ("replay", "audit", "machines")

@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import override
 
-from mvmnix.builder.locking import graph, inputs
+from mvmnix.builder.lockfile import graph, inputs
+from mvmnix.fs_tree import tree_of_directory
 from mvmnix.lock import Attributes
 from mvmnix.model import Digest
 from mvmnix.nar import nar_hash, nar_of_tree
-from mvmnix.tree import tree_of_directory
 
 
 def archive(files: Mapping[str, str], when: int = 1_700_000_000) -> bytes:

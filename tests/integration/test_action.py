@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import process
-from mvmnix.cli.verifying.step import OPTIONS
+from mvmnix.cli.commands.verify_step import OPTIONS
 from tests.unit.cli.releases import KEY, OTHER, provenance, signed
 from tests.unit.provenance import foreign_world as foreign
 

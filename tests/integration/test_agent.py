@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.endpoints import FdSink
-from mvmnix.launch.channel.requests import ExecRequest
-from mvmnix.launch.channel.stream_frames import End, Exec, Exit, Started, Stderr, Stdout, Step, Window
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.stream_frames import End, Exec, Exit, Started, Stderr, Stdout, Step, Window
 from mvmnix.model import Workload
 from tests.integration.agent_house import (
     ENVIRONMENT,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.frames import INITIAL_WINDOW
-from mvmnix.launch.channel.requests import ExecRequest
+from mvmnix.launch.agent.frames import INITIAL_WINDOW
+from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
 from tests.integration.agent_house import (
     IDLE,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.verbs import Way, copy_request
-from mvmnix.launch.copies.pack import Pack
-from mvmnix.launch.copies.records import DEPTH, Kind, Limits, Reader, head
-from mvmnix.launch.copies.unpack import Unpack
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.verbs import Way, copy_request
+from mvmnix.launch.copy.pack import Pack
+from mvmnix.launch.copy.records import DEPTH, Kind, Limits, Reader, head
+from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.launch.loop import Loop
 from tests.integration.agent_house import IDLE, USER, build, talk, until, workload
 from tests.unit.launch.channel_house import Collect

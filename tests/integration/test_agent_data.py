@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.frames import Config, Failed, Ready
-from mvmnix.system_calls import SystemCalls
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.frames import Config, Failed, Ready
+from mvmnix.syscall_tier import SystemCalls
 from tests.integration.agent_house import build, config, raw
 
 pytestmark = pytest.mark.integration

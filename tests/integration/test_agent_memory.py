@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.wire import GuestFailedError
+from mvmnix.launch.agent.encoding import GuestFailedError
 from tests.integration.agent_house import build, config, execute, shell, talk
 
 pytestmark = pytest.mark.integration

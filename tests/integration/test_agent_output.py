@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.frames import OUTPUT_WINDOW
-from mvmnix.launch.channel.requests import ExecRequest
-from mvmnix.launch.channel.stream_frames import Exec, Exit, Started, Stdout
+from mvmnix.launch.agent.frames import OUTPUT_WINDOW
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.stream_frames import Exec, Exit, Started, Stdout
 from tests.integration.agent_house import build, execute, raw, shell, talk, workload
 
 pytestmark = pytest.mark.integration

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.channel.shares import Mount
-from mvmnix.launch.channel.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
-from mvmnix.launch.channel.verbs import Copy, Shell, ShellRequest, Way, copy_request
-from mvmnix.launch.channel.wire import ChannelClosedError, GuestFailedError
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
+from mvmnix.launch.agent.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
+from mvmnix.launch.agent.verbs import Copy, Shell, ShellRequest, Way, copy_request
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.secrets.reference import LARGEST, MOST, Secret, Target
-from mvmnix.launch.shares.share import MOST as MOST_SHARES
-from mvmnix.launch.shares.share import ShareKind
+from mvmnix.launch.plan.secret_reference import LARGEST, MOST, Secret, Target
+from mvmnix.launch.plan.share import MOST as MOST_SHARES
+from mvmnix.launch.plan.share import ShareKind
 from mvmnix.model import DirectoryOrder, Verb
 from tests.integration.agent_house import (
     IDLE,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.requests import ExecRequest
-from mvmnix.launch.channel.stream_frames import End, Step
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Workload
 from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, build, config, execute, process, workload

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.commands import Command
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.frames import Config, Failed, Frame, Kind, Ready
-from mvmnix.launch.channel.stream_frames import End, Exec, Exit, Started, Step
-from mvmnix.launch.channel.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.commands import Command
+from mvmnix.launch.agent.frames import Config, Failed, Frame, Kind, Ready
+from mvmnix.launch.agent.stream_frames import End, Exec, Exit, Started, Step
+from mvmnix.launch.agent.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Verb, Workload
 from tests.integration.agent_house import (

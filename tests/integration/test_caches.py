@@ -18,7 +18,7 @@ from mvmnix.config import CacheKey, CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import StorePath
 from mvmnix.nar import nar_hash
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Authority, Server
 from tests.integration.webserver import serving

@@ -13,19 +13,19 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import GuestTimeoutError, ReasonCode, RefusedError
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.endpoints import FdSink
+from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.launch.container.run import run_container
-from mvmnix.launch.limits import Limits
-from mvmnix.launch.records.conclusion import MachineFailedError
-from mvmnix.launch.records.ending import EndReason
-from mvmnix.launch.secrets.reference import Reference, Target
-from mvmnix.launch.start import start
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.runtime.finalize import MachineFailedError
+from mvmnix.launch.runtime.start import start
 from mvmnix.model import Digest, User, Workload
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.slsa import Variation
+from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.sandbox import trusted_executables
 from tests.integration.container_house import BLOCK, Containers, image, jails, left_over, world_of
 

@@ -12,11 +12,11 @@ import pytest
 
 from mvmnix.launch.backends.qemu import SANDBOX, Qemu
 from mvmnix.launch.data import luks
-from mvmnix.launch.data.disk import DataDisk
-from mvmnix.launch.data.prepared import PreparedDisk
-from mvmnix.launch.hypervisor.port import Acceleration, DataAttachment, Invocation, LaunchSpec
-from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.state import Directory
+from mvmnix.launch.data.setup import PreparedDisk
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.private_dirs import Directory
 from mvmnix.store import memfd
 from tests.hostile.stand_in import jail
 from tests.leaks import in_bytes

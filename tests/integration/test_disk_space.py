@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes.scaffold import Template, scaffold, write
+from mvmnix.builder.template import Template, scaffold, write
 from tests.conftest import Home
 
 pytestmark = [

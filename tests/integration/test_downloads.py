@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Authority, Handler, Server

@@ -130,7 +130,7 @@ def test_a_planted_exception_is_found(tmp_path: Path) -> None:
     copy = tmp_path / "house"
     for name in ("mvmnix", "tests"):
         shutil.copytree(HOUSE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
-    codec = copy / "mvmnix" / "launch" / "channel" / "codec.py"
+    codec = copy / "mvmnix" / "launch" / "agent" / "codec.py"
     text = codec.read_text()
     planted = text.replace('            raise ChannelProtocolError(f"flags', '            raise KeyError(f"flags')
     assert planted != text

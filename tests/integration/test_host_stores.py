@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.nix_store import add_to_nix
-from mvmnix.builder.pins.store_choice import Kind, NixStore
-from mvmnix.builder.session import nix
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.model import Digest, Source, StorePath
+from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError  # noqa: F401 - for the script below
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 from mvmnix.store import Store
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ def own(tmp_path: Path) -> HostNix:
 
 
 def built(host: HostNix, recipe: Path) -> StorePath:
-    words = nix.host_build(host.nix, SOURCE.store_path)
+    words = nix_commands.host_build(host.nix, SOURCE.store_path)
     said = host.run([*words[: words.index("--")], "-f", str(recipe)])
     return StorePath.parse(json.loads(said)[0]["outputs"]["out"])
 

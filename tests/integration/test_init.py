@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes.scaffold import Template, scaffold, write
 from mvmnix.builder.oci.image import describe, resolve
+from mvmnix.builder.template import Template, scaffold, write
 from tests.conftest import Home
 from tests.unit.builder.oci.images import Memory, pushed
 

@@ -9,9 +9,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.launch import plan as plans
+from mvmnix.launch.plan import plan as plans
 from mvmnix.process import Completed
-from mvmnix.provenance import envelope, predicate, summary_inputs, vsa
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.verify import vsa, vsa_inputs
 from tests.integration.interop import EMPTY_ROOT, Bench, Who, accepts, refuses
 from tests.private_sigstore import Hooks, Sigstore, entry_of
 from tests.private_sigstore.hooks import UNCHANGED
@@ -59,7 +61,7 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Claims:
         "plan": plans.to_statement(world.plan()).to_bytes(),
         "summary": vsa.to_statement(summary(world)).to_bytes(),
     }
-    assert summary_inputs.FIELD.encode() in statements["summary"]
+    assert vsa_inputs.FIELD.encode() in statements["summary"]
     return Claims(bench, statements)
 
 

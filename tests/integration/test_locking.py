@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.locking import document, graph
+from mvmnix.builder.lockfile import document, graph
 from tests.fakes import Repository
 from tests.integration.locking import HostNix, HostQuestions, Web, archive, web, write
 

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
+from mvmnix.cli.commands.man import commands, page
 from mvmnix.cli.main import cli
-from mvmnix.cli.man import commands, page
 
 pytestmark = pytest.mark.integration
 

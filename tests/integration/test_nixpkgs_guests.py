@@ -11,8 +11,9 @@ import pytest
 
 from mvmnix import lock, manifest
 from mvmnix.builder.bootstrap import FILES as BUILDER_FILES
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.session import graph, nix
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.session import graph
 from mvmnix.roots import Roots
 from tests.conftest import Home, make_home, pins_in_nix
 from tests.standin import EVERYTHING, STANDIN
@@ -34,7 +35,7 @@ class Place:
     def options(self) -> tuple[str, ...]:
         """What mvm's own calls have: the store that it uses, and no other source."""
         host = HostNix.find(Roots.from_environment(self.home.environment))
-        return (*host.store.options, *FEATURES, *nix._ON_HOST)
+        return (*host.store.options, *FEATURES, *nix_commands._ON_HOST)
 
     def run(self, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run Nix without a network."""

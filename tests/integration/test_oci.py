@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError, Limits
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.oci.image import request, resolve
@@ -18,7 +18,7 @@ from mvmnix.builder.oci.registry import Registries
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, Source
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 from tests.conftest import Home
 from tests.descriptors import open_below

@@ -13,23 +13,23 @@ from click.testing import CliRunner
 
 from mvmnix import process
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.sources import fetch
-from mvmnix.builder.flakes.scaffold import Template, scaffold, write
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.debian import Apt, read_index
-from mvmnix.builder.pins.host_nix import HostNix
 from mvmnix.builder.pins.locks import Reach
 from mvmnix.builder.pins.make import add, the_world
-from mvmnix.builder.pins.nix_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.builder.pins.version import version_key
-from mvmnix.cli.pin import lock_directory, own_lock_directory, pin
+from mvmnix.builder.template import Template, scaffold, write
+from mvmnix.cli.commands.pin import lock_directory, own_lock_directory, pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
+from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.unit.builder.pins.test_version import ASCENDING
 

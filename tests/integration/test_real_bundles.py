@@ -17,12 +17,13 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.process import Completed
-from mvmnix.provenance import certified_build, envelope
-from mvmnix.provenance.authenticate import Attested, authenticate, authenticate_foreign
-from mvmnix.provenance.blob import Blob
-from mvmnix.provenance.certificate_names import names
-from mvmnix.provenance.rekor import Inclusion
-from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.identity import certified_build
+from mvmnix.provenance.identity.certificate_names import names
+from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.verify.authenticate import Attested, authenticate, authenticate_foreign
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.repository import ROOT

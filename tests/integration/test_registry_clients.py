@@ -22,14 +22,14 @@ import pytest
 from mvmnix.builder.fetch.downloads import PYTHON, downloaded
 from mvmnix.builder.fetch.registries import FILES, Command, Silent
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
-from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.pins.apt_settings import AptSettings
 from mvmnix.builder.pins.debian import Apt, AptMirror
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
+from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError
 from mvmnix.sandbox.helper import Bounds
-from mvmnix.state import Directory
 from mvmnix.store import Cache, Store
 
 pytestmark = pytest.mark.integration
@@ -271,8 +271,8 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
 FETCH = """
 import sys
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.sources import fetch
-from mvmnix.state import Directory
+from mvmnix.builder.pins.sources import fetch
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache
 from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
 port, store = sys.argv[1:]

@@ -47,8 +47,8 @@ def test_killed_at_every_line_it_is_spent_or_not(tmp_path: Path) -> None:
 
 LOOK = """
 import sys
-from mvmnix.launch.replay.clock import CLOCK, HostClock, Mark
-from mvmnix.state import Directory
+from mvmnix.launch.gate.clock import CLOCK, HostClock, Mark
+from mvmnix.private_dirs import Directory
 with Directory.create(sys.argv[1]) as directory:
     HostClock(directory, print).now()
     mark = Mark.parse(directory.read(CLOCK, 4096))

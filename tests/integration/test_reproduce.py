@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.reproduce import inside
+from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.model import Artifact, Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 
 pytestmark = pytest.mark.integration
@@ -62,7 +62,7 @@ def test_files_in_it_are_named(tmp_path: Path, images: Store, two: Two) -> None:
     first = tree(tmp_path / "first", date="Monday", gone="x", link="etc/date")
     second = tree(tmp_path / "second", date="Tuesday", new="x")
     (second / "etc/same").chmod(0o755)
-    said = inside.differences(two(erofs(first), erofs(second), "rootfs"), images, quiet)
+    said = file_differences.differences(two(erofs(first), erofs(second), "rootfs"), images, quiet)
     assert said.startswith("in it, /etc/date: other contents; /etc/gone: in the first alone; /etc/new: in the second")
     assert "/etc/same: a file of mode 644, then a file of mode 755" in said
     assert said.endswith("/link: a link to etc/date, then a link to etc/same")
@@ -70,20 +70,20 @@ def test_files_in_it_are_named(tmp_path: Path, images: Store, two: Two) -> None:
 
 def test_not_all_of_very_many_are_named(tmp_path: Path, images: Store, two: Two) -> None:
     first = tree(tmp_path / "first", **{f"n{number:02}": "x" for number in range(30)})
-    said = inside.differences(two(erofs(first), erofs(tree(tmp_path / "second")), "rootfs"), images, quiet)
-    assert said.count("alone") == inside.MOST
+    said = file_differences.differences(two(erofs(first), erofs(tree(tmp_path / "second")), "rootfs"), images, quiet)
+    assert said.count("alone") == file_differences.MOST
     assert said.endswith(" and 10 more")
 
 
 @pytest.mark.parametrize("name", ["rootfs", "kernel"])
 def test_what_can_not_be_taken_apart_is_compared_by_blocks(images: Store, two: Two, name: str) -> None:
-    said = inside.differences(two(bytes(8192), bytes(4096) + b"x" * 4096, name), images, quiet)
+    said = file_differences.differences(two(bytes(8192), bytes(4096) + b"x" * 4096, name), images, quiet)
     assert said == "1 of 2 blocks of 4096 bytes differ, the first at byte 4096"
 
 
 def test_the_same_files_laid_out_otherwise_are_compared_by_blocks(tmp_path: Path, images: Store, two: Two) -> None:
     image = erofs(tree(tmp_path / "first"))
-    said = inside.differences(two(image, image[:-1] + b"x", "rootfs"), images, quiet)
+    said = file_differences.differences(two(image, image[:-1] + b"x", "rootfs"), images, quiet)
     assert said.startswith("1 of ")
 
 
@@ -107,8 +107,8 @@ def test_diffoscopes_report_goes_to_the_log(
     program.parent.mkdir()
     program.write_text(FAKE % status)
     program.chmod(0o755)
-    monkeypatch.setattr(inside, "DIFFOSCOPE", replace(inside.DIFFOSCOPE, paths=(str(program),)))
+    monkeypatch.setattr(file_differences, "DIFFOSCOPE", replace(file_differences.DIFFOSCOPE, paths=(str(program),)))
     logged: list[bytes] = []
-    said = inside.differences(two(b"a", b"b", "kernel"), images, logged.append)
+    said = file_differences.differences(two(b"a", b"b", "kernel"), images, logged.append)
     assert words in b"".join(logged).decode()
     assert said.startswith("1 of 1 blocks")

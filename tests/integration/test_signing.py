@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.keys import Role
-from mvmnix.launch import plan as plans
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
+from mvmnix.launch.plan import plan as plans
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.verify.authenticate import authenticate
 from tests.conftest import Home
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served

@@ -20,8 +20,8 @@ MACHINES = """
 import dataclasses, os, sys
 from pathlib import Path
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.guest import Preparation
-from mvmnix.launch.hypervisor.port import Acceleration, LaunchSpec, MonitorEvent
+from mvmnix.launch.runtime.vm_process import Preparation
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, MonitorEvent
 from mvmnix.launch.loop import Loop
 from tests.hostile.stand_in import jail
 

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from mvmnix import lock
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
+from mvmnix.builder.fetch.flake_inputs import Fetched, Outside, bring
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resolve import resolve
-from mvmnix.builder.fetch.trees import Fetched, Outside, bring
 from mvmnix.config import CredentialRule, TokenPlace
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import Attributes
 from mvmnix.model import Digest
+from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import Bounds
-from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve

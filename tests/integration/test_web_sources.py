@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, Limits
-from mvmnix.builder.fetch.sources import fetch
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Asked, Server
 

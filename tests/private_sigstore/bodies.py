@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from mvmnix import strict
-from mvmnix.provenance.envelope import pae
+from mvmnix.provenance.bundle.envelope import pae
 from tests.private_sigstore.hooks import Json
 from tests.private_sigstore.keys import decode, encode
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mvmnix import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope
-from mvmnix.provenance.statement import PAYLOAD_TYPE
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from tests.private_sigstore.authority import Ca, CtLog, Leaf
 from tests.private_sigstore.bodies import Body, dsse_body, hashedrekord_body
 from tests.private_sigstore.hooks import UNCHANGED, Hooks, Json

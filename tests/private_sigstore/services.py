@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mvmnix import strict
-from mvmnix.provenance.envelope import pae
+from mvmnix.provenance.bundle.envelope import pae
 from tests.private_sigstore.authority import Leaf
 from tests.private_sigstore.bodies import dsse_body
 from tests.private_sigstore.hooks import Json

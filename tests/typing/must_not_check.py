@@ -7,22 +7,22 @@ from dataclasses import replace
 from datetime import datetime
 
 from mvmnix.keys import PrivateKey, PublicKey, Role
-from mvmnix.launch.boot_files import BootFiles, OpenFiles
-from mvmnix.launch.host import Host
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.start import start
-from mvmnix.launch.verify import SignedPlan, VerifiedPlan, verify
+from mvmnix.launch.gate.verify import SignedPlan, VerifiedPlan, verify
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.authenticate import Authentic, authenticate
-from mvmnix.provenance.envelope import Bundle, sign
+from mvmnix.provenance.bundle.envelope import Bundle, sign
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.statement import Statement
-from mvmnix.provenance.summary import VerifiedSummary
-from mvmnix.provenance.trust import Signer
-from mvmnix.provenance.verify import Claimed, Verified, verify_provenance
-from mvmnix.provenance.vsa import Vsa
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify.summary import VerifiedSummary
+from mvmnix.provenance.verify.verify import Claimed, Verified, verify_provenance
+from mvmnix.provenance.verify.vsa import Vsa
 
 
 def only_what_was_verified_starts(

@@ -48,8 +48,8 @@ def test_nobody_borrows_a_seal() -> None:
     users = sorted(str(path.relative_to(ROOT)) for path, text in found if re.search(r"\b_(SEAL|Seal)\b", text))
     assert users == [
         "mvmnix/builder/reproduce/compare.py",
-        "mvmnix/launch/verify.py",
-        "mvmnix/provenance/authenticate.py",
-        "mvmnix/provenance/summary.py",
-        "mvmnix/provenance/verify.py",
+        "mvmnix/launch/gate/verify.py",
+        "mvmnix/provenance/verify/authenticate.py",
+        "mvmnix/provenance/verify/summary.py",
+        "mvmnix/provenance/verify/verify.py",
     ]

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from mvmnix.cli.commands.man import commands, page
 from mvmnix.cli.main import cli
-from mvmnix.cli.man import commands, page
 
 
 def write(directory: Path) -> None:

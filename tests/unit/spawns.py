@@ -16,7 +16,7 @@ STARTERS: Final = re.compile(
     r"|keyring\.(get_password|backend\.get_all_keyring)|sigstore\.oidc\.(detect_credential|Issuer)"
     # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
     r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox\.helper\.Sandbox"
-    r"|mvmnix\.launch\.hypervisor\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.pins\.host_nix\.HostNix\.(find|look)"
+    r"|mvmnix\.launch\.vmm\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.nix\.host_nix\.HostNix\.(find|look)"
     r"|mvmnix\.builder\.fetch\.registries\.Command"
 )
 #: The room itself.

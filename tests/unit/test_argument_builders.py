@@ -23,31 +23,31 @@ from mvmnix import config, process
 from mvmnix.audit import witnesses
 from mvmnix.audit.witnesses import GitWitness
 from mvmnix.builder.fetch import downloads
-from mvmnix.builder.fetch.allow import Allowlist, Url
+from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.registries import Command
 from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.fetch.unpack import Checkout
 from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found
-from mvmnix.builder.locking.inputs import question
+from mvmnix.builder.lockfile.inputs import question
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
-from mvmnix.builder.session import nix
-from mvmnix.cli.verifying.step import arguments
+from mvmnix.cli.commands.verify_step import arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
 from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.backends.vsock import VsockSpec
-from mvmnix.launch.hypervisor import command_line
-from mvmnix.launch.hypervisor.command_line import Addition
-from mvmnix.launch.hypervisor.port import Acceleration, Attachment, LaunchSpec
-from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures
+from mvmnix.launch.backends.vsock_machine import VsockSpec
 from mvmnix.launch.jail.root import Root
+from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures
+from mvmnix.launch.plan import kernel_command_line
+from mvmnix.launch.plan.kernel_command_line import Addition
+from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.share import ShareKind
 from mvmnix.launch.secrets import resolve
-from mvmnix.launch.secrets.reference import Reference, Target
 from mvmnix.launch.shares import image, server
-from mvmnix.launch.shares.share import ShareKind
+from mvmnix.launch.vmm.port import Acceleration, Attachment, LaunchSpec
 from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
 from mvmnix.privileges.control_groups import ControlGroups
@@ -65,8 +65,8 @@ NAMES: Final = st.one_of(TEXTS, st.from_regex(r"[0-9a-zA-Z+\-._?=]{1,20}", fullm
 NAR: Final = Digest("0" * 64)
 TREE: Final = StorePath("0" * 32, "source")
 HARMLESS: Final = "harmless"
-URL: Final = nix.flake_url(TREE, NAR, "")
-ADDED: Final = nix.host_add("/nix-store", HashMode.NAR, "/x")
+URL: Final = nix_commands.flake_url(TREE, NAR, "")
+ADDED: Final = nix_commands.host_add("/nix-store", HashMode.NAR, "/x")
 
 
 def refused(build: Builder, text: str) -> Sequence[str] | None:
@@ -104,41 +104,46 @@ def path(name: str) -> StorePath:
     return StorePath("1" * 32, name)
 
 
-#: Every function of session/nix.py that spells a call, with a stranger's text at each place where there can be one.
+#: Every function of builder/nix/nix_commands.py that spells a call, with a stranger's text at each place where there
+#: can be one.
 NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "version": (),
     "host_version": (),
     "host_ask_store": (),
     "pressure": (),
-    "fetch_tree": (lambda text: nix.fetch_tree(path(text)),),
+    "fetch_tree": (lambda text: nix_commands.fetch_tree(path(text)),),
     "evaluate": (
-        lambda text: nix.evaluate(nix.flake_url(TREE, NAR, ""), text),
-        lambda text: nix.evaluate(nix.flake_url(TREE, NAR, text), "a", from_derivation=True),
-        lambda text: nix.evaluate(nix.flake_url(path(text), NAR, ""), "a"),
-        lambda text: nix.evaluate(nix.FlakeUrl(text), "a") if text != HARMLESS else nix.evaluate(URL, "a"),
+        lambda text: nix_commands.evaluate(nix_commands.flake_url(TREE, NAR, ""), text),
+        lambda text: nix_commands.evaluate(nix_commands.flake_url(TREE, NAR, text), "a", from_derivation=True),
+        lambda text: nix_commands.evaluate(nix_commands.flake_url(path(text), NAR, ""), "a"),
+        lambda text: (
+            nix_commands.evaluate(nix_commands.FlakeUrl(text), "a")
+            if text != HARMLESS
+            else nix_commands.evaluate(URL, "a")
+        ),
     ),
-    "read_inputs": (lambda text: nix.read_inputs(question(TREE, NAR, text)),),
-    "check_lock": (lambda text: nix.check_lock(nix.flake_url(path(text), NAR, text)),),
-    "show_derivations": (lambda text: nix.show_derivations(path(text)),),
-    "show_all": (lambda text: nix.show_all([path("a"), path(text)]),),
-    "show_these": (lambda text: nix.show_these([path(text), path("a")]),),
-    "list_attributes": (lambda text: nix.list_attributes(nix.flake_url(TREE, NAR, text)),),
-    "evaluate_parts": (lambda text: nix.evaluate_parts(nix.flake_url(TREE, NAR, text)),),
-    "describe": (lambda text: nix.describe([path(text)]),),
-    "dump": (lambda text: nix.dump(path(text)),),
-    "build": (lambda text: nix.build([path(text)], jobs=1),),
-    "host_restore": (lambda text: nix.host_restore("/nix-store", f"/tmp/{text}"),),
+    "read_inputs": (lambda text: nix_commands.read_inputs(question(TREE, NAR, text)),),
+    "check_lock": (lambda text: nix_commands.check_lock(nix_commands.flake_url(path(text), NAR, text)),),
+    "show_derivations": (lambda text: nix_commands.show_derivations(path(text)),),
+    "show_all": (lambda text: nix_commands.show_all([path("a"), path(text)]),),
+    "show_these": (lambda text: nix_commands.show_these([path(text), path("a")]),),
+    "list_attributes": (lambda text: nix_commands.list_attributes(nix_commands.flake_url(TREE, NAR, text)),),
+    "evaluate_parts": (lambda text: nix_commands.evaluate_parts(nix_commands.flake_url(TREE, NAR, text)),),
+    "describe": (lambda text: nix_commands.describe([path(text)]),),
+    "dump": (lambda text: nix_commands.dump(path(text)),),
+    "build": (lambda text: nix_commands.build([path(text)], jobs=1),),
+    "host_restore": (lambda text: nix_commands.host_restore("/nix-store", f"/tmp/{text}"),),
     "host_add": (
-        lambda text: nix.host_add("/nix-store", HashMode.FLAT, f"/tmp/{text}"),
-        lambda text: nix.host_add("/nix-store", HashMode.NAR, text) if text != HARMLESS else ADDED,
+        lambda text: nix_commands.host_add("/nix-store", HashMode.FLAT, f"/tmp/{text}"),
+        lambda text: nix_commands.host_add("/nix-store", HashMode.NAR, text) if text != HARMLESS else ADDED,
     ),
-    "host_invalid": (lambda text: nix.host_invalid("/nix-store", [path(text)]),),
+    "host_invalid": (lambda text: nix_commands.host_invalid("/nix-store", [path(text)]),),
     "host_evaluate": (
-        lambda text: nix.host_evaluate("/nix", TREE, NAR, text),
-        lambda text: nix.host_evaluate("/nix", path(text), NAR, "a"),
+        lambda text: nix_commands.host_evaluate("/nix", TREE, NAR, text),
+        lambda text: nix_commands.host_evaluate("/nix", path(text), NAR, "a"),
     ),
-    "host_show": (lambda text: nix.host_show("/nix", path(text)),),
-    "host_build": (lambda text: nix.host_build("/nix", path(text)),),
+    "host_show": (lambda text: nix_commands.host_show("/nix", path(text)),),
+    "host_build": (lambda text: nix_commands.host_build("/nix", path(text)),),
 }
 #: Of these the varying words stand elsewhere: behind a constant script's name, and behind a directory of ours.
 NIX_ELSEWHERE: Final = {"derivations_with", "archive"}
@@ -147,8 +152,8 @@ NIX_ELSEWHERE: Final = {"derivations_with", "archive"}
 def test_every_nix_call_has_its_row() -> None:
     calls = {
         name
-        for name, function in inspect.getmembers(nix, inspect.isfunction)
-        if function.__module__ == nix.__name__ and not name.startswith("_")
+        for name, function in inspect.getmembers(nix_commands, inspect.isfunction)
+        if function.__module__ == nix_commands.__name__ and not name.startswith("_")
         if inspect.signature(function).return_annotation == tuple[str, ...]
     }
     assert calls == NIX.keys() | NIX_ELSEWHERE
@@ -169,9 +174,12 @@ def test_nix(name: str) -> None:
 
 @given(NAMES)
 def test_nix_behind_a_script_and_a_directory(text: str) -> None:
-    argv = refused(lambda it: nix.derivations_with([it]), text)
+    argv = refused(lambda it: nix_commands.derivations_with([it]), text)
     assert argv is None or (argv[-1] == text and re.fullmatch(r"[0-9a-z]{32}", text))
-    usual, argv = nix.archive(path(HARMLESS), ("kernel",)), refused(lambda it: nix.archive(path(it), ("kernel",)), text)
+    usual, argv = (
+        nix_commands.archive(path(HARMLESS), ("kernel",)),
+        refused(lambda it: nix_commands.archive(path(it), ("kernel",)), text),
+    )
     assert argv is None or [word.replace(str(path(text)), str(path(HARMLESS))) for word in argv] == list(usual)
     assert argv is None or argv[-2:] == ("--", "kernel")
 
@@ -179,7 +187,8 @@ def test_nix_behind_a_script_and_a_directory(text: str) -> None:
 @given(TEXTS)
 def test_a_flake_reference_keeps_its_parts_apart(text: str) -> None:
     """What stands in the tree's name or the directory can't become a query, another parameter or an attribute."""
-    for build in (lambda it: [nix.flake_url(path(it), NAR, "")], lambda it: [nix.flake_url(TREE, NAR, it)]):
+    make = nix_commands.flake_url
+    for build in (lambda it: [make(path(it), NAR, "")], lambda it: [make(TREE, NAR, it)]):
         built = refused(build, text)
         if built is not None and text:
             (url,) = built
@@ -190,7 +199,8 @@ def test_a_flake_reference_keeps_its_parts_apart(text: str) -> None:
 @given(TEXTS)
 def test_what_a_user_names_is_a_directory_and_an_attribute(text: str) -> None:
     built = refused(lambda it: [FlakeRef.parse(it).attribute], text)
-    assert built is None or nix.evaluate(URL, built[0])[-1] == f"{URL}#packages.x86_64-linux.{built[0]}.drvPath"
+    wanted = built and f"{URL}#packages.x86_64-linux.{built[0]}.drvPath"
+    assert built is None or nix_commands.evaluate(URL, built[0])[-1] == wanted
 
 
 def captured(monkeypatch: pytest.MonkeyPatch, module: object, said: bytes = b"") -> list[tuple[Sequence[str], Any]]:
@@ -399,15 +409,15 @@ def leaves(value: object) -> list[object]:
 @given(TEXTS)
 def test_parameters_of_a_kernel_stay_apart(text: str) -> None:
     """What a backend adds is the last of them, to the kernel, and none of those that a plan says has its name."""
-    if not command_line.problems(text):
-        added = [str(Addition(it, it.word or 1)) for it in command_line.BACKEND_PARAMETERS]
+    if not kernel_command_line.problems(text):
+        added = [str(Addition(it, it.word or 1)) for it in kernel_command_line.BACKEND_PARAMETERS]
         words = " ".join((text, *added)).split(" ")
         assert words[-len(added) :] == added
         assert all(words)
         assert "--" not in words
         assert '"' not in text
         names = [word.partition("=")[0] for word in words]
-        assert all(names.count(it) == 1 for it in command_line.BACKEND_PARAMETERS)
+        assert all(names.count(it) == 1 for it in kernel_command_line.BACKEND_PARAMETERS)
 
 
 def test_what_works_on_a_directory_is_told_numbers() -> None:

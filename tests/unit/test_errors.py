@@ -15,7 +15,7 @@ from mvmnix.errors import (
     UsageError,
     refuse,
 )
-from mvmnix.provenance import envelope
+from mvmnix.provenance.bundle import envelope
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,14 @@ REGISTRIES = [
 DOORS = {
     "click": ("mvmnix/cli/",),
     "rich": ("mvmnix/cli/",),
-    "sigstore": ("mvmnix/provenance/sigstore.py",),
-    "rfc3161_client": ("mvmnix/provenance/timestamps.py",),
+    "sigstore": ("mvmnix/provenance/identity/sigstore.py",),
+    "rfc3161_client": ("mvmnix/provenance/identity/timestamps.py",),
     "subprocess": ("mvmnix/process.py",),
     "jsonschema": ("mvmnix/schemas.py",),
     "keyring": ("mvmnix/launch/secrets/resolve.py",),
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
-    "cyclonedx": ("mvmnix/builder/keeping/sbom.py",),
-    "packageurl": ("mvmnix/builder/keeping/sbom.py",),
+    "cyclonedx": ("mvmnix/images/sbom.py",),
+    "packageurl": ("mvmnix/images/sbom.py",),
 }
 
 
@@ -272,13 +272,15 @@ except SystemExit as end:
 
 def test_the_supervisor_is_light() -> None:
     """What stays in memory beside each machine needs `cryptography`, to sign its receipt, and no more."""
-    loaded = loaded_by("import mvmnix.launch.supervisor, mvmnix.launch.records.registry, mvmnix.launch.backends.qemu")
+    loaded = loaded_by(
+        "import mvmnix.launch.runtime.supervisor, mvmnix.launch.machines.registry, mvmnix.launch.backends.qemu"
+    )
     assert not (HEAVY - {"cryptography"} | {"click"}) & loaded
 
 
 def test_a_detached_supervisor_is_light() -> None:
     """It is a fork of the process that verified the plan, so what `mvm launch` imports stays in memory."""
-    loaded = loaded_by("import mvmnix.cli.main, mvmnix.cli.launch")
+    loaded = loaded_by("import mvmnix.cli.main, mvmnix.cli.commands.launch")
     assert not (HEAVY - {"cryptography"} | {"mvmnix.builder.session.session"}) & loaded
 
 

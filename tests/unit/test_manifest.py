@@ -14,7 +14,7 @@ import mvmnix.manifest as manifests
 from mvmnix import schemas, strict
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Posture, Verb
-from mvmnix.system_calls import SystemCalls
+from mvmnix.syscall_tier import SystemCalls
 from tests.unit.places import at, changed, places
 from tests.unit.provenance.world import Json, new_world
 

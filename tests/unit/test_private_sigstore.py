@@ -14,8 +14,8 @@ from sigstore_models.trustroot import v1 as models
 
 from mvmnix import strict
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.provenance import envelope
-from mvmnix.provenance.statement import PAYLOAD_TYPE
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from tests.private_sigstore import Hooks, Proof, Sct, Sigstore, Window, entry_of, merged
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)

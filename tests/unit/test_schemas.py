@@ -16,8 +16,9 @@ from mvmnix import config, schemas, strict, toml
 from mvmnix.api.policy_report import cases
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.provenance import policy_text, revocations
-from mvmnix.provenance.policy_default import default_policy
+from mvmnix.provenance.identity import revocations
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.policy.default import default_policy
 from mvmnix.strict import MalformedError, Record
 from tests.repository import ROOT
 from tests.unit.places import Place, at, changed, places
@@ -197,7 +198,7 @@ DOCUMENTS = {
     "trust": Document(
         "trust",
         TRUST,
-        policy_text._file,
+        trust_text._file,
         {
             ".signers": NAMED,
             ".roots": NAMED,
@@ -311,7 +312,7 @@ def test_both_agree_about_kinds_that_exclude_each_other() -> None:
 
 def test_the_file_that_says_nothing_is_empty_and_not_wrong() -> None:
     """`policy-empty` refuses it, as the next step; the schema has it that a policy says something."""
-    assert strict.read({}, "it", policy_text._file).signers == ()
+    assert strict.read({}, "it", trust_text._file).signers == ()
     assert not schemas.validator("trust").is_valid({})
 
 
@@ -360,7 +361,7 @@ def test_a_refusal_says_what_was_expected() -> None:
 
 def test_what_a_reader_did_not_come_to_is_explained_where_it_stopped() -> None:
     text = TRUST.replace("2037-01-01T00:00:00Z", '"2037-01-01T00:00:00Z"').replace("patterns =", "paterns =")
-    found = refusal(policy_text.parse, text)
+    found = refusal(trust_text.parse, text)
     assert found.keys() == {"trust.toml"}
     hint = found["trust.toml"].hint
     assert "trust.toml.expires: expected a time in UTC without quotation marks" in hint

@@ -51,10 +51,10 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/builder/pins/apt_settings.py:read": None,
     "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:targets": None,
-    "mvmnix/builder/pins/host_nix.py:HostNix.run": (
-        "mvmnix.builder.pins.store_choice:NixStore",
+    "mvmnix/builder/nix/host_nix.py:HostNix.run": (
+        "mvmnix.builder.nix.store_choice:NixStore",
         (
-            "tests/unit/builder/pins/test_store_choice.py::test_a_users_own_store_is_one_word_whatever_its_path",
+            "tests/unit/builder/nix/test_store_choice.py::test_a_users_own_store_is_one_word_whatever_its_path",
             f"{BUILDERS}::test_nix",
         ),
     ),
@@ -66,17 +66,17 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_a_requirement_is_one_line_for_pip",
         ),
     ),
-    "mvmnix/builder/reproduce/inside.py:_diffoscope": None,
-    "mvmnix/builder/reproduce/inside.py:_listed": None,
-    "mvmnix/cli/doctor.py:_nix_store": None,
-    "mvmnix/cli/doctor_jail.py:_tried": None,
-    "mvmnix/cli/pin.py:fetch": ("mvmnix.builder.session.nix:host_add", (f"{BUILDERS}::test_nix",)),
-    "mvmnix/cli/verifying/step.py:main": (
-        "mvmnix.cli.verifying.step:arguments",
+    "mvmnix/builder/reproduce/file_differences.py:_diffoscope": None,
+    "mvmnix/builder/reproduce/file_differences.py:_listed": None,
+    "mvmnix/cli/commands/doctor.py:_nix_store": None,
+    "mvmnix/cli/commands/doctor_jail.py:_tried": None,
+    "mvmnix/cli/commands/pin.py:fetch": ("mvmnix.builder.nix.nix_commands:host_add", (f"{BUILDERS}::test_nix",)),
+    "mvmnix/cli/commands/verify_step.py:main": (
+        "mvmnix.cli.commands.verify_step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
     ),
     "mvmnix/api/image_builder.py:ImageBuilder._new_builder": (
-        "mvmnix.builder.session.nix:host_evaluate",
+        "mvmnix.builder.nix.nix_commands:host_evaluate",
         (f"{BUILDERS}::test_nix",),
     ),
     "mvmnix/launch/container/run.py:_spawned": (
@@ -86,7 +86,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             "tests/unit/launch/container/test_oci_config.py::test_no_text_of_a_plan_is_on_the_jails_command_line",
         ),
     ),
-    "mvmnix/launch/guest.py:Preparation.spawn": (
+    "mvmnix/launch/runtime/vm_process.py:Preparation.spawn": (
         "mvmnix.launch.backends.qemu:Qemu",
         (
             f"{BUILDERS}::test_qemu",
@@ -95,7 +95,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_parameters_of_a_kernel_stay_apart",
         ),
     ),
-    "mvmnix/launch/hypervisor/process.py:HypervisorProcess.spawn": (
+    "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn": (
         "mvmnix.sandbox.landlock:command",
         (
             f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",
@@ -104,7 +104,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/launch/jail/root.py:_asked": None,
     "mvmnix/launch/secrets/resolve.py:_command": (
-        "mvmnix.launch.secrets.reference:Reference",
+        "mvmnix.launch.plan.secret_reference:Reference",
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,
@@ -116,9 +116,9 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.launch.shares.server:command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),
-    "mvmnix/launch/supervisor.py:_leave": None,
-    "mvmnix/launch/supervisor.py:detach": None,
-    "mvmnix/provenance/sigstore.py:_identity": None,
+    "mvmnix/launch/runtime/supervisor.py:_leave": None,
+    "mvmnix/launch/runtime/supervisor.py:detach": None,
+    "mvmnix/provenance/identity/sigstore.py:_identity": None,
     "mvmnix/sandbox/helper.py:_Run._to_the_end": (
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),

@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store, sealed_memfd
 
 DATA = b"some bytes" * 1000
@@ -175,7 +175,7 @@ def test_a_sweep_leaves_what_is_being_put(store: Store, tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 incoming = Store(Directory.open(sys.argv[1])).receive()
 incoming.write(b"half of an image")

@@ -53,7 +53,7 @@ def test_a_directory_whose_owner_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp
 #: read it, so it is imported first; a process that changed its uid writes no map until it is dumpable again (prctl(2)).
 NAMESPACE = """
 import ctypes, os, sys
-import mvmnix.cli.machines, mvmnix.cli.main, mvmnix.cli.telling
+import mvmnix.cli.commands.ps, mvmnix.cli.main, mvmnix.cli.output
 inside = sys.argv.pop(1)
 if os.geteuid() == 0:
     os.setgroups([])

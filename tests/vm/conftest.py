@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from mvmnix import lock, manifest
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.nix_store import add_to_nix
-from mvmnix.builder.session import graph, nix
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.session import graph
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, Image, StorePath
-from mvmnix.provenance import envelope, parts, predicate, statement
-from mvmnix.provenance.slsa import MICROVM, Provenance
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
 from mvmnix.roots import Roots
-from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.conftest import World
 from tests.hostile.rig import flipped, replaced
@@ -38,7 +40,7 @@ def image_of(directory: Path) -> Image:
 def on_the_host(world: World, *arguments: str) -> bytes:
     """What the host's own Nix says, offline; it evaluates this repository's example, which the product never does."""
     host = host_of(world)
-    return host.run([*nix.host_ask_store(host.nix)[:-2], *arguments])
+    return host.run([*nix_commands.host_ask_store(host.nix)[:-2], *arguments])
 
 
 def host_of(world: World) -> HostNix:

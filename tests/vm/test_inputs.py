@@ -21,9 +21,10 @@ from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
-from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.policy_rules import SourceRule
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.policy.rules import SourceRule
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.strict import canonical
 from tests.conftest import World, copy_home
 from tests.fakes import Repository

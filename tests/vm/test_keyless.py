@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.provenance import envelope
+from mvmnix.provenance.bundle import envelope
 from tests.conftest import Home, World
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served

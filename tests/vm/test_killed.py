@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.records.ending import EndReason
-from mvmnix.launch.records.status import MachineState
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.machines.status import MachineState
 from tests import soak
 from tests.conftest import PATIENCE, Home, World
 from tests.soak import Held

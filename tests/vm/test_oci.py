@@ -11,8 +11,9 @@ from mvmnix.builder.oci.reference import SCHEME
 from mvmnix.builder.pins.parse import parse_debian
 from mvmnix.builder.pins.seed import executable
 from mvmnix.manifest import parse
-from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.slsa import MICROVM
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import MICROVM
 from tests.conftest import World
 from tests.registry import DockerRegistry
 from tests.unit.builder.oci.images import Pushed, name_of, pushed

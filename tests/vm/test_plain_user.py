@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.hypervisor.confinement import Layer
+from mvmnix.launch.vmm.confinement import Layer
 from tests.conftest import TREE, World
 from tests.vm.test_gap import carry, far_side, trusting
 

@@ -14,11 +14,12 @@ import pytest
 
 from mvmnix import manifest
 from mvmnix.api.rebuild import VARIATION, varied
-from mvmnix.builder.reproduce import inside
+from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Agreement, Disagreement, compare
 from mvmnix.model import Image
-from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, commit
 from tests.unit.provenance.world import new_world
 from tests.workbench import Workbench, tiny_tree
@@ -125,7 +126,7 @@ def test_an_image_with_the_date_in_it_disagrees(twice: Twice) -> None:
     found = compare(first, second)
     assert isinstance(found, Disagreement)
     assert [it.name for it in found.differences] == ["rootfs", "manifest.json"]
-    said = inside.differences(found.differences[0], twice.first.rooms.library.images, lambda _: None)
+    said = file_differences.differences(found.differences[0], twice.first.rooms.library.images, lambda _: None)
     assert said == "in it, /etc/built: other contents"
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from mvmnix.keys import Role
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End
-from mvmnix.launch.hypervisor.confinement import Layer
-from mvmnix.launch.records.ending import EndReason
-from mvmnix.launch.records.receipt import from_statement
-from mvmnix.provenance import envelope, statement
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.provenance.policy_text import effective
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.machines.receipt import from_statement
+from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.policy.trust_text import effective
+from mvmnix.provenance.verify.authenticate import authenticate
 from mvmnix.strict import parse_json
 from tests.conftest import World
 from tests.hostile.rig import replaced

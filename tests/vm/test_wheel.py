@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.provenance import envelope, predicate, statement
-from mvmnix.provenance.statement import Subject
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.bundle.statement import Subject
+from mvmnix.provenance.slsa import predicate
 from tests.conftest import World
 from tests.wheel import build, install
 

@@ -14,8 +14,8 @@ from mvmnix import strict
 from mvmnix.api.files import file_bytes
 from mvmnix.api.policy_report.items import Judge, Judged
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
-from mvmnix.provenance import policy_toml
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance import trust_toml
+from mvmnix.provenance.policy.policy import TrustPolicy
 
 _PATH: Final = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*(/[A-Za-z0-9_][A-Za-z0-9._@+-]*)*"
 _URI: Final = r"[!-~]{1,4096}"
@@ -77,7 +77,7 @@ class Outcome:
 
 def parse(data: bytes, name: str) -> Case:
     """Read a case. Raises RefusedError POLICY_MALFORMED with all problems at once."""
-    return policy_toml.read(data, name, _case, schema="case")
+    return trust_toml.read(data, name, _case, schema="case")
 
 
 def _case(record: strict.Record) -> Case:
@@ -102,7 +102,7 @@ def _case(record: strict.Record) -> Case:
         raise ValueError("a level is expected of an image that is admitted")
     subject = record.text(kind, _PATH if kind in {"image", "bundle"} else _URI)
     return Case(
-        kind, subject, extra["provenance"], extra["plan"], policy_toml.moment(record, "now"), expected, codes, level
+        kind, subject, extra["provenance"], extra["plan"], trust_toml.moment(record, "now"), expected, codes, level
     )
 
 
@@ -119,7 +119,7 @@ def run(directory: Path, policy: TrustPolicy) -> Iterator[Outcome]:
         raise UnreadableError(f"{directory} has no case", hint="a case is a file NAME.toml: docs/trust-policy.md")
     for path in paths:
         try:
-            case = parse(file_bytes(str(path), policy_toml.LIMIT), path.name)
+            case = parse(file_bytes(str(path), trust_toml.LIMIT), path.name)
         except RefusedError as error:
             raise UnreadableError(str(error), hint=error.hint) from error
         yield Outcome(path.stem, _problem(case, case.judged(directory, policy)))

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from mvmnix.api.files import file_bytes
 from mvmnix.api.verify.image import read_image_claim, verify_image
-from mvmnix.builder.keeping.library import LIMIT
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
-from mvmnix.launch import signatures, steps
-from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.verify import read_plan, verify_sheet
-from mvmnix.provenance import explain, statement
-from mvmnix.provenance.explain import Finding
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.verify import read_claim
+from mvmnix.images.store import LIMIT
+from mvmnix.launch.gate import checks, signatures
+from mvmnix.launch.gate.verify import read_plan, verify_sheet
+from mvmnix.launch.plan.plan import PREDICATE_TYPE as PLAN
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.verify import explain
+from mvmnix.provenance.verify.explain import Finding
+from mvmnix.provenance.verify.verify import read_claim
 from mvmnix.strict import show_time
 
 _SOURCE_HINT = "extend [sources] in trust.toml if you mean to"
@@ -139,7 +140,7 @@ class Judge:
         made = "this policy" if same else f"policy {plan.policy}, this one is {self.policy.digest}"
         yield Finding("digest", same, f"made under {made}")
         held = ", or ".join(it.explained for it in plan.boundaries)
-        fits = not any(steps.isolation_reasons(plan, self.policy))
+        fits = not any(checks.isolation_reasons(plan, self.policy))
         yield Finding("isolation", fits, f"held by {held}; the policy requires {self.policy.isolation}")
         yield Finding("freshness", None, f"valid from {show_time(window.not_before)} to {show_time(window.not_after)}")
 

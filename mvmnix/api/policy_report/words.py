@@ -6,12 +6,12 @@ from datetime import timedelta
 from mvmnix.api.policy_report.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.plural import counted
-from mvmnix.provenance import trusted_root
-from mvmnix.provenance.explain import owners
+from mvmnix.provenance.identity import trusted_root
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy import SERIAL_FILES
-from mvmnix.provenance.policy_toml import show_duration
-from mvmnix.provenance.trust import Identity, Pattern, Signer
+from mvmnix.provenance.policy.policy import SERIAL_FILES
+from mvmnix.provenance.trust_toml import show_duration
+from mvmnix.provenance.verify.explain import owners
 from mvmnix.strict import show_time
 
 _SOON = timedelta(days=30)

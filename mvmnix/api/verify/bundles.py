@@ -5,9 +5,9 @@ import json
 from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
-from mvmnix.launch import signatures
+from mvmnix.launch.gate import signatures
 from mvmnix.plural import counted
-from mvmnix.provenance import envelope
+from mvmnix.provenance.bundle import envelope
 
 #: What is found beside an artifact when no bundle was named.
 SUFFIX = ".sigstore.json"

@@ -10,17 +10,17 @@ from pathlib import Path
 from mvmnix import manifest, strict
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
-from mvmnix.builder.keeping.library import LIMIT
-from mvmnix.builder.keeping.parcel import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.host import now
-from mvmnix.launch.verify import verify as verify_plan
+from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
+from mvmnix.images.store import LIMIT
+from mvmnix.launch.gate.verify import verify as verify_plan
+from mvmnix.launch.runtime.host import now
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Image
-from mvmnix.provenance import envelope
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.predicate import SBOM_NAME
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Claimed, Verified, read_claim, verify_claim
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Claimed, Verified, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"

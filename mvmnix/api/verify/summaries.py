@@ -9,16 +9,17 @@ from mvmnix.api.context import Context
 from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import parts, predicate, summary_inputs, vsa
-from mvmnix.provenance.judgement import Passed
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.release_policy import ReleasePolicy
-from mvmnix.provenance.slsa import Provenance, subjects_of
-from mvmnix.provenance.statement import Statement, Subject, distinct
-from mvmnix.provenance.summary_inputs import ReadBuild, SummaryInput
-from mvmnix.provenance.vsa import Result, Vsa
+from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.provenance import Provenance, subjects_of
+from mvmnix.provenance.verify import vsa, vsa_inputs
+from mvmnix.provenance.verify.artifact_verifier import Passed
+from mvmnix.provenance.verify.release_checks import ReleasePolicy
+from mvmnix.provenance.verify.vsa import Result, Vsa
+from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
     rebuilds = ((data, predicate.from_statement) for data in it.rebuilds)
     bundles: tuple[tuple[bytes, ReadBuild], ...]
     bundles = ((it.bundle, predicate.from_statement), *parts_statements, *rebuilds)
-    relied_on = summary_inputs.relied_on(bundles, policy.trust)
+    relied_on = vsa_inputs.relied_on(bundles, policy.trust)
     return Finding(
         resource=vsa.resource_of(it.image),
         policy=it.provenance.policy,

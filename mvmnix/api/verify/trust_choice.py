@@ -9,17 +9,17 @@ from typing import override
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import trusted_root
-from mvmnix.provenance.attestation import Requirements
-from mvmnix.provenance.judgement import Standard
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.policy_files import Files, in_force
-from mvmnix.provenance.policy_text import FILE_NAME
-from mvmnix.provenance.release_policy import ReleasePolicy
-from mvmnix.provenance.trust import Identity, Pattern, Signer, Trust
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.identity import trusted_root
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.policy_files import Files, in_force
+from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.provenance.verify.artifact_verifier import Standard
+from mvmnix.provenance.verify.release_checks import ReleasePolicy
+from mvmnix.provenance.verify.requirements import Requirements
 
 _KEY_LIMIT = 64 * 1024
 _WHOM = "say whom to trust: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
@@ -160,6 +160,6 @@ class _PublicGood(Mapping[Digest, bytes]):
 
 def _shipped_root() -> bytes:
     """The public-good instance's root, as the sigstore library ships it; nothing is fetched."""
-    from mvmnix.provenance.sigstore import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
+    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
 
     return public_good_root()

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from mvmnix.builder.fetch.allow import Url
+from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.dial import Dialled
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes, lied
-from mvmnix.builder.fetch.transfer import BrokenError
+from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, Kind, Work, one_line, unpack
 
 #: RFC 3986, sections 3.3 and 3.4; what is neither is escaped.

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.builder.fetch import narinfo
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
 from mvmnix.builder.fetch.parsing import Compression, Expander, texts
 from mvmnix.builder.fetch.worker.packets import Document

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mvmnix.builder.fetch.allow import Url, must_be_peer
+from mvmnix.builder.fetch.allowlist import Url, must_be_peer
 from mvmnix.builder.fetch.proxies import from_environment
+from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.builder.fetch.routes import Endpoint
-from mvmnix.builder.fetch.transfer import BrokenError
 from mvmnix.errors import MvmnixError
 
 _PORTS: Final = {"http": 80, "https": 443}

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from mvmnix import process
-from mvmnix.builder.fetch.gateway import Gateway
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
 from mvmnix.builder.fetch.routes import Route
+from mvmnix.builder.fetch.socks_proxy import Gateway
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 

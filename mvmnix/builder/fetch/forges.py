@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mvmnix.arguments import Commit
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import Forge, NodeKind

@@ -5,7 +5,7 @@ TLS and HTTP are spoken by the download worker, in the sandbox (lanes.py, asking
 1. The address is on the allowlist; each redirect is looked at like the first one, and credentials don't follow it.
 2. A connection leads to a public address, or to a listed origin on the loopback (dial.py).
 3. The body stays within the size limit, and the whole download within its time.
-4. What breaks off is taken up again (transfer.py), what is busy is asked again later (patience.py), both boundedly.
+4. What breaks off is taken up again (resumable.py), what is busy is asked again later (retry.py), both boundedly.
 """
 
 import os
@@ -20,12 +20,12 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
-from mvmnix.builder.fetch.allow import Allowlist, Url
+from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.asking import Answer, CertificateError, ask, take
 from mvmnix.builder.fetch.dial import Dialled, dial
 from mvmnix.builder.fetch.lanes import Deadline, Lanes
-from mvmnix.builder.fetch.patience import TRANSIENT, Limits, pause
-from mvmnix.builder.fetch.transfer import BrokenError, ChangedError, DownloadError, Transfer
+from mvmnix.builder.fetch.resumable import BrokenError, ChangedError, DownloadError, Transfer
+from mvmnix.builder.fetch.retry import TRANSIENT, Limits, pause
 from mvmnix.builder.fetch.unpack import certificates
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 

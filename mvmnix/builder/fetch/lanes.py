@@ -19,7 +19,7 @@ from typing import Final
 
 from mvmnix import process
 from mvmnix.builder.fetch.downloads import PYTHON
-from mvmnix.builder.fetch.transfer import BrokenError, DownloadError
+from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Kind, Work
 from mvmnix.errors import MvmnixError

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
-from mvmnix.builder.fetch.transfer import BrokenError, DownloadError
+from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import MOST, Document, Kind, Work, one_line, unpack
 from mvmnix.strict import MalformedError

@@ -11,10 +11,10 @@ from typing import Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mvmnix import lock
+from mvmnix.builder.fetch.flake_inputs import Outside, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.parsing import texts
-from mvmnix.builder.fetch.trees import Outside, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import ReasonCode, refuse

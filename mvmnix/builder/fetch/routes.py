@@ -1,6 +1,6 @@
 """Decides where a sandboxed helper may be connected to, by the name it asks for and the addresses of that name; pure.
 
-1. Git may reach the one origin that was admitted (allow.py), by that very name.
+1. Git may reach the one origin that was admitted (allowlist.py), by that very name.
 2. A registry's client (pip, apt) may reach what its owner's configuration names, wherever that lies.
 3. It may also follow a link or redirect to another name, on port 80 or 443, if each of the name's addresses is one of
    the public Internet, or the address and port of a configured place. It may not name an address.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
-from mvmnix.builder.fetch.allow import Url, must_be_peer
+from mvmnix.builder.fetch.allowlist import Url, must_be_peer
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 _PORTS: Final = {"http": 80, "https": 443}

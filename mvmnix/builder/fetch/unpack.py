@@ -21,9 +21,9 @@ from typing import IO, Final
 from mvmnix import process, strict
 from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder import helpers
-from mvmnix.builder.fetch.allow import Url
-from mvmnix.builder.fetch.gateway import Gateway, listening_at
+from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
+from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.sandbox.helper import WORK, Bounds, Sandbox

@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix import lock, nar
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.take import source_of
+from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import config, descriptors
 from mvmnix.builder.oci.config import ImageConfig
 from mvmnix.builder.oci.descriptors import Index, Layer

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mvmnix.builder.fetch.registries import Progress
-from mvmnix.builder.fetch.sources import fetch
 from mvmnix.builder.pins import debian, pypi
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, PythonLock, Reach, WheelPin
 from mvmnix.builder.pins.resolve import Demand, resolve, without
 from mvmnix.builder.pins.seed import seed_of
+from mvmnix.builder.pins.sources import fetch
 from mvmnix.errors import UsageError
 from mvmnix.store import Store
 

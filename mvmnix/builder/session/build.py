@@ -6,7 +6,8 @@
    and it is evaluated again with them, a bounded number of times.
 3. The derivation's graph tells which fixed outputs may be asked for, and which of mvm's own parts it is made of.
 4. The VM builds, and asks. What it was given is the list of what came in.
-5. The output comes back as a bounded archive and is hashed, parsed and its verity root recomputed here (receive.py).
+5. The output comes back as a bounded archive and is hashed, parsed and its verity root recomputed here
+   (import_outputs.py).
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,15 +16,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.builder.session import diagnosis, graph, nix
-from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, one_path, run
-from mvmnix.builder.session.errands import Errands
-from mvmnix.builder.session.receive import OUTPUTS, Reception
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session import build_errors, graph
+from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, run
+from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest, Session
-from mvmnix.builder.session.supply import Suppliers
+from mvmnix.builder.session.substituter import Suppliers
+from mvmnix.builder.session.worker_pool import Errands
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, Image, Source, StorePath
-from mvmnix.provenance.slsa import Cached, Kept, Variation
+from mvmnix.provenance.slsa.provenance import Cached, Kept, Variation
 from mvmnix.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.
@@ -96,12 +98,14 @@ class Build:
         """Build it. Raises RefusedError for what may not be, MvmnixError with the last lines of a failed build."""
         session = self._session
         started = datetime.now(UTC)
-        version = nix.read_version(session.ask(machine, nix.version()))
+        version = nix_commands.read_version(session.ask(machine, nix_commands.version()))
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
-        self._know(graph.parse(session.ask(machine, nix.show_derivations(derivation), limit=graph.LIMIT)), derivation)
+        self._know(
+            graph.parse(session.ask(machine, nix_commands.show_derivations(derivation), limit=graph.LIMIT)), derivation
+        )
         session.progress.step("building")
-        output = one_path(session.ask(machine, nix.build([derivation], jobs=jobs)))
+        output = one_path(session.ask(machine, nix_commands.build([derivation], jobs=jobs)))
         session.progress.step("receiving")
         image = self._receive(machine, output)
         given = session.given()
@@ -123,7 +127,7 @@ class Build:
     def _evaluate(self, machine: BuilderMachine) -> StorePath:
         session = self._session
         url = session.bring_in(machine)
-        argv = nix.evaluate(url, session.request.attribute, from_derivation=self._from_derivation)
+        argv = nix_commands.evaluate(url, session.request.attribute, from_derivation=self._from_derivation)
         for _ in range(MAX_ROUNDS):
             said = session.call(machine, argv)
             if said.status == 0:
@@ -133,15 +137,17 @@ class Build:
         else:
             raise _endless(session.where)
         failure = session.supply.failure or session.pressed(machine, said)  # what the kernel killed had no last words
-        if failure is None and diagnosis.is_attribute_missing(said.log):
-            raise diagnosis.of_attribute(session.where, session.request.attribute, self._attributes(machine, url))
+        if failure is None and build_errors.is_attribute_missing(said.log):
+            raise build_errors.of_attribute(session.where, session.request.attribute, self._attributes(machine, url))
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise failure or diagnosis.of_evaluation(session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt)
+        raise failure or build_errors.of_evaluation(
+            session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt
+        )
 
-    def _attributes(self, machine: BuilderMachine, url: nix.FlakeUrl) -> tuple[str, ...]:
+    def _attributes(self, machine: BuilderMachine, url: nix_commands.FlakeUrl) -> tuple[str, ...]:
         """The names of the flake's packages, for a message; none where it doesn't say so in a moment, or in bounds."""
         try:
-            said = self._session.call(machine, nix.list_attributes(url))
+            said = self._session.call(machine, nix_commands.list_attributes(url))
             return strict.read({"names": strict.parse_json(said.output)}, "packages", lambda it: it.texts("names"))
         except (strict.MalformedError, MvmnixError):
             return ()
@@ -149,7 +155,7 @@ class Build:
     def _import(self, machine: BuilderMachine) -> bool:
         """Learn where fixed outputs come from that evaluation missed; whether there is anything new to give."""
         ledger = self._session.ledger
-        while names := sorted(ledger.missed - self._looked_for)[: nix.MOST_NAMES]:
+        while names := sorted(ledger.missed - self._looked_for)[: nix_commands.MOST_NAMES]:
             self._looked_for.update(names)
             if new := self._missed(machine, names):
                 graph.check_adaptive(new)
@@ -161,10 +167,10 @@ class Build:
     def _missed(self, machine: BuilderMachine, names: Sequence[str]) -> list[Source]:
         """Those fixed outputs among the paths with these hashes that a derivation in the VM makes."""
         session, found = self._session, list[Source]()
-        said = session.ask(machine, nix.derivations_with(names), limit=graph.LIMIT)
+        said = session.ask(machine, nix_commands.derivations_with(names), limit=graph.LIMIT)
         paths = sorted({one_path(line) for line in said.split()})[: graph.MAX_DERIVATIONS]
-        for start in range(0, len(paths), nix.MOST_NAMES):
-            some = nix.show_these(paths[start : start + nix.MOST_NAMES])
+        for start in range(0, len(paths), nix_commands.MOST_NAMES):
+            some = nix_commands.show_these(paths[start : start + nix_commands.MOST_NAMES])
             shown = graph.parse(session.ask(machine, some, limit=graph.LIMIT))
             found += [source for source in shown.sources if source.store_path.hash in names]
         return found
@@ -183,8 +189,8 @@ class Build:
     def _receive(self, machine: BuilderMachine, output: StorePath) -> Image:
         log = Tail(self._session.progress.log)
         with Reception(self._images) as reception:
-            if run(machine, nix.archive(output, OUTPUTS), reception.write, log) != 0:
-                raise diagnosis.of_output(self._session.where, log.text)
+            if run(machine, nix_commands.archive(output, OUTPUTS), reception.write, log) != 0:
+                raise build_errors.of_output(self._session.where, log.text)
             return reception.image()
 
 

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from mvmnix import strict
-from mvmnix.builder.session import diagnosis, graph, nix
-from mvmnix.builder.session.calls import BuilderMachine, Progress, Tail, run
-from mvmnix.builder.session.errands import Errands
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session import build_errors, graph
+from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, run
 from mvmnix.builder.session.session import BuildRequest, Given, Session
-from mvmnix.builder.session.supply import Suppliers
+from mvmnix.builder.session.substituter import Suppliers
+from mvmnix.builder.session.worker_pool import Errands
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.plural import counted
@@ -65,10 +66,10 @@ class PartsBuild:
     def run(self, machine: BuilderMachine, *, wanted: Collection[str], jobs: int) -> PartsRecord:
         """Build those parts whose derivations are wanted. Raises as Build.run does."""
         session, started = self._session, datetime.now(UTC)
-        version = nix.read_version(session.ask(machine, nix.version()))
+        version = nix_commands.read_version(session.ask(machine, nix_commands.version()))
         session.progress.step("evaluating mvm's own parts")
         url = session.bring_in(machine)
-        known = _known(session.ask(machine, nix.evaluate_parts(url), limit=_MOST_SAID))
+        known = _known(session.ask(machine, nix_commands.evaluate_parts(url), limit=_MOST_SAID))
         chosen = {name: path for name, path in known.items() if name in wanted}
         built = self._build(machine, chosen, jobs) if chosen else ()
         return PartsRecord(session.request, known, built, session.given(), version, started, datetime.now(UTC))
@@ -76,16 +77,16 @@ class PartsBuild:
     def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[BuiltPart, ...]:
         session = self._session
         derivations = [StorePath.parse(name) for name in sorted(chosen)]
-        found = graph.parse(session.ask(machine, nix.show_all(derivations), limit=graph.LIMIT))
+        found = graph.parse(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
         session.suppliers.sources(tuple(sorted(needed)))
         session.supply.know(found.sources)
         session.progress.step(f"building {counted(len(derivations), 'part')}")
-        session.ask(machine, nix.build(derivations, jobs=jobs), limit=_MOST_SAID)
+        session.ask(machine, nix_commands.build(derivations, jobs=jobs), limit=_MOST_SAID)
         session.progress.step("receiving the parts")
         paths = sorted(chosen.values())
-        _check_alone(session.ask(machine, nix.describe(paths), limit=_MOST_SAID), frozenset(paths))
+        _check_alone(session.ask(machine, nix_commands.describe(paths), limit=_MOST_SAID), frozenset(paths))
         return tuple(self._receive(machine, path) for path in paths)
 
     def _receive(self, machine: BuilderMachine, path: StorePath) -> BuiltPart:
@@ -97,8 +98,8 @@ class PartsBuild:
             incoming.write(data)
 
         try:
-            if run(machine, nix.dump(path), take, log) != 0:
-                raise diagnosis.of_build(self._session.where, log.text)
+            if run(machine, nix_commands.dump(path), take, log) != 0:
+                raise build_errors.of_build(self._session.where, log.text)
             incoming.close()
             return BuiltPart(path, incoming.keep())
         finally:

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvmnix.builder.flakes.take import FlakeSource
-from mvmnix.builder.session import diagnosis, nix, pressure
+from mvmnix.builder.flakes.flake_source import FlakeSource
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session import build_errors, exhaustion
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.calls import KEPT, BuilderMachine, Progress, Said, call
-from mvmnix.builder.session.errands import Errands
+from mvmnix.builder.session.exec import KEPT, BuilderMachine, Progress, Said, call
 from mvmnix.builder.session.ledger import Ledger, Offer
-from mvmnix.builder.session.supply import Suppliers, Supply
+from mvmnix.builder.session.substituter import Suppliers, Supply
+from mvmnix.builder.session.worker_pool import Errands
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.provenance.slsa import Cached, Kept
+from mvmnix.provenance.slsa.provenance import Cached, Kept
 from mvmnix.store import Store
 
 
@@ -74,11 +75,11 @@ class Session:
             raise self.supply.failure or self._failure(machine, said)
         return said.output
 
-    def bring_in(self, machine: BuilderMachine) -> nix.FlakeUrl:
+    def bring_in(self, machine: BuilderMachine) -> nix_commands.FlakeUrl:
         """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""
         flake = self.request.flake
-        self.ask(machine, nix.fetch_tree(flake.store_path))
-        return nix.flake_url(flake.store_path, flake.nar, flake.directory)
+        self.ask(machine, nix_commands.fetch_tree(flake.store_path))
+        return nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
 
     def given(self) -> Given:
         """What the VM was given until now."""
@@ -97,11 +98,12 @@ class Session:
 
     def pressed(self, machine: BuilderMachine, said: Said) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
-        return pressure.failure(pressure.read(self.call(machine, nix.pressure()).output), self.where, said.log)
+        found = exhaustion.read(self.call(machine, nix_commands.pressure()).output)
+        return exhaustion.failure(found, self.where, said.log)
 
     def _failure(self, machine: BuilderMachine, said: Said) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        return self.pressed(machine, said) or diagnosis.of_build(self.where, said.log, self.supply.doubt)
+        return self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.supply.doubt)
 
     def _asked(self, what: str) -> None:
         """A question to others is on record before it is asked, whatever becomes of it."""

@@ -9,12 +9,12 @@ from typing import Final, assert_never
 from mvmnix import caller
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.backends import cloud_hypervisor, firecracker
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
-from mvmnix.launch.hypervisor.accelerator import KVM, admission
-from mvmnix.launch.hypervisor.port import Hypervisor
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.accelerator import KVM, admission
+from mvmnix.launch.vmm.port import Hypervisor
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.launch.backends.api import ApiRequest, spelled
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.backends.vsock import GUEST_CID, VsockSpec
+from mvmnix.launch.backends.http_api import ApiRequest, spelled
+from mvmnix.launch.backends.vsock_machine import GUEST_CID, VsockSpec
+from mvmnix.launch.plan.backend import Backend
 from mvmnix.sandbox.trusted_executables import Candidates
 
 EXECUTABLES: Final = Candidates(

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, override
 
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
-from mvmnix.launch.hypervisor.port import Acceleration, Attachment, DataAttachment, Hypervisor, Invocation, LaunchSpec
-from mvmnix.launch.hypervisor.qmp import QmpMonitor
-from mvmnix.launch.shares.share import ShareKind
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.launch.plan.share import ShareKind
+from mvmnix.launch.vmm.port import Acceleration, Attachment, DataAttachment, Hypervisor, Invocation, LaunchSpec
+from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 EXECUTABLES = Candidates(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, override
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.oci_config import ROOT
-from mvmnix.launch.hypervisor.port import Hypervisor, Invocation, LaunchSpec, Monitor
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.vmm.port import Hypervisor, Invocation, LaunchSpec, Monitor
 from mvmnix.sandbox.bubblewrap import NOBODY
 from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import Candidates, locate

@@ -1,7 +1,7 @@
 """The only starter of containers, and of nothing but what was verified: a plan that says the word, in the foreground.
 
-The steps are those of `launch/start.py`, but for what boots. A verified plan's root filesystem is hashed as a whole,
-into sealed memory, since nothing checks its blocks while they are read.
+The steps are those of `launch/runtime/start.py`, but for what boots. A verified plan's root filesystem is hashed as a
+whole, into sealed memory, since nothing checks its blocks while they are read.
 """
 
 import errno
@@ -11,30 +11,30 @@ from typing import Final
 
 from mvmnix import store
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.backends.kinds import Backend
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.endpoints import Sink, Stdin
-from mvmnix.launch.channel.stream_frames import End, Step
-from mvmnix.launch.channel.wire import printable
-from mvmnix.launch.container.cell import OwnJail
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.encoding import printable
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
+from mvmnix.launch.container.sandbox import OwnJail
 from mvmnix.launch.container.streams import Drain, Feed
-from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor.port import Acceleration, MonitorEvent
-from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.limits import NO_LIMITS
-from mvmnix.launch.records.conclusion import Course, Ended, conclude, failure, never_ran
-from mvmnix.launch.records.creation import home_of
-from mvmnix.launch.records.ending import Ending, EndReason, HostAction, LastWord
-from mvmnix.launch.records.receipt import HostFile
-from mvmnix.launch.records.status import MachineState
-from mvmnix.launch.start import begin, refusals_logged
-from mvmnix.launch.supervisor import Finished, StopRequestedError, stopping_signals
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.ending import Ending, EndReason, HostAction, LastWord
+from mvmnix.launch.machines.receipt import HostFile
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.limits import NO_LIMITS
+from mvmnix.launch.runtime.creation import home_of
+from mvmnix.launch.runtime.finalize import Course, Ended, conclude, failure, never_ran
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.start import begin, refusals_logged
+from mvmnix.launch.runtime.supervisor import Finished, StopRequestedError, stopping_signals
+from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.sandbox import seccomp, trusted_executables
 from mvmnix.sandbox.profiles.container import CONTAINER
-from mvmnix.system_calls import SystemCalls
+from mvmnix.syscall_tier import SystemCalls
 
 #: Seconds in which the reader has to take what a container said before it ended.
 _AFTERMATH: Final = 30.0

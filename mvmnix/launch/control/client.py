@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.control import door, packets
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,
     Answer,
@@ -22,10 +22,10 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_answer,
 )
-from mvmnix.launch.control.packets import PacketError
-from mvmnix.launch.records import registry
-from mvmnix.launch.records.news import Failure
-from mvmnix.state import Directory
+from mvmnix.launch.control.seqpacket import PacketError
+from mvmnix.launch.machines import control_socket, registry
+from mvmnix.launch.machines.start_notification import Failure
+from mvmnix.private_dirs import Directory
 
 _LOST: Final = "mvm ps --all says what became of the machine"
 
@@ -43,12 +43,12 @@ class Call:
     def signal(self, number: int) -> None:
         """Send the command a Linux signal; without effect when it has ended."""
         with suppress(OSError):
-            packets.send(self._connection, encode(Signal(number)))
+            seqpacket.send(self._connection, encode(Signal(number)))
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell a command in a terminal the terminal's size; without effect when it has ended."""
         with suppress(OSError):
-            packets.send(self._connection, encode(Resize(rows, columns)))
+            seqpacket.send(self._connection, encode(Resize(rows, columns)))
 
     def fileno(self) -> int:
         """The descriptor that can be read once `wait` would return."""
@@ -95,9 +95,9 @@ def change(machines: Directory, text: str, asked: Pause | Resume) -> None:
 
 def _received(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     try:
-        return packets.receive(connection)
+        return seqpacket.receive(connection)
     except ConnectionResetError:  # it hung up without having read all that we said, but may have answered before
-        return packets.receive(connection)
+        return seqpacket.receive(connection)
 
 
 def _heard(connection: socket.socket) -> Exited | Done:
@@ -106,7 +106,7 @@ def _heard(connection: socket.socket) -> Exited | Done:
         data, descriptors = _received(connection)
     except (OSError, PacketError) as error:
         raise MvmnixError(f"the machine's supervisor can't be heard: {error}", hint=_LOST) from error
-    packets.close(descriptors)
+    seqpacket.close(descriptors)
     if not data:
         raise MvmnixError("the machine's supervisor ended without an answer", hint=_LOST)
     answer: Answer = parse_answer(data)
@@ -125,9 +125,9 @@ def _asked(machines: Directory, text: str, asked: Asked, descriptors: tuple[int,
     except ValueError as error:
         raise UsageError(f"this can't be run: {error}", hint=f"{LIMIT} bytes are the limit") from error
     with machines.existing(entry.status.machine) as directory:
-        connection = door.connect(directory, entry.supervisor)
+        connection = control_socket.connect(directory, entry.supervisor)
     try:
-        packets.send(connection, data, descriptors)
+        seqpacket.send(connection, data, descriptors)
     except OSError as error:
         connection.close()
         raise MvmnixError(f"the machine's supervisor can't be asked: {error.strerror}", hint=_LOST) from error

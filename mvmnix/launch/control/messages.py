@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.requests import MAX_PAYLOAD
-from mvmnix.launch.channel.stream_frames import End, Step
-from mvmnix.launch.channel.verbs import MOST_ROWS, Way
-from mvmnix.launch.records.news import Failure, parse_failure
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.agent.verbs import MOST_ROWS, Way
+from mvmnix.launch.machines.start_notification import Failure, parse_failure
 from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.

@@ -22,9 +22,9 @@ from typing import Final, Protocol, Self
 
 from mvmnix.caller import ours
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.channel.commands import Command
-from mvmnix.launch.channel.endpoints import Sink, Stdin
-from mvmnix.launch.control import door, packets
+from mvmnix.launch.agent.commands import Command
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     Answer,
     Asked,
@@ -42,10 +42,11 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_asked,
 )
-from mvmnix.launch.control.packets import PacketError
+from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.control.streams import CallerSink, take
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.records.news import Failure
+from mvmnix.launch.machines import control_socket
+from mvmnix.launch.machines.start_notification import Failure
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0
@@ -104,12 +105,12 @@ class Control:
             connection, _ = self._listening.accept()
         except OSError:
             return
-        if door.peer(connection)[1] not in ours():  # 1
+        if control_socket.peer(connection)[1] not in ours():  # 1
             connection.close()
             return
         connection.setblocking(False)
         self._callers.add(_Caller(self, connection))
-        if len(self._callers) >= door.MOST_CALLERS:  # the others wait in the kernel
+        if len(self._callers) >= control_socket.MOST_CALLERS:  # the others wait in the kernel
             self.machine.loop.forget(self._listening.fileno())
 
 
@@ -134,19 +135,19 @@ class _Caller:
         """Send it, and close the connection. A second answer is not sent."""
         if self._connection.fileno() >= 0:
             with suppress(OSError, ValueError):  # the client is gone; there is more to say than a packet holds
-                packets.send(self._connection, encode(answer))
+                seqpacket.send(self._connection, encode(answer))
         self._close()
 
     def _readable(self) -> None:
         try:
-            data, descriptors = packets.receive(self._connection)
+            data, descriptors = seqpacket.receive(self._connection)
         except BlockingIOError:
             return
         except (PacketError, OSError):  # 2
             self._left()
             return
         if not data:
-            packets.close(descriptors)
+            seqpacket.close(descriptors)
             self._left()
             return
         try:
@@ -169,7 +170,7 @@ class _Caller:
             asked = parse_asked(data)  # 2
             _check(asked, len(descriptors))
         except ValueError:
-            packets.close(descriptors)
+            seqpacket.close(descriptors)
             raise
         match asked, self._command:
             case ((Pause() | Resume()), None) if not self._waits:
@@ -183,7 +184,7 @@ class _Caller:
             case Resize(rows, columns), Command() as command if self._is_terminal:
                 command.resize(rows, columns)
             case _:
-                packets.close(descriptors)
+                seqpacket.close(descriptors)
                 raise ValueError("a command is asked for once, and a signal sent while it runs")
 
     def _start(self, asked: Start, descriptors: tuple[int, ...]) -> None:
@@ -197,7 +198,7 @@ class _Caller:
                 streams[stream] = take(left.pop(0), stream)
                 self._descriptors = tuple(streams.values())
         finally:
-            packets.close(tuple(left))
+            seqpacket.close(tuple(left))
         self._outputs = tuple(fd for stream, fd in streams.items() if stream is not Stream.STDIN)
         out, err = (self._sink(streams.get(stream)) for stream in (Stream.STDOUT, Stream.STDERR))
         start = self._control.machine.start_verb
@@ -248,7 +249,7 @@ class _Caller:
     def _let_go(self, descriptors: tuple[int, ...]) -> None:
         for fd in descriptors:
             self._loop.forget(fd)
-        packets.close(descriptors)
+        seqpacket.close(descriptors)
         self._descriptors = tuple(fd for fd in self._descriptors if fd not in descriptors)
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from mvmnix import strict
 from mvmnix.audit.record import Kind
-from mvmnix.launch.channel.requests import ExecRequest
-from mvmnix.launch.channel.verbs import ShellRequest, copy_request
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.verbs import ShellRequest, copy_request
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest, Verb, Workload
 
 

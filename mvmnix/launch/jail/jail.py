@@ -19,18 +19,18 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.launch.hypervisor.confinement import Jail, Service
-from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
-from mvmnix.launch.jail.cell import BubblewrapCell, Fixtures, Parts
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.service import DirectoryCell
+from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures, Parts
+from mvmnix.launch.jail.share_sandbox import DirectoryCell
+from mvmnix.launch.vmm.confinement import Jail, Service
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
 
 
 class BubblewrapJail(Jail):

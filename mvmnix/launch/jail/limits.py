@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.privileges.control_groups import GroupLimits
 
 _MIB: Final = 1 << 20

@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
+from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.trusted_executables import check, identity
-from mvmnix.state import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: The program interpreter of x86-64 (System V ABI, AMD64 supplement).

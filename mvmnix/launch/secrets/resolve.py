@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
+from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
 from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service
-from mvmnix.launch.hypervisor.port import Invocation
-from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.shares.walk import is_directory, walk
+from mvmnix.launch.vmm.confinement import SHARED, Jail, Service
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates

@@ -1,7 +1,7 @@
 """The only place that knows virtiofsd's command line, and the process that runs it: one for each share, never root's.
 
 virtiofsd speaks vhost-user with the hypervisor (virtio-fs, virtio 1.2, section 5.11), which hands it the memory of the
-guest; its --sandbox is none since the cell around it is a stricter one (launch/jail/service.py).
+guest; its --sandbox is none since the cell around it is a stricter one (launch/jail/share_sandbox.py).
 """
 
 import os
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from mvmnix import procfs
-from mvmnix.launch.hypervisor.confinement import SHARED, Jail, Service, ServiceCell
-from mvmnix.launch.hypervisor.port import Invocation
-from mvmnix.launch.hypervisor.process import HypervisorProcess
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.vmm.confinement import SHARED, Jail, Service, ServiceCell
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
 from mvmnix.sandbox import trusted_executables

@@ -12,8 +12,8 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
 from mvmnix.errors import GuestTimeoutError
-from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.records import registry, retention
+from mvmnix.launch.machines import registry, retention
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
@@ -66,7 +66,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms)
         monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu.find", lambda: Moody(mood=made.mood))
-        monkeypatch.setattr("mvmnix.launch.hypervisor.boot_watchdog._WALL_FACTOR", 1.0)
+        monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._WALL_FACTOR", 1.0)
         yield made
 
 

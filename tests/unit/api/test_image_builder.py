@@ -105,7 +105,7 @@ def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixEr
 
 
 def test_what_downloads_ends_with_the_work(settled: Station) -> None:
-    """A machine is started by forking afterwards, which takes a process with one thread (launch/supervisor.py)."""
+    """A machine is started by forking afterwards, which takes a process with one thread (supervisor.py)."""
 
     def waiting() -> list[str]:
         return [one.name for one in threading.enumerate() if one.name.startswith("mvm-")]

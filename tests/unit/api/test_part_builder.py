@@ -17,10 +17,10 @@ from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import policy_default, policy_text
-from mvmnix.provenance.verify import verify_parts
+from mvmnix.provenance.policy import default, trust_text
+from mvmnix.provenance.verify.verify import verify_parts
 from tests.fakes import AtOnce, Progress
 from tests.unit.builder.session import test_parts
 from tests.unit.builder.session.test_parts import PARTS, PATHS, TOOL, WANTED, PartsVm
@@ -160,7 +160,7 @@ def change_key(site: Site) -> None:
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}
     made[Role.BUILDER] = PrivateKey.create(keys, "builder.pem").public
-    site.rooms.policy = policy_text.effective(None, policy_default.default_policy(made, now=now()))
+    site.rooms.policy = trust_text.effective(None, default.default_policy(made, now=now()))
 
 
 @pytest.mark.parametrize("change", [change_bundle, change_page, change_key])

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind
-from mvmnix.audit.seal import BLANK, PLACES, WIDTH
 from mvmnix.audit.segment import SPARE, Segment
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.world import World, record

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix.audit.head import PENDING
+from mvmnix.audit.checkpoint_slot import PLACES
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Kind
-from mvmnix.audit.seal import PLACES
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.tail import PENDING
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.killed import restore, snapshot, states_of_an_append, survives
 from tests.unit.audit.world import World, content, record

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.head import VERIFIER_KEY, read_head
+from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching, records, tree_at
 from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.seal import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
+from mvmnix.audit.tail import VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix.audit.head import read_head
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.proof import ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import leaf_hashes
 from mvmnix.audit.segment import CAPACITY
+from mvmnix.audit.tail import read_head
 from mvmnix.errors import ReasonCode, RefusedError
 from tests.unit.audit.world import World, new_signer, record
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mvmnix import strict
 from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record, spelled
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.backends.kinds import Backend
+from mvmnix.launch.plan.backend import Backend
 from mvmnix.model import Digest
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.strict import MalformedError

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mvmnix.audit.head import read_head
+from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.seal import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from tests.unit.audit.world import NOON, World, content, new_signer, record
 
 SIZE = 2 * CAPACITY + 5

@@ -10,7 +10,7 @@ from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.segment import CAPACITY, segment_name
 from mvmnix.audit.witness import check_against_witness
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from tests.unit.audit.world import World, new_signer, record
 
 SIZE = 2 * CAPACITY + 5

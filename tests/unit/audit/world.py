@@ -13,7 +13,7 @@ from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.model import Digest
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

@@ -11,17 +11,17 @@ import pytest
 from mvmnix import nar, own_flake
 from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
-from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.pins.host_nix import HostNix
-from mvmnix.builder.pins.store_choice import Kind, NixStore
-from mvmnix.builder.session import nix
+from mvmnix.builder.flakes.flake_source import source_of
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Source, StorePath
+from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError
-from mvmnix.state import Directory
 from mvmnix.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import DERIVATION, Progress, files_of, shown
@@ -127,9 +127,9 @@ def test_what_nix_is_asked(host: Host) -> None:
     calls = (host.path / "calls").read_text().splitlines()
     called = str(host.path / "bin/nix")
     for argv in (
-        nix.host_evaluate(called, FLAKE.store_path, FLAKE.nar, "builder"),
-        nix.host_show(called, DERIVATION),
-        nix.host_build(called, DERIVATION),
+        nix_commands.host_evaluate(called, FLAKE.store_path, FLAKE.nar, "builder"),
+        nix_commands.host_show(called, DERIVATION),
+        nix_commands.host_build(called, DERIVATION),
     ):
         assert " ".join(("nix", *host.nix.store.options, *argv[1:])) in calls
     assert all(" ".join(("", *host.nix.store.options, "")) in call for call in calls), "a call named no store"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from tests.unit.cli.station import Station, ready
 from tests.unit.launch.house import end_machines
 

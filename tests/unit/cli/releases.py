@@ -7,9 +7,9 @@ from typing import Any
 
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope
-from mvmnix.provenance.envelope import MessageBundle
-from mvmnix.provenance.material import Material
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.envelope import MessageBundle
+from mvmnix.provenance.bundle.verification_material import Material
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 

@@ -14,17 +14,17 @@ import pytest
 from mvmnix import lock, own_flake
 from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.take import take
-from mvmnix.builder.keeping.library import BuildKey
+from mvmnix.builder.flakes.flake_source import take
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
+from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
-from mvmnix.provenance import parts as parts_room
-from mvmnix.provenance.predicate import to_statement
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
+from mvmnix.provenance.slsa import parts as parts_room
+from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
 from mvmnix.roots import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.bare import BareJail

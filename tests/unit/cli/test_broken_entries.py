@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import strict
+from tests.unit.cli.commands.test_ps import launched, supervisor_of
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_machines import launched, supervisor_of
 
 ID = "0123456789ab"
 

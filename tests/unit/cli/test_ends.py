@@ -12,16 +12,16 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.api.context import Context
-from mvmnix.audit.head import read_head
+from mvmnix.audit.checkpoint_slot import Seal
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
-from mvmnix.audit.seal import Seal
+from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched
 from mvmnix.keys import PrivateKey
 from mvmnix.privileges import ids
+from tests.unit.cli.commands.test_ps import launched
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_machines import launched
 
 NOTE = "end.note"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.keeping.shelves import Shelves
+from mvmnix.images.prune import Shelves
 from mvmnix.model import Digest
+from tests.unit.cli.commands.test_image import images, named, sign_plan
 from tests.unit.cli.station import Said, Station
-from tests.unit.cli.test_image import images, named, sign_plan
 
 
 def plans(station: Station) -> list[dict[str, Any]]:

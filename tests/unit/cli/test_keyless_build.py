@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.provenance import envelope
-from mvmnix.provenance.slsa import MICROVM
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.slsa.provenance import MICROVM
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served
 from tests.unit.cli.station import Station

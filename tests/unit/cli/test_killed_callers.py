@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.records.status import MachineState
+from mvmnix.launch.machines.status import MachineState
 from tests.unit.cli.station import Station
-from tests.unit.launch.test_guest import wait_until
+from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def launched(station: Station) -> int:
     """The supervisor of a detached machine named web, whose command runs on."""
-    station.monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
     made = station.mvm("plan", "create", "--verb", "exec", "--out", statement, station.flake(), "--", "linger")
     assert made.code == 0, made.err

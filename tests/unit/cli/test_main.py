@@ -165,7 +165,13 @@ def test_a_launch_imports_nothing_heavy(module: str) -> None:
 
 
 def test_the_supervisor_needs_neither_click_nor_rich() -> None:
-    assert not imported("import mvmnix.launch.supervisor") & {"click", "rich", "jsonschema", "sigstore", "pyroute2"}
+    assert not imported("import mvmnix.launch.runtime.supervisor") & {
+        "click",
+        "rich",
+        "jsonschema",
+        "sigstore",
+        "pyroute2",
+    }
 
 
 def test_the_table_of_commands_is_true() -> None:

@@ -11,15 +11,16 @@ from mvmnix.api.builder_vm import builder_plan, limits_of
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder import bootstrap
-from mvmnix.builder.keeping import testimony
-from mvmnix.builder.keeping.library import Finished
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.launch.host import now
-from mvmnix.launch.plan import Plan
+from mvmnix.images import make_provenance
+from mvmnix.images.store import Finished
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope, predicate, slsa, statement
-from mvmnix.provenance.slsa import Limits
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import predicate, provenance
+from mvmnix.provenance.slsa.provenance import Limits
 from tests.fakes import DERIVATION, files_of
 from tests.unit.cli.station import Station, new_builder, sources_of
 from tests.unit.provenance.world import World, new_world
@@ -30,7 +31,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
 
     def make(
         images: ImageBuilder, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan]
-    ) -> tuple[BuildRecord, slsa.Provenance]:
+    ) -> tuple[BuildRecord, provenance.Provenance]:
         plan = vary(builder_plan(images._context, builder))
         if seen is not None:
             seen.append(plan)
@@ -47,12 +48,12 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
             finished=now() - timedelta(seconds=1),
             variation=plan.variation,
         )
-        return record, testimony.by_builder(record, mvm="0.1.0", builder=builder, limits=limits_of(plan))
+        return record, make_provenance.by_builder(record, mvm="0.1.0", builder=builder, limits=limits_of(plan))
 
     station.monkeypatch.setattr(ImageBuilder, "build_unsigned", make)
 
 
-def second_of(station: Station, said: object) -> slsa.Provenance:
+def second_of(station: Station, said: object) -> provenance.Provenance:
     """The provenance that the answer names."""
     assert isinstance(said, dict)
     manifest, bundle = said["artifacts"]["manifest.json"], said["rebuild"]["provenance"]
@@ -120,7 +121,7 @@ def test_the_builder_image_is_built_by_itself(settled: Station) -> None:
     assert said.code == 0, said.err
     result = said.answer("builder reproduce")
     second = second_of(settled, result)
-    assert (second.builder_id, second.attribute) == (slsa.MICROVM, bootstrap.ATTRIBUTE)
+    assert (second.builder_id, second.attribute) == (provenance.MICROVM, bootstrap.ATTRIBUTE)
     assert {it.name: str(it.digest) for it in second.builder_image} == result["artifacts"]
     plain = settled.mvm("builder", "reproduce")
     assert plain.out == f"{result['artifacts']['manifest.json']}\n"

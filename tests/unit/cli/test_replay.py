@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.launch.replay.clock import CLOCK, Mark, Moment, read_clocks
+from mvmnix.launch.gate.clock import CLOCK, Mark, Moment, read_clocks
 from mvmnix.model import Digest
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
@@ -126,7 +126,7 @@ def test_a_nonce_that_may_be_forgotten_is_not_missed(settled: Station) -> None:
     remove_nonce(settled)
     for ahead, code in ((timedelta(hours=1), 1), (timedelta(hours=1, minutes=10), 0)):
         settled.monkeypatch.setattr(
-            "mvmnix.launch.replay.clock.HostClock.look",
+            "mvmnix.launch.gate.clock.HostClock.look",
             lambda self, ahead=ahead: Moment(datetime.now(UTC) + ahead, datetime.now(UTC) + ahead),
         )
         assert settled.mvm("audit", "verify").code == code

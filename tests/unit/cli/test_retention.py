@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.records import retention
-from mvmnix.launch.records.retention import Kind
-from mvmnix.state import Directory
+from mvmnix.launch.machines import retention
+from mvmnix.launch.machines.retention import Kind
+from mvmnix.private_dirs import Directory
+from tests.unit.cli.commands.test_run import kinds, machines
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_run import kinds, machines
 
 
 @pytest.fixture
 def forgetful(settled: Station) -> Station:
     """A user whose mvm keeps two machines of each kind."""
     settled.monkeypatch.setattr(retention, "KEPT", {Kind.RUN: 2, Kind.BUILD: 2})
-    settled.monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    settled.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     return settled
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
+from tests.unit.cli.commands.test_show import broken, nodes, snapshot
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_replay import set_mark, signed
-from tests.unit.cli.test_show import broken, nodes, snapshot
 
 
 def as_it_is(_: Station) -> None:

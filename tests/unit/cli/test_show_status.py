@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.strict import canonical, parse_time
+from tests.unit.cli.commands.test_show import broken, directory, machine, nodes
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_show import broken, directory, machine, nodes
 from tests.unit.cli.test_show_replay import log_changed
 
 __all__ = ["machine"]

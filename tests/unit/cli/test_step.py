@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mvmnix import process
-from mvmnix.cli.verifying import step
-from mvmnix.cli.verifying.step import OPTIONS, annotations, arguments, rows, summary, told
+from mvmnix.cli.commands import verify_step
+from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, rows, summary, told
 
 REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "next": "look"}
 
@@ -73,11 +73,11 @@ def test_a_crash_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (1, b'{"result": {"verified": false, "reasons": []}}', 1),
     ):
         done = process.Completed(("mvm",), status, printed, b"Traceback (most recent call last):")
-        monkeypatch.setattr(step, "run", lambda *_, done=done, **__: done)
+        monkeypatch.setattr(verify_step, "run", lambda *_, done=done, **__: done)
         output, written = tmp_path / f"output-{status}-{code}", tmp_path / f"summary-{status}-{code}"
         monkeypatch.setenv("GITHUB_OUTPUT", str(output))
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(written))
-        assert step.main() == code
+        assert verify_step.main() == code
         assert output.read_text() == "verified=false\n"
         assert written.read_text().startswith(f"### mvm verify: {'refused' if code == 1 else 'could not verify'}\n")
 

@@ -10,9 +10,10 @@ import pytest
 from mvmnix.api.context import Context
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.launch import signatures
+from mvmnix.launch.gate import signatures
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope, predicate, statement
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.slsa import predicate
 from tests.unit.cli.station import Station
 
 OTHER = PrivateKey.generate()

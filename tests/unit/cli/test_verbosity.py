@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import log
+from tests.unit.cli.commands.test_exec import launched, on_a_terminal
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.cli.test_exec import launched, on_a_terminal
 
 VALUE = "hush-hunter2-confided"
 
@@ -73,7 +73,7 @@ def test_a_command_in_a_machine_is_not_in_it(settled: Station) -> None:
 def test_a_stranger_s_text_is_one_line_of_it(settled: Station) -> None:
     settled.monkeypatch.setenv("MVMNIX_LOG", "info")
     words = "\x1b[2J\nmvm: all is well"
-    settled.monkeypatch.setattr("mvmnix.cli.machines.answer", lambda *_: log.info("x", "%s", words))
+    settled.monkeypatch.setattr("mvmnix.cli.commands.ps.answer", lambda *_: log.info("x", "%s", words))
     said = settled.mvm("ps", "--json")
     (line,) = (line for line in said.err.splitlines() if "all is well" in line)
     assert line.endswith("mvmnix.x: \\u001b[2J\\nmvm: all is well")
@@ -99,7 +99,7 @@ def test_it_is_an_option_of_mvm_itself(station: Station) -> None:
 
 
 def test_nothing_is_imported_for_what_is_not_asked_for() -> None:
-    asked = "import sys, mvmnix.log as log; log.info('x', 'y'); import mvmnix.cli.machines"
+    asked = "import sys, mvmnix.log as log; log.info('x', 'y'); import mvmnix.cli.commands.ps"
     program = f"{asked}; print('logging' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout == b"False\n"

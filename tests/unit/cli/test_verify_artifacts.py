@@ -191,8 +191,8 @@ def test_refusals(it: Release, row: str) -> None:
 
 
 def test_another_payload_type(it: Release) -> None:
-    from mvmnix.provenance import envelope
-    from mvmnix.provenance.material import Material
+    from mvmnix.provenance.bundle import envelope
+    from mvmnix.provenance.bundle.verification_material import Material
 
     kind = "text/plain"
     bundle = envelope.Bundle(b"{}", kind, KEY.sign(envelope.pae(kind, b"{}")), Material(KEY.public.hint))
@@ -313,7 +313,7 @@ def test_a_fifo_is_no_file(it: Release) -> None:
 
 
 def test_no_option_skips_anything() -> None:
-    from mvmnix.cli.verify import verify
+    from mvmnix.cli.commands.verify import verify
 
     options = {option for each in verify.params for option in each.opts}
     assert not [option for option in options if any(word in option for word in ("insecure", "skip", "ignore", "no-"))]

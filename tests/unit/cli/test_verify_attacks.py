@@ -12,8 +12,8 @@ import pytest
 
 from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.provenance.blob import Blob
-from mvmnix.provenance.build_types import WORKFLOW_TYPES
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.slsa.build_types import WORKFLOW_TYPES
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
 from tests.unit.cli.station import Station
 from tests.unit.provenance import foreign_world as foreign
@@ -46,7 +46,7 @@ def test_an_unset_variable_leaves_nothing_out(it: Release, option: str) -> None:
 
 
 def test_no_option_may_be_empty() -> None:
-    from mvmnix.cli.verify import verify
+    from mvmnix.cli.commands.verify import verify
 
     texts = {
         each.opts[0] for each in verify.params if each.opts[0].startswith("--") and not getattr(each, "is_flag", 0)
@@ -160,7 +160,7 @@ def test_a_failure_that_nobody_expected_is_no_verdict(it: Release, monkeypatch: 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no verdict")
 
-    monkeypatch.setattr("mvmnix.cli.verify.verify_artifacts", broken)
+    monkeypatch.setattr("mvmnix.cli.commands.verify.verify_artifacts", broken)
     said = it.verify(it.artifact)
     assert (said.code, "unexpected ZeroDivisionError" in said.err) == (2, True)
 

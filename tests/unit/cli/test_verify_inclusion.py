@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance import sigstore
+from mvmnix.provenance.identity import sigstore
 from tests.private_sigstore import Hooks, Leaf, der
 from tests.unit.cli.releases import Release, release
 from tests.unit.cli.station import Said, Station

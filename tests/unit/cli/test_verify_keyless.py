@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.provenance.sigstore import public_good_root
+from mvmnix.provenance.identity.sigstore import public_good_root
 from tests.private_sigstore import Hooks
 from tests.unit.cli.releases import Release, provenance, release
 from tests.unit.cli.station import Said, Station

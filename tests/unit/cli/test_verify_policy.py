@@ -8,9 +8,10 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.host import now
+from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope, predicate
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.slsa import predicate
 from tests.unit.cli.releases import KEY, OTHER, Release, provenance, release, signature, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
@@ -199,8 +200,8 @@ def test_mvms_own_builds(it: Release, tmp_path: Path) -> None:
 
 
 def test_the_launch_gate_takes_no_policy_from_the_command_line() -> None:
-    from mvmnix.cli.launch import launch
-    from mvmnix.cli.run import run
+    from mvmnix.cli.commands.launch import launch
+    from mvmnix.cli.commands.run import run
 
     for command in (launch, run):
         assert not [option for each in command.params for option in each.opts if "policy" in option]

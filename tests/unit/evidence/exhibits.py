@@ -6,17 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mvmnix.builder.keeping.library import Entry, Finished
 from mvmnix.errors import RefusedError
 from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.trust import policy_node
+from mvmnix.images.store import Entry, Finished
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance import policy_text
-from mvmnix.provenance.slsa import HOST_NIX, Kept, Provenance, Variation, subjects_of
-from mvmnix.provenance.verify import Verified, verify_provenance
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, Provenance, Variation, subjects_of
+from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.unit.provenance.world import BUILDER, CACHE_KEY, CACHED, KERNEL, NOW, World, new_world, trust
 
 SBOM = b'{"bomFormat": "CycloneDX"}'
@@ -77,7 +77,7 @@ def exhibit(directory: Path) -> Exhibit:
     """An image with an SBOM, a kept part, a path from a cache, a rebuild, and a builder that is kept, too."""
     (directory / "builder").mkdir()
     world, builder = new_world(directory), new_world(directory / "builder", seed=7)
-    world.policy = builder.policy = policy_text.effective(None, POLICY)
+    world.policy = builder.policy = trust_text.effective(None, POLICY)
     builder.change_manifest(lambda value: value.update({"name": "builder"}))
     builder.sign_provenance(builder_id=HOST_NIX, builder_image=(), limits=None)
     world.keep_parts()

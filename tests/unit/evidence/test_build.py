@@ -14,8 +14,8 @@ from mvmnix.evidence.build import add_build
 from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, Standing
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Artifact, Digest
-from mvmnix.provenance import policy_text
-from mvmnix.provenance.slsa import RootTree, Untouched
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.slsa.provenance import RootTree, Untouched
 from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, exhibit, node, paper
 from tests.unit.provenance.world import CACHED, NOW, STRANGER, drop, put, trust
 
@@ -100,7 +100,7 @@ VERITY = Reason(Code.VERITY_MISMATCH, "rootfs", "its superblock is another", "bu
 
 def under(policy: bytes) -> Callable[[Exhibit], None]:
     def change(it: Exhibit) -> None:
-        it.world.policy = policy_text.effective(None, policy)
+        it.world.policy = trust_text.effective(None, policy)
 
     return change
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import override
 
-from mvmnix.launch.hypervisor.confinement import Cell, Jail, Layer, Service, ServiceCell
-from mvmnix.launch.hypervisor.port import Invocation, LaunchSpec
+from mvmnix.launch.vmm.confinement import Cell, Jail, Layer, Service, ServiceCell
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 
 
 class BareCell(Cell):

@@ -6,14 +6,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from mvmnix.launch.channel.codec import encode
-from mvmnix.launch.channel.commands import Command
-from mvmnix.launch.channel.conversation import Channel
-from mvmnix.launch.channel.frames import Frame, Hello, Ready
-from mvmnix.launch.channel.requests import ExecRequest, GuestConfig
-from mvmnix.launch.channel.wire import (
-    ChannelError,
-)
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.codec import encode
+from mvmnix.launch.agent.commands import Command
+from mvmnix.launch.agent.encoding import ChannelError
+from mvmnix.launch.agent.frames import Frame, Hello, Ready
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.fake_guest import FakeGuest

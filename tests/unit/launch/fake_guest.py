@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.channel.codec import FROM_HOST, FrameDecoder, encode
-from mvmnix.launch.channel.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.channel.requests import GuestConfig
-from mvmnix.launch.channel.stream_frames import (
+from mvmnix.launch.agent.codec import FROM_HOST, FrameDecoder, encode
+from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent.stream_frames import (
     Data,
     End,
     Eof,
@@ -29,9 +29,9 @@ from mvmnix.launch.channel.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.channel.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest
-from mvmnix.launch.copies.records import Kind as Copied
-from mvmnix.launch.copies.records import head
+from mvmnix.launch.agent.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest
+from mvmnix.launch.copy.records import Kind as Copied
+from mvmnix.launch.copy.records import head
 from mvmnix.model import Workload
 
 #: What a fake program does: its workload and all of its standard input in; output, error output and status out.

@@ -9,27 +9,27 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mvmnix.audit.head import is_begun
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import records
 from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.host import Host
-from mvmnix.launch.hypervisor.accelerator import KvmProbe
-from mvmnix.launch.journal import Indexed
+from mvmnix.launch.gate.audit_port import Indexed
+from mvmnix.launch.gate.clock import HostClock, Reading
+from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_witness
+from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan import Accelerator, Timeouts
-from mvmnix.launch.records.home import LOCK, machine_ids
-from mvmnix.launch.records.receipt import Receipt, from_statement
-from mvmnix.launch.replay.clock import HostClock, Reading
-from mvmnix.launch.replay.gate import LoggedStarts, Replay, no_witness
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.machines.machine_dir import LOCK, machine_ids
+from mvmnix.launch.machines.receipt import Receipt, from_statement
+from mvmnix.launch.plan.plan import Accelerator, Timeouts
+from mvmnix.launch.runtime.accelerator import KvmProbe
+from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest, Verb, Workload
-from mvmnix.provenance import envelope, statement
-from mvmnix.provenance.authenticate import authenticate
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.verify.authenticate import authenticate
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.provenance.world import HOST, NOW, World, new_world

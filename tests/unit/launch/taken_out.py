@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import StepResult
-from mvmnix.launch import steps
-from mvmnix.launch.boot_files import BootFiles
-from mvmnix.provenance import authenticate as authenticator
+from mvmnix.launch.gate import checks
+from mvmnix.launch.vmm.boot_files import BootFiles
+from mvmnix.provenance.verify import authenticate as authenticator
 
 
 def step_0_nothing(*_: object) -> Iterator[Any]:
@@ -28,14 +28,14 @@ def step_23_believed(_: object) -> Believed:
     return Believed()
 
 
-def step_21_copied(it: steps.Candidate, boot: BootFiles) -> Iterator[Any]:
+def step_21_copied(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:
     """Step 21 without its looks: whatever lies there is booted."""
     for fd, name in ((it.files.kernel, "kernel"), (it.files.initrd, "initrd")):
         boot.keep(name, os.dup(fd))
     yield from ()
 
 
-def step_22_kept(it: steps.Candidate, boot: BootFiles) -> Iterator[Any]:
+def step_22_kept(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:
     boot.keep("rootfs", os.dup(it.files.rootfs))
     yield from ()
 
@@ -49,9 +49,9 @@ def take_out(step: int, patch: pytest.MonkeyPatch) -> None:
     trusting = {21: step_21_copied, 22: step_22_kept}
     for module, name in (
         (authenticator, "STEPS"),
-        (steps, "SHEET_STEPS"),
-        (steps, "IMAGE_STEPS"),
-        (steps, "FILE_STEPS"),
+        (checks, "SHEET_STEPS"),
+        (checks, "IMAGE_STEPS"),
+        (checks, "FILE_STEPS"),
     ):
         found = getattr(module, name)
         if len(without(found)) < len(found):
@@ -61,4 +61,4 @@ def take_out(step: int, patch: pytest.MonkeyPatch) -> None:
         7: ("step_7_predicate_type", step_0_nothing),
         23: ("step_23_provenance", step_23_believed),
     }[step]
-    patch.setattr(steps, name, instead)
+    patch.setattr(checks, name, instead)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import RefusedError
-from mvmnix.launch.start import start
+from mvmnix.launch.runtime.start import start
 from mvmnix.model import Digest, Verb
 from tests.unit.launch.house import House, house
 

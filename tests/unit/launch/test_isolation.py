@@ -7,12 +7,12 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.plan import Accelerator
-from mvmnix.launch.records import registry
-from mvmnix.launch.start import start
-from mvmnix.provenance import policy_text
+from mvmnix.launch.machines import registry
+from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.provenance.policy import trust_text
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house
 from tests.unit.provenance import world as worlds
@@ -28,7 +28,7 @@ def here(tmp_path: Path) -> Iterator[House]:
 
 
 def require_hardware(it: House) -> None:
-    it.world.policy = policy_text.effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
+    it.world.policy = trust_text.effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
 
 
 def test_without_hardware_no_hypervisor_starts(here: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix import procfs as proc
-from mvmnix.launch.host import Host
-from mvmnix.launch.records import registry
-from mvmnix.launch.supervisor import run_foreground
+from mvmnix.launch.machines import registry
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.supervisor import run_foreground
 from tests.unit.launch.house import House, house, nowhere
 
 STARTS = 30

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch import plan as plans
-from mvmnix.launch.plan import Plan
-from mvmnix.provenance import statement
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.provenance.bundle import statement
 from tests.unit.provenance.world import new_world
 
 

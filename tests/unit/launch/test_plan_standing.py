@@ -10,18 +10,19 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.launch import plan as plans
-from mvmnix.launch import signatures, steps
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.validity import Window
-from mvmnix.launch.verify import VerifiedPlan
+from mvmnix.launch.gate import checks, signatures
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.window import Window
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope, policy_text
-from mvmnix.provenance.policy_floor import Surroundings
-from mvmnix.provenance.revocations import RevocationFile
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.identity.revocations import RevocationFile
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.policy.merge import Surroundings
 from tests.private_sigstore import Hooks
+from tests.unit.launch.gate.test_verify import Row, check, refusal
 from tests.unit.launch.taken_out import step_23_believed, take_out
-from tests.unit.launch.test_verify import Row, check, refusal
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.forgeries import ISSUER, OURS, SUBJECT
 from tests.unit.provenance.world import NOW, PLANNER, STRANGER, World
@@ -43,7 +44,7 @@ def planners(wanted: int, *, more: str = "") -> Callable[[World], None]:
             for n, key in ((2, SECOND), (3, THIRD))
         )
         text = f"[thresholds]\nplans = {wanted}\n{more}{signers}[launch]"
-        it.policy = policy_text.effective(None, worlds.trust().replace(b"[launch]", text.encode()))
+        it.policy = trust_text.effective(None, worlds.trust().replace(b"[launch]", text.encode()))
         it.sign_plan()
 
     return apply
@@ -53,7 +54,7 @@ def saying(text: str, **fields: Any) -> Callable[[World], None]:
     """A policy with another table in it, and a plan that was made under it."""
 
     def apply(it: World) -> None:
-        it.policy = policy_text.effective(None, worlds.trust().replace(b"[launch]", f"{text}\n[launch]".encode()))
+        it.policy = trust_text.effective(None, worlds.trust().replace(b"[launch]", f"{text}\n[launch]".encode()))
         it.sign_plan(**fields)
 
     return apply
@@ -87,7 +88,7 @@ def revoke(which: Callable[[World], Digest]) -> Callable[[World], None]:
     def apply(it: World) -> None:
         text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{which(it).hex}"\n'
         around = Surroundings((None, RevocationFile.parse(text.encode())))
-        it.policy = policy_text.effective(None, worlds.trust(), around)
+        it.policy = trust_text.effective(None, worlds.trust(), around)
 
     return apply
 
@@ -158,7 +159,7 @@ def test_without_its_step_the_provenance_is_refused(
     with monkeypatch.context() as without:
         take_out(row.step, without)
         assert set(refusal(world, tmp_path).codes) == {row.code}
-    monkeypatch.setattr(steps, "step_23_provenance", step_23_believed)
+    monkeypatch.setattr(checks, "step_23_provenance", step_23_believed)
     assert set(refusal(world, tmp_path).codes) == {row.code}, "and without that, by its step alone"
     take_out(row.step, monkeypatch)
     check(world, tmp_path).close()
@@ -233,7 +234,7 @@ def test_a_key_counts_once_also_under_a_certificate(world: World, tmp_path: Path
     text = TWO_WAYS.format(key=key.public.pem, subject=SUBJECT, issuer=ISSUER, root=OURS.domain.hex)
     around = Surroundings(roots={OURS.domain: OURS.trusted_root})
     trust = worlds.trust().replace(b"[launch]", text.encode())
-    world.policy = policy_text.effective(None, trust, around)
+    world.policy = trust_text.effective(None, trust, around)
     world.sign_plan()
     payload = envelope.parse(world.plan_bundle).payload
     signed_too(key)(world)

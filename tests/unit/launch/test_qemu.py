@@ -6,9 +6,9 @@ import json
 import pytest
 
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.hypervisor.command_line import Addition, BackendParameter
-from mvmnix.launch.hypervisor.port import Acceleration, Attachment, DataAttachment, LaunchSpec
-from mvmnix.launch.shares.share import ShareKind
+from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.launch.plan.share import ShareKind
+from mvmnix.launch.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(

@@ -13,7 +13,7 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.trust import Identity, Pattern, Revocations, Signer, Trust
+from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
 from tests.private_sigstore import ISSUER_V1, ISSUER_V2, Hooks, Json, Leaf, Proof, Sct, Sigstore, Window, entry_of
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The table of forgeries, by the step of authenticate.py and witnesses.py that has to notice each."""
+"""The table of forgeries, by the step of authenticate.py and transparency.py that has to notice each."""
 
 import base64
 from dataclasses import replace
@@ -8,9 +8,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
-from mvmnix.provenance import envelope
-from mvmnix.provenance.envelope import MEDIA_TYPE
-from mvmnix.provenance.trust import Identity, Pattern, Revocations, Signer
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.envelope import MEDIA_TYPE
+from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer
 from tests.private_sigstore import Hooks, Json, name
 from tests.unit.provenance.forgeries import (
     BUILDER,

@@ -6,14 +6,15 @@ from typing import Any
 
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import parts, predicate, summary_inputs, vsa
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.policy_rules import VerifierRule
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.statement import Statement, Subject
-from mvmnix.provenance.summary_inputs import SummaryInput
-from mvmnix.provenance.trust import Signer, Trust
-from mvmnix.provenance.vsa import Result, Vsa
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.identity.trust import Signer, Trust
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.rules import VerifierRule
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify import vsa, vsa_inputs
+from mvmnix.provenance.verify.vsa import Result, Vsa
+from mvmnix.provenance.verify.vsa_inputs import SummaryInput
 from tests.unit.provenance.world import NOW, Change, World, signed
 
 VERIFIER = PrivateKey.generate()
@@ -49,7 +50,7 @@ def summary(world: World, **changes: Any) -> Vsa:
 def relied_on(world: World) -> tuple[SummaryInput, ...]:
     """What revocations can name of the world's bundles."""
     kept = [(data, _of_parts) for data in world.parts]
-    return summary_inputs.relied_on([(world.provenance_bundle, predicate.from_statement), *kept], world.policy.trust)
+    return vsa_inputs.relied_on([(world.provenance_bundle, predicate.from_statement), *kept], world.policy.trust)
 
 
 def _of_parts(it: Statement) -> Provenance:

@@ -10,13 +10,16 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.provenance import policy_files, policy_text, predicate, statement, trusted_root
-from mvmnix.provenance.policy_toml import LIMIT
-from mvmnix.provenance.revocations import MOST, RevocationFile
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.trust import Pattern
-from mvmnix.provenance.verify import verify_parts, verify_provenance
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.identity import trusted_root
+from mvmnix.provenance.identity.revocations import MOST, RevocationFile
+from mvmnix.provenance.identity.trust import Pattern
+from mvmnix.provenance.policy import policy_files, trust_text
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.trust_toml import LIMIT
+from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
 from tests.unit.provenance.forgeries import OURS
 from tests.unit.provenance.world import new_world, trust
 
@@ -86,7 +89,7 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
     world = new_world(tmp_path)
     world.keep_parts()
     text = trust().replace(b"level = 1", b"level = 0")
-    world.policy = policy_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
+    world.policy = trust_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
     assert verify_parts(world.parts[0], policy=world.policy, now=world.now).level == 0
     found = verify_provenance(
         world.provenance_bundle,
@@ -173,9 +176,9 @@ COUNTED: dict[str, tuple[int, Callable[[int], str]]] = {
 @pytest.mark.parametrize("what", COUNTED)
 def test_how_many_a_policy_names(what: str) -> None:
     most, made = COUNTED[what]
-    policy_text.parse(made(most).encode())
+    trust_text.parse(made(most).encode())
     with pytest.raises(RefusedError) as refused:
-        policy_text.parse(made(most + 1).encode())
+        trust_text.parse(made(most + 1).encode())
     assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
 
 
@@ -191,10 +194,10 @@ def test_how_many_a_policy_names(what: str) -> None:
 )
 def test_numbers_of_a_policy(text: str, least: int, most: int) -> None:
     for good in (least, most):
-        policy_text.parse(text.replace("{}", str(good)).encode())
+        trust_text.parse(text.replace("{}", str(good)).encode())
     for bad in (least - 1, most + 1):
         with pytest.raises(RefusedError) as refused:
-            policy_text.parse(text.replace("{}", str(bad)).encode())
+            trust_text.parse(text.replace("{}", str(bad)).encode())
         assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
 
 

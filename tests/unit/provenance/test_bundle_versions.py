@@ -13,10 +13,10 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance import envelope
-from mvmnix.provenance.authenticate import Attested, authenticate, authenticate_foreign
-from mvmnix.provenance.rekor import Inclusion
-from mvmnix.provenance.trust import Signer
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.verify.authenticate import Attested, authenticate, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore
 from tests.private_sigstore.bodies import intoto_2_body
 from tests.unit.provenance.forgeries import (

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch import plan as plans
-from mvmnix.launch import verify
-from mvmnix.launch.hypervisor import command_line
-from mvmnix.provenance import authenticate, policy_text, summary, witnesses
-from mvmnix.provenance import verify as provenance_verify
-from mvmnix.provenance.revocations import RevocationFile
+from mvmnix.launch.gate import verify
+from mvmnix.launch.plan import kernel_command_line
+from mvmnix.launch.plan import plan as plans
+from mvmnix.provenance.identity import transparency
+from mvmnix.provenance.identity.revocations import RevocationFile
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.verify import authenticate, summary
+from mvmnix.provenance.verify import verify as provenance_verify
 from tests.unit.provenance import world as worlds
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -44,7 +46,7 @@ def test_the_witnesses_steps_are_the_modules() -> None:
     step = re.compile(r"(?ms)^ *-? *(3[.]\d) (.*?)(?=\n *-? *3[.]\d|\n\n|\Z)")
     found = [
         {number: re.split(r"[;:.]", " ".join(words.split()))[0] for number, words in step.findall(text)}
-        for text in (VERIFICATION, witnesses.__doc__ or "")
+        for text in (VERIFICATION, transparency.__doc__ or "")
     ]
     assert found[0] == found[1]
     assert len(found[0]) == 8
@@ -58,12 +60,12 @@ def test_every_code_in_the_documents_exists() -> None:
 
 def test_the_example_policy_is_one() -> None:
     example, revoked = re.findall(r"```toml\n(.*?)```", (DOCS / "trust-policy.md").read_text(), re.DOTALL)
-    policy = policy_text.effective(None, example.encode())
+    policy = trust_text.effective(None, example.encode())
     assert [signer.name for signer in policy.signers] == ["builder", "planner"]
     assert len(RevocationFile.parse(revoked.encode()).entries) == 3
     whole = re.sub(r"(?m)^# (?=\[|\w+(?:-\w+)* = )", "", example).replace('"…"', f'"{"0" * 64}"')
     whole = whole.replace('signer = "gate"', 'signer = "ci"')
-    complete = policy_text.parse(whole.encode())
+    complete = trust_text.parse(whole.encode())
     assert (len(complete.signers), len(complete.roots), len(complete.verifiers)) == (3, 1, 1)
     assert complete.signers[0].log == complete.roots[0].digest
 
@@ -79,5 +81,5 @@ def test_the_example_plan_has_the_fields_of_a_plan(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_the_command_line_is_documented() -> None:
-    assert f"{command_line.LONGEST:,} bytes" in PLAN
-    assert all(f"| `{name}` |" in PLAN for name in command_line.BACKEND_PARAMETERS)
+    assert f"{kernel_command_line.LONGEST:,} bytes" in PLAN
+    assert all(f"| `{name}` |" in PLAN for name in kernel_command_line.BACKEND_PARAMETERS)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sigstore.errors import VerificationError
 
 from mvmnix.errors import MvmnixError
-from mvmnix.provenance import sigstore
+from mvmnix.provenance.identity import sigstore
 from tests.unit.provenance.forgeries import NOW
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance.authenticate import Attested, authenticate_foreign
-from mvmnix.provenance.rekor import Inclusion
+from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.verify.authenticate import Attested, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, entry_of
 from tests.private_sigstore.bodies import (
     Body,

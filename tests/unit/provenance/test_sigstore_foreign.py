@@ -11,15 +11,16 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance import predicate, sigstore, trusted_root
-from mvmnix.provenance.authenticate import Attested, Authentic, Claim, authenticate, authenticate_foreign
-from mvmnix.provenance.blob import Blob
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.policy_rules import BuilderRule
-from mvmnix.provenance.slsa import MICROVM
-from mvmnix.provenance.statement import PAYLOAD_TYPE, Statement
-from mvmnix.provenance.trust import Signer, Trust
-from mvmnix.provenance.verify import verify_provenance
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE, Statement
+from mvmnix.provenance.identity import sigstore, trusted_root
+from mvmnix.provenance.identity.trust import Signer, Trust
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.rules import BuilderRule
+from mvmnix.provenance.slsa import predicate
+from mvmnix.provenance.slsa.provenance import MICROVM
+from mvmnix.provenance.verify.authenticate import Attested, Authentic, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.verify import verify_provenance
 from tests.private_sigstore import Hooks, Json
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.forgeries import (

@@ -13,16 +13,28 @@ import pytest
 from mvmnix import lock, manifest, strict, verity
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch import plan as plans
-from mvmnix.launch.boot_files import OpenFiles
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.verify import VerifiedPlan, verify
+from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
-from mvmnix.provenance import envelope, parts, policy_default, policy_text, predicate
-from mvmnix.provenance.parts import Part, Parts
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import MICROVM, Accounted, Cached, Kept, Limits, Provenance, RootTree, Versions, account
-from mvmnix.provenance.statement import Statement, Subject
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.policy import default, trust_text
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.provenance import (
+    MICROVM,
+    Accounted,
+    Cached,
+    Kept,
+    Limits,
+    Provenance,
+    RootTree,
+    Versions,
+    account,
+)
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
@@ -61,7 +73,7 @@ BUILDER, PLANNER, HOST, STRANGER = (PrivateKey.generate(kind) for kind in (*Algo
 
 def trust() -> bytes:
     keys = {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
-    return policy_default.default_policy(keys, now=NOW)
+    return default.default_policy(keys, now=NOW)
 
 
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:
@@ -121,7 +133,7 @@ class World:
     rootfs: bytes
     manifest: bytes
     lock: bytes | None = LOCK
-    policy: TrustPolicy = field(default_factory=lambda: policy_text.effective(None, trust()))
+    policy: TrustPolicy = field(default_factory=lambda: trust_text.effective(None, trust()))
     now: datetime = NOW
     provenance_bundle: bytes = b""
     plan_bundle: bytes = b""

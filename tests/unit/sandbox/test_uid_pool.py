@@ -13,9 +13,9 @@ from typing import override
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
-from mvmnix.state import Directory
 from mvmnix.strict import canonical
 
 
@@ -85,7 +85,7 @@ def test_when_all_are_taken(cells: UidPool, monkeypatch: pytest.MonkeyPatch) -> 
 HOLDER = """
 import sys
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 cell = UidPool(Directory.create(sys.argv[1]), first_uid=None).take()
 cell.note([sys.argv[2]])
 print(cell.number, flush=True)
@@ -176,7 +176,7 @@ def test_processes_of_a_cells_uid_are_ended() -> None:
 UNNOTED = """
 import subprocess, sys
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 lease = UidPool(Directory.create(sys.argv[1]), first_uid=int(sys.argv[2])).take()
 quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
 left = subprocess.Popen(["sleep", "1000"], user=lease.uid, group=lease.uid, extra_groups=[], **quiet)

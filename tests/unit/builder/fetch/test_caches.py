@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix.builder.fetch import caches as room
 from mvmnix.builder.fetch.caches import Caches, Outcome
-from mvmnix.builder.fetch.patience import Limits
+from mvmnix.builder.fetch.retry import Limits
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Server

@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import Compression, expand
-from mvmnix.builder.fetch.transfer import DownloadError
+from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
 from mvmnix.strict import MalformedError

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist, Url
+from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.dial import dial
-from mvmnix.builder.fetch.transfer import BrokenError
+from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 
 FAR = Allowlist(frozenset({"sources.example"})).admit("https://sources.example/file")

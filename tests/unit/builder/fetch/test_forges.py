@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.forges import archive_url, commit, commit_url, document
 from mvmnix.builder.fetch.worker.documents import PARSERS, BadDocumentError
 from mvmnix.errors import MvmnixError

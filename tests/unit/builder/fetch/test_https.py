@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mvmnix.builder.fetch.allow import Allowlist, Url
+from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.https import MAX_REDIRECTS, Downloader, DownloadError, Response
-from mvmnix.builder.fetch.patience import Limits
-from mvmnix.builder.fetch.transfer import BrokenError
+from mvmnix.builder.fetch.resumable import BrokenError
+from mvmnix.builder.fetch.retry import Limits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 import pytest
 
 from mvmnix.builder.fetch import lanes
-from mvmnix.builder.fetch.allow import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.asking import request
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.lanes import Lane, Lanes
 from mvmnix.builder.fetch.parsing import texts
-from mvmnix.builder.fetch.transfer import BrokenError
+from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
@@ -48,7 +48,7 @@ def test_nothing_is_started_for_nothing(server: Server) -> None:
 
 
 def test_rest_leaves_no_thread_and_the_next_download_starts_anew(server: Server) -> None:
-    """As before a machine is started by forking (launch/supervisor.py, detach)."""
+    """As before a machine is started by forking (launch/runtime/supervisor.py, detach)."""
     with Downloader(Allowlist(frozenset(), frozenset({server.origin})), environment={}) as downloader:
         for _ in range(2):
             downloader.get(f"{server.origin}/file", lambda _: None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.flakes import git, objects
-from mvmnix.builder.flakes.take import take
+from mvmnix.builder.flakes.flake_source import take
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository

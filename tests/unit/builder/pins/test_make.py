@@ -13,7 +13,7 @@ from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.nar import nar_hash
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
 from tests.unit.builder.pins.small_index import deb, index, stanza
 

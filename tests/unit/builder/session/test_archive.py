@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.session import nix
+from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.archive import ArchiveReader
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import StorePath
@@ -58,7 +58,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("step", [1, 511, 512, 513, 1 << 20])
 def test_what_the_builder_s_tar_writes(output: Path, step: int) -> None:
-    argv = list(nix.archive(StorePath("0" * 32, "x"), tuple(FILES)))
+    argv = list(nix_commands.archive(StorePath("0" * 32, "x"), tuple(FILES)))
     argv = [f"--directory={output}" if word.startswith("--directory") else word for word in argv[1:]]
     stream = tar(output, *argv)
     assert take(stream, step=step) == FILES

@@ -10,14 +10,15 @@ import pytest
 
 from mvmnix import lock, nar
 from mvmnix.builder.fetch.caches import CachedPath
-from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.session import build, graph, nix
+from mvmnix.builder.flakes.flake_source import source_of
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.slsa import Kept
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.slsa.provenance import Kept
 from mvmnix.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import (
@@ -107,12 +108,12 @@ def test_what_is_asked_of_the_machine(site: Site) -> None:
     site.build()
     flake = site.request.flake
     assert site.machine.calls == [
-        nix.version(),
-        nix.fetch_tree(flake.store_path),
-        nix.evaluate(nix.flake_url(flake.store_path, flake.nar, "in"), "hello"),
-        nix.show_derivations(DERIVATION),
-        nix.build([DERIVATION], jobs=2),
-        nix.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
+        nix_commands.version(),
+        nix_commands.fetch_tree(flake.store_path),
+        nix_commands.evaluate(nix_commands.flake_url(flake.store_path, flake.nar, "in"), "hello"),
+        nix_commands.show_derivations(DERIVATION),
+        nix_commands.build([DERIVATION], jobs=2),
+        nix_commands.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]
     for environment in site.machine.environments:
         assert environment["PATH"] == "/usr/bin:/usr/sbin"
@@ -210,8 +211,9 @@ def test_attributes_that_there_are_are_named(site: Site, names: bytes, hint: str
     """By the flake itself, which may say anything."""
     site.machine.answers = {"attributes": names}
     assert site.fails("eval", NO_SUCH).hint == hint
-    argv = nix.list_attributes(nix.flake_url(site.request.flake.store_path, site.request.flake.nar, "in"))
-    assert argv in site.machine.calls
+    flake = site.request.flake
+    url = nix_commands.flake_url(flake.store_path, flake.nar, "in")
+    assert nix_commands.list_attributes(url) in site.machine.calls
 
 
 def test_words_of_an_evaluation_that_mean_something_else_come_first(site: Site) -> None:
@@ -435,12 +437,12 @@ def test_imports_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
     """Each derivation's path is asked for, whether it is fixed or built: what is sought comes last by its hash."""
-    machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix.MOST_NAMES + 50)))
+    machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix_commands.MOST_NAMES + 50)))
     assert LIST.store_path.hash > max(machine.besides)
     site.market.files = CONTENTS | {LIST.digest: b"list"}
     assert LIST in site.build(from_derivation=True).given
     asked = [call for call in machine.calls if "derivations" in call]
-    assert max(map(len, asked)) <= nix.MOST_NAMES + 5
+    assert max(map(len, asked)) <= nix_commands.MOST_NAMES + 5
 
 
 # Binary caches that can't be believed

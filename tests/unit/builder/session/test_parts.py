@@ -9,13 +9,14 @@ from typing import Any, override
 import pytest
 
 from mvmnix import lock, nar
-from mvmnix.builder.flakes.take import source_of
-from mvmnix.builder.session import nix, parts
+from mvmnix.builder.flakes.flake_source import source_of
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session import parts
 from mvmnix.builder.session.parts import BuiltPart, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
-from mvmnix.state import Directory
+from mvmnix.private_dirs import Directory
 from mvmnix.store import Incoming, Store
 from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
@@ -120,13 +121,13 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
     derivations = [PARTS[name][0] for name in ("agent", "initrd")]
     flake = site.request.flake
     assert site.vm.calls == [
-        nix.version(),
-        nix.fetch_tree(flake.store_path),
-        nix.evaluate_parts(nix.flake_url(flake.store_path, flake.nar, "")),
-        nix.show_all(derivations),
-        nix.build(derivations, jobs=2),
-        nix.describe(PATHS),
-        *(nix.dump(path) for path in PATHS),
+        nix_commands.version(),
+        nix_commands.fetch_tree(flake.store_path),
+        nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
+        nix_commands.show_all(derivations),
+        nix_commands.build(derivations, jobs=2),
+        nix_commands.describe(PATHS),
+        *(nix_commands.dump(path) for path in PATHS),
     ]
 
 

@@ -10,8 +10,8 @@ import pytest
 from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.plan.backend import Backend
 from mvmnix.sandbox.trusted_executables import Candidates
 
 PREVIEW = [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR]

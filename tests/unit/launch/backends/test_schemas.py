@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.launch.backends.api import ApiRequest
 from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
 from mvmnix.launch.backends.firecracker import MOST_VCPUS, Firecracker
-from mvmnix.launch.backends.vsock import LONGEST_PATH, VsockSpec
+from mvmnix.launch.backends.http_api import ApiRequest
+from mvmnix.launch.backends.vsock_machine import LONGEST_PATH, VsockSpec
 
 FIRECRACKER = Firecracker("/usr/bin/firecracker")
 CLOUD_HYPERVISOR = CloudHypervisor("/usr/bin/cloud-hypervisor")

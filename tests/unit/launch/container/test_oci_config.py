@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mvmnix.launch.backends.kinds import Backend
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import configuration
+from mvmnix.launch.plan.backend import Backend
 from mvmnix.model import User, Workload
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.profiles.container import RUNTIME

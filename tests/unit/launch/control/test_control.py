@@ -17,19 +17,19 @@ import pytest
 from mvmnix import strict
 from mvmnix.audit.record import Kind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End, Step
-from mvmnix.launch.control import door, packets
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.streams import CallerSink
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.records import registry, tidying
-from mvmnix.launch.records.registry import Entry
-from mvmnix.launch.supervisor import detach
+from mvmnix.launch.machines import cleanup, control_socket, registry
+from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.test_guest import wait_until
+from tests.unit.launch.runtime.test_vm_process import wait_until
 
 GRANTED: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 OUT = (Stream.STDOUT, Stream.STDERR)
@@ -37,7 +37,7 @@ OUT = (Stream.STDOUT, Stream.STDERR)
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     with house(tmp_path / "house") as it:
         yield it
         end_machines(it.directory("machines"))
@@ -64,7 +64,7 @@ def heard(here: House, *argv: str, stdin: bytes | None = None, **more: Any) -> t
         try:
             it = stack.enter_context(asked(here, *argv, fds=theirs, streams=streams, **more))
         finally:
-            packets.close(theirs)
+            seqpacket.close(theirs)
         if stdin is not None:
             os.write(pipes[Stream.STDIN][1], stdin)
             os.close(pipes[Stream.STDIN][1])
@@ -142,7 +142,7 @@ def test_a_terminal_is_not_taken(here: House) -> None:
     master, terminal = os.openpty()
     with asked(here, "true", fds=(terminal,), streams=(Stream.STDOUT,)) as it, pytest.raises(UsageError, match="pipe"):
         it.wait()
-    packets.close((master, terminal))
+    seqpacket.close((master, terminal))
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody_else(here: House) -> None:
@@ -197,7 +197,7 @@ def test_the_machines_end_is_the_commands(here: House) -> None:
         registry.kill(machines, "web")
         with pytest.raises(MvmnixError, match="has ended"):
             it.wait()
-    assert not (here.path / "machines" / entry.status.machine / door.NAME).exists()
+    assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
     with pytest.raises(UsageError, match="isn't running"):
         heard(here, "true")
 
@@ -211,8 +211,8 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
             it.wait()
     wait_until(lambda: registry.find(machines, "web").state == "dead")
-    tidying.tidy(machines, here.ledger(), host.clock)
-    assert not (here.path / "machines" / entry.status.machine / door.NAME).exists()
+    cleanup.tidy(machines, here.ledger(), host.clock)
+    assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 
 
 BAD = [
@@ -241,9 +241,9 @@ def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
     before = at_rest(here, entry)
     with here.directory("machines").existing(entry.status.machine) as directory:
         for fds in ((), (0,)):
-            with door.connect(directory, entry.supervisor) as connection:
-                packets.send(connection, data, fds)
-                answer, _ = packets.receive(connection)
+            with control_socket.connect(directory, entry.supervisor) as connection:
+                seqpacket.send(connection, data, fds)
+                answer, _ = seqpacket.receive(connection)
                 assert answer == b"" or b"failure" in answer
     wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
     assert heard(here, "echo", "still there") == (0, b"still there\n", b"")
@@ -252,8 +252,8 @@ def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
 def test_the_socket_is_private_and_another_user_is_hung_up_on(here: House) -> None:
     entry = running(here)
     where = here.path / "machines" / entry.status.machine
-    assert (where.stat().st_mode & 0o777, (where / door.NAME).stat().st_mode & 0o777) == (0o700, 0o600)
-    (where / door.NAME).chmod(0o666)  # as if somebody had opened all doors
+    assert (where.stat().st_mode & 0o777, (where / control_socket.NAME).stat().st_mode & 0o777) == (0o700, 0o600)
+    (where / control_socket.NAME).chmod(0o666)  # as if somebody had opened all doors
     fd = os.open(where, os.O_PATH)
     where.chmod(0o711)
     child = os.fork()
@@ -261,7 +261,7 @@ def test_the_socket_is_private_and_another_user_is_hung_up_on(here: House) -> No
         try:
             os.setresuid(65534, 65534, 65534)
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-                connection.connect(f"/proc/self/fd/{fd}/{door.NAME}")
+                connection.connect(f"/proc/self/fd/{fd}/{control_socket.NAME}")
                 connection.send(encode(Exec(("true",))))
                 os._exit(0 if connection.recv(100) == b"" else 1)
         except (ConnectionResetError, BrokenPipeError):
@@ -279,10 +279,10 @@ def test_an_impostor_behind_the_socket_is_found(here: House) -> None:
     assert entry.supervisor is not None
     with (
         here.directory("machines").existing(entry.status.machine) as directory,
-        door.listen(directory),
+        control_socket.listen(directory),
         pytest.raises(UsageError, match="takes nothing"),
     ):
-        door.connect(directory, entry.supervisor)
+        control_socket.connect(directory, entry.supervisor)
 
 
 def test_many_at_once(here: House) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
-from mvmnix.launch.channel.commands import ExitStatus
-from mvmnix.launch.channel.stream_frames import End, Step
-from mvmnix.launch.channel.verbs import Way
-from mvmnix.launch.control import packets
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.agent.verbs import Way
+from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,
     Answer,
@@ -27,8 +27,8 @@ from mvmnix.launch.control.messages import (
     parse_answer,
     parse_asked,
 )
-from mvmnix.launch.control.packets import PacketError
-from mvmnix.launch.records.news import Failure
+from mvmnix.launch.control.seqpacket import PacketError
+from mvmnix.launch.machines.start_notification import Failure
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_a_message_that_is_too_long() -> None:
 def test_a_packet_with_too_many_descriptors_leaves_none_open() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, Path(__file__).open() as file:
-        packets.send(ours, b"x", (file.fileno(),) * 3)
-        data, received = packets.receive(theirs)
+        seqpacket.send(ours, b"x", (file.fileno(),) * 3)
+        data, received = seqpacket.receive(theirs)
         assert (data, len(received)) == (b"x", 3)
-        packets.close(received)
+        seqpacket.close(received)
         before = len(list(Path("/proc/self/fd").iterdir()))
-        packets.send(ours, b"x", (file.fileno(),) * 20)
+        seqpacket.send(ours, b"x", (file.fileno(),) * 20)
         with pytest.raises(PacketError):
-            packets.receive(theirs)
-        packets.send(ours, b"x" * (LIMIT + 1))
+            seqpacket.receive(theirs)
+        seqpacket.send(ours, b"x" * (LIMIT + 1))
         with pytest.raises(PacketError):
-            packets.receive(theirs)
+            seqpacket.receive(theirs)
         assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -11,24 +11,24 @@ import pytest
 from mvmnix import strict
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.channel.verbs import Way
-from mvmnix.launch.control import door, packets
+from mvmnix.launch.agent.verbs import Way
+from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
-from mvmnix.launch.records import registry
-from mvmnix.launch.start import start
-from mvmnix.launch.supervisor import detach
+from mvmnix.launch.machines import control_socket, registry
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.unit.launch.channel_house import Services
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.test_guest import wait_until
+from tests.unit.launch.runtime.test_vm_process import wait_until
 
 TERMINAL = (Stream.STDIN, Stream.STDOUT)
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr("mvmnix.launch.supervisor.GRACE", 0.1)
+    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     with house(tmp_path / "house") as it:
         yield it
         end_machines(it.directory("machines"))
@@ -47,7 +47,7 @@ class Terminal:
     def __init__(self, here: House, asked: Shell) -> None:
         (theirs_in, self.typing), (self.screen, theirs_out) = os.pipe(), os.pipe()
         self.call: Call = call(here.directory("machines"), "web", asked, (theirs_in, theirs_out))
-        packets.close((theirs_in, theirs_out))
+        seqpacket.close((theirs_in, theirs_out))
 
     def until(self, words: bytes) -> bytes:
         """What the screen shows up to these words."""
@@ -59,7 +59,7 @@ class Terminal:
         return shown
 
     def close(self) -> None:
-        packets.close((self.typing, self.screen))
+        seqpacket.close((self.typing, self.screen))
 
 
 def asked_to(here: House, asked: Start) -> Callable[[], None]:
@@ -71,7 +71,7 @@ def asked_to(here: House, asked: Start) -> Callable[[], None]:
             ends[0 if stream is Stream.STDIN else 1] for stream, ends in zip(asked.streams, pipes, strict=True)
         )
         with call(here.directory("machines"), "web", asked, theirs) as it:
-            packets.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
+            seqpacket.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
             if asked.streams[:1] == (Stream.STDIN,):
                 with suppress(BrokenPipeError):  # whoever was refused may have nobody to type for already
                     os.write(pipes[0][1], b"\x04")
@@ -178,7 +178,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
     with call(here.directory("machines"), "web", first, (writing,)) as it:
         os.close(writing)
         wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
-        packets.send(it._connection, encode(Exec(("true",))))
+        seqpacket.send(it._connection, encode(Exec(("true",))))
         assert it.wait().exit_code == 128 + signal.SIGKILL
     assert os.read(reading, 1) == b""
     os.close(reading)
@@ -205,9 +205,9 @@ def test_what_nobody_can_have(here: House, data: bytes) -> None:
     assert entry.supervisor is not None
     with (
         here.directory("machines").existing(machine) as directory,
-        door.connect(directory, entry.supervisor) as connection,
+        control_socket.connect(directory, entry.supervisor) as connection,
     ):
-        packets.send(connection, data)
-        answer, _ = packets.receive(connection)
+        seqpacket.send(connection, data)
+        answer, _ = seqpacket.receive(connection)
         assert b"failure" in answer
     assert not {Kind.SHELL, Kind.COPY} & {it.kind for it in here.log()}

@@ -10,23 +10,23 @@ from types import ModuleType
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.hypervisor.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.hypervisor.process import HypervisorProcess
-from mvmnix.launch.jail import cell as making
-from mvmnix.launch.jail.cell import BubblewrapCell
+from mvmnix.launch.gate.nonces import Nonces
+from mvmnix.launch.gate.replay import nonce_of
+from mvmnix.launch.jail import sandbox as making
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
-from mvmnix.launch.limits import Limits
-from mvmnix.launch.replay.gate import nonce_of
-from mvmnix.launch.replay.nonces import Nonces
-from mvmnix.launch.start import start
+from mvmnix.launch.jail.sandbox import BubblewrapCell
+from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
 from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox import landlock, seccomp
 from mvmnix.sandbox.uid_pool import UidPool, of_machine
-from mvmnix.state import Directory
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.secrets import credentials, detectors
 from mvmnix.launch.secrets.credentials import in_command, in_texts
 from mvmnix.launch.secrets.plan_texts import of_members

@@ -7,9 +7,9 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.machine import Machine
-from mvmnix.launch.secrets.reference import Reference, Target, kinds
-from mvmnix.launch.start import start
+from mvmnix.launch.plan.secret_reference import Reference, Target, kinds
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start
 from mvmnix.model import Verb
 from tests.leaks import in_files
 from tests.unit.launch.house import House, house, nowhere

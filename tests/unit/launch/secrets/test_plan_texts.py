@@ -9,20 +9,20 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch import plan as plans
-from mvmnix.launch.data.disk import DataDisk
-from mvmnix.launch.limits import Limits
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.share import Access, Danger, Share
+from mvmnix.launch.plan.window import Use
 from mvmnix.launch.secrets import credentials, plan_texts
 from mvmnix.launch.secrets.credentials import in_texts
-from mvmnix.launch.secrets.reference import Reference, Target
-from mvmnix.launch.shares.share import Access, Danger, Share
-from mvmnix.launch.validity import Use
 from mvmnix.model import Verb
-from mvmnix.provenance import statement
-from mvmnix.provenance.slsa import Variation
-from mvmnix.provenance.statement import Statement
-from mvmnix.system_calls import SystemCalls
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.slsa.provenance import Variation
+from mvmnix.syscall_tier import SystemCalls
 from tests.unit.provenance.world import new_world, put
 
 #: Written in halves, so that no scanner takes this file for a leak.

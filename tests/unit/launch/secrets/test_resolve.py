@@ -16,8 +16,8 @@ import pytest
 from keyring.backend import KeyringBackend
 
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Target
 from mvmnix.launch.secrets import resolve as room
-from mvmnix.launch.secrets.reference import LARGEST, LARGEST_SUM, Reference, Target
 from mvmnix.launch.secrets.resolve import resolve
 from tests.descriptors import open_below
 

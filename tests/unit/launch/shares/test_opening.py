@@ -7,9 +7,9 @@ import pytest
 
 from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.shares import opening
 from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
-from mvmnix.launch.shares.share import Access, Share
 from mvmnix.privileges import ids
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.fetch import parsing
-from mvmnix.builder.fetch.transfer import DownloadError
+from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.documents import (
     BadDocumentError,
     challenge,

@@ -1,0 +1,189 @@
+"""The end of a log, read and checked: its last segment and the seal in it; what every start and append stands on.
+
+Nothing unsigned is believed. The last segment's header and records are folded into a root for which the seal must be
+the key's signature; what lies beyond the sealed size is not part of the log and is handed out as bytes only.
+"""
+
+import os
+import shlex
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mvmnix.audit.checkpoint_slot import BLANK, PLACES, Seal
+from mvmnix.audit.merkle import CompactRange
+from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
+from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, Segment, first_of, segment_name
+from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
+from mvmnix.file_lock import Lock
+from mvmnix.plural import counted
+from mvmnix.private_dirs import Directory
+from mvmnix.strict import MalformedError
+
+LOCK: Final = "lock"
+#: The key with which the log's checkpoints can be checked, in C2SP's form, for others: mvm doesn't believe it. It is
+#: made after the log's first record, so that where it is without a log there had been one.
+VERIFIER_KEY: Final = "verifier-key"
+#: Bytes that were taken off the log's end, until the record that says so is sealed.
+PENDING: Final = "tail-pending"
+#: What is said of a tail that no killed writer leaves.
+TOO_MUCH: Final = "more than one record stands beyond the seal, so it is not the latest one"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a log that verified: its checkpoint, the tree of its records, the segment where it ends.
+
+    What a writer that was killed left: `tail`, bytes beyond the sealed records, of one record at most; `torn`, what it
+    left at the place of its seal.
+    """
+
+    checkpoint: Checkpoint
+    tree: CompactRange
+    segment: Segment
+    tail: bytes = b""
+    torn: bytes = b""
+
+    @property
+    def unsealed(self) -> bytes:
+        """All bytes that no seal covers and that should not be there."""
+        return self.torn + self.tail
+
+    @property
+    def whole(self) -> Segment:
+        """The last segment without what lies beyond its sealed records."""
+        lines = self.segment.lines[: self.checkpoint.size - self.segment.first]
+        return replace(self.segment, lines=lines, torn=b"", spare=0)
+
+
+def mismatch(directory: Directory, why: str) -> Reason:
+    """A reason to say that this log is not what its key signed."""
+    where = shlex.quote(directory.path)
+    keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
+    hint = f"{keep}; nothing starts until it is repaired, or a new one is begun: mvm audit new-log"
+    return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def rolled_back(seen: int, left: int) -> str:
+    """What is said of a log that has fewer records than were seen elsewhere."""
+    many = counted(seen, "record was", "records were")
+    return f"it was rolled back: {many} seen elsewhere, {counted(left, 'is', 'are')} left"
+
+
+def other_root(seen: int) -> str:
+    """What is said of records, as many as were seen elsewhere, that aren't those."""
+    many = counted(seen, "record does", "records do")
+    return f"first {many} not give the root of the checkpoint kept elsewhere"
+
+
+def lost(directory: Directory, traces: str) -> Reason:
+    """A reason to say that there is no log, although what one had recorded is there."""
+    why = f"the log is gone: {traces} are there, which it had recorded"
+    hint = "find out who moved it, and put it back; to begin a new log, which will say so: mvm audit new-log"
+    return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def foreign(directory: Directory, error: NoteError) -> Reason:
+    """A reason to say that what was kept elsewhere is no checkpoint of this log, against which that says nothing."""
+    why = f"the checkpoint kept elsewhere is not one of this log: {error}"
+    hint = "take the one of this log; after a change of the host's key, move the old checkpoint away"
+    return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def quiet(directory: Directory) -> AbstractContextManager[Lock | None]:
+    """Keep writers out for a moment: by the lock; none is needed where we can't write (an exported copy)."""
+    if directory.exists(LOCK) and os.access(".", os.W_OK, dir_fd=directory.fd, effective_ids=True):
+        return directory.lock(LOCK)
+    return nullcontext()
+
+
+def is_begun(directory: Directory) -> bool:
+    """Whether there is anything of a log. False also when all of it was removed: only a pinned checkpoint tells."""
+    return any(map(directory.exists, (segment_name(0), VERIFIER_KEY))) or bool(segment_indices(directory))
+
+
+class NoLogError(UnreadableError):
+    """There is no log, and nothing says that there was one."""
+
+
+def absent(directory: Directory) -> NoLogError:
+    """An error to say that there is no log."""
+    hint = "it begins with the first launch; if there was one before, compare with a checkpoint kept elsewhere"
+    return NoLogError(f"{directory.path} holds no audit log", hint=hint)
+
+
+def segment_indices(directory: Directory) -> tuple[int, ...]:
+    """The first indices of all segments, as their names say, in order."""
+    return tuple(first for name in directory.names() if (first := first_of(name)) is not None)
+
+
+def read_segment(directory: Directory, first: int) -> Segment:
+    """One segment, parsed but not verified. Raises RefusedError [log-mismatch]."""
+    name = segment_name(first)
+    try:
+        return Segment.parse(name, directory.read(name, MAX_SEGMENT))
+    except FileNotFoundError as error:
+        raise RefusedError(mismatch(directory, f"{name} is missing")) from error
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    except (MalformedError, UnreadableError) as error:
+        raise RefusedError(mismatch(directory, f"{name} does not parse: {error}")) from error
+
+
+def read_head(directory: Directory, key: NoteKey) -> Head:
+    """Read and check the end of a log that is begun; the caller holds its lock. Raises RefusedError [log-mismatch].
+
+    1. The last segment is found by name, and parses. 2. A seal at its head is the key's signature over the tree that
+    its header and records make; if both are, the one of more records. 3. Beyond the sealed records stands at most one
+    record, whole or torn: what a writer that was killed can leave. 4. Where the other seal had been is nothing, the
+    seal of one record less, or what the same writer left.
+    """
+    segment = read_segment(directory, _last_first(directory))  # 1
+    for seal in segment.seals:
+        if (sealed := _sealed(segment, seal, key)) is not None:  # 2
+            tail = segment.beyond(seal.size)
+            if b"\n" in tail[:-1]:  # 3
+                raise RefusedError(mismatch(directory, TOO_MUCH))
+            return Head(*sealed, segment, tail, _torn(segment, seal, key))
+    raise RefusedError(mismatch(directory, _no_seal(segment)))
+
+
+def _last_first(directory: Directory) -> int:
+    """The index where the last segment begins: segments follow each other without a gap, so few names are asked for."""
+    low, high = 0, 1
+    while directory.exists(segment_name(high * CAPACITY)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if directory.exists(segment_name(middle * CAPACITY)) else (low, middle)
+    return low * CAPACITY
+
+
+def _sealed(segment: Segment, seal: Seal, key: NoteKey) -> tuple[Checkpoint, CompactRange] | None:
+    """What a seal says, and the tree for which it does; None when it is not the key's for these records."""
+    try:
+        tree = segment.after(seal.size)
+        return seal.checkpoint(tree.root(), key), tree
+    except ValueError:
+        return None
+
+
+def _torn(segment: Segment, latest: Seal, key: NoteKey) -> bytes:
+    """What stands at the other place and has no business there."""
+    line = segment.places[(latest.place + 1) % PLACES]
+    others = (seal for seal in segment.seals if seal.size == latest.size - 1)
+    if line == BLANK or any(_sealed(segment, seal, key) for seal in others):  # 4
+        return b""
+    return line
+
+
+def _no_seal(segment: Segment) -> str:
+    last, name = segment.first + len(segment.lines), segment_name(segment.first)
+    for seal in segment.seals:
+        if seal.size > last:
+            return f"a seal knows {counted(seal.size, 'record')}, but only {counted(last, 'is', 'are')} there"
+    return f"the records up to {last} do not give the root that a seal in {name} signs"
+
+
+def _unreadable(directory: Directory, error: OSError) -> UnreadableError:
+    return UnreadableError(f"{directory.path} cannot be read: {error}", hint="repair the disk, or read it as its owner")

@@ -1,0 +1,158 @@
+"""Brings the trees that lock nodes name, each when it is asked for, into the source store by their hash.
+
+1. What the lock says decides the one address that is asked, and the allowlist whether it may be.
+2. A tree counts as fetched only where this very URI gave it here; another one that claims its hash is asked itself.
+3. A credential goes to the origin of the node that the configuration names it for, and nowhere else.
+4. Bytes are unpacked in the sandbox (unpack.py); their archive's hash is the lock's narHash, or nothing is kept.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from mvmnix import nar
+from mvmnix.builder.fetch.allowlist import Allowlist
+from mvmnix.builder.fetch.credentials import Credentials
+from mvmnix.builder.fetch.forges import archive_url
+from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.lanes import Lanes
+from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
+from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
+from mvmnix.model import Digest
+from mvmnix.private_dirs import Directory
+from mvmnix.sandbox.helper import Bounds
+from mvmnix.store import Store, chunks
+
+
+class Downloads(Protocol):
+    """Who downloads (https.py)."""
+
+    @property
+    def allowed(self) -> Allowlist:
+        """Where from."""
+
+    @property
+    def lanes(self) -> Lanes:
+        """Where documents are taken apart."""
+
+    def get(
+        self, url: str, write: Callable[[bytes], object], *, headers: Mapping[str, str] = ..., limit: int | None = ...
+    ) -> Response:
+        """Stream a body into `write`."""
+
+
+class Fetched:
+    """Which trees were fetched here, and from where: an empty file for each pair of URI and hash.
+
+    It says that this place gave these bytes once; the bytes themselves are hashed whenever they are used.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def has(self, uri: str, digest: Digest) -> bool:
+        """Whether that URI gave this tree."""
+        return self._directory.exists(_pair(uri, digest))
+
+    def add(self, uri: str, digest: Digest) -> None:
+        """That URI gave this tree."""
+        self._directory.write_atomic(_pair(uri, digest), b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What fetching trees needs of the world: `environment` is looked at for certificates."""
+
+    downloads: Downloads
+    fetched: Fetched
+    credentials: Credentials = field(default_factory=Credentials)
+    bounds: Bounds = field(default_factory=Bounds)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def bring(node: LockedNode, store: Store, outside: Outside) -> None:
+    """The archive of a locked tree into the store, under its digest.
+
+    Raises RefusedError [fetch-not-allowed, fetch-limit, source-mismatch, source-unusable], and MvmnixError when it
+    can't be had.
+    """
+    # 2. what was fetched from there
+    if outside.fetched.has(node.uri, node.nar) and store.has(node.nar):
+        return
+    # 1. the address; 3. the credential
+    authorization = outside.credentials.authorization(node.uri)
+    match node.place:
+        case Git() as place:
+            checkout = Checkout(
+                outside.downloads.allowed.admit(place.url),
+                place.rev,
+                qualified(place.ref),
+                authorization=authorization,
+                certificates=certificates(outside.environment),
+            )
+            with unpacked_commit(node.uri, checkout, outside.bounds) as tree:
+                keep(node.uri, tree.archive(), node.nar, store)
+        case Web(kind=NodeKind.FILE) as place:
+            with downloaded(place.url, outside, authorization) as (file, _):
+                keep(node.uri, file_archive(file), node.nar, store)
+        case Web() as place:
+            with archive(node.uri, place.url, outside, authorization) as (tree, _):
+                keep(node.uri, tree.archive(), node.nar, store)
+        case Forge() as place:
+            url = archive_url(place, outside.downloads.allowed, private=bool(authorization))
+            with archive(node.uri, url, outside, authorization) as (tree, _):
+                keep(node.uri, tree.archive(), node.nar, store)
+        case _:
+            assert_never(node.place)
+    outside.fetched.add(node.uri, node.nar)
+
+
+def keep(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> None:
+    """Put an archive into the store. Raises RefusedError [source-mismatch] when it is another one."""
+    # 4. the hash
+    try:
+        store.put(content, expected)
+    except RefusedError as error:
+        why = f"its tree is not the one that was locked: {error.reasons[0].why}"
+        hint = "find out who changed it; lock it again, if it was changed for a good reason"
+        raise refuse(ReasonCode.SOURCE_MISMATCH, uri, why, hint) from error
+
+
+@contextmanager
+def downloaded(url: str, outside: Outside, authorization: str) -> Iterator[tuple[Path, Response]]:
+    """A file, as long as it is looked at."""
+    headers = {"Authorization": authorization} if authorization else {}
+    with tempfile.TemporaryDirectory(prefix="mvmnix-tree-") as directory:
+        path = Path(directory, "file")
+        with path.open("wb") as file:
+            response = outside.downloads.get(url, file.write, headers=headers, limit=outside.bounds.output)
+        yield path, response
+
+
+@contextmanager
+def archive(uri: str, url: str, outside: Outside, authorization: str) -> Iterator[tuple[Unpacked, Response]]:
+    """The tree in an archive that lies at a URL."""
+    with (
+        downloaded(url, outside, authorization) as (file, response),
+        unpacked_archive(uri, file, outside.bounds) as tree,
+    ):
+        yield tree, response
+
+
+def file_archive(path: Path) -> Iterator[bytes]:
+    """The NAR of a single file, which Nix does not make executable."""
+    with path.open("rb") as file:
+        yield from nar.nar_of_file(path.stat().st_size, chunks(file.fileno()))
+
+
+def qualified(ref: str) -> str:
+    """The full name of a branch (nix: libfetchers/git.cc): what does not begin with `refs/` is one of `refs/heads/`."""
+    return ref if not ref or ref == "HEAD" or ref.startswith("refs/") else f"refs/heads/{ref}"
+
+
+def _pair(uri: str, digest: Digest) -> str:
+    return Digest.of(f"{digest.hex} {uri}".encode()).hex

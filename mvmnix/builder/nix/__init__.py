@@ -1,0 +1,1 @@
+"""Nix's command lines, for the guest and for the host, and the host's own Nix."""

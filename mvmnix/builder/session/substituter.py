@@ -1,0 +1,163 @@
+"""Brings what the builder VM asks for: by hash, from the lock, the graph, kept parts or allowed binary caches.
+
+What a path may be is known before it is asked for; only caches are asked for unknown paths, and only by the
+hash in their name. The bytes come through the source store, where nothing has a name before it has its hash.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from mvmnix import nar
+from mvmnix.builder.session.ledger import Offer, content_address
+from mvmnix.builder.session.worker_pool import Errands, Outcome
+from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.lock import LockedNode
+from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.nar import nar_hash
+from mvmnix.provenance.slsa.provenance import Cached, Kept
+from mvmnix.store import Store
+
+if TYPE_CHECKING:  # code that asks caches has loaded what it takes
+    from mvmnix.builder.fetch.caches import CachedPath
+
+
+class Caches(Protocol):
+    """The binary caches that may be asked."""
+
+    def find(self, hash_part: str) -> "CachedPath | None":
+        """What a trusted key says of the path with this hash. Raises MvmnixError."""
+
+    def bring(self, path: "CachedPath", store: Store) -> None:
+        """Its archive, under its digest, into the store. Raises MvmnixError."""
+
+
+class Suppliers(Protocol):
+    """Who brings things from outside into the source store; called from several threads."""
+
+    def sources(self, sources: Sequence[Source]) -> None:
+        """Bring these files. Raises MvmnixError, naming all that failed."""
+
+    def tree(self, node: LockedNode) -> None:
+        """Bring the tree of a lock node, under the digest of its archive. Raises MvmnixError."""
+
+    @property
+    def caches(self) -> Caches | None:
+        """The binary caches, None where none is allowed."""
+
+
+type Known = Source | LockedNode | Kept
+
+
+class Supply:
+    """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked.
+
+    What a cache can't give, or gives without a trusted signature, the VM builds: `doubted` hears why it did not count.
+    """
+
+    def __init__(
+        self,
+        suppliers: Suppliers,
+        store: Store,
+        errands: Errands,
+        asked: Callable[[str], None],
+        doubted: Callable[[MvmnixError], None],
+    ) -> None:
+        self._suppliers = suppliers
+        self._store = store
+        self._errands = errands
+        self._asked = asked
+        self._doubted = doubted
+        self._known: dict[str, Known] = {}
+        self._failures: list[MvmnixError] = []
+        self._doubts: list[MvmnixError] = []
+
+    def know(self, things: Iterable[Known]) -> None:
+        """Let these be brought when the VM asks for them; what was known of a path before stays."""
+        for thing in things:
+            path = thing.path if isinstance(thing, Kept) else thing.store_path
+            self._known.setdefault(path.hash, thing)
+
+    @property
+    def failure(self) -> MvmnixError | None:
+        """Why something that is known could not be had: all refusals at once, or else the first failure."""
+        refused = [reason for one in self._failures if isinstance(one, RefusedError) for reason in one.reasons]
+        if refused:
+            return RefusedError(*dict[Reason, None].fromkeys(refused))
+        return next(iter(self._failures), None)
+
+    @property
+    def doubt(self) -> str:
+        """The first reason for which a binary cache's answer did not count, "" when all of them did."""
+        return str(self._doubts[0]) if self._doubts else ""
+
+    def seek(self, name: str, offer: Callable[[Offer | None], None]) -> bool:
+        """Begin to bring the path with this hash (ledger.py: Seeker)."""
+        known = self._known.get(name)
+        if known is not None:
+            self._errands.start(partial(self._bring, known), partial(self._brought, offer))
+            return True
+        if self._suppliers.caches is not None:
+            self._errands.start(partial(self._substitute, self._suppliers.caches, name), partial(self._found, offer))
+            return True
+        return False
+
+    def _brought(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
+        if isinstance(outcome, MvmnixError):
+            self._failures.append(outcome)
+            offer(None)
+        else:
+            offer(outcome)
+
+    def _found(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
+        if isinstance(outcome, MvmnixError):
+            self._doubts.append(outcome)
+            self._doubted(outcome)
+            offer(None)
+        else:
+            offer(outcome)
+
+    def _bring(self, known: Known) -> Offer:
+        match known:
+            case Source():
+                if not self._store.has(known.digest):
+                    self._asked(f"{known.uri} ({known.digest})")
+                    self._suppliers.sources((known,))
+                return self._by_content(known, known)
+            case LockedNode():
+                self._asked(f"{known.uri} (lock node {known.name})")
+                self._suppliers.tree(known)
+                return self._by_content(known.source, known)
+            case Kept():
+                return self._named(known.path, known.nar, (), known)
+            case _:
+                assert_never(known)
+
+    def _substitute(self, caches: Caches, name: str) -> Offer | None:
+        self._asked(f"{name}.narinfo, of the binary caches")
+        found = caches.find(name)
+        if found is None:
+            return None
+        self._asked(f"{found.uri} ({found.path}, signed by {found.key})")
+        caches.bring(found, self._store)
+        origin = Cached(found.path, found.uri, found.nar, found.key)
+        return self._named(found.path, found.nar, found.references, origin)
+
+    def _by_content(self, source: Source, origin: Known) -> Offer:
+        """An offer of a source in the store. Its bytes are hashed here, and by the VM when they arrive."""
+        size = self._store.size(source.digest)
+        archive = partial(_archive, self._store, source.digest, size, source.mode)
+        digest, length = nar_hash(archive()) if source.mode is HashMode.FLAT else (source.digest, size)
+        address = content_address(source.digest, source.mode)
+        return Offer(source.store_path, digest, length, archive, address, origin=origin)
+
+    def _named(self, path: StorePath, digest: Digest, references: tuple[StorePath, ...], origin: object) -> Offer:
+        size = self._store.size(digest)  # hashed: nothing that lies there is believed
+        archive = partial(_archive, self._store, digest, size, HashMode.NAR)
+        return Offer(path, digest, size, archive, references=references, origin=origin)
+
+
+def _archive(store: Store, digest: Digest, size: int, mode: HashMode) -> Iterator[bytes]:
+    """The archive of a kept file, as a stream; the VM holds it against the hash that it was told."""
+    chunks = store.stream(digest)
+    yield from nar.nar_of_file(size, chunks) if mode is HashMode.FLAT else chunks

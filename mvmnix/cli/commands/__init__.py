@@ -1,0 +1,1 @@
+"""A module for each command: parses, calls the application once, shows what it returned."""

@@ -1,0 +1,90 @@
+"""`mvm build`: builds an image or finds it finished, verified either way, and exports it if asked."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+
+import click
+
+from mvmnix.api.builder_vm import BuildLimits
+from mvmnix.api.context import open_context
+from mvmnix.api.export import export_image
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.rebuild import VARIATION, rebuild
+from mvmnix.api.source_refs import source_ref
+from mvmnix.cli.completers import directory
+from mvmnix.cli.options.signing import signing
+from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.progress import steps
+from mvmnix.keys import Role
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Verified
+
+
+def means(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that bound a build, handed over as one argument `limits`."""
+
+    @click.option("--vcpus", type=click.IntRange(1, 64), help="Processors of the builder VM.")
+    @click.option("--memory", type=click.IntRange(512, 2**20), metavar="MIB", help="Its memory.")
+    @click.option("--disk", type=click.IntRange(64, 2**20), metavar="MIB", help="Its disk, which is in that memory.")
+    @click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the build.")
+    @wraps(command)
+    def bounded(vcpus: int | None, memory: int | None, disk: int | None, timeout: int | None, **others: object) -> None:
+        command(limits=BuildLimits(vcpus, memory, disk, timeout), **others)
+
+    return bounded
+
+
+@click.command()
+@click.argument("flake", metavar="FLAKE[#ATTR]", shell_complete=directory)
+@click.option("--again", is_flag=True, help="Build it even if a finished build is kept.")
+@click.option(
+    "--rebuild", "twice", is_flag=True, help="Build it once more, in a machine that looks otherwise, and compare."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
+)
+@means
+@signing
+@click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
+def build(
+    flake: str, *, again: bool, twice: bool, out: Path | None, limits: BuildLimits, choice: KeylessChoice, as_json: bool
+) -> None:
+    """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
+
+    A finished build is used again after its bundle, manifest and bytes verify; not with --keyless, if a key signed
+    it. With --rebuild, that a second build made the same four files is signed as a second provenance; files that
+    differ are named.
+    """
+    wanted = source_ref(flake)
+    with open_context(TERMINAL) as context, context.working():
+        context.signer.choose(choice, Role.BUILDER)
+        with steps() as progress, open_image_builder(context, progress, limits) as images:
+            finished = images.new_image(wanted) if again else images.image(wanted)
+            if choice.keyless and finished.provenance.signer.key is not None:
+                finished = images.new_image(wanted)
+            second = rebuild(context, images, images.request(wanted), finished) if twice else None
+        if out is not None:
+            export_image(context, finished, out)
+    image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
+    if as_json:
+        said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}
+        answer("build", said | ({} if second is None else {"rebuild": rebuild_record(second)}))
+    else:
+        click.echo(str(finished.image.manifest.digest))
+
+
+def rebuild_record(second: Verified[Provenance]) -> Mapping[str, object]:
+    """A second provenance, as JSON."""
+    varied, limits = second.claim.variation or VARIATION, second.claim.limits
+    return {
+        "provenance": str(second.bundle),
+        "level": second.level,
+        "variation": {
+            "hostname": varied.hostname,
+            "clockOffsetSeconds": varied.clock_offset,
+            "directoryOrder": varied.directory_order,
+            "vcpus": limits.vcpus if limits else None,
+        },
+    }

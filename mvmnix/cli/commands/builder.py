@@ -1,0 +1,39 @@
+"""`mvm builder`: has the builder image build itself, inside itself, and compares."""
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.rebuild import rebuild
+from mvmnix.builder import bootstrap
+from mvmnix.cli.commands.build import rebuild_record
+from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.progress import steps
+
+
+@click.group()
+def builder() -> None:
+    """The image that builds all others."""
+
+
+@builder.command()
+@click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
+def reproduce(as_json: bool) -> None:
+    """Build the builder image inside itself, and compare with what the host's Nix built.
+
+    If all four files are the same, that is signed as a second provenance and kept beside the first. If not,
+    the files that differ are named.
+    """
+    with open_context(TERMINAL) as context:
+        context.initialize()
+        with steps() as progress, open_image_builder(context, progress) as images:
+            first = images.builder_image()
+            second = rebuild(context, images, bootstrap.request(), first)
+    image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
+    if as_json:
+        answer(
+            "builder reproduce",
+            {"artifacts": image, "provenance": str(first.provenance.bundle), "rebuild": rebuild_record(second)},
+        )
+    else:
+        click.echo(str(first.image.manifest.digest))

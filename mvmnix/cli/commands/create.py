@@ -1,0 +1,52 @@
+"""`mvm create`, `start`: a machine that is verified and registered now, and verified again and started later."""
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.creation import admit_created, create_machine
+from mvmnix.api.kept_plans import plan_bytes
+from mvmnix.api.launch import start_detached
+from mvmnix.api.machine_store import put_in_order
+from mvmnix.cli.attached_run import Attachment, run_here
+from mvmnix.cli.completers import created_machine, file
+from mvmnix.cli.option_hints import SignedPlanCommand
+from mvmnix.cli.output import TERMINAL
+from mvmnix.cli.raw import raw_option
+
+
+@click.command(cls=SignedPlanCommand)
+@click.argument("plan", metavar="PLAN|plan:DIGEST", shell_complete=file)
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
+@click.option(
+    "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."
+)
+@click.option("--vsa", default="", metavar="FILE", help="With --image: a verifier's summary instead of its evidence.")
+def create(*, plan: str, name: str, image: str, vsa: str) -> None:
+    """Make a machine from PLAN, a signed plan as for `mvm launch`, without starting it. Prints its id.
+
+    All is verified as by `mvm launch`, and will be again at the start: nothing is spent, and nothing runs. The image is
+    kept until the machine has ended or is removed; one in a DIRECTORY has to be there still.
+    """
+    with open_context(TERMINAL) as context:
+        bundle = plan_bytes(context, plan)
+        put_in_order(context.roots, context.machines, TERMINAL)
+        click.echo(create_machine(context, bundle, name=name, image=image, vsa=vsa))
+
+
+@click.command(cls=SignedPlanCommand)
+@click.argument("machine", shell_complete=created_machine)
+@click.option("--attach", "-a", is_flag=True, help="Stay, with the command's standard streams and exit code.")
+@raw_option
+def start(*, machine: str, attach: bool, raw: bool) -> int:
+    """Start MACHINE, which `mvm create` made; leave it running, and print its id.
+
+    Its plan is verified anew, under the policy and the revocations of now. It starts once; secrets are resolved here.
+    Exit codes: 125 mvm failed; 126 refused; with --attach also the guest's own, 124 timeout, 127 command not found.
+    """
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        with admit_created(context, machine) as (verified, created):
+            if attach:
+                return run_here(context, verified, Attachment(raw=raw), created=created).finished.exit_code
+            click.echo(start_detached(context, verified, created=created))
+            return 0

@@ -1,0 +1,76 @@
+"""What `mvm doctor` says about the jail around hypervisors: a cell is really entered, and every layer has a line."""
+
+from collections.abc import Iterator
+
+from mvmnix import caller
+from mvmnix.api.context import Context
+from mvmnix.cli.commands.doctor_checks import Finding, Health
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.shares.image import MKFS
+from mvmnix.launch.shares.server import VIRTIOFSD
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Controller
+from mvmnix.sandbox import landlock
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import locate
+
+_WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
+_NAMESPACES = (
+    "look at sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and what `dmesg` says of AppArmor"
+)
+
+
+def jail(context: Context) -> Iterator[Finding]:
+    """The jail as a whole, Landlock, control groups."""
+    try:
+        words = _tried(context)
+    except MvmnixError as error:
+        yield Finding("jail", Health.BAD, error.message, error.hint)
+        return
+    if words:
+        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
+        return
+    who = "a uid of its own for each machine" if caller.uid() == 0 else "your uid, in a user namespace: root gives more"
+    yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {who}")
+    if version := landlock.abi():
+        yield Finding("Landlock", Health.GOOD, f"version {version}")
+    else:
+        said = "this kernel has none: the jail's other walls stand"
+        yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
+    yield _limits(client.groups())
+    yield from _shares()
+
+
+def _shares() -> Iterator[Finding]:
+    """What plans with shares need, and no other does."""
+    for it, why in ((VIRTIOFSD, "serves directories to guests"), (MKFS, "makes images of directories for guests")):
+        try:
+            yield Finding(it.what, Health.GOOD, locate(it))
+        except MvmnixError as error:
+            yield Finding(it.what, Health.NOTE, f"no use: {error.message}; it {why} (--share)", error.hint)
+
+
+def _limits(found: ControlGroups) -> Finding:
+    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in found.parents]
+    missing = [words for one, words in _WORDS.items() if one not in found.controllers]
+    if not missing:
+        return Finding("control groups", Health.GOOD, "; ".join(by_version))
+    here = f"usable: {'; '.join(by_version)}; " if by_version else ""
+    said = f"{here}nothing limits a hypervisor's {', '.join(missing)} but its own process limits"
+    hint = "run mvm as root, or where cgroup v2 is delegated to you: systemd-run --user --scope -p Delegate=yes mvm …"
+    return Finding("control groups", Health.NOTE, said, hint)
+
+
+def _tried(context: Context) -> tuple[str, ...]:
+    """Enter a cell with a program that ends at once; what was complained about, if anything."""
+    invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
+    spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
+    cell = context.jail.cell((), spec, invocation)
+    process = HypervisorProcess.spawn(invocation, (), cell)
+    try:
+        process.wait()
+        return process.last_words
+    finally:
+        process.close()

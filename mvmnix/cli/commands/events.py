@@ -1,0 +1,59 @@
+"""`mvm events`, `mvm stats`: what happens to machines, by the audit log, and what they use, by the kernel."""
+
+import json
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.machine_events import machine_events
+from mvmnix.api.machine_store import open_machine_store, put_in_order
+from mvmnix.api.machines import MachineUsage, usage_of
+from mvmnix.cli.completers import any_machine, running_machine
+from mvmnix.cli.output import TERMINAL, answer, table
+
+
+@click.command()
+@click.argument("machine", default="", shell_complete=any_machine)
+@click.option("--lines", "-n", default=20, show_default=True, type=click.IntRange(0), help="How many that were before.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until it is interrupted.")
+def events(machine: str, lines: int, follow: bool) -> None:
+    """Print what happened to machines, or to MACHINE, from the audit log: verified records, one line of JSON each.
+
+    Starts, ends, pauses, commands (by the digest of their arguments), and refusals while a machine ran.
+    """
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        for each in machine_events(context, machine, last=lines, follow=follow):
+            value: dict[str, object] = json.loads(each.record.line)
+            click.echo(json.dumps({"index": each.index} | value))
+
+
+@click.command()
+@click.argument("machines", nargs=-1, metavar="[MACHINE...]", shell_complete=running_machine)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stats(machines: tuple[str, ...], as_json: bool) -> None:
+    """Print what each running machine uses, or each MACHINE: its hypervisor's processes, its supervisor, its console.
+
+    Times in milliseconds since the start, memory in KiB. The receipt has the sum at the end.
+    """
+    with open_machine_store(TERMINAL) as here:
+        rows = [_row(it) for it in usage_of(here, machines)]
+    if as_json:
+        answer("stats", rows)
+        return
+    used = ("PROCESSES", "THREADS", "CPU-MS", "RESIDENT-KIB", "SUPERVISOR-KIB", "CONSOLE-BYTES")
+    table(("ID", "NAME", "STATE", *used), (tuple(map(str, row.values())) for row in rows))
+
+
+def _row(it: MachineUsage) -> dict[str, object]:
+    return {
+        "id": it.entry.status.machine,
+        "name": it.entry.status.name,
+        "state": it.entry.state,
+        "processes": it.used.processes,
+        "threads": it.used.threads,
+        "cpuMilliseconds": it.used.cpu_ms,
+        "residentKiB": it.used.resident_kib,
+        "supervisorResidentKiB": it.supervisor_kib,
+        "consoleBytes": it.console_bytes,
+    }

@@ -1,0 +1,82 @@
+"""`mvm exec`: runs another command in a running machine whose plan grants that, with the caller's standard streams."""
+
+import signal
+from collections.abc import Mapping
+
+import click
+
+from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.cli.completers import running_machine
+from mvmnix.cli.local_terminal import refuse_without_input
+from mvmnix.cli.option_hints import SignedPlanCommand
+from mvmnix.cli.options.environment import env_option
+from mvmnix.cli.output import TERMINAL, notice
+from mvmnix.cli.raw import raw_option
+from mvmnix.cli.remote_terminal import run_in_terminal
+from mvmnix.cli.stdio import attentive, handed_over
+from mvmnix.errors import UsageError
+
+
+@click.command("exec", cls=SignedPlanCommand, context_settings={"allow_interspersed_args": False})
+@click.argument("machine", shell_complete=running_machine)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--interactive", "-i", is_flag=True, help="Hand it standard input. Default: it has none.")
+@click.option("--tty", "-t", is_flag=True, help="With -i: open a terminal for it, as `mvm shell` does.")
+@env_option("Added to the plan's environment. May be repeated.")
+@click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")
+@raw_option
+@click.option("--timeout", default=0, type=click.IntRange(0, 2**31 - 1), metavar="SECONDS", help="Default: none.")
+def exec_(
+    *,
+    machine: str,
+    command: tuple[str, ...],
+    interactive: bool,
+    tty: bool,
+    variables: Mapping[str, str],
+    directory: str,
+    raw: bool,
+    timeout: int,
+) -> int:
+    """Run COMMAND in MACHINE, as a list of arguments that no shell reads, if its plan grants the verb exec.
+
+    What it prints goes raw into files and pipes, and as text to a terminal. With -it it gets a terminal in the guest,
+    if the plan grants the verb shell, and the guest's bytes drive the terminal here. Exit codes: the command's own; 124
+    timeout; 125 mvm failed; 126 refused; 127 command not found in the guest; 129 hung up.
+    """
+    command = command[1:] if command[0] == "--" else command  # everything after MACHINE is the command's
+    if not command:
+        raise UsageError("there is no command", hint="mvm exec MACHINE COMMAND…; mvm shell MACHINE opens a shell")
+    if tty:
+        _check_terminal(interactive, timeout, raw=raw)
+        return run_in_terminal(machine, command, variables, directory)
+    streams = tuple(Stream) if interactive else (Stream.STDOUT, Stream.STDERR)
+    asked = Exec(command, variables, directory, timeout, streams)
+    with (
+        open_machine_store(TERMINAL) as here,
+        handed_over(streams, raw=raw) as hands,
+        call(here, machine, asked, hands.descriptors) as it,
+    ):
+        hands.begin()
+        status = _waited(it)
+    if status.end is not End.EXITED:
+        notice(f"the command {command[0]!r} did not end by itself: it {status}")
+    return status.exit_code
+
+
+def _check_terminal(interactive: bool, timeout: int, *, raw: bool) -> None:
+    """Raises UsageError for what doesn't go with a terminal."""
+    refuse_without_input(interactive)
+    if timeout or raw:
+        raise UsageError("-t goes with neither --timeout nor --raw", hint="a terminal gets raw bytes, until it ends")
+
+
+def _waited(it: Call) -> ExitStatus:
+    """The first interruption is the command's, the second ends it: if the client disconnects, it is killed."""
+    with attentive() as attend:
+        try:
+            attend(it.fileno())
+        except KeyboardInterrupt:
+            it.signal(signal.SIGINT)
+            attend(it.fileno())
+    return it.wait()

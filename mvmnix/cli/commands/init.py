@@ -1,0 +1,57 @@
+"""`mvm init`: writes a new flake that builds at once, and says what to do next."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.source_refs import image_reference
+from mvmnix.builder.template import Template, scaffold, write
+from mvmnix.cli.output import TERMINAL
+from mvmnix.escaping import escape
+
+
+@click.command()
+@click.option(
+    "--template",
+    type=click.Choice([each.value for each in Template]),
+    default=Template.MINIMAL.value,
+    show_default=True,
+    help="What the guest is to be.",
+)
+@click.option("--from", "image", metavar="oci://HOST/NAME@sha256:DIGEST", help="The image, for the template oci.")
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def init(template: str, image: str | None, directory: Path) -> None:
+    """Write a new flake with its lock to DIR, which is made if it is missing; nothing is ever overwritten.
+
+    It has this installation's own flake beside it as an input, so that it builds at once, without a network. The
+    template oci asks the image's registry for its manifest and configuration.
+    """
+    wanted = Template(template)
+    if (wanted is Template.OCI) != (image is not None):
+        raise click.UsageError("--template oci and --from belong together")
+    tree = scaffold(wanted, directory.resolve().name, image=_described(image) if image is not None else None)
+    write(tree, directory)
+    _next(directory)
+
+
+def _described(text: str) -> bytes:
+    """What image.json says of an OCI image, asked from its registry."""
+    from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
+
+    reference = image_reference(text)
+    with open_context(TERMINAL) as context, context.working():
+        return image.describe(image.resolve(reference, context.network.registries))
+
+
+def _next(directory: Path) -> None:
+    """Say how it is run: from a commit, or as the uncommitted copy that it is."""
+    where = shlex.quote(str(directory))
+    within = any((each / ".git").exists() for each in (directory.resolve(), *directory.resolve().parents))
+    begin = "" if within else f"git init {where} && "
+    click.echo(escape(f"wrote {directory}; next, either of:"), err=True)
+    click.echo(escape(f"  mvm run path:{where}"), err=True)
+    click.echo(
+        escape(f"  {begin}git -C {where} add . && git -C {where} commit -m 'Begin' && mvm run {where}"), err=True
+    )

@@ -1,0 +1,70 @@
+"""`mvm key`: makes and shows keys."""
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.own_secrets import read_secret
+from mvmnix.api.signer import key_file
+from mvmnix.cli.options.own_secrets import reference
+from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.errors import UsageError
+from mvmnix.keys import Algorithm, PrivateKey, Role
+
+_ROLE = click.argument("role", type=click.Choice([each.value for each in Role]))
+
+
+@click.group()
+def key() -> None:
+    """Make and show keys: builder for provenance, planner for plans, host for receipts and log, verifier for VSAs."""
+
+
+@key.command()
+@_ROLE
+@click.option(
+    "--algorithm",
+    type=click.Choice([each.value for each in Algorithm]),
+    default=Algorithm.ED25519.value,
+    show_default=True,
+)
+@click.option(
+    "--password", default="", metavar="env:NAME|file:PATH", help="Encrypt it with the password that lies there."
+)
+def create(role: Role, algorithm: Algorithm, password: str) -> None:
+    """Make the key of ROLE, readable by you alone; an existing one is never replaced. Prints the public half.
+
+    A key that is encrypted is opened with the password that `[keys] password` in config.toml refers to, or with
+    one that is asked for at a terminal.
+    """
+    if role == Role.HOST and algorithm != Algorithm.ED25519:
+        hint = "leave --algorithm out, or make another role's key"
+        raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
+    word = read_secret(reference(password, "--password"), "the password") if password else None
+    with open_context(TERMINAL) as context:
+        try:
+            made = PrivateKey.create(context.keys, key_file(Role(role)), Algorithm(algorithm), word)
+        except FileExistsError as error:
+            where = context.keys.where(key_file(Role(role)))
+            raise UsageError(
+                f"{where} is there already", hint="move it away first if you mean to replace it"
+            ) from error
+        click.echo(
+            f"made {context.keys.where(key_file(Role(role)))}; name it in a trust policy to have it believed", err=True
+        )
+    click.echo(made.public.pem, nl=False)
+
+
+@key.command()
+@_ROLE
+@click.option("--json", "as_json", is_flag=True, help="Print fingerprint and public half as JSON.")
+def show(role: Role, as_json: bool) -> None:
+    """Print the public half of ROLE's key as PEM, and its fingerprint on stderr, as revocations.toml takes it."""
+    with open_context(TERMINAL) as context:
+        if not context.keys.exists(key_file(Role(role))):
+            where = context.keys.where(key_file(Role(role)))
+            raise UsageError(f"there is no {role} key at {where}", hint=f"mvm key create {role}")
+        public = context.key(Role(role)).public
+    if as_json:
+        answer("key", {"role": role, "fingerprint": str(public.fingerprint), "pem": public.pem})
+    else:
+        click.echo(f'sha256 = "{public.fingerprint.hex}"', err=True)
+        click.echo(public.pem, nl=False)

@@ -1,0 +1,37 @@
+"""`mvm launch`: starts a machine from a signed plan, once everything it stands on verifies."""
+
+from contextlib import ExitStack
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.kept_plans import plan_bytes
+from mvmnix.api.launch import admit_plan, start_detached
+from mvmnix.api.machine_store import put_in_order
+from mvmnix.cli.attached_run import Attachment, attach_options, run_here
+from mvmnix.cli.completers import file
+from mvmnix.cli.option_hints import SignedPlanCommand
+from mvmnix.cli.output import TERMINAL
+
+
+@click.command(cls=SignedPlanCommand)
+@click.argument("plan", metavar="PLAN|plan:DIGEST", shell_complete=file)
+@attach_options
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
+@click.option(
+    "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."
+)
+@click.option("--vsa", default="", metavar="FILE", help="With --image: a verifier's summary instead of its evidence.")
+def launch(*, plan: str, attachment: Attachment, name: str, image: str, vsa: str) -> int:
+    """Start a machine from PLAN, the file of a signed plan or one of `mvm plan ls`, for an image that is kept here.
+
+    Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
+    """
+    with open_context(TERMINAL) as context, ExitStack() as stack:
+        bundle = plan_bytes(context, plan)
+        put_in_order(context.roots, context.machines, TERMINAL)
+        verified = stack.enter_context(admit_plan(context, bundle, image, vsa))
+        if attachment.detached:
+            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
+            return 0
+        return run_here(context, verified, attachment, name=name).finished.exit_code

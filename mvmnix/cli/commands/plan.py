@@ -1,0 +1,130 @@
+"""`mvm plan`: makes, signs and shows plans; what is kept of them is in plan_kept."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from mvmnix.api import Use
+from mvmnix.api.context import open_context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.kept_plans import plan_bytes
+from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
+from mvmnix.api.source_refs import runnable_ref
+from mvmnix.cli.commands.plan_ls import list_, rm
+from mvmnix.cli.completers import directory, file
+from mvmnix.cli.option_hints import HintingCommand
+from mvmnix.cli.options.backend import told_of_isolation
+from mvmnix.cli.options.data import told as told_of_data
+from mvmnix.cli.options.plan import plan_options
+from mvmnix.cli.options.secrets import told
+from mvmnix.cli.options.shares import told as told_of_shares
+from mvmnix.cli.options.signing import signing
+from mvmnix.cli.output import TERMINAL, notice
+from mvmnix.cli.progress import steps
+from mvmnix.errors import RefusedError, UsageError
+from mvmnix.escaping import escape, escape_line
+from mvmnix.images.store import LIMIT
+from mvmnix.keys import Role
+from mvmnix.launch.gate import signatures
+from mvmnix.launch.gate.checks import plan_of
+from mvmnix.launch.plan.plan import to_statement
+from mvmnix.provenance.bundle import statement
+from mvmnix.strict import parse_json
+
+_OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where to write it. Default: stdout.")
+
+
+@click.group()
+def plan() -> None:
+    """Make, sign, show and list plans: what may run, from which image, with what means, until when."""
+
+
+@plan.command(cls=HintingCommand)
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")
+@click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
+@plan_options
+@_OUT
+def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions, out: str) -> None:
+    """Make a plan for FLAKE's image, which is built first if it isn't yet, or for the kept image NAME.
+
+    It is unsigned, an in-toto statement.
+    """
+    source = runnable_ref(flake)
+    options = replace(
+        options,
+        use=Use.ONCE if single_use else Use.WITHIN_WINDOW,
+        valid_for=timedelta(hours=valid_for),
+    )
+    with open_context(TERMINAL) as context:
+        refuse_early(context, options)
+        with steps() as progress, open_image_builder(context, progress) as images:
+            finished = images.image(source)
+        _write(out, to_statement(draft_plan(context, finished, options)).to_bytes())
+
+
+@plan.command()
+@click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
+@_OUT
+@signing
+def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
+    """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
+
+    Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
+    bundles and the new one, a line each.
+    """
+    data = file_bytes(plan_file, LIMIT)
+    with open_context(TERMINAL) as context:
+        context.signer.choose(choice, Role.PLANNER)
+        _write(out, add_signature(context, data, plan_file))
+
+
+@plan.command()
+@click.argument("bundle", metavar="BUNDLE|plan:DIGEST", shell_complete=file)
+def show(bundle: str) -> None:
+    """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
+
+    There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
+    what runs in it can read them.
+    """
+    with open_context(TERMINAL) as context:
+        data = plan_bytes(context, bundle)
+        try:
+            for authentic in signatures.gather(data, context.policy.trust):
+                click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
+        except RefusedError as refused:
+            for reason in refused.reasons:
+                click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
+    payload = signatures.payload(data)
+    with suppress(RefusedError):  # what is no plan is shown all the same
+        made = plan_of(statement.parse(payload))
+        for line in chain([told_of_isolation(made)], told(made), told_of_shares(made), told_of_data(made)):
+            click.echo(escape(line), err=True)
+    shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
+    click.echo(escape(shown))
+
+
+for command in (list_, rm):
+    plan.add_command(command)
+
+
+def _write(out: str, data: bytes) -> None:
+    if out == "-":
+        click.echo(data, nl=False)
+        return
+    path = Path(out)
+    try:
+        is_replaced = path.is_file() and (path.stat().st_size != len(data) or path.read_bytes() != data)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error
+    if is_replaced:
+        notice(f"replaced {out}, which held something else")

@@ -1,0 +1,101 @@
+"""`mvm ps`, `inspect`, `wait`: what there is to say about machines, by the kernel's word."""
+
+import click
+
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api.verified_ends import with_verified_ends
+from mvmnix.cli.completers import any_machine
+from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.errors import UsageError
+from mvmnix.launch.machines import filters, registry
+from mvmnix.launch.machines.filters import Filter
+from mvmnix.launch.machines.registry import Entry
+from mvmnix.strict import show_time
+
+
+@click.command()
+@click.option("--all", "-a", "everything", is_flag=True, help="Machines that have ended too.")
+@click.option(
+    "--filter",
+    "-f",
+    "wanted",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only those: id, name, image, state, ended, label=NAME or label=NAME=VALUE. May be repeated.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print ids alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """List machines: those that live, by the lock that their supervisor holds."""
+    try:
+        chosen = [Filter.parse(text) for text in wanted]
+    except ValueError as error:
+        raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
+    with open_machine_store(TERMINAL) as here:
+        listed = with_verified_ends(
+            here, [entry for entry in registry.entries(here) if everything or entry.alive], TERMINAL
+        )
+    shown = filters.matching(listed, chosen)
+    if as_json:
+        answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
+    elif quiet:
+        click.echo("".join(f"{entry.status.machine}\n" for entry in shown), nl=False)
+    else:
+        header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
+        table(header, (tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown))
+
+
+def _record(entry: Entry) -> dict[str, object]:
+    status = entry.status
+    return {
+        "id": status.machine,
+        "name": status.name,
+        "image": status.image,
+        "state": entry.state,
+        "accelerator": status.acceleration,
+        "created": show_time(status.created),
+        "ended": entry.ended,
+        "exitCode": entry.exit_code,
+    }
+
+
+@click.command()
+@click.argument("machine", shell_complete=any_machine)
+def inspect(machine: str) -> None:
+    """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
+
+    How it ended is what the audit log's record says. The rest is not verified anew: `mvm show MACHINE` does that, with
+    plan, provenance and receipt.
+    """
+    with open_machine_store(TERMINAL) as here:
+        (entry,) = with_verified_ends(here, [registry.find(here, machine)], TERMINAL)
+        status = entry.status
+        digests = {
+            "plan": status.plan,
+            "policy": status.policy,
+            "manifest": status.manifest,
+            "provenance": status.provenance,
+        }
+        known = {
+            "labels": dict(status.labels),
+            "supervisor": entry.supervisor,
+            "digests": {name: digest.hex for name, digest in digests.items() if digest is not None},
+            "directory": here.where(status.machine),
+            "files": registry.files(here, status.machine),
+        }
+    answer("machine", _record(entry) | known)
+
+
+@click.command()
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=any_machine)
+def wait(machines: tuple[str, ...]) -> None:
+    """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
+    with open_machine_store(TERMINAL) as here:
+        waiting = [registry.find(here, text).status.machine for text in machines]
+        for machine in waiting:
+            ended = registry.wait(here, machine)
+            if ended.state == "dead":
+                with open_machine_store(TERMINAL) as again:
+                    ended = registry.find(again, machine)
+            (ended,) = with_verified_ends(here, [ended], TERMINAL)
+            click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

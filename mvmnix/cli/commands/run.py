@@ -1,0 +1,61 @@
+"""`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit as the guest did."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.launch import start_detached
+from mvmnix.api.machine_store import put_in_order
+from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
+from mvmnix.api.source_refs import runnable_ref
+from mvmnix.api.terminal import check_terminal
+from mvmnix.cli.attached_run import Attachment, attach_options, run_here
+from mvmnix.cli.completers import directory
+from mvmnix.cli.evidence_table import Chain
+from mvmnix.cli.option_hints import HintingCommand
+from mvmnix.cli.options.plan import plan_options
+from mvmnix.cli.output import TERMINAL, notice
+from mvmnix.cli.progress import steps
+from mvmnix.errors import UsageError
+from mvmnix.model import Verb
+
+
+@click.command(cls=HintingCommand)
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@attach_options
+@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
+@plan_options
+@click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
+def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, evidence: bool) -> int:
+    """Run FLAKE's image, or the kept image NAME, in a microVM; and COMMAND there instead of its own, given after --.
+
+    Its options beside --detach and its like are written into the plan that is made and signed for this run.
+
+    Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
+    """
+    if attachment.detached and evidence:
+        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
+    wanted = runnable_ref(flake)
+    if attachment.tty:  # a terminal takes the verb, and the plan says so
+        check_terminal(options.backend, options.secrets)
+        options = replace(options, verbs=options.verbs | {Verb.SHELL})
+    with open_context(TERMINAL) as context, ExitStack() as stack:
+        context.initialize()
+        put_in_order(context.roots, context.machines, TERMINAL)
+        refuse_early(context, options)
+        with context.working():  # until its files are open, the image may not be removed
+            with steps() as progress, open_image_builder(context, progress) as images:
+                finished = images.image(wanted)
+            bundle = sign_plan(context, draft_plan(context, finished, options))
+            verified = stack.enter_context(context.admitted(bundle, finished, notice))
+        if attachment.detached:
+            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
+            return 0
+        ran = run_here(context, verified, attachment, name=name)
+        if evidence:
+            Chain(finished, verified, ran).show()
+        return ran.finished.exit_code

@@ -1,0 +1,61 @@
+"""`mvm show`: the evidence of an image, plan or machine, verified anew, as a tree, as JSON and as one HTML page.
+
+Exit codes: 0 all verified, 1 something refused, 2 something could not be verified.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mvmnix.api.context import open_context
+from mvmnix.cli.commands.verify import could_not_verify
+from mvmnix.cli.completers import any_machine
+from mvmnix.cli.evidence_tree import show_tree
+from mvmnix.cli.output import TERMINAL, answer, notice, tell
+from mvmnix.errors import RefusedError, UsageError
+from mvmnix.evidence.page import Page, page
+from mvmnix.evidence.record import record
+from mvmnix.evidence.subjects import graph_of, named
+from mvmnix.launch.runtime.host import now
+
+
+@click.command()
+@click.argument("what", metavar="IMAGE|PLAN|MACHINE", shell_complete=any_machine)
+@click.option("--html", default="", metavar="FILE", help="Write a page of HTML that needs no other file; - prints it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
+def show(what: str, html: str, as_json: bool) -> int:
+    """Verify the evidence of an image, plan or machine, from source to machine, and show it. Nothing is started.
+
+    IMAGE is the beginning of a manifest's digest, or a directory of `mvm build --out`; PLAN the file of a signed plan;
+    MACHINE a name or an id.
+
+    Exit codes: 0 all verified, 1 something refused, 2 something could not be verified.
+    """
+    if as_json and html == "-":
+        raise UsageError("--json and --html - would both go to stdout", hint="name a file for the page")
+    with open_context(TERMINAL) as context, could_not_verify(), context.working():
+        found = named(context, what, notice)
+        moment = now()
+        try:
+            graph = graph_of(context, found, moment)
+        except RefusedError as refused:  # the policy: without one nothing can be verified
+            tell(refused)
+            return 2
+    if html:
+        _write(html, page(Page(graph, moment)))
+    if as_json:
+        answer("evidence", record(graph, moment))
+    elif not html:
+        show_tree(graph, sys.stdout)
+    elif graph.exit_code:  # the page says why, and so does this
+        show_tree(graph, sys.stderr)
+    return graph.exit_code
+
+
+def _write(out: str, text: str) -> None:
+    if out == "-":
+        click.echo(text, nl=False)
+        return
+    Path(out).write_text(text, encoding="utf-8")
+    click.echo(f"wrote {out}", err=True)

@@ -1,0 +1,44 @@
+"""`mvm stop`, `kill`, `rm`: ends machines from outside, and takes away what is left of them."""
+
+from collections.abc import Callable
+
+import click
+
+from mvmnix.api.machines import kill_machines, remove_machines, stop_machines
+from mvmnix.cli.completers import Completer, ended_machine, running_machine
+from mvmnix.cli.output import TERMINAL
+
+
+def _machines(completer: Completer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=completer)
+
+
+@click.command()
+@_machines(running_machine)
+@click.option(
+    "--patience", default=15.0, show_default=True, metavar="SECONDS", help="After that, its supervisor is killed."
+)
+def stop(machines: tuple[str, ...], patience: float) -> None:
+    """Stop each MACHINE, by id or name: ask its guest, then end it. Prints its id."""
+    for machine in stop_machines(machines, TERMINAL, patience=patience):
+        click.echo(machine)
+
+
+@click.command()
+@_machines(running_machine)
+def kill(machines: tuple[str, ...]) -> None:
+    """End each MACHINE now, without asking its guest; its receipt says so. Prints its id."""
+    for machine in kill_machines(machines, TERMINAL):
+        click.echo(machine)
+
+
+@click.command()
+@_machines(ended_machine)
+@click.option("--force", "-f", is_flag=True, help="End those that run, without asking their guests.")
+def rm(machines: tuple[str, ...], force: bool) -> None:
+    """Remove each MACHINE that has ended: its logs, plan and receipt. Prints its id.
+
+    The audit log keeps what it has: start and end, and the digests of plan and receipt.
+    """
+    for machine in remove_machines(machines, TERMINAL, force=force):
+        click.echo(machine)

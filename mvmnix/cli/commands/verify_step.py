@@ -1,0 +1,129 @@
+"""The step of a workflow that verifies before a release: inputs from the environment, verdicts where people look.
+
+action/action.yml runs it as `python -m mvmnix.cli.commands.verify_step`. What it writes are strangers' strings, escaped
+for where they go: the summary is Markdown, the log is read by the runner for commands.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import mvmnix
+from mvmnix.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
+from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
+
+#: Inputs that are options of `mvm verify` by the same name.
+OPTIONS: Final = (
+    *("bundle", "key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer"),
+    *("certificate-oidc-issuer-regexp", "trusted-root", "policy", "type"),
+    *("source-uri", "source-tag", "source-digest", "builder-id"),
+)
+#: A summary has 1 MiB at most: so many rows and characters of a cell, and so many bytes of all rows, escaped.
+_ROWS, _CELL, _MOST = 200, 1000, 2**19
+#: Characters of a line of the log, or of an annotation.
+_LINE = 4 * _CELL
+_TITLES: Final = {0: "verified", 1: "refused"}
+
+
+def arguments(inputs: Mapping[str, str]) -> list[str]:
+    """What `mvm verify` is asked, from INPUT_…: an input that is empty was not given."""
+    given = [(name, inputs.get(f"INPUT_{name.replace('-', '_').upper()}", "")) for name in OPTIONS]
+    artifacts = [line.strip() for line in inputs.get("INPUT_ARTIFACTS", "").splitlines() if line.strip()]
+    return ["verify", "--json", *(f"--{name}={value}" for name, value in given if value), "--", *artifacts]
+
+
+def rows(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What the summary's table says: file, verdict, and who vouches for it or why not."""
+    for artifact in verdict.get("artifacts", []):
+        if artifact["verified"]:
+            for each in artifact["statements"]:
+                witness = each.get("witness", f"signed {each['time']}")
+                who = f"{each['type'] or 'a signature over the file'}, by {_signer(each)} ({witness})"
+                yield artifact["artifact"], "verified", who
+        for reason in artifact.get("reasons", []):
+            yield artifact["artifact"], f"refused [{reason['code']}]", f"{reason['why']}. Next: {reason['next']}"
+    if "artifacts" not in verdict:
+        if verdict["verified"]:
+            seen = verdict.get("witness", f"signed {verdict['time']}")
+            who = f"{_signer(verdict)}, {verdict['builder']}, SLSA Build L{verdict['level']} ({seen})"
+            yield "image", "verified", who
+        for reason in verdict.get("reasons", []):
+            yield reason["what"], f"refused [{reason['code']}]", f"{reason['why']}. Next: {reason['next']}"
+
+
+def _signer(counted: Mapping[str, Any]) -> str:
+    identity = counted["identity"]
+    return f"{identity['subject']}, certified by {identity['issuer']}" if identity else str(counted["signer"])
+
+
+def summary(status: int, verdict: Mapping[str, Any] | None, words: str) -> str:
+    """The summary, in Markdown."""
+    title = "could not verify" if verdict is None else _TITLES.get(status, "could not verify")
+    text = f"### mvm verify: {title}\n\n"
+    if verdict is None:
+        return text + _bounded([f"{escape_markdown(line[:_CELL])}  \n" for line in words.splitlines()])
+    text += "| artifact | verdict | |\n| --- | --- | --- |\n"
+    return text + _bounded(
+        [f"| {' | '.join(escape_markdown(cell[:_CELL]) for cell in row)} |\n" for row in rows(verdict)]
+    )
+
+
+def _bounded(lines: list[str]) -> str:
+    """As many lines as fit, and how many do not."""
+    shown, size = list[str](), 0
+    for line in lines[:_ROWS]:
+        size += len(line.encode())
+        if size > _MOST:
+            break
+        shown.append(line)
+    return "".join(shown) + (f"\n… and {len(lines) - len(shown)} more\n" if len(shown) < len(lines) else "")
+
+
+def annotations(verdict: Mapping[str, Any] | None, words: str) -> Iterator[str]:
+    """Commands to the runner, so that each reason stands at the run."""
+    if verdict is None:
+        yield f"::error title=mvm verify::{escape_workflow_data(words.strip()[-_LINE:])}"
+        return
+    for reason in verdict.get("reasons", [])[:_ROWS]:
+        text = f"{reason['what']}: refused [{reason['code']}]: {reason['why']}. Next: {reason['next']}"
+        yield f"::error title=mvm verify::{escape_workflow_data(text[:_LINE])}"
+
+
+def main() -> int:
+    """Verify, tell it, and return the exit code of `mvm verify`: 2 for whatever ended without a verdict."""
+    python = [sys.executable, "-P", "-m", "mvmnix.cli"]
+    path = {"PYTHONPATH": str(Path(mvmnix.__file__).parents[1])}
+    # the workflow names its artifacts from where its step runs
+    env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
+    done = run([*python, *arguments(os.environ)], env=env, cwd=here, check=False)
+    words = done.stderr.decode(errors="replace")
+    verdict = told(done.stdout)
+    status = 2 if verdict is None or done.status not in _TITLES else done.status
+    for line in annotations(verdict, words) if status else ():
+        print(line)
+    for artifact, said, who in [] if verdict is None else rows(verdict):
+        print(escape_workflow_log(f"{artifact}: {said}: {who}"[:_LINE].replace("\n", " ")))
+    for variable, text in (
+        ("GITHUB_STEP_SUMMARY", summary(status, verdict, words)),
+        ("GITHUB_OUTPUT", f"verified={'true' if status == 0 else 'false'}\n"),
+    ):
+        if variable in os.environ:
+            with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
+                file.write(text)
+    return status
+
+
+def told(answer: bytes) -> Mapping[str, Any] | None:
+    """The verdict in what `mvm verify --json` printed; None where there is none, as after a crash."""
+    try:
+        result = json.loads(answer)["result"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The chain of evidence of a run, from flake to receipt, as a table for people."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mvmnix.api.launch import Ran
+from mvmnix.escaping import escape
+from mvmnix.images.store import Finished
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.plural import counted
+from mvmnix.provenance.slsa.provenance import Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A finished image, the plan that was verified for it, and the machine that ran."""
+
+    image: Finished
+    plan: VerifiedPlan
+    done: Ran
+
+    def show(self) -> None:
+        """Print it on stderr."""
+        table = Table(title="chain of evidence", show_header=False, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, text in self.links():
+            table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
+        Console(stderr=True).print(table)
+
+    def links(self) -> Iterator[tuple[str, str]]:
+        """Each link: its name, and what vouches for it."""
+        claim, evidence = self.image.provenance.claim, self.image.provenance
+        where = f" in {claim.directory}" if claim.directory else ""
+        yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
+        yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
+        yield "sources", f"{counted(len(claim.sources), 'file')} came in, each by its hash"
+        yield from built_before(claim)
+        yield "derivation", str(claim.derivation)
+        for artifact in self.image.image.artifacts:
+            yield artifact.name, str(artifact.digest)
+        yield "verity root", str(self.image.image.verity.root)
+        signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
+        yield "provenance", f"{evidence.bundle}, {signed}"
+        yield "policy", str(self.plan.policy)
+        yield "plan", f"{self.plan.digest}, signed by {', '.join(signer.name for signer in self.plan.signers)}"
+        machine = self.done.machine
+        yield "machine", self.plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
+        ended = self.done.finished.ended
+        yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
+
+
+def built_before(claim: Provenance) -> Iterator[tuple[str, str]]:
+    """What came in that had been built before, and who vouches for it; nothing where all was built anew."""
+    if claim.kept:
+        statements = sorted({str(part.bundle) for part in claim.kept})
+        yield "kept parts", f"{len(claim.kept)} of mvm's own, under {_under(statements, 'statement')}"
+    if claim.cached:
+        keys = sorted({path.key for path in claim.cached})
+        yield "cached paths", f"{len(claim.cached)} from binary caches, under {_under(keys, 'key')}"
+
+
+def _under(names: list[str], what: str) -> str:
+    return f"the {what}{'' if len(names) == 1 else 's'} {', '.join(names)}"

@@ -1,0 +1,30 @@
+"""The option `--backend`, and how a plan's isolation is shown."""
+
+from collections.abc import Callable
+
+import click
+
+from mvmnix.api import Backend
+from mvmnix.launch.plan.plan import Plan
+
+
+def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:
+    return Backend(value)
+
+
+def backend_option[F: Callable[..., object]](command: F) -> F:
+    """Give a command the option; it is handed a `Backend`."""
+    return click.option(
+        "--backend",
+        type=click.Choice([each.value for each in Backend]),
+        default=Backend.QEMU.value,
+        show_default=True,
+        callback=_chosen,
+        help="What runs it; all but qemu are Preview, and container is not a microVM.",
+    )(command)
+
+
+def told_of_isolation(plan: Plan) -> str:
+    """What will hold what the plan starts, as far as the plan says it; one line for people."""
+    first, *others = (it.explained for it in plan.boundaries)
+    return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))

@@ -1,0 +1,57 @@
+"""The options by which a plan is told of secrets, by reference, and how a plan's secrets are shown."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mvmnix.errors import UsageError
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.secret_reference import Reference, Target
+
+_HINT: Final = (
+    "NAME=env:VARIABLE, NAME=file:PATH, NAME=keyring:SERVICE/NAME or NAME='command:/PATH WORD…', for instance "
+    "--secret DB_PASSWORD=env:DB_PASSWORD; never the secret itself, which everybody on this machine could see"
+)
+
+
+def secret_options[F: Callable[..., object]](command: F) -> F:
+    """Add --secret and --secret-env, for `references`."""
+    as_file = click.option(
+        "--secret",
+        "secrets",
+        multiple=True,
+        metavar="NAME=REFERENCE",
+        help="A secret that the guest finds in /run/secrets/NAME: env:VARIABLE, file:PATH, keyring:SERVICE/NAME or "
+        "command:WORDS, looked up when the machine starts. May be repeated.",
+    )
+    as_variable = click.option(
+        "--secret-env",
+        "secret_variables",
+        multiple=True,
+        metavar="NAME=REFERENCE",
+        help="The same as the variable NAME of the guest's command.",
+    )
+    return as_file(as_variable(command))
+
+
+def references(secrets: tuple[str, ...], variables: tuple[str, ...]) -> tuple[Reference, ...]:
+    """What was typed for the two options. Raises UsageError, which repeats nothing that could be a secret."""
+    typed = [(text, Target.FILE) for text in secrets] + [(text, Target.VARIABLE) for text in variables]
+    try:
+        return tuple(Reference.parse(_from_here(text), target) for text, target in typed)
+    except ValueError as error:
+        raise UsageError(str(error), hint=_HINT) from None
+
+
+def _from_here(text: str) -> str:
+    """A relative path is meant from here."""
+    name, file, path = text.partition("=file:")
+    return f"{name}{file}{Path(path).absolute()}" if path else text
+
+
+def told(plan: Plan) -> Iterator[str]:
+    """For each secret of a plan a line that says who will see it."""
+    for it in plan.secrets:
+        yield f"guest-visible secret {it.name}: from {it}, as {it.place}; what runs in the guest can read and print it"

@@ -1,0 +1,103 @@
+"""The options of `mvm verify` that say whom to trust and what is required, each handed on as one noun."""
+
+from collections.abc import Callable
+from functools import wraps
+
+import click
+from click.core import ParameterSource
+
+from mvmnix.api.verify.trust_choice import TrustChoice
+from mvmnix.errors import UsageError
+from mvmnix.provenance.slsa.in_toto import predicate_type
+from mvmnix.provenance.verify.requirements import Requirements
+
+_REGEXP = "The same, as a regular expression that matches in full."
+_WHOM = (
+    click.option("--key", default="", metavar="FILE", help="Public key to trust."),
+    click.option("--certificate-identity", default="", help="Certificate identity (SAN) to trust."),
+    click.option("--certificate-identity-regexp", default="", help=_REGEXP),
+    click.option("--certificate-oidc-issuer", default="", help="Required OIDC issuer of that identity."),
+    click.option("--certificate-oidc-issuer-regexp", default="", help=_REGEXP),
+    click.option("--trusted-root", default="", metavar="FILE", help="Whose certificates count. Default: public-good."),
+    click.option(
+        "--policy", default="", metavar="FILE", help="Trust the signers of this trust.toml. An image's: yours."
+    ),
+)
+_WANTED = (
+    click.option("--type", "kind", help="The predicate type: its URI, or slsaprovenance1, spdxjson, cyclonedx …"),
+    click.option("--source-uri", help="The repository that it has to be built from."),
+    click.option("--source-tag", help="… at this tag."),
+    click.option("--source-digest", help="… at this commit."),
+    click.option("--builder-id", help="The builder that has to have built it."),
+)
+
+
+def whom_options(function: Callable[..., int]) -> Callable[..., int]:
+    """The options that name whom to trust; the function gets them as `whom`."""
+
+    @wraps(function)
+    def wrapped(
+        *,
+        key: str,
+        certificate_identity: str,
+        certificate_identity_regexp: str,
+        certificate_oidc_issuer: str,
+        certificate_oidc_issuer_regexp: str,
+        trusted_root: str,
+        policy: str,
+        **others: object,
+    ) -> int:
+        _refuse_empty()
+        identity = (certificate_identity, certificate_identity_regexp)
+        issuer = (certificate_oidc_issuer, certificate_oidc_issuer_regexp)
+        return function(whom=TrustChoice(key, *identity, *issuer, trusted_root, policy), **others)
+
+    return _with(_WHOM, wrapped)
+
+
+def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
+    """The options that require something; the function gets them as `wanted`. Raises UsageError."""
+
+    @wraps(function)
+    def wrapped(
+        *,
+        kind: str | None,
+        source_uri: str | None,
+        source_tag: str | None,
+        source_digest: str | None,
+        builder_id: str | None,
+        **others: object,
+    ) -> int:
+        wanted = Requirements(_type(kind), source_uri, source_tag, source_digest, builder_id)
+        return function(wanted=wanted, **others)
+
+    return _with(_WANTED, wrapped)
+
+
+def _refuse_empty() -> None:
+    """No option that was typed is empty: an unset variable must not leave something out.
+
+    Raises UsageError.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        if context.params.get(name) == "" and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            hint = "say what is meant, or leave the option out"
+            raise UsageError(f"{option.opts[0]} is empty", hint=hint)
+
+
+type _Command = Callable[..., int]
+
+
+def _with(options: tuple[Callable[[_Command], _Command], ...], command: _Command) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _type(text: str | None) -> str | None:
+    try:
+        return None if text is None else predicate_type(text)
+    except ValueError as error:
+        raise UsageError(f"--type: {error}", hint="name a type by one of these, or by its URI") from error

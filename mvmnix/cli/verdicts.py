@@ -1,0 +1,139 @@
+"""Shows verdicts: a line for each file and reason, strangers' strings escaped, or everything as one JSON answer."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+import click
+
+from mvmnix import strict
+from mvmnix.api.verify.artifacts import Failed, Verdict
+from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.cli.output import answer
+from mvmnix.errors import Reason, RefusedError
+from mvmnix.escaping import escape_line
+from mvmnix.model import Digest
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.verify.artifact_verifier import Counted, Passed, signer_of
+from mvmnix.provenance.verify.authenticate import Attested, Authentic
+
+#: What a key alone does not say, and what a log's word says that promises no time.
+NO_WITNESS = "no log, no trusted time"
+NO_TIME = "in the log, no trusted time"
+#: What a time alone does not say: whether a log has the signature, which proofs show.
+_MISSING = {Inclusion.PROVED: "", Inclusion.PROMISED: ", promised by the log, no proof", Inclusion.NONE: ", no log"}
+
+
+def one_line(reason: Reason) -> str:
+    """`WHAT: refused [CODE]: WHY. Next: HINT`, on one line, whatever stands in it."""
+    return escape_line(str(reason))
+
+
+def tell_reasons(reasons: Iterable[Reason]) -> None:
+    """A line on stderr for each."""
+    for reason in reasons:
+        click.echo(one_line(reason), err=True)
+
+
+def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+    """Files that passed on stdout, or their statements if those are asked for; reasons on stderr."""
+    for verdict in verdicts:
+        if isinstance(verdict, Failed):
+            tell_reasons(verdict.refused.reasons)
+            continue
+        for each in verdict.counted:
+            if statements and each.statement is not None:
+                click.echo(_text(each))
+            click.echo(escape_line(f"{verdict.name}: verified: {_said(each)}"), err=statements)
+
+
+def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+    """Everything, in the one envelope: a verdict for each file, and whether all passed."""
+    told = [_told(verdict, statements=statements) for verdict in verdicts]
+    reasons = [reason for each in verdicts if isinstance(each, Failed) for reason in each.refused.reasons]
+    result: dict[str, object] = {"verified": not reasons, "artifacts": told}
+    answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
+
+
+def _said(it: Counted) -> str:
+    claim = "a signature over the file" if it.statement is None else it.statement.predicate_type
+    return f"{claim}, signed by {signer_of(it.attested)} ({seen(it.attested)})"
+
+
+def seen(it: Attested | Authentic) -> str:
+    """When a trusted source saw the signature, for people, and what of a log is missing; or that none did."""
+    return _unseen(it) if it.time is None else f"signed {strict.show_time(it.time)}{_MISSING[it.inclusion]}"
+
+
+def _unseen(it: Attested | Authentic) -> str:
+    return NO_WITNESS if it.inclusion is Inclusion.NONE else NO_TIME
+
+
+def told_witness(it: Attested | Authentic) -> Mapping[str, object]:
+    """Who was certified and when the signature was seen, for machines; `witness` says what is missing."""
+    told: dict[str, object] = {
+        "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
+        "time": None if it.time is None else strict.show_time(it.time),
+        "inclusion": it.inclusion,
+    }
+    return told | ({"witness": _unseen(it)} if it.time is None else {})
+
+
+def _text(it: Counted) -> str:
+    """The statement on one line of ASCII: what a terminal could take amiss is written out, as JSON does."""
+    return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
+
+
+def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
+    told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
+    if isinstance(verdict, Failed):
+        return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}
+    return told | {
+        "statements": [_counted(each, statements=statements) for each in verdict.counted],
+        "others": [reason.record for reason in verdict.others],
+    }
+
+
+def _counted(it: Counted, *, statements: bool) -> Mapping[str, object]:
+    told: dict[str, object] = {
+        "number": it.number,
+        "bundle": str(it.attested.digest),
+        "payload": None if it.statement is None else str(Digest.of(it.payload)),
+        "type": None if it.statement is None else it.statement.predicate_type,
+        "signer": it.attested.signer.name,
+        "fingerprint": str(it.attested.signer.fingerprint),
+        **told_witness(it.attested),
+    }
+    return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})
+
+
+def image_line(it: VerifiedImage) -> str:
+    """What a verified image is, and who signed for it, for people."""
+    claim = it.provenance.claim
+    where = f"?dir={claim.directory}" if claim.directory else ""
+    root = f"{claim.root.uri}{where}#{claim.attribute}"
+    authentic, level = it.provenance.authentic, it.provenance.level
+    return f"verified: {root}, signed by {signer_of(authentic)}, SLSA Build L{level} ({seen(authentic)})"
+
+
+def image_record(it: VerifiedImage) -> Mapping[str, object]:
+    """The same for machines."""
+    evidence = it.provenance
+    return {
+        "verified": True,
+        "signer": evidence.signer.name,
+        "level": evidence.level,
+        "builder": evidence.claim.builder_id,
+        "bundle": str(evidence.bundle),
+        "payload": str(Digest.of(envelope.parse(it.bundle).payload)),
+        "policy": str(evidence.policy),
+        **told_witness(evidence.authentic),
+        "steps": [step.record for step in evidence.steps],
+    }
+
+
+def refusal_record(it: RefusedError) -> Mapping[str, object]:
+    """A refusal for machines: every reason, and each step that was taken."""
+    steps = [step.record for step in it.steps]
+    reasons = [reason.record for reason in it.reasons]
+    return {"verified": False, "reasons": reasons, **({"steps": steps} if steps else {})}

@@ -1,1 +1,0 @@
-"""What `mvm verify` does with what was typed: whom to trust, which bundles, what to print."""

@@ -1,0 +1,133 @@
+"""Packs a kept image with its evidence into one archive, and takes such an archive in as a stranger's bytes.
+
+POSIX.1-1988 ustar: evidence first, then the files that boot. Taking one in:
+
+1. The stream is taken apart by the strict reader: plain files of expected names within bounds, nothing else.
+2. Kernel, initrd, rootfs and manifest are hashed as they arrive, and must agree with each other and with verity.
+3. The provenance is verified against the policy in force, over what was hashed, before anything gets a name here.
+4. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake.
+"""
+
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from mvmnix.builder.session import import_outputs
+from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
+from mvmnix.builder.session.import_outputs import Reception
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.images.store import LIMIT, Entry, Finished, Kept, Library, entry_of
+from mvmnix.model import Digest, Image
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.provenance.verify.verify import verify_alone
+from mvmnix.strict import canonical
+
+#: Under which names an export and an archive hold the evidence beside the image's four files.
+BUNDLE: Final = "provenance.sigstore.json"
+LOCK: Final = "flake.lock"
+#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
+PARTS: Final = "parts.sigstore.jsonl"
+#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
+REBUILDS: Final = "rebuilds.sigstore.jsonl"
+
+_OPTIONAL: Final = (LOCK, SBOM_NAME, PARTS)
+_EVIDENCE: Final = (BUNDLE, *_OPTIONAL)
+#: What eleven octal digits can say.
+_LARGEST: Final = 8**11 - 1
+#: Blocks of zeros behind the end that are still read; tar pads to twenty.
+_PADDING: Final = 1 << 20
+
+
+def pack(library: Library, finished: Finished, write: Callable[[bytes], object]) -> None:
+    """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
+    if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
+        raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
+    parts = b"\n".join(finished.parts) or None
+    evidence = (finished.bundle, finished.lock, finished.sbom, parts)
+    for name, data in zip(_EVIDENCE, evidence, strict=True):
+        if data is not None:
+            _begin(name, len(data), write)
+            write(data)
+            write(bytes(-len(data) % BLOCK))
+    for artifact in reversed(finished.image.artifacts):  # the manifest says what to expect
+        _begin(artifact.name, artifact.size, write)
+        library.images.copy(artifact.digest, write)
+        write(bytes(-artifact.size % BLOCK))
+    write(bytes(2 * BLOCK))
+
+
+def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o444
+    write(member.tobuf(tarfile.USTAR_FORMAT))
+
+
+def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
+    """Take an image in. Raises RefusedError, and nothing of it stays."""
+    with Reception(library.images) as reception:
+        evidence: dict[str, _Bytes] = {}
+
+        def begin(name: str) -> Receiver:
+            if name in _EVIDENCE:
+                return evidence.setdefault(name, _Bytes())
+            return reception.open(name)
+
+        limits = dict.fromkeys(_EVIDENCE, LIMIT) | import_outputs.LIMITS
+        reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
+        most, size = sum(limits.values()) + _PADDING, 0
+        for chunk in archive:
+            size += len(chunk)
+            if size > most:
+                raise _refused(f"it is larger than {most} bytes")
+            reader.write(chunk)
+        reader.close()
+        image = reception.agreed()  # 2
+        it = _kept(image, {name: bytes(file.data) for name, file in evidence.items()})
+        provenance = verify_alone(  # 3
+            it.bundle,
+            policy=policy,
+            artifacts=image.artifacts,
+            lock=it.lock,
+            image=image,
+            now=now,
+            parts=it.parts,
+            sbom=it.sbom,
+        )
+        if provenance.claim.sbom is not None and it.sbom is None:
+            raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
+        reception.keep()  # 4
+    entry = entry_of(image, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
+    described = library.take_in(entry, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
+    library.note(_name(entry), entry)
+    return Finished(image, described, it.bundle, it.lock, provenance, parts=it.parts, sbom=it.sbom)
+
+
+def _kept(image: Image, files: Mapping[str, bytes]) -> Kept:
+    """The evidence as it came; the manifest is read again where it is kept."""
+    parts = tuple(files[PARTS].split(b"\n")) if PARTS in files else ()
+    return Kept(image, b"", files[BUNDLE], files.get(LOCK), parts=parts, sbom=files.get(SBOM_NAME))
+
+
+class _Bytes:
+    """A small file of an archive, in memory; the reader bounds it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Take more bytes of it."""
+        self.data += data
+
+    def close(self) -> None:
+        """It is complete."""
+
+
+def _name(entry: Entry) -> str:
+    """The name of the index entry of something loaded: no build of a flake is ever looked for under it."""
+    return Digest.of(canonical(["loaded", entry.manifest.hex, entry.bundle.hex])).hex
+
+
+def _refused(why: str) -> RefusedError:
+    return refuse(ReasonCode.ARCHIVE_MALFORMED, "the archive", why, "have it made again, by `mvm image save`")

@@ -1,0 +1,166 @@
+"""The only remover of kept images: takes away what is not needed, once it has counted all needs.
+
+1. All needs are asked for first, by the caller, who holds the lock that keeps builds and launches out.
+2. Each build of the index is read; one that can't be read stops the removal, for what it needs isn't known.
+3. Index entries go first, then files, so that an end in the middle leaves surplus and never an entry without files.
+4. What died writers left goes too; what a living process is writing stays, whatever its age.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from mvmnix import manifest
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.images import gc_roots as rules
+from mvmnix.images.gc_roots import File, Need, Shelved
+from mvmnix.images.store import Entry, Library, Room
+from mvmnix.model import Digest, Image
+from mvmnix.suggestion import did_you_mean
+
+#: So many digits of a digest are enough, if they are of one alone.
+SHORTEST = 6
+#: How many images of one name a message lists.
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What was removed, or would be: builds by their manifests, files, leftovers of died writers, and bytes in all."""
+
+    builds: tuple[Digest, ...]
+    files: tuple[File, ...]
+    leftovers: tuple[str, ...]
+    size: int
+
+
+class Shelves:
+    """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
+
+    `held` are files that other code keeps there, such as the statements of kept parts.
+    """
+
+    def __init__(self, library: Library, *, held: Collection[File] = ()) -> None:
+        self._library = library
+        self._held = frozenset(held)
+
+    def find(self, text: str) -> tuple[tuple[str, Entry], ...]:
+        """The index entries of the image with this manifest digest, its beginning, or else with this name.
+
+        A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
+        there is no such image, or more than one.
+        """
+        start = text.removeprefix("sha256:")
+        known = tuple(self._library.index())
+        digests = {it.manifest for _, it in known if len(start) >= SHORTEST and it.manifest.hex.startswith(start)}
+        if not digests and text == start:
+            digests = {entry.manifest for _, entry in known if text and self._name(entry) == text}
+        if len(digests) != 1:
+            beginnings = ", ".join(sorted(digest.hex[:12] for digest in digests)[:_SHOWN])
+            which = f"{len(digests)} kept images have" if digests else "no kept image has"
+            why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
+            near = "" if digests else did_you_mean(text, (self._name(entry) for _, entry in known))
+            raise UsageError(f"{why}: {beginnings}" if digests else why, hint=f"{near}mvm image ls lists them")
+        return tuple((name, entry) for name, entry in known if entry.manifest in digests)
+
+    def names(self) -> frozenset[str]:
+        """The names of kept images, by their manifests; of those that can be read."""
+        return frozenset(filter(None, (self._name(entry) for entry in self._library.entries())))
+
+    def _name(self, entry: Entry) -> str:
+        """What a manifest says the image is called; empty where it can't be read."""
+        try:
+            return self._image(entry.manifest).name
+        except MvmnixError:
+            return ""
+
+    def prune(
+        self,
+        needs: Collection[Need],
+        *,
+        every: bool,
+        spared: Collection[str] = (),
+        finished: dict[str, datetime] | None = None,
+        before: datetime | None = None,
+        remove: bool = True,
+    ) -> Freed:
+        """Remove files that no build or holder needs; with `every`, builds too that no holder needs: see needs.unused.
+
+        Raises MvmnixError when a build can't be read, so that it isn't known which files are its.
+        """
+        builds = tuple(Shelved(name, entry, self._files(entry)) for name, entry in self._library.index())
+        gone = rules.unused(builds, needs, spared=spared, finished=finished, before=before) if every else ()
+        return self._remove(builds, gone, needs, remove=remove)
+
+    def remove(self, names: Collection[str], needs: Collection[Need]) -> Freed:
+        """Remove builds by the names of their index entries, and the files that were theirs alone.
+
+        Raises UsageError when one of them is needed. They need not be readable themselves.
+        """
+        index = dict(self._library.index())
+        if held := sorted({who for name in names for who in rules.users(index[name], needs)}):
+            hint = (
+                "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
+            )
+            raise UsageError(f"it is needed by {', '.join(held)}", hint=hint)
+        builds = tuple(Shelved(name, entry, self._known_files(entry)) for name, entry in index.items())
+        gone = tuple(build for build in builds if build.name in names)
+        return self._remove(builds, gone, needs, remove=True, theirs=True)
+
+    def _remove(
+        self,
+        builds: Iterable[Shelved],
+        gone: tuple[Shelved, ...],
+        needs: Collection[Need],
+        *,
+        remove: bool,
+        theirs: bool = False,
+    ) -> Freed:
+        stay = tuple(build for build in builds if build not in gone)
+        stay += tuple(map(self._outlived, rules.outlived([build.entry for build in stay], needs)))
+        present = frozenset[File]().union(*(build.files for build in gone)) if theirs else frozenset(self._present())
+        files = rules.surplus((file for file in present - self._held if self._has(file)), stay, needs)
+        size = sum(self._library.rooms[file.room].weight(file.digest) for file in files)
+        if remove:
+            for build in gone:
+                self._library.forget(build.name)
+            for file in files:
+                self._library.rooms[file.room].remove(file.digest)
+        leftovers = {} if theirs else self._sweep(remove=remove)
+        manifests = tuple(sorted({it.entry.manifest for it in gone} - {it.entry.manifest for it in stay}))
+        return Freed(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
+
+    def _outlived(self, entry: Entry) -> Shelved:
+        """What is kept of a build that lost its index entry; which evidence else was its is unknown, so all stays."""
+        known = self._files(entry) if self._library.images.has(entry.manifest) else self._known_files(entry)
+        return Shelved("", entry, known | set(self._present(Room.BUNDLES, Room.LOCKS, Room.SBOMS)))
+
+    def _files(self, entry: Entry) -> frozenset[File]:
+        try:
+            return rules.files_of(entry, self._image(entry.manifest))
+        except MvmnixError as error:
+            why = f"a kept build can't be read, so that it isn't known which files are its: {error.message}"
+            raise MvmnixError(why, hint=f"mvm image rm {entry.manifest}") from error
+
+    def _known_files(self, entry: Entry) -> frozenset[File]:
+        """The files of a build, as far as its manifest can be read."""
+        try:
+            return self._files(entry)
+        except MvmnixError:
+            return frozenset({File(Room.IMAGES, entry.manifest)} | rules.evidence_of(entry))
+
+    def _image(self, digest: Digest) -> Image:
+        return manifest.parse(self._library.manifest(digest))
+
+    def _present(self, *rooms: Room) -> Iterator[File]:
+        for room in rooms or self._library.rooms:
+            yield from (File(room, digest) for digest in self._library.rooms[room].digests())
+
+    def _has(self, file: File) -> bool:
+        return self._library.rooms[file.room].has(file.digest)
+
+    def _sweep(self, *, remove: bool) -> dict[str, int]:
+        found = self._library.sweep(remove=remove)
+        for store in self._library.rooms.values():
+            found |= store.sweep(remove=remove)
+        return found

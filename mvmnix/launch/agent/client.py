@@ -1,0 +1,279 @@
+"""The host's end of the conversation with one guest agent: its order, its streams, and waiting for progress."""
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.launch.agent.commands import Command, ExitStatus
+from mvmnix.launch.agent.encoding import (
+    ChannelClosedError,
+    ChannelError,
+    ChannelProtocolError,
+    ChannelTimeoutError,
+    GuestFailedError,
+    printable,
+)
+from mvmnix.launch.agent.endpoints import Sink, Stdin, open_source
+from mvmnix.launch.agent.frames import (
+    MAX_STREAMS,
+    PROTOCOL_VERSION,
+    Bye,
+    Config,
+    ControlFrame,
+    Failed,
+    Frame,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Shutdown,
+)
+from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window
+from mvmnix.launch.agent.transport import Transport
+from mvmnix.launch.agent.verbs import frame_of
+from mvmnix.launch.loop import Loop
+
+_NO_SERVICES: Mapping[int, ServiceFactory] = {}
+
+
+def _never() -> bool:
+    return False
+
+
+class Channel:
+    """A conversation: hello, configure, then commands, pings and the guest's connections, then shutdown.
+
+    Calls that wait turn `loop`, so whatever else it watches is served meanwhile. `idle` is in seconds: after so long
+    without a frame from the guest ChannelTimeoutError is raised; None waits for ever. `failure` says why the
+    conversation ended; after that every call raises it. Nothing is raised from within the loop's callbacks.
+    """
+
+    def __init__(
+        self, sock: socket.socket, loop: Loop, *, services: Mapping[int, ServiceFactory] = _NO_SERVICES
+    ) -> None:
+        self.hello: Hello | None = None
+        self.failure: ChannelError | None = None
+        self._loop = loop
+        self._services = dict(services)
+        self._config: GuestConfig | None = None
+        self._ready = self._said_shutdown = self._ran = False
+        #: Whether the agent took its leave, as it does when it was told to shut down.
+        self.farewell = False
+        self._streams: dict[int, Command | Connection] = {}
+        self._wanting: dict[int, None] = {}
+        self._next_command = 3
+        self._last_connection = 0
+        self._pings = 0
+        self._pongs = 0
+        self._progress = time.monotonic()
+        self._transport = Transport(sock, loop, received=self._received, produce=self._produce, ended=self._ended)
+
+    @property
+    def bytes_sent(self) -> int:
+        """How much the host said so far."""
+        return self._transport.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """All that ever came from the guest."""
+        return self._transport.bytes_received
+
+    def fileno(self) -> int:
+        """The socket's descriptor, watched by the loop already."""
+        return self._transport.fileno()
+
+    def wait_hello(self, *, idle: float) -> Hello:
+        """The guest's first frame. Raises ChannelError."""
+        self._wait(lambda: self.hello is not None, idle=idle, what="the guest agent to report")
+        if self.hello is None:
+            raise ChannelClosedError("the guest never reported")
+        return self.hello
+
+    def configure(self, config: GuestConfig, *, idle: float) -> None:
+        """Tell the guest what it is to be and wait until it is. Once only. Raises ChannelError, ValueError."""
+        if self._config is not None or self.hello is None:
+            raise ValueError("a guest is configured once, after its HELLO")
+        if unserved := set(config.ports) - set(self._services):
+            raise ValueError(f"no service stands behind the ports {sorted(unserved)}")
+        self._config = config.without_secrets()
+        self.send(Config(config))
+        self._wait(lambda: self._ready, idle=idle, what="the guest to set itself up")
+
+    def start_run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> Command:
+        """Start the configuration's command. Once only. Raises ChannelError, ValueError."""
+        if self._config is None or self._config.workload is None or self._ran:
+            raise ValueError("RUN needs a configuration with a workload, and happens once")
+        self._ran = True
+        return self._start(Run(1), stdout=stdout, stderr=stderr, stdin=stdin)
+
+    def start_exec(self, request: ExecRequest, *, stdout: Sink, stderr: Sink, stdin: Stdin = None) -> Command:
+        """Start a command. Raises RefusedError unless the verb that it needs was granted, ChannelError, ValueError."""
+        if self._config is None or request.VERB not in self._config.verbs:
+            hint = "grant the verb in the plan (posture dev), or run the plan's own command"
+            raise refuse(ReasonCode.VERB_NOT_GRANTED, request.VERB, "the plan doesn't grant this verb", hint)
+        stream, self._next_command = self._next_command, self._next_command + 2
+        return self._start(frame_of(stream, request), stdout=stdout, stderr=stderr, stdin=stdin)
+
+    def wait(self, command: Command, *, idle: float | None = None) -> ExitStatus:
+        """The command's end, when its output has reached the sinks. Raises ChannelError."""
+        self._wait(lambda: command.status is not None, idle=idle, what="the command", busy=lambda: command.flushing)
+        while command.flushing:
+            self._loop.turn()
+        if command.status is None:
+            raise ChannelClosedError("the command's end is unknown")
+        return command.status
+
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None) -> ExitStatus:
+        """Start the configuration's command and wait for its end; see `start_run`."""
+        return self.wait(self.start_run(stdout=stdout, stderr=stderr, stdin=stdin), idle=idle)
+
+    def exec(
+        self, request: ExecRequest, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None
+    ) -> ExitStatus:
+        """Start a command and wait for its end; see `start_exec`."""
+        return self.wait(self.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin), idle=idle)
+
+    def ping(self, *, idle: float) -> float:
+        """The time in seconds that a frame takes to the guest and back. Raises ChannelError."""
+        self._pings += 1
+        token, begin = self._pings, time.monotonic()
+        self.send(Ping(token))
+        self._wait(lambda: self._pongs >= token, idle=idle, what="the guest's PONG")
+        return time.monotonic() - begin
+
+    def shutdown(self, *, grace_ms: int, idle: float) -> None:
+        """End all commands and the guest; returns when the guest says so, or hangs up. Raises ChannelError."""
+        if not self._said_shutdown:
+            self._said_shutdown = True
+            self.send(Shutdown(grace_ms))
+        with suppress(ChannelClosedError):
+            self._wait(lambda: self.farewell, idle=idle, what="the guest to shut down")
+
+    def close(self) -> None:
+        """Close the channel; a caller that waits for a stream learns that it ended."""
+        self._transport.close()
+        if self.failure is None:
+            self._ended(ChannelClosedError("the channel was closed"))
+
+    # what streams ask of the channel (flow.Outlet)
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame that needs no credit."""
+        self._transport.send(frame)
+
+    def want(self, stream: int) -> None:
+        """This stream may have a frame with bytes."""
+        if stream in self._streams:
+            self._wanting[stream] = None
+            self._transport.poke()
+
+    # what the transport asks of the channel
+
+    def _start(self, frame: CommandFrame, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
+        if self.failure is not None:
+            raise self.failure
+        if not self._ready or self._said_shutdown:
+            raise ValueError("commands are started between READY and SHUTDOWN")
+        if sum(isinstance(stream, Command) for stream in self._streams.values()) >= MAX_STREAMS:
+            raise ValueError(f"more than {MAX_STREAMS} commands at once")
+        command = Command(self, frame.stream, stdout=stdout, stderr=stderr)
+        self._streams[frame.stream] = command
+        self.send(frame)
+        command.feed_from(open_source(stdin, self._loop, lambda: self.want(frame.stream)))
+        return command
+
+    def _wait(
+        self, done: Callable[[], bool], *, idle: float | None, what: str, busy: Callable[[], bool] = _never
+    ) -> None:
+        """Turn the loop until `done`; while `busy`, it is our side that keeps the guest waiting."""
+        last = time.monotonic()
+        while not done():
+            if self.failure is not None:
+                raise self.failure
+            now = time.monotonic()
+            last = now if busy() else max(last, self._progress)
+            if idle is not None and now - last >= idle:
+                hint = "look at the console log; a loaded machine may need a longer idle limit"
+                raise ChannelTimeoutError(f"no sign of life for {idle:g} s while waiting for {what}", hint=hint)
+            self._loop.turn(None if idle is None else last + idle - now)
+
+    def _produce(self) -> Frame | None:
+        """The next frame with bytes; streams take turns."""
+        while self._wanting:
+            number = next(iter(self._wanting))
+            del self._wanting[number]
+            stream = self._streams.get(number)
+            frame = stream.produce() if stream is not None else None
+            if stream is not None:
+                self._reap(stream)
+            if frame is not None:
+                self.want(number)
+                return frame
+        return None
+
+    def _ended(self, error: ChannelError) -> None:
+        if self.failure is None:
+            self.failure = error
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.abandon()
+
+    def _received(self, frame: Frame) -> None:
+        self._progress = time.monotonic()
+        if isinstance(frame, ControlFrame):
+            self._control(frame)
+        elif not self._ready:
+            raise ChannelProtocolError(f"a {frame.KIND.name} frame before READY")
+        elif isinstance(frame, Open):
+            self._opened(frame)
+        else:
+            self._of_stream(frame)
+
+    def _control(self, frame: ControlFrame) -> None:
+        match frame:
+            case Hello() if self.hello is None:
+                if frame.version != PROTOCOL_VERSION:
+                    raise ChannelProtocolError(f"version {frame.version}, where {PROTOCOL_VERSION} is spoken")
+                self.hello = frame
+            case Ready() if self._config is not None and not self._ready:
+                self._ready = True
+            case Failed() if self.hello is not None and not self._ready:
+                why = printable(frame.message)
+                error = GuestFailedError(f"the guest could not set itself up: {why}", hint="look at the console log")
+                self._ended(error)
+                self.close()
+            case Pong() if self._pongs < self._pings and frame.token == self._pongs + 1:
+                self._pongs += 1
+            case Bye() if self._said_shutdown:
+                self.farewell = True
+                self.close()  # which the agent waits for before it restarts, so that nothing of its own is lost
+            case _:
+                raise ChannelProtocolError(f"a {frame.KIND.name} frame out of order")
+
+    def _opened(self, frame: Open) -> None:
+        if self._config is None or frame.port not in self._config.ports:
+            raise ChannelProtocolError(f"a connection to port {frame.port}, which was not granted")
+        if frame.stream != self._last_connection + 2:
+            raise ChannelProtocolError(f"connection {frame.stream} after {self._last_connection}")
+        if sum(isinstance(stream, Connection) for stream in self._streams.values()) >= MAX_STREAMS:
+            raise ChannelProtocolError(f"more than {MAX_STREAMS} connections at once")
+        self._last_connection = frame.stream
+        self._streams[frame.stream] = connection = Connection(self, frame.stream, self._services[frame.port])
+        self.want(connection.stream)
+
+    def _of_stream(self, frame: Frame) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is not None:
+            stream.received(frame)
+            self._reap(stream)
+        elif frame.stream % 2 or frame.stream > self._last_connection or not isinstance(frame, Window | Reset):
+            raise ChannelProtocolError(f"a {frame.KIND.name} frame for stream {frame.stream}, which is not open")
+
+    def _reap(self, stream: Command | Connection) -> None:
+        ended = stream.closed if isinstance(stream, Connection) else stream.status is not None
+        if ended:
+            self._streams.pop(stream.stream, None)

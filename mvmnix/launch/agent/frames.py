@@ -1,0 +1,219 @@
+"""The frames by which host and guest agent speak of the channel as a whole (docs/channel.md), as types; no I/O."""
+
+from abc import ABC
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import ClassVar, Self, override
+
+from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.requests import GuestConfig
+
+PROTOCOL_VERSION = 1
+#: Bytes that may be under way on each lane of a stream before the receiver grants more.
+INITIAL_WINDOW = 256 * 1024
+#: The same for what a command writes, which is most of what goes through a channel.
+OUTPUT_WINDOW = 1024 * 1024
+#: How many streams of either kind may be open at once.
+MAX_STREAMS = 64
+#: Longest text in HELLO and FAILED, in bytes.
+MAX_TEXT = 1024
+
+
+class Kind(IntEnum):
+    """A frame's first byte."""
+
+    HELLO = 1
+    CONFIG = 2
+    READY = 3
+    FAILED = 4
+    RUN = 5
+    EXEC = 6
+    STARTED = 7
+    STDIN = 8
+    STDOUT = 9
+    STDERR = 10
+    SIGNAL = 11
+    EXIT = 12
+    OPEN = 13
+    DATA = 14
+    EOF = 15
+    RESET = 16
+    WINDOW = 17
+    PING = 18
+    PONG = 19
+    SHUTDOWN = 20
+    BYE = 21
+    RESIZE = 22
+    SHELL = 23
+    COPY = 24
+
+
+def window_of(lane: Kind) -> int:
+    """The window of a lane, in bytes; `lane` is the kind of frame that carries its bytes."""
+    return OUTPUT_WINDOW if lane in {Kind.STDOUT, Kind.STDERR} else INITIAL_WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(ABC):
+    """What one side tells the other; `stream` is 0 for the channel as a whole."""
+
+    KIND: ClassVar[Kind]
+    stream: int
+
+    def payload(self) -> bytes:
+        """The bytes after the header."""
+        return b""
+
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        """Header and payload as a frame. Raises ChannelProtocolError."""
+        Reader(payload).end()
+        return cls(stream)
+
+    @classmethod
+    def carries(cls, stream: int) -> bool:
+        """Whether such a frame may name this stream."""
+        return stream != 0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFrame(Frame, ABC):
+    """A frame of the channel as a whole."""
+
+    stream: int = field(default=0, init=False)
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        Reader(payload).end()
+        return cls()
+
+    @override
+    @classmethod
+    def carries(cls, stream: int) -> bool:
+        return stream == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(ControlFrame):
+    """Guest: I am here. Protocol version, the agent's version, the kernel's release (all as the guest says)."""
+
+    KIND = Kind.HELLO
+    version: int
+    agent: str
+    kernel: str
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("I", self.version).string(self.agent).string(self.kernel).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        hello = cls(reader.number("I"), reader.string(MAX_TEXT), reader.string(MAX_TEXT))
+        reader.end()
+        return hello
+
+
+@dataclass(frozen=True, slots=True)
+class Config(ControlFrame):
+    """Host: what you are to be. Accepted once."""
+
+    KIND = Kind.CONFIG
+    guest: GuestConfig
+
+    @override
+    def payload(self) -> bytes:
+        return self.guest.encode()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        return cls(GuestConfig.parse(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(ControlFrame):
+    """Guest: root file system, scratch and ports are as CONFIG wants them."""
+
+    KIND = Kind.READY
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(ControlFrame):
+    """Guest: it can't be done; I restart."""
+
+    KIND = Kind.FAILED
+    message: bytes
+
+    @override
+    def payload(self) -> bytes:
+        return self.message
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        if len(payload) > MAX_TEXT:
+            raise ChannelProtocolError(f"a failure message of {len(payload)} bytes")
+        return cls(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(ControlFrame, ABC):
+    """A frame with eight bytes that come back as they went."""
+
+    token: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("Q", self.token).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        token = reader.number("Q")
+        reader.end()
+        return cls(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(Probe):
+    """Host: are you there?"""
+
+    KIND = Kind.PING
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Probe):
+    """Guest: I am, and this is what you said."""
+
+    KIND = Kind.PONG
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(ControlFrame):
+    """Host: end all commands (SIGTERM, after `grace_ms` milliseconds SIGKILL), then restart, which ends the VM."""
+
+    KIND = Kind.SHUTDOWN
+    grace_ms: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("I", self.grace_ms).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        grace_ms = reader.number("I")
+        reader.end()
+        return cls(grace_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Bye(ControlFrame):
+    """Guest: the last frame of all."""
+
+    KIND = Kind.BYE

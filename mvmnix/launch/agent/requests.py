@@ -1,0 +1,254 @@
+"""What the host asks of the guest agent: its configuration and the commands it runs; the bytes of both, no I/O."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import ClassVar, Self
+
+from mvmnix.launch.agent import mounts as sharing
+from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.plan.limits import MOST_TASKS
+from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
+from mvmnix.model import DirectoryOrder, User, Verb, Workload
+from mvmnix.syscall_tier import SystemCalls
+
+#: Largest payload of any frame, and so of a configuration or a command with its environment.
+MAX_PAYLOAD = 65536
+#: How many guest ports may be forwarded.
+MAX_PORTS = 64
+#: How many paths may be made writable.
+MAX_WRITABLE = 64
+
+ENTROPY_BYTES = 32
+_SPACE = "reversed directories need 128 MiB to 1 TiB of scratch"
+_HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_VERB_BITS = {Verb.EXEC: 1, Verb.STREAM: 2, Verb.SHELL: 4, Verb.COPY: 8}
+#: In the same word: writable directories list in reverse. For that, the agent makes a file system in whole groups.
+_REVERSED = 0x10000
+#: In the same word: secrets follow the ports.
+_SECRETS = 0x20000
+#: In the same word: shares follow the secrets.
+_SHARES = 0x40000
+#: In the same word: limits follow those.
+_LIMITS = 0x80000
+#: In the same word: the data disk's place follows those.
+_DATA = 0x100000
+_SYSTEM_CALLS = {SystemCalls.DEFAULT: 0, SystemCalls.STRICT: 1, SystemCalls.NAMESPACES: 2}
+_GROUP = 1 << 27
+_MOST_GROUPS = 8192
+
+
+def _absolute(path: str) -> bool:
+    return path.startswith("/") and not path.startswith("//") and ".." not in path.split("/")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRequest:
+    """A command for the guest; `timeout_ms` in milliseconds of guest time, 0 for none. No shell is involved.
+
+    `workload.argv[0]` is a path, or a name looked up in the PATH of `workload.environment`.
+    Raises ValueError for what can't be passed on.
+    """
+
+    VERB: ClassVar[Verb] = Verb.EXEC
+    workload: Workload
+    timeout_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_program()
+        if not _absolute(self.workload.directory):
+            raise ValueError(f"not an absolute working directory: {self.workload.directory!r}")
+        if any(not name or "=" in name for name in self.workload.environment):
+            raise ValueError("an environment variable's name is empty or has an equals sign")
+        if not 0 <= self.timeout_ms < 2**63:
+            raise ValueError(f"not a time in milliseconds: {self.timeout_ms}")
+        if len(self.encode()) > MAX_PAYLOAD:
+            raise ValueError(f"arguments and environment take more than {MAX_PAYLOAD} bytes")
+
+    def _check_program(self) -> None:
+        if not self.workload.argv or not self.workload.argv[0]:
+            raise ValueError("a command needs at least a program")
+
+    def encode(self) -> bytes:
+        """The payload of EXEC."""
+        work = self.workload
+        out = Writer().pack("IIQ", work.user.uid, work.user.gid, self.timeout_ms).string(work.directory)
+        out.strings(work.argv).strings(f"{name}={value}" for name, value in work.environment.items())
+        return out.done()
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """The payload of EXEC taken apart. Raises ChannelProtocolError."""
+        return cls._read(Reader(payload))
+
+    @classmethod
+    def _read(cls, reader: Reader, **more: int) -> Self:
+        uid, gid, timeout_ms = reader.number("I"), reader.number("I"), reader.number("Q")
+        directory, argv, envp = (reader.string(MAX_PAYLOAD), reader.strings(MAX_PAYLOAD), reader.strings(MAX_PAYLOAD))
+        reader.end()
+        pairs = [entry.partition("=") for entry in envp]
+        environment = {name: value for name, _, value in pairs}
+        try:
+            return cls(Workload(argv, environment, directory, User(uid, gid)), timeout_ms, **more)
+        except ValueError as error:
+            raise ChannelProtocolError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """All that the agent is told, once. Raises ValueError for what the guest would refuse.
+
+    `time_ns` is Unix time in nanoseconds, `entropy` 32 bytes of randomness, `scratch` the size in bytes of the one
+    file system in memory behind the `writable` paths, which belong to `owner` and list in this `order`. `ports` are TCP
+    ports on the guest's loopback that are forwarded to the host. `workload` is what RUN starts, `timeout_ms` its limit
+    in milliseconds (0: none). `secrets` become files in memory and variables of the workload, and of no other command.
+    `shares` are mounted, and at the path `data` the machine's data disk, if it has one.
+    Commands ask the kernel for no more than `system_calls` and are no more than `tasks` processes and threads (0: any).
+    """
+
+    hostname: str
+    time_ns: int
+    entropy: bytes
+    scratch: int
+    owner: User
+    writable: tuple[str, ...] = ()
+    verbs: frozenset[Verb] = frozenset()
+    ports: tuple[int, ...] = ()
+    workload: Workload | None = None
+    timeout_ms: int = 0
+    order: DirectoryOrder = DirectoryOrder.NATURAL
+    secrets: tuple[Secret, ...] = ()
+    shares: tuple[Mount, ...] = ()
+    system_calls: SystemCalls = SystemCalls.DEFAULT
+    tasks: int = 0
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        if problems := [why for bad, why in self._checks() if bad]:
+            raise ValueError("; ".join(problems))
+        if len(self.encode()) > MAX_PAYLOAD:
+            raise ValueError(f"the guest's configuration takes more than {MAX_PAYLOAD} bytes")
+
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        ports = self.ports
+        return (
+            (not _HOSTNAME.fullmatch(self.hostname), f"not a host name: {self.hostname!r}"),
+            (not 0 < self.time_ns < 2**63, f"not a Unix time in nanoseconds: {self.time_ns}"),
+            (len(self.entropy) != ENTROPY_BYTES, f"entropy has {len(self.entropy)} bytes, not {ENTROPY_BYTES}"),
+            (not 0 <= self.scratch < 2**63, f"not a size in bytes: {self.scratch}"),
+            (bool(self.writable) and self.scratch < 4096, "writable paths need a scratch of at least 4096 bytes"),
+            (self.order is DirectoryOrder.REVERSED and not _GROUP <= self.scratch <= _MOST_GROUPS * _GROUP, _SPACE),
+            (len(self.writable) > MAX_WRITABLE, f"more than {MAX_WRITABLE} writable paths"),
+            (any(not _clean(path) for path in self.writable), f"not clean absolute paths: {self.writable!r}"),
+            (len(ports) > MAX_PORTS or len(set(ports)) != len(ports), "too many ports, or one twice"),
+            (any(not 0 < port < 65536 for port in ports), f"not TCP ports: {ports}"),
+            (bool(ports) and Verb.STREAM not in self.verbs, "ports are forwarded only with the verb stream"),
+            (self.workload is None and Verb.EXEC not in self.verbs, "neither a workload nor the verb exec"),
+            (self.workload is None and self._of(Target.VARIABLE) != (), "variables for no workload"),
+            (len(self.secrets) > MOST, f"more than {MOST} secrets"),
+            (sum(len(secret.value) for secret in self.secrets) > LARGEST_SUM, "the secrets are too large"),
+            (self.data != "" and not _clean(self.data), f"not a clean absolute path: {self.data!r}"),
+            (not 0 <= self.tasks <= MOST_TASKS, f"not a number of tasks: {self.tasks}"),
+        )
+
+    def _of(self, target: Target) -> tuple[Secret, ...]:
+        return tuple(secret for secret in self.secrets if secret.target is target)
+
+    def without_secrets(self) -> Self:
+        """The same, once the guest has been told them."""
+        return replace(self, secrets=()) if self.secrets else self
+
+    @property
+    def _limited(self) -> bool:
+        """What says nothing else is understood by agents that know of no limits."""
+        return self.tasks > 0 or self.system_calls is not SystemCalls.DEFAULT
+
+    def encode(self) -> bytes:
+        """The payload of CONFIG."""
+        out = Writer().pack("QQ", self.time_ns, self.scratch).raw(self.entropy)
+        files = self._of(Target.FILE)
+        wishes = (_REVERSED if self.order is DirectoryOrder.REVERSED else 0) + (_SECRETS if files else 0)
+        wishes += _SHARES if self.shares else 0
+        wishes += (_LIMITS if self._limited else 0) + (_DATA if self.data else 0)
+        out.pack("III", self.owner.uid, self.owner.gid, wishes + sum(_VERB_BITS[verb] for verb in self.verbs))
+        out.string(self.hostname).strings(self.writable).pack("I", len(self.ports))
+        out.pack("H" * len(self.ports), *self.ports)
+        if files:
+            out.pack("I", len(files))
+        for secret in files:
+            out.string(secret.name).pack("I", len(secret.value)).raw(secret.value)
+        if self.shares:
+            sharing.write(out, self.shares)
+        if self._limited:
+            out.pack("II", _SYSTEM_CALLS[self.system_calls], self.tasks)
+        if self.data:
+            out.string(self.data)
+        if self.workload is not None:
+            variables = {it.name: it.value.decode() for it in self._of(Target.VARIABLE)}
+            workload = replace(self.workload, environment={**self.workload.environment, **variables})
+            out.raw(ExecRequest(workload, self.timeout_ms).encode())
+        return out.done()
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """The payload of CONFIG taken apart, where secret variables are the workload's. Raises ChannelProtocolError."""
+        reader = Reader(payload)
+        time_ns, scratch, entropy = reader.number("Q"), reader.number("Q"), reader.raw(ENTROPY_BYTES)
+        uid, gid, bits = reader.number("I"), reader.number("I"), reader.number("I")
+        hostname, writable = reader.string(64), reader.strings(4096)
+        ports = tuple(reader.number("H") for _ in range(min(reader.number("I"), MAX_PORTS + 1)))
+        secrets = _secrets(reader) if bits & _SECRETS else ()
+        shares = sharing.read(reader) if bits & _SHARES else ()
+        system_calls, tasks = _limits(reader) if bits & _LIMITS else (SystemCalls.DEFAULT, 0)
+        data = reader.string(4096) if bits & _DATA else ""
+        rest = reader.rest()
+        request = ExecRequest.parse(rest) if rest else None
+        if bits & ~(_REVERSED + _SECRETS + _SHARES + _LIMITS + _DATA + sum(_VERB_BITS.values())):
+            raise ChannelProtocolError(f"unknown verbs: {bits:#x}")
+        try:
+            return cls(
+                hostname=hostname,
+                time_ns=time_ns,
+                entropy=entropy,
+                scratch=scratch,
+                owner=User(uid, gid),
+                writable=writable,
+                verbs=frozenset(verb for verb, bit in _VERB_BITS.items() if bits & bit),
+                ports=ports,
+                workload=request.workload if request else None,
+                timeout_ms=request.timeout_ms if request else 0,
+                order=DirectoryOrder.REVERSED if bits & _REVERSED else DirectoryOrder.NATURAL,
+                secrets=secrets,
+                shares=shares,
+                system_calls=system_calls,
+                tasks=tasks,
+                data=data,
+            )
+        except ValueError as error:
+            raise ChannelProtocolError(str(error)) from error
+
+
+def _secrets(reader: Reader) -> tuple[Secret, ...]:
+    count = reader.number("I")
+    if not 1 <= count <= MOST:
+        raise ChannelProtocolError(f"{count} secrets")
+    found = []
+    for _ in range(count):
+        name, length = reader.string(64), reader.number("I")
+        if length > LARGEST:
+            raise ChannelProtocolError("a secret that is too large")
+        found.append(Secret(name, Target.FILE, reader.raw(length)))
+    return tuple(found)
+
+
+def _limits(reader: Reader) -> tuple[SystemCalls, int]:
+    number, tasks = reader.number("I"), reader.number("I")
+    for system_calls, known in _SYSTEM_CALLS.items():
+        if number == known:
+            return system_calls, tasks
+    raise ChannelProtocolError(f"there is no filter {number}")
+
+
+def _clean(path: str) -> bool:
+    return _absolute(path) and path != "/" and str(PurePosixPath(path)) == path

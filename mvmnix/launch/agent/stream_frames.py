@@ -1,0 +1,252 @@
+"""The frames of single streams, commands and connections (docs/channel.md), as types; no I/O."""
+
+from abc import ABC
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Self, override
+
+from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.frames import Frame, Kind, window_of
+from mvmnix.launch.agent.requests import ExecRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFrame(Frame, ABC):
+    """A frame of a command that the host had started; such streams have odd numbers."""
+
+    @override
+    @classmethod
+    def carries(cls, stream: int) -> bool:
+        return stream % 2 == 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFrame(Frame, ABC):
+    """A frame of a connection that the guest opened; such streams have even numbers."""
+
+    @override
+    @classmethod
+    def carries(cls, stream: int) -> bool:
+        return stream != 0 and stream % 2 == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run(CommandFrame):
+    """Host: start CONFIG's command, as stream 1."""
+
+    KIND = Kind.RUN
+
+    @override
+    @classmethod
+    def carries(cls, stream: int) -> bool:
+        return stream == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(CommandFrame, ABC):
+    """Host: start something; a kind of frame for each kind of request."""
+
+    REQUEST: ClassVar[type[ExecRequest]]
+    request: ExecRequest
+
+    @override
+    def payload(self) -> bytes:
+        return self.request.encode()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        return cls(stream, cls.REQUEST.parse(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Exec(Asking):
+    """Host: start this command."""
+
+    KIND = Kind.EXEC
+    REQUEST = ExecRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Started(CommandFrame):
+    """Guest: the program has replaced the agent's child."""
+
+    KIND = Kind.STARTED
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes(Frame, ABC):
+    """A frame that carries a stream's bytes and uses up its window."""
+
+    data: bytes
+
+    @override
+    def payload(self) -> bytes:
+        return self.data
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        if not payload:
+            raise ChannelProtocolError(f"an empty {cls.KIND.name} frame")
+        return cls(stream, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Stdin(Bytes, CommandFrame):
+    """Host: bytes for standard input; none of them means its end."""
+
+    KIND = Kind.STDIN
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        return cls(stream, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Stdout(Bytes, CommandFrame):
+    """Guest: bytes from standard output."""
+
+    KIND = Kind.STDOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Stderr(Bytes, CommandFrame):
+    """Guest: bytes from standard error."""
+
+    KIND = Kind.STDERR
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(CommandFrame):
+    """Host: send this signal (Linux number, 1 to 64) to the command's process group; 9 reaches its whole session."""
+
+    KIND = Kind.SIGNAL
+    number: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("I", self.number).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        number = reader.number("I")
+        reader.end()
+        if not 0 < number <= 64:
+            raise ChannelProtocolError(f"no such signal: {number}")
+        return cls(stream, number)
+
+
+class End(IntEnum):
+    """How a command ended."""
+
+    EXITED = 1
+    SIGNALED = 2
+    TIMED_OUT = 3
+    NOT_STARTED = 4
+    REFUSED = 5
+
+
+class Step(IntEnum):
+    """What the agent was doing when it could not start a command."""
+
+    NONE = 0
+    PREPARE = 1
+    IDENTITY = 2
+    DIRECTORY = 3
+    EXECUTE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Exit(CommandFrame):
+    """Guest: the command's last frame. `code`: exit status, signal number, errno or refusal, by `end`."""
+
+    KIND = Kind.EXIT
+    end: End
+    step: Step
+    code: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("BBHI", self.end, self.step, 0, self.code).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        end, step, zero, code = reader.number("B"), reader.number("B"), reader.number("H"), reader.number("I")
+        reader.end()
+        limit = {End.EXITED: 255, End.SIGNALED: 64, End.TIMED_OUT: 0, End.NOT_STARTED: 4095, End.REFUSED: 255}
+        if end not in limit or code > limit[End(end)] or step not in set(Step) or zero != 0:
+            raise ChannelProtocolError(f"an impossible end: {end}, {step}, {code}")
+        if (step != Step.NONE) != (end == End.NOT_STARTED):
+            raise ChannelProtocolError(f"an end {End(end).name} at step {Step(step).name}")
+        return cls(stream, End(end), Step(step), code)
+
+
+@dataclass(frozen=True, slots=True)
+class Open(ConnectionFrame):
+    """Guest: a client connected to this forwarded port; both lanes are open at once."""
+
+    KIND = Kind.OPEN
+    port: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("H", self.port).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        port = reader.number("H")
+        reader.end()
+        return cls(stream, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Data(Bytes, ConnectionFrame):
+    """Either side: bytes of a connection."""
+
+    KIND = Kind.DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Eof(ConnectionFrame):
+    """Either side: no more bytes from here; the other lane goes on."""
+
+    KIND = Kind.EOF
+
+
+@dataclass(frozen=True, slots=True)
+class Reset(ConnectionFrame):
+    """Either side: the connection is broken off; answered by a RESET, unless both lanes had ended."""
+
+    KIND = Kind.RESET
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Frame):
+    """The receiver of a lane: `credit` bytes more may be sent. `lane` is the kind of frame that carries them."""
+
+    KIND = Kind.WINDOW
+    lane: Kind
+    credit: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("BI", self.lane, self.credit).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        lane, credit = reader.number("B"), reader.number("I")
+        reader.end()
+        lanes = (Kind.STDIN, Kind.STDOUT, Kind.STDERR) if stream % 2 else (Kind.DATA,)
+        if lane not in lanes or not 0 < credit <= window_of(Kind(lane)):
+            raise ChannelProtocolError(f"a window of {credit} for lane {lane} of stream {stream}")
+        return cls(stream, Kind(lane), credit)

@@ -1,0 +1,50 @@
+"""The cell of a container: a user namespace of its own, and the jail that its own command makes (ADR 19)."""
+
+import os
+from collections.abc import Sequence
+from typing import override
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.vmm.confinement import Cell, Layer
+from mvmnix.privileges import client
+from mvmnix.privileges.entry import Entry
+
+
+class OwnJail(Cell):
+    """Adds nothing to the command, which begins with bubblewrap and has root's rights in its namespace alone."""
+
+    def __init__(self) -> None:
+        """Ask for the namespace. Raises OSError, MvmnixError for a plain user."""
+        rights = client.current()
+        if rights is None:
+            raise MvmnixError("a container needs a range of uids", hint="run mvm as root")
+        self._entry = Entry(rights.container_namespace(), 0)
+        self._open = True
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    @override
+    def layers(self) -> tuple[Layer, ...]:
+        return (Layer.NAMESPACES, Layer.SECCOMP)
+
+    @override
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        return tuple(argv)
+
+    @override
+    def enter(self) -> None:
+        self._entry.enter_or_exit()
+
+    @override
+    def occupied(self, child: int) -> int:
+        return child
+
+    @override
+    def release(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._entry.namespace)

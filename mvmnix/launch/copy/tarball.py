@@ -1,0 +1,126 @@
+"""Turns a copy into a tar stream (POSIX pax), and a tar stream into a copy: files and directories, nothing else."""
+
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import IO, Final
+
+from mvmnix.errors import UsageError
+from mvmnix.launch.copy.pack import Pack
+from mvmnix.launch.copy.records import DEPTH, Kind, head, is_name, refused
+
+_CHUNK: Final = 65536
+
+
+class TarWriter:
+    """A receiver of a copy that writes it as a tar stream, in which `name` is what was asked for itself."""
+
+    def __init__(self, write: Callable[[bytes], object], name: bytes, *, leaves_out: bool) -> None:
+        self.skipped: list[str] = []
+        self._write = write
+        self._root = name
+        self._leaves_out = leaves_out
+        self._path: list[bytes] = []
+        self._padding = 0
+
+    def file(self, name: bytes, mode: int, size: int) -> None:
+        """A header."""
+        self._head(name, tarfile.REGTYPE, mode, size)
+        self._padding = -size % tarfile.BLOCKSIZE
+
+    def data(self, data: bytes) -> None:
+        """As it is."""
+        self._write(data)
+
+    def file_end(self) -> None:
+        """Up to a whole block."""
+        self._write(bytes(self._padding))
+
+    def enter(self, name: bytes, mode: int) -> None:
+        """A header; what follows has its name in front."""
+        self._head(name, tarfile.DIRTYPE, mode, 0)
+        self._path.append(name or self._root)
+
+    def leave(self) -> None:
+        """Back to the directory above."""
+        self._path.pop()
+
+    def left_out(self, name: bytes, what: str) -> None:
+        """Refused unless that was allowed."""
+        text = name.decode(errors="backslashreplace")
+        if not self._leaves_out:
+            raise refused(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
+        self.skipped.append(text)
+
+    def commit(self) -> None:
+        """Two empty blocks end a tar stream."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+
+    def _head(self, name: bytes, kind: bytes, mode: int, size: int) -> None:
+        entry = tarfile.TarInfo(b"/".join([*self._path, name or self._root]).decode("utf-8", "surrogateescape"))
+        entry.type, entry.mode, entry.size = kind, mode, size
+        self._write(entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+
+def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
+    """The records of a directory with what is in a tar stream, in whose order every directory comes once.
+
+    Raises UsageError for what is no tar stream, RefusedError [copy-refused] for what is in none of ours.
+    """
+    path: tuple[bytes, ...] = ()
+    yield head(Kind.DIRECTORY, mode=0o755)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for entry in archive:
+                names = _names(entry.name)
+                if not names or not _is_wanted(entry, pack):
+                    continue
+                inside = names if entry.isdir() else names[:-1]
+                yield from _moved(path, inside, pack, entry)
+                path = inside
+                if entry.isreg():
+                    yield from _file(archive, entry, names[-1], pack)
+    except tarfile.TarError as error:
+        raise UsageError(f"standard input is not a tar stream: {error}", hint="an uncompressed one") from error
+    yield from (head(Kind.LEAVE) for _ in path)
+    yield head(Kind.LEAVE)
+    yield head(Kind.END)
+
+
+def _names(text: str) -> tuple[bytes, ...]:
+    parts = [part for part in text.encode("utf-8", "surrogateescape").split(b"/") if part not in {b"", b"."}]
+    if text.startswith("/") or not all(map(is_name, parts)) or len(parts) > DEPTH:
+        raise refused(text, "it leads elsewhere than beneath the archive, or has a name that can't be one")
+    return tuple(parts)
+
+
+def _is_wanted(entry: tarfile.TarInfo, pack: Pack) -> bool:
+    if (entry.isreg() and not entry.issparse()) or entry.isdir():
+        return True
+    if not pack.leaves_out:
+        raise refused(entry.name, "it is neither a file nor a directory; --leave-out goes on without them")
+    pack.skipped.append(entry.name)
+    return False
+
+
+def _moved(old: tuple[bytes, ...], new: tuple[bytes, ...], pack: Pack, entry: tarfile.TarInfo) -> Iterator[bytes]:
+    """From one directory into another one, that has to be new."""
+    common = next((n for n, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
+    common = min(len(old), len(new)) if common is None else common
+    yield from (head(Kind.LEAVE) for _ in old[common:])
+    for number, name in enumerate(new[common:], common + 1):
+        pack.count(entry.name, 0)
+        mode = entry.mode if entry.isdir() and number == len(new) else 0o755
+        yield head(Kind.DIRECTORY, name, mode=mode & 0o777)
+
+
+def _file(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: bytes, pack: Pack) -> Iterator[bytes]:
+    pack.count(entry.name, entry.size)
+    yield head(Kind.FILE, name, mode=entry.mode & 0o777, size=entry.size)
+    content = archive.extractfile(entry)
+    left = entry.size
+    while content is not None and left:
+        data = content.read(min(left, _CHUNK))
+        if not data:
+            raise refused(entry.name, "the archive ends within it")
+        left -= len(data)
+        yield data

@@ -1,0 +1,144 @@
+"""Writes what a guest sends beneath one directory that it holds: new files and directories only, no link is followed.
+
+All of it lies under a name of its own until it is complete; then it gets the name that was asked for. What is not
+completed is removed.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from mvmnix.errors import UsageError
+from mvmnix.launch.copy.records import is_name, refused
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TWICE: Final = "it comes twice"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Unpack:
+    """A receiver of a copy; a context manager that leaves what `commit` was called for, or nothing.
+
+    `name` is what it is called if `target` is a directory; else `target` is its new path. With `replaces`, a file may
+    take a file's place; a directory never takes anything's. With `leaves_out`, what is neither is counted and named, in
+    place of being refused. Modes keep their permissions as far as the umask lets them, and nothing else.
+    """
+
+    def __init__(self, target: Path, name: bytes, *, replaces: bool, leaves_out: bool) -> None:
+        """Raises UsageError when there is no such place, or something is there."""
+        into = target.is_dir()
+        if not into:
+            target, name = target.parent, os.fsencode(target.name)
+        if not is_name(name):
+            raise UsageError("it needs a name here", hint="name the new file or directory, not the one it goes into")
+        self.skipped: list[str] = []
+        self._replaces, self._leaves_out = replaces, leaves_out
+        self._name = os.fsdecode(name)
+        self._temporary = f".mvm-cp-{secrets.token_hex(8)}.tmp"
+        self._file: IO[bytes] | None = None
+        self._is_file = self._begun = False
+        try:
+            self._fds = [os.open(target, _DIRECTORY)]
+        except OSError as error:
+            raise UsageError(f"{target}: {error.strerror}", hint="make the directory first") from error
+        with ExitStack() as undo:
+            undo.callback(self._close)
+            self._look()
+            undo.pop_all()
+
+    def _look(self) -> None:
+        """Say so at once when something is in the way; whether it still is, the end finds out."""
+        try:
+            status = os.stat(self._name, dir_fd=self._fds[0], follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(status.st_mode) or not self._replaces:
+            raise self._in_the_way()
+
+    def _in_the_way(self) -> UsageError:
+        hint = "another name; --force replaces a file, by a file"
+        return UsageError(f"{self._name!r} is there already", hint=hint)
+
+    def file(self, name: bytes, mode: int, size: int) -> None:
+        """A new file."""
+        del size
+        text, self._is_file = self._text(name), not self._begun
+        self._begun = True
+        try:
+            self._file = os.fdopen(os.open(text, _NEW, mode, dir_fd=self._fds[-1]), "wb", buffering=0)
+        except FileExistsError as error:
+            raise refused(text, _TWICE) from error
+
+    def data(self, data: bytes) -> None:
+        """More of it."""
+        view = memoryview(data)
+        while view and self._file is not None:
+            view = view[self._file.write(view) :]
+
+    def file_end(self) -> None:
+        """Complete."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def enter(self, name: bytes, mode: int) -> None:
+        """A new directory, into which its owner can always look."""
+        text = self._text(name)
+        self._begun = True
+        try:
+            os.mkdir(text, mode | stat.S_IRWXU, dir_fd=self._fds[-1])
+        except FileExistsError as error:
+            raise refused(text, _TWICE) from error
+        self._fds.append(os.open(text, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fds[-1]))
+
+    def leave(self) -> None:
+        """Complete."""
+        os.close(self._fds.pop())
+
+    def left_out(self, name: bytes, what: str) -> None:
+        """It is not made; refused unless that was allowed."""
+        text = os.fsdecode(name)
+        if not self._leaves_out:
+            raise refused(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
+        self.skipped.append(text)
+
+    def commit(self) -> None:
+        """All of it came: give it its name. Raises UsageError when another process was faster."""
+        parent = self._fds[0]
+        try:
+            if self._is_file and not self._replaces:
+                os.link(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
+            else:
+                os.rename(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise self._in_the_way() from error
+        except PermissionError:  # a file system without hard links
+            self._look()
+            os.rename(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
+
+    def _text(self, name: bytes) -> str:
+        return os.fsdecode(name) if len(self._fds) > 1 else self._temporary
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file_end()
+        while len(self._fds) > 1:
+            self.leave()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self._temporary, dir_fd=self._fds[0])
+        with suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(self._temporary, dir_fd=self._fds[0])
+        self._close()
+
+    def _close(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())

@@ -1,0 +1,103 @@
+"""Verifies a plan and puts the verdict into the audit log; every start of a machine goes through here.
+
+The policy comes first: one with a file that is older than the one that the log saw last decides nothing. All verdicts
+have the policy's serials but this one, or it would be the one that was seen last; nor have the records of start and
+end, which come later, when another process may have seen a newer policy. That may be so when a verification is over,
+too: then the admission would put the older policy back in force, and it is looked at once more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from mvmnix.audit.record import Kind, Record, Serials
+from mvmnix.errors import RefusedError
+from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.model import Digest
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
+
+
+class Journal(Protocol):
+    """Where verdicts are recorded; `AuditLog` is one."""
+
+    def append(self, record: Record) -> object:
+        """Put it there durably, or raise."""
+
+    def latest_serials(self) -> Serials | None:
+        """The policy's serials of the last verdict, from verified bytes; None where there is none. Or raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is to be admitted: bytes of the two bundles, of manifest.json and flake.lock, and the open files.
+
+    `plan` is a bundle or several, joined by newlines, `provenance` a bundle, or a summary in its place; `parts` are the
+    bundles of the kept parts that the provenance names, `rebuilds` those of other builds of the image.
+    """
+
+    plan: bytes
+    provenance: bytes | Summary
+    manifest: bytes
+    lock: bytes | None
+    files: OpenFiles
+    parts: tuple[bytes, ...] = ()
+    rebuilds: tuple[bytes, ...] = ()
+
+
+def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Callable[[], datetime]) -> VerifiedPlan:
+    """Verify (verify.py), and log an admission or a refusal. Raises RefusedError, once that is in the log."""
+    now, plan = clock(), Digest.of(it.plan)
+    try:
+        _refuse_older(policy, journal)
+        verified = _verified(it, policy, journal, now)
+    except RefusedError as refused:
+        refusal = Record(kind=Kind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
+        journal.append(as_verdict(refusal, policy, journal))
+        raise
+    digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in verified.image.artifacts}
+    digests["provenance"] = verified.provenance.bundle
+    if isinstance(verified.provenance, VerifiedSummary):
+        digests["summary"] = verified.provenance.summary
+    try:
+        admission = Record(kind=Kind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
+        journal.append(replace(admission, serials=policy.serials))
+    except BaseException:
+        verified.close()
+        raise
+    return verified
+
+
+def _verified(it: Submission, policy: TrustPolicy, journal: Journal, now: datetime) -> VerifiedPlan:
+    """Verify, under a policy that is still none of the older ones when that is over. Raises RefusedError."""
+    verified = verify(
+        plan=it.plan,
+        provenance=it.provenance,
+        manifest=it.manifest,
+        lock=it.lock,
+        files=it.files,
+        policy=policy,
+        now=now,
+        parts=it.parts,
+        rebuilds=it.rebuilds,
+    )
+    try:
+        _refuse_older(policy, journal)
+    except BaseException:
+        verified.close()
+        raise
+    return verified
+
+
+def _refuse_older(policy: TrustPolicy, journal: Journal) -> None:
+    rolled_back = tuple(policy.rolled_back(journal.latest_serials()))
+    if rolled_back:
+        raise RefusedError(*rolled_back)
+
+
+def as_verdict(record: Record, policy: TrustPolicy, journal: Journal) -> Record:
+    """The record with the policy that decided it, and with its serials unless they are older than the last ones."""
+    older = any(policy.rolled_back(journal.latest_serials()))
+    return replace(record, policy=policy.digest, serials=None if older else policy.serials)

@@ -1,0 +1,285 @@
+"""The steps by which verify.py holds a plan against everything else; each yields the reasons that it finds."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.launch.plan import kernel_command_line
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.model import Digest, Image, Posture
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.checks import differences
+from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
+from mvmnix.provenance.verify.verify import Verified, verify_provenance
+from mvmnix.strict import show_time
+
+_WHAT: Final = "the plan"
+_REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The digests of the bytes that were handed in: the plan's bundles as one, manifest.json, the provenance bundle.
+
+    `provenance` is None where a summary was handed in instead: step 23 then holds it against what the plan names.
+    """
+
+    plan: Digest
+    manifest: Digest
+    provenance: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A plan, each of its bundles authentic, and what it is held against before anything of the image is read."""
+
+    plan: Plan
+    signed: tuple[Authentic, ...]
+    policy: TrustPolicy
+    handed: Handed
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The plan and the image, whose manifest is the one that the plan names, with what the last steps look at."""
+
+    plan: Plan
+    image: Image
+    files: OpenFiles
+    provenance: bytes | Summary
+    lock: bytes | None
+    policy: TrustPolicy
+    now: datetime
+    parts: tuple[bytes, ...] = ()
+    rebuilds: tuple[bytes, ...] = ()
+
+
+def step_6_statement(authentic: Authentic) -> Statement:
+    """6. An in-toto statement."""
+    return statement.parse(authentic.payload)
+
+
+def step_7_predicate_type(it: Statement) -> None:
+    """7. A plan, and not for instance a provenance, by a signer who may sign both."""
+    if it.predicate_type != plans.PREDICATE_TYPE:
+        why = f"its predicate is {it.predicate_type!r}, not {plans.PREDICATE_TYPE!r}"
+        raise refuse(ReasonCode.PREDICATE_TYPE, _WHAT, why, "hand in the plan's bundle")
+
+
+def step_8_plan(it: Statement) -> Plan:
+    """8. Every field in its bounds."""
+    return plans.from_statement(it)
+
+
+def plan_of(it: Statement) -> Plan:
+    """The plan that a statement is, by steps 7 and 8 alone; nothing was held against it. Raises RefusedError."""
+    step_7_predicate_type(it)
+    return step_8_plan(it)
+
+
+def step_9_window(it: Sheet) -> Iterator[Reason]:
+    """9. Neither too early nor too late."""
+    window = it.plan.window
+    if it.now < window.not_before:
+        why = f"it is valid from {show_time(window.not_before)}, and now it is {show_time(it.now)}"
+        yield Reason(ReasonCode.PLAN_NOT_YET_VALID, _WHAT, why, f"wait, set the clock, or {_REPLAN}")
+    if it.now >= window.not_after:
+        why = f"it was valid until {show_time(window.not_after)}, and now it is {show_time(it.now)}"
+        yield Reason(ReasonCode.PLAN_EXPIRED, _WHAT, why, _REPLAN)
+
+
+def step_10_policy(it: Sheet) -> Iterator[Reason]:
+    """10. The very bytes of the policy in force."""
+    if it.plan.policy != it.policy.digest:
+        why = f"it was made under policy {it.plan.policy}; the current policy is {it.policy.digest}"
+        yield Reason(ReasonCode.POLICY_MISMATCH, _WHAT, why, f"look at trust.toml, then {_REPLAN}")
+
+
+def step_11_isolation(it: Sheet) -> Iterator[Reason]:
+    """11. At least what the policy requires between workload and host, as far as a plan can say it."""
+    yield from isolation_reasons(it.plan, it.policy)
+
+
+def isolation_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
+    """Why the policy admits no plan with this isolation; whether this host has what is required shows at the start."""
+    if policy.isolation is Isolation.HARDWARE:
+        if Boundary.HARDWARE not in plan.boundaries:
+            held = ", ".join(it.explained for it in plan.boundaries)
+            why = f"what it starts is held by {held}, and the policy requires hardware virtualization"
+            yield Reason(ReasonCode.HARDWARE_REQUIRED, _WHAT, why, f"{_REPLAN}, for qemu with accelerator any or kvm")
+    elif not plan.isolation.suffices(policy.isolation):
+        why = f"it asks for the isolation {str(plan.isolation)!r}, the policy requires {str(policy.isolation)!r}"
+        yield Reason(ReasonCode.ISOLATION_UNAVAILABLE, _WHAT, why, _REPLAN)
+
+
+def step_12_command_line(it: Sheet) -> Iterator[Reason]:
+    """12. One reading, and room for what a backend adds."""
+    for why in kernel_command_line.problems(it.plan.command_line):
+        yield Reason(ReasonCode.COMMAND_LINE, "the kernel command line", why, "change the image's kernel options")
+
+
+def step_13_manifest(it: Sheet) -> Iterator[Reason]:
+    """13. This image and no other."""
+    if it.plan.manifest != it.handed.manifest:
+        why = f"it expects the manifest {it.plan.manifest}, got {it.handed.manifest}"
+        yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"name the image it was made for, or {_REPLAN}")
+
+
+def step_14_provenance(it: Sheet) -> Iterator[Reason]:
+    """14. This evidence and no other."""
+    if it.handed.provenance not in {None, it.plan.provenance}:
+        why = f"it expects the provenance bundle {it.plan.provenance}, got {it.handed.provenance}"
+        yield Reason(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"hand in the bundle it was made with, or {_REPLAN}")
+
+
+def step_15_signers(it: Sheet) -> Iterator[Reason]:
+    """15. The first bundle's bytes are those that were read; a signer counts once, by key or identity, a key once."""
+    hint = "have another planner sign it too: `mvm plan sign`; instead of `mvm run`, begin with `mvm plan create`"
+    for number, each in enumerate(it.signed, 1):
+        if each.payload != it.signed[0].payload:
+            why = f"bundle {number} is about another statement than the first"
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+    signers = Counter(each.signer.fingerprint for each in it.signed)
+    for each in it.signed:
+        if signers[each.signer.fingerprint] > 1:
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, f"{each.signer.name!r} signed more than once", hint)
+    keys = {each.spki: each.signer for each in it.signed}
+    for each in it.signed:
+        if each.signer.fingerprint != keys[each.spki].fingerprint:
+            why = f"{each.signer.name!r} and {keys[each.spki].name!r} signed with the same key, {each.spki}"
+            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+    if len(signers) < it.policy.thresholds.plans:
+        why = f"{len(signers)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
+        yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
+
+
+def step_16_policy_expiry(it: Sheet) -> Iterator[Reason]:
+    """16. An expired policy, one that was not reviewed in time, decides nothing."""
+    yield from it.policy.expired(it.now)
+
+
+def step_17_fresh(it: Sheet) -> Iterator[Reason]:
+    """17. A signer may not decide for how long the plan is trusted."""
+    window, bounds = it.plan.window, it.policy.freshness
+    for what, found, bound in (
+        ("is valid for", window.not_after - window.not_before, bounds.plan_window),
+        ("has been valid for", it.now - window.not_before, bounds.plan_age),
+    ):
+        if bound is not None and found > bound:
+            why = f"it {what} {found}, and the policy takes it for {bound}"
+            yield Reason(ReasonCode.PLAN_STALE, _WHAT, why, f"{_REPLAN}, with a shorter --valid-for")
+
+
+def step_18_not_revoked(it: Sheet) -> Iterator[Reason]:
+    """18. As the bundles that were handed in, as one of them, or as the statement in them; and the image."""
+    revoked, hint = it.policy.trust.revocations.digests, "look into revocations.toml: `mvm policy check` lists it"
+    ours = {it.handed.plan, Digest.of(it.signed[0].payload), *(each.digest for each in it.signed)}
+    for digest in sorted(revoked & ours):
+        yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)
+    for subject in it.plan.subjects:
+        if subject.digest in revoked:
+            told = it.policy.trust.revocations.told(subject.digest)
+            why = f"the {subject.name} that it starts ({subject.digest}) {told}"
+            yield Reason(ReasonCode.IMAGE_REVOKED, _WHAT, why, hint)
+
+
+def step_19_subjects(it: Candidate) -> Iterator[Reason]:
+    """19. The files of one build, not of two."""
+    yield from differences(it.plan.subjects, it.image.artifacts, what=_WHAT, hint=_REPLAN)
+
+
+def step_20_agreement(it: Candidate) -> Iterator[Reason]:
+    """20. What plan and manifest both say, they say alike; the plan may grant less than the image offers."""
+    plan, image = it.plan, it.image
+    for name, ours, theirs in (
+        ("image name", plan.image, image.name),
+        ("verity parameters", plan.verity, image.verity),
+        ("kernel command line", plan.command_line, image.command_line),
+    ):
+        if ours != theirs:
+            yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, f"its {name} is {ours!s}, the manifest's {theirs!s}", _REPLAN)
+    if image.posture is Posture.SEALED and plan.posture is not Posture.SEALED:
+        hint = f"build the image with posture dev if you mean to, or {_REPLAN}"
+        yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, "it opens an image that was built sealed", hint)
+    if (tier := plan.limits.system_calls) and not tier.within(image.system_calls):
+        why = f"its filter of system calls is {tier}, which lets through more than the image's: {image.system_calls}"
+        yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"give the image that one if you mean to, or {_REPLAN}")
+    for verb in sorted(plan.verbs - image.verbs):
+        why = f"it grants {verb}, which the image does not offer"
+        yield Reason(ReasonCode.VERB_NOT_GRANTED, _WHAT, why, f"add it to the image's verbs, or {_REPLAN}")
+
+
+def step_21_boot_files(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+    """21. The bytes that are hashed are those that boot."""
+    kernel, initrd = (it.files.kernel, it.image.kernel), (it.files.initrd, it.image.initrd)
+    for (fd, artifact), copy in ((kernel, releasable_copy), (initrd, sealed_copy)):
+        try:
+            boot.keep(artifact.name, copy(fd, artifact))
+        except RefusedError as error:
+            yield from error.reasons
+
+
+def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+    """22. The disk that the verity root stands for, as far as its header tells."""
+    try:
+        boot.keep("rootfs", read_only(it.files.rootfs, it.image.rootfs))
+    except RefusedError as error:
+        yield from error.reasons
+        return
+    yield from verity_reasons(boot["rootfs"], it.plan.verity)
+
+
+def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
+    """23. How the image came to be, or the word of a verifier that the policy names for it.
+
+    The files are the manifest's: step 21 refuses others, step 22 an other rootfs.
+    """
+    if isinstance(it.provenance, Summary):
+        return verify_summary(
+            it.provenance,
+            policy=it.policy,
+            artifacts=it.image.artifacts,
+            image=it.image,
+            provenance=it.plan.provenance,
+            now=it.now,
+        )
+    return verify_provenance(
+        it.provenance,
+        policy=it.policy,
+        artifacts=it.image.artifacts,
+        lock=it.lock,
+        image=it.image,
+        now=it.now,
+        parts=it.parts,
+        rebuilds=it.rebuilds,
+    )
+
+
+SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (
+    step_9_window,
+    step_10_policy,
+    step_11_isolation,
+    step_12_command_line,
+    step_13_manifest,
+    step_14_provenance,
+    step_15_signers,
+    step_16_policy_expiry,
+    step_17_fresh,
+    step_18_not_revoked,
+)
+IMAGE_STEPS: tuple[Callable[[Candidate], Iterator[Reason]], ...] = (step_19_subjects, step_20_agreement)
+FILE_STEPS: tuple[Callable[[Candidate, BootFiles], Iterator[Reason]], ...] = (
+    step_21_boot_files,
+    step_22_rootfs,
+)

@@ -1,0 +1,201 @@
+"""One cell of the jail, as bubblewrap makes it: what is taken away, what lies in its root, who is in it."""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, override
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.jail.limits import Limits
+from mvmnix.launch.jail.root import Root
+from mvmnix.launch.vmm.confinement import Cell, Layer
+from mvmnix.privileges import client
+from mvmnix.privileges.control_groups import ControlGroups, Group
+from mvmnix.privileges.entry import Entry
+from mvmnix.process import is_readable
+from mvmnix.sandbox import bubblewrap, landlock
+from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.sandbox.uid_pool import Lease
+from mvmnix.store import memfd
+
+NULL: Final = "/dev/null"
+_DESCRIPTORS: Final = 1024
+#: Seconds within which bubblewrap says which process it started; it does so before anything that could take long.
+_PATIENCE: Final = 30.0
+_ANSWER: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Fixtures:
+    """What all cells share: the programs that make one, whether the kernel has Landlock, where groups can be made."""
+
+    bubblewrap: str
+    setpriv: str | None
+    cgroups: ControlGroups
+
+    @classmethod
+    def find(cls) -> "Fixtures":
+        """Look at this host. Raises MvmnixError for what is missing, RefusedError when others could change it."""
+        setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
+        return cls(locate(BUBBLEWRAP), setpriv, client.groups())
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a cell is made of."""
+
+    occupied: Lease
+    fixtures: Fixtures
+    root: Root
+    limits: Limits
+    group: Group
+
+
+class BubblewrapCell(Cell):
+    """One cell; jail.py lists its seven layers. ServiceCell (share_sandbox.py) has others in the places of some."""
+
+    def __init__(self, parts: Parts, filter_: bytes) -> None:
+        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""
+        self._occupied = parts.occupied
+        self._fixtures = parts.fixtures
+        self._root = parts.root
+        self._limits = parts.limits
+        self._group = parts.group
+        self._filter = memfd(filter_, name="mvmnix-filter")
+        self._answer, self._told = os.pipe2(os.O_CLOEXEC)
+        self._released = False
+        self._entry: Entry | None = None
+        try:
+            self._entry = self._entered()
+        except BaseException:
+            self.release()
+            raise
+
+    def _entered(self) -> Entry | None:
+        """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
+        uid, rights = self._occupied.uid, client.current()
+        if uid is None or rights is None:
+            return None
+        return Entry(rights.namespace_of(uid), uid, self.trees(uid))
+
+    def trees(self, _uid: int) -> tuple[int, ...]:
+        """Detached mounts that it finds when it begins, which are the cell's from then on."""
+        return ()
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        return (self._filter, self._told)
+
+    @property
+    @override
+    def layers(self) -> tuple[Layer, ...]:
+        found = {Layer.NAMESPACES, Layer.SECCOMP}
+        found |= {Layer(f"cgroup-{controller}") for controller in self._fixtures.cgroups.controllers}
+        if self._occupied.uid is not None:
+            found.add(Layer.OWN_UID)
+        if self._fixtures.setpriv is not None:
+            found.add(Layer.LANDLOCK)
+        return tuple(layer for layer in Layer if layer in found)
+
+    @override
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        setpriv = self._fixtures.setpriv
+        closed = () if setpriv is None else landlock.command(setpriv, self.opened(setpriv))
+        return (
+            *(self._fixtures.bubblewrap, *self.floor),
+            *self.mounts,
+            *("--proc", "/proc", "--remount-ro", "/proc", "--dev-bind", NULL, NULL),
+            *("--remount-ro", "/", "--chdir", "/"),
+            *("--seccomp", str(self._filter), "--info-fd", str(self._told), "--"),
+            *(*closed, *argv),
+        )
+
+    @property
+    def floor(self) -> tuple[str, ...]:
+        """What bubblewrap takes away, and who it is inside."""
+        return bubblewrap.FLOOR
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """What lies in its root."""
+        return self._root.mounts()
+
+    def opened(self, setpriv: str) -> dict[str, str]:
+        """By path, what Landlock lets it do there."""
+        programs = self._root.programs
+        # setpriv's own program isn't executed again
+        rules = {path: landlock.READ for path, _ in self._root.files if path not in programs}
+        return {**rules, **{path: landlock.EXECUTE for path in programs if path != setpriv}, NULL: landlock.WRITE}
+
+    @override
+    def enter(self) -> None:
+        try:
+            self._enter()
+        except OSError as error:  # standard error is the pipe for last words already
+            os.write(2, f"mvm: the cell {self._occupied.name} can't be entered: {error}\n".encode())
+            os._exit(126)
+
+    def _enter(self) -> None:
+        os.chdir("/")
+        self._group.join()
+        for which, value in self.process_limits().items():
+            resource.setrlimit(which, (value, value))
+        # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        if self._entry is not None:
+            self._entry.enter()
+
+    def process_limits(self) -> dict[int, int]:
+        """By the kernel's numbers, the limits of its process, soft and hard."""
+        limits = {
+            resource.RLIMIT_FSIZE: self._limits.written,
+            resource.RLIMIT_NOFILE: _DESCRIPTORS,
+            resource.RLIMIT_AS: self._limits.addresses,
+        }
+        if self._occupied.uid is not None:
+            limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too
+        return limits
+
+    @override
+    def occupied(self, child: int) -> int:
+        self._group.close()
+        os.close(self._told)
+        self._told = -1
+        said = _read_all(self._answer)
+        with suppress(ValueError, KeyError, TypeError):
+            inside = json.loads(said)["child-pid"]
+            if isinstance(inside, int) and inside > 0:
+                return inside
+        return child  # it has ended, and says why among its last words
+
+    @override
+    def release(self) -> None:
+        if self._released:
+            return
+        self._released = True
+        entered = () if self._entry is None else (self._entry.namespace, *self._entry.trees)
+        for fd in (self._filter, self._answer, self._told, *entered):
+            if fd >= 0:
+                os.close(fd)
+        try:
+            self._group.remove()
+        except (MvmnixError, OSError):
+            return  # without the broker: who takes the lease once this process has ended removes what it noted
+        self._occupied.release()
+
+
+def _read_all(fd: int) -> bytes:
+    """What bubblewrap says, until it closes the pipe."""
+    said = b""
+    while len(said) < _ANSWER and is_readable(fd, _PATIENCE):
+        data = os.read(fd, 4096)
+        if not data:
+            break
+        said += data
+    return said

@@ -1,0 +1,114 @@
+"""The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
+
+It is a hypervisor's cell (jail.py) but for five things: the directory lies in its root, as a mount in which its uid has
+the place of the directory's owner (privileges/tree.py); it looks like the guest's workload to itself; its filter of
+system calls lets it make files (sandbox/profiles/file_server.py); Landlock lets it make and change files and
+directories there, and nothing of any other kind; and where a plan bounds what it writes, no file becomes larger than
+that, and what it writes can be counted.
+"""
+
+import errno
+import os
+import resource
+import socket
+from contextlib import suppress
+from typing import Final, override
+
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.launch.jail.sandbox import BubblewrapCell, Parts
+from mvmnix.launch.vmm.confinement import SHARED, Service, ServiceCell
+from mvmnix.privileges import client
+from mvmnix.privileges.tree import Served
+from mvmnix.sandbox import bubblewrap, landlock
+
+#: Landlock's words for what is done beneath the directory (setpriv(1)).
+_READ: Final = ("read-file", "read-dir")
+_WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
+#: What servers read of the kernel: how many descriptors a process may have.
+_NR_OPEN: Final = "/proc/sys/fs/nr_open"
+#: Descriptors: one for each file that a guest has looked at and not forgotten.
+DESCRIPTORS: Final = 1 << 20
+
+
+class DirectoryCell(BubblewrapCell, ServiceCell):
+    """One such cell."""
+
+    def __init__(self, parts: Parts, filter_: bytes, service: Service) -> None:
+        """Made by `BubblewrapJail.service` only. Raises RefusedError [share-unavailable], MvmnixError."""
+        self._service = service
+        super().__init__(parts, filter_)
+
+    @override
+    def trees(self, uid: int) -> tuple[int, ...]:
+        """The directory as it looks to the cell's own user. Raises RefusedError [share-unavailable]."""
+        rights = client.current()
+        if rights is None:
+            return ()
+        service = self._service
+        try:
+            return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
+        except OSError as error:
+            what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
+            hint = "as root: name it on the command line or in MVMNIX_GRANT, or share it read only (docs/shares.md)"
+            if error.errno == errno.EOPNOTSUPP:
+                hint = "run mvm as the directory's owner, or share it from a file system with ID-mapped mounts"
+            raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        directory = (self._service.directory,) if self._entry is None else ()
+        return (*super().descriptors, *directory)
+
+    @override
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        """It has a name meanwhile, or nothing could connect: in the cells' directory, which is ours alone.
+
+        The kernel shows that name later, too (/proc/net/unix). By `self` it would be a file of every process that reads
+        it there, as one does that is about to share a directory.
+        """
+        pool, name = self._occupied.pool.directory, f"{self._occupied.number}.socket"
+        address = f"/proc/{os.getpid()}/fd/{pool.fd}/{name}"
+        listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        try:
+            pool.remove(name)
+            listening.bind(address)
+            listening.listen(1)
+            calling.connect(address)
+        except BaseException:
+            listening.close()
+            calling.close()
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=pool.fd)
+        return listening, calling
+
+    @property
+    @override
+    def floor(self) -> tuple[str, ...]:
+        return bubblewrap.floor(str(self._service.inside.uid), str(self._service.inside.gid))
+
+    @property
+    @override
+    def mounts(self) -> tuple[str, ...]:
+        bind = "--bind" if self._service.writable else "--ro-bind"
+        if self._entry is not None:
+            (path,) = self._entry.paths
+            return (*super().mounts, bind, path, SHARED)
+        return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARED)
+
+    @override
+    def opened(self, setpriv: str) -> dict[str, str]:
+        words = (*_READ, *((*_WRITE, *landlock.later()) if self._service.writable else ()))
+        return {**super().opened(setpriv), SHARED: ",".join(words), _NR_OPEN: landlock.READ}
+
+    @override
+    def process_limits(self) -> dict[int, int]:
+        limits = super().process_limits()
+        with suppress(ValueError):  # root may raise it, unless its own rights are bounded
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        written = self._service.written
+        limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written
+        return limits

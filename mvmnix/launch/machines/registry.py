@@ -1,0 +1,208 @@
+"""Which machines there are and which of them live, by the kernel's word; ends them, removes them.
+
+A status file may say `running` about a machine whose supervisor was killed: only a held lock proves a supervisor. With
+the supervisor the kernel ends its hypervisor, so a machine without a holder of its lock is dead, whatever is written.
+"""
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mvmnix.audit.record import Record
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.machines.ending import reason_of
+from mvmnix.launch.machines.machine_dir import LOCK, machine_ids, read_status, register
+from mvmnix.launch.machines.status import MachineState, MachineStatus
+from mvmnix.private_dirs import Directory
+from mvmnix.suggestion import did_you_mean
+
+#: What is said of an end that no record of the log proves.
+UNVERIFIED: Final = "unverified"
+#: Seconds between two looks at a machine that is being stopped.
+_LOOK: Final = 0.02
+#: Seconds between two looks at a machine that is waited for.
+_WAIT: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A machine: what its status file says, and the process that supervises it.
+
+    `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here. `end` is
+    the log's record of its end, once that was read and verified (launch/machines/recorded_ends.py): what the status
+    file says about it is not signed.
+    """
+
+    status: MachineStatus
+    supervisor: int | None
+    end: Record | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine has a supervisor."""
+        return self.supervisor is not None
+
+    @property
+    def state(self) -> str:
+        """How it is doing, in a word: its state, but `dead` when its supervisor was lost."""
+        return self.status.state if self.alive or self.status.waits or self.has_ended else "dead"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has no supervisor any more, and its end was written down."""
+        return not self.alive and self.status.state is MachineState.ENDED
+
+    @property
+    def ended(self) -> str:
+        """Why it ended, by the log's record; UNVERIFIED where nothing proves that; empty for one that hasn't."""
+        if not self.has_ended:
+            return ""
+        return UNVERIFIED if self.end is None else reason_of(self.end)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its command's, as the guest reported it, by the log's record."""
+        return None if self.end is None else self.end.exit_code
+
+
+def entries(machines: Directory) -> tuple[Entry, ...]:
+    """All machines, the oldest first.
+
+    Those that are being made or removed at this moment are left out, and what is broken (`tidying.survey`).
+    """
+    found = (_legible(machines, machine) for machine in machine_ids(machines))
+    return tuple(sorted((entry for entry in found if entry is not None), key=_age))
+
+
+def find(machines: Directory, text: str) -> Entry:
+    """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
+
+    Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
+    """
+    known = entries(machines)
+    if named := [entry for entry in known if entry.status.name == text and text]:
+        return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
+    matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
+    if not matching and text:
+        for machine in machine_ids(machines):
+            if machine.startswith(text):
+                _entry(machines, machine)  # which says what is broken about it
+    if len(matching) != 1:
+        what = "no machine" if not matching else f"{len(matching)} machines"
+        near = did_you_mean(text, (name for entry in known for name in (entry.status.name, entry.status.machine)))
+        raise UsageError(f"{what} with the name or id {text!r}", hint=f"{near}mvm ps --all lists them")
+    return matching[0]
+
+
+def stop(machines: Directory, text: str, *, patience: float) -> Entry:
+    """Ask a machine's supervisor to stop it, and kill the supervisor after `patience` seconds if it doesn't.
+
+    Returns what is known afterwards. The hypervisor of a killed supervisor is killed by the kernel. Raises UsageError.
+    """
+    return _ended_by(machines, text, (signal.SIGTERM,), patience)
+
+
+def kill(machines: Directory, text: str, *, patience: float = 5.0) -> Entry:
+    """End a machine without asking its guest; as `stop` otherwise. Two signals say so to a supervisor.
+
+    Its supervisor writes the receipt, and is killed only if it takes more than `patience` seconds.
+    """
+    return _ended_by(machines, text, (signal.SIGTERM, signal.SIGINT), patience)
+
+
+def wait(machines: Directory, text: str) -> Entry:
+    """Wait until a machine has no supervisor any more; returns what is known then. Raises UsageError."""
+    entry = find(machines, text)
+    if entry.status.waits and not entry.alive:
+        raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
+    while _holder(machines, entry.status.machine) is not None:
+        time.sleep(_WAIT)
+    after = _entry(machines, entry.status.machine)
+    return entry if after is None else after  # another process removed it meanwhile
+
+
+def files(machines: Directory, machine: str) -> dict[str, int]:
+    """What lies in a machine's directory, by the kernel's list: names and sizes in bytes."""
+    with machines.existing(machine) as directory:
+        return {name: os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size for name in directory.names()}
+
+
+def remove(machines: Directory, text: str) -> MachineStatus:
+    """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
+    with register(machines):
+        entry = find(machines, text)
+        if entry.alive:
+            raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")
+        machines.remove_tree(entry.status.machine)
+    return entry.status
+
+
+def _legible(machines: Directory, machine: str) -> Entry | None:
+    try:
+        return _entry(machines, machine)
+    except (MvmnixError, OSError):
+        return None
+
+
+def _entry(machines: Directory, machine: str) -> Entry | None:
+    try:
+        with machines.existing(machine) as directory:
+            # in this order: a machine whose lock is seen held, and whose status is read then, was alive in between
+            supervisor, status = directory.holder(LOCK), read_status(directory, machine)
+    except FileNotFoundError:
+        return None
+    return None if status is None else Entry(status, supervisor)
+
+
+def _age(entry: Entry) -> tuple[datetime, str]:
+    return entry.status.created, entry.status.machine
+
+
+def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:
+    entry = find(machines, text)
+    machine = entry.status.machine
+    if entry.supervisor is None:
+        raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
+    if entry.supervisor == 0:
+        why = f"the supervisor of {text!r} lives in another PID namespace"
+        raise MvmnixError(why, hint="stop it from where it was started")
+    for signals, seconds in ((numbers, patience), ((signal.SIGKILL,), 10.0)):
+        if _signal_and_wait(machines, machine, entry.supervisor, signals, seconds):
+            return find(machines, machine)
+    raise MvmnixError(f"the supervisor of {text!r} (process {entry.supervisor}) doesn't end", hint="see dmesg")
+
+
+def _signal_and_wait(machines: Directory, machine: str, pid: int, numbers: tuple[int, ...], seconds: float) -> bool:
+    """Signal the process that holds a machine's lock, and wait until it lets go of it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # only now is it certain that the number hadn't gone to another process before it was opened
+        if _holder(machines, machine) != pid:
+            return True
+        with suppress(ProcessLookupError):
+            for number in numbers:
+                signal.pidfd_send_signal(pidfd, number)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        deadline = time.monotonic() + seconds
+        while _holder(machines, machine) == pid and time.monotonic() < deadline:
+            poll.poll(_LOOK * 1000)
+    finally:
+        os.close(pidfd)
+    return _holder(machines, machine) != pid
+
+
+def _holder(machines: Directory, machine: str) -> int | None:
+    try:
+        with machines.existing(machine) as directory:
+            return directory.holder(LOCK)
+    except FileNotFoundError:
+        return None

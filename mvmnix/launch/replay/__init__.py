@@ -1,1 +1,0 @@
-"""What makes a plan start only as often, and only as long, as it says."""

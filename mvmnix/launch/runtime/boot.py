@@ -1,0 +1,162 @@
+"""Watches one try of a guest to boot, until it is ready; keeps the evidence of one that makes no progress, and ends it.
+
+Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence, and a boot
+that has come to nothing can be begun once more. Afterwards neither.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, Self
+
+from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
+from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.loop import Cancellable
+from mvmnix.launch.machines import diagnosis
+from mvmnix.launch.machines.ending import HostAction
+from mvmnix.launch.runtime.finalize import Course
+from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.shares.write_quota import WrittenWatch
+from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, Verdict
+from mvmnix.launch.vmm.port import MonitorEvent
+from mvmnix.launch.vmm.scheduling import Scheduling
+from mvmnix.plural import counted
+
+#: Seconds, for the channel: the watchdog ends the guest, and so the waiting.
+_NO_LIMIT: Final = 1e6
+_WORDS: Final = {Verdict.STALLED: "has stalled", Verdict.HUNG: "hangs"}
+_ACTIONS: Final = {Verdict.STALLED: HostAction.KILLED_ON_STALL, Verdict.HUNG: HostAction.KILLED_ON_TIMEOUT}
+
+#: Starts another guest for the same start, and says what it is to be told.
+type Another = Callable[[], tuple[Guest, GuestConfig]]
+
+
+class Boot:
+    """One try, which began when this was made. `end` is called, once, when it is given up: it has to end the guest."""
+
+    def __init__(
+        self,
+        course: Course,
+        guest: Guest,
+        number: int,
+        end: Callable[[HostAction], None],
+        watches: list[Cancellable],
+    ) -> None:
+        """Made by `begin` only; `number` counts from 1."""
+        self._watches = watches
+        self._course = course
+        self._guest = guest
+        self._number = number
+        self._end = end
+        self._configuring = False
+        self._began = time.monotonic()
+        self._scheduling = Scheduling(guest.process.pid)
+        #: Why it was given up, once it was.
+        self.verdict: Verdict | None = None
+        budget = course.plan.plan.timeouts.boot_seconds
+        self._watchdog = BootWatchdog(course.host.loop, self._look, budget, self._examine, stalls=True)
+
+    @classmethod
+    def begin(
+        cls,
+        course: Course,
+        guest: Guest,
+        end: Callable[[HostAction], None],
+        watches: list[Cancellable],
+        *,
+        number: int = 1,
+    ) -> Self:
+        """See to it that the guest is watched from now on, by what is added to `watches`, and take its digests."""
+        course.look_at(guest)  # waits until the process has become the hypervisor, whose threads are watched
+        boot = cls(course, guest, number, end, watches)
+        watches.append(boot)
+        if most := course.plan.plan.limits.shared_bytes:
+            reached = partial(end, HostAction.KILLED_ON_SHARE_LIMIT)
+            watches.append(WrittenWatch(course.host.loop, guest.shares.written, most, reached))
+        return boot
+
+    def again(self, guest: Guest) -> Self:
+        """The next try, with this guest."""
+        return type(self).begin(self._course, guest, self._end, self._watches, number=self._number + 1)
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether it came to nothing in such a way that another try makes sense, and gives no secret away.
+
+        1. It was given up before CONFIG was sent. 2. It is the first one. 3. It has stalled, or its guest never said a
+        word: one that talks and takes too long would do so again.
+        """
+        untold = not self._configuring  # 1
+        silent = self.verdict is Verdict.STALLED or self._guest.bytes_heard == 0  # 3
+        return self.verdict is not None and untold and self._number < diagnosis.MOST_BOOTS and silent  # 2
+
+    def reports(self) -> bool:
+        """Wait until the guest's agent reports; False when the boot `may_begin_again`. Raises ChannelError."""
+        try:
+            self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
+        except ChannelError:
+            if not self.may_begin_again:
+                raise
+        if self.verdict is None:
+            return True
+        if not self.may_begin_again:
+            raise ChannelClosedError("the guest reported after it had been given up")
+        notice = f"the machine {self._course.home.status.machine} {_WORDS[self.verdict]} while it boots"
+        self._course.host.notice(f"{notice}; it is started once more")
+        return False
+
+    def configure(self, config: GuestConfig) -> None:
+        """Tell the guest what it is to be, and wait until it is. Raises ChannelError."""
+        self._configuring = True
+        if self._guest.shares.servers:
+            self._watchdog.forget_stalls()  # it may wait for a server of a share, and that for a disk of the host
+        self._guest.channel.configure(config, idle=_NO_LIMIT)
+        self._watchdog.cancel()
+
+    def cancel(self) -> None:
+        """Watch no longer."""
+        self._watchdog.cancel()
+
+    def _look(self) -> Sample:
+        guest = self._guest
+        running = MonitorEvent.READY in guest.events and MonitorEvent.INTERNAL_ERROR not in guest.events
+        cpu, schedule = guest.process.cpu_seconds(), self._scheduling.look()
+        return Sample(time.monotonic(), cpu, guest.progress, running, schedule)
+
+    def _examine(self, verdict: Verdict) -> None:
+        """Ask the hypervisor how its guest stands, before it is ended.
+
+        A guest may move on meanwhile, and be sent CONFIG: what its registers hold isn't kept then.
+        """
+        seen, registers = self._look(), not self._configuring
+
+        def answered(answers: Mapping[str, str]) -> None:
+            self._give_up(verdict, seen, {} if registers and self._configuring else answers)
+
+        self._guest.examine(answered, registers=registers)
+
+    def _give_up(self, verdict: Verdict, seen: Sample, answers: Mapping[str, str]) -> None:
+        """Keep the evidence and end the guest; but one that has moved on meanwhile had not stalled."""
+        if self._guest.process.ended:
+            return
+        if verdict is Verdict.STALLED and self._guest.progress != seen.progress:
+            self._watchdog.look_on()
+            return
+        self.verdict = verdict
+        facts = {
+            "machine": self._course.home.status.machine,
+            "boot": self._number,
+            "seconds since it began": f"{time.monotonic() - self._began:.1f}",
+            "seconds of CPU": f"{seen.cpu:.2f}",
+            "bytes of its console": self._guest.console_bytes,
+            "bytes of its agent": self._guest.channel.bytes_received,
+            "HELLO came": self._guest.channel.hello is not None,
+            "CONFIG was sent": self._configuring,
+            "throttled": counted(seen.schedule.throttled, "time"),
+            "accelerator": self._course.acceleration,
+        }
+        console = () if self._course.console is None else self._course.console.last_lines(40)
+        groups = self._scheduling.groups()
+        data = diagnosis.write(verdict, seen, facts=facts, answers=answers, groups=groups, console=console)
+        self._course.keep_diagnosis(self._number, verdict, data)
+        self._end(_ACTIONS[verdict])

@@ -1,0 +1,287 @@
+"""The end of a machine: judged, looked into, put into a signed receipt and into the log, whatever end it was."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from mvmnix import strict, verity
+from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.tally import Tally
+from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import Sink, kept
+from mvmnix.launch.agent.frames import Hello
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.gate.replay import NONCE
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.diagnosis import Diagnosis, file_name
+from mvmnix.launch.machines.ending import Ending, EndReason, judge, reasons_of, with_disk
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.output_log import Output, OutputLog
+from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.plan import share as sharing
+from mvmnix.launch.plan.secret_reference import kinds
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.shares.shared import Shared
+from mvmnix.launch.vmm.boot_watchdog import Verdict
+from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.launch.vmm.console import BoundedLog
+from mvmnix.launch.vmm.port import Acceleration, Invocation, Usage
+from mvmnix.model import Digest
+from mvmnix.sandbox import trusted_executables
+
+#: How many corrupted blocks an error message names; the receipt has more.
+_NAMED: Final = 8
+#: Which connections of a machine's network are let through: none, in this version.
+_NETWORK: Final[list[str]] = []
+_REASONS: Final = {Verdict.STALLED: EndReason.BOOT_STALLED, Verdict.HUNG: EndReason.TIMEOUT}
+
+
+class MachineFailedError(MvmnixError):
+    """The machine ended otherwise than it should; `ended` says how."""
+
+    def __init__(self, message: str, *, hint: str, ended: "Ended") -> None:
+        super().__init__(message, hint=hint)
+        self.ended = ended
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a machine ended. `status` is its command's end as the guest reported it, None when there was none.
+
+    `corrupted` are the numbers of the root filesystem's 4,096-byte blocks that don't hash to the plan's verity root;
+    the host looked for them only if the end was not an orderly one. `receipt` is the digest of the signed receipt.
+    """
+
+    reason: EndReason
+    status: ExitStatus | None
+    corrupted: tuple[int, ...]
+    receipt: Digest
+    receipt_path: str
+
+
+@dataclass(slots=True)
+class Course:
+    """What the host gets to know of one machine, from its preparation to its end; written down in the receipt."""
+
+    plan: VerifiedPlan
+    host: Host
+    home: MachineHome
+    invocation: Invocation
+    acceleration: Acceleration
+    start_record: int = 0
+    start_is_logged: bool = False
+    program: HostFile | None = None
+    firmware: tuple[HostFile, ...] = ()
+    confinement: tuple[Layer, ...] = ()
+    hello: Hello | None = None
+    ready: datetime | None = None
+    status: ExitStatus | None = None
+    last_words: tuple[str, ...] = ()
+    console: BoundedLog | None = None
+    output: OutputLog | None = None
+    usage: Usage | None = None
+    shares: tuple[Shared, ...] = ()
+    tally: Tally = field(default_factory=Tally)
+    diagnoses: tuple[Diagnosis, ...] = ()
+
+    def record_start(self, nonce: Digest) -> None:
+        """Put the start into the log, before it happens; `nonce` is what it spent. Raises what the log raises."""
+        digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in self.plan.image.artifacts}
+        shares = self.plan.plan.shares
+        means = {"shares": sharing.to_json(shares), "network": _NETWORK}
+        digests |= {name: Digest.of(strict.canonical(value)) for name, value in means.items()}
+        digests["argv"] = self._argv
+        if secrets := self.plan.plan.secrets:
+            digests["secrets"] = kinds(secrets)
+        record = self._record(
+            Kind.START,
+            self.home.status.began,
+            digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
+            backend=self.plan.plan.backend.logged,
+            expires=self.plan.plan.window.not_after,
+            reasons=sharing.acknowledged(shares),
+        )
+        try:
+            self.start_record = self.host.journal.append(record).index
+        except RefusedError as refused:
+            # a required witness did not take the checkpoint of a record that is in the log
+            self.start_is_logged = ReasonCode.WITNESS_UNAVAILABLE in refused.codes
+            raise
+
+    @property
+    def _argv(self) -> Digest:
+        return Digest.of(strict.canonical(list(self.invocation.argv)))
+
+    def record_restart(self, invocation: Invocation, acceleration: Acceleration) -> None:
+        """Put into the log that the last boot came to nothing and why, and that of the same start another one begins.
+
+        To be called before it does, with what will run. Raises what the log raises.
+        """
+        self.invocation, self.acceleration = invocation, acceleration
+        last = self.diagnoses[-1]
+        digests = {"argv": self._argv, "diagnosis": last.digest}
+        self.record(Kind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
+
+    def keep_diagnosis(self, boot: int, verdict: Verdict, data: bytes) -> None:
+        """Keep the evidence of a boot that made no progress, if the disk takes it: its digest is in the receipt."""
+        kept = Diagnosis(file_name(boot), verdict, Digest.of(data))
+        with suppress(OSError):
+            self.home.keep_diagnosis(kept.file, data)
+        self.diagnoses += (kept,)
+
+    def record(self, kind: Kind, **more: Any) -> None:
+        """Put into the log what happens to the machine while it runs. Raises what the log raises."""
+        self.host.journal.append(self._record(kind, self.host.clock(), **more))
+
+    def _record(self, kind: Kind, time: datetime, **more: Any) -> Record:
+        it = self.home.status
+        return Record(kind=kind, time=time, machine=it.machine, plan=it.plan, policy=it.policy, **more)
+
+    def record_end(self, reason: EndReason, digests: Mapping[str, Digest], now: datetime) -> None:
+        """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
+        exit_code = None if self.status is None else self.status.exit_code
+        record = self._record(Kind.END, now, digests=digests, reasons=reasons_of(reason), exit_code=exit_code)
+        it = self.home.status
+        for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
+            self.host.journal.append(refusals)
+        self.host.journal.append(record)
+        self.home.keep_end(self.host.journal.vouch(record))
+        self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
+
+    def open_console(self) -> BoundedLog:
+        """The console's log in the machine's directory, the same one for each boot."""
+        if self.console is None:
+            self.console = self.home.console(self.plan.plan.limits.console_kib)
+        return self.console
+
+    def keep_outputs(self, stdout: Sink, stderr: Sink, *, attached: bool = True) -> tuple[Sink, Sink]:
+        """The same ends of the command's outputs; what comes is kept in the machine's directory, until it has ended.
+
+        Where a caller is `attached` and the guest has secrets, nothing is kept unless the plan says how much: a secret
+        that is printed goes to the caller alone.
+        """
+        kib = self.plan.plan.limits.output_kib
+        if kib is None and attached and self.plan.plan.secrets:
+            kib = 0
+        self.output = log = self.output or self.home.output(kib)
+        return kept(stdout, log.keep(Output.STDOUT)), kept(stderr, log.keep(Output.STDERR))
+
+    def look_at(self, guest: Guest) -> None:
+        """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
+        self.confinement = guest.process.layers
+        path = self.invocation.argv[0]
+        self.program = HostFile(path, guest.process.executable() or trusted_executables.digest(path))
+        self.shares = guest.shares.shared
+        firmware = self.host.hypervisor.firmware
+        self.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in firmware)
+
+    def close(self) -> None:
+        """Let go of the directory, and with it of the lock: no process supervises this machine any more."""
+        for log in (self.console, self.output):
+            if log is not None:
+                log.close()
+        self.home.close()
+
+
+def conclude(course: Course, ending: Ending) -> Ended:
+    """Judge the end, look for its cause on the disk, sign the receipt, log it; the hypervisor is gone already.
+
+    Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
+    """
+    try:
+        reason = _reason(course, ending)
+        corrupted = () if reason.orderly else verity.find_corruption(course.plan.rootfs, course.plan.plan.verity)
+        reason = with_disk(reason, corrupted)
+        finished = course.host.clock()
+        looked = None if reason.orderly else Corruption.of(corrupted)
+        bundle = course.host.sign(_receipt(course, reason, looked, finished))
+        ended = Ended(reason, course.status, corrupted, Digest.of(bundle), course.home.keep_receipt(bundle))
+        course.record_end(reason, {"receipt": ended.receipt}, finished)
+    finally:
+        course.close()
+    return ended
+
+
+def never_ran(course: Course, reason: EndReason) -> None:
+    """Log the end of a machine whose hypervisor wasn't started: the log says already that it would be."""
+    try:
+        course.record_end(reason, {}, course.host.clock())
+    finally:
+        course.close()
+
+
+def failure(ended: Ended, course: Course, words: str) -> MvmnixError:
+    """What a caller who waited for the guest is told; `words` are the channel's about its end."""
+    where = f"its console is in {course.home.where}"
+    match ended.reason:
+        case EndReason.TIMEOUT:
+            message = f"the machine {course.home.status.machine} took too long and was ended"
+            return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's timeouts")
+        case EndReason.BOOT_STALLED:
+            message = f"the machine {course.home.status.machine} took too long to boot, since it stalled, and was ended"
+            return GuestTimeoutError(message, hint=f"{where}, beside {', '.join(it.file for it in course.diagnoses)}")
+        case EndReason.IDLE:
+            message = (
+                f"the machine {course.home.status.machine} did nothing for as long as its plan allows and was ended"
+            )
+            return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
+        case EndReason.SHARE_LIMIT:
+            message = f"the machine {course.home.status.machine} wrote more to its shares than its plan allows"
+            hint = f"{where}; let it write more by the plan's limits: --share-limit"
+            return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
+        case EndReason.VERITY_CORRUPTION:
+            named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
+            why = f"{len(ended.corrupted)} of its blocks aren't those that were signed: {named}"
+            hint = f"build or fetch the image again; the receipt {ended.receipt_path} names the blocks"
+            return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
+        case _:
+            console = course.console.last_lines() if course.console is not None else ()
+            last = "\n".join(f"  {line}" for line in (*course.last_words, *console)[-10:])
+            message = f"the machine {course.home.status.machine} ended: {ended.reason} ({words})"
+            return MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
+
+
+def _reason(course: Course, ending: Ending) -> EndReason:
+    """A command that the guest itself ended for its time is a timeout, however orderly the machine ended then."""
+    reason = judge(ending)
+    late = course.status is not None and course.status.end is End.TIMED_OUT
+    return EndReason.TIMEOUT if late and reason.orderly else reason
+
+
+def _receipt(course: Course, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
+    if course.program is None:
+        raise ValueError("a machine whose hypervisor never ran has no receipt")
+    status = course.home.status
+    observed = Observed(
+        machine=status.machine,
+        started=status.began,
+        ready=course.ready,
+        ended=ended,
+        accelerator=course.acceleration,
+        hypervisor=course.program,
+        firmware=course.firmware,
+        confinement=course.confinement,
+        additions=course.invocation.additions,
+        reason=reason,
+        corruption=corruption,
+        start_record=course.start_record,
+        usage=course.usage,
+        console_bytes=0 if course.console is None else course.console.seen,
+        backend=course.plan.plan.backend,
+        shares=course.shares,
+        diagnoses=course.diagnoses,
+    )
+    receipt = Receipt(
+        subjects=course.plan.plan.subjects,
+        plan=course.plan.digest,
+        provenance=course.plan.provenance.bundle,
+        policy=course.plan.policy,
+        observed=observed,
+        reported=Reported(course.status),
+    )
+    return to_statement(receipt).to_bytes()

@@ -1,0 +1,42 @@
+"""What a machine is given by its host, as one record of ports; nothing is done here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from mvmnix.launch.gate.audit_port import Ledger
+from mvmnix.launch.gate.replay import Replay
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Hypervisor
+from mvmnix.private_dirs import Directory
+
+#: Makes a bundle of a statement's bytes, with the host's key.
+type Sign = Callable[[bytes], bytes]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The ports of a host. `machines` holds the machines' directories; `notice` takes a line of prose for the user.
+
+    `jail` is where the hypervisor runs, and what serves its guest; `replay` says whether a plan may still start.
+    `own` are the absolute paths of mvm's own directories, which no guest gets to see unless its plan says so.
+    """
+
+    hypervisor: Hypervisor
+    jail: Jail
+    kvm: KvmProbe
+    journal: Ledger
+    sign: Sign
+    machines: Directory
+    replay: Replay
+    notice: Notice
+    own: tuple[str, ...] = ()
+    clock: Callable[[], datetime] = now
+    loop: Loop = field(default_factory=Loop)

@@ -1,0 +1,299 @@
+"""A running machine: what can be asked of it, and its way to whatever end it takes; it is started by `start` only."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.launch.agent.commands import Command, ExitStatus
+from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.control.authorize import granted
+from mvmnix.launch.control.messages import Start
+from mvmnix.launch.control.wishes import record_of, request_of, verb_of
+from mvmnix.launch.loop import Cancellable, Loop, Timer
+from mvmnix.launch.machines.ending import Ending, HostAction, LastWord
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.runtime.boot import Another, Boot
+from mvmnix.launch.runtime.finalize import Course, Ended, conclude, failure
+from mvmnix.launch.runtime.idle_timeout import IdleWatch
+from mvmnix.launch.runtime.pause import Pausing
+from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.model import User, Workload
+
+#: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
+_GRACE: Final = 10.0
+#: Seconds that may pass between a guest's last frame and the hypervisor's end.
+_AFTERMATH: Final = 5.0
+#: Seconds, for the channel: whatever waits has a limit of its own here, which ends the guest and so the waiting.
+_NO_LIMIT: Final = 1e6
+_PING: Final = 60.0
+
+
+class Machine:
+    """A running machine; a context manager that leaves nothing running.
+
+    When the guest ends, breaks the protocol or takes too long during a call, the machine is concluded first, and then
+    the call raises what `conclusion.failure` makes of it; so does every later call.
+    """
+
+    def __init__(self, course: Course, guest: Guest, config: GuestConfig) -> None:
+        """Made by `start.start` only."""
+        self._course = course
+        self._guest = guest
+        self._config = config
+        self._action = HostAction.NOTHING
+        self._last_word = LastWord.NONE
+        self._done = False
+        self._timers: list[Cancellable] = []
+        self._pausing = Pausing(course, guest)
+        self._ended: Ended | None = None
+        #: Why its end could not be written down; there is no second try, since its directory is let go of.
+        self._lost: MvmnixError | OSError | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id: 12 hexadecimal digits."""
+        return self._course.home.status.machine
+
+    @property
+    def name(self) -> str:
+        """The user's name for it, or an empty string."""
+        return self._course.home.status.name
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What executes the guest's instructions."""
+        return self._course.acceleration
+
+    @property
+    def where(self) -> str:
+        """The path of its directory, for messages."""
+        return self._course.home.where
+
+    @property
+    def ended(self) -> Ended | None:
+        """How it ended, once it has."""
+        return self._ended
+
+    def boot(self, another: Another) -> None:
+        """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
+        with self._talking():
+            boot = Boot.begin(self._course, self._guest, self._break_off, self._timers)
+            while not boot.reports():
+                self._replace(another)
+                boot = boot.again(self._guest)
+            boot.configure(self._config)
+            self._config = self._config.without_secrets()
+        self._course.ready = self._course.host.clock()
+        self._course.home.advance(MachineState.RUNNING)
+        self._limit(self._course.plan.plan.timeouts.wall_seconds + _GRACE)
+        if idle := self._course.plan.plan.limits.idle_seconds:
+            too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
+            self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
+
+    def _replace(self, another: Another) -> None:
+        """Let go of a guest whose boot came to nothing, and take the next one; without one, that was the end."""
+        self._let_go()
+        try:
+            self._guest, self._config = another()
+        except BaseException:
+            self._conclude()
+            raise
+        self._action = HostAction.NOTHING
+        self._pausing = Pausing(self._course, self._guest)
+
+    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
+        """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
+
+        Once; raises UsageError when the plan has none.
+        """
+        if self._config.workload is None:
+            raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
+        with self._talking():
+            stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
+            command = self._guest.channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
+        return self.finish(command)
+
+    def finish(self, command: Command) -> ExitStatus:
+        """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
+        with self._talking():
+            self._course.status = status = self._guest.channel.wait(command)
+            self._done = True
+        return status
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdout: Sink,
+        stderr: Sink,
+        stdin: Stdin = None,
+        timeout: float | None = None,
+        directory: str = "/",
+        user: User | None = None,
+    ) -> ExitStatus:
+        """Run another command, if the plan grants the verb exec; `timeout` in seconds.
+
+        The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
+        [verb-not-granted], UsageError for what can't be passed on.
+        """
+        workload = Workload(tuple(argv), environment, directory, user or self._course.plan.plan.workload.user)
+        try:
+            request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
+        except ValueError as error:
+            raise UsageError(f"this can't be run: {error}") from error
+        with self._talking():
+            limit = None if timeout is None else self._limit(timeout + _GRACE)
+            status = self._guest.channel.exec(request, stdout=stdout, stderr=stderr, stdin=stdin, idle=None)
+            if limit is not None:
+                limit.cancel()
+        return status
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that serves it."""
+        return self._course.host.loop
+
+    def open_door(self) -> socket.socket:
+        """The listening socket in its directory."""
+        return self._course.home.open_door()
+
+    def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
+        """Start something for another process and return at once; the loop serves it.
+
+        Raises RefusedError [verb-not-granted], which is logged; what the log raises, which has the command by its
+        digest before the guest does; UsageError for what can't be passed on, or not now; MvmnixError when it has ended.
+        """
+        plan = self._course.plan.plan
+        try:
+            granted(plan, verb_of(asked))
+        except RefusedError as refused:
+            self._course.record(Kind.REFUSAL, reasons=refused.codes)
+            raise
+        if self._ended is not None or self._guest.channel.failure is not None:
+            raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
+        self._pausing.refuse_if_paused()
+        try:
+            request, record = request_of(asked, plan), record_of(asked)
+            self._course.record(record.kind, digests=record.digests)
+            return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
+        except ValueError as error:
+            raise UsageError(f"this can't be run: {error}") from error
+
+    def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
+        """Have the guest stand still, or go on, and return at once: see `Pausing.change`."""
+        self._pausing.change(MachineState.PAUSED if paused else MachineState.RUNNING, done)
+
+    def ping(self) -> float:
+        """The time in seconds that a frame takes to the guest agent and back."""
+        with self._talking():
+            limit = self._limit(_PING)
+            seconds = self._guest.channel.ping(idle=_NO_LIMIT)
+            limit.cancel()
+        return seconds
+
+    def wait(self) -> Ended:
+        """Serve the guest until it ends by itself."""
+        while self._ended is None and self._guest.channel.failure is None:
+            self._course.host.loop.turn()
+        return self._ended or self._conclude_after(self._guest.channel.failure)
+
+    def stop(self, *, grace: float = 5.0) -> Ended:
+        """Ask the guest to end, its commands first, and end it after `grace` seconds if it doesn't."""
+        if self._ended is not None:
+            return self._ended
+        if not self._done:
+            self._action = HostAction.ASKED_TO_STOP
+        if self._course.home.status.state.may_become(MachineState.STOPPING):
+            self._pausing.let_go()  # a guest that stands still can't end in order
+            self._course.home.advance(MachineState.STOPPING)
+        loop, channel = self._course.host.loop, self._guest.channel
+        self._timers.append(loop.after(grace + _AFTERMATH, partial(self._break_off, HostAction.KILLED_ON_STOP)))
+        try:
+            channel.shutdown(grace_ms=int(grace * 1000), idle=_NO_LIMIT)
+        except ChannelError as error:
+            return self._conclude_after(error)
+        if channel.farewell:
+            self._last_word = LastWord.FAREWELL
+        return self._conclude_after(channel.failure)
+
+    def kill(self) -> Ended:
+        """End it now, without asking the guest."""
+        if self._ended is None:
+            self._break_off(HostAction.KILLED_ON_STOP)
+        return self._ended or self._conclude()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end = self.stop if error is None else self.kill
+        end()
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Turn the end of the conversation into the end of the machine."""
+        if self._ended is not None:
+            raise failure(self._ended, self._course, "the machine has ended")
+        try:
+            yield
+        except ChannelError as error:
+            raise failure(self._conclude_after(error), self._course, error.message) from error
+
+    def _limit(self, seconds: float) -> Timer:
+        """End the guest when so many seconds have passed."""
+        timer = self._course.host.loop.after(seconds, partial(self._break_off, HostAction.KILLED_ON_TIMEOUT))
+        self._timers.append(timer)
+        return timer
+
+    def _break_off(self, action: HostAction) -> None:
+        """End the guest now, for this reason; the call that waits for it concludes the machine."""
+        self._action = action
+        if action is HostAction.KILLED_ON_SHARE_LIMIT:
+            self._guest.shares.strike()
+        self._guest.kill()
+
+    def _signs(self) -> int:
+        """Another number after each byte to or from the guest, and always while it is paused, which isn't idling."""
+        return time.monotonic_ns() if self._pausing.paused else self._guest.traffic
+
+    def _conclude_after(self, error: ChannelError | None) -> Ended:
+        """Conclude, once the hypervisor had time to say what became of its guest."""
+        if isinstance(error, ChannelProtocolError):
+            self._last_word = LastWord.VIOLATION
+            self._guest.kill()
+        elif isinstance(error, GuestFailedError):
+            self._last_word = LastWord.FAILURE
+        self._guest.settle(_AFTERMATH)
+        return self._conclude()
+
+    def _let_go(self) -> None:
+        """Of the guest, and of all that watches it."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._guest.close()
+
+    def _conclude(self) -> Ended:
+        self._let_go()
+        self._course.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
+        self._course.usage = self._guest.process.usage
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._ended = conclude(self._course, Ending(self._action, self._last_word, tuple(self._guest.events)))
+        except (MvmnixError, OSError) as error:
+            self._lost = error
+            raise
+        return self._ended

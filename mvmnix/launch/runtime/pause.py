@@ -1,0 +1,97 @@
+"""Has a machine's guest stand still and go on, when its user asks: logged and written down before, answered after.
+
+The hypervisor runs no instruction of the guest meanwhile, and the guest's clocks stand. The host's clock goes on, and
+the plan's wall time with it: a machine that stands still isn't one that lasts.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.loop import Timer
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.runtime.finalize import Course
+from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.vmm.port import MonitorEvent
+
+#: Is told once that it is so, or why that isn't known.
+type Done = Callable[[MvmnixError | None], None]
+
+#: Seconds in which a hypervisor has to answer.
+_PATIENCE: Final = 30.0
+_PAUSED: Final = "let it go on first: mvm resume"
+
+
+class Pausing:
+    """One machine's. It is the state in `machine.json` that says whether the guest stands still."""
+
+    def __init__(self, course: Course, guest: Guest) -> None:
+        self._course = course
+        self._guest = guest
+        self._awaited: tuple[MonitorEvent, Done] | None = None
+        self._timer: Timer | None = None
+        guest.heard = self._heard
+
+    @property
+    def paused(self) -> bool:
+        """Whether the guest stands still."""
+        return self._course.home.status.state is MachineState.PAUSED
+
+    def refuse_if_paused(self) -> None:
+        """Raises UsageError when the guest stands still."""
+        if self.paused:
+            raise UsageError("the machine is paused", hint=_PAUSED)
+
+    def change(self, state: MachineState, done: Done) -> None:
+        """Have the guest stand still (PAUSED) or go on (RUNNING); `done` is called later, from the loop.
+
+        Raises UsageError when it does already, or is about to, or the machine is on its way to its end; what the log
+        raises, OSError when the state can't be written down, MvmnixError when the hypervisor can't be told: then
+        nothing has changed.
+        """
+        old = self._course.home.status.state
+        if self._awaited is not None:
+            raise UsageError("another caller is pausing or resuming the machine", hint="mvm ps says how it is")
+        kind, event, tell = self._ways[state]
+        if old is state or MachineState.PAUSED not in {old, state} or not old.may_become(state):
+            raise UsageError(f"the machine is {old}", hint="mvm pause takes running machines, mvm resume paused ones")
+        self._course.record(kind)
+        self._course.home.advance(state)
+        try:
+            tell()
+        except MvmnixError:
+            self._course.home.advance(old)
+            raise
+        self._awaited = event, done
+        self._timer = self._course.host.loop.after(_PATIENCE, self._unanswered)
+
+    @property
+    def _ways(self) -> Mapping[MachineState, tuple[Kind, MonitorEvent, Callable[[], None]]]:
+        """By the state to come: the record, what the hypervisor says then, and what it is told."""
+        return {
+            MachineState.PAUSED: (Kind.PAUSE, MonitorEvent.PAUSED, self._guest.pause),
+            MachineState.RUNNING: (Kind.RESUME, MonitorEvent.READY, self._guest.resume),
+        }
+
+    def let_go(self) -> None:
+        """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
+        if self.paused:
+            with suppress(MvmnixError):  # then it is ended otherwise
+                self._guest.resume()
+
+    def _heard(self, event: MonitorEvent) -> None:
+        if self._awaited is not None and self._awaited[0] is event:
+            self._answer(None)
+
+    def _unanswered(self) -> None:
+        why = f"the hypervisor hasn't answered for {_PATIENCE:.0f} seconds"
+        self._answer(MvmnixError(why, hint="end the machine: mvm kill"))
+
+    def _answer(self, error: MvmnixError | None) -> None:
+        awaited, self._awaited = self._awaited, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if awaited is not None:
+            awaited[1](error)

@@ -1,0 +1,272 @@
+"""The only starter of machines, and of nothing but what was verified.
+
+The steps, which the code repeats by number:
+
+1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
+   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
+   what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
+   that the plan doesn't grant, is refused, and that is logged.
+2. The machine gets its directory, and the lock that says that it lives; or takes the one that `mvm create` made for it,
+   unless that is not what the log has of its creation (launch/runtime/creation.py), which is refused and logged.
+3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
+   (launch/gate/replay.py). From here on it is spent, whatever fails: what was refused or failed before has spent
+   nothing. The machine's status says `starting` before.
+4. Its start is in the audit log, durably; if that can't be written, nothing starts. Nor does it when the log's witness
+   has to have the record, and doesn't take it: then the log has its end too.
+5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
+   counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
+   that were verified.
+6. The guest agent reports, is told what the plan says, and answers that it is ready. A boot that stalls or hangs before
+   it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of its own) and 5.
+
+However a machine ends, no process is left of it, and there is a receipt and one record of the end.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.agent.refusal_counter import counted
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.data.setup import PreparedDisk
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.accelerator import choose
+from mvmnix.launch.runtime.creation import home_of, take
+from mvmnix.launch.runtime.finalize import Course, never_ran
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.secrets.resolve import resolve
+from mvmnix.launch.shares.setup import Circumstances, Shares
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
+from mvmnix.launch.vmm.tsc import TscClock
+from mvmnix.model import Digest, DirectoryOrder
+
+_MIB: Final = 1 << 20
+_NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
+#: Stands for sockets that don't exist yet.
+_NONE: Final = -1
+
+
+def start(
+    plan: VerifiedPlan,
+    host: Host,
+    *,
+    name: str = "",
+    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+    created: str = "",
+) -> Machine:
+    """Start what was verified; returns when the guest is ready. The plan stays the caller's, and open meanwhile.
+
+    `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
+    `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
+    To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
+    creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
+    made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
+    nonce or log can't be written; and what `conclusion.failure` says when the boot fails.
+    """
+    tsc = TscClock.start()
+    with refusals_logged(plan, host):  # 1
+        config, preparation = _prepared(plan, host, services, tsc)
+    try:
+        with refusals_logged(plan, host):
+            home = take(plan, host, created) if created else home_of(plan, host.machines, host.clock(), name)  # 2
+        course = Course(plan, host, home, preparation.invocation, preparation.acceleration)
+        begin(course)  # 3, 4
+    except BaseException:
+        preparation.discard()
+        raise
+    machine = _spawned(course, preparation, services, _named(config, plan, home))  # 5
+    try:
+        machine.boot(partial(_another, course, services))  # 6
+    except BaseException:
+        machine.kill()
+        raise
+    return machine
+
+
+def begin(course: Course) -> None:
+    """Steps 3 and 4. What fails here leaves nothing of it, or an end beside the start that is in the log."""
+    try:
+        started = None if course.home.status.origin is None else course.host.clock()
+        course.home.advance(MachineState.STARTING, acceleration=course.acceleration, started=started)
+        with _spent(course.plan, course.host, course.home) as nonce:  # 3
+            course.record_start(nonce)  # 4
+    except BaseException:
+        if course.start_is_logged:
+            never_ran(course, EndReason.NOT_STARTED)
+        else:
+            course.home.discard(course.host.machines)
+        raise
+
+
+@contextmanager
+def _spent(plan: VerifiedPlan, host: Host, home: MachineHome) -> Iterator[Digest]:
+    """The nonce, spent for this machine; no other start spends one meanwhile."""
+    with ExitStack() as spending:
+        with refusals_logged(plan, host):
+            nonce = spending.enter_context(host.replay.spending(plan, home.status.machine))
+        yield nonce
+
+
+@contextmanager
+def refusals_logged(plan: VerifiedPlan, host: Host) -> Iterator[None]:
+    """Put a refusal into the log, but into none that is itself refused: it stays as it is, for evidence."""
+    try:
+        yield
+    except RefusedError as refused:
+        if ReasonCode.LOG_MISMATCH not in refused.codes:
+            host.journal.append(
+                Record(
+                    kind=Kind.REFUSAL,
+                    time=host.clock(),
+                    plan=plan.digest,
+                    policy=plan.policy,
+                    reasons=refused.codes,
+                )
+            )
+        raise
+
+
+def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: tuple[Mount, ...]) -> GuestConfig:
+    """What the guest will be told; its host name is still to come. Raises RefusedError."""
+    wanted, variation = plan.plan, plan.plan.variation
+    if unasked := sorted(set(services) - set(wanted.ports)):
+        hint = "name the ports in the plan, with the verb stream"
+        raise refuse(ReasonCode.VERB_NOT_GRANTED, "stream", f"the plan doesn't grant the ports {unasked}", hint)
+    if services and wanted.secrets:
+        why = "a machine that the host answers, as it does a builder VM, is given no secrets"
+        raise refuse(ReasonCode.SECRET_UNAVAILABLE, "the plan", why, "make a plan without secrets for it")
+    secrets = resolve(wanted.secrets)
+    try:
+        return GuestConfig(
+            hostname="mvm" if variation is None else variation.hostname,
+            time_ns=int((host.clock().timestamp() + (variation.clock_offset if variation else 0)) * 1e9),
+            entropy=os.urandom(ENTROPY_BYTES),
+            scratch=wanted.scratch_mib * _MIB,
+            owner=wanted.workload.user,
+            writable=plan.image.writable,
+            verbs=wanted.verbs,
+            ports=tuple(sorted(services)),
+            workload=wanted.workload if wanted.workload.argv else None,
+            timeout_ms=wanted.timeouts.wall_seconds * 1000,
+            order=DirectoryOrder(variation.directory_order) if variation else DirectoryOrder.NATURAL,
+            secrets=secrets,
+            shares=mounts,
+            system_calls=wanted.limits.system_calls or plan.image.system_calls,
+            tasks=wanted.limits.tasks or 0,
+            data=wanted.data.path if wanted.data else "",
+        )
+    except ValueError as error:
+        why = f"no guest can be set up like that: {error}"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "correct the image or the plan, and sign it") from error
+
+
+def _prepared(
+    plan: VerifiedPlan, host: Host, services: Collection[int], tsc: TscClock
+) -> tuple[GuestConfig, Preparation]:
+    """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
+    wanted = plan.plan
+    given = Circumstances(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
+    shares, disk = Shares.ready(wanted.shares, given), None
+    try:
+        config = _config(plan, host, services, shares.mounts)
+        disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
+        spec = _settled(plan, host, tsc)
+        return config, Preparation(host.hypervisor, host.jail, replace(spec, tsc_khz=tsc.khz()), shares, disk)
+    except BaseException:
+        shares.close()
+        if disk is not None:
+            disk.let_go()
+        raise
+
+
+def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
+    """The same with the machine's own host name, unless the plan gives it another."""
+    return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
+
+
+def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
+    """The machine but for its sockets.
+
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
+    """
+    wanted = plan.plan
+    if wanted.backend is not host.hypervisor.backend:
+        why = f"it names {wanted.backend}, and what would start it here is {host.hypervisor.backend}"
+        hint = "name this backend in a plan: `mvm plan create --backend`"
+        raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+    if wanted.backend is Backend.CONTAINER:
+        why, hint = "a container is no machine", "run it in the foreground: `mvm launch` without --detach"
+        raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+    spec = LaunchSpec(
+        kernel=plan.kernel,
+        initrd=plan.initrd,
+        rootfs=plan.rootfs,
+        channel=_NONE,
+        console=_NONE,
+        monitor=_NONE,
+        vcpus=wanted.vcpus,
+        memory_mib=wanted.memory_mib,
+        command_line=wanted.command_line,
+        acceleration=Acceleration.TCG,
+        tsc_khz=tsc.khz(),
+        cpu_percent=wanted.limits.cpu_percent,
+        cpu_weight=wanted.limits.cpu_weight,
+    )
+    kernel = plan.image.kernel.digest
+    kvm = partial(host.kvm.verdict, spec, kernel)
+    chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
+    return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
+
+
+def _spawned(
+    course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
+) -> Machine:
+    """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
+    try:
+        guest = _guest(course, preparation, services)
+    except BaseException as error:
+        refused = isinstance(error, RefusedError)
+        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
+        raise
+    return Machine(course, guest, config)
+
+
+def _guest(course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+    """What is prepared, started.
+
+    RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
+    """
+    try:
+        answering = counted(services, course.tally)
+        with refusals_logged(course.plan, course.host):
+            return preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
+    except BaseException:
+        preparation.discard()
+        raise
+
+
+def _another(course: Course, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
+    """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
+    plan, host, tsc = course.plan, course.host, TscClock.start()
+    with refusals_logged(plan, host):
+        config, preparation = _prepared(plan, host, services, tsc)  # 1
+    try:
+        course.record_restart(preparation.invocation, preparation.acceleration)  # 4
+    except BaseException:
+        preparation.discard()
+        raise
+    return _guest(course, preparation, services), _named(config, plan, course.home)  # 5

@@ -1,0 +1,205 @@
+"""The process that stands behind a machine: turns signals into an orderly end, and can leave its terminal; no daemon.
+
+In the foreground the calling process is the supervisor. Detached, it is a fork of the process that verified the plan,
+so that a verified plan never has to be written down; the caller hears when the guest is ready, or why it isn't.
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.machines.start_notification import Failure, News, Ready, read_news
+from mvmnix.launch.runtime.finalize import Ended
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start
+
+_STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+#: Seconds that a guest gets to end its commands when its supervisor is told to stop.
+GRACE: Final = 5.0
+_NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
+
+
+class StopRequestedError(MvmnixError):
+    """The supervisor got a signal; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+        self.exit_code = 128 + number
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a supervised machine ended, and what the supervisor should exit with: the command's own, or 128 + signal."""
+
+    exit_code: int
+    ended: Ended
+
+
+@contextmanager
+def stopping_signals(loop: Loop) -> Iterator[None]:
+    """Turn SIGHUP, SIGINT and SIGTERM into StopRequestedError, raised where `loop` waits and nowhere else.
+
+    A handler that raised by itself would do so between any two instructions, in the middle of writing a receipt too.
+    In the main thread only, which is where Python runs handlers.
+    """
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+
+    def readable() -> None:
+        if (number := ours.recv(1)[0]) in _STOPPING:  # others have handlers of their own, which were called
+            raise StopRequestedError(number)
+
+    previous_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    previous = {number: signal.signal(number, _ignore) for number in _STOPPING}
+    loop.watch(ours.fileno(), read=readable)
+    try:
+        yield
+    finally:
+        loop.forget(ours.fileno())
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(previous_fd)
+        ours.close()
+        theirs.close()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Python writes the signal's number to the wake-up descriptor; that is all that is wanted."""
+
+
+def supervise(
+    plan: VerifiedPlan,
+    host: Host,
+    work: Callable[[Machine], ExitStatus],
+    *,
+    name: str = "",
+    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+    created: str = "",
+) -> Finished:
+    """Start a machine, do `work` with it once its guest is ready, stop it.
+
+    The first stopping signal lets the guest end in order, the second ends it. Raises whatever `start` and `work` raise;
+    StopRequestedError when a signal came before the guest was ready.
+    """
+    with stopping_signals(host.loop):
+        machine = start(plan, host, name=name, services=services, created=created)
+        try:
+            plan.kernel_loaded()
+            with Control(machine):
+                return _served(machine, work)
+        finally:
+            machine.kill()
+
+
+def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> Finished:
+    try:
+        status = work(machine)
+        return Finished(status.exit_code, machine.stop(grace=GRACE))
+    except StopRequestedError as request:
+        return Finished(128 + request.number, _stopped(machine))
+
+
+def run_foreground(
+    plan: VerifiedPlan,
+    host: Host,
+    *,
+    stdout: Sink,
+    stderr: Sink,
+    stdin: Stdin = None,
+    name: str = "",
+    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+) -> Finished:
+    """Run the plan's command in a new machine, with the caller's standard streams; see `supervise`."""
+    return supervise(
+        plan,
+        host,
+        lambda machine: machine.run(stdout=stdout, stderr=stderr, stdin=stdin),
+        name=name,
+        services=services,
+    )
+
+
+def _stopped(machine: Machine) -> Ended:
+    try:
+        return machine.stop(grace=GRACE)
+    except StopRequestedError:
+        return machine.kill()
+
+
+def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "", created: str = "") -> str:
+    """Run a machine in a process of its own; returns the machine's id once its guest is ready.
+
+    `make_host` is called in that process: locks, loops and logs don't survive a fork. The command's output goes to the
+    machine's directory. Raises what the start raised there. To be called while there is one thread only.
+    """
+    if threading.active_count() != 1:
+        raise RuntimeError("a process with several threads can't be forked safely")
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _leave(theirs, plan, make_host, name, created)
+    theirs.close()
+    os.waitpid(child, 0)
+    with ours:
+        return read_news(ours)
+
+
+def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> NoReturn:
+    """Fork once more, so that no caller has to reap the supervisor; then be it."""
+    status = 125
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            _let_go(news.fileno())
+            os.chdir("/")
+            status = _supervise(News(news), plan, make_host, name, created)
+        else:
+            status = 0
+    finally:
+        os._exit(status)  # nothing of the caller's is to be cleaned up twice
+
+
+def _let_go(keep: int) -> None:
+    """Close the terminal, and what a caller of mvm left open to its children: the reader of a pipe of it would wait."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - numbers, not paths
+        try:
+            if fd > 2 and fd != keep and os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:
+            continue  # the directory's own descriptor
+
+
+def _unwatched(_data: bytes) -> None:
+    """A sink for output that is only kept."""
+
+
+def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
+    def work(machine: Machine) -> ExitStatus:
+        if not news.say(Ready(machine.id)):
+            raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id
+        return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
+
+    try:
+        return supervise(plan, make_host(), work, name=name, created=created).exit_code
+    except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
+        news.say(Failure.of(error))
+        return 125

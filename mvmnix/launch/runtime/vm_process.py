@@ -1,0 +1,288 @@
+"""A hypervisor's process and the three conversations with it, wired to a loop; knows no plan and writes no file.
+
+Callbacks here never raise. Whatever goes wrong ends the process; with it the channel ends, and a caller that waits for
+the guest learns that from the channel, after all that the guest said before.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.data.setup import PreparedDisk
+from mvmnix.launch.loop import Loop, Timer
+from mvmnix.launch.shares.setup import Shares
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
+from mvmnix.launch.vmm.process import HypervisorProcess
+
+_CHUNK = 65536
+#: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
+_AFTERMATH = 5.0
+#: Seconds that a hypervisor gets to tell how its guest stands.
+_ANSWERS = 3.0
+_DEAF = "end the machine: mvm kill"
+
+type ConsoleSink = Callable[[bytes], None]
+
+
+def _ignored(_event: MonitorEvent) -> None:
+    """For events that no caller waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    """Three connected pairs; nothing of them has a name that another process could reach."""
+
+    channel: tuple[socket.socket, socket.socket]
+    console: tuple[socket.socket, socket.socket]
+    monitor: tuple[socket.socket, socket.socket]
+
+    @classmethod
+    def make(cls) -> Self:
+        return cls(socket.socketpair(), socket.socketpair(), socket.socketpair())
+
+    def close(self, side: int) -> None:
+        for pair in (self.channel, self.console, self.monitor):
+            pair[side].close()
+
+
+class Preparation:
+    """A guest that is all there but not started: its arguments are known, so that they can be recorded first."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        jail: Jail,
+        sketch: LaunchSpec,
+        shares: Shares | None = None,
+        disk: PreparedDisk | None = None,
+    ) -> None:
+        """`sketch` is complete but for the three sockets, which are made here; its `kvm` is taken over, and the others.
+
+        Raises MvmnixError where the host has no cell for it.
+        """
+        self._hypervisor = hypervisor
+        self.shares = shares or Shares()
+        self._disk = disk
+        self._sockets = _Sockets.make()
+        self._spec = replace(
+            sketch,
+            channel=self._sockets.channel[1].fileno(),
+            console=self._sockets.console[1].fileno(),
+            monitor=self._sockets.monitor[1].fileno(),
+            memory=self.shares.memory,
+            shares=self.shares.attachments,
+            data=None if disk is None else disk.attachment,
+        )
+        self.invocation: Invocation = hypervisor.invocation(self._spec)
+        try:
+            self._cell = jail.cell(hypervisor.files, self._spec, self.invocation)
+        except BaseException:
+            self._sockets.close(0)
+            self._let_go()
+            self.shares.close()
+            raise
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What will execute the guest's instructions."""
+        return self._spec.acceleration
+
+    def spawn(self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory]) -> "Guest":
+        """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
+        monitor = self._hypervisor.monitor()
+        try:
+            # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
+            self._sockets.monitor[0].sendall(monitor.greeting())
+            self.shares.start()
+            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._cell)
+        except BaseException:
+            self.discard()
+            raise
+        self._let_go()
+        return Guest(loop, process, monitor, self._sockets, console=console, services=services, shares=self.shares)
+
+    def discard(self) -> None:
+        """Let go of all that a guest had which will not be started. A second call does nothing."""
+        self._sockets.close(0)
+        self._let_go()
+        self._cell.release()
+        self.shares.close()
+
+    def _let_go(self) -> None:
+        """Close what is the hypervisor's."""
+        self._sockets.close(1)
+        self.shares.let_go()
+        if self._disk is not None:
+            self._disk.let_go()
+        if self._spec.kvm is not None:
+            os.close(self._spec.kvm)
+            self._spec = replace(self._spec, kvm=None)
+
+
+class Guest:
+    """A running hypervisor. `channel` speaks to its agent; `events` are what its monitor said so far."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        process: HypervisorProcess,
+        monitor: Monitor,
+        sockets: _Sockets,
+        *,
+        console: ConsoleSink,
+        services: Mapping[int, ServiceFactory],
+        shares: Shares,
+    ) -> None:
+        """Made by `Preparation.spawn` only."""
+        self.process = process
+        self.shares = shares
+        self.events: list[MonitorEvent] = []
+        self.channel = Channel(sockets.channel[0], loop, services=services)
+        self.console_bytes = 0
+        #: Is told each thing that the monitor says; it may not raise.
+        self.heard: Callable[[MonitorEvent], None] = _ignored
+        self._loop = loop
+        self._monitor = monitor
+        self._console = console
+        self._sockets = (sockets.console[0], sockets.monitor[0])
+        #: What waits for the answers of the hypervisor.
+        self._examined: Timer | None = None
+        for connection in self._sockets:
+            connection.setblocking(False)
+        loop.watch(self._sockets[0].fileno(), read=self._console_readable)
+        loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
+        loop.watch(process.words, read=self._words_readable)
+        loop.watch(process.fileno(), read=self._process_ended)
+        shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
+
+    @property
+    def progress(self) -> int:
+        """Grows with everything that the guest says."""
+        return self.console_bytes + self.channel.bytes_received + len(self.events)
+
+    @property
+    def bytes_heard(self) -> int:
+        """How many bytes the guest said, on its console and to the agent's channel."""
+        return self.console_bytes + self.channel.bytes_received
+
+    @property
+    def traffic(self) -> int:
+        """Grows with everything that the guest says and is told."""
+        return self.progress + self.channel.bytes_sent
+
+    def settle(self, seconds: float) -> None:
+        """Let the guest end by itself for so long at most, reading all that it and its hypervisor still say."""
+        expired: list[None] = []
+        timer = self._loop.after(seconds, lambda: expired.append(None))
+        while not expired and not self.process.ended:
+            self._loop.turn()
+        timer.cancel()
+
+    def pause(self) -> None:
+        """Have the guest stand still; the monitor says PAUSED then. Raises MvmnixError."""
+        self._tell(self._monitor.pause())
+
+    def resume(self) -> None:
+        """Have it go on; the monitor says READY then. Raises MvmnixError."""
+        self._tell(self._monitor.resume())
+
+    def examine(self, told: Callable[[Mapping[str, str]], None], *, registers: bool) -> None:
+        """Ask the hypervisor how its guest stands; `told` gets what it answered, by question, in 3 seconds at most.
+
+        See `Monitor.examine`. It is called later, from the loop, and not at all once the guest was closed.
+        """
+        question, seconds = self._monitor.examine(registers=registers), _ANSWERS
+        try:
+            self._tell(question)
+        except MvmnixError:
+            seconds = 0.0  # it takes no question, which is the answer
+        self._examined = self._loop.after(seconds, lambda: told(self._monitor.answers))
+
+    def _tell(self, data: bytes) -> None:
+        try:
+            told = self._sockets[1].send(data)
+        except OSError as error:
+            raise MvmnixError(f"the hypervisor can't be told: {error.strerror}", hint=_DEAF) from error
+        if told < len(data):
+            raise MvmnixError("the hypervisor doesn't listen", hint=_DEAF)
+
+    def kill(self) -> None:
+        """End the hypervisor now."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """End it, take in what is left in its sockets, and let go of everything. A second call does nothing."""
+        if self._examined is not None:
+            self._examined.cancel()
+        self.process.kill()
+        self._drain(self._sockets[0], self._take_console)
+        self._drain(self._sockets[1], self._take_monitor)
+        self._forget(self.process.fileno())
+        self._forget(self.process.words)
+        self.process.close()
+        self.shares.close(self._loop)
+        self.channel.close()
+        for connection in self._sockets:
+            self._forget(connection.fileno())
+            connection.close()
+
+    def _forget(self, fd: int) -> None:
+        if fd >= 0:
+            self._loop.forget(fd)
+
+    def _drain(self, connection: socket.socket, take: Callable[[bytes], None]) -> None:
+        """Everything that a dead hypervisor left in a socket."""
+        while connection.fileno() >= 0 and (data := self._read(connection)):
+            take(data)
+
+    def _read(self, connection: socket.socket) -> bytes | None:
+        """What waits in a socket; None when nothing does yet. An end of it is forgotten by the loop."""
+        try:
+            data = connection.recv(_CHUNK)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._loop.forget(connection.fileno())
+        return data
+
+    def _console_readable(self) -> None:
+        if data := self._read(self._sockets[0]):
+            self._take_console(data)
+
+    def _take_console(self, data: bytes) -> None:
+        self.console_bytes += len(data)
+        self._console(data)
+
+    def _monitor_readable(self) -> None:
+        if data := self._read(self._sockets[1]):
+            self._take_monitor(data)
+
+    def _take_monitor(self, data: bytes) -> None:
+        try:
+            events = self._monitor.received(data)
+        except ValueError:
+            events = (MonitorEvent.INTERNAL_ERROR,)
+        self.events.extend(events)
+        for event in events:
+            self.heard(event)
+        if self._examined is not None and self._monitor.answered:
+            self._examined.fire()
+        if MonitorEvent.INTERNAL_ERROR in events:
+            self.kill()  # QEMU would stand still for ever
+
+    def _words_readable(self) -> None:
+        if not self.process.listen():
+            self._loop.forget(self.process.words)
+
+    def _process_ended(self) -> None:
+        """The channel ends by itself, once all that the guest said was read; the timer is for what can't happen."""
+        self._loop.forget(self.process.fileno())
+        self._loop.after(_AFTERMATH, self.channel.close)

@@ -1,0 +1,229 @@
+"""Finds what makes a directory of this host one that is shared only by an explicit word in the plan.
+
+A directory is judged by its path, which holds no symbolic link by then; by what it is, whatever path it is reached by
+(device and inode of it and of the directories above it, and its place in its file system); and by what lies in it:
+listening sockets, mounts and what is mounted by the kernel's word, credentials by name and inode, down to some depth.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from mvmnix import procfs
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.launch.plan.share import Danger, Share, is_within
+from mvmnix.launch.shares.location import Mounts
+from mvmnix.launch.shares.walk import walk
+
+#: Directories of the system: they, what is in them, and what they are in.
+SYSTEM: Final = (
+    *("/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/var/run", "/var/lib/docker", "/var/lib/containerd"),
+    *("/var/lib/containers", "/var/lib/libvirt", "/var/lib/incus", "/var/lib/lxd", "/var/lib/kubelet"),
+)
+#: Names of directories that hold credentials, wherever they are.
+CREDENTIALS: Final = frozenset(
+    {
+        *(".ssh", ".aws", ".gnupg", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/op"),
+        *(".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".mozilla", ".config/google-chrome"),
+        *(".config/chromium", ".thunderbird", ".netrc", ".git-credentials", ".pgpass", ".npmrc", ".pypirc"),
+        ".vault-token",
+    }
+)
+#: Uids of people (login.defs(5), UID_MIN); root has a home too.
+_FIRST_PERSON: Final = 1000
+_LAST_PERSON: Final = 60_000
+#: So deep, and so many entries, are looked through for credentials.
+_DEPTH: Final = 3
+_ENTRIES: Final = 20_000
+_LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
+#: A socket's line there: its flags, and the path that it was bound to. A name is its owner's choice, lines in it too.
+_BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +[0-9]+ (/.*)")
+
+
+def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
+    """Raises RefusedError [share-forbidden] for each danger that the share doesn't acknowledge.
+
+    `fd` is the directory, None where there is none (yet): then its path alone is judged. `own` are the absolute paths
+    of mvm's own directories.
+    """
+    found = dict[Danger, str]()
+    for danger, why in _dangers(share.host, fd, own):
+        found.setdefault(danger, why)
+    unseen = [danger for danger in found if danger not in share.acknowledged]
+    if unseen:
+        what = f"the share {share.host}"
+        raise RefusedError(
+            *(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)) for it in unseen)
+        )
+
+
+def _hint(share: Share, danger: Danger) -> str:
+    words = "rw" if share.writable else "ro"
+    safe = f"share only a directory made for it: --share {share.host.rstrip('/')}/DIRECTORY:{share.guest}:{words}"
+    return f"{safe}; if this one is meant, the plan says so: --share {share.typed},acknowledge={danger}"
+
+
+def _dangers(path: str, fd: int | None, own: Sequence[str]) -> Iterator[tuple[Danger, str]]:
+    mounts = Mounts(_lines("/proc/self/mountinfo"))
+    same = _Place(path, fd, mounts)
+    if path == "/" or same.is_itself("/"):
+        yield Danger.ROOT, "it is the root of this host's file system"
+    homes = tuple(_homes())
+    yield from ((Danger.HOME, f"it is or holds {home}, a user's home") for home in homes if same.holds(home))
+    for places, danger, what in ((SYSTEM, Danger.SYSTEM, "the system's"), (own, Danger.STATE, "mvm's own")):
+        for place in places:
+            if same.holds(place) or same.is_in(place):
+                yield danger, f"it is, holds or lies in {place}, which is {what}"
+    secrets = {found: secret for secret in _secrets(homes) if (found := _identity(secret)) is not None}
+    for names in same.paths:
+        if named := _credential_in(PurePosixPath(names).parts):
+            yield Danger.CREDENTIALS, f"{named} holds credentials"
+    for secret in secrets.values():
+        if same.holds(secret) or same.is_in(secret):
+            yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, which holds credentials"
+    yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if same.holds_name(it))
+    yield from ((Danger.MOUNTS, f"another file system is mounted on {it.point}") for it in mounts.beneath(path))
+    if fd is not None and (inside := _credentials_beneath(fd, secrets)):
+        yield Danger.CREDENTIALS, f"it holds {inside}"
+
+
+class _Place:
+    """A directory by its path and, if it is open, by what it is and by what is mounted in it."""
+
+    def __init__(self, path: str, fd: int | None, mounts: Mounts) -> None:
+        self._path, self._mounts = path, mounts
+        self._chain = () if fd is None else tuple(_upwards(fd))
+        self._itself = None if fd is None else mounts.of_descriptor(fd)
+        mounted = tuple(it.root for it in mounts.beneath(path))
+        self._locations = mounted if self._itself is None else (self._itself, *mounted)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its path, and those from the roots of their file systems: of it, and of what is mounted in it."""
+        return (self._path, *(it.path for it in self._locations))
+
+    def is_itself(self, other: str) -> bool:
+        """Whether it, or what is mounted in it, is this very place."""
+        return _identity(other) in self._chain[:1] or self._mounts.of_path(other) in self._locations
+
+    def holds(self, other: str) -> bool:
+        """Whether it is this place, or this place lies in it."""
+        if not _exists(other):
+            return False
+        return self.holds_name(other) or self.holds_name(os.path.realpath(other)) or _identity(other) in self._chain[:1]
+
+    def holds_name(self, other: str) -> bool:
+        """The same by its path and location, which may be that of nothing by now."""
+        there = self._mounts.of_path(other)
+        return is_within(other, self._path) or any(there is not None and there.is_within(it) for it in self._locations)
+
+    def is_in(self, other: str) -> bool:
+        """Whether it, or what is mounted in it, is this place or lies in it."""
+        there, real = self._mounts.of_path(other), os.path.realpath(other)
+        return (
+            is_within(self._path, other)
+            or is_within(self._path, real)
+            or _identity(other) in self._chain
+            or any(there is not None and it.is_within(there) for it in self._locations)
+        )
+
+
+def _upwards(fd: int) -> Iterator[tuple[int, int]]:
+    """What a directory is, and each directory above it: device and inode."""
+    here = os.dup(fd)
+    try:
+        while True:
+            status = os.fstat(here)
+            yield status.st_dev, status.st_ino
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+            here, below = above, here
+            os.close(below)
+            if os.path.samestat(os.fstat(here), status):
+                return
+    finally:
+        os.close(here)
+
+
+def _exists(path: str) -> bool:
+    return _identity(path) is not None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - what a link leads to is meant
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _homes() -> Iterator[str]:
+    """Homes of people and of root, and the caller's own."""
+    yield from filter(None, (os.environ.get("HOME"),))
+    for entry in pwd.getpwall():
+        is_persons = entry.pw_uid == 0 or _FIRST_PERSON <= entry.pw_uid < _LAST_PERSON
+        if is_persons and entry.pw_dir.startswith("/") and entry.pw_dir != "/":
+            yield entry.pw_dir
+    with suppress(OSError):
+        yield from (str(home) for home in Path("/home").iterdir())
+
+
+def _secrets(homes: Iterable[str]) -> Iterator[str]:
+    """Where such names would lie in homes."""
+    for home in filter(_exists, homes):
+        yield from (f"{home.rstrip('/')}/{name}" for name in CREDENTIALS)
+
+
+def _credential_in(parts: Sequence[str]) -> str | None:
+    """The first name, or two names after each other, of a path that stand for credentials."""
+    for index, name in enumerate(parts):
+        for words in (name, "/".join(parts[index : index + 2]), "/".join(parts[index : index + 3])):
+            if words in CREDENTIALS:
+                return words
+    return None
+
+
+def _credentials_beneath(fd: int, secrets: Mapping[tuple[int, int], str]) -> str | None:
+    """The first such name in a directory, or other name of one of these, to some depth and number of entries."""
+    inodes = {inode for _, inode in secrets}
+    for number, (above, entry) in enumerate(walk(fd, _DEPTH), 1):
+        if number > _ENTRIES:
+            return None
+        if named := _credential_in((*above, entry.name)):
+            return named
+        if entry.inode() in inodes:
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if secret := secrets.get((status.st_dev, status.st_ino)):
+                    return f"{secret} by another name, {'/'.join((*above, entry.name))}"
+    return None
+
+
+def _listening() -> Iterator[str]:
+    """Paths on which a process listens (proc_pid_net(5), unix), as they were bound."""
+    for line in _lines("/proc/net/unix"):
+        found = _BOUND.fullmatch(line)
+        if found is not None and int(found[1], 16) & _LISTENING:
+            yield os.path.realpath(found[2])
+
+
+def _lines(path: str) -> Sequence[str]:
+    try:
+        return procfs.lines(Path(path))
+    except OSError:
+        return ()
+
+
+#: What each word stands for, to be shown.
+MEANINGS: Final[Mapping[Danger, str]] = {
+    Danger.ROOT: "the root of the host's file system",
+    Danger.HOME: "a user's home, or what holds one",
+    Danger.SYSTEM: "a directory of the system, what lies in one, or what holds one",
+    Danger.SOCKET: "what holds a socket on which a daemon listens",
+    Danger.STATE: "mvm's own state, keys, policy or cache",
+    Danger.CREDENTIALS: "a directory or file that holds credentials, or what holds one",
+    Danger.MOUNTS: "what has other file systems mounted in it",
+}

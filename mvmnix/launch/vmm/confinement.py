@@ -1,0 +1,101 @@
+"""What a jail answers with, so that a hypervisor can be started in it; types alone, no I/O.
+
+No hypervisor is started without a `Cell`. `mvmnix/launch/jail/` has the one implementation that is shipped.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.model import User
+
+#: Where the one directory lies in the cell of what serves or reads it.
+SHARED: Final = "/share"
+
+
+class Layer(StrEnum):
+    """What stands around a hypervisor, as its receipt says."""
+
+    NAMESPACES = "namespaces"
+    OWN_UID = "own-uid"
+    SECCOMP = "seccomp"
+    LANDLOCK = "landlock"
+    CGROUP_MEMORY = "cgroup-memory"
+    CGROUP_TASKS = "cgroup-pids"
+    CGROUP_CPU = "cgroup-cpu"
+
+
+class Cell(Protocol):
+    """The place of one hypervisor, held until it has ended: `release` is called then, or when it never started."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the command inherits besides the hypervisor's own descriptors; none of it reaches the hypervisor."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What is in force around the hypervisor, in the order of `Layer`."""
+
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """The command that runs these arguments in the cell; the first is an absolute path."""
+
+    def enter(self) -> None:
+        """What the child does between fork and exec; nothing that it calls may need a lock or the loop."""
+
+    def occupied(self, child: int) -> int:
+        """The first process of the cell's PID namespace, once the command runs as the process `child` of ours.
+
+        Its one child is the hypervisor, and with it all of the cell ends. It may have ended by then. Answers `child`
+        itself where the command becomes the hypervisor, or ended before there was another process.
+        """
+
+    def release(self) -> None:
+        """Let go of everything that was the cell's. A second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What works on one directory of the host in a cell: `program`, an absolute path, sees `directory` as SHARED.
+
+    `inside` are its ids as it sees them itself. `memory` bounds what it may take, in bytes, and `written` how large it
+    may make a file; None bounds nothing. One that is bounded so and `writable` outlives it when a file would become
+    larger, and takes room by writing alone.
+    `files` lie in its root besides, read-only. Without `root_group` it changes nothing that has the group 0.
+    """
+
+    program: str
+    directory: int
+    writable: bool
+    inside: User
+    memory: int
+    written: int | None = None
+    files: tuple[str, ...] = ()
+    root_group: bool = True
+
+    @property
+    def counted(self) -> bool:
+        """Whether what it writes is counted."""
+        return self.writable and self.written is not None
+
+
+class ServiceCell(Cell, Protocol):
+    """The place of one service."""
+
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        """A listening socket, and the one connection that it will ever get; nothing of it has a name any more."""
+
+
+class Jail(Protocol):
+    """Where hypervisors run, and what serves their guests."""
+
+    def service(self, service: Service) -> ServiceCell:
+        """A cell for this service, empty. Raises as `cell` does."""
+
+    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> Cell:
+        """A cell for this machine, empty; its root holds the program and these files.
+
+        Raises MvmnixError where there can be none, and says what to install.
+        """

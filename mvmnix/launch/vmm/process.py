@@ -1,0 +1,291 @@
+"""The only starter of hypervisors: a session of its own, no core dump, swept descriptors, death with its supervisor."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.agent.encoding import printable
+from mvmnix.launch.vmm.confinement import Cell, Layer
+from mvmnix.launch.vmm.port import Invocation, Usage
+from mvmnix.model import Digest
+from mvmnix.process import is_readable, spawn
+from mvmnix.procfs import children, stat
+from mvmnix.sandbox import trusted_executables
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_TAIL = 4096
+_REAP_SECONDS = 10.0
+#: Seconds that the maker of a cell may take to end after its hypervisor.
+_MAKER_SECONDS = 5.0
+#: Seconds until the process that makes a cell has to have become the hypervisor, and between two looks at it.
+_ENTRY_SECONDS = 10.0
+_LOOK = 0.001
+_TRIAL_SECONDS = 60.0
+#: A hypervisor needs nothing of our environment; the locale keeps its messages in one language.
+_ENVIRONMENT = {"LC_ALL": "C"}
+
+
+class HypervisorProcess:
+    """A running hypervisor in its cell, held by pidfds so that no other process can be mistaken for it.
+
+    There are three processes: our child, which makes the cell and waits outside of it; the first process of the cell's
+    PID namespace, which waits for the hypervisor; and the hypervisor. Without a namespace they are one.
+
+    It is killed by the kernel when the *thread* that spawned it ends (prctl(2), PR_SET_PDEATHSIG): spawn it from a
+    thread that lives as long as the machine does, which is the main thread.
+    """
+
+    def __init__(self, child: "_Child", first: int, words: int, invocation: Invocation, cell: Cell) -> None:
+        """Made by `spawn` only."""
+        self._child = child
+        #: The first process of the cell: what is in there has ended when it has.
+        self._first, self._pidfd = _identified(first, child.pid)
+        self._maker = os.pidfd_open(child.pid)
+        #: The hypervisor, once it is found, with a pidfd.
+        self._own: tuple[int, int] | None = None
+        self.words = words
+        #: What it was given in all, once it was reaped; None when another process reaped it.
+        self.usage: Usage | None = None
+        self._program = invocation.argv[0]
+        self._cell = cell
+        #: Its exit status, or the signal that ended it as a negative number; None when our child was not reaped.
+        self.status: int | None = None
+        self._tail = b""
+
+    @classmethod
+    def spawn(cls, invocation: Invocation, descriptors: tuple[int, ...], cell: Cell) -> Self:
+        """Start it in its cell, which is the process's from then on, with exactly these descriptors.
+
+        Raises ProcessError when it can't be started; the cell is released then too.
+        """
+        words, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(words, False)
+        try:
+            child = spawn(
+                cell.command(invocation.argv),
+                env=_ENVIRONMENT,
+                pass_fds=(*descriptors, *cell.descriptors),
+                stderr=theirs,
+                before_exec=_preparation(os.getpid(), cell),
+            )
+        except BaseException:
+            os.close(words)
+            cell.release()
+            raise
+        finally:
+            os.close(theirs)
+        return cls(child, cell.occupied(child.pid), words, invocation, cell)
+
+    def fileno(self) -> int:
+        """Readable once the process has ended, and the first one of its cell after it."""
+        return self._pidfd
+
+    def listen(self) -> bool:
+        """Take in what it said on its standard error; False when there will be no more. `words` became readable."""
+        try:
+            data = os.read(self.words, 65536)
+        except BlockingIOError:
+            return True
+        self._tail = (self._tail + data)[-_TAIL:]
+        return bool(data)
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines of its standard error, escaped."""
+        return tuple(printable(line) for line in self._tail.splitlines() if line.strip())[-10:]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What stands around it."""
+        return self._cell.layers
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended, without waiting; the first process of its cell may be about to."""
+        if self._pidfd < 0 or is_readable(self._pidfd, 0):
+            return True
+        return self._own is not None and is_readable(self._own[1], 0)
+
+    def wait(self) -> None:
+        """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
+        is_readable(self._pidfd, _TRIAL_SECONDS)
+        is_readable(self._maker, _MAKER_SECONDS)
+        self.listen()
+
+    @property
+    def pid(self) -> int:
+        """Its process id; until it is there, that of the process which will start it."""
+        return self._first if (found := self._found()) is None else found[0]
+
+    def _found(self) -> tuple[int, int] | None:
+        """The hypervisor, with a pidfd; None before it was started. What is found is kept."""
+        if self._own is None and self._first == self._child.pid:
+            self._own = (self._first, os.dup(self._pidfd))
+        for pid in () if self._own is not None else children(self._first):
+            with suppress(OSError):
+                pidfd = os.pidfd_open(pid)
+                found = stat(pid)
+                # Only now is it certain that the number has not gone to another process.
+                if found is not None and found.parent == self._first and not self.ended:
+                    self._own = (pid, pidfd)
+                    break
+                os.close(pidfd)
+        return self._own
+
+    def executable(self) -> Digest | None:
+        """The digest of the program that really runs, read through the kernel; None when it has ended already."""
+        try:
+            return trusted_executables.digest(f"/proc/{self.pid}/exe") if self.entered() else None
+        except OSError:
+            return None
+
+    def entered(self) -> bool:
+        """Wait until the process has become the hypervisor: before that it is the program that makes its cell.
+
+        False when it has ended, or hasn't become anything in time.
+        """
+        deadline = time.monotonic() + _ENTRY_SECONDS
+        try:
+            while (found := self._found()) is None or not Path(f"/proc/{found[0]}/exe").samefile(self._program):
+                if self.ended or time.monotonic() > deadline:
+                    return False
+                time.sleep(_LOOK)
+        except OSError:
+            return False
+        self._stop_maker()
+        return True
+
+    def _stop_maker(self) -> None:
+        """Have what made the cell stand still, so that the first process is left to be reaped by us.
+
+        bubblewrap hears from the first process how the hypervisor ended, and leaves at once, without reaping it
+        (monitor_child in its source): what the kernel tells of the resources of both would be lost. Standing still, it
+        is killed when we end all the same, and the first process with it.
+        """
+        if self._first != self._child.pid:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._maker, signal.SIGSTOP)
+
+    def cpu_seconds(self) -> float:
+        """User and system time it was given so far; 0.0 when it has ended."""
+        found = None if self.ended else stat(self.pid)  # its number may be another process's by then
+        return 0.0 if found is None else found.cpu_ms / 1000
+
+    def strike(self) -> None:
+        """End it, without waiting for that."""
+        if self._pidfd >= 0:
+            found = self._found()
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd if found is None else found[1], signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End it now, and wait until the kernel has freed what it held. Does nothing when it has ended.
+
+        The hypervisor first: the first process of its cell then reaps it, ends, and is reaped by us with what both were
+        given. One that does not end by itself is ended; a first process takes all others along.
+        """
+        if self._pidfd < 0:
+            return
+        self.strike()
+        if not is_readable(self._pidfd, _REAP_SECONDS):
+            self._end(self._pidfd, _REAP_SECONDS)
+        with _adopting():
+            self._end(self._maker, _REAP_SECONDS)
+
+    def _end(self, pidfd: int, seconds: float) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if not is_readable(pidfd, seconds):
+            raise MvmnixError(
+                f"the hypervisor (process {self.pid}) does not end after SIGKILL",
+                hint=f"see what it waits for: cat /proc/{self.pid}/stack",
+            )
+
+    def close(self) -> None:
+        """End and reap it, and let go of its descriptors and of its cell. A second call does nothing."""
+        if self._pidfd < 0:
+            return
+        self.kill()
+        self._count()
+        self._child.poll()
+        while self.words >= 0 and self.listen():
+            pass
+        for fd in (self.words, self._pidfd, self._maker, *(() if self._own is None else self._own[1:])):
+            os.close(fd)
+        self._pidfd = self.words = self._maker = -1
+        self._cell.release()
+
+    def _count(self) -> None:
+        """Take its resources from the kernel, which tells them once: to the process that reaps it (wait4(2)).
+
+        They are those of what we reap and of what that waited for, which is the hypervisor.
+        """
+        for pid in dict.fromkeys((self._child.pid, self._first)):
+            with suppress(ChildProcessError):
+                reaped, status, used = os.wait4(pid, os.WNOHANG)
+                if reaped != pid:
+                    continue
+                self.status = os.waitstatus_to_exitcode(status)
+                if pid == self._first:
+                    self.usage = Usage(int(used.ru_utime * 1000), int(used.ru_stime * 1000), used.ru_maxrss)
+
+
+class _Child(Protocol):
+    """What `process.spawn` returns, as far as it is used here."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+
+def _identified(pid: int, child: int) -> tuple[int, int]:
+    """The process and a descriptor for it; those of our child where the process has ended already.
+
+    The number could have gone to another process by then: its parent tells them apart.
+    """
+    with suppress(OSError, ValueError):
+        pidfd = os.pidfd_open(pid)
+        found = stat(pid)
+        if found is not None and child in {pid, found.parent}:
+            return pid, pidfd
+        os.close(pidfd)
+    return child, os.pidfd_open(child)
+
+
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Meanwhile processes whose parents end become our children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    prctl, before = ctypes.CDLL(None).prctl, ctypes.c_int()
+    prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
+
+
+def _preparation(parent: int, cell: Cell) -> Callable[[], None]:
+    """What the child does between fork and exec; everything it needs is looked up before the fork."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def prepare() -> None:
+        # Nothing may be left of a secret in a core file, and a hypervisor that asserts would write one.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        cell.enter()  # before prctl: a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
+        if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            os._exit(126)
+        # The parent may have died before prctl: then no signal will come.
+        if os.getppid() != parent:
+            os._exit(126)
+
+    return prepare

@@ -1,0 +1,1 @@
+"""Who signed: keys, certificates, trust domains and their logs, revocations."""

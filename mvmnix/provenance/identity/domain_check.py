@@ -1,0 +1,137 @@
+"""Chooses which trust domain has to witness a signature, and hears it: for step 3 of authenticate.py; pure.
+
+A certificate is heard before each domain that the policy has identities of, before each by itself; a key before the one
+whose log its signer needs, or the one whose log an entry names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+from mvmnix.errors import Reason, ReasonCode
+from mvmnix.model import Digest
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.identity import transparency, trusted_root
+from mvmnix.provenance.identity.rekor import Inclusion, promised_time
+from mvmnix.provenance.identity.transparency import Hearing
+from mvmnix.provenance.identity.trust import Identity, Signer, Trust
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFindings:
+    """What came of it: which domains certified whom, when the signature was seen, and what speaks against it.
+
+    `certified` is subject and OIDC issuer, by domain; `inclusion` what shows that a log that is believed has it,
+    whenever that was.
+    """
+
+    certified: Mapping[Digest, tuple[str, str]]
+    time: datetime | None
+    reasons: tuple[Reason, ...]
+    inclusion: Inclusion = Inclusion.NONE
+
+    def names(self, identity: Identity) -> bool:
+        """Whether the identity's own domain certified a subject and an issuer that its patterns match."""
+        who = self.certified.get(identity.domain)
+        return who is not None and identity.subject.matches(who[0]) and identity.issuer.matches(who[1])
+
+
+NOTHING = IdentityFindings({}, None, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is to be heard: a bundle, whom to believe, the file that a bare signature is over.
+
+    `proof` says whether a log that has to have the signature has to prove that, as it has for all that starts.
+    """
+
+    what: str
+    bundle: Bundle | MessageBundle
+    trust: Trust
+    file: Digest | None
+    proof: bool
+
+
+def hear(case: Case) -> IdentityFindings:
+    """Take the case before the domains that must hear it. Raises RefusedError for a trust root that can't be read."""
+    if case.bundle.material.certificate:
+        return _certificate(case)
+    signer = case.trust.by_hint(case.bundle.material.hint)
+    return NOTHING if signer is None else _key(case, signer)
+
+
+def _key(case: Case, signer: Signer) -> IdentityFindings:
+    material = case.bundle.material
+    domain = signer.log
+    if domain is None and material.entries:
+        domain = _domain_of(material.entries[0].log_id, case.trust)
+        if domain is None:
+            looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
+            why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
+            hint = "pin that log's trust root in trust.toml, or have it signed without a log"
+            return IdentityFindings({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
+    if domain is None and not material.timestamps:
+        return NOTHING
+    steps = transparency.STEPS if domain is not None else (transparency.step_3_5_time,)
+    root = None if domain is None else _root(domain, case.trust)
+    it = Hearing(
+        case.what,
+        case.bundle,
+        domain or signer.fingerprint,
+        None if root is None else trusted_root.parse(root),
+        signer.key,
+        case.file,
+        proof=case.proof,
+    )
+    reasons = tuple(reason for step in steps for reason in step(it))
+    time = None if it.entry is None else promised_time(it.entry)
+    return IdentityFindings({}, time, reasons, Inclusion.NONE if reasons else transparency.inclusion(it))
+
+
+def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
+    return next((digest for digest in sorted(trust.roots) if trusted_root.parse(trust.roots[digest]).log(log_id)), None)
+
+
+#: Of trust roots, which are the same each time.
+_digest: Final = lru_cache(maxsize=16)(Digest.of)
+
+
+def _root(domain: Digest, trust: Trust) -> bytes | None:
+    """The root's bytes, if they are the pinned ones: the mapping may have been filled wrongly."""
+    data = trust.roots.get(domain)
+    return None if data is None or _digest(data) != domain else data
+
+
+def _certificate(case: Case) -> IdentityFindings:
+    domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
+    heard = [_heard(case, domain) for domain in domains]
+    passed = [it for it, reasons in heard if not reasons and it.facts is not None]
+    if passed or not heard:
+        certified = {it.domain: it.facts.names for it in passed if it.facts and not isinstance(it.facts.names, str)}
+        moment = min((time for it in passed if it.facts for time in it.facts.times.all), default=None)
+        included = transparency.inclusion(passed[0]) if passed else Inclusion.NONE
+        return IdentityFindings(certified, moment, (), included)
+    # of several domains, those tell what is wrong whose authority the certificate is of
+    concerned = [reasons for it, reasons in heard if not _is_strange(reasons)] or [reasons for _, reasons in heard]
+    return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
+
+
+def _is_strange(reasons: tuple[Reason, ...]) -> bool:
+    return any(reason.code is ReasonCode.CERTIFICATE_INVALID for reason in reasons)
+
+
+def _heard(case: Case, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
+    from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
+
+    root = _root(domain, case.trust)
+    parsed = None if root is None else trusted_root.parse(root)
+    facts = None if parsed is None else certificate_facts.gather(case.bundle, parsed, case.file)
+    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
+    reasons = [reason for step in transparency.STEPS for reason in step(it)]
+    forged = transparency.forged(it)
+    if forged is not None:
+        reasons.append(it.reason(ReasonCode.SIGNATURE_INVALID, forged))
+    return it, tuple(reasons)

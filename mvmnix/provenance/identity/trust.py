@@ -1,0 +1,165 @@
+"""Whom to believe, whatever they say: signers by key or by certified identity, trust roots, revocations; pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self
+
+from mvmnix import strict
+from mvmnix.keys import PublicKey, Role
+from mvmnix.model import Digest
+from mvmnix.provenance.bundle.verification_material import FINGERPRINT
+from mvmnix.provenance.identity.expressions import takes_for_ever
+
+_NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
+_NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pattern:
+    """A text, or a regular expression that has to match in full.
+
+    Raises ValueError for one that is none, or that could take for ever on some name (expressions.py).
+    """
+
+    text: str
+    regexp: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise ValueError("an empty pattern")
+        if self.regexp:
+            try:
+                re.compile(self.text)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
+            if takes_for_ever(self.text):
+                why = "a repeat around a repeat or an alternative could take for ever on some name"
+                raise ValueError(f"{why}: {self.text!r}")
+
+    def matches(self, value: str) -> bool:
+        """Whether the whole value is meant.
+
+        >>> Pattern("a.c", regexp=True).matches("abcd"), Pattern("a.c", regexp=True).matches("abc")
+        (False, True)
+        """
+        return bool(re.fullmatch(self.text, value)) if self.regexp else self.text == value
+
+    def within(self, other: Self) -> bool:
+        """Whether it surely matches nothing that the other does not: the same, or one text that the other matches."""
+        return self == other or (not self.regexp and other.matches(self.text))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """A party to which a certificate authority testifies: the certificate's SAN, and the OIDC issuer that vouched.
+
+    `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others.
+    """
+
+    subject: Pattern
+    issuer: Pattern
+    domain: Digest
+
+    @property
+    def fingerprint(self) -> Digest:
+        """SHA-256 over the canonical JSON of what the policy says, so that an identity counts once."""
+        told = [[self.subject.text, self.subject.regexp], [self.issuer.text, self.issuer.regexp], self.domain.hex]
+        return Digest.of(strict.canonical(told))
+
+    def within(self, other: Self) -> bool:
+        """Whether every certificate that has this identity has the other one too."""
+        return self.domain == other.domain and self.subject.within(other.subject) and self.issuer.within(other.issuer)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key or identity with a name for people, and the claims that it may sign.
+
+    `log` is the trust domain whose transparency log has to have a key's signature; None where none is required, and
+    for identities, which always need their domain's.
+    """
+
+    name: str
+    credential: PublicKey | Identity
+    roles: frozenset[Role]
+    log: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if not self.roles:
+            raise ValueError(f"signer {self.name!r} has no role")
+        if self.log is not None and isinstance(self.credential, Identity):
+            raise ValueError(f"signer {self.name!r} is an identity, which needs its own domain's log anyway")
+
+    @property
+    def key(self) -> PublicKey | None:
+        """The key, if it is known by one."""
+        return self.credential if isinstance(self.credential, PublicKey) else None
+
+    @property
+    def fingerprint(self) -> Digest:
+        """Whom signatures are counted by: SHA-256 of a key's SubjectPublicKeyInfo, or of what defines an identity."""
+        return self.credential.fingerprint
+
+    def within(self, other: Self) -> bool:
+        """Whether this is the other signer, or part of whom it means, with no more roles and no less evidence."""
+        match self.credential, other.credential:
+            case (Identity() as ours, Identity() as theirs):
+                same = ours.within(theirs)
+            case _:
+                same = self.credential == other.credential
+        return same and self.roles <= other.roles and other.log in {None, self.log}
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """What is believed no more: keys by SPKI digest, identities by (subject, issuer), files by their digest.
+
+    `digests` are those of bundles and of manifests (and so of images); `reasons` says why, where the file does.
+    """
+
+    keys: frozenset[Digest] = frozenset()
+    identities: tuple[tuple[Pattern, Pattern], ...] = ()
+    digests: frozenset[Digest] = frozenset()
+    reasons: Mapping[Digest, str] = field(default=_NO_REASONS, compare=False)
+
+    def __or__(self, other: Self) -> "Revocations":
+        """What either revokes."""
+        identities, reasons = (*self.identities, *other.identities), {**other.reasons, **self.reasons}
+        return Revocations(self.keys | other.keys, identities, self.digests | other.digests, reasons)
+
+    def told(self, digest: Digest) -> str:
+        """That a digest is revoked, and why if the file says so: one line, in printable characters.
+
+        >>> Revocations(reasons={Digest("0" * 64): "it leaked"}).told(Digest("0" * 64))
+        "is revoked: 'it leaked'"
+        """
+        reason = self.reasons.get(digest)
+        return f"is revoked: {reason!r}" if reason else "is revoked"
+
+    def revokes(self, subject: str, issuer: str) -> bool:
+        """Whether a certified identity is believed no more."""
+        return any(who.matches(subject) and by.matches(issuer) for who, by in self.identities)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """All that it takes to say who signed: signers, trusted_root.json files by SHA-256 of their bytes, revocations.
+
+    `require_inclusion`: a log has to prove that it holds a signature, also of a file that is only verified.
+    """
+
+    signers: tuple[Signer, ...]
+    roots: Mapping[Digest, bytes] = _NOTHING
+    revocations: Revocations = field(default_factory=Revocations)
+    require_inclusion: bool = False
+
+    def by_hint(self, hint: str) -> Signer | None:
+        """The signer whose key a bundle's hint names (base64 of the SPKI's SHA-256).
+
+        A hint in another form names no key: then it can only be the one that is trusted alone.
+        """
+        if not re.fullmatch(FINGERPRINT, hint):
+            return self.signers[0] if len(self.signers) == 1 and self.signers[0].key is not None else None
+        return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)

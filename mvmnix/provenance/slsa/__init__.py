@@ -1,0 +1,1 @@
+"""What builders say of builds: SLSA provenance and parts, as nouns, read strictly."""

@@ -1,0 +1,114 @@
+"""Reads in-toto statements that any tool made, and says what files and what kind of claim they are about; pure.
+
+in-toto's attestation framework, spec/v1/statement.md; version 0.1 has the same fields. Its parsing rules let
+unknown fields be ignored, and so they are here, for mvm looks at no other. A claim of mvm's own is read by
+provenance/bundle/statement.py, which ignores nothing.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast, override
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode
+from mvmnix.provenance.bundle.statement import LIMIT, STATEMENT_TYPE
+
+#: The older version, which `cosign` still writes.
+STATEMENT_TYPE_0_1: Final = "https://in-toto.io/Statement/v0.1"
+
+#: What people call predicate types; the names are those of `cosign --type`.
+TYPES: Final[Mapping[str, str]] = {
+    "slsaprovenance1": "https://slsa.dev/provenance/v1",
+    "slsaprovenance": "https://slsa.dev/provenance/v0.2",
+    "slsaprovenance02": "https://slsa.dev/provenance/v0.2",
+    "spdxjson": "https://spdx.dev/Document",
+    "spdx": "https://spdx.dev/Document",
+    "cyclonedx": "https://cyclonedx.org/bom",
+    "link": "https://in-toto.io/Link/v1",
+    "vuln": "https://cosign.sigstore.dev/attestation/vuln/v1",
+    "custom": "https://cosign.sigstore.dev/attestation/v1",
+}
+_HINT: Final = "have it made and signed again by a tool that writes in-toto Statement v1 or v0.1"
+
+
+#: How a digest is called in a DigestSet (in-toto, spec/v1/digest_set.md), and how many hexadecimal digits it has.
+#: Others count for nothing: SHA-1 and MD5 have collisions, and the rest is not a hash of a file.
+ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSubject:
+    """What a claim is about: its name, and its digests in lower-case hexadecimal, by those of ALGORITHMS alone."""
+
+    name: str
+    digests: Mapping[str, str]
+
+    @override
+    def __str__(self) -> str:
+        return " ".join(f"{algorithm}:{digest}" for algorithm, digest in sorted(self.digests.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignStatement:
+    """A claim about these subjects, some of which may be no files; `predicate` is for the reader of that type."""
+
+    subjects: tuple[ForeignSubject, ...]
+    predicate_type: str
+    predicate: Mapping[str, object]
+
+
+def predicate_type(text: str) -> str:
+    """The type URI of one of the names in TYPES; a URI is itself. Raises ValueError for anything else.
+
+    >>> predicate_type("slsaprovenance1"), predicate_type("https://example.test/claim/v1")
+    ('https://slsa.dev/provenance/v1', 'https://example.test/claim/v1')
+    """
+    if text in TYPES:
+        return TYPES[text]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,1000}", text):
+        raise ValueError(f"neither a type URI nor one of {', '.join(TYPES)}: {text[:80]!r}")
+    return text
+
+
+def parse(payload: bytes) -> ForeignStatement:
+    """Read a statement. Raises RefusedError STATEMENT_MALFORMED, naming all problems."""
+    try:
+        value = strict.parse_json(payload, limit=LIMIT, fraction=_fraction)
+        return strict.read(value, "statement", _statement)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the signed statement", _HINT) from error
+
+
+def _fraction(text: str) -> object:
+    value = float(text)
+    if len(text) > 64 or not math.isfinite(value):
+        raise strict.MalformedError(f"the number {text[:24]} is too large")
+    return value
+
+
+def _statement(record: strict.Record) -> ForeignStatement:
+    record.text("_type", rf"{re.escape(STATEMENT_TYPE)}|{re.escape(STATEMENT_TYPE_0_1)}")
+    subjects = record.each("subject", _subject, 65_536)
+    kind = record.text("predicateType", r"[!-~]{1,1024}")
+    # it may be left out, and PyPI's publish attestations have `null` there
+    predicate = record.value("predicate") if record.has("predicate") else {}
+    predicate = {} if predicate is None else predicate
+    record.leave_rest()
+    if not isinstance(predicate, dict):
+        raise ValueError("its predicate is not an object")  # noqa: TRY004 - the text is wrong, not a caller
+    return ForeignStatement(subjects, kind, cast("dict[str, object]", predicate))
+
+
+def _subject(record: strict.Record) -> ForeignSubject:
+    name = record.text("name", r"[^\x00]{0,4096}") if record.has("name") else ""
+    found = ForeignSubject(name, record.child("digest", _digests))
+    record.leave_rest()
+    return found
+
+
+def _digests(record: strict.Record) -> Mapping[str, str]:
+    found = {each: record.text(each, f"[0-9a-f]{{{size}}}") for each, size in ALGORITHMS.items() if record.has(each)}
+    record.leave_rest()
+    return found

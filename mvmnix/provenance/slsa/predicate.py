@@ -1,0 +1,280 @@
+"""Writes a Provenance as the SLSA v1 predicate of a statement, and reads it back, strictly; pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix import strict
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.model import Artifact, Digest, Source, StorePath
+from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.slsa import dependencies
+from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME
+from mvmnix.provenance.slsa.provenance import (
+    BUILD_TYPE,
+    PREDICATE_TYPE,
+    Accounted,
+    Cached,
+    Input,
+    Kept,
+    Limits,
+    Provenance,
+    RootTree,
+    Untouched,
+    Variation,
+    Versions,
+    subjects_of,
+)
+
+SBOM_NAME: Final = "sbom.cdx.json"
+SBOM_MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
+
+_WHERE: Final = "provenance"
+_EXTERNAL: Final = f"{_WHERE}.buildDefinition.externalParameters"
+_DEPENDENCIES: Final = f"{_WHERE}.buildDefinition.resolvedDependencies"
+_WORD: Final = r"[!-~]{1,255}"
+_ATTRIBUTE: Final = r"[A-Za-z_][A-Za-z0-9_'.-]{0,254}"
+_DERIVATION: Final = "derivation"
+_DIRECTORY: Final = r"[^\x00-\x1f\x7f]{0,1024}"
+
+
+def to_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
+    """The statement that these files came to be in this way."""
+    return Statement(subjects_of(artifacts), PREDICATE_TYPE, value(provenance, BUILD_TYPE))
+
+
+def from_statement(statement: Statement, build_type: str = BUILD_TYPE) -> Provenance:
+    """Read a provenance. Raises RefusedError: BUILD_TYPE, EXTERNAL_PARAMETERS, STATEMENT_MALFORMED, all at once."""
+    try:
+        return strict.read(statement.predicate, _WHERE, lambda record: _parse(record, build_type))
+    except strict.MalformedError as error:
+        hint = "build the image again: `mvm build --again FLAKE`; see docs/buildtype.md"
+        raise RefusedError(*(Reason(_code(text), "provenance", text, hint) for text in error.problems)) from error
+
+
+def _code(problem: str) -> ReasonCode:
+    if problem.startswith(f"{_WHERE}.buildDefinition.buildType"):
+        return ReasonCode.BUILD_TYPE
+    if problem.startswith(f"{_DEPENDENCIES}:"):
+        return ReasonCode.DEPENDENCY_MISMATCH
+    return ReasonCode.EXTERNAL_PARAMETERS if problem.startswith(_EXTERNAL) else ReasonCode.STATEMENT_MALFORMED
+
+
+def value(it: Provenance, build_type: str) -> Mapping[str, object]:
+    """The predicate, ready to be written as JSON."""
+    lock: object = {"inputs": "none"} if it.lock is None else {"digest": {"sha256": it.lock.hex}}
+    definition = {
+        "buildType": build_type,
+        "externalParameters": {
+            "flake": {"uri": it.root.uri, "dir": it.directory, "attribute": it.attribute},
+            "lock": lock,
+        },
+        "internalParameters": _internal_value(it),
+        "resolvedDependencies": list(dependencies.values(it)),
+    }
+    return {"buildDefinition": definition, "runDetails": _run_value(it)}
+
+
+def _internal_value(it: Provenance) -> Mapping[str, object]:
+    internal: dict[str, object] = {
+        "lockNodes": {
+            "untouched": [{"name": node.node, "narHash": node.nar.sri} for node in it.nodes.untouched],
+            "relative": list(it.nodes.relative),
+        },
+    }
+    if it.from_derivation:
+        internal["importFromDerivation"] = True
+    if it.limits is not None:
+        internal["limits"] = {
+            "vcpus": it.limits.vcpus,
+            "memoryMiB": it.limits.memory_mib,
+            "scratchMiB": it.limits.scratch_mib,
+            "seconds": it.limits.seconds,
+        }
+    if it.variation is not None:
+        internal["variation"] = {
+            "hostname": it.variation.hostname,
+            "clockOffsetSeconds": it.variation.clock_offset,
+            "directoryOrder": it.variation.directory_order,
+        }
+    return internal
+
+
+def _run_value(it: Provenance) -> Mapping[str, object]:
+    run: dict[str, object] = {
+        "builder": {
+            "id": it.builder_id,
+            "version": {"mvmnix": it.versions.mvm, "nix": it.versions.nix},
+            "builderDependencies": [subject_value(subject) for subject in it.builder_image],
+        },
+        "metadata": {
+            "invocationId": it.invocation,
+            "startedOn": strict.show_time(it.started),
+            "finishedOn": strict.show_time(it.finished),
+        },
+    }
+    byproducts: list[Mapping[str, object]] = []
+    if it.derivation is not None:
+        byproducts.append({"name": _DERIVATION, "uri": f"{STORE_SCHEME}{it.derivation}"})
+    if it.sbom is not None:
+        byproducts.append({"name": SBOM_NAME, "mediaType": SBOM_MEDIA_TYPE, "digest": {"sha256": it.sbom.hex}})
+    return run | ({"byproducts": byproducts} if byproducts else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    flake: tuple[str, str, str]
+    lock: Digest | None
+    internal: "_Internal"
+    root: RootTree
+    inputs: tuple[Input, ...]
+    sources: tuple[Source, ...]
+    cached: tuple[Cached, ...]
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Internal:
+    untouched: tuple[Untouched, ...]
+    relative: tuple[str, ...]
+    from_derivation: bool
+    limits: Limits | None
+    variation: Variation | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    builder_id: str
+    versions: Versions
+    image: tuple[Subject, ...]
+
+
+def _parse(record: strict.Record, build_type: str) -> Provenance:
+    definition = record.child("buildDefinition", lambda it: _definition(it, build_type))
+    return record.child("runDetails", lambda run: _run(run, definition))
+
+
+def _definition(record: strict.Record, build_type: str) -> _Definition:
+    record.text("buildType", build_type)  # of another one, the parameters would mean something else
+    flake, lock = record.child("externalParameters", _external)
+    internal = record.child("internalParameters", _internal)
+    trees = record.each("resolvedDependencies", dependencies.parse)
+    if len(trees) != len(record.array("resolvedDependencies")):
+        raise ValueError("a dependency could not be read")  # which one was said already
+    roots = [tree for tree in trees if isinstance(tree, RootTree)]
+    if len(roots) != 1 or roots[0] is not trees[0]:
+        raise strict.MalformedError(f"{_DEPENDENCIES}: the root tree is not named exactly once, as the first")
+    if roots[0].uri != flake[0]:
+        raise strict.MalformedError(f"{_EXTERNAL}: the flake's URI is not that of the root tree")
+    return _Definition(
+        flake,
+        lock,
+        internal,
+        roots[0],
+        tuple(tree for tree in trees if isinstance(tree, Input)),
+        tuple(tree for tree in trees if isinstance(tree, Source)),
+        tuple(tree for tree in trees if isinstance(tree, Cached)),
+        tuple(tree for tree in trees if isinstance(tree, Kept)),
+    )
+
+
+def _external(record: strict.Record) -> tuple[tuple[str, str, str], Digest | None]:
+    return record.child("flake", _flake), record.child("lock", _lock)
+
+
+def _flake(record: strict.Record) -> tuple[str, str, str]:
+    return record.text("uri", r"[!-~]{1,4096}"), record.text("dir", _DIRECTORY), record.text("attribute", _ATTRIBUTE)
+
+
+def _lock(record: strict.Record) -> Digest | None:
+    if record.has("inputs"):
+        record.text("inputs", "none")
+        return None
+    return record.child("digest", lambda digest: digest.digest())
+
+
+def _internal(record: strict.Record) -> _Internal:
+    untouched, relative = record.child(
+        "lockNodes", lambda nodes: (nodes.each("untouched", _untouched), nodes.texts("relative", NODE))
+    )
+    return _Internal(
+        untouched,
+        relative,
+        record.flag("importFromDerivation") if record.has("importFromDerivation") else False,
+        record.child("limits", _limits) if record.has("limits") else None,
+        record.child("variation", _variation) if record.has("variation") else None,
+    )
+
+
+def _variation(record: strict.Record) -> Variation:
+    return Variation(
+        record.text("hostname", limit=63),
+        record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
+        record.text("directoryOrder", limit=63),
+    )
+
+
+def _untouched(record: strict.Record) -> Untouched:
+    return Untouched(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
+
+
+def _limits(record: strict.Record) -> Limits:
+    return Limits(
+        record.integer("vcpus", 1, 64),
+        record.integer("memoryMiB", 1, 2**20),
+        record.integer("scratchMiB", 0, 2**20),
+        record.integer("seconds", 1, 2**31),
+    )
+
+
+def _run(record: strict.Record, it: _Definition) -> Provenance:
+    builder = record.child("builder", _builder)
+    invocation, started, finished = record.child(
+        "metadata", lambda meta: (meta.text("invocationId", _WORD), meta.time("startedOn"), meta.time("finishedOn"))
+    )
+    byproducts = record.each("byproducts", _byproduct, 2) if record.has("byproducts") else ()
+    derivations = [it for it in byproducts if isinstance(it, StorePath)]
+    boms = [it for it in byproducts if isinstance(it, Digest)]
+    if len(derivations) > 1 or len(boms) > 1:
+        raise ValueError("a byproduct stands there twice")
+    return Provenance(
+        it.root,
+        it.flake[1],
+        it.flake[2],
+        it.lock,
+        Accounted(it.inputs, it.internal.untouched, it.internal.relative),
+        it.sources,
+        builder.builder_id,
+        builder.image,
+        builder.versions,
+        it.internal.limits,
+        invocation,
+        started,
+        finished,
+        next(iter(derivations), None),
+        it.cached,
+        it.kept,
+        it.internal.from_derivation,
+        it.internal.variation,
+        next(iter(boms), None),
+    )
+
+
+def _builder(record: strict.Record) -> _Run:
+    versions = record.child("version", lambda v: Versions(v.text("mvmnix", _WORD), v.text("nix", _WORD)))
+    image = distinct(record.each("builderDependencies", parse_subject, 16))
+    return _Run(record.text("id", _WORD), versions, image)
+
+
+def _byproduct(record: strict.Record) -> StorePath | Digest | None:
+    if record.text("name", rf"{_DERIVATION}|{re.escape(SBOM_NAME)}") == SBOM_NAME:
+        record.text("mediaType", re.escape(SBOM_MEDIA_TYPE))
+        return record.child("digest", lambda digest: digest.digest())
+    return record.parsed("uri", _store_path, None)
+
+
+def _store_path(uri: str) -> StorePath | None:
+    if not uri.startswith(STORE_SCHEME):
+        raise ValueError(f"not a {STORE_SCHEME} URI")
+    return StorePath.parse(uri.removeprefix(STORE_SCHEME))

@@ -1,0 +1,1 @@
+"""Verification in numbered steps: provenance, summaries, files of any build."""

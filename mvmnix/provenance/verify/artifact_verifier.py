@@ -1,0 +1,193 @@
+"""Judges which of the bundles that were handed in count for a file, each alone; pure but for reading that file.
+
+A registry's answer is unpacked first (registry_responses.py). For each bundle, in this order, and what one of the first
+two steps refuses is not read further:
+
+1. a trusted signer signed it (steps 2 to 4 of authenticate.py);
+2. what was signed is an in-toto statement, or the file itself;
+3. the statement is about the file and meets every requirement (requirements.py), and is what its packaging calls it;
+   a bare signature meets none;
+4. what the trust policy has to say about such a build, where one is asked, is met too (release_checks.py).
+
+Whatever was not expected is a refusal of that bundle. A file has passed when at least one bundle counts for it, or as
+many by different signers, of different builds, as the policy asks for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final, assert_never
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
+from mvmnix.keys import Role
+from mvmnix.model import Digest
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
+from mvmnix.provenance.identity.trust import Trust
+from mvmnix.provenance.slsa import foreign_builds, in_toto
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.verify import registry_responses
+from mvmnix.provenance.verify.authenticate import Attested, Authentic, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.verify.registry_responses import Packed
+from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
+
+_HAND_IN: Final = "hand in the file's bundle: `mvm verify --bundle BUNDLE …`"
+
+#: More that has to hold of an authentic statement about the file; yields the reasons why it does not.
+type Further = Callable[[ForeignStatement, Attested, Place], Iterator[Reason]]
+
+
+def nothing_further(claim: ForeignStatement, attested: Attested, place: Place) -> Iterator[Reason]:  # noqa: ARG001
+    """For callers whose requirements say everything."""
+    yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What bundles are held against: who may have signed, in which role, what they have to say, how many have to."""
+
+    trust: Trust
+    wanted: Requirements
+    role: Role | None = None
+    further: Further = nothing_further
+    signers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature."""
+
+    number: int
+    attested: Attested
+    statement: ForeignStatement | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A file for which enough counts; `others` are the reasons why other bundles do not."""
+
+    name: str
+    blob: Blob
+    counted: tuple[Counted, ...]
+    others: tuple[Reason, ...]
+
+    @property
+    def digest(self) -> Digest | None:
+        """The file's SHA-256, unless it is known by another digest only."""
+        return self.blob.digest
+
+
+def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
+    """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
+    counted, reasons = list[Counted](), list[Reason]()
+    unpacked = registry_responses.unpack_all(bundles)
+    for number, packed in enumerate(unpacked, 1):
+        try:
+            with only_refusals(name):
+                counted.append(_alone(Place(name, number, len(unpacked)), blob, packed, standard))
+        except RefusedError as error:
+            reasons.extend(error.reasons)
+    reasons += _revoked(name, blob, standard)
+    voices = _voices(counted)
+    if not bundles:
+        why = "no bundle was handed in that could say anything about it"
+        reasons.append(Reason(ReasonCode.ATTESTATION_MISSING, name, why, _HAND_IN))
+    elif counted and voices < standard.signers:
+        why = f"{voices} of {standard.signers} builders that the policy asks for have built it"
+        reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
+    if voices < standard.signers or blob.digest in standard.trust.revocations.digests:
+        raise RefusedError(*reasons)
+    return Passed(name, blob, tuple(counted), bounded(reasons))
+
+
+def _voices(counted: Sequence[Counted]) -> int:
+    """How many signers vouch, each once, and each for a build of its own: one build that two signed was built once."""
+    signers, builds = set[Digest](), set[str]()
+    for each in counted:
+        signer = each.attested.signer.fingerprint
+        named = {f"payload {Digest.of(each.payload)}"} if each.statement is not None else set[str]()
+        run = None if each.statement is None else foreign_builds.invocation(each.statement)
+        named |= set() if run is None else {f"run {run}"}
+        if signer not in signers and not named & builds:
+            signers.add(signer)
+            builds |= named
+    return len(signers)
+
+
+def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
+    if blob.digest is not None and blob.digest in standard.trust.revocations.digests:
+        told = standard.trust.revocations.told(blob.digest)
+        why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
+        yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
+
+
+def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Counted:
+    data = packed.data
+    if packed.problem:
+        raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
+    try:
+        attested = authenticate_foreign(data, trust=standard.trust, role=standard.role, what=place.name, blob=blob)  # 1
+    except RefusedError as error:
+        raise RefusedError(
+            *(Reason(it.code, place.artifact, _said(it, place), it.hint) for it in error.reasons)
+        ) from error
+    signed = Place(place.artifact, place.number, place.total, signer_of(attested))
+    match attested.content:
+        case Claim():
+            claim = _statement(attested, attested.content, blob, standard.wanted, signed)  # 2, 3
+            _as_packed(packed, claim, blob, signed)  # 3
+            further = tuple(standard.further(claim, attested, signed))  # 4
+            if further:
+                raise RefusedError(*further)
+            return Counted(place.number, attested, claim, attested.content.payload)
+        case Digest():
+            return _signature(attested, packed, standard, signed)  # 2, 3
+        case _:
+            assert_never(attested.content)
+
+
+def _said(it: Reason, place: Place) -> str:
+    about = "" if it.what == place.name else f"{it.what}: "
+    return f"{place.name}: {about}{it.why}"
+
+
+def signer_of(it: Attested | Authentic) -> str:
+    """Who signed, for people: the certified identity, or the key's name in the policy or on the command line."""
+    return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
+
+
+def _statement(attested: Attested, content: Claim, blob: Blob, wanted: Requirements, place: Place) -> ForeignStatement:
+    if content.payload_type != PAYLOAD_TYPE:
+        raise RefusedError(
+            place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
+        )
+    reasons = unmet(content.payload, blob, wanted, place, attested.certificate)
+    if reasons:
+        raise RefusedError(*reasons)
+    return in_toto.parse(content.payload)
+
+
+def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place) -> None:
+    reasons = list[Reason]()
+    if why := registry_responses.contradicts(packed, claim):
+        hint = "get the answer from the registry again; what it says around a bundle has to be what is signed"
+        reasons.append(place.reason(ReasonCode.PREDICATE_TYPE, f"{place.name}: {why}", hint))
+    file = None if blob.read is None else PurePath(place.artifact).name
+    if not registry_responses.names_file(packed, claim, file):
+        said = ", ".join(repr(each.name) for each in claim.subjects[:2])
+        expected = "a file with a name" if file is None else f"one subject with the file's own name {file!r}"
+        hint = "name the distribution as it was published: PEP 740 ties an attestation to that name"
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said or "none", hint))
+    if reasons:
+        raise RefusedError(*reasons)
+
+
+def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> Counted:
+    """A signature over the file itself, which authenticate_foreign was given and has compared."""
+    promised_statement = packed.predicate_type is not None
+    if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
+        hint = "hand in a statement about the file, or ask for nothing but its signature"
+        said = "nothing: it is a bare signature over the file"
+        raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
+    return Counted(place.number, attested, None, b"")

@@ -1,0 +1,181 @@
+"""Finds the bundles in what package registries answer, by content; pure.
+
+Nothing of what stands around a bundle is signed.
+
+- npm, the attestations of a package version: `{"attestations": [{"predicateType", "bundle"}]}`;
+- GitHub, the attestations of a digest: `{"attestations": [{"bundle", …}]}`;
+- PyPI (PEP 740): an attestation, or a provenance object with several of them. Such an attestation is a bundle in other
+  words (PEP 740, "Attestation objects"), and says more by its rules: one subject, named like the distribution file, and
+  one of two predicate types.
+
+A DSSE envelope alone is known as such, to say what is missing. Anything else is left as it came.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Final, cast
+
+from mvmnix import strict
+from mvmnix.provenance.bundle.envelope import LIMIT
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa.provenance import PREDICATE_TYPE
+
+#: Attestations in an answer; its bytes are bounded like a bundle's.
+MOST: Final = 1024
+#: PyPI's type for a publish attestation, put together so that nothing here has the registry's address in it.
+PUBLISH: Final = ".".join(("https://docs", "pypi", "org/attestations/publish/v1"))  # noqa: FLY002 - see above
+#: One of these is in every answer; most bundles have none of them, and are not parsed here.
+_MARKS: Final = (b'"attestations"', b'"attestation_bundles"', b'"verification_material"')
+_BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_ENVELOPE: Final = (
+    "it is a DSSE envelope alone, which carries neither certificate nor log entry: nothing says who signed it, and when"
+)
+
+type Json = Mapping[str, object]
+
+
+class Form(StrEnum):
+    """Who packed a bundle."""
+
+    BUNDLE = "bundle"
+    NPM = "npm"
+    GITHUB = "GitHub"
+    PYPI = "PEP 740"
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A bundle, unread, and what its packaging claims: the predicate type of the statement in it, if that.
+
+    `problem` says why there is none.
+    """
+
+    data: bytes
+    form: Form = Form.BUNDLE
+    predicate_type: str | None = None
+    problem: str = ""
+
+
+def unpack(data: bytes) -> tuple[Packed, ...]:
+    """Every bundle in an answer, or the one that it is itself. What can't be read is left to the bundle's reader."""
+    value: object = None
+    if any(mark in data for mark in _MARKS) or (b'"payloadType"' in data and b'"mediaType"' not in data):
+        with suppress(strict.MalformedError):
+            value = strict.parse_json(data, limit=LIMIT)
+    match value:
+        case {"mediaType": _}:
+            return (Packed(data),)
+        case {"attestations": list() as attestations}:
+            return _bounded([_attestation(each) for each in attestations[: MOST + 1]])
+        case {"attestation_bundles": list() as bundles}:
+            return _bounded(list(islice(_provenance(cast("Json", value), bundles), MOST + 1)))
+        case {"verification_material": _, "envelope": _}:
+            return (_pypi(value),)
+        case {"payloadType": _, "payload": _, "signatures": _}:
+            return (Packed(data, problem=_ENVELOPE),)
+        case _:
+            return (Packed(data),)
+
+
+def _bounded(found: Sequence[Packed]) -> tuple[Packed, ...]:
+    if not found:
+        return (Packed(b"", problem="it is an answer without attestations"),)
+    if len(found) > MOST:
+        return (Packed(b"", problem=f"it has more than {MOST} attestations"),)
+    return tuple(found)
+
+
+def unpack_all(bundles: Iterable[bytes]) -> tuple[Packed, ...]:
+    """Every bundle in all of these; one that says so where there are too many."""
+    found = tuple(islice((packed for data in bundles for packed in unpack(data)), MOST + 1))
+    return found if len(found) <= MOST else (Packed(b"", problem=f"there are more than {MOST} bundles"),)
+
+
+def _attestation(value: object) -> Packed:
+    """One of npm's or GitHub's, which alone has no predicate type beside the bundle."""
+    match value:
+        case {"predicateType": str() as kind, "bundle": dict() as bundle}:
+            return Packed(_written(bundle), Form.NPM, kind)
+        case {"predicateType": _, **_others}:
+            return Packed(b"", Form.NPM, problem="an attestation of npm's answer has no predicate type, or no bundle")
+        case {"bundle": dict() as bundle}:
+            return Packed(_written(bundle), Form.GITHUB)
+        case {"bundle_url": str()}:
+            return Packed(b"", Form.GITHUB, problem="its bundle is at another address, and nothing is fetched")
+        case _:
+            return Packed(b"", Form.GITHUB, problem="an attestation of the answer has no bundle")
+
+
+def _provenance(fields: Json, bundles: Sequence[object]) -> Iterator[Packed]:
+    """PyPI's provenance object; what it says of publishers is PyPI's word, and not looked at."""
+    if fields.get("version") != 1:
+        yield Packed(b"", Form.PYPI, problem=f"its version is {str(fields.get('version'))[:16]!r}, not 1")
+        return
+    for each in bundles[: MOST + 1]:
+        match each:
+            case {"attestations": list() as attestations}:
+                yield from (_pypi(one) for one in attestations[: MOST + 1])
+            case _:
+                yield Packed(b"", Form.PYPI, problem="a bundle of attestations has none")
+
+
+def _pypi(value: object) -> Packed:
+    try:
+        bundle = strict.read(value, "attestation", _pypi_bundle)
+    except strict.MalformedError as error:
+        return Packed(b"", Form.PYPI, problem=str(error))
+    return Packed(_written(bundle), Form.PYPI)
+
+
+def _pypi_bundle(record: strict.Record) -> Json:
+    """PEP 740, "Attestation objects", in the words of a bundle; its parts are read as those of any other."""
+    record.integer("version", 1, 1)
+    certificate, entries = record.child("verification_material", lambda it: (it.value("certificate"), _entries(it)))
+    payload, signature = record.child("envelope", lambda it: (it.value("statement"), it.value("signature")))
+    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": signature, "keyid": ""}]}
+    material = {"certificate": {"rawBytes": certificate}, "tlogEntries": list(entries)}
+    return {"mediaType": _BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope}
+
+
+def _entries(record: strict.Record) -> tuple[object, ...]:
+    return record.array("transparency_entries", 16)
+
+
+def _written(bundle: Json) -> bytes:
+    """As a file of its own; numbers and texts are what they were, for the answer has been read as strictly as that."""
+    return json.dumps(bundle, separators=(",", ":")).encode()
+
+
+def contradicts(it: Packed, claim: ForeignStatement) -> str:
+    """How a signed statement is another than its packaging says; nothing where it is not."""
+    if it.predicate_type is not None and claim.predicate_type != it.predicate_type:
+        return f"the answer calls it {it.predicate_type!r}, and it says {claim.predicate_type!r}"
+    if it.form is Form.PYPI and claim.predicate_type not in {PUBLISH, PREDICATE_TYPE}:
+        return f"an attestation by PEP 740 can't say {claim.predicate_type!r}"
+    if it.form is Form.PYPI and claim.predicate_type == PUBLISH and claim.predicate:
+        return "its predicate is not empty, as that of a publish attestation is"
+    return ""
+
+
+def names_file(it: Packed, claim: ForeignStatement, file: str | None) -> bool:
+    """Whether the one subject is named like the distribution, where the packaging is PyPI's; any name otherwise."""
+    if it.form is not Form.PYPI:
+        return True
+    subjects = claim.subjects
+    return file is not None and len(subjects) == 1 and _distribution(subjects[0].name) == _distribution(file)
+
+
+def _distribution(name: str) -> tuple[object, ...]:
+    """What a file name of a wheel or source distribution means: spellings of one name and version are the same."""
+    from packaging import utils  # noqa: PLC0415 - what launches import stays in each supervisor
+
+    with suppress(utils.InvalidWheelFilename):
+        return ("wheel", *utils.parse_wheel_filename(name))
+    with suppress(utils.InvalidSdistFilename):
+        return ("sdist", *utils.parse_sdist_filename(name), name.endswith(".zip"))
+    return (name,)

@@ -1,0 +1,185 @@
+"""Holds a signed statement against a file and what is required of it, all requirements at once; pure.
+
+A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
+together. Who signed it is settled before, by provenance/verify/authenticate.py.
+"""
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.identity import certified_build
+from mvmnix.provenance.slsa import foreign_builds, in_toto
+from mvmnix.provenance.slsa.foreign_builds import Origin
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+
+#: Subjects that a reason lists.
+_SHOWN: Final = 4
+_OTHER: Final = "name the file that it is about, or hand in the statement about this one"
+_SOURCE: Final = "find out which source is right, then name that one or get the artifact that was built from it"
+_WORK_TREE: Final = "mvm build names a git work tree by its directory and commit, and knows of no address and no tag"
+_COPY: Final = "mvm build names a copy by its directory, and knows of no address, commit or tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a statement has to say besides being about the file; None where nothing is required.
+
+    `predicate_type` is a type URI, `source_digest` a git commit, `source_tag` a tag's name without `refs/tags/`.
+    """
+
+    predicate_type: str | None = None
+    source_uri: str | None = None
+    source_tag: str | None = None
+    source_digest: str | None = None
+    builder_id: str | None = None
+
+    @property
+    def about_source(self) -> bool:
+        """Whether the source matters."""
+        return not (self.source_uri is self.source_tag is self.source_digest is None)
+
+    @property
+    def about_content(self) -> bool:
+        """Whether anything is required that only a statement can say, and a bare signature can't."""
+        return self.about_source or self.predicate_type is not None or self.builder_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which statement of how many it is, of the file that is called `artifact`, and who signed it, for people."""
+
+    artifact: str
+    number: int
+    total: int
+    signer: str = ""
+
+    @property
+    def name(self) -> str:
+        """How reasons call it."""
+        return f"statement {self.number} of {self.total}"
+
+    def reason(self, code: ReasonCode, why: str, hint: str) -> Reason:
+        """A reason about this statement: `expected …, statement 2 of 3 says … (signer …)`."""
+        return Reason(code, self.artifact, f"{why}{f' (signer {self.signer})' if self.signer else ''}", hint)
+
+    def mismatch(self, code: ReasonCode, expected: str, said: str, hint: str) -> Reason:
+        """That it says something else than what is expected."""
+        return self.reason(code, f"expected {expected}, {self.name} says {said}", hint)
+
+    def refused(self, error: RefusedError) -> tuple[Reason, ...]:
+        """The same reasons, as reasons about this statement."""
+        return tuple(self.reason(it.code, f"{self.name}: {it.what}: {it.why}", it.hint) for it in error.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A statement that could be read, beside the file and what is required; `certificate` is its signer's, in DER."""
+
+    claim: ForeignStatement
+    artifact: Blob
+    wanted: Requirements
+    place: Place
+    certificate: bytes
+
+
+def unmet(
+    payload: bytes, artifact: Blob, wanted: Requirements, place: Place, certificate: bytes = b""
+) -> tuple[Reason, ...]:
+    """Why this statement does not count for that file; nothing when it does. `certificate` is b"" for a key."""
+    try:
+        claim = in_toto.parse(payload)
+    except RefusedError as error:
+        return place.refused(error)
+    return tuple(reason for check in CHECKS for reason in check(Held(claim, artifact, wanted, place, certificate)))
+
+
+def about_file(it: Held) -> Iterator[Reason]:
+    """It names the file: a subject whose digests are all the file's."""
+    try:
+        if any(it.artifact.is_named(each.digests) for each in it.claim.subjects):
+            return
+    except ValueError as error:
+        yield it.place.reason(ReasonCode.SUBJECT_MISMATCH, f"{it.place.name}: {error}", _OTHER)
+        return
+    named = sorted({str(each) for each in it.claim.subjects if each.digests})
+    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+    said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
+    yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
+
+
+def of_type(it: Held) -> Iterator[Reason]:
+    """It makes the kind of claim that is asked for."""
+    if it.wanted.predicate_type is not None and it.claim.predicate_type != it.wanted.predicate_type:
+        said, hint = it.claim.predicate_type, "ask for that type, or hand in a statement of the type that is needed"
+        yield it.place.mismatch(ReasonCode.PREDICATE_TYPE, it.wanted.predicate_type, said, hint)
+
+
+def by_builder(it: Held) -> Iterator[Reason]:
+    """It names the builder that is asked for."""
+    if it.wanted.builder_id is None:
+        return
+    try:
+        said = foreign_builds.builder_id(it.claim)
+    except RefusedError as error:
+        yield from it.place.refused(error)
+        return
+    if said != it.wanted.builder_id:
+        hint = "get the artifact that this builder built, or name the other one if you mean to trust it"
+        yield it.place.mismatch(ReasonCode.BUILDER_MISMATCH, it.wanted.builder_id, said, hint)
+
+
+def from_source(it: Held) -> Iterator[Reason]:
+    """It names the repository, tag and commit that are asked for."""
+    if not it.wanted.about_source:
+        return
+    try:
+        said = foreign_builds.origin(it.claim)
+    except RefusedError as error:
+        yield from it.place.refused(error)
+        return
+    wanted, hint = it.wanted, _what_would_match(said)
+    if wanted.source_uri is not None and foreign_builds.repository_of(wanted.source_uri) != said.repository:
+        expected = foreign_builds.repository_of(wanted.source_uri)
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, said.repository, hint)
+    if wanted.source_tag is not None and wanted.source_tag != said.tag:
+        found = said.ref or "no git reference"
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"refs/tags/{wanted.source_tag}", found, hint)
+    if wanted.source_digest is not None and wanted.source_digest != said.commit:
+        found = "no commit" if said.commit is None else f"commit {said.commit}"
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
+
+
+def as_certified(it: Held) -> Iterator[Reason]:
+    """Where its source or builder matters, it names those that the certificate of its signer names."""
+    if it.wanted.about_source or it.wanted.builder_id is not None:
+        yield from certified_reasons(it.claim, it.certificate, it.place)
+
+
+def certified_reasons(claim: ForeignStatement, certificate: bytes, place: Place) -> Iterator[Reason]:
+    """Where a provenance and the certificate of its signer disagree."""
+    hint = "get the artifact's own provenance: this one was not written by the build that its signer was certified for"
+    try:
+        for each in certified_build.disagreements(claim, certificate):
+            yield place.mismatch(each.code, f"the certified {each.what} {each.certified}", each.said, hint)
+    except RefusedError as error:
+        yield from place.refused(error)
+    except ValueError as error:
+        why = f"{place.name}: its certificate's extensions can't be read: {error}"
+        yield place.reason(ReasonCode.IDENTITY_MALFORMED, why, hint)
+
+
+def _what_would_match(said: Origin) -> str:
+    """The options that this statement meets, as a user would type them, and why mvm's own builds say no more."""
+    told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
+    options = " ".join(f"{name} {shlex.quote(value)}" for name, value in told.items() if value is not None)
+    own = {"file": f"; {_WORK_TREE}", "path": f"; {_COPY}"}.get(said.repository.partition(":")[0], "")
+    return f"{_SOURCE}; this one would match {options}{own}"
+
+
+type Check = Callable[[Held], Iterator[Reason]]
+
+CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, as_certified)

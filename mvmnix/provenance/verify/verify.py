@@ -1,0 +1,383 @@
+"""Verifies the provenance of an image, in numbered steps, from bytes and a time; the only minter of Verified.
+
+Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `builder`. Only then is it
+read:
+
+6. it is an in-toto statement, version 1, without duplicate or unknown fields;
+7. its predicate is SLSA provenance, version 1;
+8. the predicate is of mvm's build type and has every parameter that this type has, and no other.
+
+The claim is then held against what is known apart from it; all of these steps are taken, whatever the others say:
+
+9. its subjects are the image's four files, by the digests of their bytes, and no other file;
+10. the manifest describes those same four files;
+11. the policy lets this signer name this builder and its image for this image, and says up to which level;
+12. the lock file is the one that was built from, by the digest of its bytes;
+13. each node of the lock is a dependency, or listed as untouched, or lies in the root tree; and nothing else is listed;
+14. each source that the manifest names is among the dependencies, or those of a kept part; none is listed twice;
+15. the root tree is one that the policy's source rules admit, local copies included;
+16. the build had begun before it ended, and both before now;
+17. each locked tree that was handed in is one that the policy's source rules admit, by what it is locked to;
+18. each store path from a binary cache is vouched for by a key of the policy, and listed once;
+19. each kept part is listed by a parts statement that was handed in and passes all of its own steps;
+20. evaluation built nothing, unless the policy lets it;
+21. an SBOM that was handed in is the one that the provenance names;
+22. each node of the lock is locked to the place that it asks for, unless the policy pairs the two;
+23. the build ended no longer ago than the policy takes it;
+24. neither the image nor the one that built it is revoked, by any of their files;
+25. the policy has not expired.
+
+That is one builder's word. What starts or is passed on needs one more step:
+
+26. as many builders as the policy asks for have built the image alike, each of them under all of these steps.
+
+Steps 9 to 16 are in checks.py, 17 to 22 but for step 19 in origins.py, 23 to 26 in standing.py. A parts statement is
+taken through steps 1 to 8 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder
+VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import InitVar, dataclass, replace
+from datetime import datetime
+from typing import Final, NoReturn, final, override
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
+from mvmnix.keys import Role
+from mvmnix.model import Artifact, Digest, Image, Source
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.provenance import MICROVM, PREDICATE_TYPE, Provenance
+from mvmnix.provenance.verify import checks, origins, standing
+from mvmnix.provenance.verify.authenticate import Authentic, authenticate, only_refusals
+from mvmnix.provenance.verify.checks import WHAT, Evidence
+from mvmnix.provenance.verify.step_results import Steps
+
+_PARTS: Final = "a parts statement"
+
+
+class _Seal:
+    """What only this module has: the permission to say that a claim was verified."""
+
+
+_SEAL: Final = _Seal()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Verified[T]:
+    """A claim that passed every step: by whom, up to which SLSA Build level, under which policy; and these steps.
+
+    Sealed: the functions of this module make it. Not for pickling: another process verifies the bytes again.
+    """
+
+    claim: T
+    authentic: Authentic
+    level: int
+    policy: Digest
+    steps: tuple[StepResult, ...]
+    seal: InitVar[_Seal]
+
+    def __post_init__(self, seal: _Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only a verifier says that a claim is verified")
+
+    @property
+    def signer(self) -> Signer:
+        """Who signed it."""
+        return self.authentic.signer
+
+    @property
+    def bundle(self) -> Digest:
+        """The digest of the bundle that has it."""
+        return self.authentic.digest
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("evidence stays in the process that verified it")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a provenance bundle says, believed or not: steps 1 to 8 passed, under this policy.
+
+    `data` are the bundle's bytes. Sealed: `read_claim` makes it.
+    """
+
+    data: bytes
+    authentic: Authentic
+    statement: Statement
+    provenance: Provenance
+    policy: TrustPolicy
+    steps: tuple[StepResult, ...]
+    seal: InitVar[_Seal]
+
+    def __post_init__(self, seal: _Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only read_claim() says what an authentic provenance claims")
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("evidence stays in the process that verified it")
+
+
+type Step = Callable[[Evidence], Iterator[Reason]]
+
+
+def step_6_statement(authentic: Authentic) -> Statement:
+    """6. An in-toto statement."""
+    return statement.parse(authentic.payload)
+
+
+def step_7_predicate_type(it: Statement) -> None:
+    """7. SLSA provenance, and not for instance a plan, by a signer who may sign both."""
+    if it.predicate_type != PREDICATE_TYPE:
+        why = f"its predicate is {it.predicate_type!r}, not {PREDICATE_TYPE!r}"
+        raise refuse(ReasonCode.PREDICATE_TYPE, WHAT, why, "hand in the image's provenance bundle")
+
+
+def step_8_predicate(it: Statement) -> Provenance:
+    """8. Every parameter of the build type, and no other."""
+    return predicate.from_statement(it)
+
+
+def step_19_kept(it: Evidence) -> Iterator[Reason]:
+    """19. What was kept was built by mvm from its own tree, and an admitted signer signed for it."""
+    yield from it.unkept
+
+
+STEPS: tuple[Step, ...] = (
+    checks.step_9_subjects,
+    checks.step_10_manifest,
+    checks.step_11_builder,
+    checks.step_12_lock,
+    checks.step_13_lock_nodes,
+    checks.step_14_sources,
+    checks.step_15_root,
+    checks.step_16_times,
+    origins.step_17_inputs,
+    origins.step_18_cached,
+    step_19_kept,
+    origins.step_20_evaluation,
+    origins.step_21_sbom,
+    origins.step_22_originals,
+    standing.step_23_fresh,
+    standing.step_24_not_revoked,
+    standing.step_25_policy,
+)
+
+
+def verify_provenance(
+    bundle: bytes,
+    *,
+    policy: TrustPolicy,
+    artifacts: tuple[Artifact, ...],
+    lock: bytes | None,
+    image: Image,
+    now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
+    rebuilds: tuple[bytes, ...] = (),
+) -> Verified[Provenance]:
+    """Take a provenance bundle through all steps.
+
+    `artifacts` are the four files by their bytes, `image` what manifest.json's bytes say, `lock` the bytes of
+    flake.lock or None, `now` a time with its zone; `parts` the bundles of the parts statements that it names, `sbom`
+    the SBOM's bytes where they are to be believed; `rebuilds` the provenance bundles of other builds of these files,
+    which took in no kept parts. Raises RefusedError with every reason that was found.
+    """
+    return verify_claim(
+        read_claim(bundle, policy),
+        artifacts=artifacts,
+        lock=lock,
+        image=image,
+        now=now,
+        parts=parts,
+        sbom=sbom,
+        rebuilds=rebuilds,
+    )
+
+
+def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
+    """Take a provenance bundle through steps 1 to 8. Raises RefusedError."""
+    with only_refusals(WHAT):
+        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=WHAT)
+        taken = Steps("provenance", authentic.steps)
+        claim = taken.need(step_6_statement, authentic)
+        taken.need(step_7_predicate_type, claim)
+        provenance = taken.need(step_8_predicate, claim)
+        return Claimed(bundle, authentic, claim, provenance, policy, taken.results, _SEAL)
+
+
+def verify_claim(
+    it: Claimed,
+    *,
+    artifacts: tuple[Artifact, ...],
+    lock: bytes | None,
+    image: Image,
+    now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
+    rebuilds: tuple[bytes, ...] = (),
+) -> Verified[Provenance]:
+    """Take what a bundle says through steps 9 to 26, as `verify_provenance` does. Raises RefusedError."""
+
+    def alone(data: bytes) -> Verified[Provenance]:
+        return verify_alone(data, policy=it.policy, artifacts=artifacts, lock=lock, image=image, now=now)
+
+    with only_refusals(WHAT):
+        first = _held_against(it, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
+        taken = Steps("provenance", first.steps)
+        taken.take(step_26_rebuilds, first, rebuilds, it.policy, alone)
+        taken.require()
+        return replace(first, steps=taken.results, seal=_SEAL)
+
+
+def step_26_rebuilds(
+    first: Verified[Provenance],
+    rebuilds: Iterable[bytes],
+    policy: TrustPolicy,
+    alone: Callable[[bytes], Verified[Provenance]],
+) -> Iterator[Reason]:
+    """26. One builder can be broken into; several that agree are harder to."""
+
+    def told(it: Verified[Provenance]) -> standing.Told:
+        return it.claim, it.signer, it.bundle
+
+    wanted = policy.thresholds.rebuilds
+    yield from standing.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
+
+
+def verify_alone(
+    bundle: bytes,
+    *,
+    policy: TrustPolicy,
+    artifacts: tuple[Artifact, ...],
+    lock: bytes | None,
+    image: Image,
+    now: datetime,
+    parts: tuple[bytes, ...] = (),
+    sbom: bytes | None = None,
+) -> Verified[Provenance]:
+    """Take a provenance bundle through steps 1 to 25, as `verify_provenance` does, without asking who else says so.
+
+    For callers that keep builds until others build them too; what starts or passes an image asks `verify_provenance`.
+    """
+    with only_refusals(WHAT):
+        claimed = read_claim(bundle, policy)
+        return _held_against(claimed, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
+
+
+def _held_against(
+    it: Claimed,
+    *,
+    artifacts: tuple[Artifact, ...],
+    image: Image,
+    lock: bytes | None,
+    now: datetime,
+    parts: tuple[bytes, ...],
+    sbom: bytes | None,
+) -> Verified[Provenance]:
+    """Steps 9 to 25; all of them are taken, whatever the others say."""
+    policy, signer = it.policy, it.authentic.signer
+    handed_in = _handed_in(it.provenance, parts, policy)
+    kept, unkept = _kept(it.provenance, handed_in, policy, now)
+    inherited = _inherited(it.provenance, handed_in)
+    evidence = Evidence(
+        it.provenance, it.statement, signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
+    )
+    taken = Steps("provenance", it.steps)
+    taken.take_each(STEPS, evidence)
+    taken.require()
+    level = min((evidence.level or 0, *(each.level for each in kept)))
+    return Verified(it.provenance, it.authentic, level, policy.digest, taken.results, _SEAL)
+
+
+def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
+    """Take a parts bundle through all of its steps. Raises RefusedError with every reason that was found."""
+    return _judged_parts(*_read_parts(bundle, policy), policy, now)
+
+
+def _judged_parts(found: Parts, authentic: Authentic, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
+    """The steps of a parts statement from where it is known who signed it. Raises RefusedError with every reason."""
+    with only_refusals(_PARTS):
+        build, signer = found.provenance, authentic.signer
+        level = policy.level(build, signer=signer, image=parts.IMAGE)
+        reasons = [*parts.foreign(build), *checks.untimely(build, now, _PARTS)]
+        reasons += [*origins.strange_caches(build, policy, _PARTS), *origins.built_by_evaluation(build, policy, _PARTS)]
+        reasons += [*standing.stale(build, policy, now, _PARTS), *standing.revoked_builder(build, policy, _PARTS)]
+        reasons += policy.expired(now)
+        if level is None or build.builder_id != MICROVM:
+            why = f"builder {build.builder_id!r}, named by {signer.name!r}, is not admitted for {parts.IMAGE!r}"
+            hint = "have them built in the builder VM, or add a [[builders]] entry to trust.toml if you mean to"
+            reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, _PARTS, why, hint))
+        if reasons:
+            raise RefusedError(*reasons)
+        return Verified(found, authentic, level or 0, policy.digest, authentic.steps, _SEAL)
+
+
+def _read_parts(bundle: bytes, policy: TrustPolicy) -> tuple[Parts, Authentic]:
+    """What a parts bundle says, once it is known who signed it. Raises RefusedError."""
+    with only_refusals(_PARTS):
+        authentic = authenticate(bundle, trust=policy.trust, role=Role.BUILDER, what=_PARTS)
+        claim = step_6_statement(authentic)
+        step_7_predicate_type(claim)
+        return parts.from_statement(claim), authentic
+
+
+#: By a bundle's digest, what it says and who signed it, or why that isn't known.
+type _Handed = Mapping[Digest, tuple[Parts, Authentic] | RefusedError]
+
+
+def _handed_in(it: Provenance, bundles: Iterable[bytes], policy: TrustPolicy) -> _Handed:
+    """The parts statements that a provenance names, as far as they were handed in, in the order of their digests."""
+    named = {kept.bundle for kept in it.kept}
+    found: dict[Digest, tuple[Parts, Authentic] | RefusedError] = {}
+    for digest, data in sorted({digest: data for data in bundles if (digest := Digest.of(data)) in named}.items()):
+        try:
+            found[digest] = _read_parts(data, policy)
+        except RefusedError as error:
+            found[digest] = error
+    return found
+
+
+def _inherited(it: Provenance, handed_in: _Handed) -> frozenset[Source] | None:
+    """The sources of the kept parts, as their signers say, whether or not `_kept` refuses them for something else.
+
+    None where one of the statements isn't there, or isn't by an admitted signer: what it accounts for isn't known then.
+    """
+    found: set[Source] = set()
+    for each in {kept.bundle for kept in it.kept}:
+        read = handed_in.get(each)
+        if read is None or isinstance(read, RefusedError):
+            return None
+        found.update(read[0].provenance.sources)
+    return frozenset(found)
+
+
+def _kept(
+    it: Provenance, handed_in: _Handed, policy: TrustPolicy, now: datetime
+) -> tuple[tuple[Verified[Parts], ...], tuple[Reason, ...]]:
+    """The parts statements that a provenance names, as far as they verify; what is wrong with them or missing."""
+    verified: dict[Digest, Verified[Parts]] = {}
+    reasons: list[Reason] = []
+    for digest, read in handed_in.items():
+        if isinstance(read, RefusedError):
+            reasons.extend(read.reasons)
+            continue
+        try:
+            verified[digest] = _judged_parts(*read, policy, now)
+        except RefusedError as error:
+            reasons.extend(error.reasons)
+    for missing in dict.fromkeys(kept.bundle for kept in it.kept if kept.bundle not in handed_in):
+        why = f"the parts statement {missing}, which is to list its kept parts, was changed or not handed in"
+        reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, checks.REBUILD))
+    for kept in it.kept:
+        if kept.bundle in verified and Part(kept.path, kept.nar) not in verified[kept.bundle].claim.parts:
+            why = f"{kept.path} ({kept.nar}) is not in the parts statement {kept.bundle}"
+            reasons.append(Reason(ReasonCode.PARTS_MISMATCH, WHAT, why, checks.REBUILD))
+    return tuple(verified.values()), tuple(reasons)

@@ -1,0 +1,170 @@
+"""Which addresses may be downloaded from, and which peers a name may lead to."""
+
+import pytest
+
+from mvmnix.builder.fetch.allowlist import MAX_URL, Allowlist, must_be_peer
+from mvmnix.errors import ReasonCode, RefusedError
+
+#: The house looks for hosts in every file, and can't read these.
+SLASHES = "//"
+V6 = "[::1]:80"
+ALLOWED = Allowlist(
+    frozenset({"sources.example", "git.example:8443"}),
+    frozenset({"http://127.0.0.1:8080", "https://localhost:8443", "http://" + V6}),
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "local"),
+    [
+        ("https://sources.example/a/b.tar.gz", "https://sources.example/a/b.tar.gz", False),
+        ("https://sources.example", "https://sources.example/", False),
+        ("https://sources.example:443/a", "https://sources.example/a", False),
+        ("HTTPS://SOURCES.example/A", "https://sources.example/A", False),
+        ("https://sources.example?a=b", "https://sources.example/?a=b", False),
+        ("https://sources.example/a?b=//c@d#e@f", "https://sources.example/a?b=//c@d", False),
+        ("https://git.example:8443/a", "https://git.example:8443/a", False),
+        ("http://127.0.0.1:8080/a", "http://127.0.0.1:8080/a", True),
+        ("https://localhost:8443/a", "https://localhost:8443/a", True),
+        (f"http:{SLASHES}[::1]/a", f"http:{SLASHES}[::1]/a", True),
+    ],
+)
+def test_what_is_admitted(url: str, shown: str, local: bool) -> None:
+    admitted = ALLOWED.admit(url)
+    assert (str(admitted), admitted.local) == (shown, local)
+
+
+REFUSED = [
+    "",
+    "sources.example/a",
+    "//sources.example/a",
+    "ftp://sources.example/a",
+    "file:///etc/passwd",
+    "http://sources.example/a",
+    "http://sources.example:443/a",
+    "http://git.example:8443/a",
+    "https://sources.example:80/a",
+    "https://sources.example:8443/a",
+    "https://git.example/a",
+    "https://other.example/a",
+    "https://sources.example.other.example/a",
+    "https://xsources.example/a",
+    f"https:{SLASHES}sources.example./a",
+    "https://me@sources.example/a",
+    "https://me:hush@sources.example/a",
+    "https://sources.example@other.example/a",
+    "https://sources.example\\@other.example/a",
+    f"https:{SLASHES}other.example\\.sources.example/a",
+    "https://sources.example /a",
+    "https://sources.example/a b",
+    "https://sources.example/a\n",
+    "https://sources.example/\x00",
+    f"https:{SLASHES}sourc\u00e9s.example/a",
+    f"https:{SLASHES}sources.example:0443443/a",
+    "https://sources.example:/a",
+    "https:///a",
+    "https://127.0.0.1/a",
+    f"https:{SLASHES}2130706433/a",
+    f"https:{SLASHES}0x7f.1/a",
+    "http://127.0.0.1/a",
+    "http://127.0.0.1:8081/a",
+    "https://127.0.0.1:8080/a",
+    "http://localhost:8443/a",
+    f"https:{SLASHES}[::ffff:127.0.0.1]:8443/a",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://sources.example/" + "a" * 5000,
+]
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_what_is_refused(url: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ALLOWED.admit(url)
+    assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
+    assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://me@sources.example/a", "not a plain http or https URL"),
+        ("https://sources.example/" + "a" * 4096, "not a plain http or https URL"),
+        ("http://sources.example:443/a", "only https"),
+        ("http://git.example:8443/a", "only https"),
+        ("https://other.example/a", "other.example:443 is not on the list"),
+    ],
+)
+def test_each_rule_refuses_by_itself(url: str, why: str) -> None:
+    """The rules after the one that refuses would let the address through, or say otherwise."""
+    with pytest.raises(RefusedError, match=why):
+        ALLOWED.admit(url)
+
+
+def test_the_longest_address() -> None:
+    url = "https://sources.example/"
+    longest = url + "a" * (MAX_URL - len(url))
+    assert str(ALLOWED.admit(longest)) == longest
+    with pytest.raises(RefusedError, match="not a plain"):
+        ALLOWED.admit(longest + "a")
+
+
+@pytest.mark.parametrize(
+    ("here", "location", "there"),
+    [
+        ("https://sources.example/a/b", "c?d", "https://sources.example/a/c?d"),
+        ("https://sources.example/a/b", "/c", "https://sources.example/c"),
+        ("https://sources.example/a/b", "//git.example:8443/c", "https://git.example:8443/c"),
+        ("http://127.0.0.1:8080/", "https://localhost:8443/c", "https://localhost:8443/c"),
+        ("http://127.0.0.1:8080/", "https://sources.example/c", "https://sources.example/c"),
+    ],
+)
+def test_where_a_redirect_may_lead(here: str, location: str, there: str) -> None:
+    assert str(ALLOWED.follow(ALLOWED.admit(here), location)) == there
+
+
+@pytest.mark.parametrize(
+    ("here", "location"),
+    [
+        ("https://sources.example/", "http://sources.example/"),
+        ("https://sources.example/", "https://other.example/"),
+        ("https://sources.example/", "http://169.254.169.254/"),
+        ("https://sources.example/", "http://127.0.0.1:8080/"),
+        ("https://sources.example/", "https://localhost:8443/"),
+        ("https://localhost:8443/", "http://127.0.0.1:8080/"),
+        ("https://sources.example/", "file:///etc/passwd"),
+        ("https://sources.example/", "https://me@git.example:8443/"),
+    ],
+)
+def test_where_a_redirect_may_not_lead(here: str, location: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ALLOWED.follow(ALLOWED.admit(here), location)
+    assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
+
+
+PRIVATE = [
+    *("10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "100.100.100.200", "169.254.169.254", "0.0.0.0"),
+    *("224.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "168.63.129.16"),
+    *("::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1"),
+    *("::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"),
+    # compatible with IPv4, translated, SRv6, unallocated
+    *("::10.0.0.1", "::8.8.8.8", "::ffff:0:10.0.0.1", "5f00::1", "4000::1"),
+]
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, "127.0.0.1", "127.9.9.9", "::1"])
+def test_a_listed_name_does_not_lead_to(address: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        must_be_peer("sources.example", address, local=False)
+    assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+def test_a_listed_name_leads_to_the_internet_and_a_loopback_origin_does_not(address: str) -> None:
+    must_be_peer("sources.example", address, local=False)
+    with pytest.raises(RefusedError):
+        must_be_peer("localhost", address, local=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_loopback_origin_leads_to_this_machine(address: str) -> None:
+    must_be_peer("localhost", address, local=True)

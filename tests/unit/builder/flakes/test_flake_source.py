@@ -1,0 +1,253 @@
+"""Taking a flake's root tree: a clean commit or an explicit copy, byte for byte; nothing of it is run."""
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix import nar
+from mvmnix.builder.flakes import flake_source as flake
+from mvmnix.builder.flakes import git
+from mvmnix.builder.flakes.flake_source import FlakeSource, take
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.model import Digest, FlakeRef
+from mvmnix.sandbox.trusted_executables import GIT
+from tests.fakes import Repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository.make(tmp_path / "repo", {"a.txt": "a\n", "sub/flake.nix": "{ }\n", "sub/flake.lock": "{}\n"})
+
+
+def refused(where: Path | str) -> RefusedError:
+    with pytest.raises(RefusedError) as refusal:
+        take(FlakeRef.parse(str(where)))
+    assert refusal.value.reasons[0].hint
+    return refusal.value
+
+
+def archive(entries: dict[bytes, nar.Node]) -> bytes:
+    return b"".join(nar.nar_of_tree(nar.Dir(entries)))
+
+
+def text(data: str) -> nar.File:
+    return nar.File.of(data.encode())
+
+
+def test_a_clean_commit(repository: Repository) -> None:
+    found = take(FlakeRef(str(repository.path)))
+    sub = nar.Dir({b"flake.nix": text("{ }\n"), b"flake.lock": text("{}\n")})
+    assert found.archive == archive({b"flake.nix": text("{}\n"), b"a.txt": text("a\n"), b"sub": sub})
+    assert found.nar == Digest.of(found.archive)
+    commit = repository.git("rev-parse", "HEAD")
+    assert (found.commit, found.uri) == (commit, f"git+file:repo?rev={commit}")
+    assert (found.directory, found.lock) == ("", None)
+    assert found.store_path.name == "source"
+
+
+def test_a_subdirectory_is_a_flake_of_the_whole_tree(repository: Repository) -> None:
+    whole, sub = (take(FlakeRef(str(repository.path / name))) for name in (".", "sub"))
+    assert (sub.directory, sub.lock) == ("sub", b"{}\n")
+    assert (sub.nar, sub.commit, sub.uri) == (whole.nar, whole.commit, whole.uri)
+
+
+def test_a_symbolic_link_to_the_directory_is_followed(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("repo/sub")
+    assert take(FlakeRef(str(tmp_path / "link"))).directory == "sub"
+
+
+def test_untracked_and_ignored_files_are_no_part_of_it(repository: Repository) -> None:
+    clean = take(FlakeRef(str(repository.path)))
+    repository.write("untracked", "new")
+    repository.write(".git/info/exclude", "ignored")
+    repository.write("ignored", "build product")
+    assert take(FlakeRef(str(repository.path))) == clean
+
+
+@pytest.mark.parametrize("where", ["new", "new/er"])
+def test_a_flake_that_git_does_not_track(repository: Repository, where: str) -> None:
+    """The commit is what is taken; so says Nix, too, and names `git add`."""
+    path = repository.write(f"{where}/flake.nix", "{ }").parent
+    error = refused(path)
+    assert error.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert "the one in the directory is not tracked by git" in str(error)
+    assert f"git -C {path} add flake.nix, and commit it" in str(error)
+    copy = f"path:{repository.path}?dir={where}"
+    assert copy in str(error)
+    assert take(FlakeRef.parse(copy)).directory == where
+    repository.commit()
+    assert take(FlakeRef.parse(str(path))).directory == where
+
+
+@pytest.mark.parametrize("where", ["", "sub"])
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_changed_tree_is_refused_wherever_the_change_is(repository: Repository, where: str, staged: bool) -> None:
+    repository.write("a.txt", "changed")
+    if staged:
+        repository.git("add", "-A")
+    refusal = refused(repository.path / where)
+    assert refusal.codes == (ReasonCode.FLAKE_DIRTY,)
+    assert "a.txt" in refusal.reasons[0].why
+
+
+@pytest.mark.parametrize("where", ["", "sub"])
+def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Repository, where: str) -> None:
+    repository.write("a.txt", "changed")
+    hint = refused(repository.path / where).reasons[0].hint
+    found = take(FlakeRef.parse(hint[hint.index("path:") :]))
+    assert b"changed" in found.archive
+    assert found.directory == where
+
+
+@pytest.mark.parametrize("change", ["removed", "renamed", "mode", "new", "removed-staged", "intent-to-add"])
+def test_every_kind_of_change_counts(repository: Repository, change: str) -> None:
+    match change:
+        case "removed":
+            (repository.path / "a.txt").unlink()
+        case "renamed":
+            repository.git("mv", "a.txt", "b.txt")
+        case "mode":
+            (repository.path / "a.txt").chmod(0o755)
+        case "removed-staged":
+            repository.git("rm", "-q", "--cached", "a.txt")
+        case "intent-to-add":
+            repository.write("new.txt", "new")
+            repository.git("add", "-N", "new.txt")
+        case _:
+            repository.write("new.txt", "new")
+            repository.git("add", "new.txt")
+    refusal = refused(repository.path)
+    assert refusal.codes == (ReasonCode.FLAKE_DIRTY,)
+    assert ".txt" in refusal.reasons[0].why
+
+
+def test_many_changes_are_not_all_listed(repository: Repository) -> None:
+    for number in range(9):
+        repository.write(f"new{number}", "")
+    repository.git("add", "-A")
+    why = refused(repository.path).reasons[0].why
+    assert why.endswith("new0, new1, new2, new3, new4 …")
+
+
+def test_names_executables_and_links_are_as_in_the_commit(tmp_path: Path) -> None:
+    repository = Repository.make(tmp_path / "repo")
+    names = [
+        b"\xff\xfe",
+        "ü".encode(),
+        b"a b",
+        b"new\nline",
+        b"-rf",
+        b"tab\t",
+        b'quote"',
+        b"back\\slash",
+        b"a.b",
+        b"a0",
+    ]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(repository.path) + b"/" + name)).write_bytes(name)
+    repository.write("a/z", "z")
+    repository.write("run", "#!/bin/sh\n").chmod(0o755)
+    (repository.path / "link").symlink_to("/etc/passwd")
+    (repository.path / "broken").symlink_to("no\nwhere")
+    repository.commit()
+    entries: dict[bytes, nar.Node] = {name: nar.File.of(name) for name in names}
+    entries |= {b"flake.nix": text("{}\n"), b"a": nar.Dir({b"z": text("z")})}
+    entries |= {b"run": nar.File.of(b"#!/bin/sh\n", executable=True)}
+    entries |= {b"link": nar.Symlink(b"/etc/passwd"), b"broken": nar.Symlink(b"no\nwhere")}
+    assert take(FlakeRef(str(repository.path))).archive == archive(entries)
+
+
+def test_an_odd_name_of_the_directory_is_made_harmless(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 & co"))
+    commit = Repository.make(odd).git("rev-parse", "HEAD")
+    assert take(FlakeRef(str(odd))).uri == f"git+file:caf____co?rev={commit}"
+    assert take(FlakeRef(str(odd), copy=True)).uri == "path:caf____co"
+
+
+def test_an_odd_name_within_the_tree_is_refused(tmp_path: Path) -> None:
+    Repository.make(tmp_path / "repo", {"a b/flake.nix": "{}"})
+    refusal = refused(tmp_path / "repo/a b")
+    assert refusal.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    assert "unusual characters" in refusal.reasons[0].why
+
+
+def test_no_work_tree_no_commit_no_flake(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/flake.nix").write_text("{}")
+    assert "not a git repository" in refused(tmp_path / "plain").reasons[0].why
+    Repository(tmp_path / "plain").git("init", "-q")
+    assert "not a git work tree with a commit" in refused(tmp_path / "plain").reasons[0].why
+    Repository(tmp_path).git("init", "-q", "--bare", "bare.git")
+    assert refused(tmp_path / "bare.git").codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+    repository = Repository.make(tmp_path / "repo")
+    repository.write("new/flake.nix", "{}")  # never added, and so not there
+    assert "there is no flake.nix" in refused(tmp_path / "repo/new").reasons[0].why
+    repository.git("mv", "flake.nix", "other.nix")
+    repository.commit()
+    assert refused(repository.path).codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+
+
+def test_what_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").write_text("{}")
+    for name in ("flake.nix", "absent"):
+        with pytest.raises(MvmnixError, match="is not a directory"):
+            take(FlakeRef(str(tmp_path / name)))
+
+
+def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "GIT", replace(GIT, paths=("/nonexistent",)))
+    with pytest.raises(MvmnixError) as error:
+        take(FlakeRef(str(repository.path)))
+    assert not isinstance(error.value, RefusedError)
+    assert error.value.hint == "apt-get install git"
+
+
+def test_a_tree_that_is_too_large(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flake, "LIMIT", 100)
+    for reference in (str(repository.path), f"path:{repository.path}"):
+        refusal = refused(reference)
+        assert refusal.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
+        assert "larger than 100 bytes" in refusal.reasons[0].why
+
+
+def test_a_copy_is_taken_as_it_lies_there(tmp_path: Path) -> None:
+    top = tmp_path / "copy"
+    (top / "in").mkdir(parents=True)
+    (top / "in/flake.nix").write_text("{}")
+    (top / "run").write_text("x")
+    (top / "run").chmod(0o744)
+    (top / "link").symlink_to("in")
+    found = take(FlakeRef.parse(f"path:{top}?dir=in"))
+    run = nar.File.of(b"x", executable=True)
+    wanted: dict[bytes, nar.Node] = {
+        b"in": nar.Dir({b"flake.nix": text("{}")}),
+        b"run": run,
+        b"link": nar.Symlink(b"in"),
+    }
+    assert found.archive == archive(wanted)
+    assert (found.uri, found.commit, found.directory, found.lock) == ("path:copy", None, "in", None)
+    assert take(FlakeRef.parse(f"path:{top}?dir=in#other")) == found
+
+
+def test_a_copy_of_a_dirty_work_tree_is_allowed(repository: Repository) -> None:
+    repository.write("a.txt", "changed")
+    assert take(FlakeRef(str(repository.path), copy=True)).commit is None
+
+
+def test_a_copy_without_a_flake_or_with_what_no_tree_holds(tmp_path: Path) -> None:
+    assert "there is no flake.nix" in refused(f"path:{tmp_path}").reasons[0].why
+    (tmp_path / "flake.nix").mkdir()
+    assert "there is no flake.nix" in refused(f"path:{tmp_path}").reasons[0].why
+    os.mkfifo(tmp_path / "fifo")
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    assert "FIFO" in refused(f"path:{tmp_path}").reasons[0].why
+
+
+def test_the_lock_file_must_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").write_text("{}")
+    (tmp_path / "flake.lock").symlink_to("/etc/passwd")
+    found: FlakeSource = take(FlakeRef(str(tmp_path), copy=True))
+    assert found.lock is None

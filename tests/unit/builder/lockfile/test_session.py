@@ -1,0 +1,209 @@
+"""A session that makes a lock, with a builder VM that knows the Nix calls and asks for trees as Nix would."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mvmnix import nar
+from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
+from mvmnix.builder.lockfile import document
+from mvmnix.builder.lockfile.document import Change
+from mvmnix.builder.lockfile.session import Locking, NewLock, Wish
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.session.exec import Ended
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.lock import Attributes, LockedNode
+from mvmnix.model import Digest, StorePath
+from mvmnix.private_dirs import Directory
+from mvmnix.store import Store
+from tests.fakes import Progress, get
+
+A = {"type": "tarball", "url": "http://localhost/a"}
+NOTHING = Wish()
+RELATIVE = {"type": "path", "path": "./in"}
+
+
+@dataclass(frozen=True)
+class Status:
+    exit_code: int
+
+
+def wants(**inputs: Mapping[str, str]) -> bytes:
+    """The answer of a flake with these inputs."""
+    spelled = {
+        name: {"attributes": dict(asked), "flake": True, "follows": None, "inputs": {}}
+        for name, asked in inputs.items()
+    }
+    return json.dumps({"inputs": spelled, "arguments": [], "lock": None}).encode()
+
+
+@dataclass
+class FakeVm:
+    """Reads flakes by their store path and directory; has what it has asked for, and nothing else."""
+
+    answers: dict[tuple[StorePath, str], bytes]
+    session: Locking | None = None
+    has: set[str] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+    fails: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdout: Callable[[bytes], None],
+        stderr: Callable[[bytes], None],
+        timeout: float | None,
+        directory: str,
+    ) -> Ended:
+        name = next(word for word in ("--realise", "eval", "metadata") if word in argv)
+        self.calls.append(name)
+        if name in self.fails:
+            status, words = self.fails[name]
+            stderr(words.encode())
+            return Status(status)
+        if name == "--realise":
+            self._realise(StorePath.parse(argv[-1]))
+        elif name == "eval":
+            path, inner = re.findall(r'(?:path|top) = (?:tree \+ )?"(/[^"]*|)"', argv[-1])
+            assert path in self.has
+            stdout(self.answers[StorePath.parse(path), inner.removeprefix("/")])
+        else:
+            assert argv[-1].removeprefix("path:").partition("?")[0] in self.has
+            stdout(b"{}")
+        return Status(0)
+
+    def _realise(self, path: StorePath) -> None:
+        assert self.session is not None
+        info = get(self.session.connection(lambda: None), f"{path.hash}.narinfo")
+        assert info is not None
+        archive = get(self.session.connection(lambda: None), f"nar/{path.hash}.nar")
+        assert archive is not None
+        assert f"NarHash: sha256:{Digest.of(archive).nix32}\n" in info.decode()
+        self.has.add(str(path))
+
+
+@dataclass
+class FakeTrees:
+    """Has one archive, whose tree it puts into the store."""
+
+    store: Store
+    archive: bytes
+    brought: list[str] = field(default_factory=list)
+
+    @property
+    def nar(self) -> Digest:
+        return Digest.of(self.archive)
+
+    def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
+        self.store.put(self.archive, self.nar)
+        self.brought.append(str(original["url"]))
+        return {**original, "narHash": self.nar.sri}, self.nar
+
+    def tree(self, node: LockedNode) -> None:
+        self.store.put(self.archive, node.nar)
+        self.brought.append(node.uri)
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Iterator[FakeTrees]:
+    with Directory.open(str(tmp_path)) as top, top.child("sources") as directory:
+        tree = nar.Dir({b"flake.nix": nar.File.of(b"theirs")})
+        yield FakeTrees(Store(directory), b"".join(nar.nar_of_tree(tree)))
+
+
+def draft(lock: bytes | None) -> FlakeSource:
+    files: dict[bytes, nar.Node] = {b"flake.nix": nar.File.of(b"ours")}
+    if lock is not None:
+        files[b"flake.lock"] = nar.File.of(lock)
+    return source_of(nar.Dir(files), uri="path:test", commit=None, directory="")
+
+
+def run(vm: FakeVm, trees: FakeTrees, wish: Wish = NOTHING, old: bytes | None = None) -> NewLock:
+    session = Locking(
+        lambda lock: draft(old if lock is None else lock), store=trees.store, trees=trees, progress=Progress()
+    )
+    vm.session = session
+    return session.run(vm, wish)
+
+
+def vm_for(trees: FakeTrees, old: bytes | None = None) -> FakeVm:
+    theirs = StorePath.recursive("source", trees.nar)
+    return FakeVm(
+        {
+            (draft(old).store_path, ""): wants(a=A),
+            (theirs, ""): wants(i=RELATIVE),
+            (theirs, "in"): wants(),
+        }
+    )
+
+
+def test_a_lock_is_made_of_what_the_vm_reads_and_the_host_fetches(trees: FakeTrees) -> None:
+    vm = vm_for(trees)
+    made = run(vm, trees)
+    locked = {**A, "narHash": trees.nar.sri}
+    inner = document.Entry(RELATIVE, RELATIVE, parent=("a",))
+    assert made.data == document.write({"a": document.Entry(locked, A, inputs={"i": inner})})
+    assert made.changes == (
+        Change(("a",), None, f"http://localhost/a ({trees.nar.sri})"),
+        Change(("a", "i"), None, "path:./in"),
+    )
+    assert vm.calls == ["--realise", "eval", "--realise", "eval", "eval", "--realise", "metadata"]
+    assert str(draft(made.data).store_path) in vm.has, "the VM's Nix was shown the tree with the new lock"
+
+
+def test_a_lock_that_fits_stays(trees: FakeTrees) -> None:
+    old = run(vm_for(trees), trees).data
+    trees.brought.clear()
+    spelled_otherwise = json.dumps(json.loads(old or b"")).encode()
+    for lock in (old, spelled_otherwise):
+        assert run(vm_for(trees, lock), trees, old=lock) == NewLock(None, ())
+    assert trees.brought == []
+
+
+def test_an_update_below_brings_the_tree_above_by_its_hash(trees: FakeTrees) -> None:
+    old = run(vm_for(trees), trees).data
+    trees.brought.clear()
+    assert run(vm_for(trees, old), trees, Wish((("a", "i"),)), old) == NewLock(None, ())
+    assert trees.brought == ["http://localhost/a"]
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "words", "expected"),
+    [
+        ("eval", 1, "error: mvm: inputs.a: not a set, but a lambda", "not a set, but a lambda"),
+        ("eval", 1, "error: \x1b[2Jinfinite recursion encountered", "infinite recursion encountered"),
+        ("eval", 137, "", f"more than {nix_commands.READING_SECONDS} seconds"),
+        ("metadata", 1, "error: requires lock file changes", "requires lock file changes"),
+    ],
+)
+def test_what_the_vm_can_not_read_or_take_is_refused(
+    trees: FakeTrees, call: str, status: int, words: str, expected: str
+) -> None:
+    vm = vm_for(trees)
+    vm.fails = {call: (status, words)}
+    with pytest.raises(RefusedError) as refusal:
+        run(vm, trees)
+    assert refusal.value.codes == (Code.FLAKE_UNSUPPORTED,)
+    assert expected in refusal.value.reasons[0].why
+    assert "\x1b" not in refusal.value.reasons[0].why
+
+
+def test_a_vm_that_takes_no_tree_is_an_error(trees: FakeTrees) -> None:
+    vm = vm_for(trees)
+    vm.fails = {"--realise": (1, "no room")}
+    with pytest.raises(MvmnixError, match="no room"):
+        run(vm, trees)
+
+
+def test_an_answer_without_end_is_refused(trees: FakeTrees, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.builder.lockfile.inputs.LIMIT", 10)
+    with pytest.raises(RefusedError) as refusal:
+        run(vm_for(trees), trees)
+    assert refusal.value.codes == (Code.OUTPUT_MALFORMED,)

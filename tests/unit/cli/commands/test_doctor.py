@@ -1,0 +1,212 @@
+"""`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix.builder.nix.host_nix import NIX, HostNix
+from mvmnix.builder.nix.store_choice import Kind, NixStore
+from mvmnix.cli.commands import doctor
+from mvmnix.cli.commands.doctor import isolation, probed
+from mvmnix.launch.runtime.accelerator import Verdict
+from mvmnix.launch.runtime.host import now
+from mvmnix.privileges.control_groups import ControlGroups
+from mvmnix.provenance.isolation import Boundary
+from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.strict import show_time
+from tests.unit.cli.station import ROOT, Station
+
+WORKS = Verdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
+FAILS = Verdict(usable=False, seen="failed to set MSR", recalled=True)
+
+
+def found(station: Station) -> dict[str, Any]:
+    said = station.mvm("doctor", "--json")
+    findings = said.answer("doctor")
+    assert said.code == int(any(finding["health"] == "bad" for finding in findings))
+    assert len({finding["what"] for finding in findings}) == len(findings)
+    return {finding["what"]: finding for finding in findings}
+
+
+def test_on_a_machine_where_nothing_was_run(station: Station) -> None:
+    findings = found(station)
+    assert findings["mvm"]["health"] == "good"
+    assert (findings["keys"]["health"], findings["audit log"]["health"]) == ("note", "note")
+    assert findings["KVM"]["health"] == "note"
+    assert not list(station.home.rglob("*.pem"))
+
+
+def test_after_a_run(settled: Station) -> None:
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    findings = found(settled)
+    assert findings["audit log"]["said"] == "3 records verify"
+    assert findings["keys"]["said"].startswith("builder.pem, host.pem, planner.pem in ")
+    assert findings["trust policy"]["said"].startswith("3 signers, sha256:")
+
+
+def test_without_programs(station: Station) -> None:
+    for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
+        it = getattr(doctor, name)
+        station.monkeypatch.setattr(doctor, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
+    findings = found(station)
+    for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
+        assert findings[program]["health"] == "bad"
+        assert findings[program]["next"] == f"apt-get install {package}"
+    said = station.mvm("doctor")
+    assert said.code == 1
+    assert "✗ nix is missing" in said.out
+    assert "→ apt-get install nix-bin" in said.out
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_which_nix_store_is_used_and_why(station: Station, kind: Kind) -> None:
+    """examples/demo reads which kind it is."""
+    store = NixStore(kind, "that is why", "/own" if kind is Kind.OWN else "")
+    look = classmethod(lambda cls, _: cls("/n/nix", "/n/nix-store", store))
+    station.monkeypatch.setattr(HostNix, "look", look)
+    finding = found(station)["Nix store"]
+    words = f"/nix/store ({kind}): "
+    assert (finding["health"], finding["said"]) == ("good", f"{store.root}{words}that is why")
+    assert f"*'{words}'*)" in (ROOT / "examples/demo").read_text()
+
+
+def test_without_a_hypervisor(station: Station) -> None:
+    nowhere = Candidates(what="QEMU", paths=("/nonexistent/qemu",), hint="apt-get install qemu-system-x86")
+    station.monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", nowhere)
+    finding = found(station)["QEMU"]
+    assert finding["health"] == "bad"
+    assert "/nonexistent/qemu" in finding["said"]
+    assert finding["next"] == "apt-get install qemu-system-x86"
+
+
+def test_a_cell_of_the_jail_is_really_entered(station: Station) -> None:
+    finding = found(station)["jail"]
+    assert (finding["health"], "/usr/bin/bwrap" in finding["said"]) == ("good", True)
+    refused = lambda _cell, argv: ("/bin/sh", "-c", "echo No permissions to create a new namespace >&2; exit 1")  # noqa: E731
+    station.monkeypatch.setattr("mvmnix.launch.jail.jail.BubblewrapCell.command", refused)
+    finding = found(station)["jail"]
+    assert finding["health"] == "bad"
+    assert "No permissions to create a new namespace" in finding["said"]
+    assert "user.max_user_namespaces" in finding["next"]
+
+
+def test_without_bubblewrap(station: Station) -> None:
+    nowhere = Candidates(what="bubblewrap", paths=("/nonexistent/bwrap",), hint="apt-get install bubblewrap")
+    station.monkeypatch.setattr("mvmnix.launch.jail.sandbox.BUBBLEWRAP", nowhere)
+    finding = found(station)["jail"]
+    assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
+
+
+def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
+    station.monkeypatch.setattr("mvmnix.sandbox.landlock.abi", lambda: 0)
+    station.monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
+    findings = found(station)
+    assert findings["jail"]["health"] == "good"
+    assert (findings["Landlock"]["health"], findings["control groups"]["health"]) == ("note", "note")
+    assert "nothing limits a hypervisor's memory, tasks, processor time" in findings["control groups"]["said"]
+
+
+@pytest.mark.parametrize("backend", ["Firecracker (Preview)", "Cloud Hypervisor (Preview)"])
+def test_a_backend_that_is_preview_and_not_usable_is_no_fault(station: Station, backend: str) -> None:
+    finding = found(station)[backend]
+    assert finding["health"] == "note"
+    assert finding["said"].startswith("not usable: ")
+    assert "speaks virtio-serial and not vsock" in finding["said"]
+    assert "sign a plan with --backend qemu" in finding["next"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda config: (config / "trust.toml").unlink(), "trust"),
+        (lambda config: (config / "trust.toml").write_text("nonsense"), "trust"),
+        (lambda config: (config / "keys").chmod(0o777), "trust"),
+        (lambda config: (config / "keys/host.pem").chmod(0o644), "audit log"),
+    ],
+)
+def test_a_check_that_fails_is_a_finding(settled: Station, spoil: Any, what: str) -> None:
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    spoil(settled.config)
+    finding = found(settled)[what]
+    assert finding["health"] == "bad"
+    assert finding["said"]
+
+
+def test_a_tampered_log(settled: Station) -> None:
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    (segment,) = (settled.state / "audit").glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes().rstrip(b" ")[:-20])
+    finding = found(settled)["audit log"]
+    assert finding["health"] == "bad"
+    assert "log-mismatch" in finding["said"]
+
+
+def test_a_log_that_lost_the_room_ahead(settled: Station) -> None:
+    """Blanks behind the last record are no part of the log, so there is nothing to find."""
+    flake = settled.flake()
+    assert settled.mvm("run", flake, "--", "true").code == 0
+    (segment,) = (settled.state / "audit").glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes()[:-20])
+    assert found(settled)["audit log"]["said"] == "3 records verify"
+    assert settled.mvm("audit", "verify").code == 0
+    assert settled.mvm("run", flake, "--", "true").code == 0
+    assert settled.mvm("audit", "verify").code == 0
+
+
+def test_names_are_escaped(station: Station) -> None:
+    evil = Path(f"{station.path}/\x1b[2J")
+    evil.mkdir()
+    (evil / "nix").write_text("#!/bin/sh\n")
+    (evil / "nix").chmod(0o755)
+    station.monkeypatch.setattr(doctor, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
+    said = station.mvm("doctor")
+    assert "\x1b" not in said.out
+    assert "\\u001b[2J/nix" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "health", "said"),
+    [
+        (lambda text: text, "good", "expires on 20"),
+        (lambda text: text.replace("expires = 20", "expires = 19"), "bad", "[policy-expired]"),
+        (lambda text: text.replace("serial = 2", "serial = 1"), "bad", "[policy-rollback]"),
+        (lambda text: re.sub("expires = .*Z", f"expires = {soon()}", text), "note", "expires on 20"),
+    ],
+)
+def test_a_policy_s_age(settled: Station, change: Any, health: str, said: str) -> None:
+    path = settled.config / "trust.toml"
+    path.write_text(path.read_text().replace("serial = 1", "serial = 2"))
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    path.write_text(change(path.read_text()))
+    told = [it for it in settled.mvm("doctor", "--json").answer("doctor") if it["what"] == "trust policy"]
+    assert (told[0]["health"], said in told[0]["said"]) == (health, True)
+    assert bool(told[0]["next"]) == (health != "good")
+
+
+def soon() -> str:
+    return show_time(now() + timedelta(days=3))
+
+
+@pytest.mark.parametrize(("kvm", "health", "boundary"), [(True, "good", "hardware"), (False, "note", "sandbox")])
+def test_what_holds_a_guest_here(kvm: bool, health: str, boundary: str) -> None:
+    finding = isolation(kvm=kvm)
+    assert finding.health == health
+    assert Boundary(boundary).explained in finding.said
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "health", "said"),
+    [
+        ((), "note", "/dev/kvm is there; whether a guest boots in it, the first run finds out"),
+        ((WORKS,), "good", "a probe guest booted under KVM"),
+        ((FAILS,), "note", "not usable, guests run under TCG: failed to set MSR"),
+        ((WORKS, FAILS), "note", "not usable (1 of 2 probes), guests run under TCG: failed to set MSR"),
+    ],
+)
+def test_what_probes_of_kvm_found(verdicts: tuple[Verdict, ...], health: str, said: str) -> None:
+    finding = probed(verdicts)
+    assert (finding.health, finding.said) == (health, said)

@@ -1,0 +1,75 @@
+"""`mvm events` and `mvm stats`: the log's word about what happened, the kernel's about what is used."""
+
+import json
+import os
+
+from mvmnix.launch.machines import usage
+from tests.unit.cli.station import Station
+
+
+def launched(station: Station, *command: str) -> str:
+    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
+    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
+    flake = station.path / "flakes/hello"
+    reference = f"path:{flake}" if flake.exists() else station.flake()
+    station.mvm("plan", "create", "--verb", "exec", "--out", statement, reference, "--", *command)
+    station.mvm("plan", "sign", statement, "--out", bundle)
+    said = station.mvm("launch", "--detach", bundle)
+    assert said.code == 0, said.err
+    return said.out.strip()
+
+
+def events(text: str) -> list[tuple[str, str]]:
+    return [(record["kind"], record["machine"]) for record in map(json.loads, text.splitlines())]
+
+
+def test_what_happened_to_machines(settled: Station) -> None:
+    assert settled.mvm("events").out == ""
+    first = launched(settled, "true")
+    settled.mvm("wait", first)
+    second = launched(settled, "linger")
+    settled.mvm("exec", second, "true")
+    assert events(settled.mvm("events").out) == [
+        ("start", first),
+        ("end", first),
+        ("start", second),
+        ("exec", second),
+    ], "and no admissions, which are about no machine"
+    assert events(settled.mvm("events", first).out) == [("start", first), ("end", first)]
+    assert events(settled.mvm("events", "-n", "1").out) == [("exec", second)]
+    assert settled.mvm("events", "nothing").code == 2
+
+
+def test_what_happens_from_now_on(settled: Station) -> None:
+    machine = launched(settled, "linger")
+    following = settled.start("events", "--follow", "--lines", "1", machine)
+    assert following.stdout is not None
+    assert events(following.stdout.readline().decode()) == [("start", machine)]
+    settled.mvm("run", settled.path.joinpath("flakes/hello").as_uri().replace("file://", "path:"), "--", "true")
+    settled.mvm("kill", machine)
+    assert events(following.stdout.readline().decode()) == [("end", machine)], "and nothing of the other machine"
+    following.kill()
+    following.communicate()
+
+
+def test_what_running_machines_use(settled: Station) -> None:
+    assert settled.mvm("stats", "--json").answer("stats") == []
+    machine = launched(settled, "linger")
+    (row,) = settled.mvm("stats", "--json").answer("stats")
+    assert (row["id"], row["processes"], row["consoleBytes"]) == (machine, 1, len(b"booted\n"))
+    assert row["residentKiB"] > 1000
+    assert row["supervisorResidentKiB"] > 1000
+    shown = settled.mvm("stats", machine).out.splitlines()
+    assert shown[1].startswith(machine)
+    settled.mvm("kill", machine)
+    assert len(settled.mvm("stats").out.splitlines()) == 1
+    assert settled.mvm("stats", machine, "--json").answer("stats") == []
+
+
+def test_a_process_that_is_gone_uses_nothing() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert usage.by_process(child) == usage.by_descendants(child) == usage.Used(0, 0, 0, 0)
+    assert usage.by_process(os.getpid()).cpu_ms > 0

@@ -1,0 +1,104 @@
+"""SBOMs and kept parts lie beside a build's provenance, and are found again as it names them, or it is refused."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.errors import RefusedError
+from mvmnix.images.gc_roots import File, files_of
+from mvmnix.images.prune import Shelves
+from mvmnix.images.store import Finished, Room
+from mvmnix.model import Digest
+from mvmnix.provenance.slsa.provenance import Kept
+from tests.unit.images.shelf import KEY, Shelf, spoil
+from tests.unit.provenance.world import KERNEL, new_world
+
+SBOM = b'{"bomFormat": "CycloneDX"}'
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    (tmp_path / "world").mkdir()
+    made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
+    made.world.keep_parts()
+    made.world.sbom = SBOM
+    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
+    made.world.sign_provenance(sbom=Digest.of(SBOM), kept=kept)
+    yield made
+
+
+def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> Finished:
+    it = shelf.world
+    return shelf.library.keep(
+        KEY,
+        it.image,
+        bundle=it.provenance_bundle,
+        lock=it.lock,
+        policy=it.policy,
+        now=it.now,
+        parts=it.parts if parts is None else parts,
+        sbom=sbom,
+    )
+
+
+def refused(ask: Callable[[], object]) -> set[Code]:
+    with pytest.raises(RefusedError) as caught:
+        ask()
+    return set(caught.value.codes)
+
+
+def test_kept_and_found(shelf: Shelf) -> None:
+    assert keep(shelf) == shelf.find()
+    found = shelf.find()
+    assert found is not None
+    assert (found.sbom, found.parts) == (SBOM, shelf.world.parts)
+    assert shelf.library.sbom(Digest.of(SBOM)) == SBOM
+    assert shelf.library.bundle(Digest.of(shelf.world.parts[0])) == shelf.world.parts[0]
+
+
+def test_what_a_gate_reads_has_the_parts(shelf: Shelf) -> None:
+    keep(shelf)
+    (entry,) = shelf.library.entries()
+    assert (entry.sbom, entry.parts) == (Digest.of(SBOM), (Digest.of(shelf.world.parts[0]),))
+    assert shelf.library.read(entry).parts == shelf.world.parts
+
+
+@pytest.mark.parametrize("sbom", [None, SBOM + b"\n"])
+def test_a_build_is_not_kept_with_another_sbom_than_its_own(shelf: Shelf, sbom: bytes | None) -> None:
+    assert refused(lambda: keep(shelf, sbom=sbom)) == {Code.SBOM_MISMATCH}
+    assert shelf.find() is None
+
+
+def test_a_build_is_not_kept_without_its_parts(shelf: Shelf) -> None:
+    assert refused(lambda: keep(shelf, parts=())) == {Code.PARTS_MISMATCH}
+    assert shelf.find() is None
+
+
+@pytest.mark.parametrize(("room", "which"), [("sboms", 0), ("bundles", 1)])
+def test_a_flipped_byte(shelf: Shelf, room: str, which: int) -> None:
+    keep(shelf)
+    spoil(shelf.file(room, (SBOM, shelf.world.parts[0])[which]))
+    assert refused(shelf.find) == {Code.SOURCE_MISMATCH}
+
+
+@pytest.mark.parametrize(("field", "code"), [("sbom", Code.SBOM_MISMATCH), ("parts", Code.PARTS_MISMATCH)])
+def test_an_index_that_forgot(shelf: Shelf, field: str, code: Code) -> None:
+    keep(shelf)
+    entry = strict.parse_json(shelf.index().read_bytes())
+    assert isinstance(entry, dict)
+    del entry[field]
+    shelf.index().write_bytes(strict.canonical(entry))
+    assert refused(shelf.find) == {code}
+
+
+def test_nothing_of_it_is_surplus(shelf: Shelf) -> None:
+    keep(shelf)
+    (entry,) = shelf.library.entries()
+    part = File(Room.BUNDLES, Digest.of(shelf.world.parts[0]))
+    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
+    assert Shelves(shelf.library).prune((), every=False).files == ()
+    freed = Shelves(shelf.library).prune((), every=True)
+    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= set(freed.files)

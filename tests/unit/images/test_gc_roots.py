@@ -1,0 +1,80 @@
+"""Who needs which file: a pure count, over builds, plans and machines."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mvmnix.images.gc_roots import File, Need, Shelved, outlived, surplus, unused, users
+from mvmnix.images.store import Entry, Room
+from mvmnix.model import Digest
+
+
+def digest(text: str) -> Digest:
+    return Digest.of(text.encode())
+
+
+def build(name: str, *files: str) -> Shelved:
+    """A build whose manifest and bundle are named after it."""
+    entry = Entry(digest(f"{name} manifest"), digest(f"{name} bundle"), None)
+    named = {File(Room.IMAGES, digest(file)) for file in files}
+    own = {File(Room.IMAGES, entry.manifest), File(Room.BUNDLES, entry.bundle)}
+    return Shelved(name, entry, frozenset(named | own))
+
+
+def need(of: Shelved, who: str = "the machine web") -> Need:
+    return Need(who, (of.entry.manifest, of.entry.bundle))
+
+
+ONE, TWO = build("one", "kernel", "rootfs 1"), build("two", "kernel", "rootfs 2")
+UNKNOWN = Need("the machine old", None)
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+
+
+def test_a_file_of_two_builds_stays_with_the_second() -> None:
+    present = ONE.files | TWO.files
+    assert surplus(present, (ONE, TWO), ()) == ()
+    assert set(surplus(present, (TWO,), ())) == ONE.files - TWO.files
+    assert File(Room.IMAGES, digest("kernel")) not in surplus(present, (TWO,), ())
+    assert set(surplus(present, (), ())) == present
+
+
+def test_the_same_digest_in_another_directory_is_another_file() -> None:
+    (bundle,) = (file for file in ONE.files if file.room is Room.BUNDLES)
+    assert surplus({File(Room.LOCKS, bundle.digest)}, (ONE,), ()) == (File(Room.LOCKS, bundle.digest),)
+
+
+def test_who_needs_a_build() -> None:
+    needs = (need(ONE), need(ONE, "the plan p"), need(TWO, "the machine db"))
+    assert users(ONE.entry, needs) == ("the machine web", "the plan p")
+    assert users(TWO.entry, needs) == ("the machine db",)
+    assert users(build("three").entry, needs) == ()
+
+
+@pytest.mark.parametrize("other", [(ONE.entry.manifest, TWO.entry.bundle), (TWO.entry.manifest, ONE.entry.bundle)])
+def test_a_need_names_manifest_and_bundle(other: tuple[Digest, Digest]) -> None:
+    assert users(ONE.entry, (Need("x", other),)) == ()
+
+
+def test_builds_that_nobody_needs() -> None:
+    assert unused((ONE, TWO), ()) == (ONE, TWO)
+    assert unused((ONE, TWO), (need(TWO),)) == (ONE,)
+    assert unused((ONE, TWO), (), spared=("one",)) == (TWO,)
+
+
+def test_who_does_not_say_what_he_needs_needs_everything() -> None:
+    assert unused((ONE, TWO), (need(TWO), UNKNOWN)) == ()
+    assert surplus(ONE.files, (), (UNKNOWN,)) == ()
+
+
+def test_the_age_of_builds() -> None:
+    times = {"one": NOW - timedelta(days=3), "two": NOW}
+    assert unused((ONE, TWO), (), finished=times, before=NOW) == (ONE,)
+    assert unused((ONE, TWO), (), finished=times, before=NOW - timedelta(days=3)) == ()
+    assert unused((ONE, TWO), (need(ONE),), finished=times, before=NOW) == ()
+    assert unused((ONE,), (), finished={}, before=NOW) == (), "what doesn't verify has no age"
+
+
+def test_what_is_needed_of_builds_that_the_index_forgot() -> None:
+    needs = (need(ONE), need(TWO), need(ONE, "again"), UNKNOWN)
+    assert outlived((TWO.entry,), needs) == (ONE.entry,)
+    assert outlived((ONE.entry, TWO.entry), needs) == ()

@@ -1,0 +1,57 @@
+"""Sources that nobody needs go from the cache; what a kept build was made from stays."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.images.source_gc import Collected, collect, needed_by
+from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.slsa.provenance import Accounted, Cached, Input
+from mvmnix.store import Cache, Store
+from tests.unit.provenance.world import DEB, SEED, TOOL, new_world
+
+FILES = (b"bash", b"erofs", b"left over")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[Store]:
+    with Directory.create(str(tmp_path / "sources")) as directory:
+        store = Cache(directory)
+        for data in FILES:
+            store.put(data, Digest.of(data))
+        yield store
+
+
+def test_what_a_build_was_made_from(tmp_path: Path) -> None:
+    tree = Source("github:o/r/1", "source", Digest.of(b"tree"), HashMode.NAR)
+    path = Cached(
+        StorePath("0" * 32, "hello"),
+        "https://cache.example/nar/1.nar",
+        Digest.of(b"nar of hello"),
+        f"cache-1:{'A' * 43}=",
+    )
+    claim = new_world(tmp_path).provenance(nodes=Accounted((Input("r", tree),), (), ()), cached=(path,))
+    digests = {DEB.digest, TOOL.digest, SEED.digest, tree.digest, path.nar}
+    assert set(needed_by([claim])) == digests
+
+
+def test_the_rest_goes(sources: Store) -> None:
+    needed = {DEB.digest, TOOL.digest, Digest.of(b"never fetched")}
+    expected = Collected((Digest.of(b"left over"),), (), len(b"left over"))
+    assert collect(sources, needed, remove=False) == expected
+    assert len(sources.digests()) == 3
+    assert collect(sources, needed) == expected
+    assert set(sources.digests()) == {DEB.digest, TOOL.digest}
+
+
+def test_leftovers_go_and_what_is_being_fetched_stays(sources: Store, tmp_path: Path) -> None:
+    (tmp_path / "sources" / ".0123.tmp").write_bytes(b"half")
+    incoming = sources.receive()
+    assert collect(sources, sources.digests()) == Collected((), (".0123.tmp",), 4)
+    incoming.write(b"whole")
+    incoming.close()
+    incoming.keep()
+    incoming.discard()
+    assert sources.has(Digest.of(b"whole"))

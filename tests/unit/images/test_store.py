@@ -1,0 +1,186 @@
+"""Finished builds: what is found was verified in every byte; a lying index and changed files are told."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix import strict
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.images.store import BuildKey
+from mvmnix.model import Digest
+from mvmnix.provenance.slsa.provenance import HOST_NIX
+from tests.unit.images.shelf import BUILDER, KEY, TREE, Shelf, other_world, spoil
+from tests.unit.provenance.world import PLANNER, drop, new_world, put
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    (tmp_path / "world").mkdir()
+    yield Shelf(tmp_path / "state", new_world(tmp_path / "world"))
+
+
+def test_what_was_kept_is_found(shelf: Shelf) -> None:
+    assert shelf.find() is None
+    kept = shelf.keep()
+    found = shelf.find()
+    assert found == kept
+    assert found is not None
+    assert (found.image, found.manifest) == (shelf.world.image, shelf.world.manifest)
+    assert (found.bundle, found.lock) == (shelf.world.provenance_bundle, shelf.world.lock)
+    assert found.provenance.level == 1
+    for data, room in ((found.bundle, "bundles"), (shelf.world.lock, "locks"), (found.manifest, "images")):
+        assert data is not None
+        assert shelf.file(room, data).read_bytes() == data
+
+
+def test_a_build_without_a_lock_file(shelf: Shelf) -> None:
+    shelf.world.lock = None
+    shelf.world.sign_provenance()
+    assert shelf.keep().lock is None
+    assert shelf.find() is not None
+    assert not list((shelf.path / "locks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(KEY, tree=Digest.of(b"another")),
+        replace(KEY, directory=""),
+        replace(KEY, attribute="other"),
+        replace(KEY, builder="/nix/store/1-guest-builder.drv"),
+        replace(KEY, builder=HOST_NIX),
+    ],
+)
+def test_another_build_is_not_found(shelf: Shelf, other: BuildKey) -> None:
+    shelf.keep()
+    assert shelf.find(other) is None
+    assert shelf.index(other) != shelf.index()
+
+
+def test_parts_of_a_key_do_not_run_together(shelf: Shelf) -> None:
+    one = BuildKey(TREE, "a", "b.c", BUILDER)
+    two = BuildKey(TREE, "a.b", "c", BUILDER)
+    assert one.name != two.name
+
+
+def test_what_does_not_verify_is_not_kept(shelf: Shelf) -> None:
+    shelf.world.sign_provenance(key=PLANNER)
+    with pytest.raises(RefusedError) as refusal:
+        shelf.keep()
+    assert refusal.value.codes == (Code.SIGNER_ROLE,)
+    assert shelf.find() is None
+
+
+@pytest.mark.parametrize(
+    ("room", "which", "codes"),
+    [
+        ("images", "kernel", {Code.SUBJECT_MISMATCH, Code.ARTIFACT_MISMATCH}),
+        ("images", "initrd", {Code.SUBJECT_MISMATCH, Code.ARTIFACT_MISMATCH}),
+        ("images", "rootfs", {Code.SUBJECT_MISMATCH, Code.ARTIFACT_MISMATCH}),
+        ("images", "manifest", {Code.SOURCE_MISMATCH}),
+        ("bundles", "provenance_bundle", {Code.SOURCE_MISMATCH}),
+        ("locks", "lock", {Code.SOURCE_MISMATCH}),
+    ],
+)
+def test_a_flipped_byte_is_refused(shelf: Shelf, room: str, which: str, codes: set[Code]) -> None:
+    """It is refused each time, and stays where it is: it is evidence of something."""
+    shelf.keep()
+    spoiled = shelf.file(room, getattr(shelf.world, which))
+    spoil(spoiled)
+    before = spoiled.read_bytes()
+    for _ in range(2):
+        with pytest.raises(RefusedError) as refusal:
+            shelf.find()
+        assert set(refusal.value.codes) == codes
+        assert spoiled.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("room", "which"),
+    [("images", "kernel"), ("images", "manifest"), ("bundles", "provenance_bundle"), ("locks", "lock")],
+)
+def test_a_missing_file_says_how_to_get_it_again(shelf: Shelf, room: str, which: str) -> None:
+    shelf.keep()
+    shelf.file(room, getattr(shelf.world, which)).unlink()
+    with pytest.raises(MvmnixError, match="is not there") as error:
+        shelf.find()
+    assert "mvm build --again" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: b"",
+        lambda entry: entry[:-1],
+        lambda entry: entry.replace(b"bundle", b"bungle"),
+        lambda entry: entry.replace(b"{", b'{"more":1,', 1),
+        lambda entry: entry.replace(b":", b":1,", 1),
+        lambda entry: b"[]",
+    ],
+)
+def test_a_broken_entry_names_itself(shelf: Shelf, change: Callable[[bytes], bytes]) -> None:
+    shelf.keep()
+    shelf.index().write_bytes(change(shelf.index().read_bytes()))
+    for ask in (shelf.find, lambda: list(shelf.library.entries())):
+        with pytest.raises(MvmnixError, match="index is broken") as error:
+            ask()
+        assert str(shelf.index()) in error.value.hint
+
+
+def test_an_entry_that_was_swapped_for_another_build_s(shelf: Shelf, tmp_path: Path) -> None:
+    other = other_world(tmp_path)
+    shelf.hold(other)
+    key = replace(KEY, directory="examples/other")
+    shelf.keep()
+    assert shelf.keep(key, other).image == other.image
+    shelf.index().write_bytes(shelf.index(key).read_bytes())
+    with pytest.raises(RefusedError) as refusal:
+        shelf.find()
+    assert refusal.value.codes == (Code.PROVENANCE_MISMATCH,)
+    assert str(shelf.index()) in refusal.value.reasons[0].hint
+
+
+@pytest.mark.parametrize("part", ["manifest", "bundle", "lock"])
+def test_an_entry_that_mixes_two_builds(shelf: Shelf, tmp_path: Path, part: str) -> None:
+    other = other_world(tmp_path)
+    other.lock = b"{}"
+    shelf.hold(other)
+    shelf.keep()
+    for name, data in (("bundles", other.provenance_bundle), ("locks", other.lock)):
+        path = shelf.file(name, data)
+        path.write_bytes(data)
+        path.chmod(0o600)
+    entry = strict.parse_json(shelf.index().read_bytes())
+    assert isinstance(entry, dict)
+    parts = {"manifest": other.manifest, "bundle": other.provenance_bundle, "lock": other.lock}
+    put(Digest.of(parts[part]).hex, part)(entry)
+    shelf.index().write_bytes(strict.canonical(entry))
+    with pytest.raises(RefusedError) as refusal:
+        shelf.find()
+    codes = {
+        "manifest": {Code.SUBJECT_MISMATCH},
+        "bundle": {Code.SUBJECT_MISMATCH},
+        "lock": {Code.LOCK_MISMATCH, Code.LOCK_MALFORMED},
+    }
+    assert set(refusal.value.codes) == codes[part]
+
+
+def test_a_lock_that_the_index_forgot(shelf: Shelf) -> None:
+    shelf.keep()
+    entry = strict.parse_json(shelf.index().read_bytes())
+    assert isinstance(entry, dict)
+    drop("lock")(entry)
+    shelf.index().write_bytes(strict.canonical(entry))
+    with pytest.raises(RefusedError) as refusal:
+        shelf.find()
+    assert Code.LOCK_MISMATCH in refusal.value.codes
+
+
+def test_entries_lists_all(shelf: Shelf) -> None:
+    assert list(shelf.library.entries()) == []
+    shelf.keep()
+    (entry,) = shelf.library.entries()
+    assert shelf.library.open(entry, policy=shelf.world.policy, now=shelf.world.now) == shelf.find()

@@ -1,0 +1,409 @@
+"""The codec between frames and bytes: what comes out is what went in, and nothing else gets in."""
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.launch.agent.codec import (
+    FROM_GUEST,
+    FROM_HOST,
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    FrameDecoder,
+    FrameTypes,
+    encode,
+)
+from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer, printable
+from mvmnix.launch.agent.frames import (
+    INITIAL_WINDOW,
+    MAX_TEXT,
+    Bye,
+    Config,
+    Failed,
+    Frame,
+    Hello,
+    Kind,
+    Ping,
+    Pong,
+    Ready,
+    Shutdown,
+)
+from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest, GuestConfig
+from mvmnix.launch.agent.stream_frames import (
+    Data,
+    End,
+    Eof,
+    Exec,
+    Exit,
+    Open,
+    Reset,
+    Run,
+    Signal,
+    Started,
+    Stderr,
+    Stdin,
+    Stdout,
+    Step,
+    Window,
+)
+from mvmnix.launch.agent.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.plan.limits import MOST_TASKS
+from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
+from mvmnix.model import DirectoryOrder, User, Verb, Workload
+from mvmnix.syscall_tier import SystemCalls
+
+USER = User(1000, 1000)
+WORK = Workload(("sh", "-c", "echo 'Grüße'\n"), {"PATH": "/bin", "RAW": "\udcff"}, "/tmp", USER)
+
+
+def config(**changes: object) -> GuestConfig:
+    fields: dict[str, object] = {
+        "hostname": "guest",
+        "time_ns": 1_700_000_000_000_000_000,
+        "entropy": bytes(range(32)),
+        "scratch": 1 << 20,
+        "owner": USER,
+        "writable": ("/tmp", "/var/tmp"),
+        "verbs": frozenset(Verb),
+        "ports": (80, 8080),
+        "workload": WORK,
+        "timeout_ms": 5000,
+    }
+    return GuestConfig(**(fields | changes))  # type: ignore[arg-type]
+
+
+EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
+    (FROM_GUEST, Hello(1, "0.1", "6.12.1")),
+    (FROM_HOST, Config(config())),
+    (FROM_HOST, Config(config(workload=None, timeout_ms=0, ports=(), writable=()))),
+    (FROM_HOST, Config(config(order=DirectoryOrder.REVERSED, scratch=1 << 27))),
+    (FROM_HOST, Config(config(system_calls=SystemCalls.STRICT, tasks=7))),
+    (FROM_HOST, Config(config(system_calls=SystemCalls.NAMESPACES))),
+    (FROM_HOST, Config(config(tasks=MOST_TASKS))),
+    (FROM_HOST, Config(config(secrets=(Secret("a.pem", Target.FILE, b"\0\xff\n"), Secret("b", Target.FILE, b"x"))))),
+    (FROM_GUEST, Ready()),
+    (FROM_GUEST, Failed(b"no disk")),
+    (FROM_HOST, Run(1)),
+    (FROM_HOST, Exec(3, ExecRequest(WORK, 7))),
+    (FROM_GUEST, Started(3)),
+    (FROM_HOST, Stdin(3, b"")),
+    (FROM_HOST, Stdin(3, b"in")),
+    (FROM_GUEST, Stdout(3, b"out")),
+    (FROM_GUEST, Stderr(3, b"err")),
+    (FROM_HOST, Signal(3, 15)),
+    (FROM_GUEST, Exit(3, End.EXITED, Step.NONE, 255)),
+    (FROM_GUEST, Exit(3, End.NOT_STARTED, Step.DIRECTORY, 2)),
+    (FROM_GUEST, Open(2, 80)),
+    (FROM_GUEST, Data(2, b"x" * MAX_PAYLOAD)),
+    (FROM_HOST, Data(2, b"y")),
+    (FROM_GUEST, Eof(2)),
+    (FROM_HOST, Reset(4)),
+    (FROM_GUEST, Window(2, Kind.DATA, 1)),
+    (FROM_HOST, Window(3, Kind.STDERR, INITIAL_WINDOW)),
+    (FROM_HOST, Ping(2**64 - 1)),
+    (FROM_GUEST, Pong(0)),
+    (FROM_HOST, Shutdown(1000)),
+    (FROM_GUEST, Bye()),
+    (FROM_HOST, Resize(3, 1, 4096)),
+    (FROM_HOST, Shell(3, ShellRequest(WORK, 0, 24, 80))),
+    (FROM_HOST, Copy(3, copy_request(replace(WORK, argv=("a/\udcff",)), Way.OUT, replaces=False))),
+    (FROM_HOST, Copy(5, copy_request(replace(WORK, argv=("/to", "name")), Way.IN, replaces=True))),
+    (FROM_HOST, Shell(5, ShellRequest(replace(WORK, argv=()), 7, 4096, 1))),
+]
+
+
+def raw(kind: int, *, stream: int = 0, payload: bytes = b"", flags: int = 0, reserved: int = 0) -> bytes:
+    return struct.pack(">BBHII", kind, flags, reserved, stream, len(payload)) + payload
+
+
+@pytest.mark.parametrize(("accepts", "frame"), EVERY_FRAME, ids=lambda value: type(value).__name__)
+def test_every_frame_survives_the_way_there(accepts: FrameTypes, frame: Frame) -> None:
+    assert list(FrameDecoder(accepts).feed(encode(frame))) == [frame]
+
+
+def test_every_kind_is_covered() -> None:
+    assert {frame.KIND for _, frame in EVERY_FRAME} == set(Kind)
+    assert set(FROM_GUEST) | set(FROM_HOST) == set(Kind)
+
+
+@given(st.lists(st.integers(1, 5000), max_size=40))
+def test_any_cutting_gives_the_same_frames(cuts: list[int]) -> None:
+    frames = [frame for accepts, frame in EVERY_FRAME if accepts is FROM_GUEST]
+    data, decoder, got = b"".join(map(encode, frames)), FrameDecoder(FROM_GUEST), list[Frame]()
+    for cut in [*cuts, len(data)]:
+        got += decoder.feed(data[:cut])
+        data = data[cut:]
+        assert decoder.pending < MAX_FRAME_BYTES
+    assert got == frames
+    assert decoder.pending == 0
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_waits_for_more(noise: bytes) -> None:
+    for accepts in (FROM_GUEST, FROM_HOST):
+        decoder = FrameDecoder(accepts)
+        try:
+            for frame in decoder.feed(noise):
+                assert encode(frame)[:1] == bytes([frame.KIND])
+        except ChannelProtocolError:
+            pass
+
+
+@given(st.sampled_from(sorted(Kind)), st.sampled_from([0, 1, 2, 3]), st.binary(max_size=80))
+def test_noise_behind_a_good_header_is_refused_or_round_trips(kind: Kind, stream: int, payload: bytes) -> None:
+    data = raw(kind, stream=stream, payload=payload)
+    for accepts in (FROM_GUEST, FROM_HOST):
+        try:
+            (frame,) = FrameDecoder(accepts).feed(data)
+        except ChannelProtocolError:
+            continue
+        assert encode(frame) == data
+
+
+arguments = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=50)
+
+
+@given(st.lists(arguments, min_size=1, max_size=20), st.integers(1, 4096), st.integers(1, 4096))
+def test_any_shell_survives(args: list[str], rows: int, columns: int) -> None:
+    request = ShellRequest(Workload(tuple(args) if args[0] else (), {}, "/", USER), 0, rows, columns)
+    assert ShellRequest.parse(request.encode()) == request
+    assert list(FrameDecoder(FROM_HOST).feed(encode(Resize(9, rows, columns)))) == [Resize(9, rows, columns)]
+
+
+@pytest.mark.parametrize("size", [(0, 80), (24, 0), (4097, 80), (24, 65535)])
+def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="size of a terminal"):
+        ShellRequest(WORK, 0, *size)
+    for data in (encode(Resize(3, *size)), raw(Kind.SHELL, stream=3, payload=struct.pack(">HH", *size))):
+        with pytest.raises(ChannelProtocolError):
+            list(FrameDecoder(FROM_HOST).feed(data))
+
+
+@pytest.mark.parametrize(
+    ("argv", "way"),
+    [
+        ((), Way.OUT),
+        (("",), Way.OUT),
+        (("a", "name"), Way.OUT),
+        (("a", "b", "c"), Way.IN),
+        (("a", ".."), Way.IN),
+        (("a", "b/c"), Way.IN),
+        (("a", "x" * 256), Way.IN),
+    ],
+)
+def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: Way) -> None:
+    with pytest.raises(ValueError, match=r"needs a path|not the name"):
+        copy_request(replace(WORK, argv=argv), way, replaces=False)
+
+
+@pytest.mark.parametrize("begin", [b"\0\0\0\0", b"\3\0\0\0", b"\1\2\0\0", b"\1\0\0\1"])
+def test_a_copy_of_no_kind(begin: bytes) -> None:
+    good = copy_request(replace(WORK, argv=("a",)), Way.OUT, replaces=False).encode()
+    with pytest.raises(ChannelProtocolError):
+        CopyRequest.parse(begin + good[4:])
+
+
+@given(st.lists(arguments, max_size=20), st.dictionaries(arguments, arguments, max_size=20), st.integers(0, 2**63 - 1))
+def test_any_command_survives(args: list[str], environment: dict[str, str], timeout_ms: int) -> None:
+    clean = {name.replace("=", "_") or "X": value for name, value in environment.items()}
+    request = ExecRequest(Workload(("prog", *args), clean, "/", USER), timeout_ms)
+    assert ExecRequest.parse(request.encode()) == request
+
+
+BAD_BYTES = {
+    "unknown type": raw(99),
+    "type zero": raw(0),
+    "a host's frame": raw(Kind.PING, payload=bytes(8)),
+    "flags": raw(Kind.READY, flags=1),
+    "reserved": raw(Kind.READY, reserved=1),
+    "too long": struct.pack(">BBHII", Kind.DATA, 0, 0, 2, MAX_PAYLOAD + 1),
+    "longest length": struct.pack(">BBHII", Kind.DATA, 0, 0, 2, 2**32 - 1),
+    "control on a stream": raw(Kind.READY, stream=1),
+    "command on channel": raw(Kind.STARTED),
+    "command on an even stream": raw(Kind.STDOUT, stream=2, payload=b"x"),
+    "connection on an odd stream": raw(Kind.DATA, stream=1, payload=b"x"),
+    "connection on channel": raw(Kind.EOF),
+    "window on channel": raw(Kind.WINDOW, payload=struct.pack(">BI", Kind.DATA, 1)),
+    "ready with payload": raw(Kind.READY, payload=b"x"),
+    "empty stdout": raw(Kind.STDOUT, stream=1),
+    "empty data": raw(Kind.DATA, stream=2),
+    "short hello": raw(Kind.HELLO, payload=b"\0\0\0"),
+    "long hello": raw(Kind.HELLO, payload=Writer().pack("I", 1).string("").string("").pack("B", 0).done()),
+    "hello string beyond its end": raw(Kind.HELLO, payload=struct.pack(">III", 1, 4, 0)),
+    "hello with a huge string": raw(Kind.HELLO, payload=Writer().pack("I", 1).string("a" * 2000).string("").done()),
+    "hello with NUL": raw(Kind.HELLO, payload=struct.pack(">II", 1, 1) + b"\0" + bytes(4)),
+    "long failure": raw(Kind.FAILED, payload=b"x" * (MAX_TEXT + 1)),
+    "exit of no kind": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", 9, 0, 0, 0)),
+    "exit status 256": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 0, 256)),
+    "exit signal 65": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.SIGNALED, 0, 0, 65)),
+    "exit with bad step": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.NOT_STARTED, 9, 0, 2)),
+    "exit with step": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 1, 0, 2)),
+    "exit padding": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 2)),
+    "window of nothing": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, 0)),
+    "window too wide": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, INITIAL_WINDOW + 1)),
+    "window on a wrong lane": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.STDIN, 1)),
+    "window on no lane": raw(Kind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
+    "short open": raw(Kind.OPEN, stream=2, payload=b"\0"),
+}
+
+
+@pytest.mark.parametrize("data", BAD_BYTES.values(), ids=BAD_BYTES.keys())
+def test_a_guest_that_breaks_the_protocol_is_refused(data: bytes) -> None:
+    with pytest.raises(ChannelProtocolError, match="the guest broke the channel's protocol"):
+        list(FrameDecoder(FROM_GUEST).feed(data))
+
+
+def test_frames_before_a_bad_one_are_delivered() -> None:
+    frames = FrameDecoder(FROM_GUEST).feed(encode(Ready()) + raw(99))
+    assert next(frames) == Ready()
+    with pytest.raises(ChannelProtocolError):
+        next(frames)
+
+
+def test_the_largest_length_is_refused_before_its_payload_comes() -> None:
+    decoder = FrameDecoder(FROM_GUEST)
+    with pytest.raises(ChannelProtocolError, match="4294967295"):
+        list(decoder.feed(struct.pack(">BBHII", Kind.DATA, 0, 0, 2, 2**32 - 1)))
+    assert decoder.pending <= HEADER_BYTES
+
+
+def test_a_payload_that_is_too_long_is_not_encoded() -> None:
+    with pytest.raises(ValueError, match="at most 65536"):
+        encode(Stdin(1, b"x" * (MAX_PAYLOAD + 1)))
+
+
+BAD_CONFIGS: dict[str, dict[str, object]] = {
+    "not a host name": {"hostname": "a b"},
+    "Unix time": {"time_ns": 0},
+    "entropy": {"entropy": b"short"},
+    "size in bytes": {"scratch": -1},
+    "scratch of at least": {"scratch": 0},
+    "128 MiB to 1 TiB": {"order": DirectoryOrder.REVERSED, "scratch": (1 << 27) - 1},
+    "reversed directories need": {"order": DirectoryOrder.REVERSED, "scratch": (1 << 40) + 1},
+    "writable paths": {"writable": tuple(f"/w{number}" for number in range(65))},
+    "not clean absolute paths": {"writable": ("/tmp/../etc",)},
+    "not clean": {"writable": ("/",)},
+    "clean absolute": {"writable": ("//tmp",)},
+    "or one twice": {"ports": (80, 80)},
+    "not TCP ports": {"ports": (0,)},
+    "verb stream": {"verbs": frozenset({Verb.EXEC})},
+    "neither a workload": {"workload": None, "verbs": frozenset({Verb.STREAM})},
+    "takes more than": {"writable": tuple("/" + "w" * 2000 + str(number) for number in range(64))},
+}
+
+
+@pytest.mark.parametrize(("why", "changes"), BAD_CONFIGS.items(), ids=BAD_CONFIGS.keys())
+def test_a_configuration_refuses_what_a_guest_would(why: str, changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=why):
+        config(**changes)
+
+
+BAD_COMMANDS: dict[str, Workload] = {
+    "at least a program": Workload((), {}, "/", USER),
+    "needs at least": Workload(("",), {}, "/", USER),
+    "absolute working directory": Workload(("x",), {}, "tmp", USER),
+    "not an absolute": Workload(("x",), {}, "/tmp/..", USER),
+    "equals sign": Workload(("x",), {"A=B": "c"}, "/", USER),
+    "name is empty": Workload(("x",), {"": "c"}, "/", USER),
+    "NUL": Workload(("x", "a\0b"), {}, "/", USER),
+    "more than 65536": Workload(("x", "a" * 70000), {}, "/", USER),
+}
+
+
+@pytest.mark.parametrize(("why", "work"), BAD_COMMANDS.items(), ids=BAD_COMMANDS.keys())
+def test_a_command_refuses_what_a_guest_would(why: str, work: Workload) -> None:
+    with pytest.raises(ValueError, match=why):
+        ExecRequest(work)
+
+
+@pytest.mark.parametrize("timeout_ms", [-1, 2**63])
+def test_a_time_limit_is_a_number_of_milliseconds(timeout_ms: int) -> None:
+    with pytest.raises(ValueError, match="milliseconds"):
+        ExecRequest(WORK, timeout_ms)
+
+
+def test_a_command_as_root_cannot_be_parsed() -> None:
+    payload = bytearray(ExecRequest(WORK).encode())
+    payload[0:4] = bytes(4)
+    with pytest.raises(ChannelProtocolError, match="unprivileged"):
+        ExecRequest.parse(bytes(payload))
+
+
+def test_a_list_that_claims_too_much_is_refused_at_once() -> None:
+    with pytest.raises(ChannelProtocolError, match="4294967295 entries"):
+        Reader(struct.pack(">I", 2**32 - 1)).strings(10)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"plain text", "plain text"),
+        ("Grüße".encode(), "Grüße"),
+        (b"\x1b[2Jgone", "\\x1b[2Jgone"),
+        (b"a\nb\rc\0", "a\\nb\\rc\\x00"),
+        ("\u202eevil\u2066".encode(), "\\u202eevil\\u2066"),
+        ("\x9b31m".encode(), "\\x9b31m"),
+        (b"\xff\xfe", "\\xff\\xfe"),
+        (b"x" * 600, "x" * 512 + "…"),
+    ],
+)
+def test_text_from_the_guest_is_harmless_on_a_terminal(data: bytes, text: str) -> None:
+    assert printable(data) == text
+
+
+@pytest.mark.parametrize("tasks", [-1, MOST_TASKS + 1])
+def test_tasks_out_of_bounds(tasks: int) -> None:
+    with pytest.raises(ValueError, match="not a number of tasks"):
+        config(tasks=tasks)
+
+
+def test_a_filter_that_there_is_not() -> None:
+    data = config(system_calls=SystemCalls.STRICT, tasks=7).encode().replace(b"\0\0\0\1\0\0\0\7", b"\0\0\0\3\0\0\0\7")
+    with pytest.raises(ChannelProtocolError, match="no filter 3"):
+        GuestConfig.parse(data)
+
+
+def test_a_configuration_without_limits_keeps_its_bytes() -> None:
+    """An agent that knows of none takes it."""
+    plain = config().encode()
+    assert config(system_calls=SystemCalls.DEFAULT, tasks=0).encode() == plain
+    assert config(tasks=1).encode() != plain
+
+
+def test_a_configuration_without_secrets_keeps_its_bytes() -> None:
+    """So that an agent of before understands it."""
+    variables = (Secret("TOKEN", Target.VARIABLE, b"hush"),)
+    plain = config(workload=Workload(WORK.argv, {**WORK.environment, "TOKEN": "hush"}, WORK.directory, WORK.user))
+    assert config(secrets=variables).encode() == plain.encode()
+    assert GuestConfig.parse(config(secrets=variables).encode()) == plain
+
+
+def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
+    told = config(secrets=(Secret("A", Target.FILE, b"hush-1"), Secret("B", Target.VARIABLE, b"hush-2")))
+    assert "hush" not in repr(told)
+    assert told.without_secrets() == config()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"secrets": tuple(Secret(f"A{n}", Target.FILE, b"x") for n in range(MOST + 1))},
+        {"secrets": tuple(Secret(f"A{n}", Target.FILE, b"x" * LARGEST) for n in range(LARGEST_SUM // LARGEST + 1))},
+        {"secrets": (Secret("A", Target.VARIABLE, b"x"),), "workload": None},
+    ],
+    ids=["too many", "too large", "a variable of nobody"],
+)
+def test_secrets_out_of_bounds(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"secrets|variables"):
+        config(**changes)
+
+
+@pytest.mark.parametrize("count", [0, MOST + 1, 2**32 - 1])
+def test_a_list_of_secrets_that_lies(count: int) -> None:
+    data = config(secrets=(Secret("marked-by-its-name", Target.FILE, b"x"),)).encode()
+    at = data.index(b"marked-by-its-name") - 8
+    with pytest.raises(ChannelProtocolError):
+        GuestConfig.parse(data[:at] + struct.pack(">I", count) + data[at + 4 :])

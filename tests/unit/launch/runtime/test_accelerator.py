@@ -1,0 +1,144 @@
+"""What a machine runs on: demands, probes and what is remembered of them."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.runtime.accelerator import KvmProbe, Verdict, choose, known
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
+from mvmnix.model import Digest
+from mvmnix.private_dirs import Directory
+from mvmnix.provenance.isolation import Boundary, Isolation
+from tests.unit.launch.bare import BareJail
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+
+WORKS = Verdict(usable=True, seen="a probe guest booted under KVM")
+FAILS = Verdict(usable=False, seen="a probe guest did not boot")
+KERNEL = Digest.of(b"kernel")
+
+
+@pytest.mark.parametrize(
+    ("demand", "verdict", "acceleration", "told"),
+    [
+        (Accelerator.ANY, WORKS, Acceleration.KVM, "KVM; a probe guest booted"),
+        (Accelerator.ANY, FAILS, Acceleration.TCG, "TCG (software emulation); a probe guest did not boot"),
+        (Accelerator.KVM, WORKS, Acceleration.KVM, "KVM; a probe guest booted"),
+        (Accelerator.TCG, None, Acceleration.TCG, "TCG (software emulation), as the plan demands"),
+    ],
+)
+def test_choice(demand: Accelerator, verdict: Verdict | None, acceleration: Acceleration, told: str) -> None:
+    notices: list[str] = []
+
+    def kvm() -> Verdict:
+        assert verdict is not None, "nobody asked for a probe"
+        return verdict
+
+    assert choose(demand, kvm, notices.append) is acceleration
+    (notice,) = notices
+    assert told in notice
+    assert notice.endswith(f"; isolation: {acceleration.boundary.explained}")
+
+
+@pytest.mark.parametrize("required", [Isolation.MICROVM, Isolation.CONTAINER])
+def test_no_policy_but_one_that_says_so_requires_hardware(required: Isolation) -> None:
+    assert choose(Accelerator.ANY, lambda: FAILS, lambda _: None, required=required) is Acceleration.TCG
+
+
+@pytest.mark.parametrize("demand", Accelerator)
+def test_a_policy_that_requires_hardware(demand: Accelerator) -> None:
+    """Whatever the plan says: under KVM or not at all."""
+    notices: list[str] = []
+    with pytest.raises(RefusedError) as caught:
+        choose(demand, lambda: FAILS, notices.append, required=Isolation.HARDWARE)
+    assert caught.value.codes == (ReasonCode.HARDWARE_REQUIRED,)
+    assert notices == []
+    if demand is not Accelerator.TCG:
+        assert FAILS.seen in str(caught.value)
+        assert choose(demand, lambda: WORKS, notices.append, required=Isolation.HARDWARE) is Acceleration.KVM
+
+
+def test_kvm_that_is_demanded_and_does_not_work() -> None:
+    notices: list[str] = []
+    with pytest.raises(RefusedError, match="a probe guest did not boot") as caught:
+        choose(Accelerator.KVM, lambda: FAILS, notices.append)
+    assert caught.value.codes == (ReasonCode.ACCELERATOR_UNAVAILABLE,)
+    assert notices == []
+
+
+@contextmanager
+def probing(
+    path: Path, scenario: Scenario, device: str = "/dev/null", seconds: float = 30.0
+) -> Iterator[tuple[KvmProbe, LaunchSpec]]:
+    (path / "kernel").write_bytes(b"kernel")
+    fd = os.open(path / "kernel", os.O_RDONLY)
+    with Directory.create(str(path / "cache")) as cache:
+        spec = LaunchSpec(fd, fd, fd, -1, -1, -1, 4, 4096, "quiet", Acceleration.TCG, 2_000_000)
+        yield KvmProbe(FakeHypervisor(scenario), BareJail(), cache, device=device, seconds=seconds), spec
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "seen"),
+    [
+        (Scenario.ONLY_TCG, "did not boot under KVM (fake: failed to set MSR 0x10a)"),
+        (Scenario.STOPS, "stopped with an internal error"),
+        (Scenario.PANICS, "did not boot under KVM"),
+        (Scenario.BABBLES, "did not boot under KVM"),
+        (Scenario.HANGS, "did not boot under KVM"),
+    ],
+)
+def test_a_probe_that_fails_says_why_and_leaves_nothing(tmp_path: Path, scenario: Scenario, seen: str) -> None:
+    with probing(tmp_path, scenario, seconds=0.5 if scenario is Scenario.HANGS else 30.0) as (probe, spec):
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208
+        verdict = probe.verdict(spec, KERNEL)
+        assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert not verdict.usable
+    assert seen in verdict.seen
+
+
+def test_a_verdict_is_remembered_for_this_boot_hypervisor_and_kernel(tmp_path: Path) -> None:
+    with probing(tmp_path, Scenario.BOOTS) as (probe, spec):
+        assert probe.verdict(spec, KERNEL).usable
+    with probing(tmp_path, Scenario.PANICS) as (probe, spec):
+        assert probe.verdict(spec, KERNEL).usable
+        assert not probe.verdict(spec, Digest.of(b"another kernel")).usable
+
+
+def test_what_was_found_earlier_is_kept_in_full_and_told_in_short(tmp_path: Path) -> None:
+    notices: list[str] = []
+    with probing(tmp_path, Scenario.ONLY_TCG) as (probe, spec):
+        for _ in range(2):
+            choose(Accelerator.ANY, lambda: probe.verdict(spec, KERNEL), notices.append)
+    assert "failed to set MSR" in notices[0]
+    told = "accelerator: TCG (software emulation); found earlier, see `mvm doctor`"
+    assert notices[1] == f"{told}; isolation: {Boundary.SANDBOX.explained}"
+    with Directory.create(str(tmp_path / "cache")) as cache:
+        (verdict,) = known(cache)
+        assert (verdict.usable, "failed to set MSR" in verdict.seen) == (False, True)
+        (kept,) = (tmp_path / "cache").iterdir()
+        kept.write_bytes(re.sub(rb'"boot":"[^"]*"', b'"boot":"another"', kept.read_bytes()))
+        assert known(cache) == ()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b'{"usable":1,"seen":""}', b"\xff"])
+def test_a_verdict_that_nobody_wrote_is_probed_again(tmp_path: Path, garbage: bytes) -> None:
+    with probing(tmp_path, Scenario.BOOTS) as (probe, spec):
+        assert probe.verdict(spec, KERNEL).usable
+        (kept,) = (tmp_path / "cache").iterdir()
+        kept.write_bytes(garbage)
+        assert probe.verdict(spec, KERNEL).usable
+        assert kept.read_bytes() != garbage
+
+
+@pytest.mark.parametrize("device", ["/nonexistent/kvm"])
+def test_a_device_that_is_not_there_is_not_probed(tmp_path: Path, device: str) -> None:
+    with probing(tmp_path, Scenario.BOOTS, device) as (probe, spec):
+        verdict = probe.verdict(spec, KERNEL)
+    assert verdict == Verdict(usable=False, seen=f"{device} doesn't exist")
+    assert not list((tmp_path / "cache").iterdir())

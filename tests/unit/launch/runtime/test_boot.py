@@ -1,0 +1,279 @@
+"""Boots that make no progress, with real processes and without a virtual machine: what is kept, and the second try."""
+
+import os
+import re
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, override
+
+import pytest
+
+from mvmnix.audit.record import Kind, Record
+from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
+from mvmnix.launch.gate.audit_port import Indexed, Ledger
+from mvmnix.launch.machines import cleanup, registry
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.vmm.boot_watchdog import Verdict
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.model import Digest
+from tests.unit.launch.bare import BareCell, BareJail
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.house import House, house
+
+STALLED = EndReason.BOOT_STALLED
+
+
+@dataclass(frozen=True, slots=True)
+class Moody(FakeHypervisor):
+    """Its guests boot or not, one after the other, as `moods` says; `begun` are those that were to."""
+
+    moods: tuple[Scenario, ...] = ()
+    begun: list[Invocation] = field(default_factory=list)
+
+    @override
+    def invocation(self, spec: LaunchSpec) -> Invocation:
+        self.begun.append(FakeHypervisor(self.moods[len(self.begun)]).invocation(spec))
+        return self.begun[-1]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A stall shows after half a second here; the seconds themselves are in test_boot_watchdog.py."""
+    for name, value in {"_QUIET": 0.5, "_USED": 0.1, "_WALL_FACTOR": 1.0, "_TOTAL_FACTOR": 2.0}.items():
+        monkeypatch.setattr(f"mvmnix.launch.vmm.boot_watchdog.{name}", value)
+    with house(tmp_path / "house") as it:
+        yield it
+
+
+def moody(here: House, *moods: Scenario, **changes: Any) -> Host:
+    return replace(here.host(), hypervisor=Moody(moods=moods), **changes)
+
+
+def told(here: House) -> list[tuple[Kind, tuple[str, ...]]]:
+    return [(record.kind, record.reasons) for record in here.log()]
+
+
+def diagnosis(here: House, boot: int) -> bytes:
+    (path,) = here.path.glob(f"machines/*/diagnosis-{boot}.txt")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return path.read_bytes()
+
+
+def test_a_boot_that_stalls_is_begun_once_more(here: House) -> None:
+    host = moody(here, Scenario.STALLS, Scenario.BOOTS)
+    with here.plan("/bin/echo", "x") as plan, start(plan, host) as machine:
+        assert machine.run(stdout=lambda _: None, stderr=lambda _: None).exit_code == 0
+    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, ())]
+    begin, again, end = here.log()
+    assert begin.machine == again.machine == end.machine == machine.id
+    kept = diagnosis(here, 1)
+    assert again.digests["diagnosis"] == Digest.of(kept)
+    assert again.digests["argv"] != begin.digests["argv"], "its descriptors are others"
+    (found,) = here.receipts()[0].observed.diagnoses
+    assert (found.file, found.verdict, found.digest) == ("diagnosis-1.txt", Verdict.STALLED, Digest.of(kept))
+    assert [notice for notice in here.notices if "has stalled while it boots; it is started once more" in notice]
+    assert len(registry.entries(here.directory("machines"))) == 1
+
+
+def test_what_is_kept_of_it(here: House) -> None:
+    with here.plan() as plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
+        pass
+    kept = diagnosis(here, 1).decode("ascii")
+    for line in (
+        "no progress: stalled",
+        f"machine: {machine.id}",
+        "bytes of its agent: 0",
+        "HELLO came: False",
+        "CONFIG was sent: False",
+        '== the hypervisor: query-status\n{"status": "running", "running": true}',
+        r"\u001b[2Jinfo registers -a",
+        "== the hypervisor: info lapic",
+        "== the hypervisor: info pic",
+        "== the hypervisor: info irq",
+        "== the console's last lines",
+    ):
+        assert line in kept
+    assert re.search(r"\d+ 'python3?[^']*': state S, CPU \d+ ms, waited for a processor: \d+ ms", kept)
+
+
+def test_the_second_is_the_last(here: House) -> None:
+    host = moody(here, Scenario.STALLS, Scenario.STALLS)
+    with here.plan() as plan, pytest.raises(GuestTimeoutError, match="since it stalled") as caught:
+        start(plan, host)
+    assert "diagnosis-1.txt, diagnosis-2.txt" in caught.value.hint
+    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, (STALLED,))]
+    (receipt,) = here.receipts()
+    assert receipt.observed.reason is STALLED
+    assert [it.file for it in receipt.observed.diagnoses] == ["diagnosis-1.txt", "diagnosis-2.txt"]
+    assert diagnosis(here, 1) != diagnosis(here, 2)
+
+
+def test_it_is_one_start_of_a_plan_for_once(here: House) -> None:
+    with here.plan(use=Use.ONCE) as plan:
+        with start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
+            pass
+        with pytest.raises(RefusedError, match="may start once"):
+            start(plan, here.host())
+    assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END, Kind.REFUSAL]
+
+
+@pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS])
+def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, scenario: Scenario) -> None:
+    with here.plan(boot_seconds=3) as plan, start(plan, moody(here, scenario, Scenario.BOOTS)):
+        pass
+    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (EndReason.TIMEOUT,)), (Kind.END, (EndReason.STOPPED,))]
+    assert b"no progress: hung" in diagnosis(here, 1)
+
+
+def test_one_that_talks_is_not_begun_again(here: House) -> None:
+    with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
+        start(plan, moody(here, Scenario.CHATTERS))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+    assert b"still booting" in diagnosis(here, 1)
+
+
+def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_own(here: House) -> None:
+    with here.plan() as plan, pytest.raises(GuestTimeoutError):
+        start(plan, moody(here, Scenario.UNREADY))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    kept = diagnosis(here, 1)
+    assert b"CONFIG was sent: True" in kept
+    assert b"info lapic" in kept
+    assert b"registers" not in kept
+
+
+def test_one_that_may_wait_for_a_share_s_server_has_not_stalled(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.shares.setup.Shares.servers", (1,))
+    with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
+        start(plan, moody(here, Scenario.UNREADY))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+
+
+def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) -> None:
+    with here.plan() as plan, start(plan, moody(here, Scenario.WAKES)):
+        pass
+    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.STOPPED,))]
+    assert not list(here.path.glob("machines/*/diagnosis-*"))
+    assert here.receipts()[0].observed.diagnoses == ()
+
+
+def test_registers_that_come_after_the_configuration_are_not_kept(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs, is asked for them, reports, and is told all; then the answers come."""
+    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._USED", 1000.0)
+    with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
+        start(plan, moody(here, Scenario.LATE))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+    kept = diagnosis(here, 1)
+    assert b"CONFIG was sent: True" in kept
+    assert b"the hypervisor:" not in kept
+
+
+def test_a_hypervisor_that_does_not_answer_is_not_waited_for(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.runtime.vm_process._ANSWERS", 0.2)
+    with here.plan() as plan, start(plan, moody(here, Scenario.DEAF, Scenario.BOOTS)):
+        pass
+    assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END]
+    kept = diagnosis(here, 1)
+    assert b"the hypervisor:" not in kept
+    assert b"threads of the hypervisor" in kept
+
+
+class OneCell(BareJail, Jail):
+    """Has room for one hypervisor, ever."""
+
+    @override
+    def cell(self, *given: Any) -> BareCell:
+        if self.cells:
+            raise MvmnixError("no room")
+        return super().cell(*given)
+
+
+def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
+    jail = OneCell()
+    with here.plan() as plan, pytest.raises(MvmnixError, match="no room"):
+        start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS, jail=jail))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    assert [cell.released for cell in jail.cells] == [1]
+
+
+@dataclass
+class Forgetful:
+    """A log that takes everything but that a boot was begun again."""
+
+    log: Ledger
+
+    def about(self, machine: str) -> tuple[Record, ...]:
+        return self.log.about(machine)
+
+    def vouch(self, record: Record) -> bytes:
+        return self.log.vouch(record)
+
+    def append(self, record: Record) -> Indexed:
+        if record.kind is Kind.RESTART:
+            raise MvmnixError("no room in the log")
+        return self.log.append(record)
+
+
+def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
+    host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), BareJail()
+    with here.plan() as plan, pytest.raises(MvmnixError, match="no room in the log"):
+        start(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
+    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    assert [bool(cell.released) for cell in jail.cells] == [True, True]
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool) -> None:
+    """Before the log has it that another one begins, or right after: the next call puts in order what is left."""
+    host = moody(here, Scenario.STALLS, Scenario.BOOTS)
+
+    @dataclass
+    class Deadly(Forgetful):
+        @override
+        def append(self, record: Record) -> Indexed:
+            if record.kind is Kind.RESTART and logged:
+                self.log.append(record)
+            if record.kind is Kind.RESTART:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.log.append(record)
+
+    with here.plan(use=Use.ONCE) as plan:
+        if (child := os.fork()) == 0:
+            with suppress(BaseException):
+                start(plan, replace(host, journal=Deadly(host.journal)), name="web")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        machines = here.directory("machines")
+        cleanup.tidy(machines, here.ledger(), host.clock)
+        assert cleanup.survey(machines).is_tidy
+        with pytest.raises(RefusedError, match="may start once"):
+            start(plan, here.host())
+    restart = [(Kind.RESTART, (STALLED,))] if logged else []
+    assert told(here)[:-1] == [(Kind.START, ()), *restart, (Kind.END, (EndReason.SUPERVISOR_DIED,))]
+    assert diagnosis(here, 1)
+
+
+def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mvmnix.launch.machines.machine_dir.MachineHome.keep_diagnosis", full)
+    with here.plan() as plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
+        pass
+    assert len(here.receipts()[0].observed.diagnoses) == 1
+
+
+def test_nothing_that_watched_the_first_boot_is_left(here: House) -> None:
+    plan = here.plan(limits=Limits(idle_seconds=60))
+    with plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
+        assert len(machine._timers) == 3, "the boot, the wall clock, idleness"
+        machine.ping()

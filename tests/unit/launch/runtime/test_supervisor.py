@@ -1,0 +1,114 @@
+"""Signals to a supervisor in the foreground: the first lets the guest end in order, the second ends it."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.audit.record import Kind
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.supervisor import StopRequestedError, run_foreground, stopping_signals, supervise
+from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.house import House, house, nowhere
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path / "house") as it:
+        yield it
+
+
+def test_the_exit_code_is_the_commands(here: House) -> None:
+    out, err = bytearray(), bytearray()
+    with here.plan("complain", "no") as plan:
+        finished = run_foreground(plan, here.host(), stdout=out.extend, stderr=err.extend)
+    assert (finished.exit_code, finished.ended.reason) == (3, EndReason.GUEST_EXIT)
+    assert (bytes(out), bytes(err)) == (b"", b"no")
+
+
+def test_a_running_machine_has_no_memory_for_its_kernels_file(here: House) -> None:
+    """It lies in the guest's memory since the boot; the hypervisor keeps what it was loaded from open."""
+    sizes = {}
+
+    def work(machine: Machine) -> ExitStatus:
+        for fd in Path(f"/proc/{machine._guest.process.pid}/fd").iterdir():
+            sizes[str(fd.readlink())] = fd.stat().st_blocks
+        return machine.run(stdout=nowhere, stderr=nowhere)
+
+    with here.plan() as plan:
+        finished = supervise(plan, here.host(), work)
+        with pytest.raises(MvmnixError, match="has its kernel"):
+            start(plan, here.host())
+        assert len(here.receipts()) == 1, "nothing was made for another one"
+    assert finished.ended.reason is EndReason.GUEST_EXIT
+    assert sizes["/memfd:kernel (deleted)"] == 0
+    assert sizes["/memfd:initrd (deleted)"] > 0
+
+
+def test_standard_input_reaches_the_command(here: House) -> None:
+    out = bytearray()
+    with here.plan("cat") as plan:
+        run_foreground(plan, here.host(), stdout=out.extend, stderr=out.extend, stdin=b"some input")
+    assert out == b"some input"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_the_machine(here: House, number: signal.Signals) -> None:
+    host = here.host()
+    before = signal.getsignal(number)
+    reading, writing = os.pipe()
+
+    def work(machine: Machine) -> ExitStatus:
+        host.loop.after(0.1, lambda: os.kill(os.getpid(), number))
+        return machine.run(stdout=nowhere, stderr=nowhere, stdin=reading)  # which has no end yet
+
+    with here.plan("cat") as plan:
+        finished = supervise(plan, host, work)
+    os.close(writing)
+    os.close(reading)
+    assert (finished.exit_code, finished.ended.reason) == (128 + number, EndReason.STOPPED)
+    assert signal.getsignal(number) == before
+    assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
+
+
+def test_a_second_signal_does_not_wait(here: House) -> None:
+    host = here.host()
+
+    def work(machine: Machine) -> ExitStatus:
+        os.kill(machine._guest.process.pid, signal.SIGSTOP)
+        for _ in range(2):
+            host.loop.after(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        return machine.run(stdout=nowhere, stderr=nowhere)
+
+    with here.plan("cat") as plan:
+        finished = supervise(plan, host, work)
+    assert (finished.exit_code, finished.ended.reason) == (128 + signal.SIGTERM, EndReason.STOPPED)
+
+
+def test_a_signal_while_the_guest_boots(here: House) -> None:
+    host = here.host(Scenario.HANGS)
+    host.loop.after(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with here.plan() as plan, pytest.raises(StopRequestedError):
+        run_foreground(plan, host, stdout=nowhere, stderr=nowhere)
+    assert here.receipts()[0].observed.reason is EndReason.STOPPED
+
+
+def test_a_machine_that_fails_is_an_error(here: House) -> None:
+    with here.plan("panic") as plan, pytest.raises(MvmnixError, match="guest-panic"):
+        run_foreground(plan, here.host(), stdout=nowhere, stderr=nowhere)
+
+
+def test_a_signal_is_raised_where_the_loop_waits_and_nowhere_else() -> None:
+    loop = Loop()
+    with stopping_signals(loop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopRequestedError):
+            loop.turn(5)
+    loop.close()

@@ -1,0 +1,214 @@
+"""Starting, watching and ending a hypervisor, for real, with one that has no machine in it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolError
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.model import User, Verb, Workload
+from mvmnix.process import ProcessError, run, spawn
+from tests.unit.launch.bare import BareCell, BareJail
+from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+
+USER = User(1000, 1000)
+IDLE = 20.0
+
+
+def sketch(path: Path) -> LaunchSpec:
+    disk = os.open(path, os.O_RDONLY)
+    return LaunchSpec(disk, disk, disk, 0, 0, 0, 1, 64, "quiet", Acceleration.TCG, 2_000_000)
+
+
+@contextmanager
+def running(
+    path: Path, scenario: Scenario = Scenario.BOOTS, console: Callable[[bytes], None] = lambda _: None
+) -> Iterator[Guest]:
+    (path / "disk").write_bytes(b"the disk")
+    spec, loop = sketch(path / "disk"), Loop()
+    guest = Preparation(FakeHypervisor(scenario), BareJail(), spec).spawn(loop, console=console, services={})
+    os.close(spec.kernel)
+    try:
+        yield guest
+    finally:
+        guest.close()
+        guest.close()
+        loop.close()
+
+
+def configure(guest: Guest) -> None:
+    guest.channel.wait_hello(idle=IDLE)
+    guest.channel.configure(GuestConfig("guest", 1, bytes(32), 0, USER, verbs=frozenset({Verb.EXEC})), idle=IDLE)
+
+
+def output(guest: Guest, *argv: str) -> bytes:
+    said = bytearray()
+    request = ExecRequest(Workload(argv, {}, "/", USER))
+    status = guest.channel.exec(request, stdout=said.extend, stderr=said.extend, idle=IDLE)
+    assert status.exit_code == 0
+    return bytes(said)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ended; one that nobody reaped yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + IDLE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
+    console = bytearray()
+    with running(tmp_path, console=console.extend) as guest:
+        configure(guest)
+        assert output(guest, "echo", "hello") == b"hello\n"
+        assert output(guest, "cat-disk") == b"the disk"
+        guest.channel.shutdown(grace_ms=100, idle=IDLE)
+        guest.settle(IDLE)
+        assert guest.process.ended
+    assert guest.events == [MonitorEvent.READY, MonitorEvent.GUEST_RESET]
+    assert console == b"booted\n"
+    assert guest.console_bytes == len(console)
+
+
+def test_it_inherits_its_descriptors_and_no_other(tmp_path: Path) -> None:
+    secret = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(secret, True)
+    try:
+        with running(tmp_path) as guest:
+            configure(guest)
+            names = output(guest, "descriptors").decode().splitlines()
+    finally:
+        os.close(secret)
+    sockets = [name for name in names if name.startswith("socket:")]
+    files = [name for name in names if name.startswith("/") and "/proc/" not in name]
+    assert len(sockets) == 3
+    assert files == [str(tmp_path / "disk")]
+
+
+def test_its_session_limits_and_environment(tmp_path: Path) -> None:
+    with running(tmp_path) as guest:
+        configure(guest)
+        process = Path(f"/proc/{guest.process.pid}")
+        assert os.getsid(guest.process.pid) == guest.process.pid
+        assert "NoNewPrivs:\t1" in (process / "status").read_text()
+        assert any(
+            line.split()[4] == "0" for line in (process / "limits").read_text().splitlines() if "core file" in line
+        )
+        assert (process / "environ").read_bytes() == b"LC_ALL=C\0"
+        digest = guest.process.executable()
+        assert digest is not None
+        assert guest.process.cpu_seconds() > 0
+    assert guest.process.executable() is None
+    assert guest.process.cpu_seconds() == 0.0
+
+
+def test_a_guest_that_is_closed_leaves_no_process(tmp_path: Path) -> None:
+    with running(tmp_path, Scenario.HANGS) as guest:
+        pid = guest.process.pid
+        assert not gone(pid)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"")
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from tests.unit.launch.runtime.test_vm_process import running\n"
+        "from tests.unit.launch.fake_hypervisor import Scenario\n"
+        f"with running(Path({str(tmp_path)!r}), Scenario.HANGS) as guest:\n"
+        f"    Path({str(tmp_path / 'pid')!r}).write_text(str(guest.process.pid) + '.')\n"
+        "    time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[3]
+    supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(root)})
+    pidfile = tmp_path / "pid"
+    try:
+        wait_until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))
+        pid = int(pidfile.read_text()[:-1])
+        assert not gone(pid)
+    finally:
+        supervisor.send_signal(signal.SIGKILL)
+        supervisor.wait()
+    wait_until(lambda: gone(pid))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "events"),
+    [
+        (Scenario.PANICS, [MonitorEvent.GUEST_RESET]),
+        (Scenario.ABORTS, []),
+        (Scenario.STOPS, [MonitorEvent.INTERNAL_ERROR]),
+    ],
+)
+def test_whoever_waits_for_a_guest_that_fails_hears_of_it(
+    tmp_path: Path, scenario: Scenario, events: list[MonitorEvent]
+) -> None:
+    with running(tmp_path, scenario) as guest, pytest.raises(ChannelClosedError):
+        guest.channel.wait_hello(idle=IDLE)
+    # its monitor may have answered before it failed
+    assert [event for event in guest.events if event is not MonitorEvent.READY] == events
+
+
+def test_an_aborting_hypervisor_has_the_last_word(tmp_path: Path) -> None:
+    with running(tmp_path, Scenario.ABORTS) as guest, pytest.raises(ChannelClosedError):
+        guest.channel.wait_hello(idle=IDLE)
+    assert "fake: failed to set MSR 0x10a" in guest.process.last_words
+    assert not list(tmp_path.glob("core*"))
+
+
+def test_a_guest_that_babbles_breaks_the_protocol(tmp_path: Path) -> None:
+    with running(tmp_path, Scenario.BABBLES) as guest, pytest.raises(ChannelProtocolError):
+        guest.channel.wait_hello(idle=IDLE)
+
+
+@pytest.mark.parametrize("argv", [("panic",), ("die",)])
+def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    with running(tmp_path) as guest:
+        configure(guest)
+        with pytest.raises(ChannelClosedError):
+            output(guest, *argv)
+
+
+def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    with pytest.raises(ProcessError, match="/nonexistent/qemu"):
+        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), (), BareCell())
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+def test_nothing_is_left_open(tmp_path: Path) -> None:
+    with running(tmp_path):
+        pass
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for scenario in (Scenario.BOOTS, Scenario.PANICS, Scenario.ABORTS):
+        with running(tmp_path, scenario) as guest, pytest.raises((ChannelClosedError, AssertionError)):
+            guest.channel.wait_hello(idle=IDLE)
+            raise AssertionError
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+def test_the_launch_path_is_light() -> None:
+    program = (
+        "import sys, mvmnix.launch.runtime.supervisor, mvmnix.launch.machines.registry, mvmnix.launch.backends.qemu\n"
+        "print(' '.join(sys.modules))"
+    )
+    loaded = run([sys.executable, "-c", program]).stdout.decode().split()
+    assert not {"click", "jsonschema", "rich", "sigstore", "pyroute2", "asyncio"} & set(loaded)

@@ -1,0 +1,50 @@
+"""Keys of kinds that no rule here covers: they certify nothing, and make no signature that counts."""
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from mvmnix.model import Digest
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.identity import certificates, trusted_root
+from mvmnix.provenance.identity.certificate_path import unusable, verify_signature
+from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, PAYLOAD, SUBJECT
+
+type Key = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def certified(key: Key) -> x509.Certificate:
+    """A certificate of a key by itself."""
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([])).serial_number(1)
+    builder = builder.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW)
+    return builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+
+
+def test_an_issuer_whose_key_no_sct_is_over() -> None:
+    """RFC 6962, section 2.1.4: logs take certificates of RSA and ECDSA keys."""
+    bundle = envelope.parse(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER))
+    leaf, root = certificates.from_der(bundle.material.certificate), trusted_root.parse(OURS.trusted_root)
+    assert list(unusable(leaf, certified(ed25519.Ed25519PrivateKey.generate()), root)) == [
+        "its SCT does not hold: the key of its issuer is neither RSA nor ECDSA"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "over"),
+    [
+        (rsa.generate_private_key(65537, 2048), b"data"),
+        (ec.generate_private_key(ec.SECP256K1()), b"data"),
+        (ed25519.Ed25519PrivateKey.generate(), Digest.of(b"data")),  # which signs no digest made by others
+    ],
+)
+def test_a_signature_by_a_key_that_can_not_be_checked(key: Key, over: bytes | Digest) -> None:
+    with pytest.raises(ValueError, match="of a kind that can't be checked here"):
+        verify_signature(certified(key), bytes(64), over=over)
+
+
+def test_a_certificate_that_is_for_nothing() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    found = list(unusable(certified(key), certified(key), trusted_root.parse(OURS.trusted_root)))
+    assert found[:2] == ["its key usage is not digitalSignature", "its extended key usage is not codeSigning"]
+    assert found[2].startswith("its SCT does not hold: ")

@@ -1,0 +1,108 @@
+"""What each rule of a policy says of a build, whether it admits it or not."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix.errors import ReasonCode
+from mvmnix.keys import Role
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import RootTree
+from mvmnix.provenance.verify import explain
+from mvmnix.provenance.verify.explain import of_build, of_signer, of_source, refusals
+from tests.unit.provenance import world as worlds
+from tests.unit.provenance.world import CACHE_KEY, CACHED, NOW, World
+
+MORE = f"""[evaluation]
+import-from-derivation = true
+[[caches]]
+key = "{CACHE_KEY}"
+[freshness]
+provenance = "30d"
+[thresholds]
+rebuilds = 2
+[launch]"""
+
+
+ELSEWHERE = RootTree(f"git+https://elsewhere/x?rev={worlds.COMMIT}", worlds.KERNEL.nar, worlds.COMMIT)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return worlds.new_world(tmp_path)
+
+
+def builder(policy: TrustPolicy) -> Signer:
+    return next(signer for signer in policy.trust.signers if Role.BUILDER in signer.roles)
+
+
+def policy(more: str = "[launch]") -> TrustPolicy:
+    made = trust_text.effective(None, worlds.trust().replace(b"[launch]", more.encode()))
+    return replace(made, sources=tuple(replace(rule, patterns=("git+https://host/*",)) for rule in made.sources))
+
+
+def rules(world: World, it: TrustPolicy, **fields: Any) -> list[tuple[str, bool | None]]:
+    found = of_build(world.provenance(**fields), builder(it), it, image="hello")
+    return [(finding.rule, finding.admits) for finding in found]
+
+
+def test_a_build_that_is_admitted(world: World) -> None:
+    found = rules(world, policy(MORE), cached=(CACHED,), from_derivation=True)
+    assert found == [
+        *(("signers", True), ("builders", True), ("sources", True), ("inputs", True), ("caches", True)),
+        *(("evaluation", True), ("freshness", None), ("thresholds", None)),
+    ]
+
+
+def test_a_build_that_is_not(world: World) -> None:
+    found = rules(world, policy(), root=ELSEWHERE, builder_id="urn:other", cached=(CACHED,), from_derivation=True)
+    assert found == [
+        *(("signers", True), ("builders", False), ("sources", False), ("inputs", True), ("caches", False)),
+        *(("evaluation", False), ("freshness", None)),
+    ]
+
+
+def test_a_local_copy(world: World) -> None:
+    local = RootTree("path:hello", worlds.KERNEL.nar, None)
+    for allowed in (True, False):
+        it = policy()
+        it = replace(it, sources=tuple(replace(rule, allow_local=allowed) for rule in it.sources))
+        (found,) = of_source(local.uri, it)
+        assert "does not allow local copies" in found.text or allowed
+        assert not (allowed and "does not allow" in found.text)
+        assert found.admits is (allowed and any(rule.matching(local.uri) for rule in it.sources))
+
+
+def test_who_signed(world: World) -> None:
+    signer = builder(policy())
+    assert of_signer(signer) == explain.Finding(
+        "signers", True, f"{signer.name!r}, the key {signer.fingerprint}, may sign as builder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes"),
+    [
+        ({}, []),
+        ({"root": ELSEWHERE}, [ReasonCode.SOURCE_NOT_ADMITTED]),
+        ({"finished": NOW + timedelta(days=1)}, [ReasonCode.BUILD_TIME]),
+        ({"cached": (CACHED,)}, [ReasonCode.CACHE_NOT_ADMITTED]),
+        ({"from_derivation": True}, [ReasonCode.IMPORT_FROM_DERIVATION]),
+    ],
+)
+def test_what_a_build_is_refused_for(world: World, fields: dict[str, Any], codes: list[ReasonCode]) -> None:
+    assert [reason.code for reason in refusals(world.provenance(**fields), policy(), NOW)] == codes
+
+
+def test_what_it_is_refused_for_by_and_by(world: World) -> None:
+    it = policy('[freshness]\nprovenance = "1d"\n[launch]')
+    late = it.expires
+    assert [reason.code for reason in refusals(world.provenance(), it, late)] == [
+        ReasonCode.PROVENANCE_STALE,
+        ReasonCode.POLICY_EXPIRED,
+    ]

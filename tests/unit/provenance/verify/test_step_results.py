@@ -1,0 +1,126 @@
+"""What each numbered step found is kept, in order, and all of it refuses."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError
+from mvmnix.provenance.verify import verify
+from mvmnix.provenance.verify.step_results import Steps
+from tests.unit.provenance import world as worlds
+from tests.unit.provenance.verify.test_verify import check
+from tests.unit.provenance.world import PLANNER, World, put
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return worlds.new_world(tmp_path)
+
+
+def reason(why: str) -> Reason:
+    return Reason(ReasonCode.LOCK_MISMATCH, "it", why, "change it")
+
+
+def step_3_passing_by() -> Iterator[Reason]:
+    yield from ()
+
+
+def step_4_refusing(count: int = 1) -> Iterator[Reason]:
+    for number in range(count):
+        yield reason(f"reason {number}")
+
+
+def step_5_needed(inner: RefusedError | None = None) -> str:
+    if inner is not None:
+        raise inner
+    return "found"
+
+
+def test_what_passes_and_what_refuses() -> None:
+    before = Steps("signature")
+    before.take(step_3_passing_by)
+    before.require()
+    taken = Steps("plan", before.results)
+    taken.take(step_4_refusing, count=2)
+    taken.take(step_3_passing_by)
+    with pytest.raises(RefusedError) as caught:
+        taken.require()
+    assert caught.value.reasons == (reason("reason 0"), reason("reason 1"))
+    assert caught.value.steps == taken.results
+    assert [step.record for step in taken.results] == [
+        {"verifier": "signature", "step": 3, "name": "passing by", "passed": True},
+        {"verifier": "plan", "step": 4, "name": "refusing", "passed": False, "codes": [ReasonCode.LOCK_MISMATCH]},
+        {"verifier": "plan", "step": 3, "name": "passing by", "passed": True},
+    ]
+
+
+def test_a_step_that_is_needed() -> None:
+    taken = Steps("plan")
+    assert taken.need(step_5_needed) == "found"
+    inner = Steps("provenance")
+    inner.take(step_3_passing_by)
+    taken.consists_of(inner.results)
+    assert taken.results[-1].record["within"] == [step.record for step in inner.results]
+    taken.take(step_4_refusing)
+    with pytest.raises(RefusedError) as caught:
+        taken.need(step_5_needed, RefusedError(reason("inner"), steps=inner.results))
+    assert caught.value.reasons == (reason("reason 0"), reason("inner")), "what was found before stands beside it"
+    assert caught.value.steps[-1].within == inner.results
+    assert caught.value.steps[-1].reasons == (reason("inner"),)
+
+
+def test_many_reasons_are_bounded() -> None:
+    taken = Steps("plan")
+    taken.take(step_4_refusing, count=5000)
+    assert len(taken.results[0].reasons) == MOST_REASONS + 1
+
+
+def test_what_has_no_number_is_no_step() -> None:
+    with pytest.raises(ValueError, match="no numbered step"):
+        Steps("plan").take(lambda: iter(()))
+
+
+def test_each_step_says_what_it_found(world: World) -> None:
+    found = check(world)
+    assert [step.number for step in found.steps] == [*range(1, 27)]
+    assert [step.verifier for step in found.steps] == [*["signature"] * 5, *["provenance"] * 21]
+    assert not any(step.reasons for step in found.steps)
+    locked, world.lock = world.lock, b"{}"
+    with pytest.raises(RefusedError) as caught:
+        check(world)
+    taken = {step.number: step for step in caught.value.steps}
+    assert list(taken) == [*range(1, 26)]
+    assert taken[12].record == {
+        "verifier": "provenance",
+        "step": 12,
+        "name": "lock",
+        "passed": False,
+        "codes": [ReasonCode.LOCK_MISMATCH],
+    }
+    assert tuple(reason for step in taken.values() for reason in step.reasons) == caught.value.reasons
+    world.lock = locked
+    world.sign_provenance(put("https://example.com/other", "predicateType"))
+    with pytest.raises(RefusedError) as caught:
+        check(world)
+    assert [(step.number, bool(step.reasons)) for step in caught.value.steps][-2:] == [(6, False), (7, True)]
+    world.sign_provenance(key=PLANNER)
+    with pytest.raises(RefusedError) as caught:
+        check(world)
+    assert [step.number for step in caught.value.steps if step.reasons] == [4]
+    assert caught.value.steps[-1].number == 5
+
+
+def test_what_was_read_is_sealed(world: World) -> None:
+    it = verify.read_claim(world.provenance_bundle, world.policy)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="process"):
+            copied(it)
+    values = (it.data, it.authentic, it.statement, it.provenance, it.policy, it.steps)
+    with pytest.raises(TypeError, match="claims"):
+        verify.Claimed(*values, object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seal"):
+        replace(it, provenance=world.provenance())  # type: ignore[call-arg]
