@@ -90,7 +90,7 @@ def test_another_process_makes_the_same_bytes(record: BuildRecord, tmp_path: Pat
     """Whatever the order in which its sets and dictionaries hash."""
     code = "from tests.unit.images import test_sbom as it; it.show()"
     argv = [sys.executable, "-c", code, str(tmp_path)]
-    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.check_output(argv, env=environment) == sbom.of(record, versions={})
 
 

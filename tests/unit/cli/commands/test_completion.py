@@ -151,6 +151,7 @@ except SystemExit:
     loaded = loaded_by(program)
     assert {it for it in loaded if it.startswith(("mvmnix.cli.", "mvmnix.api", "mvmnix.launch"))} == {
         "mvmnix.cli.main",
+        "mvmnix.cli.commands",
         "mvmnix.cli.completers",
         "mvmnix.cli.commands.completion",
         "mvmnix.cli.verbosity",
