@@ -16,9 +16,9 @@ from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.part_index import PartBook
+from mvmnix.images.part_index import PartIndex
 from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Kept, Library, Room
+from mvmnix.images.store import ImageStore, Kept, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.backends import choice
 from mvmnix.launch.gate.admission import Submission, admit, as_verdict
@@ -35,10 +35,10 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client
 from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, files, in_force
+from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.roots import Roots
-from mvmnix.sandbox.uid_pool import UidPool, of_machine
+from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Context:
     @property
     def policy_files(self) -> tuple[Files, Files]:
         """What the machine's files and the user's say. Raises RefusedError."""
-        return files(FLOOR, self.roots.config)
+        return read_policy_files(FLOOR, self.roots.config)
 
     @cached_property
     def config(self) -> config.Config:
@@ -95,9 +95,9 @@ class Context:
         return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
 
     @cached_property
-    def library(self) -> Library:
+    def library(self) -> ImageStore:
         """Finished builds."""
-        return self._opened.enter_context(Library(self.roots.state))
+        return self._opened.enter_context(ImageStore(self.roots.state))
 
     @cached_property
     def sources(self) -> Store:
@@ -122,9 +122,11 @@ class Context:
             self.network.rest()
 
     @cached_property
-    def part_book(self) -> PartBook:
+    def part_book(self) -> PartIndex:
         """Parts that are kept for later builds."""
-        return PartBook(self.keep(self.roots.state.child("parts")), self.library.rooms[Room.BUNDLES], self.sources)
+        return PartIndex(
+            self.keep(self.roots.state.child("parts")), self.library.rooms[StoreDirectory.BUNDLES], self.sources
+        )
 
     @cached_property
     def machines(self) -> Directory:
@@ -177,7 +179,7 @@ class Context:
         Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
         """
         own = client.current() is None
-        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else of_machine()
+        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else machine_uid_pool()
         self.keep(pool.directory)
         return BubblewrapJail(pool, self.roots.cache)
 

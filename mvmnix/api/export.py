@@ -7,8 +7,8 @@ from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
 from mvmnix.images import image_archive
-from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.images.prune import Shelves
+from mvmnix.images.image_archive import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+from mvmnix.images.prune import ImagePruner
 from mvmnix.images.rebuilds import Rebuilds
 from mvmnix.images.store import Finished
 from mvmnix.launch.runtime.host import now
@@ -29,16 +29,16 @@ def export_image(context: Context, finished: Finished, out: Path) -> None:
         with (out / artifact.name).open("wb") as file:
             context.library.images.copy(artifact.digest, file.write)
             os.fchmod(file.fileno(), 0o444)
-    (out / BUNDLE).write_bytes(finished.bundle)
+    (out / BUNDLE_NAME).write_bytes(finished.bundle)
     if finished.lock is not None:
-        (out / LOCK).write_bytes(finished.lock)
+        (out / LOCK_NAME).write_bytes(finished.lock)
     if finished.sbom is not None:
         (out / SBOM_NAME).write_bytes(finished.sbom)
     if finished.parts:
-        (out / PARTS).write_bytes(b"\n".join(finished.parts))
+        (out / PARTS_NAME).write_bytes(b"\n".join(finished.parts))
     rebuilds = Rebuilds(context.roots.state).bundles(finished.image.manifest.digest)
     if rebuilds:
-        (out / REBUILDS).write_bytes(b"\n".join(rebuilds))
+        (out / REBUILDS_NAME).write_bytes(b"\n".join(rebuilds))
 
 
 def save_image(context: Context, digest: str, out: Path) -> None:
@@ -47,7 +47,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = Shelves(context.library).find(digest)
+        (_, entry), *_ = ImagePruner(context.library).find(digest)
         finished = context.library.open(entry, policy=context.policy, now=now())
         try:
             file = out.open("xb")

@@ -13,15 +13,15 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.images import make_provenance
-from mvmnix.images.part_index import NOTHING_KEPT, Stock
-from mvmnix.images.prune import Shelves
+from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
+from mvmnix.images.prune import ImagePruner
 from mvmnix.images.store import BuildKey, Finished
 from mvmnix.keys import Role
 from mvmnix.launch.plan.plan import Plan
@@ -29,7 +29,7 @@ from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
 from mvmnix.provenance.slsa import provenance
-from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa.predicate import provenance_statement
 
 _LOG_MODE = 0o600
 
@@ -118,7 +118,7 @@ class ImageBuilder:
         builder: Finished,
         *,
         vary: Callable[[Plan], Plan] | None = None,
-        stock: Stock = NOTHING_KEPT,
+        stock: KeptParts = NOTHING_KEPT,
     ) -> tuple[BuildRecord, provenance.Provenance]:
         """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
 
@@ -157,7 +157,7 @@ class ImageBuilder:
         self._progress.step("signing and verifying provenance")
         listed = sbom.of(record, versions=installation.debian_versions())
         claim = replace(claim, sbom=Digest.of(listed))
-        bundle = self._context.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
+        bundle = self._context.sign(Role.BUILDER, provenance_statement(claim, record.image.artifacts).to_bytes())
         return self._context.library.keep(
             key,
             record.image,
@@ -176,7 +176,7 @@ class ImageBuilder:
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
                 return oci.request(source, self._context.network.registries)
-            flake = take(source)
+            flake = take_flake(source)
             locked = lock.parse(flake.lock)
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
@@ -184,7 +184,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> Finished:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in Shelves(self._context.library).find(text)]
+        entries = [entry for _, entry in ImagePruner(self._context.library).find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

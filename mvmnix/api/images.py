@@ -10,7 +10,7 @@ from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.images.gc_roots import Need
-from mvmnix.images.prune import Freed, Shelves
+from mvmnix.images.prune import Freed, ImagePruner
 from mvmnix.images.rebuilds import Rebuilds
 from mvmnix.images.store import BuildKey, Entry, Finished
 from mvmnix.launch.runtime.host import now
@@ -54,7 +54,7 @@ def find_images(context: Context, digest: str) -> Listed:
     with context.working():
         found = (
             SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
-            for name, entry in Shelves(context.library).find(digest)
+            for name, entry in ImagePruner(context.library).find(digest)
         )
         return image_roots(context), tuple(found)
 
@@ -65,7 +65,7 @@ def remove_images(context: Context, digests: Iterable[str]) -> Freed:
     Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
     """
     with context.clearing():
-        shelves, needs = Shelves(context.library, held=part_roots(context)), image_roots(context)
+        shelves, needs = ImagePruner(context.library, held=part_roots(context)), image_roots(context)
         _refuse_unknown(needs)
         freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
         _forget_rebuilds(context, freed)
@@ -80,7 +80,7 @@ def prune_images(context: Context, *, every: bool, before: datetime | None, remo
     with context.clearing():
         needs = image_roots(context)
         _refuse_unknown(needs)
-        freed = Shelves(context.library, held=part_roots(context)).prune(
+        freed = ImagePruner(context.library, held=part_roots(context)).prune(
             needs,
             every=every,
             spared=_spared() if every else (),

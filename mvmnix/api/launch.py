@@ -11,10 +11,10 @@ from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.terminal import Terminal, run_in_terminal
-from mvmnix.api.verify.image import exported
+from mvmnix.api.verify.image import open_exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images.image_archive import BUNDLE
-from mvmnix.images.store import LIMIT, Kept
+from mvmnix.images.image_archive import BUNDLE_NAME
+from mvmnix.images.store import STATEMENT_LIMIT, Kept
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.stream_frames import End
@@ -25,7 +25,7 @@ from mvmnix.launch.gate.verify import VerifiedPlan, read_plan
 from mvmnix.launch.machines import retention
 from mvmnix.launch.machines.machine_dir import read_status
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.accelerator import described
+from mvmnix.launch.runtime.accelerator import accelerator_line
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import Finished, detach, supervise
@@ -147,7 +147,7 @@ def start_detached(
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:
-            context.frontend.notice(described(Acceleration(status.acceleration)))
+            context.frontend.notice(accelerator_line(Acceleration(status.acceleration)))
     return machine
 
 
@@ -165,12 +165,14 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
 @contextmanager
 def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]:
     """What is verified for an image in a directory: all of its evidence, or a verifier's summary."""
-    with exported(directory) as it:
+    with open_exported(directory) as it:
         if vsa:
-            summary = Summary(file_bytes(vsa, LIMIT))
+            summary = Summary(file_bytes(vsa, STATEMENT_LIMIT))
             yield Submission(bundle, summary, it.manifest, None, it.files)
         else:
-            provenance = files.read(str(directory / BUNDLE), LIMIT, "name a directory of `mvm build --out`")
+            provenance = files.read(
+                str(directory / BUNDLE_NAME), STATEMENT_LIMIT, "name a directory of `mvm build --out`"
+            )
             yield Submission(bundle, provenance, it.manifest, it.lock, it.files, it.parts, it.rebuilds)
 
 

@@ -41,7 +41,7 @@ def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force:
     Raises as `stop_machines` does, and UsageError for one that runs.
     """
     with open_machine_store(frontend) as machines:
-        for entry in [registry.find(machines, text) for text in names]:
+        for entry in [registry.find_machine(machines, text) for text in names]:
             machine = entry.status.machine
             if force and entry.alive:
                 registry.kill(machines, machine)
@@ -70,8 +70,8 @@ class MachineUsage:
 
 def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, ...]:
     """What those of these machines use that run, or all that run where none is named."""
-    named = [registry.find(machines, text) for text in names]
-    running = (entry for entry in named or registry.entries(machines) if entry.supervisor)
+    named = [registry.find_machine(machines, text) for text in names]
+    running = (entry for entry in named or registry.list_entries(machines) if entry.supervisor)
     return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
 
 
@@ -85,7 +85,7 @@ def _usage(machines: Directory, entry: Entry, supervisor: int) -> MachineUsage:
 
 
 def _ids(machines: Directory, names: Iterable[str]) -> list[str]:
-    return [registry.find(machines, text).status.machine for text in names]
+    return [registry.find_machine(machines, text).status.machine for text in names]
 
 
 def _write_down_ends(frontend: Frontend) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
+from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare_images
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.images.rebuilds import Rebuilds
@@ -22,7 +22,7 @@ from mvmnix.keys import Role
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import now
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.slsa.provenance import Provenance, Variation
 from mvmnix.provenance.verify.verify import Verified
 
@@ -31,19 +31,21 @@ VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64
 
 
-def rebuild(context: Context, images: ImageBuilder, request: BuildRequest, first: Finished) -> Verified[Provenance]:
+def rebuild_image(
+    context: Context, images: ImageBuilder, request: BuildRequest, first: Finished
+) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
     record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
     with context.recorded():
-        match compare(first.image, record.image):  # 3
+        match compare_images(first.image, record.image):  # 3
             case Disagreement(differences):
                 raise RefusedError(*(_reason(each, context, images) for each in differences))
             case Agreement(image):
                 images.progress.step("signing and verifying the second provenance")
-                bundle = context.sign(Role.BUILDER, to_statement(claim, image.artifacts).to_bytes())
+                bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
                 return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
 
 

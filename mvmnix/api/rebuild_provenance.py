@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.errors import RefusedError
-from mvmnix.images.prune import Shelves
+from mvmnix.images.prune import ImagePruner
 from mvmnix.images.rebuilds import Rebuilds
 from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
@@ -28,7 +28,7 @@ def add_rebuilds(context: Context, digest: str, bundles: Iterable[bytes]) -> Reb
     """
     with context.working(), context.recorded():
         kept, moment = Rebuilds(context.roots.state), now()
-        ((_, entry), *_) = Shelves(context.library).find(digest)
+        ((_, entry), *_) = ImagePruner(context.library).find(digest)
         first = context.library.open(entry, policy=context.policy, now=moment)
         for bundle in bundles:
             kept.keep(first, bundle, policy=context.policy, now=moment)

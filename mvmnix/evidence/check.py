@@ -17,7 +17,7 @@ from mvmnix.model import Image
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.parts import Parts
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_claim, verify_parts
 
 #: The node that a step of provenance/verify/verify.py is about, by its number; for all others it is the provenance.

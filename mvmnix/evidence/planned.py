@@ -13,7 +13,7 @@ from mvmnix.launch.gate.verify import SignedPlan, read_plan, verify_sheet
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the plan's node.

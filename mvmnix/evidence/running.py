@@ -16,13 +16,13 @@ from mvmnix.evidence.planned import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
 from mvmnix.launch.machines import receipt as receipts
-from mvmnix.launch.machines.ending import reason_of
+from mvmnix.launch.machines.ending import end_reason
 from mvmnix.launch.machines.receipt import Receipt
 from mvmnix.launch.machines.registry import Entry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"
@@ -135,7 +135,7 @@ def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Re
     pairs.append(("start", show_time(status.began), show_time(start.time)))
     if end is not None and status.reason is not None:
         if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
-            pairs.append(("end", status.reason, reason_of(end)))
+            pairs.append(("end", status.reason, end_reason(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
     yield from _contradictions("the machine's status", "the log", pairs)
@@ -187,7 +187,7 @@ def _record(listed: Listed, log: Sealed) -> Node:
 def _receipt(ran: Ran, judge: Judge) -> Node:
     if ran.receipt is None:
         end = ran.log.end if isinstance(ran.log, Sealed) else None
-        reason = "its supervisor was lost" if end is None else reason_of(end)
+        reason = "its supervisor was lost" if end is None else end_reason(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
     if isinstance(ran.receipt, MvmnixError):

@@ -9,7 +9,7 @@ from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.graph import Kind, Node, Verdict, refused, unverified, verified
 from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.policy.policy import SERIAL_FILES, TrustPolicy
-from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the policy's node.

@@ -17,7 +17,7 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
 from mvmnix.builder.session.import_outputs import Reception
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import LIMIT, Entry, Finished, Kept, Library, entry_of
+from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore, Kept, entry_of
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
@@ -25,22 +25,22 @@ from mvmnix.provenance.verify.verify import verify_alone
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.
-BUNDLE: Final = "provenance.sigstore.json"
-LOCK: Final = "flake.lock"
+BUNDLE_NAME: Final = "provenance.sigstore.json"
+LOCK_NAME: Final = "flake.lock"
 #: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
-PARTS: Final = "parts.sigstore.jsonl"
+PARTS_NAME: Final = "parts.sigstore.jsonl"
 #: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
-REBUILDS: Final = "rebuilds.sigstore.jsonl"
+REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 
-_OPTIONAL: Final = (LOCK, SBOM_NAME, PARTS)
-_EVIDENCE: Final = (BUNDLE, *_OPTIONAL)
+_OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
+_EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)
 #: What eleven octal digits can say.
 _LARGEST: Final = 8**11 - 1
 #: Blocks of zeros behind the end that are still read; tar pads to twenty.
 _PADDING: Final = 1 << 20
 
 
-def pack(library: Library, finished: Finished, write: Callable[[bytes], object]) -> None:
+def pack(library: ImageStore, finished: Finished, write: Callable[[bytes], object]) -> None:
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
@@ -64,7 +64,7 @@ def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
     write(member.tobuf(tarfile.USTAR_FORMAT))
 
 
-def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
+def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
     """Take an image in. Raises RefusedError, and nothing of it stays."""
     with Reception(library.images) as reception:
         evidence: dict[str, _Bytes] = {}
@@ -74,7 +74,7 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
                 return evidence.setdefault(name, _Bytes())
             return reception.open(name)
 
-        limits = dict.fromkeys(_EVIDENCE, LIMIT) | import_outputs.LIMITS
+        limits = dict.fromkeys(_EVIDENCE, STATEMENT_LIMIT) | import_outputs.LIMITS
         reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
         most, size = sum(limits.values()) + _PADDING, 0
         for chunk in archive:
@@ -106,8 +106,8 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
 
 def _kept(image: Image, files: Mapping[str, bytes]) -> Kept:
     """The evidence as it came; the manifest is read again where it is kept."""
-    parts = tuple(files[PARTS].split(b"\n")) if PARTS in files else ()
-    return Kept(image, b"", files[BUNDLE], files.get(LOCK), parts=parts, sbom=files.get(SBOM_NAME))
+    parts = tuple(files[PARTS_NAME].split(b"\n")) if PARTS_NAME in files else ()
+    return Kept(image, b"", files[BUNDLE_NAME], files.get(LOCK_NAME), parts=parts, sbom=files.get(SBOM_NAME))
 
 
 class _Bytes:

@@ -17,7 +17,7 @@ from mvmnix.provenance.slsa.provenance import (
     Provenance,
     RootTree,
     Versions,
-    account,
+    lock_account,
     subjects_of,
 )
 
@@ -61,7 +61,7 @@ def _provenance(
         directory=flake.directory,
         attribute=record.request.attribute,
         lock=lock.digest,
-        nodes=account(lock, given.touched),
+        nodes=lock_account(lock, given.touched),
         sources=given.sources,
         builder_id=HOST_NIX if builder is None else MICROVM,
         builder_image=() if builder is None else subjects_of(builder.image.artifacts),

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.images.store import LIMIT, Finished
+from mvmnix.images.store import STATEMENT_LIMIT, Finished
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy.policy import TrustPolicy
@@ -66,7 +66,7 @@ class Rebuilds:
             if not all_.exists(manifest.hex):
                 return ()
             with all_.child(manifest.hex) as here:
-                return tuple(here.read(name, LIMIT) for name in here.names()[:MOST])
+                return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST])
 
     def _bundles(self, first: Finished) -> Iterator[tuple[str, bytes]]:
         return (self._read(first, name) for name in self._names(first))
@@ -82,7 +82,7 @@ class Rebuilds:
     def _read(self, first: Finished, name: str) -> tuple[str, bytes]:
         """A bundle by the name of its file, and where it lies. Raises RefusedError for other bytes than that says."""
         with self._state.child("rebuilds") as all_, all_.child(first.image.manifest.digest.hex) as here:
-            data, where = here.read(name, LIMIT), here.where(name)
+            data, where = here.read(name, STATEMENT_LIMIT), here.where(name)
         if Digest.of(data).hex != name:
             why = f"{where} has other bytes than its name says"
             raise refuse(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"remove {where}, and rebuild")

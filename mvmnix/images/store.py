@@ -23,12 +23,12 @@ from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Largest bundle and lock that are read, in bytes.
-LIMIT = 16 * 1024 * 1024
+STATEMENT_LIMIT = 16 * 1024 * 1024
 _INDEX_LIMIT = 16 * 1024
 _AGAIN = "look at it, for it stays as it is; to have another: mvm build --again FLAKE"
 
 
-class Room(StrEnum):
+class StoreDirectory(StrEnum):
     """The directories of files that are kept by digest."""
 
     IMAGES = "images"
@@ -85,23 +85,23 @@ class Finished(Kept):
     provenance: Verified[Provenance]
 
 
-class Library:
+class ImageStore:
     """Finished builds under the state directory; one for a process. A context manager."""
 
     def __init__(self, state: Directory) -> None:
         self._opened = ExitStack()
         images, bundles, locks, sboms, self._index = (
-            self._opened.enter_context(state.child(name)) for name in (*Room, "builds")
+            self._opened.enter_context(state.child(name)) for name in (*StoreDirectory, "builds")
         )
         self.images = Store(images, hint=_AGAIN)
         self._bundles = Store(bundles, hint=_AGAIN)
         self._locks = Store(locks, hint=_AGAIN)
         self._sboms = Store(sboms, hint=_AGAIN)
         self.rooms = {
-            Room.IMAGES: self.images,
-            Room.BUNDLES: self._bundles,
-            Room.LOCKS: self._locks,
-            Room.SBOMS: self._sboms,
+            StoreDirectory.IMAGES: self.images,
+            StoreDirectory.BUNDLES: self._bundles,
+            StoreDirectory.LOCKS: self._locks,
+            StoreDirectory.SBOMS: self._sboms,
         }
 
     def __enter__(self) -> Self:
@@ -206,15 +206,15 @@ class Library:
 
     def bundle(self, digest: Digest) -> bytes:
         """The bytes of a bundle, hashed."""
-        return self._bundles.read(digest, limit=LIMIT)
+        return self._bundles.read(digest, limit=STATEMENT_LIMIT)
 
     def lock(self, digest: Digest) -> bytes:
         """The bytes of a flake.lock, hashed."""
-        return self._locks.read(digest, limit=LIMIT)
+        return self._locks.read(digest, limit=STATEMENT_LIMIT)
 
     def sbom(self, digest: Digest) -> bytes:
         """The bytes of an SBOM, hashed."""
-        return self._sboms.read(digest, limit=LIMIT)
+        return self._sboms.read(digest, limit=STATEMENT_LIMIT)
 
     def open(self, entry: Entry, *, policy: TrustPolicy, now: datetime) -> Finished:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mvmnix import manifest, strict
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images.store import Entry
@@ -100,7 +100,9 @@ class Rig:
         return manifest.parse(self.manifest)
 
     def _claim(self, bundle: Digest) -> Provenance:
-        return predicate.from_statement(statement.parse(envelope.parse(self.rooms.library.bundle(bundle)).payload))
+        return predicate.read_provenance(
+            statement.parse(envelope.parse_bundle(self.rooms.library.bundle(bundle)).payload)
+        )
 
     def _without_parts(self) -> Provenance:
         """What the builder would have said of the same image, had no part been kept: all sources came in then.
@@ -108,7 +110,7 @@ class Rig:
         So that each row changes one thing; kept parts have rows of their own (tests/vm/test_parts.py).
         """
         bundles = map(self.rooms.library.bundle, self.entry.parts)
-        statements = [parts.from_statement(statement.parse(envelope.parse(data).payload)) for data in bundles]
+        statements = [parts.from_statement(statement.parse(envelope.parse_bundle(data).payload)) for data in bundles]
         inherited = {source for each in statements for source in each.provenance.sources}
         return replace(self.built, kept=(), sources=tuple(sorted({*self.built.sources, *inherited})))
 
@@ -122,7 +124,7 @@ class Rig:
         made = Plan.for_image(
             self.image, policy=self.policy.digest, provenance=provenance, now=self.now - minute, verbs=verbs
         )
-        return signed(plans.to_statement(replace(made, **fields)), changes, key or self.role(Role.PLANNER))
+        return signed(plans.plan_statement(replace(made, **fields)), changes, key or self.role(Role.PLANNER))
 
     def sign_plan(self, *changes: Change, key: PrivateKey | None = None, **fields: Any) -> None:
         self.plan = self.signed_plan(*changes, key=key, **fields)
@@ -135,7 +137,7 @@ class Rig:
         **fields: Any,
     ) -> None:
         """Another provenance, and a plan that was made with it."""
-        made = predicate.to_statement(replace(self.claim, **fields), artifacts or self.image.artifacts)
+        made = predicate.provenance_statement(replace(self.claim, **fields), artifacts or self.image.artifacts)
         self.provenance = signed(made, changes, key or self.role(Role.BUILDER))
         self.sign_plan()
 
@@ -182,7 +184,7 @@ class Rig:
             self.admit()
         assert caught.value.exit_code == 126
         assert all(reason.why and reason.hint for reason in caught.value.reasons)
-        (last,) = records(self.rooms.audit, self.rooms.log_key, last=1)
+        (last,) = last_records(self.rooms.audit, self.rooms.log_key, last=1)
         assert last.record.kind is Kind.REFUSAL
         assert last.record.reasons == tuple(dict.fromkeys(caught.value.codes))
         assert self.marks == before

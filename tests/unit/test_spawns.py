@@ -104,7 +104,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/launch/jail/root.py:_asked": None,
     "mvmnix/launch/secrets/resolve.py:_command": (
-        "mvmnix.launch.plan.secret_reference:Reference",
+        "mvmnix.launch.plan.secret_reference:SecretReference",
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,

@@ -14,7 +14,7 @@ from mvmnix.provenance.policy.policy import SERIAL_FILES, PolicyFile, TrustPolic
 from mvmnix.provenance.policy.policy_files import Files
 from mvmnix.provenance.policy.rules import BuilderRule, VerifierRule
 from mvmnix.provenance.trust_toml import show_duration
-from mvmnix.provenance.verify.explain import owners
+from mvmnix.provenance.verify.explain import rule_owners
 from mvmnix.strict import show_time
 
 type Row = tuple[str, str]
@@ -57,7 +57,7 @@ class Account:
                     "inputs": list(rule.inputs),
                     "pairs": [list(pair) for pair in rule.pairs],
                 }
-                for owner, rule in zip(owners(it), it.sources, strict=True)
+                for owner, rule in zip(rule_owners(it), it.sources, strict=True)
             ],
             "caches": [key.text for key in it.caches],
             "importFromDerivation": it.import_from_derivation,

@@ -10,9 +10,9 @@ from pathlib import Path
 from mvmnix import manifest, strict
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
-from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.images.store import LIMIT
-from mvmnix.launch.gate.verify import verify as verify_plan
+from mvmnix.images.image_archive import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.gate.verify import verify_plan
 from mvmnix.launch.runtime.host import now
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Image
@@ -43,7 +43,7 @@ class VerifiedImage:
     @property
     def statement(self) -> object:
         """The provenance as it was signed."""
-        return strict.parse_json(envelope.parse(self.bundle).payload)
+        return strict.parse_json(envelope.parse_bundle(self.bundle).payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Exported:
 
 
 @contextmanager
-def exported(directory: Path) -> Iterator[Exported]:
+def open_exported(directory: Path) -> Iterator[Exported]:
     """Read and open an image's directory; its files are closed at the end. Raises UsageError."""
     with ExitStack() as stack:
         described = files.read(str(directory / "manifest.json"), manifest.LIMIT, _HINT)
         lock, sbom, *listed = (
-            files.read(str(directory / name), LIMIT, _HINT) if os.path.lexists(directory / name) else None
-            for name in (LOCK, SBOM_NAME, PARTS, REBUILDS)
+            files.read(str(directory / name), STATEMENT_LIMIT, _HINT) if os.path.lexists(directory / name) else None
+            for name in (LOCK_NAME, SBOM_NAME, PARTS_NAME, REBUILDS_NAME)
         )
         parts, rebuilds = (() if lines is None else tuple(lines.split(b"\n")) for lines in listed)
         fds = [stack.enter_context(files.regular(str(directory / name), _HINT)) for name in _FILES]
@@ -77,7 +77,9 @@ def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> 
 
     Raises as `verify_image` does.
     """
-    return read_claim(bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE)), policy)
+    return read_claim(
+        bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE_NAME)), policy
+    )
 
 
 def verify_image(
@@ -98,7 +100,7 @@ def verify_image(
     claimed = claimed or read_image_claim(policy, directory, bundle)
     if claimed.policy != policy:
         raise ValueError("the provenance was read under another policy")
-    with exported(directory) as it:
+    with open_exported(directory) as it:
         if plan:
             _verify_plan(bundles.canonical_plan(plan), it, claimed, moment)
         image = manifest.parse(it.manifest)

@@ -34,12 +34,12 @@ class Finding:
     relied_on: tuple[SummaryInput, ...] | None = None
 
 
-def of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
+def finding_of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
     """The finding about an image, which was verified under this policy."""
     parts_statements = ((data, _of_parts) for data in it.parts)
-    rebuilds = ((data, predicate.from_statement) for data in it.rebuilds)
+    rebuilds = ((data, predicate.read_provenance) for data in it.rebuilds)
     bundles: tuple[tuple[bytes, ReadBuild], ...]
-    bundles = ((it.bundle, predicate.from_statement), *parts_statements, *rebuilds)
+    bundles = ((it.bundle, predicate.read_provenance), *parts_statements, *rebuilds)
     relied_on = vsa_inputs.relied_on(bundles, policy.trust)
     return Finding(
         resource=vsa.resource_of(it.image),
@@ -55,7 +55,7 @@ def _of_parts(it: Statement) -> Provenance:
     return parts.from_statement(it).provenance
 
 
-def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
+def finding_of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
     """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
 
     Raises UsageError for two files of one name, which could not be told apart.

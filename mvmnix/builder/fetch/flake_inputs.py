@@ -74,7 +74,7 @@ class Outside:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def bring(node: LockedNode, store: Store, outside: Outside) -> None:
+def bring_tree(node: LockedNode, store: Store, outside: Outside) -> None:
     """The archive of a locked tree into the store, under its digest.
 
     Raises RefusedError [fetch-not-allowed, fetch-limit, source-mismatch, source-unusable], and MvmnixError when it

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from mvmnix.builder.fetch.https import Downloader, DownloadError
-from mvmnix.builder.fetch.parsing import json_value, texts
+from mvmnix.builder.fetch.parsing import document_texts, json_value
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
@@ -119,7 +119,9 @@ class Registries:
 
     def _token_url(self, said: str, name: str) -> str:
         try:
-            return challenge.token_url(texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name)
+            return challenge.token_url(
+                document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name
+            )
         except MalformedError as error:
             raise challenge.unknown(f"{said[:80]!r}") from error
 
@@ -127,7 +129,7 @@ class Registries:
         said = bytearray()
         self._downloader.get(url, said.extend, limit=challenge.LIMIT)
         try:
-            return challenge.token(texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+            return challenge.token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
         except MalformedError as error:
             raise challenge.none(str(error)) from error
 

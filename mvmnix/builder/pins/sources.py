@@ -31,7 +31,7 @@ CHILDREN = 4
 _DEB_LIMIT = 1 << 30
 
 
-def fetch(
+def fetch_sources(
     sources: Iterable[Source],
     store: Store,
     progress: Progress,
@@ -76,7 +76,7 @@ def fetch(
 def fetch_all(locks: Iterable[DebianLock | PythonLock], store: Store, progress: Progress) -> tuple[Source, ...]:
     """Bring every source of these locks into the store, and return them."""
     sources = tuple(source for lock in locks for source in lock.sources())
-    fetch(sources, store, progress)
+    fetch_sources(sources, store, progress)
     return sources
 
 

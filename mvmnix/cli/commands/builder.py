@@ -4,7 +4,7 @@ import click
 
 from mvmnix.api.context import open_context
 from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.rebuild import rebuild
+from mvmnix.api.rebuild import rebuild_image
 from mvmnix.builder import bootstrap
 from mvmnix.cli.commands.build import rebuild_record
 from mvmnix.cli.output import TERMINAL, answer
@@ -28,7 +28,7 @@ def reproduce(as_json: bool) -> None:
         context.initialize()
         with steps() as progress, open_image_builder(context, progress) as images:
             first = images.builder_image()
-            second = rebuild(context, images, bootstrap.request(), first)
+            second = rebuild_image(context, images, bootstrap.request(), first)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
     if as_json:
         answer(

@@ -22,11 +22,11 @@ from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.runtime.accelerator import Verdict, admission, known
+from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.launch.runtime.host import now
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import GIT, locate
 
 #: How long before a policy expires that is said.
@@ -67,11 +67,11 @@ def _hypervisor(context: Context) -> Iterator[Finding]:
         yield isolation(kvm=False)
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding(
-            "KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", admission("/dev/kvm")
+            "KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", kvm_access_hint("/dev/kvm")
         )
         yield isolation(kvm=False)
     else:
-        verdicts = known(context.roots.cache)
+        verdicts = known_verdicts(context.roots.cache)
         yield probed(verdicts)
         if verdicts:
             yield isolation(kvm=all(verdict.usable for verdict in verdicts))
@@ -85,7 +85,7 @@ def isolation(*, kvm: bool) -> Finding:
     return Finding("isolation", Health.NOTE, f"under TCG: {Boundary.SANDBOX.explained}", hint)
 
 
-def probed(verdicts: tuple[Verdict, ...]) -> Finding:
+def probed(verdicts: tuple[KvmVerdict, ...]) -> Finding:
     """What probes of this boot found; each is about one hypervisor and one kernel."""
     if not verdicts:
         return Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")

@@ -13,7 +13,7 @@ from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.privileges import client
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}

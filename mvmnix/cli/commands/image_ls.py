@@ -10,7 +10,7 @@ from mvmnix.api.images import SeenImage, find_images, list_images, prune_images,
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
-from mvmnix.images.gc_roots import Need, users
+from mvmnix.images.gc_roots import Need, users_of
 from mvmnix.images.prune import Freed
 from mvmnix.images.store import Finished
 from mvmnix.launch.runtime.host import now
@@ -26,7 +26,7 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
         "manifest": str(seen.entry.manifest),
         "provenance": str(seen.entry.bundle),
         "verified": seen.finished is not None,
-        "neededBy": list(users(seen.entry, needs)),
+        "neededBy": list(users_of(seen.entry, needs)),
     }
     if seen.finished is None:
         return said | {"reasons": list(seen.reasons)}

@@ -7,7 +7,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.rebuild_provenance import add_rebuilds
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.escaping import escape
-from mvmnix.images.store import LIMIT
+from mvmnix.images.store import STATEMENT_LIMIT
 
 
 @click.command()
@@ -21,7 +21,7 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     `mvm build --rebuild` does (and with --out writes it, one a line). The policy's threshold for rebuilds counts
     builders, each once.
     """
-    given = [bundle for path in bundles for bundle in file_bytes(path, LIMIT).split(b"\n")]
+    given = [bundle for path in bundles for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with open_context(TERMINAL) as context:
         agreed = add_rebuilds(context, digest, given)
     if as_json:

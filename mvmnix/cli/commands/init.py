@@ -7,7 +7,7 @@ import click
 
 from mvmnix.api.context import open_context
 from mvmnix.api.source_refs import image_reference
-from mvmnix.builder.template import Template, scaffold, write
+from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.cli.output import TERMINAL
 from mvmnix.escaping import escape
 
@@ -31,8 +31,8 @@ def init(template: str, image: str | None, directory: Path) -> None:
     wanted = Template(template)
     if (wanted is Template.OCI) != (image is not None):
         raise click.UsageError("--template oci and --from belong together")
-    tree = scaffold(wanted, directory.resolve().name, image=_described(image) if image is not None else None)
-    write(tree, directory)
+    tree = template_tree(wanted, directory.resolve().name, image=_described(image) if image is not None else None)
+    write_template(tree, directory)
     _next(directory)
 
 

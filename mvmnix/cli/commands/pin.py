@@ -16,7 +16,7 @@ from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins import make as pins_make
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
-from mvmnix.builder.pins.make import Change
+from mvmnix.builder.pins.make import PinChange
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.cli.output import answer
@@ -229,7 +229,7 @@ def _write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def _show(changes: Sequence[Change], path: Path, as_json: bool) -> None:
+def _show(changes: Sequence[PinChange], path: Path, as_json: bool) -> None:
     if as_json:
         answer("pins", [asdict(change) for change in changes])
         return

@@ -20,21 +20,21 @@ from mvmnix.api.source_refs import runnable_ref
 from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import directory, file
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options.backend import told_of_isolation
-from mvmnix.cli.options.data import told as told_of_data
+from mvmnix.cli.options.backend import isolation_line
+from mvmnix.cli.options.data import data_lines as told_of_data
 from mvmnix.cli.options.plan import plan_options
-from mvmnix.cli.options.secrets import told
-from mvmnix.cli.options.shares import told as told_of_shares
-from mvmnix.cli.options.signing import signing
+from mvmnix.cli.options.secrets import secret_lines
+from mvmnix.cli.options.shares import share_lines as told_of_shares
+from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.escaping import escape, escape_line
-from mvmnix.images.store import LIMIT
+from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.keys import Role
 from mvmnix.launch.gate import signatures
 from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.plan import to_statement
+from mvmnix.launch.plan.plan import plan_statement
 from mvmnix.provenance.bundle import statement
 from mvmnix.strict import parse_json
 
@@ -68,20 +68,20 @@ def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions
         refuse_early(context, options)
         with steps() as progress, open_image_builder(context, progress) as images:
             finished = images.image(source)
-        _write(out, to_statement(draft_plan(context, finished, options)).to_bytes())
+        _write(out, plan_statement(draft_plan(context, finished, options)).to_bytes())
 
 
 @plan.command()
 @click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
 @_OUT
-@signing
+@signing_options
 def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
     """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
 
     Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
     bundles and the new one, a line each.
     """
-    data = file_bytes(plan_file, LIMIT)
+    data = file_bytes(plan_file, STATEMENT_LIMIT)
     with open_context(TERMINAL) as context:
         context.signer.choose(choice, Role.PLANNER)
         _write(out, add_signature(context, data, plan_file))
@@ -106,7 +106,7 @@ def show(bundle: str) -> None:
     payload = signatures.payload(data)
     with suppress(RefusedError):  # what is no plan is shown all the same
         made = plan_of(statement.parse(payload))
-        for line in chain([told_of_isolation(made)], told(made), told_of_shares(made), told_of_data(made)):
+        for line in chain([isolation_line(made)], secret_lines(made), told_of_shares(made), told_of_data(made)):
             click.echo(escape(line), err=True)
     shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
     click.echo(escape(shown))

@@ -10,7 +10,7 @@ from mvmnix.api.context import open_context
 from mvmnix.api.policy_report import cases
 from mvmnix.api.policy_report.account import Account
 from mvmnix.api.policy_report.items import Judge, Judged
-from mvmnix.api.policy_report.words import lines
+from mvmnix.api.policy_report.words import account_lines
 from mvmnix.api.verify.trust_choice import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
@@ -89,7 +89,7 @@ def _tell(account: Account, *, as_json: bool) -> int:
     if as_json:
         answer("policy", account.told)
     else:
-        table(("ABOUT", "WHAT IT SAYS"), lines(account))
+        table(("ABOUT", "WHAT IT SAYS"), account_lines(account))
     return int(account.now >= account.policy.expires or bool(account.rolled_back))
 
 

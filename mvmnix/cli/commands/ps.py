@@ -33,7 +33,7 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
         raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
     with open_machine_store(TERMINAL) as here:
         listed = with_verified_ends(
-            here, [entry for entry in registry.entries(here) if everything or entry.alive], TERMINAL
+            here, [entry for entry in registry.list_entries(here) if everything or entry.alive], TERMINAL
         )
     shown = filters.matching(listed, chosen)
     if as_json:
@@ -68,7 +68,7 @@ def inspect(machine: str) -> None:
     plan, provenance and receipt.
     """
     with open_machine_store(TERMINAL) as here:
-        (entry,) = with_verified_ends(here, [registry.find(here, machine)], TERMINAL)
+        (entry,) = with_verified_ends(here, [registry.find_machine(here, machine)], TERMINAL)
         status = entry.status
         digests = {
             "plan": status.plan,
@@ -91,11 +91,11 @@ def inspect(machine: str) -> None:
 def wait(machines: tuple[str, ...]) -> None:
     """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
     with open_machine_store(TERMINAL) as here:
-        waiting = [registry.find(here, text).status.machine for text in machines]
+        waiting = [registry.find_machine(here, text).status.machine for text in machines]
         for machine in waiting:
             ended = registry.wait(here, machine)
             if ended.state == "dead":
                 with open_machine_store(TERMINAL) as again:
-                    ended = registry.find(again, machine)
+                    ended = registry.find_machine(again, machine)
             (ended,) = with_verified_ends(here, [ended], TERMINAL)
             click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

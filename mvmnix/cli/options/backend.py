@@ -24,7 +24,7 @@ def backend_option[F: Callable[..., object]](command: F) -> F:
     )(command)
 
 
-def told_of_isolation(plan: Plan) -> str:
+def isolation_line(plan: Plan) -> str:
     """What will hold what the plan starts, as far as the plan says it; one line for people."""
     first, *others = (it.explained for it in plan.boundaries)
     return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))

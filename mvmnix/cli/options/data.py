@@ -27,7 +27,7 @@ def data_option[F: Callable[..., object]](command: F) -> F:
     )(command)
 
 
-def told(plan: Plan) -> Iterator[str]:
+def data_lines(plan: Plan) -> Iterator[str]:
     """A line that says what the guest gets, if it gets one."""
     if plan.data is not None:
         yield f"data disk of {plan.data.size_mib} MiB: the guest reads and writes it as {plan.data.path}, until it ends"

@@ -14,7 +14,7 @@ from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.cli.options.shares import share_option, shares
 from mvmnix.cli.options.workload import FIELDS, workload_options
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.labels import Labels, parse
+from mvmnix.launch.plan.labels import Labels, parse_labels
 from mvmnix.model import Verb
 
 
@@ -24,7 +24,7 @@ def _verbs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 def _labels(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Labels:
     try:
-        return parse(value)
+        return parse_labels(value)
     except ValueError as error:
         raise UsageError(str(error), hint="--label tier=web") from error
 
@@ -87,7 +87,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
 
 
-def names() -> frozenset[str]:
+def plan_option_names() -> frozenset[str]:
     """How these options are written, each of their names."""
     probe = click.command()(plan_options(lambda **_: None))
     return frozenset(name for param in probe.params for name in (*param.opts, *param.secondary_opts))

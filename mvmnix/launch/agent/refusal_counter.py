@@ -33,7 +33,7 @@ class _Counted:
             raise
 
 
-def counted(services: Mapping[int, ServiceFactory], tally: Tally) -> dict[int, ServiceFactory]:
+def counted_services(services: Mapping[int, ServiceFactory], tally: Tally) -> dict[int, ServiceFactory]:
     """The same services; what one of them refuses is counted under `port-NUMBER-refused`."""
 
     def wrap(port: int, make: ServiceFactory) -> ServiceFactory:

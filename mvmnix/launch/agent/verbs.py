@@ -81,14 +81,14 @@ class Resize(CommandFrame):
         return cls(stream, rows, columns)
 
 
-class Way(StrEnum):
+class CopyDirection(StrEnum):
     """Which way a copy goes, seen from the guest."""
 
     OUT = "out"
     IN = "in"
 
 
-_WAYS: Final = {Way.OUT: 1, Way.IN: 2}
+_WAYS: Final = {CopyDirection.OUT: 1, CopyDirection.IN: 2}
 _REPLACES: Final = 1
 
 
@@ -101,7 +101,7 @@ class CopyRequest(ExecRequest):
     """
 
     VERB = Verb.COPY
-    way: int = _WAYS[Way.OUT]
+    way: int = _WAYS[CopyDirection.OUT]
     options: int = 0
 
     @override
@@ -128,7 +128,7 @@ class CopyRequest(ExecRequest):
         return cls._read(reader, way=way, options=options)
 
 
-def copy_request(workload: Workload, way: Way, *, replaces: bool) -> CopyRequest:
+def copy_request(workload: Workload, way: CopyDirection, *, replaces: bool) -> CopyRequest:
     """A copy that way. Raises ValueError."""
     return CopyRequest(workload, 0, _WAYS[way], _REPLACES if replaces else 0)
 

@@ -13,7 +13,7 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.accelerator import KVM, admission
+from mvmnix.launch.runtime.accelerator import KVM, kvm_access_hint
 from mvmnix.launch.vmm.port import Hypervisor
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
@@ -88,4 +88,4 @@ def _kvm(device: str) -> Iterator[Lack]:
     if not os.path.exists(device):  # noqa: PTH110
         yield Lack(f"there is no {device}", f"a host with hardware virtualization, or {_OTHERWISE}")
     elif not os.access(device, os.R_OK | os.W_OK):
-        yield Lack(f"{device} can't be opened by you", admission(device))
+        yield Lack(f"{device} can't be opened by you", kvm_access_hint(device))

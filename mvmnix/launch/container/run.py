@@ -25,10 +25,10 @@ from mvmnix.launch.machines.receipt import HostFile
 from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import NO_LIMITS
-from mvmnix.launch.runtime.creation import home_of
-from mvmnix.launch.runtime.finalize import Course, Ended, conclude, failure, never_ran
+from mvmnix.launch.runtime.creation import start_home
+from mvmnix.launch.runtime.finalize import Course, Ended, conclude, end_failure, never_ran
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.start import begin, refusals_logged
+from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import Finished, StopRequestedError, stopping_signals
 from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -58,7 +58,7 @@ def run_container(
             image = store.sealed_memfd(plan.rootfs, plan.image.rootfs.digest, name="rootfs")
         stack.callback(os.close, image)
         host.notice(f"{plan.plan.isolation}: it shares this host's kernel, which plan and policy allow")
-        home = home_of(plan, host.machines, host.clock(), name)
+        home = start_home(plan, host.machines, host.clock(), name)
         config = store.memfd(
             configuration(plan.plan, plan.image.writable, f"mvm-{home.status.machine}"), name="config.json"
         )
@@ -69,7 +69,7 @@ def run_container(
         given = Descriptors(image, config, filter_, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
         invocation = runtime.container(given, plan.image.rootfs.size)
         course = Course(plan, host, home, invocation, Acceleration.NONE)
-        begin(course)
+        begin_start(course)
         running = _Running(course, runtime, _spawned(course, given), pipes)
         return running.finish(stdin, stdout, stderr)
 
@@ -158,7 +158,7 @@ class _Running:
         if stopped:
             return Finished(stopped, ended)
         if ended.status is None or not ended.reason.orderly:
-            raise failure(ended, self._course, "it shares this host's kernel")
+            raise end_failure(ended, self._course, "it shares this host's kernel")
         return Finished(ended.status.exit_code, ended)
 
     def _look(self) -> None:

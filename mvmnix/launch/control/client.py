@@ -117,7 +117,7 @@ def _heard(connection: socket.socket) -> Exited | Done:
 
 def _asked(machines: Directory, text: str, asked: Asked, descriptors: tuple[int, ...]) -> socket.socket:
     """A connection to a machine's supervisor, over which this was asked."""
-    entry = registry.find(machines, text)
+    entry = registry.find_machine(machines, text)
     if entry.supervisor is None:
         raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
     try:

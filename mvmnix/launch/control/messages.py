@@ -11,7 +11,7 @@ from typing import Final
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.agent.verbs import MOST_ROWS, Way
+from mvmnix.launch.agent.verbs import MOST_ROWS, CopyDirection
 from mvmnix.launch.machines.start_notification import Failure, parse_failure
 from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
 
@@ -69,7 +69,7 @@ class Copy:
     standard output or input (docs/channel.md, "Copies"); what goes wrong is a line on standard error.
     """
 
-    way: Way
+    way: CopyDirection
     path: str
     name: str = ""
     replaces: bool = False
@@ -203,7 +203,7 @@ def _shell(record: Record) -> Shell:
 
 def _copy(record: Record) -> Copy:
     return Copy(
-        record.choice("way", Way),
+        record.choice("way", CopyDirection),
         record.text("path", r"(?s)[^\x00]+", limit=4096),
         record.text("name", r"(?s)[^\x00/]*", limit=255),
         bool(record.integer("replaces", 0, 1)),

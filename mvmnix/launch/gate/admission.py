@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mvmnix.audit.record import Kind, Record, Serials
 from mvmnix.errors import RefusedError
-from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.gate.verify import VerifiedPlan, verify_plan
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.policy import TrustPolicy
@@ -72,7 +72,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
 
 def _verified(it: Submission, policy: TrustPolicy, journal: Journal, now: datetime) -> VerifiedPlan:
     """Verify, under a policy that is still none of the older ones when that is over. Raises RefusedError."""
-    verified = verify(
+    verified = verify_plan(
         plan=it.plan,
         provenance=it.provenance,
         manifest=it.manifest,

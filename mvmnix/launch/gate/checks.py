@@ -17,7 +17,7 @@ from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.checks import differences
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.verify import Verified, verify_provenance

@@ -1,7 +1,7 @@
 """Verifies a plan with everything it stands on, in numbered steps; the only minter of VerifiedPlan.
 
-Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `planner`; a plan that several
-signed is several bundles, and each of them is taken through. Only then is it read:
+Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `planner`; a plan that
+several signed is several bundles, and each of them is taken through. Only then is it read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
 7. its predicate is a plan;
@@ -53,7 +53,7 @@ from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic, only_refusals
+from mvmnix.provenance.verify.authentication import Authentic, only_refusals
 from mvmnix.provenance.verify.step_results import Steps
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified
@@ -75,8 +75,8 @@ class VerifiedPlan:
 
     `signers` are all who signed it, `policy` is the digest of the policy in force, `required` the isolation that this
     policy requires, `bundle` the plan as it was signed, one or several, `digest` that of these bytes; `steps`
-    are those that were taken. Sealed: `verify` makes it. A context manager that owns its descriptors. Neither copied
-    nor pickled: another process forks from it, or verifies.
+    are those that were taken. Sealed: only `verify_plan` makes it. A context manager that owns its descriptors. Neither
+    copied nor pickled: another process forks from it, or verifies.
     """
 
     plan: Plan
@@ -192,7 +192,7 @@ def verify_sheet(it: SignedPlan, handed: Handed, now: datetime) -> Steps:
         return taken
 
 
-def verify(
+def verify_plan(
     *,
     plan: bytes | SignedPlan,
     provenance: bytes | Summary,

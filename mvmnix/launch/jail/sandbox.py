@@ -18,7 +18,7 @@ from mvmnix.privileges.control_groups import ControlGroups, Group
 from mvmnix.privileges.entry import Entry
 from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.sandbox.uid_pool import Lease
 from mvmnix.store import memfd

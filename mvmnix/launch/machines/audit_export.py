@@ -16,10 +16,10 @@ from typing import Final
 
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.audit.proof import MAX_PROOF, InclusionProof
-from mvmnix.audit.reading import Listed, backwards, leaf_hashes
+from mvmnix.audit.reading import Listed, leaf_hashes, records_backwards
 from mvmnix.audit.record import Kind
 from mvmnix.audit.segment import segment_name
-from mvmnix.audit.tail import Head, absent, is_begun, quiet, read_head, read_segment, segment_indices
+from mvmnix.audit.tail import Head, hold_writers, is_begun, no_log, read_head, read_segment, segment_indices
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
@@ -27,7 +27,7 @@ from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle.envelope import LIMIT
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"
@@ -62,10 +62,10 @@ def write(target: Directory, log: Directory, key: PublicKey, find: Find, machine
     """Write into an empty directory, and check what was written. Raises UsageError when the log has no such machine."""
     note_key = NoteKey.of_log(key.raw)
     if not is_begun(log):
-        raise absent(log)
-    with quiet(log):
+        raise no_log(log)
+    with hold_writers(log):
         head = read_head(log, note_key)
-    every = tuple(reversed(list(backwards(log, note_key))))[: head.checkpoint.size]
+    every = tuple(reversed(list(records_backwards(log, note_key))))[: head.checkpoint.size]
     records = every if not machine else _about(machine, every)
     if not records:
         raise UsageError(f"the log has no record about a machine {machine!r}", hint="mvm audit tail shows what it has")
@@ -157,7 +157,7 @@ def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[
             raise _mismatch(
                 log.path, f"it has {counted(evidence.checkpoint.size, 'record')}, the checkpoint {checkpoint.size}"
             )
-        return list(reversed(list(backwards(log, key))))
+        return list(reversed(list(records_backwards(log, key))))
 
 
 def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[Listed]:
@@ -180,7 +180,7 @@ def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, b
     named, found = set(_named(records)), {}
     with directory.existing(EVIDENCE) as evidence:
         for name in evidence.names():
-            data, match = evidence.read(name, LIMIT), _FILE.fullmatch(name)
+            data, match = evidence.read(name, BUNDLE_LIMIT), _FILE.fullmatch(name)
             digest = Digest.of(data)
             if match is None or match[1] != digest.hex:
                 raise _mismatch(evidence.where(name), f"its name is not its digest, {digest}")

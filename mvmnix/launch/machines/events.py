@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed, backwards
+from mvmnix.audit.reading import Listed, records_backwards
 from mvmnix.audit.tail import is_begun
 from mvmnix.private_dirs import Directory
 
@@ -19,7 +19,7 @@ def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None =
     Raises RefusedError [log-mismatch].
     """
     found = list[Listed]()
-    for listed in backwards(log, key) if is_begun(log) and last > 0 else ():
+    for listed in records_backwards(log, key) if is_begun(log) and last > 0 else ():
         if _concerns(listed, machine):
             found.append(listed)
             if len(found) == last:
@@ -29,7 +29,7 @@ def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None =
 
 def end(log: Directory, key: NoteKey) -> int:
     """The index that the next record will have."""
-    return next((listed.index + 1 for listed in backwards(log, key)), 0) if is_begun(log) else 0
+    return next((listed.index + 1 for listed in records_backwards(log, key)), 0) if is_begun(log) else 0
 
 
 def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[Listed]:
@@ -39,7 +39,7 @@ def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = No
     """
     while True:
         fresh = list[Listed]()
-        for listed in backwards(log, key) if is_begun(log) else ():
+        for listed in records_backwards(log, key) if is_begun(log) else ():
             if listed.index < since:
                 break
             fresh.append(listed)

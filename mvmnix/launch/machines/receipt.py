@@ -17,7 +17,7 @@ from mvmnix.launch.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
-from mvmnix.launch.plan.share import MOST
+from mvmnix.launch.plan.share import MOST_SHARES
 from mvmnix.launch.shares.shared import Shared
 from mvmnix.launch.vmm.confinement import Layer
 from mvmnix.launch.vmm.port import Acceleration, Usage
@@ -109,7 +109,7 @@ class Receipt:
     reported: Reported
 
 
-def to_statement(receipt: Receipt) -> Statement:
+def receipt_statement(receipt: Receipt) -> Statement:
     """The statement for the host key to sign."""
     predicate = {
         "plan": receipt.plan.hex,
@@ -203,7 +203,7 @@ def _observed(record: strict.Record) -> Observed:
         start_record=record.integer("startRecord", 0, _LARGEST),
         usage=record.child("hypervisorUsage", _usage) if record.has("hypervisorUsage") else None,
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
-        shares=record.each("shares", Shared.read, MOST) if record.has("shares") else (),
+        shares=record.each("shares", Shared.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
     )
     if said not in {None, found.boundary}:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mvmnix.audit.note import MAX_NOTE, NoteKey
 from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.vouched import vouched
+from mvmnix.audit.vouched import vouched_record
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.machines.machine_dir import END
 from mvmnix.launch.machines.registry import Entry
@@ -26,7 +26,7 @@ def _with_end(machines: Directory, entry: Entry, key: NoteKey) -> Entry:
         return entry
     try:
         with machines.existing(entry.status.machine) as directory:
-            record = vouched(directory.read(END, MAX_NOTE), key)
+            record = vouched_record(directory.read(END, MAX_NOTE), key)
     except (MvmnixError, OSError, ValueError):
         return entry
     return replace(entry, end=record) if _is_end(record, entry.status.machine) else entry

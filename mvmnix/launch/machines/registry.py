@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.machines.ending import reason_of
+from mvmnix.launch.machines.ending import end_reason
 from mvmnix.launch.machines.machine_dir import LOCK, machine_ids, read_status, register
 from mvmnix.launch.machines.status import MachineState, MachineStatus
 from mvmnix.private_dirs import Directory
@@ -62,7 +62,7 @@ class Entry:
         """Why it ended, by the log's record; UNVERIFIED where nothing proves that; empty for one that hasn't."""
         if not self.has_ended:
             return ""
-        return UNVERIFIED if self.end is None else reason_of(self.end)
+        return UNVERIFIED if self.end is None else end_reason(self.end)
 
     @property
     def exit_code(self) -> int | None:
@@ -70,7 +70,7 @@ class Entry:
         return None if self.end is None else self.end.exit_code
 
 
-def entries(machines: Directory) -> tuple[Entry, ...]:
+def list_entries(machines: Directory) -> tuple[Entry, ...]:
     """All machines, the oldest first.
 
     Those that are being made or removed at this moment are left out, and what is broken (`tidying.survey`).
@@ -79,12 +79,12 @@ def entries(machines: Directory) -> tuple[Entry, ...]:
     return tuple(sorted((entry for entry in found if entry is not None), key=_age))
 
 
-def find(machines: Directory, text: str) -> Entry:
+def find_machine(machines: Directory, text: str) -> Entry:
     """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
 
     Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
     """
-    known = entries(machines)
+    known = list_entries(machines)
     if named := [entry for entry in known if entry.status.name == text and text]:
         return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
     matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
@@ -117,7 +117,7 @@ def kill(machines: Directory, text: str, *, patience: float = 5.0) -> Entry:
 
 def wait(machines: Directory, text: str) -> Entry:
     """Wait until a machine has no supervisor any more; returns what is known then. Raises UsageError."""
-    entry = find(machines, text)
+    entry = find_machine(machines, text)
     if entry.status.waits and not entry.alive:
         raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
     while _holder(machines, entry.status.machine) is not None:
@@ -135,7 +135,7 @@ def files(machines: Directory, machine: str) -> dict[str, int]:
 def remove(machines: Directory, text: str) -> MachineStatus:
     """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
     with register(machines):
-        entry = find(machines, text)
+        entry = find_machine(machines, text)
         if entry.alive:
             raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")
         machines.remove_tree(entry.status.machine)
@@ -164,7 +164,7 @@ def _age(entry: Entry) -> tuple[datetime, str]:
 
 
 def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:
-    entry = find(machines, text)
+    entry = find_machine(machines, text)
     machine = entry.status.machine
     if entry.supervisor is None:
         raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
@@ -173,7 +173,7 @@ def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience
         raise MvmnixError(why, hint="stop it from where it was started")
     for signals, seconds in ((numbers, patience), ((signal.SIGKILL,), 10.0)):
         if _signal_and_wait(machines, machine, entry.supervisor, signals, seconds):
-            return find(machines, machine)
+            return find_machine(machines, machine)
     raise MvmnixError(f"the supervisor of {text!r} (process {entry.supervisor}) doesn't end", hint="see dmesg")
 
 

@@ -24,7 +24,7 @@ from mvmnix.launch.machines.start_notification import Failure, News, Ready, read
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Seconds that a guest gets to end its commands when its supervisor is told to stop.
@@ -97,7 +97,7 @@ def supervise(
     StopRequestedError when a signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start(plan, host, name=name, services=services, created=created)
+        machine = start_machine(plan, host, name=name, services=services, created=created)
         try:
             plan.kernel_loaded()
             with Control(machine):

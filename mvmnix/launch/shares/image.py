@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.walk import is_directory, walk
-from mvmnix.launch.vmm.confinement import SHARED, Jail, Service
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service
 from mvmnix.launch.vmm.port import Invocation
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest
@@ -75,7 +75,16 @@ def is_small(directory: int) -> bool:
 
 def command(program: str, output: int) -> tuple[str, ...]:
     """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the cell."""
-    return (program, "--quiet", "-d1", "-x-1", "--preserve-mtime", "--workers=0", f"/proc/self/fd/{output}", SHARED)
+    return (
+        program,
+        "--quiet",
+        "-d1",
+        "-x-1",
+        "--preserve-mtime",
+        "--workers=0",
+        f"/proc/self/fd/{output}",
+        SHARE_PLACE,
+    )
 
 
 def make(jail: Jail, service: Service) -> ShareImage:

@@ -39,7 +39,7 @@ def open_directory(path: str) -> int:
     return fd
 
 
-def opened(share: Share) -> int:
+def open_share(share: Share) -> int:
     """The same for a share. Raises RefusedError [share-unavailable]."""
     try:
         return open_directory(share.host)

@@ -12,7 +12,7 @@ from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.share import Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import gives_root_group, opened, refuse_owner
+from mvmnix.launch.shares.opening import gives_root_group, open_share, refuse_owner
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.shared import Shared
@@ -204,7 +204,7 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
     directories, reasons = dict[str, int](), list[Reason]()
     for share in shares:
         try:
-            fd = directories[share.guest] = opened(share)
+            fd = directories[share.guest] = open_share(share)
             refuse_dangers(share, fd, own)
             refuse_owner(share, fd)
         except RefusedError as refused:

@@ -55,7 +55,7 @@ class Roots(Mapping[Digest, bytes]):
         return len(self._found.keys() | self._shipped.keys())
 
 
-def files(floor: str | None, config: Directory | None) -> "tuple[Files, Files]":
+def read_policy_files(floor: str | None, config: Directory | None) -> "tuple[Files, Files]":
     """What the machine's files and the user's say; `in_force` makes a policy of it.
 
     `floor` is the path of the directory with the machine's (`FLOOR` but in tests), `config` the user's directory, which

@@ -10,7 +10,7 @@ from mvmnix import strict
 from mvmnix.config import CacheKey
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.identity.revocations import pattern
+from mvmnix.provenance.identity.revocations import read_pattern
 from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.merge import Surroundings, combine
@@ -118,7 +118,7 @@ def _signer(record: strict.Record, names: _Names) -> Signer:
     if record.has("key"):
         log = names.root(record.text("log", _NAME)) if record.has("log") else None
         return Signer(name, record.parsed("key", lambda text: _key(text, name), _STAND_IN), roles, log)
-    subject, issuer = pattern(record, "identity"), pattern(record, "issuer")
+    subject, issuer = read_pattern(record, "identity"), read_pattern(record, "issuer")
     return Signer(name, Identity(subject, issuer, names.root(record.text("root", _NAME))), roles)
 
 

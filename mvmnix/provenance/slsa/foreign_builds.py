@@ -136,7 +136,7 @@ def _build_type(record: strict.Record) -> str:
 
 def _own(it: ForeignStatement) -> Origin:
     """What mvm wrote is read as strictly as at a launch."""
-    build = predicate.from_statement(Statement((), it.predicate_type, it.predicate))
+    build = predicate.read_provenance(Statement((), it.predicate_type, it.predicate))
     where, _, query = build.root.uri.partition("?")
     ref = next((part[len("ref=") :] for part in query.split("&") if part.startswith("ref=")), None)
     return Origin(repository_of(where), ref, build.root.commit)

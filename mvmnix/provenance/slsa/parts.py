@@ -52,7 +52,7 @@ def to_statement(it: Parts) -> Statement:
 
 def from_statement(statement: Statement) -> Parts:
     """Read a parts statement. Raises RefusedError as predicate.from_statement does."""
-    provenance = predicate.from_statement(statement, BUILD_TYPE)
+    provenance = predicate.read_provenance(statement, BUILD_TYPE)
     try:
         paths = (Part(StorePath.parse(f"{STORE_DIR}/{each.name}"), each.digest) for each in statement.subjects)
         return Parts(tuple(paths), provenance)

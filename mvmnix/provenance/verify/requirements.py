@@ -1,7 +1,7 @@
 """Holds a signed statement against a file and what is required of it, all requirements at once; pure.
 
 A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
-together. Who signed it is settled before, by provenance/verify/authenticate.py.
+together. Who signed it is settled before, by provenance/verify/authentication.py.
 """
 
 import shlex

@@ -1,6 +1,6 @@
 """Verifies the provenance of an image, in numbered steps, from bytes and a time; the only minter of Verified.
 
-Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `builder`. Only then is it
+Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `builder`. Only then is it
 read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
@@ -52,7 +52,7 @@ from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Part, Parts
 from mvmnix.provenance.slsa.provenance import MICROVM, PREDICATE_TYPE, Provenance
 from mvmnix.provenance.verify import checks, origins, standing
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate, only_refusals
+from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.step_results import Steps
 
@@ -142,7 +142,7 @@ def step_7_predicate_type(it: Statement) -> None:
 
 def step_8_predicate(it: Statement) -> Provenance:
     """8. Every parameter of the build type, and no other."""
-    return predicate.from_statement(it)
+    return predicate.read_provenance(it)
 
 
 def step_19_kept(it: Evidence) -> Iterator[Reason]:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.images.store import BuildKey, Finished, Library
+from mvmnix.images.store import BuildKey, Finished, ImageStore
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.descriptors import until_the_end
@@ -24,7 +24,7 @@ class Shelf:
     world: World
 
     def __post_init__(self) -> None:
-        self.library = until_the_end(Library(until_the_end(Directory.create(str(self.path)))))
+        self.library = until_the_end(ImageStore(until_the_end(Directory.create(str(self.path)))))
         self.hold(self.world)
 
     def hold(self, world: World) -> None:

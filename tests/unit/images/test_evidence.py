@@ -9,10 +9,10 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.gc_roots import File, files_of
-from mvmnix.images.prune import Shelves
-from mvmnix.images.store import Finished, Room
+from mvmnix.images.prune import ImagePruner
+from mvmnix.images.store import Finished, StoreDirectory
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
 from tests.unit.provenance.world import KERNEL, new_world
 
@@ -25,7 +25,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
     made.world.keep_parts()
     made.world.sbom = SBOM
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
     made.world.sign_provenance(sbom=Digest.of(SBOM), kept=kept)
     yield made
 
@@ -97,8 +97,8 @@ def test_an_index_that_forgot(shelf: Shelf, field: str, code: Code) -> None:
 def test_nothing_of_it_is_surplus(shelf: Shelf) -> None:
     keep(shelf)
     (entry,) = shelf.library.entries()
-    part = File(Room.BUNDLES, Digest.of(shelf.world.parts[0]))
-    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
-    assert Shelves(shelf.library).prune((), every=False).files == ()
-    freed = Shelves(shelf.library).prune((), every=True)
-    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= set(freed.files)
+    part = File(StoreDirectory.BUNDLES, Digest.of(shelf.world.parts[0]))
+    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
+    assert ImagePruner(shelf.library).prune((), every=False).files == ()
+    freed = ImagePruner(shelf.library).prune((), every=True)
+    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= set(freed.files)

@@ -11,10 +11,10 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images import image_archive
-from mvmnix.images.store import LIMIT, Finished
+from mvmnix.images.store import STATEMENT_LIMIT, Finished
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.fakes import ustar
 from tests.unit.images.shelf import KEY, Shelf, other_world
 from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER, new_world
@@ -113,7 +113,7 @@ def flip(data: bytes) -> bytes:
         ("manifest.json", flip, {Code.MANIFEST_MALFORMED}),
         ("provenance.sigstore.json", flip, {Code.BUNDLE_MALFORMED}),
         ("provenance.sigstore.json", lambda data: data + b" ", {Code.BUNDLE_NOT_CANONICAL}),
-        ("provenance.sigstore.json", lambda data: bytes(LIMIT + 1), {Code.ARCHIVE_MALFORMED}),
+        ("provenance.sigstore.json", lambda data: bytes(STATEMENT_LIMIT + 1), {Code.ARCHIVE_MALFORMED}),
         ("flake.lock", lambda data: data + b"\n", {Code.LOCK_MISMATCH}),
         ("flake.lock", None, {Code.LOCK_MISMATCH, Code.DEPENDENCY_MISMATCH}),
         ("kernel", None, {Code.ARCHIVE_MALFORMED}),
@@ -227,7 +227,7 @@ SBOM = b'{"bomFormat":"CycloneDX"}'
 def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
     it = shelf.world
     it.keep_parts()
-    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
     built = shelf.library.keep(
         KEY,
@@ -259,7 +259,7 @@ def test_without_its_sbom_or_parts_it_is_refused(
 ) -> None:
     it = shelf.world
     it.keep_parts()
-    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
     given = {"manifest.json": it.manifest, "kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
     given |= {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}

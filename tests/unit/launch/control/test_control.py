@@ -47,7 +47,7 @@ def running(here: House, *command: str, **changes: Any) -> Entry:
     """A detached machine; its command runs on until somebody ends it."""
     with here.plan(*(command or ("linger",)), **(changes or GRANTED)) as plan:
         machine = detach(plan, here.host, name="web")
-    return registry.find(here.directory("machines"), machine)
+    return registry.find_machine(here.directory("machines"), machine)
 
 
 def asked(here: House, *argv: str, fds: tuple[int, ...] = (), streams: tuple[Stream, ...] = (), **more: Any) -> Call:
@@ -210,7 +210,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         os.kill(entry.supervisor, signal.SIGKILL)
         with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
             it.wait()
-    wait_until(lambda: registry.find(machines, "web").state == "dead")
+    wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
     cleanup.tidy(machines, here.ledger(), host.clock)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 

@@ -10,7 +10,7 @@ import pytest
 from mvmnix.audit.record import Kind, Record, Serials
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.admission import Submission, admit
-from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.gate.verify import VerifiedPlan, verify_plan
 from tests.unit.provenance.world import NOW, World, new_world
 
 SERIALS: Serials = (0, 1, 0, 0)
@@ -77,7 +77,7 @@ def test_nothing_is_admitted_that_is_not_in_the_log(
     verified = list[VerifiedPlan]()
 
     def noted(**handed_in: Any) -> VerifiedPlan:
-        verified.append(verify(**handed_in))
+        verified.append(verify_plan(**handed_in))
         return verified[0]
 
     monkeypatch.setattr("mvmnix.launch.gate.admission.verify", noted)
@@ -99,7 +99,7 @@ def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
     verified = list[VerifiedPlan]()
 
     def slowly(**handed_in: Any) -> VerifiedPlan:
-        verified.append(verify(**handed_in))
+        verified.append(verify_plan(**handed_in))
         journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
         return verified[-1]
 

@@ -49,7 +49,7 @@ def refused(it: Candidate) -> set[ReasonCode]:
 
 
 def test_a_plan_is_read_of_nothing_else(world: World) -> None:
-    said = plans.to_statement(world.plan())
+    said = plans.plan_statement(world.plan())
     assert plan_of(said) == world.plan(nonce=str(said.predicate["nonce"]))
     with pytest.raises(RefusedError) as caught:
         plan_of(replace(said, predicate_type="urn:mvmnix:plan:2"))

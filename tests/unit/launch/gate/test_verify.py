@@ -26,7 +26,7 @@ from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.verify import authenticate as authenticator
+from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.syscall_tier import SystemCalls
 from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
@@ -537,7 +537,7 @@ def test_files_that_are_none(world: World, tmp_path: Path) -> None:
     try:
         for files in (replace(opened, kernel=null), replace(opened, rootfs=null), OpenFiles(null, null, null)):
             with pytest.raises(RefusedError) as caught:
-                verify.verify(
+                verify.verify_plan(
                     plan=world.plan_bundle,
                     provenance=world.provenance_bundle,
                     manifest=world.manifest,

@@ -15,7 +15,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.machines import audit_export
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.receipt import Receipt, Reported, to_statement
+from mvmnix.launch.machines.receipt import Receipt, Reported, receipt_statement
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Site:
         for machine in MACHINES:
             log.append(Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
             index = log.append(start_of(machine)).index
-            bundle = envelope.sign(to_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
+            bundle = envelope.sign(receipt_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
             here.kept[Digest.of(bundle)] = bundle
             log.append(end_of(machine, Digest.of(bundle)))
         log.append(Record(kind=Kind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
@@ -218,7 +218,7 @@ CHANGES: dict[str, Receipt] = {
 
 
 def checked(receipt: Receipt, key: PrivateKey = KEY, start: Listed | None = None) -> Receipt:
-    bundle = envelope.sign(to_statement(receipt).to_bytes(), key).to_bytes()
+    bundle = envelope.sign(receipt_statement(receipt).to_bytes(), key).to_bytes()
     end = Listed(2, end_of(MACHINES[0], Digest.of(bundle)))
     return check_receipt(bundle, KEY.public, end=end, start=start)
 

@@ -15,7 +15,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import Surroundings
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, Provenance
+from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
@@ -129,7 +129,7 @@ def test_what_is_just_right(world: World, change: Callable[[World], object]) -> 
 def keep_all(it: World, **fields: Any) -> None:
     """Let the image's one source come in with a kept part alone."""
     it.keep_parts(**fields)
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0])),)
     it.sign_provenance(kept=kept, sources=(TOOL, SEED))
 
 
