@@ -8,7 +8,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, cast
 
 from mvmnix import strict
@@ -100,6 +100,15 @@ class Material:
         if bool(self.hint) == bool(self.certificate):
             raise ValueError("it names neither one key nor one certificate")
 
+    @property
+    def entry(self) -> Entry | None:
+        """The one log entry; None without one, and of several, of which the wrong one could be looked at."""
+        match self.entries:
+            case (only,):
+                return only
+            case _:
+                return None
+
     def to_value(self) -> Mapping[str, object]:
         """`VerificationMaterial`; what is empty does not stand there."""
         value: dict[str, object] = {}
@@ -163,8 +172,8 @@ def keyless(value: Any) -> Material:
     return Material(certificate=some(value["certificate"]["rawBytes"]), entries=(read,))
 
 
-#: `re` has a cache too, which takes longer to ask.
-_compiled: Final = lru_cache(maxsize=16)(re.compile)
+#: Of the few patterns that stand in the code. `re` has a cache too, which takes longer to ask.
+_compiled: Final = cache(re.compile)
 
 
 def matching(pattern: str, text: str) -> str:

@@ -83,7 +83,7 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
 
 
 def _times(material: Material, signature: bytes, root: TrustedRoot) -> Times:
-    logged = promised_time(material.entries[0]) if len(material.entries) == 1 else None
+    logged = None if material.entry is None else promised_time(material.entry)
     stamps, broken = list[Stamp](), list[str]()
     for token in material.timestamps:
         try:
@@ -119,11 +119,11 @@ def _names(certificate: x509.Certificate) -> tuple[str, str] | str:
 
 
 def _forged(certificate: x509.Certificate, bundle: Bundle | MessageBundle, file: Digest | None) -> str | None:
-    if isinstance(bundle, MessageBundle) and file is None:
-        return "it is a bare signature, and the file that it is over was not given"
     over = bundle.signed_bytes if isinstance(bundle, Bundle) else file
+    if over is None:
+        return "it is a bare signature, and the file that it is over was not given"
     try:
-        certificate_path.verify_signature(certificate, bundle.signature, over=over or b"")
+        certificate_path.verify_signature(certificate, bundle.signature, over=over)
     except ValueError as error:
         return str(error)
     return None

@@ -62,9 +62,11 @@ def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
     certified = certified_key(it.bundle.material.certificate) if revoked.keys else None
     if certified in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the certified key {certified} is revoked", _LOOK)
-    if revoked.digests and _spellings(it) & revoked.digests:
+    if not revoked.digests:  # then none of the bundle is taken, which may be large
+        return
+    if _spellings(it) & revoked.digests:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "this very bundle is revoked", _again(it, revoked))
-    elif revoked.digests and it.said & revoked.digests:
+    elif it.said & revoked.digests:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "the statement in it is revoked", _LOOK)
 
 

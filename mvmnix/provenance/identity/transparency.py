@@ -68,7 +68,15 @@ class Hearing:
     @property
     def entry(self) -> Entry | None:
         """The one log entry."""
-        return self.material.entries[0] if len(self.material.entries) == 1 else None
+        return self.material.entry
+
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        """When a log or a timestamp authority says that it saw the signature."""
+        if self.facts is not None:
+            return self.facts.times.all
+        logged = None if self.entry is None else promised_time(self.entry)
+        return () if logged is None else (logged,)
 
     @property
     def is_without_log(self) -> bool:
@@ -167,10 +175,10 @@ def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
         if windows and not any(window.holds(moment) for window in windows):
             why = f"it is of {show_time(moment)}, when {who} of the trust root was not trusted"
             yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
-    log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
-    if it.key is None or log is None or it.entry is None:
+    if it.key is None or it.root is None or it.entry is None or it.times:
         return
-    if promised_time(it.entry) is None and log.window.end is not None:
+    log = it.root.log(it.entry.log_id)
+    if log is not None and log.window.end is not None:
         why = f"the log was trusted until {show_time(log.window.end)}, and did not promise when it took it in"
         yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
 
@@ -178,13 +186,11 @@ def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
 def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
     """Who was relied on at which time, and when they were trusted; several windows where several entries would do."""
     log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
-    logged = None if it.entry is None else promised_time(it.entry)
-    times = it.facts.times.all if it.facts is not None else () if logged is None else (logged,)
     if log is not None:
-        yield from (("the log", [log.window], moment) for moment in times)
+        yield from (("the log", [log.window], moment) for moment in it.times)
     if it.facts is None:
         return
-    for moment, found in it.facts.paths if it.facts.times.all else ():
+    for moment, found in it.facts.paths if it.times else ():
         yield "the certificate authority", [each.authority.window for each in found], moment
         yield "the CT log", [log.window for log in it.facts.ct_logs], moment
     for stamp in it.facts.times.stamps:
@@ -224,6 +230,6 @@ def forged(it: Hearing) -> str | None:
     return None if it.facts is None else it.facts.forged
 
 
-def inclusion(it: Hearing) -> Inclusion:
+def inclusion(material: Material) -> Inclusion:
     """What shows that a log holds the signature, once no step refuses."""
-    return Inclusion.NONE if it.entry is None else rekor.inclusion(it.entry)
+    return Inclusion.NONE if material.entry is None else rekor.inclusion(material.entry)

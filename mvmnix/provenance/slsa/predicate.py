@@ -209,9 +209,9 @@ def _internal(record: strict.Record) -> _Internal:
 
 def _variation(record: strict.Record) -> Variation:
     return Variation(
-        record.text("hostname", limit=63),
+        record.text("hostname"),
         record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
-        record.text("directoryOrder", limit=63),
+        record.text("directoryOrder"),
     )
 
 

@@ -257,7 +257,7 @@ def _submitted(
     blob: Blob | None,
     proof: bool,
 ) -> Submission:
-    file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
+    file = None if blob is None else blob.digest
     findings = domain_check.hear(DomainCase(what, bundle, trust, file, proof))
     signer = _signer(bundle.material.hint, findings, trust, role)
     return Submission(what, data, bundle, canonical, trust, role, blob, findings, signer)

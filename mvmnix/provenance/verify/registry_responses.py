@@ -135,15 +135,13 @@ def _pypi(value: object) -> Packed:
 def _pypi_bundle(record: strict.Record) -> Json:
     """PEP 740, "Attestation objects", in the words of a bundle; its parts are read as those of any other."""
     record.integer("version", 1, 1)
-    certificate, entries = record.child("verification_material", lambda it: (it.value("certificate"), _entries(it)))
+    certificate, entries = record.child(
+        "verification_material", lambda it: (it.value("certificate"), it.array("transparency_entries"))
+    )
     payload, signature = record.child("envelope", lambda it: (it.value("statement"), it.value("signature")))
     envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": signature, "keyid": ""}]}
     material = {"certificate": {"rawBytes": certificate}, "tlogEntries": list(entries)}
     return {"mediaType": _BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope}
-
-
-def _entries(record: strict.Record) -> tuple[object, ...]:
-    return record.array("transparency_entries", 16)
 
 
 def _written(bundle: Json) -> bytes:
