@@ -33,6 +33,9 @@ class Times:
         return (*(() if self.logged is None else (self.logged,)), *(stamp.time for stamp in self.stamps))
 
 
+type _Paths = tuple[tuple[datetime, tuple[Issued, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
     """What was found; `certificate` is None where it can't be read, and then nothing else was found but times.
@@ -44,7 +47,7 @@ class CertificateFacts:
 
     times: Times
     certificate: x509.Certificate | None = None
-    paths: tuple[tuple[datetime, tuple[Issued, ...]], ...] = ()
+    paths: _Paths = ()
     ct_logs: tuple[Log, ...] = ()
     unusable: tuple[str, ...] = ()
     names: tuple[str, str] | str = "its certificate can't be read"
@@ -56,9 +59,9 @@ class CertificateFacts:
         return bool(self.paths) and all(found for _, found in self.paths)
 
     def outside(self, moment: datetime) -> bool:
-        """Whether the certificate was not valid at that moment."""
+        """Whether the certificate was not valid at that moment; one that can't be read says nothing of it."""
         it = self.certificate
-        return it is None or not it.not_valid_before_utc <= moment <= it.not_valid_after_utc
+        return it is not None and not it.not_valid_before_utc <= moment <= it.not_valid_after_utc
 
 
 def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | None) -> CertificateFacts:
@@ -68,13 +71,12 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
         certificate = x509.load_der_x509_certificate(bundle.material.certificate)
         certificate.public_key()
         paths = _paths(certificate, times, root)
-        issuers = [found.issuer for found in paths[0][1]]
         return CertificateFacts(
             times,
             certificate,
             paths,
             _ct_logs(certificate, root),
-            tuple(certificate_path.unusable(certificate, issuers[0], root)) if issuers else (),
+            _unusable(certificate, paths, root),
             _names(certificate),
             _forged(certificate, bundle, file),
         )
@@ -93,15 +95,22 @@ def _times(material: Material, signature: bytes, root: TrustedRoot) -> Times:
     return Times(logged, tuple(stamps), tuple(broken))
 
 
-def _paths(
-    certificate: x509.Certificate, times: Times, root: TrustedRoot
-) -> tuple[tuple[datetime, tuple[Issued, ...]], ...]:
+def _paths(certificate: x509.Certificate, times: Times, root: TrustedRoot) -> _Paths:
     """Where it wasn't valid at a time, the nearest at which it was: whether it was then is another question."""
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     moments = [(moment, min(max(moment, first), last)) for moment in times.all] or [(first, first)]
     return tuple(
         (moment, certificate_path.issued(certificate, root.authorities, nearest)) for moment, nearest in moments
     )
+
+
+def _unusable(certificate: x509.Certificate, paths: _Paths, root: TrustedRoot) -> tuple[str, ...]:
+    """As the first authority certified it; where none did, that is what is told."""
+    match paths:
+        case ((_, (first, *_)), *_):
+            return tuple(certificate_path.unusable(certificate, first.issuer, root))
+        case _:
+            return ()
 
 
 def _ct_logs(certificate: x509.Certificate, root: TrustedRoot) -> tuple[Log, ...]:

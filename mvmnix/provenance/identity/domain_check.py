@@ -80,7 +80,7 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
     it = Hearing(
         case.what,
         case.bundle,
-        domain or signer.fingerprint,
+        domain,
         None if root is None else trusted_root.parse(root),
         signer.key,
         case.file,
@@ -109,15 +109,16 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
 
 def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
-    heard = [_heard(case, domain) for domain in domains]
-    passed = [it for it, reasons in heard if not reasons]
+    heard = [(domain, *_heard(case, domain)) for domain in domains]
+    passed = {domain: it for domain, it, reasons in heard if not reasons}
     if passed or not heard:
-        certified = {it.domain: names for it in passed for names in _certified(it)}
-        moment = min((time for it in passed for time in it.times), default=None)
+        certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
+        moment = min((time for it in passed.values() for time in it.times), default=None)
         included = transparency.inclusion(case.bundle.material) if passed else Inclusion.NONE
         return IdentityFindings(certified, moment, (), included)
     # of several domains, those tell what is wrong whose authority the certificate is of
-    concerned = [reasons for it, reasons in heard if not _is_strange(reasons)] or [reasons for _, reasons in heard]
+    told = [reasons for _, _, reasons in heard]
+    concerned = [reasons for reasons in told if not _is_strange(reasons)] or told
     return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
 
 

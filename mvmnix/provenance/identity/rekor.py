@@ -61,9 +61,11 @@ class Checkpoint:
         """Name and bytes of the log's own signature; those of others (witnesses) are left alone. Raises ValueError."""
         # the key's ID in a note is the beginning of its log's, in Rekor's first version as in its second
         ours = [(name, signature) for name, key, signature in self.signatures if key == log.log_id[:4]]
-        if len(ours) != 1:
-            raise ValueError(f"{len(ours)} signatures of the log stand under it, not one")
-        return ours[0]
+        match ours:
+            case [only]:
+                return only
+            case _:
+                raise ValueError(f"{len(ours)} signatures of the log stand under it, not one")
 
 
 def root_of(body: bytes, proof: Proof) -> bytes:

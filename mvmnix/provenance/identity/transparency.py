@@ -47,13 +47,14 @@ _AGAIN: Final = "get an unchanged copy of the bundle, or have it signed again"
 class Hearing:
     """A signature before one trust domain. `root` is None where its file is not at hand; `file` is for bare signatures.
 
-    `key` is None for a certificate, `facts` is None for a key, and without a root. `proof` says whether a log has to
-    prove that it holds the signature: then neither its promise nor a timestamp is enough.
+    `domain` is None for a key that needs no log, `key` for a certificate, `facts` for a key, and without a root.
+    `proof` says whether a log has to prove that it holds the signature: then neither its promise nor a timestamp is
+    enough.
     """
 
     what: str
     bundle: Bundle | MessageBundle
-    domain: Digest
+    domain: Digest | None
     root: TrustedRoot | None
     key: PublicKey | None = None
     file: Digest | None = None
@@ -163,7 +164,7 @@ def step_3_5_time(it: Hearing) -> Iterator[Reason]:
         return
     for why in it.facts.times.broken:
         yield it.reason(ReasonCode.SIGNING_TIME, f"a timestamp of it does not hold: {why}")
-    for moment in () if it.facts.certificate is None else it.facts.times.all:
+    for moment in it.times:
         if it.facts.outside(moment):
             why = f"it was signed at {show_time(moment)}, when its certificate was not valid"
             yield it.reason(ReasonCode.SIGNING_TIME, why)
@@ -199,7 +200,7 @@ def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
 
 def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
     """3.7 There is a path to it from an authority, it is for signing code, and its SCT holds."""
-    if it.key is not None or it.root is None or it.facts is None:
+    if it.facts is None:
         return
     if not it.facts.is_issued:
         yield it.reason(ReasonCode.CERTIFICATE_INVALID, f"no authority of the trust root {it.domain} certified its key")

@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.revocations import MOST, RevocationFile
 from mvmnix.provenance.identity.trust import Pattern
@@ -20,7 +20,7 @@ from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.trust_toml import LIMIT
 from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
-from tests.unit.provenance.forgeries import OURS
+from tests.unit.provenance.forgeries import OURS, PAYLOAD
 from tests.unit.provenance.world import new_world, trust
 
 
@@ -112,6 +112,33 @@ def test_how_many_logs_a_trusted_root_names() -> None:
     with pytest.raises(RefusedError) as refused:
         trusted_root.parse(json.dumps({**value, "tlogs": value["tlogs"][:65]}).encode())
     assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)
+
+
+def test_how_many_certificates_an_authority_has() -> None:
+    value = json.loads(OURS.trusted_root)
+    chain = value["certificateAuthorities"][0]["certChain"]
+    many = chain["certificates"] * 9
+    chain["certificates"] = many[:16]
+    assert len(trusted_root.parse(json.dumps(value).encode()).authorities[0].certificates) == 16
+    chain["certificates"] = many[:17]
+    with pytest.raises(RefusedError) as refused:
+        trusted_root.parse(json.dumps(value).encode())
+    assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)
+
+
+@pytest.mark.parametrize(
+    ("read_it", "data", "most"),
+    [
+        (trusted_root.parse, OURS.trusted_root, 4 * 2**20),
+        (statement.parse, PAYLOAD, 16 * 2**20),
+        (envelope.parse_bundle, envelope.sign(PAYLOAD, PrivateKey.generate()).to_bytes(), 24 * 2**20),
+    ],
+    ids=["trusted root", "statement", "bundle"],
+)
+def test_how_many_bytes_are_read(read_it: Callable[[bytes], object], data: bytes, most: int) -> None:
+    assert read_it(data.ljust(most))
+    with pytest.raises(RefusedError, match=f"larger than {most} bytes"):
+        read_it(data.ljust(most + 1))
 
 
 KEYS = [f"{number:032x}" for number in range(257)]

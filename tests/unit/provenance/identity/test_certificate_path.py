@@ -1,5 +1,7 @@
 """Keys of kinds that no rule here covers: they certify nothing, and make no signature that counts."""
 
+from datetime import datetime, timedelta
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -8,8 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import certificates, trusted_root
+from mvmnix.provenance.identity.certificate_facts import CertificateFacts, Times
 from mvmnix.provenance.identity.certificate_path import unusable, verify_signature
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, PAYLOAD, SUBJECT
+
+TICK = timedelta(microseconds=1)
 
 type Key = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -41,6 +46,13 @@ def test_an_issuer_whose_key_no_sct_is_over() -> None:
 def test_a_signature_by_a_key_that_can_not_be_checked(key: Key, over: bytes | Digest) -> None:
     with pytest.raises(ValueError, match="of a kind that can't be checked here"):
         verify_signature(certified(key), bytes(64), over=over)
+
+
+@pytest.mark.parametrize(("moment", "outside"), [(NOW - TICK, True), (NOW, False), (NOW + TICK, True)])
+def test_a_certificate_is_valid_at_both_its_ends(moment: datetime, *, outside: bool) -> None:
+    """RFC 5280, section 4.1.2.5: the dates are inclusive."""
+    it = CertificateFacts(Times(None, (), ()), certified(ec.generate_private_key(ec.SECP256R1())))
+    assert it.outside(moment) is outside
 
 
 def test_a_certificate_that_is_for_nothing() -> None:

@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.x509 import verification
 
 from mvmnix.errors import ReasonCode, RefusedError
@@ -20,7 +21,7 @@ from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from tests.private_sigstore import Hooks, merged
+from tests.private_sigstore import Hooks, der, merged
 from tests.unit.provenance.forgeries import (
     BUILDER,
     ISSUER,
@@ -205,6 +206,53 @@ def test_a_revoked_bundle() -> None:
 def test_one_identity_in_two_roles_is_the_signer_with_the_role() -> None:
     signers = (Signer("plans", identity(), frozenset({Role.PLANNER})), Signer("builds", identity(), BUILDER))
     assert check(Case(signers=signers)).signer.name == "builds"
+
+
+def test_a_user_name_of_fulcio_s_own_kind() -> None:
+    """As Fulcio certifies who has neither address nor URI (oid-info.md)."""
+    who = "somebody!realm.example"
+    user_name = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), der.utf8(who))
+    it = Case(
+        hooks=Hooks(leaf=lambda it: replace(it, names=(user_name,))),
+        signers=(Signer("ci", identity(subject=who), BUILDER),),
+    )
+    assert check(it).identity == (who, ISSUER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({"roots": {}}, {ReasonCode.ROOT_MISMATCH}),
+        ({"at_home": replace(OURS, log=THEIRS.log)}, {ReasonCode.LOG_INCLUSION}),
+        ({"options": {"log": False}}, {ReasonCode.LOG_ENTRIES}),
+    ],
+    ids=["no root", "another log", "no entry"],
+)
+def test_a_key_s_signature_of_which_no_log_says_when(changes: dict[str, Any], codes: set[ReasonCode]) -> None:
+    assert refused(Case(True, hooks=Hooks(entry=edited(untimed)), **changes)) == codes
+
+
+def test_neither_a_root_nor_an_entry() -> None:
+    assert refused(Case(roots={}, options={"log": False})) == {
+        *(ReasonCode.ROOT_MISMATCH, ReasonCode.LOG_ENTRIES, ReasonCode.SIGNING_TIME)
+    }
+
+
+@pytest.mark.parametrize(
+    ("it", "words"),
+    [
+        (Case(keyed=True, roots={}), f"the trust root {OURS.domain}, which"),
+        (Case(keyed=True, signers=(Signer("key", KEY.public, BUILDER),), roots={}), "(looked into: none)"),
+        (
+            Case(keyed=True, signers=(Signer("key", KEY.public, BUILDER),), at_home=THEIRS),
+            f"(looked into: {OURS.domain})",
+        ),
+    ],
+    ids=["the one that is needed", "none", "those that there are"],
+)
+def test_a_root_that_is_missing_is_named(it: Case, words: str) -> None:
+    with pytest.raises(RefusedError, match=re.escape(words)):
+        check(it)
 
 
 def test_a_key_that_needs_no_log_may_bring_an_entry() -> None:
