@@ -245,6 +245,8 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (HARDWARE, HARDWARE),
         (HARDWARE, LEFT_OUT),
         (DEFAULT, PROVED),
+        (DEFAULT, PROMISED),
+        (PROMISED, PROMISED),
         (PROMISED, PROVED),
         (PROVED, PROVED),
         (PROVED, DEFAULT),

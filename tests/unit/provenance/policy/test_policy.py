@@ -19,7 +19,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import digest_of
-from mvmnix.provenance.policy.rules import BUILDER_IMAGE, Freshness, SourceRule, Thresholds
+from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Accounted, Provenance, RootTree, Versions
 
@@ -92,6 +92,25 @@ def test_the_default_policy_of_a_workstation() -> None:
     assert policy.isolation is Isolation.MICROVM
     assert "level 1" in DEFAULT.decode()
     assert all(rule.problem(root) is None for rule in policy.sources for root in (COMMITTED, LOCAL))
+
+
+@pytest.mark.parametrize(
+    ("builder", "images", "image", "admitted"),
+    [
+        (HOST_NIX, set(), BUILDER_IMAGE, True),
+        (HOST_NIX, set(), "hello", False),
+        (HOST_NIX, {"hello"}, "hello", False),
+        (HOST_NIX, {"hello"}, BUILDER_IMAGE, False),
+        (MICROVM, set(), "hello", True),
+        (MICROVM, {"hello"}, "hello", True),
+        (MICROVM, {"hello"}, BUILDER_IMAGE, False),
+    ],
+)
+def test_the_host_s_nix_builds_the_first_builder_image_alone(
+    builder: str, images: set[str], image: str, *, admitted: bool
+) -> None:
+    rule = BuilderRule(builder, IMAGE, 1, frozenset(images))
+    assert rule.admits(by(builder), signer=IMAGE, image=image) is admitted
 
 
 def test_a_key_in_base64_is_the_same_key() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from mvmnix import lock
+from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, RootTree, UntouchedNode, lock_account
 from tests.unit.provenance import world as worlds
@@ -114,6 +116,14 @@ def test_a_root_tree_says_what_it_is(uri: str, commit: str | None) -> None:
 def test_a_directory_stays_in_its_tree(world: World, directory: str) -> None:
     with pytest.raises(ValueError, match="leaves its tree"):
         world.provenance(directory=directory)
+
+
+def test_how_many_files_the_builder_s_image_has(world: World) -> None:
+    files = tuple(Subject(f"file-{number}", Digest.of(b"it")) for number in range(17))
+    most = predicate.provenance_statement(world.provenance(builder_image=files[:16]), ())
+    assert predicate.read_provenance(most).builder_image == files[:16]
+    with pytest.raises(RefusedError, match="builderDependencies: not an array of at most 16"):
+        predicate.read_provenance(predicate.provenance_statement(world.provenance(builder_image=files), ()))
 
 
 def test_the_builders_image_is_named_exactly_when_there_is_one(world: World) -> None:

@@ -17,11 +17,14 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa.provenance import BUILD_TYPE
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
+from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
-from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
+from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1, WORKFLOW
 
 KEY = PrivateKey.generate()
 TRUST = Trust((Signer("release", KEY.public, frozenset(Role)),))
@@ -194,6 +197,23 @@ def test_each_signer_counts_once_and_for_a_run_of_its_own(bundles: tuple[bytes, 
     """One run that two signed was built once, and so was what nobody tells apart: the same bytes without a run."""
     assert len(under(Standard(BUILDERS, Requirements(), signers=voices), *bundles).counted) == len(bundles)
     assert codes(Standard(BUILDERS, Requirements(), signers=voices + 1), *bundles) == {Code.REBUILDS_MISSING}
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicate", "own"),
+    [
+        (V1, {"buildDefinition": {"buildType": BUILD_TYPE}}, True),
+        (V1, {"buildDefinition": {"buildType": WORKFLOW}}, False),
+        (V1, {"buildDefinition": {}}, False),
+        (V1, {"buildDefinition": [BUILD_TYPE]}, False),
+        (V1, {"buildDefinition": BUILD_TYPE}, False),
+        (V1, {}, False),
+        (V0_2, {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
+        ("urn:x", {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
+    ],
+)
+def test_whether_mvm_s_own_build_type_is_claimed(kind: str, predicate: dict[str, Any], *, own: bool) -> None:
+    assert is_own(ForeignStatement((), kind, predicate)) is own
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def test_all_reasons_at_once_and_as_people_read_them() -> None:
 
 
 def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
-    for ref in ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "tags/v1.2.3", "v1.2.3", "tag v1.2.3"):
+    """Nor is a pull request, `refs/pull/`, which has as many letters."""
+    branches = ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "refs/pull/v1.2.3")
+    for ref in (*branches, "tags/v1.2.3", "v1.2.3", "tag v1.2.3"):
         value = statement(V1, workflow(ref=ref))
         wanted = Requirements(source_tag=TAG)
         assert set(found(value, wanted)) == {Code.STATEMENT_MALFORMED if " " in ref else Code.SOURCE_MISMATCH}
