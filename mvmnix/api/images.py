@@ -9,12 +9,9 @@ from mvmnix.api.gc_roots import image_roots, part_roots
 from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images.gc_roots import Need
-from mvmnix.images.prune import Freed, ImagePruner
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import BuildKey, Entry, Finished
-from mvmnix.launch.runtime.host import now
-from mvmnix.provenance.slsa.provenance import HOST_NIX
+from mvmnix.images import BuildKey, Entry, Finished, Freed, ImagePruner, Need, Rebuilds
+from mvmnix.launch.runtime import now
+from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]

@@ -9,23 +9,27 @@ from typing import Any, Final
 
 from mvmnix.api.context import Context
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.fields import check_directory, check_variables
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.plan.plan import Accelerator, Plan, plan_statement
-from mvmnix.launch.plan.secret_reference import SecretReference
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.plan import (
+    NO_LABELS,
+    Accelerator,
+    Backend,
+    DataDisk,
+    Labels,
+    Limits,
+    Plan,
+    SecretReference,
+    Share,
+    Use,
+    check_directory,
+    check_variables,
+    plan_statement,
+)
+from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares.opening import open_directory, open_share, refuse_owner
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 

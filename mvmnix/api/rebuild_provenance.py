@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.errors import RefusedError
-from mvmnix.images.prune import ImagePruner
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.launch.runtime.host import now
+from mvmnix.images import ImagePruner, Rebuilds
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 
 

@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 
 from mvmnix.cli.stdio import attentive
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent.verbs import MOST_ROWS
-from mvmnix.launch.control.messages import TERM
+from mvmnix.launch.agent import MOST_ROWS
+from mvmnix.launch.control import TERM
 
 _ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _INPUT: Final = 0

@@ -7,21 +7,29 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import begin_new_log
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.statements import StatementFinder
-from mvmnix.audit.note import Checkpoint, NoteError
-from mvmnix.audit.proof import ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed, last_records, leaf_hashes, records_backwards
-from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, no_log, read_head, rolled_back
+from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, open_context
+from mvmnix.audit import (
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    Listed,
+    NoteError,
+    foreign_checkpoint,
+    hold_writers,
+    is_begun,
+    last_records,
+    leaf_hashes,
+    no_log,
+    read_head,
+    records_backwards,
+    rolled_back,
+)
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options.audit import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
+from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.registry import find_machine
+from mvmnix.launch.machines import audit_export, find_machine
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MAX_INTEGER

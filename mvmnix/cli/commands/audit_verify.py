@@ -5,15 +5,9 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import check_own_log, unended_starts
-from mvmnix.api.audit_log import kept_checkpoint
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, verify_log
-from mvmnix.cli.options.audit import (
+from mvmnix.api import Context, check_own_log, file_bytes, kept_checkpoint, open_context, unended_starts
+from mvmnix.audit import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof, Listed, LogEvidence, NoteKey, verify_log
+from mvmnix.cli.options import (
     DIRECTORY,
     KEY,
     KEY_LIMIT,
@@ -26,8 +20,7 @@ from mvmnix.cli.options.audit import (
 )
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.audit_export import Archive
+from mvmnix.launch.machines import Archive, audit_export
 from mvmnix.plural import counted
 
 _WITNESS = "witness:"

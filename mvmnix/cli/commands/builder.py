@@ -2,9 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.rebuild import rebuild_image
+from mvmnix.api import open_context, open_image_builder, rebuild_image
 from mvmnix.builder import bootstrap
 from mvmnix.cli.commands.build import rebuild_record
 from mvmnix.cli.output import TERMINAL, answer

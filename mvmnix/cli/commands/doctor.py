@@ -9,25 +9,21 @@ import click
 from rich.console import Console
 
 from mvmnix import __version__
-from mvmnix.api import Backend
-from mvmnix.api.context import Context, open_context
-from mvmnix.audit.verify import verify_log
-from mvmnix.builder.nix.host_nix import NIX, HostNix
-from mvmnix.builder.pins.debian import APT_GET
+from mvmnix.api import Backend, Context, open_context
+from mvmnix.audit import verify_log
+from mvmnix.builder.nix import NIX, HostNix
+from mvmnix.builder.pins import APT_GET
 from mvmnix.cli.commands.doctor_checks import Finding, Health
 from mvmnix.cli.commands.doctor_jail import jail
 from mvmnix.cli.commands.doctor_witnesses import witnesses
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
-from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.backends import Qemu, choice
+from mvmnix.launch.runtime import KvmVerdict, known_verdicts, kvm_access_hint, now
 from mvmnix.plural import counted
-from mvmnix.provenance.isolation import Boundary
-from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
-from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.provenance import Boundary
+from mvmnix.sandbox import BUBBLEWRAP, GIT, locate
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)

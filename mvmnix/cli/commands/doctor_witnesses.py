@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-from mvmnix.api.audit_log import ask_witnesses_of
-from mvmnix.api.context import Context
-from mvmnix.api.signer import key_file
-from mvmnix.audit.witnessed import WitnessAnswer
+from mvmnix.api import Context, ask_witnesses_of, key_file
+from mvmnix.audit import WitnessAnswer
 from mvmnix.cli.commands.doctor_checks import Finding, Health
 from mvmnix.keys import Role
 

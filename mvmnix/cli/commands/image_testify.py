@@ -2,12 +2,10 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.rebuild_provenance import add_rebuilds
+from mvmnix.api import add_rebuilds, file_bytes, open_context
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.escaping import escape
-from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.images import STATEMENT_LIMIT
 
 
 @click.command()

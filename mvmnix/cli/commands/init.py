@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.source_refs import image_reference
-from mvmnix.builder.template import Template, template_tree, write_template
+from mvmnix.api import image_reference, open_context
+from mvmnix.builder import Template, template_tree, write_template
 from mvmnix.cli.output import TERMINAL
 from mvmnix.escaping import escape
 

@@ -11,14 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mvmnix import lock, own_flake
-from mvmnix.api.context import SOURCES_LOCK
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.api import SOURCES_LOCK
+from mvmnix.builder.nix import HostNix, add_to_nix
+from mvmnix.builder.pins import DebianLock, PinChange, PythonLock, Reach, fetch_all, parse_debian, parse_python
 from mvmnix.builder.pins import make as pins_make
-from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
-from mvmnix.builder.pins.make import PinChange
-from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.cli.output import answer
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import UsageError

@@ -9,32 +9,33 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import Use
-from mvmnix.api.context import open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.kept_plans import plan_bytes
-from mvmnix.api.keyless import KeylessChoice
-from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
-from mvmnix.api.source_refs import runnable_ref
+from mvmnix.api import (
+    KeylessChoice,
+    PlanOptions,
+    Use,
+    add_signature,
+    draft_plan,
+    file_bytes,
+    open_context,
+    open_image_builder,
+    plan_bytes,
+    refuse_early,
+    runnable_ref,
+)
 from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import directory, file
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options.backend import isolation_line
-from mvmnix.cli.options.data import data_lines as told_of_data
-from mvmnix.cli.options.plan import plan_options
-from mvmnix.cli.options.secrets import secret_lines
-from mvmnix.cli.options.shares import share_lines as told_of_shares
-from mvmnix.cli.options.signing import signing_options
+from mvmnix.cli.options import data_lines as told_of_data
+from mvmnix.cli.options import isolation_line, plan_options, secret_lines, signing_options
+from mvmnix.cli.options import share_lines as told_of_shares
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.escaping import escape, escape_line
-from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.images import STATEMENT_LIMIT
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.plan import plan_statement
+from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.plan import plan_statement
 from mvmnix.provenance.bundle import statement
 from mvmnix.strict import parse_json
 

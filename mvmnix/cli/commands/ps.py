@@ -2,14 +2,11 @@
 
 import click
 
-from mvmnix.api.machine_store import open_machine_store
-from mvmnix.api.verified_ends import with_verified_ends
+from mvmnix.api import open_machine_store, with_verified_ends
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.errors import UsageError
-from mvmnix.launch.machines import filters, registry
-from mvmnix.launch.machines.filters import Filter
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines import Entry, Filter, filters, registry
 from mvmnix.strict import show_time
 
 

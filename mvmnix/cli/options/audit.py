@@ -9,11 +9,8 @@ from typing import Self
 
 import click
 
-from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.signer import key_file
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.tail import NoLogError
+from mvmnix.api import Context, file_bytes, key_file
+from mvmnix.audit import NoLogError, NoteKey
 from mvmnix.cli.output import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role

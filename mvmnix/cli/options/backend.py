@@ -5,7 +5,7 @@ from collections.abc import Callable
 import click
 
 from mvmnix.api import Backend
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 
 
 def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:

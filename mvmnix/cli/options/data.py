@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from mvmnix.api.plans import DATA_HINT
+from mvmnix.api import DATA_HINT
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import DataDisk, Plan
 
 
 def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:

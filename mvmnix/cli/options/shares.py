@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from mvmnix.api.plans import SHARE_HINT
+from mvmnix.api import SHARE_HINT
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
+from mvmnix.launch.plan import Plan, Share
+from mvmnix.launch.shares import DANGER_MEANINGS
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:

@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import transparency, trusted_root
 from mvmnix.provenance.identity.rekor import Inclusion, promised_time
 from mvmnix.provenance.identity.transparency import Hearing

@@ -94,7 +94,7 @@ def test_foreign_spellings_that_mean_the_same_are_read(change: Change) -> None:
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope, "LIMIT", 10)
+    monkeypatch.setattr(envelope, "BUNDLE_LIMIT", 10)
     with pytest.raises(RefusedError, match="larger than 10 bytes"):
         envelope.parse_bundle(b" " * 11)
 
