@@ -12,7 +12,7 @@ from mvmnix.images import (
     PARTS_NAME,
     REBUILDS_NAME,
     Finished,
-    ImagePruner,
+    KeptImages,
     Rebuilds,
     image_archive,
 )
@@ -52,7 +52,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = ImagePruner(context.library).find(digest)
+        (_, entry), *_ = KeptImages(context.library).find(digest)
         finished = context.library.open(entry, policy=context.policy, now=now())
         try:
             file = out.open("xb")

@@ -18,7 +18,7 @@ from mvmnix.builder.nix import HostNix
 from mvmnix.builder.oci import OciRef
 from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import NOTHING_KEPT, BuildKey, Finished, ImagePruner, KeptParts, make_provenance
+from mvmnix.images import NOTHING_KEPT, BuildKey, Finished, KeptImages, KeptParts, make_provenance
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.runtime import now
@@ -179,7 +179,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> Finished:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in ImagePruner(self._context.library).find(text)]
+        entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

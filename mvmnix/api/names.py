@@ -34,8 +34,8 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The names of kept images, by their manifests. Raises as above."""
     from mvmnix.images import (  # noqa: PLC0415 - machines don't pay for it
-        ImagePruner,
         ImageStore,
+        KeptImages,
         StoreDirectory,
     )
 
@@ -43,7 +43,7 @@ def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
         if not all(map(state.exists, (*StoreDirectory, "builds"))):
             return ()  # opening a library makes what is missing of it
         with ImageStore(state) as library:
-            return _words(sorted(ImagePruner(library).names()))
+            return _words(sorted(KeptImages(library).names()))
 
 
 def plan_digests(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -110,6 +110,34 @@ def sign_plan(context: Context, plan: Plan) -> bytes:
     return context.sign(Role.PLANNER, plan_statement(plan).to_bytes())
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedPlan:
+    """What a signed plan says: the statement's bytes, and the plan, unless it is none.
+
+    `signers` are those whom the policy admits, `refused` why it admits others not. Nothing else is verified.
+    """
+
+    payload: bytes
+    plan: Plan | None
+    signers: tuple[str, ...]
+    refused: tuple[Reason, ...]
+
+
+def open_signed(context: Context, data: bytes) -> OpenedPlan:
+    """Read a signed plan, and ask the trust policy about its signers. Raises RefusedError without a payload."""
+    signers: tuple[str, ...] = ()
+    refused: tuple[Reason, ...] = ()
+    plan = None
+    try:
+        signers = tuple(it.signer.name for it in signatures.gather(data, context.policy.trust))
+    except RefusedError as error:
+        refused = error.reasons
+    payload = signatures.payload(data)
+    with suppress(RefusedError):
+        plan = plan_of(statement.parse(payload))
+    return OpenedPlan(payload, plan, signers, refused)
+
+
 def add_signature(context: Context, data: bytes, what: str) -> bytes:
     """The bundles of a plan with the planner's signature: of a statement, or of what others have signed already.
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
+from mvmnix.builder import bootstrap
 from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
 from mvmnix.builder.session import BuildRequest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
@@ -44,6 +45,12 @@ def rebuild_image(
                 images.progress.step("signing and verifying the second provenance")
                 bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
                 return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+
+
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[Finished, Verified[Provenance]]:
+    """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
+    first = images.builder_image()
+    return first, rebuild_image(context, images, bootstrap.request(), first)
 
 
 def varied(plan: Plan, built: Provenance) -> Plan:

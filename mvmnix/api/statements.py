@@ -6,7 +6,7 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images import ImagePruner, Rebuilds, StoreDirectory
+from mvmnix.images import KeptImages, Rebuilds, StoreDirectory
 from mvmnix.launch.machines import PLAN, RECEIPT, machine_ids, read_kept, registry
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import BUNDLE_LIMIT
@@ -28,7 +28,7 @@ def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes
 
 
 def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in ImagePruner(context.library).find(digest)]
+    entries = [entry for _, entry in KeptImages(context.library).find(digest)]
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)

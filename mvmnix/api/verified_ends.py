@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.machines import Entry
+from mvmnix.launch.machines import MachineEntry
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
 
 
-def with_verified_ends(machines: Directory, entries: Sequence[Entry], frontend: Frontend) -> tuple[Entry, ...]:
+def with_verified_ends(
+    machines: Directory, entries: Sequence[MachineEntry], frontend: Frontend
+) -> tuple[MachineEntry, ...]:
     """The same machines, with the records of their ends where these are proven by the host's key."""
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)

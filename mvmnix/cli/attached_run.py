@@ -8,14 +8,11 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api import Context, Ran, host_for, refuse_terminal, run_attached
+from mvmnix.api import Context, FdSink, Loop, Ran, VerifiedPlan, host_for, refuse_terminal, run_attached
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.output import notice
 from mvmnix.cli.raw import raw_option, shape
 from mvmnix.errors import UsageError
-from mvmnix.launch import Loop
-from mvmnix.launch.agent import FdSink
-from mvmnix.launch.gate import VerifiedPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

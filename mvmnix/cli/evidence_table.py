@@ -7,10 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvmnix.api import Ran
+from mvmnix.api import Finished, Ran, VerifiedPlan
 from mvmnix.escaping import escape
-from mvmnix.images import Finished
-from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa import Provenance
 

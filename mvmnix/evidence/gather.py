@@ -17,7 +17,7 @@ from mvmnix.images import Entry, ImageStore, Rebuilds
 from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
 from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
-from mvmnix.launch.machines import Entry as Machine
+from mvmnix.launch.machines import MachineEntry as Machine
 from mvmnix.launch.vmm import OpenFiles, verity_reasons
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import parse_bundle, statement

@@ -12,7 +12,7 @@ from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, 
 from mvmnix.evidence.planned import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
-from mvmnix.launch.machines import Entry, Receipt, end_reason
+from mvmnix.launch.machines import MachineEntry, Receipt, end_reason
 from mvmnix.launch.machines import receipt as receipts
 from mvmnix.model import Digest
 from mvmnix.plural import counted
@@ -56,7 +56,7 @@ class Sealed:
 class Ran:
     """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
 
-    entry: Entry
+    entry: MachineEntry
     log: Sealed | MvmnixError
     receipt: bytes | MvmnixError | None
 

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = face(
         "gc_roots": "File Need users_of",
         "image_archive": "BUNDLE_NAME LOCK_NAME PARTS_NAME REBUILDS_NAME",
         "part_index": "Domain KeptParts NOTHING_KEPT PartIndex",
-        "prune": "Freed ImagePruner SHORTEST",
+        "prune": "Freed KeptImages SHORTEST",
         "rebuilds": "Rebuilds",
         "source_gc": "collect_garbage Collected sources_of",
         "store": "BuildKey Entry Finished ImageStore Kept STATEMENT_LIMIT StoreDirectory",

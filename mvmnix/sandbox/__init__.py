@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = face(
     {
         "bubblewrap": "BUBBLEWRAP NOBODY",
         "child": "Pipe",
-        "helper": "Bounds Sandbox WORK",
+        "helper": "Sandbox",
+        "helper_command": "Bounds WORK",
         "trusted_executables": "Candidates check_program GIT locate program_identity",
         "uid_pool": "Lease machine_uid_pool UidPool",
     },

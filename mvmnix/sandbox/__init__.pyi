@@ -1,7 +1,8 @@
 from mvmnix.sandbox import bubblewrap, landlock, seccomp, trusted_executables
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.child import Pipe
-from mvmnix.sandbox.helper import WORK, Bounds, Sandbox
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import WORK, Bounds
 from mvmnix.sandbox.trusted_executables import GIT, Candidates, check_program, locate, program_identity
 from mvmnix.sandbox.uid_pool import Lease, UidPool, machine_uid_pool
 

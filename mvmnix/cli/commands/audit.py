@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, open_context
+from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, find_machine, open_context, write_export
 from mvmnix.audit import (
     Checkpoint,
     ConsistencyProof,
@@ -29,7 +29,6 @@ from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import audit_export, find_machine
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MAX_INTEGER
@@ -150,7 +149,7 @@ def export(target: Path, machine: str) -> int:
         ):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = audit_export.write(
+            found = write_export(
                 place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
             )
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import STATEMENT_KINDS, open_context, signed_about
+from mvmnix.api import STATEMENT_KINDS, now, open_context, signed_about
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root

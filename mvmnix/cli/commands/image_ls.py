@@ -5,12 +5,22 @@ from datetime import timedelta
 
 import click
 
-from mvmnix.api import SeenImage, find_images, list_images, open_context, prune_images, remove_images
+from mvmnix.api import (
+    Finished,
+    Freed,
+    Need,
+    SeenImage,
+    find_images,
+    list_images,
+    now,
+    open_context,
+    prune_images,
+    remove_images,
+    users_of,
+)
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
-from mvmnix.images import Finished, Freed, Need, users_of
-from mvmnix.launch.runtime import now
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
 

@@ -2,10 +2,9 @@
 
 import click
 
-from mvmnix.api import add_rebuilds, file_bytes, open_context
+from mvmnix.api import add_rebuilds, open_context
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.escaping import escape
-from mvmnix.images import STATEMENT_LIMIT
 
 
 @click.command()
@@ -19,9 +18,8 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     `mvm build --rebuild` does (and with --out writes it, one a line). The policy's threshold for rebuilds counts
     builders, each once.
     """
-    given = [bundle for path in bundles for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with open_context(TERMINAL) as context:
-        agreed = add_rebuilds(context, digest, given)
+        agreed = add_rebuilds(context, digest, bundles)
     if as_json:
         result = {
             "manifest": str(agreed.manifest),

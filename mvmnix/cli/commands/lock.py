@@ -2,8 +2,7 @@
 
 import click
 
-from mvmnix.api import lock_flake, open_context
-from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
+from mvmnix.api import InputPath, LockChange, LockRequest, lock_flake, open_context
 from mvmnix.cli.completers import directory
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps

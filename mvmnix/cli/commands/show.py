@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import open_context
+from mvmnix.api import now, open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
-from mvmnix.launch.runtime import now
 
 
 @click.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import digest_in, open_context, policy_history
+from mvmnix.api import BUNDLE_NAME, digest_in, open_context, policy_history
 from mvmnix.api.verify import (
     SUFFIX,
     Finding,
@@ -29,7 +29,6 @@ from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.escaping import escape_line
-from mvmnix.images import BUNDLE_NAME
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.verify import Passed, Requirements
 

@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from mvmnix.api import SHARE_HINT
+from mvmnix.api import DANGER_MEANINGS, SHARE_HINT, Plan, Share
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan import Plan, Share
-from mvmnix.launch.shares import DANGER_MEANINGS
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:

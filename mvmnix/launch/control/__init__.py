@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         "authorize": "require_verb",
         "client": "Call call change",
-        "messages": "Copy Pause Resume Shell Start Stream TERM",
+        "messages": "Copy Exec Pause Resume Shell Start Stream TERM",
         "server": "Control",
         "wishes": "call_record guest_request needed_verb",
     },

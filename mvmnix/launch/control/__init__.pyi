@@ -1,6 +1,6 @@
 from mvmnix.launch.control.authorize import require_verb
 from mvmnix.launch.control.client import Call, call, change
-from mvmnix.launch.control.messages import TERM, Copy, Pause, Resume, Shell, Start, Stream
+from mvmnix.launch.control.messages import TERM, Copy, Exec, Pause, Resume, Shell, Start, Stream
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.wishes import call_record, guest_request, needed_verb
 
@@ -9,6 +9,7 @@ __all__ = [
     "Call",
     "Control",
     "Copy",
+    "Exec",
     "Pause",
     "Resume",
     "Shell",

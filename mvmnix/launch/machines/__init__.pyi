@@ -1,16 +1,5 @@
-from mvmnix.launch.machines import (
-    audit_export,
-    cleanup,
-    control_socket,
-    diagnosis,
-    events,
-    filters,
-    receipt,
-    registry,
-    retention,
-    usage,
-)
-from mvmnix.launch.machines.audit_export import Archive
+from mvmnix.launch.machines import cleanup, control_socket, diagnosis, events, receipt, registry, retention, usage
+from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
 from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.launch.machines.ending import (
     Ending,
@@ -22,13 +11,14 @@ from mvmnix.launch.machines.ending import (
     judge_end,
     with_disk,
 )
-from mvmnix.launch.machines.filters import Filter
+from mvmnix.launch.machines.filters import Filter, filter_machines
+from mvmnix.launch.machines.logs import read_console, read_output
 from mvmnix.launch.machines.machine_dir import CONSOLE, PLAN, RECEIPT, MachineHome, machine_ids, read_kept, read_status
-from mvmnix.launch.machines.output_log import Output, OutputLog
+from mvmnix.launch.machines.output_log import Missing, Output, OutputLog, Piece
 from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, receipt_statement
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.launch.machines.recorded_ends import with_ends
-from mvmnix.launch.machines.registry import Entry, find_machine, list_entries
+from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
 from mvmnix.launch.machines.start_notification import Failure, News, Ready, parse_failure, read_news
 from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin
 from mvmnix.launch.machines.traces import Traces
@@ -36,6 +26,8 @@ from mvmnix.launch.machines.usage import Used
 
 __all__ = [
     "CONSOLE",
+    "EXPORT_KEY",
+    "EXPORT_LOG",
     "PLAN",
     "RECEIPT",
     "Archive",
@@ -43,26 +35,28 @@ __all__ = [
     "Diagnosis",
     "EndReason",
     "Ending",
-    "Entry",
     "Failure",
     "Filter",
     "HostAction",
     "HostFile",
     "LastWord",
+    "MachineEntry",
     "MachineHome",
     "MachineState",
     "MachineStatus",
+    "Missing",
     "News",
     "Observed",
     "Origin",
     "Output",
     "OutputLog",
+    "Piece",
     "Ready",
     "Receipt",
     "Reported",
     "Traces",
     "Used",
-    "audit_export",
+    "check_export",
     "check_receipt",
     "cleanup",
     "control_socket",
@@ -71,20 +65,26 @@ __all__ = [
     "end_reason",
     "end_words",
     "events",
-    "filters",
+    "filter_machines",
     "find_machine",
+    "is_export",
     "judge_end",
     "list_entries",
+    "machine_files",
     "machine_ids",
     "parse_failure",
+    "read_console",
     "read_kept",
     "read_news",
+    "read_output",
     "read_status",
     "receipt",
     "receipt_statement",
     "registry",
     "retention",
     "usage",
+    "wait_for_end",
     "with_disk",
     "with_ends",
+    "write_export",
 ]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from mvmnix import caller
-from mvmnix.api import Context
-from mvmnix.cli.commands.doctor_checks import Finding, Health
+from mvmnix.api.context import Context
+from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, LaunchSpec

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from mvmnix.api import Context, ask_witnesses_of, key_file
+from mvmnix.api.audit_log import ask_witnesses_of
+from mvmnix.api.context import Context
+from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.api.signer import key_file
 from mvmnix.audit import WitnessAnswer
-from mvmnix.cli.commands.doctor_checks import Finding, Health
 from mvmnix.keys import Role
 
 
