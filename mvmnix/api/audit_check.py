@@ -5,17 +5,11 @@ from datetime import datetime
 
 from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.tail import NoLogError, is_begun, lost_log
-from mvmnix.audit.verify import LogEvidence, Visit, verify_log
+from mvmnix.audit import Kind, Listed, LogEvidence, NoLogError, NoteKey, Record, Visit, is_begun, lost_log, verify_log
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.gate.unkept_nonces import Unkept
-from mvmnix.launch.machines.registry import list_entries
-from mvmnix.launch.machines.traces import Traces
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import HostClock, Unkept, looked_at
+from mvmnix.launch.machines import Traces, list_entries
+from mvmnix.launch.runtime import now
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:

@@ -4,13 +4,21 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey, Signer
-from mvmnix.audit.witnessed import WitnessAnswer, WitnessedLog, ask_witnesses
-from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
+from mvmnix.audit import (
+    AuditLog,
+    CommandWitness,
+    FileWitness,
+    GitWitness,
+    NoteKey,
+    Signer,
+    Witness,
+    WitnessAnswer,
+    WitnessedLog,
+    ask_witnesses,
+)
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines.traces import Traces
+from mvmnix.launch.machines import Traces
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"

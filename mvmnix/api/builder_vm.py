@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.worker_pool import Threads, WorkerPool
-from mvmnix.images.store import Finished
+from mvmnix.builder.session import Connection, Threads, WorkerPool
+from mvmnix.images import Finished
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
+from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import Host, now
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import stopping_signals
+from mvmnix.launch.runtime import Host, Machine, now, start_machine, stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa.provenance import Limits
+from mvmnix.provenance.slsa import Limits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 

@@ -11,34 +11,23 @@ from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
-from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.note import Signer as NoteSigner
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import AuditLog, Kind, NoteKey, Record
+from mvmnix.audit import Signer as NoteSigner
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.part_index import PartIndex
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import ImageStore, Kept, StoreDirectory
+from mvmnix.images import ImageStore, Kept, PartIndex, Rebuilds, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.backends import choice
-from mvmnix.launch.gate.admission import Submission, admit, as_verdict
-from mvmnix.launch.gate.clock import HostClock
-from mvmnix.launch.gate.replay import LoggedStarts, Replay
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit, as_verdict
+from mvmnix.launch.jail import BubblewrapJail
 from mvmnix.launch.plan import backend as kinds
-from mvmnix.launch.runtime.accelerator import KvmProbe
-from mvmnix.launch.runtime.host import Host, now
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.launch.runtime import Host, KvmProbe, now
+from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client
-from mvmnix.provenance.policy.default import default_policy
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
-from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.provenance.policy import FILE_NAME, FLOOR, Files, TrustPolicy, default_policy, in_force, read_policy_files
 from mvmnix.roots import Roots
-from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
+from mvmnix.sandbox import UidPool, machine_uid_pool
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:

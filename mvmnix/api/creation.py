@@ -7,14 +7,11 @@ from pathlib import Path
 from mvmnix.api.context import Context
 from mvmnix.api.launch import admit_plan
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, read_kept
-from mvmnix.launch.machines.status import MachineStatus, Origin
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.creation import check_creation
-from mvmnix.launch.runtime.creation import create_home as register
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.machines import PLAN, MachineStatus, Origin, read_kept, registry
+from mvmnix.launch.plan import Backend
+from mvmnix.launch.runtime import check_creation, now
+from mvmnix.launch.runtime import create_home as register
 from mvmnix.model import Digest
 
 

@@ -6,13 +6,18 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
-from mvmnix.images import image_archive
-from mvmnix.images.image_archive import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
-from mvmnix.images.prune import ImagePruner
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Finished
-from mvmnix.launch.runtime.host import now
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.images import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    REBUILDS_NAME,
+    Finished,
+    KeptImages,
+    Rebuilds,
+    image_archive,
+)
+from mvmnix.launch.runtime import now
+from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.store import chunks
 
 
@@ -47,7 +52,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = ImagePruner(context.library).find(digest)
+        (_, entry), *_ = KeptImages(context.library).find(digest)
         finished = context.library.open(entry, policy=context.policy, now=now())
         try:
             file = out.open("xb")

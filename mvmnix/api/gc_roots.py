@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import kept_plans
-from mvmnix.images.gc_roots import File, Need
-from mvmnix.images.store import StoreDirectory
+from mvmnix.images import File, Need, StoreDirectory
 from mvmnix.launch.machines import registry
 
 

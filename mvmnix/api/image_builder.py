@@ -13,23 +13,18 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take_flake
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.flakes import take_flake
+from mvmnix.builder.nix import HostNix
+from mvmnix.builder.oci import OciRef
+from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
-from mvmnix.images.prune import ImagePruner
-from mvmnix.images.store import BuildKey, Finished
+from mvmnix.images import NOTHING_KEPT, BuildKey, Finished, KeptImages, KeptParts, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
-from mvmnix.provenance.slsa import provenance
-from mvmnix.provenance.slsa.predicate import provenance_statement
+from mvmnix.provenance.slsa import provenance, provenance_statement
 
 _LOG_MODE = 0o600
 
@@ -184,7 +179,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> Finished:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in ImagePruner(self._context.library).find(text)]
+        entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

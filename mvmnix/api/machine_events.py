@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mvmnix.api.context import Context
-from mvmnix.audit.reading import Listed
+from mvmnix.audit import Listed
 from mvmnix.launch.machines import events, registry
 
 

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.launch.control.client import change
-from mvmnix.launch.control.messages import Pause, Resume
-from mvmnix.launch.machines import registry, usage
-from mvmnix.launch.machines.machine_dir import CONSOLE
-from mvmnix.launch.machines.registry import Entry
-from mvmnix.launch.machines.usage import Used
+from mvmnix.launch.control import Pause, Resume, change
+from mvmnix.launch.machines import CONSOLE, MachineEntry, Used, registry, usage
 from mvmnix.private_dirs import Directory
 
 
@@ -62,7 +58,7 @@ def change_machines(names: Iterable[str], asked: Pause | Resume, frontend: Front
 class MachineUsage:
     """What a running machine uses: its hypervisor's processes, its supervisor's memory in KiB, bytes on its console."""
 
-    entry: Entry
+    entry: MachineEntry
     used: Used
     supervisor_kib: int
     console_bytes: int
@@ -75,12 +71,12 @@ def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, .
     return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
 
 
-def _usage(machines: Directory, entry: Entry, supervisor: int) -> MachineUsage:
+def _usage(machines: Directory, entry: MachineEntry, supervisor: int) -> MachineUsage:
     return MachineUsage(
         entry,
         usage.by_descendants(supervisor),
         usage.by_process(supervisor).resident_kib,
-        registry.files(machines, entry.status.machine).get(CONSOLE, 0),
+        registry.machine_files(machines, entry.status.machine).get(CONSOLE, 0),
     )
 
 

@@ -33,14 +33,17 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The names of kept images, by their manifests. Raises as above."""
-    from mvmnix.images.prune import ImagePruner  # noqa: PLC0415
-    from mvmnix.images.store import ImageStore, StoreDirectory  # noqa: PLC0415 - machines don't pay for it
+    from mvmnix.images import (  # noqa: PLC0415 - machines don't pay for it
+        ImageStore,
+        KeptImages,
+        StoreDirectory,
+    )
 
     with _state(environment) as state:
         if not all(map(state.exists, (*StoreDirectory, "builds"))):
             return ()  # opening a library makes what is missing of it
         with ImageStore(state) as library:
-            return _words(sorted(ImagePruner(library).names()))
+            return _words(sorted(KeptImages(library).names()))
 
 
 def plan_digests(environment: Mapping[str, str]) -> tuple[str, ...]:

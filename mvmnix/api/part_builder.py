@@ -9,17 +9,14 @@ from mvmnix.api.context import Context
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
-from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
 from mvmnix.errors import MvmnixError
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import Domain, KeptParts
-from mvmnix.images.store import Finished
+from mvmnix.images import Domain, Finished, KeptParts, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
+from mvmnix.provenance.slsa import KeptPath, subjects_of
 from mvmnix.provenance.slsa import parts as claims
-from mvmnix.provenance.slsa.provenance import KeptPath, subjects_of
 
 
 class PartBuilder:

@@ -9,23 +9,27 @@ from typing import Any, Final
 
 from mvmnix.api.context import Context
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.fields import check_directory, check_variables
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.plan.plan import Accelerator, Plan, plan_statement
-from mvmnix.launch.plan.secret_reference import SecretReference
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.plan import (
+    NO_LABELS,
+    Accelerator,
+    Backend,
+    DataDisk,
+    Labels,
+    Limits,
+    Plan,
+    SecretReference,
+    Share,
+    Use,
+    check_directory,
+    check_variables,
+    plan_statement,
+)
+from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares.opening import open_directory, open_share, refuse_owner
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 
@@ -104,6 +108,34 @@ def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_
 def sign_plan(context: Context, plan: Plan) -> bytes:
     """The bundle of a plan, signed by the planner. Raises MvmnixError without a key."""
     return context.sign(Role.PLANNER, plan_statement(plan).to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPlan:
+    """What a signed plan says: the statement's bytes, and the plan, unless it is none.
+
+    `signers` are those whom the policy admits, `refused` why it admits others not. Nothing else is verified.
+    """
+
+    payload: bytes
+    plan: Plan | None
+    signers: tuple[str, ...]
+    refused: tuple[Reason, ...]
+
+
+def open_signed(context: Context, data: bytes) -> OpenedPlan:
+    """Read a signed plan, and ask the trust policy about its signers. Raises RefusedError without a payload."""
+    signers: tuple[str, ...] = ()
+    refused: tuple[Reason, ...] = ()
+    plan = None
+    try:
+        signers = tuple(it.signer.name for it in signatures.gather(data, context.policy.trust))
+    except RefusedError as error:
+        refused = error.reasons
+    payload = signatures.payload(data)
+    with suppress(RefusedError):
+        plan = plan_of(statement.parse(payload))
+    return OpenedPlan(payload, plan, signers, refused)
 
 
 def add_signature(context: Context, data: bytes, what: str) -> bytes:

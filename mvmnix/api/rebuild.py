@@ -12,19 +12,17 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare_images
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder import bootstrap
+from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
+from mvmnix.builder.session import BuildRequest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished, Rebuilds
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.slsa.predicate import provenance_statement
-from mvmnix.provenance.slsa.provenance import Provenance, Variation
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.slsa import Provenance, Variation, provenance_statement
+from mvmnix.provenance.verify import Verified
 
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
@@ -47,6 +45,12 @@ def rebuild_image(
                 images.progress.step("signing and verifying the second provenance")
                 bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
                 return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+
+
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[Finished, Verified[Provenance]]:
+    """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
+    first = images.builder_image()
+    return first, rebuild_image(context, images, bootstrap.request(), first)
 
 
 def varied(plan: Plan, built: Provenance) -> Plan:

@@ -6,13 +6,10 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images.prune import ImagePruner
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import StoreDirectory
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
+from mvmnix.images import KeptImages, Rebuilds, StoreDirectory
+from mvmnix.launch.machines import PLAN, RECEIPT, machine_ids, read_kept, registry
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
+from mvmnix.provenance.bundle import BUNDLE_LIMIT
 
 #: The kinds of statement, in the order in which they are collected.
 STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
@@ -31,7 +28,7 @@ def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes
 
 
 def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in ImagePruner(context.library).find(digest)]
+    entries = [entry for _, entry in KeptImages(context.library).find(digest)]
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)

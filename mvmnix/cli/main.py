@@ -157,7 +157,7 @@ def run(first: Callable[[], None] = lambda: None) -> None:
 
 def _complete(first: Callable[[], None]) -> NoReturn:
     """Answer a shell, which is told of no failure, and of nothing else."""
-    from mvmnix.cli.commands.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+    from mvmnix.cli.commands import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
 
     answer_shell(cli, os.environ[COMPLETE], first)
     _discard_unwritten()
@@ -191,7 +191,7 @@ def _give_up_root() -> None:
     """As root: be an unprivileged uid from here on, with a broker beside us."""
     if os.geteuid() != 0:
         return
-    from mvmnix.privileges.give_up import give_up_root  # noqa: PLC0415 - plain users don't pay for it
+    from mvmnix.privileges import give_up_root  # noqa: PLC0415 - plain users don't pay for it
 
     give_up_root(sys.argv[1:], os.environ)
 
@@ -250,7 +250,7 @@ def _withheld(error: Exception) -> str:
     """What root is told beside a failure for want of root's rights; "" for others."""
     if caller.uid() != 0 or os.geteuid() == 0:
         return ""
-    from mvmnix.privileges.withheld import withheld_words  # noqa: PLC0415 - only root's failures pay for it
+    from mvmnix.privileges import withheld_words  # noqa: PLC0415 - only root's failures pay for it
 
     return withheld_words(error)
 

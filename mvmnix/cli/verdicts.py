@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping
 import click
 
 from mvmnix import strict
-from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact
-from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.api.verify import ArtifactVerdict, FailedArtifact, VerifiedImage
 from mvmnix.cli.output import answer
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.verify.artifact_verifier import Counted, Passed, signer_of
-from mvmnix.provenance.verify.authentication import Attested, Authentic
+from mvmnix.provenance.identity import Inclusion
+from mvmnix.provenance.verify import Attested, Authentic, Counted, Passed, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"

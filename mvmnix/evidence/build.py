@@ -21,13 +21,12 @@ from mvmnix.evidence.graph import (
 from mvmnix.evidence.held import Held
 from mvmnix.evidence.origin import add_origin, flake_name, stands
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished
 from mvmnix.model import Artifact, Image
 from mvmnix.plural import counted
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Provenance
-from mvmnix.provenance.verify.checks import REBUILD, differences
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
+from mvmnix.provenance.verify import REBUILD, Verified, differences
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.

@@ -6,27 +6,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 
-from mvmnix.api.context import Context
-from mvmnix.api.policy_history import hold_log
-from mvmnix.audit.reading import Listed, records_backwards
-from mvmnix.audit.record import Kind as RecordKind
-from mvmnix.audit.verify import verify_log
+from mvmnix.api import Context, hold_log
+from mvmnix.audit import Kind as RecordKind
+from mvmnix.audit import Listed, records_backwards, verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.planned import Gate
 from mvmnix.evidence.running import Ran, Sealed
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Entry, ImageStore
+from mvmnix.images import Entry, ImageStore, Rebuilds
+from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
-from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, read_kept
-from mvmnix.launch.machines.registry import Entry as Machine
-from mvmnix.launch.vmm.boot_files import OpenFiles, verity_reasons
+from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
+from mvmnix.launch.machines import MachineEntry as Machine
+from mvmnix.launch.vmm import OpenFiles, verity_reasons
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.envelope import parse_bundle
-from mvmnix.provenance.slsa.predicate import read_provenance
-from mvmnix.provenance.verify.authentication import only_refusals
+from mvmnix.provenance.bundle import parse_bundle, statement
+from mvmnix.provenance.slsa import read_provenance
+from mvmnix.provenance.verify import only_refusals
 from mvmnix.store import digest_of
 
 

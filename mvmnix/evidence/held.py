@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.images.store import Entry
+from mvmnix.images import Entry
 from mvmnix.model import Artifact, Digest, Image
 
 

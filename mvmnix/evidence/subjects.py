@@ -6,10 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.policy_history import latest_serials
-from mvmnix.api.source_refs import KEPT_SCHEME
+from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
@@ -28,12 +25,9 @@ from mvmnix.evidence.planned import (
 )
 from mvmnix.evidence.running import Ran, add_machine
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.prune import SHORTEST, ImagePruner
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import STATEMENT_LIMIT, Entry
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import machine_ids
-from mvmnix.launch.machines.registry import Entry as Machine
+from mvmnix.images import SHORTEST, STATEMENT_LIMIT, Entry, KeptImages, Rebuilds
+from mvmnix.launch.machines import MachineEntry as Machine
+from mvmnix.launch.machines import machine_ids, registry
 from mvmnix.model import Digest
 from mvmnix.suggestion import did_you_mean
 
@@ -77,7 +71,7 @@ def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterat
         yield "a machine", lambda: _machine_called(context, text, notice)
     digests = (entry.manifest.hex for entry in context.library.entries())
     is_digest = _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests)
-    if is_digest or text in ImagePruner(context.library).names():
+    if is_digest or text in KeptImages(context.library).names():
         yield "an image", lambda: _entries(context, text)
 
 
@@ -90,7 +84,7 @@ def _machine_called(context: Context, text: str, notice: Callable[[str], None]) 
 
 
 def _entries(context: Context, text: str) -> tuple[Entry, ...]:
-    return tuple(dict.fromkeys(entry for _, entry in ImagePruner(context.library).find(text)))
+    return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text)))
 
 
 def graph_of(context: Context, found: Named, now: datetime) -> Graph:

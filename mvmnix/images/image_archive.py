@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.session import import_outputs
-from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
-from mvmnix.builder.session.import_outputs import Reception
+from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore, Kept, entry_of
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.verify.verify import verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import SBOM_NAME
+from mvmnix.provenance.verify import verify_alone
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.

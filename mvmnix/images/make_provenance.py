@@ -4,16 +4,15 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.parts import PartsRecord
-from mvmnix.builder.session.session import Given
+from mvmnix.builder.session import BuildRecord, Given, PartsRecord
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.images.store import Finished
-from mvmnix.provenance.slsa.parts import Part, Parts
-from mvmnix.provenance.slsa.provenance import (
+from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
     Limits,
+    Part,
+    Parts,
     Provenance,
     RootTree,
     Versions,

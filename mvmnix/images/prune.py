@@ -34,7 +34,7 @@ class Freed:
     size: int
 
 
-class ImagePruner:
+class KeptImages:
     """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
 
     `held` are files that other code keeps there, such as the statements of kept parts.

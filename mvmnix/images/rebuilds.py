@@ -18,9 +18,9 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.images.store import STATEMENT_LIMIT, Finished
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified, verify_alone
 
 #: More are not handed in: bundles of an image that are looked at before it starts.
 MOST = 64

@@ -16,9 +16,9 @@ from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
-from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import HOST_NIX, Provenance
+from mvmnix.provenance.verify import Verified, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mvmnix import process
+from mvmnix.api.pins import lock_directory, own_lock_directory
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
@@ -24,7 +25,7 @@ from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.pins.version import version_key
 from mvmnix.builder.template import Template, template_tree, write_template
-from mvmnix.cli.commands.pin import lock_directory, own_lock_directory, pin
+from mvmnix.cli.commands.pin import pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash

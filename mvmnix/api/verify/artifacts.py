@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
+from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.verify import Passed, Standard, judge_artifact
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,15 @@ from pathlib import Path
 from mvmnix import manifest, strict
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
-from mvmnix.images.image_archive import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
-from mvmnix.images.store import STATEMENT_LIMIT
-from mvmnix.launch.gate.verify import verify_plan
-from mvmnix.launch.runtime.host import now
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT
+from mvmnix.launch.gate import verify_plan
+from mvmnix.launch.runtime import now
+from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Claimed, Verified, read_claim, verify_claim
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import SBOM_NAME, Provenance
+from mvmnix.provenance.verify import Claimed, Verified, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"

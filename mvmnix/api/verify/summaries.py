@@ -9,17 +9,12 @@ from mvmnix.api.context import Context
 from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa import parts, predicate
-from mvmnix.provenance.slsa.provenance import Provenance, subjects_of
-from mvmnix.provenance.verify import vsa, vsa_inputs
-from mvmnix.provenance.verify.artifact_verifier import Passed
-from mvmnix.provenance.verify.release_checks import ReleasePolicy
-from mvmnix.provenance.verify.vsa import Result, Vsa
-from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
+from mvmnix.provenance.bundle import Statement, Subject, distinct
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance, parts, predicate, subjects_of
+from mvmnix.provenance.verify import Passed, ReadBuild, ReleasePolicy, Result, SummaryInput, Vsa, vsa, vsa_inputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,7 @@
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch.https import Downloader, DownloadError
-from mvmnix.builder.fetch.parsing import document_texts, json_value
-from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch import Downloader, DownloadError, Progress, document_texts, json_value
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES

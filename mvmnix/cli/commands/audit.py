@@ -7,21 +7,28 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import begin_new_log
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.statements import StatementFinder
-from mvmnix.audit.note import Checkpoint, NoteError
-from mvmnix.audit.proof import ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed, last_records, leaf_hashes, records_backwards
-from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, no_log, read_head, rolled_back
+from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, find_machine, open_context, write_export
+from mvmnix.audit import (
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    Listed,
+    NoteError,
+    foreign_checkpoint,
+    hold_writers,
+    is_begun,
+    last_records,
+    leaf_hashes,
+    no_log,
+    read_head,
+    records_backwards,
+    rolled_back,
+)
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options.audit import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
+from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.registry import find_machine
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MAX_INTEGER
@@ -142,7 +149,7 @@ def export(target: Path, machine: str) -> int:
         ):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = audit_export.write(
+            found = write_export(
                 place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
             )
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""

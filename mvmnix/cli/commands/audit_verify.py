@@ -5,15 +5,20 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import check_own_log, unended_starts
-from mvmnix.api.audit_log import kept_checkpoint
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, verify_log
-from mvmnix.cli.options.audit import (
+from mvmnix.api import (
+    EXPORT_KEY,
+    Archive,
+    Context,
+    check_export,
+    check_own_log,
+    file_bytes,
+    is_export,
+    kept_checkpoint,
+    open_context,
+    unended_starts,
+)
+from mvmnix.audit import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof, Listed, LogEvidence, NoteKey, verify_log
+from mvmnix.cli.options import (
     DIRECTORY,
     KEY,
     KEY_LIMIT,
@@ -26,8 +31,6 @@ from mvmnix.cli.options.audit import (
 )
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.audit_export import Archive
 from mvmnix.plural import counted
 
 _WITNESS = "witness:"
@@ -55,11 +58,11 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             _proof(file_bytes(proof, MAX_PROOF), key, note, as_json=as_json)
             return told.code
         exported = None if directory is None else open_named(context, directory)
-        if exported is not None and audit_export.is_archive(exported):
-            key_of_it = archive_key(context, key_path, exported, audit_export.KEY)
+        if exported is not None and is_export(exported):
+            key_of_it = archive_key(context, key_path, exported, EXPORT_KEY)
             if note is not None:
                 raise UsageError("--pinned goes with a log", hint="name the directory `log` of the export, with --key")
-            _archive(audit_export.check(exported, key_of_it), as_json=as_json)
+            _archive(check_export(exported, key_of_it), as_json=as_json)
             return told.code
         place = Place.of(context, key_path, directory)
         if directory is None:

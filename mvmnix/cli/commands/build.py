@@ -6,20 +6,23 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.builder_vm import BuildLimits
-from mvmnix.api.context import open_context
-from mvmnix.api.export import export_image
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.keyless import KeylessChoice
-from mvmnix.api.rebuild import VARIATION, rebuild_image
-from mvmnix.api.source_refs import source_ref
+from mvmnix.api import (
+    VARIATION,
+    BuildLimits,
+    KeylessChoice,
+    export_image,
+    open_context,
+    open_image_builder,
+    rebuild_image,
+    source_ref,
+)
 from mvmnix.cli.completers import directory
-from mvmnix.cli.options.signing import signing_options
+from mvmnix.cli.options import signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:

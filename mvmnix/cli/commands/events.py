@@ -4,10 +4,7 @@ import json
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.machine_events import read_events
-from mvmnix.api.machine_store import open_machine_store, put_in_order
-from mvmnix.api.machines import MachineUsage, usage_of
+from mvmnix.api import MachineUsage, open_context, open_machine_store, put_in_order, read_events, usage_of
 from mvmnix.cli.completers import any_machine, running_machine
 from mvmnix.cli.output import TERMINAL, answer, table
 

@@ -2,10 +2,8 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.own_secrets import read_secret
-from mvmnix.api.signer import key_file
-from mvmnix.cli.options.own_secrets import secret_ref
+from mvmnix.api import key_file, open_context, read_secret
+from mvmnix.cli.options import secret_ref
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role

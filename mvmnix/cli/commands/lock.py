@@ -2,10 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.flake_lock import lock_flake
-from mvmnix.builder.lockfile.document import InputPath, LockChange
-from mvmnix.builder.lockfile.session import LockRequest
+from mvmnix.api import InputPath, LockChange, LockRequest, lock_flake, open_context
 from mvmnix.cli.completers import directory
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps

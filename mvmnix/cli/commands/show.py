@@ -8,16 +8,13 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
+from mvmnix.api import now, open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.evidence.page import Page, render_page
-from mvmnix.evidence.record import graph_record
-from mvmnix.evidence.subjects import find_subject, graph_of
-from mvmnix.launch.runtime.host import now
+from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
 
 
 @click.command()

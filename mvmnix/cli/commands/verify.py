@@ -11,24 +11,26 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import policy_history
-from mvmnix.api.context import open_context
-from mvmnix.api.files import digest_in
-from mvmnix.api.verify.artifacts import verify_artifacts
-from mvmnix.api.verify.bundles import SUFFIX
-from mvmnix.api.verify.image import verify_image
-from mvmnix.api.verify.summaries import Finding, finding_of_files, finding_of_image, write_summary
-from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
+from mvmnix.api import BUNDLE_NAME, digest_in, open_context, policy_history
+from mvmnix.api.verify import (
+    SUFFIX,
+    Finding,
+    TrustChoice,
+    finding_of_files,
+    finding_of_image,
+    named_policy,
+    verify_artifacts,
+    verify_image,
+    write_summary,
+)
 from mvmnix.cli.completers import file
-from mvmnix.cli.options.trust import wanted_options, whom_options
+from mvmnix.cli.options import wanted_options, whom_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.escaping import escape_line
-from mvmnix.images.image_archive import BUNDLE_NAME
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.verify.artifact_verifier import Passed
-from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import Passed, Requirements
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,11 @@ from typing import Self
 
 import click
 
-from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.signer import key_file
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.tail import NoLogError
+from mvmnix.api import EXPORT_LOG, Context, file_bytes, is_export, key_file
+from mvmnix.audit import NoLogError, NoteKey
 from mvmnix.cli.output import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role
-from mvmnix.launch.machines import audit_export
 from mvmnix.private_dirs import Directory
 
 KEY_LIMIT = 65_536
@@ -112,12 +108,12 @@ class Place:
 def _log_in(context: Context, path: Path) -> Directory:
     """The log in what `mvm audit export` wrote, or the directory as it is. Raises NoLogError, UsageError."""
     directory = open_named(context, path)
-    if not audit_export.is_archive(directory):
+    if not is_export(directory):
         return directory
-    if not directory.exists(audit_export.LOG):
+    if not directory.exists(EXPORT_LOG):
         hint = "check them with mvm audit verify --directory; an export without --machine has the log"
         raise NoLogError(f"{directory.path} holds proofs and no log", hint=hint)
-    return context.keep(directory.existing(audit_export.LOG))
+    return context.keep(directory.existing(EXPORT_LOG))
 
 
 def open_named(context: Context, directory: Path) -> Directory:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from mvmnix.api import Backend
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.api import Backend, Plan
 
 
 def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:

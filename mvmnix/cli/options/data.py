@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from mvmnix.api.plans import DATA_HINT
+from mvmnix.api import DATA_HINT, DataDisk, Plan
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.plan import Plan
 
 
 def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:

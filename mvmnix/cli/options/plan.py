@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api.plans import PlanOptions
+from mvmnix.api import Labels, PlanOptions, parse_labels
 from mvmnix.cli.options.backend import backend_option
 from mvmnix.cli.options.data import data_option
 from mvmnix.cli.options.limits import limit_options
@@ -14,7 +14,6 @@ from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.cli.options.shares import share_option, shares
 from mvmnix.cli.options.workload import FIELDS, workload_options
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.labels import Labels, parse_labels
 from mvmnix.model import Verb
 
 

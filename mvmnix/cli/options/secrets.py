@@ -6,9 +6,8 @@ from typing import Final
 
 import click
 
+from mvmnix.api import Plan, SecretReference, SecretTarget
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 
 _HINT: Final = (
     "NAME=env:VARIABLE, NAME=file:PATH, NAME=keyring:SERVICE/NAME or NAME='command:/PATH WORD…', for instance "

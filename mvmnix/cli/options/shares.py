@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from mvmnix.api.plans import SHARE_HINT
+from mvmnix.api import DANGER_MEANINGS, SHARE_HINT, Plan, Share
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:

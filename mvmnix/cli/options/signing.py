@@ -6,7 +6,7 @@ from functools import wraps
 
 import click
 
-from mvmnix.api.keyless import PUBLIC_INSTANCES, KeylessChoice
+from mvmnix.api import PUBLIC_INSTANCES, KeylessChoice
 from mvmnix.cli.options.own_secrets import secret_ref
 from mvmnix.errors import UsageError
 

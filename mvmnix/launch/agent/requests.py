@@ -8,8 +8,7 @@ from typing import ClassVar, Self
 from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.plan.limits import MOST_TASKS
-from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
+from mvmnix.launch.plan import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, MOST_TASKS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.syscall_tier import SystemCalls
 

@@ -8,7 +8,7 @@ from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import Kind
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import Asking, CommandFrame, Exec
-from mvmnix.launch.copy.records import is_name
+from mvmnix.launch.copy import is_name
 from mvmnix.model import Verb, Workload
 
 #: Most rows, or columns, that a terminal may have.

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Posture, Verb
 
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mvmnix import strict
-from mvmnix.audit.record import Kind
-from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.agent.verbs import ShellRequest, copy_request
+from mvmnix.audit import Kind
+from mvmnix.launch.agent import ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest, Verb, Workload
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from mvmnix.audit.record import Kind, Record, Serials
+from mvmnix.audit import Kind, Record, Serials
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import VerifiedPlan, verify_plan
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Digest
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import Summary, VerifiedSummary
 
 
 class Journal(Protocol):

@@ -16,9 +16,8 @@ from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Parts
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Service, ServiceCell
-from mvmnix.privileges import client
-from mvmnix.privileges.tree import Served
+from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceCell
+from mvmnix.privileges import Served, client
 from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).

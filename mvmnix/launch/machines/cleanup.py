@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import Kind, Record
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate.audit_port import Ledger
+from mvmnix.launch.gate import Ledger
 from mvmnix.launch.machines import control_socket
 from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.machine_dir import (

@@ -4,9 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed, records_backwards
-from mvmnix.audit.tail import is_begun
+from mvmnix.audit import Listed, NoteKey, is_begun, records_backwards
 from mvmnix.private_dirs import Directory
 
 #: Seconds between two looks at a log that is followed.

@@ -7,30 +7,35 @@ from datetime import datetime
 from typing import Any, Final
 
 from mvmnix import strict, verity
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.tally import Tally
+from mvmnix.audit import Kind, Record, Tally
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, kept_sink
-from mvmnix.launch.agent.frames import Hello
-from mvmnix.launch.agent.stream_frames import End
-from mvmnix.launch.gate.replay import NONCE
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
-from mvmnix.launch.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.output_log import Output, OutputLog
-from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, receipt_statement
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
+from mvmnix.launch.gate import NONCE, VerifiedPlan
+from mvmnix.launch.machines import (
+    Corruption,
+    Diagnosis,
+    Ending,
+    EndReason,
+    HostFile,
+    MachineHome,
+    MachineState,
+    Observed,
+    Output,
+    OutputLog,
+    Receipt,
+    Reported,
+    diagnosis_file,
+    end_words,
+    judge_end,
+    receipt_statement,
+    with_disk,
+)
+from mvmnix.launch.plan import kinds_digest
 from mvmnix.launch.plan import share as sharing
-from mvmnix.launch.plan.secret_reference import kinds_digest
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.boot_watchdog import StallReason
-from mvmnix.launch.vmm.confinement import Layer
-from mvmnix.launch.vmm.console import BoundedLog
-from mvmnix.launch.vmm.port import Acceleration, Invocation, Usage
+from mvmnix.launch.shares import Shared
+from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, Layer, StallReason, Usage
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 

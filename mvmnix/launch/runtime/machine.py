@@ -8,24 +8,28 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit import Kind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.launch.agent.commands import Command, ExitStatus
-from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.control.authorize import require_verb
-from mvmnix.launch.control.messages import Start
-from mvmnix.launch.control.wishes import call_record, guest_request, needed_verb
+from mvmnix.launch.agent import (
+    ChannelError,
+    ChannelProtocolError,
+    Command,
+    ExecRequest,
+    ExitStatus,
+    GuestConfig,
+    GuestFailedError,
+    Sink,
+    Stdin,
+)
+from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines.ending import Ending, HostAction, LastWord
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.machines import Ending, HostAction, LastWord, MachineState
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Course, Ended, conclude, end_failure
 from mvmnix.launch.runtime.idle_timeout import IdleWatch
 from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.launch.vmm import Acceleration
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.

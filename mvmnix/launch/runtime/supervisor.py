@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.control.server import Control
-from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.agent import ExitStatus, ServiceFactory, Sink, Stdin
+from mvmnix.launch.control import Control
+from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.start_notification import Failure, News, Ready, read_news
+from mvmnix.launch.machines import Failure, News, Ready, read_news
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine

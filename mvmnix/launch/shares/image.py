@@ -15,12 +15,9 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.walk import is_directory, walk
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service
 from mvmnix.model import Digest
-from mvmnix.sandbox import trusted_executables
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import Candidates, trusted_executables
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",

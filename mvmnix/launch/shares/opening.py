@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan.share import Share
+from mvmnix.launch.plan import Share
 from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.privileges import ids
 

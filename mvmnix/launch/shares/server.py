@@ -10,13 +10,10 @@ from typing import Final
 
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceCell
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceCell
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
-from mvmnix.sandbox import trusted_executables
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import Candidates, trusted_executables
 
 VIRTIOFSD: Final = Candidates(
     what="virtiofsd",

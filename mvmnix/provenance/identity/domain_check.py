@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import transparency, trusted_root
 from mvmnix.provenance.identity.rekor import Inclusion
 from mvmnix.provenance.identity.transparency import Hearing

@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
-from mvmnix.provenance.bundle.verification_material import Entry, Material
+from mvmnix.provenance.bundle import Bundle, Entry, Material, MessageBundle
 from mvmnix.provenance.identity import rekor, rekor_body
 from mvmnix.provenance.identity.rekor import Inclusion, promised_time
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded

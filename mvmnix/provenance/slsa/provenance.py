@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle.statement import Subject
+from mvmnix.provenance.bundle import Subject
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"

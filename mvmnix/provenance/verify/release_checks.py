@@ -10,12 +10,10 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle.statement import Statement
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa import foreign_builds, predicate, provenance
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.bundle import Statement
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import ForeignStatement, Provenance, foreign_builds, predicate, provenance
 from mvmnix.provenance.verify import standing
 from mvmnix.provenance.verify.authentication import Attested
 from mvmnix.provenance.verify.requirements import Place, certified_reasons

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import foreign_builds, in_toto
-from mvmnix.provenance.slsa.foreign_builds import Origin
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa import ForeignStatement, Origin, foreign_builds, in_toto
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4

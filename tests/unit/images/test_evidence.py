@@ -9,7 +9,7 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.gc_roots import File, files_of
-from mvmnix.images.prune import ImagePruner
+from mvmnix.images.prune import KeptImages
 from mvmnix.images.store import Finished, StoreDirectory
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
@@ -99,6 +99,6 @@ def test_nothing_of_it_is_surplus(shelf: Shelf) -> None:
     (entry,) = shelf.library.entries()
     part = File(StoreDirectory.BUNDLES, Digest.of(shelf.world.parts[0]))
     assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
-    assert ImagePruner(shelf.library).prune((), every=False).files == ()
-    freed = ImagePruner(shelf.library).prune((), every=True)
+    assert KeptImages(shelf.library).prune((), every=False).files == ()
+    freed = KeptImages(shelf.library).prune((), every=True)
     assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= set(freed.files)

@@ -196,7 +196,7 @@ def test_what_is_no_archive_of_ours_leaves_nothing(
 def test_an_archive_without_end_is_given_up(shelf: Shelf, elsewhere: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zeros behind its end can be padding, up to a point."""
     monkeypatch.setattr(import_outputs, "LIMITS", dict.fromkeys(import_outputs.LIMITS, 1 << 22))
-    monkeypatch.setattr("mvmnix.images.image_archive.LIMIT", 1 << 20)
+    monkeypatch.setattr("mvmnix.images.image_archive.STATEMENT_LIMIT", 1 << 20)
 
     def endless() -> Iterator[bytes]:
         yield packed(shelf)

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.cli import completers
 from mvmnix.cli.main import COMMANDS, LazyGroup, cli
-from mvmnix.images.prune import ImagePruner
+from mvmnix.images.prune import KeptImages
 from tests.unit.cli.commands.test_image import sign_plan
 from tests.unit.cli.commands.test_ps import launched
 from tests.unit.cli.station import ROOT, Said, Station
@@ -91,7 +91,7 @@ def test_files_are_the_shell_s(settled: Station) -> None:
 def test_what_a_shell_would_take_for_its_own_is_not_offered(settled: Station) -> None:
     settled.flake()
     settled.monkeypatch.setattr(
-        ImagePruner, "names", lambda _: frozenset({"a b", "$(id)", "*", "a,b", "-x", "good", ""})
+        KeptImages, "names", lambda _: frozenset({"a b", "$(id)", "*", "a,b", "-x", "good", ""})
     )
     assert offered(settled, "image", "rm", "") == ["good"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from mvmnix.api.doctor import checks
+from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.cli.commands import doctor
-from mvmnix.cli.commands.doctor import isolation, probed
 from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.launch.runtime.host import now
 from mvmnix.privileges.control_groups import ControlGroups
@@ -50,8 +50,8 @@ def test_after_a_run(settled: Station) -> None:
 
 def test_without_programs(station: Station) -> None:
     for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
-        it = getattr(doctor, name)
-        station.monkeypatch.setattr(doctor, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
+        it = getattr(checks, name)
+        station.monkeypatch.setattr(checks, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
     findings = found(station)
     for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
         assert findings[program]["health"] == "bad"
@@ -162,7 +162,7 @@ def test_names_are_escaped(station: Station) -> None:
     evil.mkdir()
     (evil / "nix").write_text("#!/bin/sh\n")
     (evil / "nix").chmod(0o755)
-    station.monkeypatch.setattr(doctor, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
+    station.monkeypatch.setattr(checks, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out

@@ -25,7 +25,7 @@ from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.streams import CallerSink
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines import cleanup, control_socket, registry
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.unit.launch.house import House, end_machines, house
@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def running(here: House, *command: str, **changes: Any) -> Entry:
+def running(here: House, *command: str, **changes: Any) -> MachineEntry:
     """A detached machine; its command runs on until somebody ends it."""
     with here.plan(*(command or ("linger",)), **(changes or GRANTED)) as plan:
         machine = detach(plan, here.host, name="web")
@@ -76,7 +76,7 @@ def descriptors(process: int) -> int:
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-def at_rest(here: House, entry: Entry) -> int:
+def at_rest(here: House, entry: MachineEntry) -> int:
     """How many descriptors a supervisor has when nobody asks it for anything."""
     assert entry.supervisor is not None
     heard(here, "true")

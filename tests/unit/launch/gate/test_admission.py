@@ -65,7 +65,7 @@ def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
 
 def test_an_older_policy_verifies_nothing(journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", lambda **_: pytest.fail("it was verified"))
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", lambda **_: pytest.fail("it was verified"))
     with pytest.raises(RefusedError) as caught:
         gate()
     assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)
@@ -80,7 +80,7 @@ def test_nothing_is_admitted_that_is_not_in_the_log(
         verified.append(verify_plan(**handed_in))
         return verified[0]
 
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", noted)
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", noted)
     monkeypatch.setattr(journal, "append", full)
     with pytest.raises(OSError, match="No space left"):
         gate()
@@ -103,7 +103,7 @@ def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
         journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
         return verified[-1]
 
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", slowly)
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", slowly)
     with pytest.raises(RefusedError) as caught:
         gate()
     assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)

@@ -45,7 +45,7 @@ class Site:
     def export(self, machine: str = "") -> Path:
         target = self.path / f"export-{machine}"
         with Directory.create(str(target)) as directory, self.log as log:
-            audit_export.write(directory, log, KEY.public, self.find, machine)
+            audit_export.write_export(directory, log, KEY.public, self.find, machine)
         return target
 
 
@@ -89,8 +89,8 @@ def site(tmp_path: Path) -> Site:
 
 def check(path: Path) -> audit_export.Archive:
     with Directory.open(str(path)) as directory:
-        assert audit_export.is_archive(directory)
-        return audit_export.check(directory, KEY.public)
+        assert audit_export.is_export(directory)
+        return audit_export.check_export(directory, KEY.public)
 
 
 def test_a_whole_log(site: Site) -> None:
@@ -122,7 +122,7 @@ def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
 
 def test_a_log_is_no_archive(site: Site) -> None:
     with site.log as log:
-        assert not audit_export.is_archive(log)
+        assert not audit_export.is_export(log)
 
 
 def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
         Directory.create(str(tmp_path / "to")) as target,
         pytest.raises(UnreadableError, match="holds no audit log"),
     ):
-        audit_export.write(target, empty, KEY.public, site.find)
+        audit_export.write_export(target, empty, KEY.public, site.find)
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -198,7 +198,7 @@ def test_another_state_of_the_same_log_is_found(site: Site) -> None:
 def test_another_key(site: Site) -> None:
     path = site.export()
     with Directory.open(str(path)) as directory, pytest.raises(RefusedError) as caught:
-        audit_export.check(directory, PrivateKey.generate().public)
+        audit_export.check_export(directory, PrivateKey.generate().public)
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 

@@ -20,7 +20,7 @@ from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.machine_dir import LOCK, MachineHome
 from mvmnix.launch.machines.recorded_ends import with_ends
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState, Origin
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.creation import create_home
@@ -170,7 +170,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
         return os.waitpid(child, 0)[1]
 
 
-def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> tuple[Entry, ...]:
+def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> tuple[MachineEntry, ...]:
     """What is listed after a supervisor was killed on that way, and the next call put in order what it left."""
     status = supervise_and_die(here, step, moment, started, way)
     assert os.WIFSIGNALED(status), "the step was never taken"

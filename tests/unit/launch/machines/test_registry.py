@@ -16,7 +16,7 @@ from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.logs import read_console, read_output
 from mvmnix.launch.machines.output_log import Output, Piece
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.start_notification import Failure
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.window import Use
@@ -42,13 +42,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def detached(here: House, *argv: str, name: str = "", scenario: Scenario = Scenario.BOOTS) -> Entry:
+def detached(here: House, *argv: str, name: str = "", scenario: Scenario = Scenario.BOOTS) -> MachineEntry:
     with here.plan(*argv) as plan:
         machine = detach(plan, lambda: here.host(scenario), name=name)
     return registry.find_machine(here.directory("machines"), machine)
 
 
-def hypervisor_of(entry: Entry) -> int:
+def hypervisor_of(entry: MachineEntry) -> int:
     (child,) = Path(f"/proc/{entry.supervisor}/task/{entry.supervisor}/children").read_text().split()
     return int(child)
 

@@ -17,7 +17,7 @@ from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
 from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.runtime.finalize import Course
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def running(here: House, *command: str, **changes: Any) -> Entry:
+def running(here: House, *command: str, **changes: Any) -> MachineEntry:
     with here.plan(*(command or ("linger",)), **changes) as plan:
         machine = detach(plan, here.host, name="web")
     return registry.find_machine(here.directory("machines"), machine)
@@ -126,7 +126,7 @@ def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 0.0)
     running(here, wall_seconds=6)
     become(here, Pause())
-    registry.wait(here.directory("machines"), "web")
+    registry.wait_for_end(here.directory("machines"), "web")
     assert ended(here) == (MachineState.ENDED, EndReason.TIMEOUT)
 
 

@@ -57,7 +57,7 @@ def kinds(it: House) -> list[Kind]:
     return [record.kind for record in it.log()]
 
 
-def only_entry(it: House) -> registry.Entry:
+def only_entry(it: House) -> registry.MachineEntry:
     (entry,) = registry.list_entries(it.directory("machines"))
     return entry
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
+from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.signer import key_file
-from mvmnix.audit.witnessed import WitnessAnswer
-from mvmnix.cli.commands.doctor_checks import Finding, Health
+from mvmnix.audit import WitnessAnswer
 from mvmnix.keys import Role
 
 
