@@ -74,7 +74,7 @@ class Authentic:
     steps: tuple[StepResult, ...] = ()
 
     @property
-    def spki(self) -> Digest | None:
+    def spki(self) -> Digest:
         """The SHA-256 of the key that made the signature, certified or not; asked of plans that several sign."""
         return certified_key(self.certificate) if self.signer.key is None else self.signer.fingerprint
 

@@ -11,7 +11,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import certificates, trusted_root
 from mvmnix.provenance.identity.certificate_facts import CertificateFacts, Times
-from mvmnix.provenance.identity.certificate_path import unusable, verify_signature
+from mvmnix.provenance.identity.certificate_path import issued, unusable, verify_signature
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, PAYLOAD, SUBJECT
 
 TICK = timedelta(microseconds=1)
@@ -33,6 +33,15 @@ def test_an_issuer_whose_key_no_sct_is_over() -> None:
     assert list(unusable(leaf, certified(ed25519.Ed25519PrivateKey.generate()), root)) == [
         "its SCT does not hold: the key of its issuer is neither RSA nor ECDSA"
     ]
+
+
+def test_a_certificate_is_no_authority_for_itself() -> None:
+    """Even where a root names it among its authorities' certificates: nothing is certified by a path of one."""
+    der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
+    own = trusted_root.Authority((der,), trusted_root.Window())
+    root = trusted_root.parse(OURS.trusted_root)
+    leaf = certificates.from_der(der)
+    assert [it.authority for it in issued(leaf, [own, *root.authorities], NOW)] == list(root.authorities)
 
 
 @pytest.mark.parametrize(

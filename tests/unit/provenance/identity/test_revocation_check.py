@@ -123,6 +123,28 @@ def test_log_entries_that_were_taken_out() -> None:
     assert refused(bare, trust(P256, Digest.of(PAYLOAD))) == (Code.BUNDLE_REVOKED,)
 
 
+def test_keys_of_certificates_that_can_not_be_read() -> None:
+    """No certificate; and one of a key on prime192v2 (RFC 5480), which the library doesn't have."""
+    der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)).material.certificate
+    strange = der.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
+    assert revocation_check.certified_key(der).hex
+    for unread in (b"", b"no certificate", strange):
+        with pytest.raises(ValueError, match=r".+"):
+            revocation_check.certified_key(unread)
+        if unread:
+            it = MessageBundle(P256.sign(FILE), None, Material(certificate=unread))
+            suspect = revocation_check.Suspect("it", b"", b"", it, None, None, None)
+            assert not list(revocation_check.reasons(suspect, Revocations(keys=frozenset({Digest.of(unread)}))))
+
+
+def test_an_identity_is_not_revoked_as_a_key() -> None:
+    """What stands under `keys` are digests of keys, also where one is what an identity is counted by."""
+    bundle = OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)
+    signer = Signer("ci", identity(), frozenset({Role.BUILDER}))
+    held = Trust((signer,), {OURS.domain: OURS.trusted_root}, Revocations(keys=frozenset({signer.fingerprint})))
+    assert authenticate(bundle, trust=held, role=Role.BUILDER, what="it").signer == signer
+
+
 def test_a_revoked_key_is_none_under_a_certificate() -> None:
     bundle = OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)
     (signer,) = (Signer("ci", identity(), frozenset({Role.BUILDER})),)
