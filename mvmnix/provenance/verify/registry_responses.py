@@ -69,9 +69,9 @@ def unpack(data: bytes) -> tuple[Packed, ...]:
         case {"mediaType": _}:
             return (Packed(data),)
         case {"attestations": list() as attestations}:
-            return _bounded([_attestation(each) for each in attestations[: MOST + 1]])
+            return _bounded(map(_attestation, attestations))
         case {"attestation_bundles": list() as bundles}:
-            return _bounded(list(islice(_provenance(cast("Json", value), bundles), MOST + 1)))
+            return _bounded(_provenance(cast("Json", value), bundles))
         case {"verification_material": _, "envelope": _}:
             return (_pypi(value),)
         case {"payloadType": _, "payload": _, "signatures": _}:
@@ -80,18 +80,20 @@ def unpack(data: bytes) -> tuple[Packed, ...]:
             return (Packed(data),)
 
 
-def _bounded(found: Sequence[Packed]) -> tuple[Packed, ...]:
-    if not found:
-        return (Packed(b"", problem="it is an answer without attestations"),)
-    if len(found) > MOST:
-        return (Packed(b"", problem=f"it has more than {MOST} attestations"),)
-    return tuple(found)
+def _bounded(found: Iterator[Packed]) -> tuple[Packed, ...]:
+    without = Packed(b"", problem="it is an answer without attestations")
+    return _at_most(found, f"it has more than {MOST} attestations") or (without,)
+
+
+def _at_most(found: Iterator[Packed], problem: str) -> tuple[Packed, ...]:
+    """All of them; where there are too many, one that says so, and no further ones are looked at."""
+    first = tuple(islice(found, MOST))
+    return first if next(found, None) is None else (Packed(b"", problem=problem),)
 
 
 def unpack_all(bundles: Iterable[bytes]) -> tuple[Packed, ...]:
     """Every bundle in all of these; one that says so where there are too many."""
-    found = tuple(islice((packed for data in bundles for packed in unpack(data)), MOST + 1))
-    return found if len(found) <= MOST else (Packed(b"", problem=f"there are more than {MOST} bundles"),)
+    return _at_most((packed for data in bundles for packed in unpack(data)), f"there are more than {MOST} bundles")
 
 
 def _attestation(value: object) -> Packed:
@@ -114,10 +116,10 @@ def _provenance(fields: Json, bundles: Sequence[object]) -> Iterator[Packed]:
     if fields.get("version") != 1:
         yield Packed(b"", Form.PYPI, problem=f"its version is {str(fields.get('version'))[:16]!r}, not 1")
         return
-    for each in bundles[: MOST + 1]:
+    for each in bundles:
         match each:
             case {"attestations": list() as attestations}:
-                yield from (_pypi(one) for one in attestations[: MOST + 1])
+                yield from map(_pypi, attestations)
             case _:
                 yield Packed(b"", Form.PYPI, problem="a bundle of attestations has none")
 

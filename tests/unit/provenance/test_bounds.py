@@ -18,7 +18,6 @@ from mvmnix.provenance.identity.trust import Pattern
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.trust_toml import LIMIT
 from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
 from tests.unit.provenance.forgeries import OURS, PAYLOAD
 from tests.unit.provenance.world import new_world, trust
@@ -76,9 +75,9 @@ HEADS = {
 def test_how_large_a_policy_s_file_is(tmp_path: Path, name: str, *, is_floor: bool) -> None:
     with Directory.create(str(tmp_path / "config")) as directory:
         where = (str(tmp_path / "config"), None) if is_floor else (None, directory)
-        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT, b"#"))
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(2**20, b"#"))
         policy_files.read_policy_files(*where)
-        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT + 1, b"#"))
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(2**20 + 1, b"#"))
         with pytest.raises(RefusedError, match=f"{name}.*larger") as refused:
             policy_files.read_policy_files(*where)
     assert refused.value.codes == (ReasonCode.POLICY_MALFORMED,)
