@@ -163,7 +163,7 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     """2. The policy knows the key or identity, and believes it still."""
     hint = it.bundle.material.hint
     # a certificate for which no domain stands gives no identity: step 3 says why
-    if it.signer is None and (hint or it.identity or not it.findings.reasons):
+    if it.signer is None and not it.findings.reasons:
         certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)

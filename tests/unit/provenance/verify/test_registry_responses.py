@@ -124,6 +124,8 @@ def test_pypi_s_attestations_need_a_file_and_one_subject() -> None:
     assert refused(ANSWERS[Form.PYPI], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST)) == [Code.SUBJECT_MISMATCH]
     one = foreign.statement(V1, foreign.workflow())["subject"][0] | {"name": WHEEL}
     assert refused(answers.pypi(attested(subject=[one, one]))) == [Code.SUBJECT_MISMATCH]
+    with pytest.raises(RefusedError, match="says 'a', 'b' "):
+        judged(answers.pypi(attested(subject=[one | {"name": name} for name in "abc"])))
 
 
 @pytest.mark.parametrize(

@@ -172,9 +172,16 @@ def test_a_digest_alone_is_compared_with_its_own_kind() -> None:
     both = put(statement(V1, workflow()), "subject", 0, "digest", to={"sha256": DIGEST.hex, "sha512": "0" * 128})
     assert found(both) == []
     assert found(statement(V1, workflow()) | {"subject": []}) == [Code.SUBJECT_MISMATCH]
-    many = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(9)))
-    (reason,) = unmet(to_bytes(many), Blob(DIGEST), Requirements(), PLACE)
-    assert "and 5 more" in reason.why
+
+
+@pytest.mark.parametrize(
+    ("count", "shown", "more"), [(1, 1, ""), (4, 4, ""), (5, 4, " and 1 more"), (9, 4, " and 5 more")]
+)
+def test_how_many_files_a_reason_names(count: int, shown: int, more: str) -> None:
+    several = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(count)))
+    (reason,) = unmet(to_bytes(several), Blob(DIGEST), Requirements(), PLACE)
+    assert reason.why.count("sha256:") == 1 + shown, "the one that was expected is named too"
+    assert reason.why.endswith(f"{more} (signer the release key)")
 
 
 @pytest.mark.parametrize(
