@@ -185,6 +185,7 @@ def test_the_role_that_is_asked_for_is_needed() -> None:
         ((run("1"), run("1", OTHER, number=2)), 1),
         ((run(None), run(None, OTHER, number=2)), 2),
         ((run("1"), run("2")), 1),
+        ((run("1"), run("2"), run("2", OTHER)), 2),
         ((run("1"), run("1")), 1),
         ((run(None), run("1", OTHER)), 2),
         ((run(None), run(None, OTHER)), 1),
