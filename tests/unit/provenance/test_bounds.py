@@ -159,6 +159,7 @@ def pin(number: int) -> str:
 BUILDER = '[[builders]]\nid = "urn:x:{}"\nsigner = "builder"\nlevel = 1\n'
 VERIFIER = '[[verifiers]]\nid = "urn:x:{}"\nsigner = "verifier"\nmax-age = "1d"\nmin-level = 1\n'
 VERIFIER_KEY = base64.b64encode(PrivateKey.generate().public.spki).decode()
+AS_VERIFIER = f'[[signers]]\nname = "verifier"\nroles = ["verifier"]\nkey = "{VERIFIER_KEY}"\n'
 TRUST, PATTERNS = trust().decode(), 'patterns = ["*"]\n'
 
 
@@ -172,16 +173,14 @@ def beside(more: str) -> str:
 
 #: How many of each a trust.toml has at most, what is there already among them; and the file with so many.
 COUNTED: dict[str, tuple[int, Callable[[int], str]]] = {
+    "roles of a signer": (16, lambda count: TRUST.replace('["planner"]', json.dumps(["planner"] * count))),
     "roots": (16, lambda count: beside("".join(map(pin, range(count))))),
     "signers": (256, lambda count: beside(pin(0) + "".join(map(a_signer, range(count - 3))))),
     "builders": (256, lambda count: beside("".join(BUILDER.format(number) for number in range(count - 2)))),
     "caches": (256, lambda count: beside("".join(map(cache, range(count))))),
     "verifiers": (
         64,
-        lambda count: beside(
-            f'[[signers]]\nname = "verifier"\nroles = ["verifier"]\nkey = "{VERIFIER_KEY}"\n'
-            + "".join(VERIFIER.format(number) for number in range(count))
-        ),
+        lambda count: beside(AS_VERIFIER + "".join(VERIFIER.format(number) for number in range(count))),
     ),
     "images of a builder": (256, lambda count: beside(BUILDER.format(1) + listed("images", count))),
     "builder images of a builder": (
@@ -214,6 +213,7 @@ def test_how_many_a_policy_names(what: str) -> None:
         (TRUST.replace("serial = 1 ", "serial = {} "), 1, 2**53 - 1),
         (TRUST.replace("version = 1", "version = {}"), 1, 1),
         (f'{TRUST}[[builders]]\nid = "urn:x"\nsigner = "builder"\nlevel = {{}}\n', 0, 3),
+        (f"{TRUST}{AS_VERIFIER}{VERIFIER.replace('= 1', '= {}').format('x', '{}')}", 0, 3),
         (f"{TRUST}[thresholds]\nplans = {{}}\n", 1, 16),
         (f"{TRUST}[thresholds]\nrebuilds = {{}}\n", 1, 16),
     ],

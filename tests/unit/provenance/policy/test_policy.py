@@ -14,7 +14,7 @@ from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default import default_policy
@@ -294,10 +294,30 @@ def test_inputs_pairs_caches_and_import_from_derivation_within_the_floor() -> No
         assert narrow.admits_input(uri) is admitted
 
 
+def test_a_policy_without_signers_is_empty() -> None:
+    policy = effective(None, DEFAULT)
+    with pytest.raises(RefusedError) as caught:
+        replace(policy, trust=Trust(()))
+    assert caught.value.codes == (ReasonCode.POLICY_EMPTY,)
+
+
+def test_how_a_digest_is_made() -> None:
+    """Plans name it: another version of mvm has to find the same one."""
+    both = b"mvmnix trust policy 1\0\1\0\0\0\0\0\0\0\2ab\1\0\0\0\0\0\0\0\1c"
+    assert digest_of(b"ab", b"c") == Digest.of(both)
+    assert digest_of(None, None) == Digest.of(b"mvmnix trust policy 1\0\0\0")
+
+
 def test_the_digest_is_over_the_exact_bytes_of_both() -> None:
     pairs = [(b"ab", b"c"), (b"a", b"bc"), (b"abc", None), (None, b"abc"), (b"abc", b""), (b"", b"abc"), (None, None)]
     assert len({digest_of(floor, user) for floor, user in pairs}) == len(pairs)
     assert effective(None, DEFAULT).digest == digest_of(None, DEFAULT) != digest_of(None, DEFAULT + b"\n")
+
+
+def test_how_many_stars_a_pattern_has() -> None:
+    assert effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c"]')).sources[0].patterns == ("*a*b*c",)
+    with pytest.raises(RefusedError, match="has more than three stars"):
+        effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c*"]'))
 
 
 @pytest.mark.parametrize(
