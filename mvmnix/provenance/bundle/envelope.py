@@ -244,12 +244,13 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
 def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
     payload = envelope.parsed("payload", decode_base64, b"", BUNDLE_LIMIT) or cut
     payload_type = envelope.text("payloadType", _TYPE)
-    signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
-    if len(signatures) > 1:
-        raise ValueError("it has more than one signature")
-    if not signatures or not signatures[0][0]:
-        return None
-    return Bundle(payload, payload_type, signatures[0][0], material, signatures[0][1])
+    match envelope.each("signatures", lambda it: _signature(it, key_id)):
+        case ((signature, found),) if signature:
+            return Bundle(payload, payload_type, signature, material, found)
+        case () | (_,):
+            return None
+        case _:
+            raise ValueError("it has more than one signature")
 
 
 def _signature(record: strict.Record, key_id: str) -> tuple[bytes, str]:

@@ -6,6 +6,7 @@ integers as decimal text. Each value has one spelling, so that no byte can chang
 
 import binascii
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,8 +20,8 @@ MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
 _LONGEST_PATH: Final = 63
-#: base64 of an entry that repeats a whole attestation (`intoto` 0.0.2 may).
-_BODY_LIMIT: Final = 24 * 2**20
+#: Of an entry, which may repeat a whole attestation (`intoto` 0.0.2): the bundle that it stands in has a limit.
+_BODY_LIMIT: Final = sys.maxsize
 #: Of all other texts.
 _TEXT_LIMIT: Final = 65_536
 #: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
@@ -229,7 +230,7 @@ def raw_bytes(record: strict.Record) -> bytes:
     return some_bytes(record, "rawBytes")
 
 
-def some_bytes(record: strict.Record, name: str, limit: int = 65_536) -> bytes:
+def some_bytes(record: strict.Record, name: str, limit: int = _TEXT_LIMIT) -> bytes:
     """A field of bytes that are not empty; b"" where that was noted as a problem."""
     return record.parsed(name, _some, b"", limit)
 
@@ -248,7 +249,7 @@ def _some(text: str) -> bytes:
 
 
 def _hint(record: strict.Record, form: str) -> str:
-    text = record.text("hint", form, 1024)
+    text = record.text("hint", form)
     # how npm's registry names its keys (its endpoint -/npm/v1/keys): without the padding
     prefix, _, digest = text.rpartition("SHA256:")
     return f"{digest}=" if not prefix and re.fullmatch(FINGERPRINT, f"{digest}=") else text

@@ -78,7 +78,7 @@ def look_at_config(text: bytes) -> None:
     except Exception as error:
         # of what pydantic tells, which is a page, the first place and what is wrong there
         told = [line.strip().partition(" [type=")[0] for line in str(error).splitlines()]
-        raise ValueError(" ".join(told[1:3] if len(told) > 2 else told)) from error
+        raise ValueError(" ".join(told[1:3] or told)) from error
 
 
 def _config(where: Instance | bytes) -> ClientTrustConfig:

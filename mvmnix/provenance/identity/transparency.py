@@ -203,9 +203,10 @@ def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
         return
     if not it.facts.is_issued:
         yield it.reason(ReasonCode.CERTIFICATE_INVALID, f"no authority of the trust root {it.domain} certified its key")
-    elif it.facts.unusable and it.facts.forged is None and not any(True for step in _OTHERS for _ in step(it)):
+    elif it.facts.forged is None:
         for why in it.facts.unusable:
-            yield it.reason(ReasonCode.CERTIFICATE_INVALID, why)
+            if not any(True for step in _OTHERS for _ in step(it)):
+                yield it.reason(ReasonCode.CERTIFICATE_INVALID, why)
 
 
 def step_3_8_names(it: Hearing) -> Iterator[Reason]:

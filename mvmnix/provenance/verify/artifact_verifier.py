@@ -176,7 +176,7 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         said = ", ".join(repr(each.name) for each in claim.subjects[:2])
         expected = "a file with a name" if file is None else f"one subject with the file's own name {file!r}"
         hint = "name the distribution as it was published: PEP 740 ties an attestation to that name"
-        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said or "none", hint))
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said, hint))
     if reasons:
         raise RefusedError(*reasons)
 

@@ -35,6 +35,36 @@ def test_an_issuer_whose_key_no_sct_is_over() -> None:
     ]
 
 
+P256, P384, P521 = (ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()))
+
+
+@pytest.mark.parametrize(
+    ("key", "by", "over_bytes", "over_file"),
+    [
+        (P256, hashes.SHA256(), True, True),
+        (P256, hashes.SHA384(), False, False),
+        (P384, hashes.SHA384(), True, False),
+        (P384, hashes.SHA256(), True, True),
+        (P384, hashes.SHA512(), False, False),
+        (P521, hashes.SHA512(), True, False),
+        (P521, hashes.SHA256(), True, True),
+    ],
+    ids=lambda it: getattr(it, "name", None) or getattr(getattr(it, "curve", None), "name", None),
+)
+def test_by_which_hash_a_key_may_sign(
+    key: ec.EllipticCurvePrivateKey, by: hashes.HashAlgorithm, *, over_bytes: bool, over_file: bool
+) -> None:
+    """Of a file only its SHA-256 is known, which another hash can't be made of."""
+    signature = key.sign(b"data", ec.ECDSA(by))
+    told: tuple[tuple[bytes | Digest, bool], ...] = ((b"data", over_bytes), (Digest.of(b"data"), over_file))
+    for over, good in told:
+        if good:
+            verify_signature(certified(key), signature, over=over)
+        else:
+            with pytest.raises(ValueError, match="did not make the signature over"):
+                verify_signature(certified(key), signature, over=over)
+
+
 def test_a_certificate_is_no_authority_for_itself() -> None:
     """Even where a root names it among its authorities' certificates: nothing is certified by a path of one."""
     der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate

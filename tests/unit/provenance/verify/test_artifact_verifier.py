@@ -264,6 +264,20 @@ def test_a_statement_of_another_payload_type() -> None:
     assert codes(Standard(TRUST, Requirements()), odd) == {Code.BUNDLE_MALFORMED}
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"x", "statement 1 of 1: the bundle: not JSON"),
+        (run("1", PrivateKey.generate()), "statement 1 of 1: the key with the hint"),
+    ],
+)
+def test_a_reason_says_what_it_is_about_once(data: bytes, words: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        under(Standard(BUILDERS, ALL), data)
+    (reason,) = caught.value.reasons
+    assert reason.why.startswith(words)
+
+
 def test_nothing_at_all() -> None:
     assert codes(Standard(TRUST, ALL)) == {Code.ATTESTATION_MISSING}
 

@@ -77,6 +77,8 @@ def test_a_local_copy(world: World) -> None:
         assert "does not allow local copies" in found.text or allowed
         assert not (allowed and "does not allow" in found.text)
         assert found.admits is (allowed and any(rule.matching(local.uri) for rule in it.sources))
+        (committed,) = of_source("git+https://host/a", it)
+        assert committed.admits
 
 
 def test_which_pattern_matches() -> None:
