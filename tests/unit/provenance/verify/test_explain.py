@@ -9,10 +9,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
+from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import MICROVM, RootTree
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.provenance.verify import explain
 from mvmnix.provenance.verify.explain import of_build, of_input, of_signer, of_source, refusals
 from tests.unit.provenance import world as worlds
@@ -110,7 +111,19 @@ def test_for_which_images_a_builder_is_believed(
     rule = f'[[builders]]\nid = "{MICROVM}"\nsigner = "builder"\nlevel = 2\nimages = ["hello", "a"]\n[launch]'
     it = policy(rule)
     found = [each for each in of_build(world.provenance(), builder(it), it, image=image) if each.rule == "builders"]
-    assert [(each.admits, each.text.rpartition(": ")[2]) for each in found] == told
+    who = f"{MICROVM} by 'builder', running {Digest.of(b'manifest.json')}: "
+    assert [(each.admits, each.text.removeprefix(who)) for each in found] == told
+
+
+def test_a_builder_that_ran_in_no_image(world: World) -> None:
+    (found,) = [
+        each
+        for each in of_build(
+            world.provenance(builder_id=HOST_NIX, builder_image=()), builder(policy()), policy(), image="builder"
+        )
+        if each.rule == "builders"
+    ]
+    assert found.text == f"{HOST_NIX} by 'builder': level 1 at most, for the images builder"
 
 
 def test_for_which_images_no_builder_is_believed(world: World) -> None:

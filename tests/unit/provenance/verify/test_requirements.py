@@ -95,6 +95,21 @@ def test_all_reasons_at_once_and_as_people_read_them() -> None:
     )
 
 
+def test_a_source_that_says_neither_reference_nor_commit() -> None:
+    made, source = generator(), {"uri": f"git+{REPOSITORY}", "digest": {}}
+    made["invocation"]["configSource"], made["materials"] = source, [source]
+    wanted = Requirements(source_tag=TAG, source_digest=COMMIT)
+    reasons = unmet(to_bytes(statement(V0_2, made)), Blob(DIGEST), wanted, PLACE)
+    assert [reason.why for reason in reasons] == [
+        f"expected refs/tags/{TAG}, statement 2 of 3 says no git reference (signer the release key)",
+        f"expected commit {COMMIT}, statement 2 of 3 says no commit (signer the release key)",
+    ]
+    other = unmet(to_bytes(statement(V0_2, generator(commit="6" * 40))), Blob(DIGEST), wanted, PLACE)
+    assert [reason.why for reason in other] == [
+        f"expected commit {COMMIT}, statement 2 of 3 says commit {'6' * 40} (signer the release key)"
+    ]
+
+
 def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
     """Nor is a pull request, `refs/pull/`, which has as many letters."""
     branches = ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "refs/pull/v1.2.3")
