@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -272,9 +273,8 @@ class Context:
         try:
             for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                 fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-            rebuilds = self._rebuilds(kept)
-            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts, rebuilds)
-            verified = self.admit(submission, notice)
+            evidence = replace(kept.evidence, rebuilds=self._rebuilds(kept))
+            verified = self.admit(Submission(plan, evidence, OpenFiles(*fds)), notice)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -283,9 +283,9 @@ class Context:
 
     def admit(self, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
         """Take what was handed in through the gate, at the time of a clock that may be relied on."""
-        with self.recorded(plan=Digest.of(it.plan)):
+        with self.recorded(plan=it.digest):
             moment = HostClock(self.nonces, notice).now()
-        log.info("gate", "verifying the plan %s", Digest.of(it.plan))
+        log.info("gate", "verifying the plan %s", it.digest)
         return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
 
     def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:

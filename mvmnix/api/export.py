@@ -34,13 +34,14 @@ def export_image(context: Context, finished: Finished, out: Path) -> None:
         with (out / artifact.name).open("wb") as file:
             context.library.images.copy(artifact.digest, file.write)
             os.fchmod(file.fileno(), 0o444)
-    (out / BUNDLE_NAME).write_bytes(finished.bundle)
-    if finished.lock is not None:
-        (out / LOCK_NAME).write_bytes(finished.lock)
-    if finished.sbom is not None:
-        (out / SBOM_NAME).write_bytes(finished.sbom)
-    if finished.parts:
-        (out / PARTS_NAME).write_bytes(b"\n".join(finished.parts))
+    it = finished.evidence
+    (out / BUNDLE_NAME).write_bytes(it.provenance)
+    if it.lock is not None:
+        (out / LOCK_NAME).write_bytes(it.lock)
+    if it.sbom is not None:
+        (out / SBOM_NAME).write_bytes(it.sbom)
+    if it.parts:
+        (out / PARTS_NAME).write_bytes(b"\n".join(it.parts))
     rebuilds = Rebuilds(context.roots.state).bundles(finished.image.manifest.digest)
     if rebuilds:
         (out / REBUILDS_NAME).write_bytes(b"\n".join(rebuilds))

@@ -25,6 +25,7 @@ from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
 from mvmnix.provenance.slsa import provenance, provenance_statement
+from mvmnix.provenance.verify import ImageEvidence
 
 _LOG_MODE = 0o600
 
@@ -153,16 +154,15 @@ class ImageBuilder:
         listed = sbom.of(record, versions=installation.debian_versions())
         claim = replace(claim, sbom=Digest.of(listed))
         bundle = self._context.sign(Role.BUILDER, provenance_statement(claim, record.image.artifacts).to_bytes())
-        return self._context.library.keep(
-            key,
-            record.image,
-            bundle=bundle,
+        library = self._context.library
+        evidence = ImageEvidence(
+            manifest=library.manifest(record.image.manifest.digest),
+            provenance=bundle,
             lock=record.request.flake.lock,
-            policy=self._context.policy,
-            now=now(),
-            parts=parts,
             sbom=listed,
+            parts=parts,
         )
+        return library.keep(key, evidence, policy=self._context.policy, now=now())
 
     def request(self, source: SourceRef) -> BuildRequest:
         """What to build, from the source as it is now."""

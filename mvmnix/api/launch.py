@@ -17,7 +17,7 @@ from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Kept
 from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin
 from mvmnix.launch.backends import choice
 from mvmnix.launch.container import run_container
-from mvmnix.launch.gate import Submission, VerifiedPlan, read_plan
+from mvmnix.launch.gate import Submission, SummarizedImage, VerifiedPlan, read_plan
 from mvmnix.launch.machines import read_status, retention
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime import Finished, Host, Machine, accelerator_line, detach, supervise
@@ -160,12 +160,12 @@ def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]
     with open_exported(directory) as it:
         if vsa:
             summary = Summary(file_bytes(vsa, STATEMENT_LIMIT))
-            yield Submission(bundle, summary, it.manifest, None, it.files)
+            yield Submission(bundle, SummarizedImage(it.manifest, summary), it.files)
         else:
             provenance = files.read(
                 str(directory / BUNDLE_NAME), STATEMENT_LIMIT, "name a directory of `mvm build --out`"
             )
-            yield Submission(bundle, provenance, it.manifest, it.lock, it.files, it.parts, it.rebuilds)
+            yield Submission(bundle, it.evidence(provenance), it.files)
 
 
 def _host_of_its_own(backend: Backend) -> Host:

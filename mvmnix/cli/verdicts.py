@@ -123,7 +123,7 @@ def image_record(it: VerifiedImage) -> Mapping[str, object]:
         "level": evidence.level,
         "builder": evidence.claim.builder_id,
         "bundle": str(evidence.bundle),
-        "payload": str(Digest.of(envelope.parse_bundle(it.bundle).payload)),
+        "payload": str(Digest.of(envelope.parse_bundle(it.evidence.provenance).payload)),
         "policy": str(evidence.policy),
         **told_witness(evidence.authentic),
         "steps": [step.record for step in evidence.steps],

@@ -84,16 +84,7 @@ def check(held: Held, *, policy: TrustPolicy, now: datetime) -> Checked:
     if held.unread:
         return replace(checked, doubt=f"{' and '.join(dict.fromkeys(held.unread))} could not be read")
     try:
-        evidence = verify_claim(
-            claimed,
-            artifacts=image.artifacts,
-            lock=None if held.lock is None else held.lock.data,
-            image=image,
-            now=now,
-            parts=tuple(paper.data for paper in held.parts if paper.data is not None),
-            sbom=None if held.sbom is None else held.sbom.data,
-            rebuilds=held.rebuilds if policy.thresholds.rebuilds > 1 else (),
-        )
+        evidence = verify_claim(claimed, held.evidence, artifacts=image.artifacts, image=image, now=now)
     except RefusedError as error:
         return _refused(checked, error)
     return replace(checked, evidence=evidence)

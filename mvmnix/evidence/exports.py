@@ -59,8 +59,9 @@ def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony
     def told(first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         for bundle in held.rebuilds:
             try:
+                evidence = first.evidence.of_rebuild(bundle)
                 found: Verified[Provenance] | RefusedError = verify_alone(
-                    bundle, policy=policy, artifacts=first.image.artifacts, lock=first.lock, image=first.image, now=now
+                    evidence, policy=policy, artifacts=first.image.artifacts, image=first.image, now=now
                 )
             except RefusedError as error:
                 found = error

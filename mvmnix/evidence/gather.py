@@ -109,17 +109,9 @@ def gate(context: Context, entry: Entry) -> Gate:
                 for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                     fds.append(context.library.images.unhashed(artifact.digest))
                     stack.callback(os.close, fds[-1])
-                gates.verify_plan(
-                    plan=plan,
-                    provenance=kept.bundle,
-                    manifest=kept.manifest,
-                    lock=kept.lock,
-                    files=OpenFiles(*fds),
-                    policy=context.policy,
-                    now=moment,
-                    parts=kept.parts,
-                    rebuilds=rebuilds if context.policy.thresholds.rebuilds > 1 else (),
-                ).close()
+                evidence = replace(kept.evidence, rebuilds=rebuilds)
+                submission = gates.Submission(plan, evidence, OpenFiles(*fds))
+                gates.verify_plan(submission, policy=context.policy, now=moment).close()
         except MvmnixError as error:
             return error
         return None

@@ -15,11 +15,11 @@ from typing import Final
 
 from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore, Kept, entry_of
-from mvmnix.model import Digest, Image
+from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore
+from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import SBOM_NAME
-from mvmnix.provenance.verify import verify_alone
+from mvmnix.provenance.verify import ImageEvidence, verify_alone
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.
@@ -42,8 +42,8 @@ def pack(library: ImageStore, finished: Finished, write: Callable[[bytes], objec
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
-    parts = b"\n".join(finished.parts) or None
-    evidence = (finished.bundle, finished.lock, finished.sbom, parts)
+    it = finished.evidence
+    evidence = (it.provenance, it.lock, it.sbom, b"\n".join(it.parts) or None)
     for name, data in zip(_EVIDENCE, evidence, strict=True):
         if data is not None:
             _begin(name, len(data), write)
@@ -82,30 +82,24 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
             reader.write(chunk)
         reader.close()
         image = reception.agreed()  # 2
-        it = _kept(image, {name: bytes(file.data) for name, file in evidence.items()})
-        provenance = verify_alone(  # 3
-            it.bundle,
-            policy=policy,
-            artifacts=image.artifacts,
-            lock=it.lock,
-            image=image,
-            now=now,
-            parts=it.parts,
-            sbom=it.sbom,
-        )
+        it = _evidence(reception.manifest, {name: bytes(file.data) for name, file in evidence.items()})
+        provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
         if provenance.claim.sbom is not None and it.sbom is None:
             raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
         reception.keep()  # 4
-    entry = entry_of(image, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
-    described = library.take_in(entry, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
+    entry = library.take_in(it)
     library.note(_name(entry), entry)
-    return Finished(image, described, it.bundle, it.lock, provenance, parts=it.parts, sbom=it.sbom)
+    return Finished(image, it, provenance)
 
 
-def _kept(image: Image, files: Mapping[str, bytes]) -> Kept:
-    """The evidence as it came; the manifest is read again where it is kept."""
-    parts = tuple(files[PARTS_NAME].split(b"\n")) if PARTS_NAME in files else ()
-    return Kept(image, b"", files[BUNDLE_NAME], files.get(LOCK_NAME), parts=parts, sbom=files.get(SBOM_NAME))
+def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:
+    return ImageEvidence(
+        manifest=manifest,
+        provenance=files[BUNDLE_NAME],
+        lock=files.get(LOCK_NAME),
+        sbom=files.get(SBOM_NAME),
+        parts=tuple(files[PARTS_NAME].split(b"\n")) if PARTS_NAME in files else (),
+    )
 
 
 class _Bytes:

@@ -93,9 +93,8 @@ def _verified(
     first: Finished, bundle: bytes, where: str, *, policy: TrustPolicy, now: datetime
 ) -> Verified[Provenance]:
     """The numbered checks of this module's docstring."""
-    again = verify_alone(  # 1
-        bundle, policy=policy, artifacts=first.image.artifacts, lock=first.lock, image=first.image, now=now
-    )
+    evidence = first.evidence.of_rebuild(bundle)
+    again = verify_alone(evidence, policy=policy, artifacts=first.image.artifacts, image=first.image, now=now)  # 1
     one, other = first.provenance.claim, again.claim
     if _subject(one) != _subject(other):  # 2
         why = f"it is of {other.root.uri}#{other.attribute} ({other.derivation}), the first of {one.derivation}"

@@ -20,8 +20,8 @@ from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images.store import Entry
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.gate.admission import Submission, admit
-from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.gate.admission import admit
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import now
@@ -31,6 +31,7 @@ from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from tests.conftest import Home, World
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of
@@ -174,7 +175,8 @@ class Rig:
             fds = [os.open(self.files[name], os.O_RDONLY | os.O_CLOEXEC) for name in FILES]
             for fd in fds:
                 stack.callback(os.close, fd)
-            submission = Submission(self.plan, self.provenance, self.manifest, self.lock, OpenFiles(*fds))
+            evidence = ImageEvidence(manifest=self.manifest, provenance=self.provenance, lock=self.lock)
+            submission = Submission(self.plan, evidence, OpenFiles(*fds))
             return admit(submission, policy=self.policy, journal=self.rooms.journal, clock=lambda: self.now)
 
     def refusal(self) -> set[ReasonCode]:

@@ -398,8 +398,8 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): compared,
     (
         "mvmnix/builder/nix/host_nix.py:HostNix.run",
-        "mvmnix/cli/commands/doctor.py:_nix_store",
-        "mvmnix/cli/commands/pin.py:fetch",
+        "mvmnix/api/doctor/checks.py:_nix_store",
+        "mvmnix/api/pins.py:fetch_pins",
         "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
     (
@@ -414,7 +414,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
-        "mvmnix/cli/commands/doctor_jail.py:_tried",
+        "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),

@@ -271,14 +271,14 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
 FETCH = """
 import sys
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache
 from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
 port, store = sys.argv[1:]
 with Directory.create(store) as directory:
     mirror = AptMirror(f"http://127.0.0.1:{port}/debian", AptSettings({}, {}, b""))
-    fetch([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
+    fetch_sources([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
     print(Cache(directory).has(DEB.digest))
 """
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from mvmnix.keys import PrivateKey, PublicKey, Role
-from mvmnix.launch.gate.verify import SignedPlan, VerifiedPlan, verify_plan
+from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
@@ -20,6 +20,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Claimed, Verified, verify_provenance
 from mvmnix.provenance.verify.vsa import Vsa
@@ -108,16 +109,11 @@ def a_claim_is_read_only_after_it_was_verified(bundle: Bundle, authentic: Authen
 def verification_returns_evidence(
     data: bytes, files: OpenFiles, policy: TrustPolicy, now: datetime, image: Image
 ) -> None:
-    yes: bool = verify_plan(  # E: [assignment]
-        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
-    )
-    evidence: VerifiedPlan = verify_plan(
-        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
-    )
-    nothing: None = verify_provenance(  # E: [assignment]
-        data, policy=policy, artifacts=(), lock=None, image=image, now=now
-    )
-    claim: Verified[Provenance] = verify_provenance(data, policy=policy, artifacts=(), lock=None, image=image, now=now)
+    it = ImageEvidence(manifest=data, provenance=data)
+    yes: bool = verify_plan(Submission(data, it, files), policy=policy, now=now)  # E: [assignment]
+    evidence: VerifiedPlan = verify_plan(Submission(data, it, files), policy=policy, now=now)
+    nothing: None = verify_provenance(it, policy=policy, artifacts=(), image=image, now=now)  # E: [assignment]
+    claim: Verified[Provenance] = verify_provenance(it, policy=policy, artifacts=(), image=image, now=now)
     del yes, evidence, nothing, claim
 
 

@@ -11,14 +11,14 @@ from mvmnix import manifest, strict
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT
-from mvmnix.launch.gate import verify_plan
+from mvmnix.launch.gate import Submission, verify_plan
 from mvmnix.launch.runtime import now
 from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import SBOM_NAME, Provenance
-from mvmnix.provenance.verify import Claimed, Verified, read_claim, verify_claim
+from mvmnix.provenance.verify import Claimed, ImageEvidence, Verified, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"
@@ -27,21 +27,16 @@ _FILES = ("kernel", "initrd", "rootfs")
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage:
-    """An image whose provenance passed every step, over the bytes of all four files; `bundle` is the provenance's.
-
-    `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some.
-    """
+    """An image whose provenance passed every step, over the bytes of all four files; and its evidence."""
 
     image: Image
+    evidence: ImageEvidence
     provenance: Verified[Provenance]
-    bundle: bytes
-    parts: tuple[bytes, ...]
-    rebuilds: tuple[bytes, ...]
 
     @property
     def statement(self) -> object:
         """The provenance as it was signed."""
-        return strict.parse_json(envelope.parse_bundle(self.bundle).payload)
+        return strict.parse_json(envelope.parse_bundle(self.evidence.provenance).payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +49,17 @@ class Exported:
     parts: tuple[bytes, ...]
     files: OpenFiles
     rebuilds: tuple[bytes, ...] = ()
+
+    def evidence(self, provenance: bytes) -> ImageEvidence:
+        """All of it, with a provenance bundle: the one that lies there, or another one."""
+        return ImageEvidence(
+            manifest=self.manifest,
+            provenance=provenance,
+            lock=self.lock,
+            sbom=self.sbom,
+            parts=self.parts,
+            rebuilds=self.rebuilds,
+        )
 
 
 @contextmanager
@@ -99,35 +105,12 @@ def verify_image(
     if claimed.policy != policy:
         raise ValueError("the provenance was read under another policy")
     with open_exported(directory) as it:
+        handed_in = it.evidence(claimed.data)
         if plan:
-            _verify_plan(bundles.canonical_plan(plan), it, claimed, moment)
+            submission = Submission(bundles.canonical_plan(plan), handed_in, it.files)
+            verify_plan(submission, policy=policy, now=moment).close()
         image = manifest.parse(it.manifest)
         fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)
         artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
-        evidence = verify_claim(
-            claimed,
-            artifacts=artifacts,
-            lock=it.lock,
-            image=image,
-            now=moment,
-            parts=it.parts,
-            sbom=it.sbom,
-            rebuilds=it.rebuilds,
-        )
-        asked = it.rebuilds if policy.thresholds.rebuilds > 1 else ()
-        return VerifiedImage(image, evidence, claimed.data, it.parts, asked)
-
-
-def _verify_plan(plan: bytes, it: Exported, claimed: Claimed, moment: datetime) -> None:
-    """Take a plan for the image through the whole gate. Raises RefusedError."""
-    verify_plan(
-        plan=plan,
-        provenance=claimed.data,
-        manifest=it.manifest,
-        lock=it.lock,
-        files=it.files,
-        policy=claimed.policy,
-        now=moment,
-        parts=it.parts,
-        rebuilds=it.rebuilds,
-    ).close()
+        verified = verify_claim(claimed, handed_in, artifacts=artifacts, image=image, now=moment)
+        return VerifiedImage(image, handed_in, verified)

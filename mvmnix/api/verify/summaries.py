@@ -30,11 +30,12 @@ class Finding:
 
 
 def finding_of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
-    """The finding about an image, which was verified under this policy."""
-    parts_statements = ((data, _of_parts) for data in it.parts)
-    rebuilds = ((data, predicate.read_provenance) for data in it.rebuilds)
+    """The finding about an image, which was verified under this policy; of rebuilds, if it asks for any."""
+    parts_statements = ((data, _of_parts) for data in it.evidence.parts)
+    asked = it.evidence.rebuilds if policy.thresholds.rebuilds > 1 else ()
+    rebuilds = ((data, predicate.read_provenance) for data in asked)
     bundles: tuple[tuple[bytes, ReadBuild], ...]
-    bundles = ((it.bundle, predicate.read_provenance), *parts_statements, *rebuilds)
+    bundles = ((it.evidence.provenance, predicate.read_provenance), *parts_statements, *rebuilds)
     relied_on = vsa_inputs.relied_on(bundles, policy.trust)
     return Finding(
         resource=vsa.resource_of(it.image),

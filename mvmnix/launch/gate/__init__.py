@@ -5,14 +5,14 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "admission": "admit as_verdict Submission",
+        "admission": "admit as_verdict",
         "audit_port": "Journal Ledger",
-        "checks": "plan_of",
+        "checks": "plan_of SummarizedImage",
         "clock": "HostClock looked_at",
         "nonces": "Nonces",
         "replay": "LoggedStarts NONCE Replay",
         "unkept_nonces": "Unkept",
-        "verify": "read_plan SignedPlan VerifiedPlan verify_plan verify_sheet",
+        "verify": "read_plan SignedPlan Submission VerifiedPlan verify_plan verify_sheet",
     },
     modules=["checks", "signatures", "verify"],
 )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import (
     Authentic,
+    ImageEvidence,
     Summary,
     Verified,
     VerifiedSummary,
@@ -54,18 +55,23 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
+class SummarizedImage:
+    """An image with the word of a verifier (VSA) in place of its evidence: the bytes of manifest.json, and that."""
+
+    manifest: bytes
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """The plan and the image, whose manifest is the one that the plan names, with what the last steps look at."""
 
     plan: Plan
     image: Image
     files: OpenFiles
-    provenance: bytes | Summary
-    lock: bytes | None
+    evidence: ImageEvidence | SummarizedImage
     policy: TrustPolicy
     now: datetime
-    parts: tuple[bytes, ...] = ()
-    rebuilds: tuple[bytes, ...] = ()
 
 
 def step_6_statement(authentic: Authentic) -> Statement:
@@ -246,27 +252,20 @@ def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
 def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
     """23. How the image came to be, or the word of a verifier that the policy names for it.
 
-    The files are the manifest's: step 21 refuses others, step 22 an other rootfs.
+    The files are the manifest's: step 21 refuses others, step 22 an other rootfs. An SBOM is for users to read: none is
+    asked for, and none is looked at.
     """
-    if isinstance(it.provenance, Summary):
+    if isinstance(it.evidence, SummarizedImage):
         return verify_summary(
-            it.provenance,
+            it.evidence.summary,
             policy=it.policy,
             artifacts=it.image.artifacts,
             image=it.image,
             provenance=it.plan.provenance,
             now=it.now,
         )
-    return verify_provenance(
-        it.provenance,
-        policy=it.policy,
-        artifacts=it.image.artifacts,
-        lock=it.lock,
-        image=it.image,
-        now=it.now,
-        parts=it.parts,
-        rebuilds=it.rebuilds,
-    )
+    evidence = replace(it.evidence, sbom=None)
+    return verify_provenance(evidence, policy=it.policy, artifacts=it.image.artifacts, image=it.image, now=it.now)
 
 
 SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (

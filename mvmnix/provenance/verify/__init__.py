@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "authentication": "Attested Authentic authenticate only_refusals",
         "checks": "differences REBUILD",
         "explain": "rule_owners RuleFinding",
+        "image_evidence": "ImageEvidence",
         "release_checks": "ReleasePolicy",
         "requirements": "Requirements",
         "step_results": "Steps",

@@ -3,6 +3,7 @@ from mvmnix.provenance.verify.artifact_verifier import Counted, Passed, Standard
 from mvmnix.provenance.verify.authentication import Attested, Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.release_checks import ReleasePolicy
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.provenance.verify.step_results import Steps
@@ -25,6 +26,7 @@ __all__ = [
     "Authentic",
     "Claimed",
     "Counted",
+    "ImageEvidence",
     "Passed",
     "ReadBuild",
     "ReleasePolicy",

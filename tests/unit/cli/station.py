@@ -184,16 +184,8 @@ class Station:
                 rooms.library.images.put(data, Digest.of(data))
             bundle = rooms.sign(Role.BUILDER, provenance_statement(claim, world.image.artifacts).to_bytes())
             key = BuildKey(flake.nar, flake.directory, request.attribute, _builder_of(builder_id))
-            rooms.library.keep(
-                key,
-                world.image,
-                bundle=bundle,
-                lock=flake.lock,
-                policy=rooms.policy,
-                now=now(),
-                parts=world.parts,
-                sbom=world.sbom,
-            )
+            evidence = replace(world.evidence, provenance=bundle, lock=flake.lock)
+            rooms.library.keep(key, evidence, policy=rooms.policy, now=now())
 
 
 def _builder_of(builder_id: str) -> str:

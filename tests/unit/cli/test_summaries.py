@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -283,17 +284,14 @@ def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -
     world.policy = agreed(2, SECOND)
     second, strangers = rebuilt(world, SECOND, kept=()), rebuilt(world, STRANGER, kept=())
     found = verify_provenance(
-        world.provenance_bundle,
+        replace(world.evidence, rebuilds=(second,)),
         policy=world.policy,
         artifacts=world.image.artifacts,
-        lock=world.lock,
         image=world.image,
         now=world.now,
-        parts=world.parts,
-        rebuilds=(second,),
     )
     data = world.provenance_bundle
-    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second))
+    image = VerifiedImage(world.image, replace(world.evidence, rebuilds=(strangers, second)), found)
     it = finding_of_image(image, world.policy)
     assert it.relied_on is not None
     assert [each.bundle for each in it.relied_on] == list(it.bundles) == [*map(Digest.of, (data, *world.parts, second))]

@@ -54,10 +54,9 @@ class Exhibit:
         for bundle in self.rebuilds:
             try:
                 found: Verified[Provenance] | RefusedError = verify_provenance(
-                    bundle,
+                    world.evidence.of_rebuild(bundle),
                     policy=world.policy,
                     artifacts=first.image.artifacts,
-                    lock=world.lock,
                     image=first.image,
                     now=NOW,
                 )

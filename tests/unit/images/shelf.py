@@ -33,7 +33,7 @@ class Shelf:
 
     def keep(self, key: BuildKey = KEY, world: World | None = None) -> Finished:
         it = world or self.world
-        return self.library.keep(key, it.image, bundle=it.provenance_bundle, lock=it.lock, policy=it.policy, now=it.now)
+        return self.library.keep(key, it.evidence, policy=it.policy, now=it.now)
 
     def find(self, key: BuildKey = KEY) -> Finished | None:
         return self.library.find(key, policy=self.world.policy, now=self.world.now)

@@ -1,6 +1,7 @@
 """SBOMs and kept parts lie beside a build's provenance, and are found again as it names them, or it is refused."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,16 +33,8 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
 
 def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> Finished:
     it = shelf.world
-    return shelf.library.keep(
-        KEY,
-        it.image,
-        bundle=it.provenance_bundle,
-        lock=it.lock,
-        policy=it.policy,
-        now=it.now,
-        parts=it.parts if parts is None else parts,
-        sbom=sbom,
-    )
+    evidence = replace(it.evidence, parts=it.parts if parts is None else parts, sbom=sbom)
+    return shelf.library.keep(KEY, evidence, policy=it.policy, now=it.now)
 
 
 def refused(ask: Callable[[], object]) -> set[Code]:
@@ -54,7 +47,7 @@ def test_kept_and_found(shelf: Shelf) -> None:
     assert keep(shelf) == shelf.find()
     found = shelf.find()
     assert found is not None
-    assert (found.sbom, found.parts) == (SBOM, shelf.world.parts)
+    assert (found.evidence.sbom, found.evidence.parts) == (SBOM, shelf.world.parts)
     assert shelf.library.sbom(Digest.of(SBOM)) == SBOM
     assert shelf.library.bundle(Digest.of(shelf.world.parts[0])) == shelf.world.parts[0]
 
@@ -63,7 +56,7 @@ def test_what_a_gate_reads_has_the_parts(shelf: Shelf) -> None:
     keep(shelf)
     (entry,) = shelf.library.entries()
     assert (entry.sbom, entry.parts) == (Digest.of(SBOM), (Digest.of(shelf.world.parts[0]),))
-    assert shelf.library.read(entry).parts == shelf.world.parts
+    assert shelf.library.read(entry).evidence.parts == shelf.world.parts
 
 
 @pytest.mark.parametrize("sbom", [None, SBOM + b"\n"])

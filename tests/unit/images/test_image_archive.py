@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_without_a_lock(shelf: Shelf, elsewhere: Shelf) -> None:
     shelf.keep()
     data = packed(shelf)
     assert "flake.lock" not in members(data)
-    assert unpack(elsewhere, data).lock is None
+    assert unpack(elsewhere, data).evidence.lock is None
 
 
 def test_what_was_loaded_is_no_build_of_a_flake(shelf: Shelf, elsewhere: Shelf) -> None:
@@ -229,16 +230,7 @@ def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
     it.keep_parts()
     kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
-    built = shelf.library.keep(
-        KEY,
-        it.image,
-        bundle=it.provenance_bundle,
-        lock=it.lock,
-        policy=it.policy,
-        now=it.now,
-        parts=it.parts,
-        sbom=SBOM,
-    )
+    built = shelf.library.keep(KEY, replace(it.evidence, sbom=SBOM), policy=it.policy, now=it.now)
     given = members(packed(shelf))
     assert (given["sbom.cdx.json"], given["parts.sigstore.jsonl"]) == (SBOM, it.parts[0])
     assert unpack(elsewhere, packed(shelf)) == built

@@ -17,6 +17,7 @@ from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Limits, Provenance, Variation
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.fakes import DERIVATION, artifacts_of, source
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, DEB, KERNEL, LOCK, NOW, SEED, World, new_world
@@ -47,19 +48,13 @@ def record_of(world: World, commit: str | None = COMMIT) -> BuildRecord:
 
 def verified(claim: Provenance, world: World) -> Verified[Provenance]:
     bundle = envelope.sign(predicate.provenance_statement(claim, world.image.artifacts).to_bytes(), BUILDER).to_bytes()
-    return verify_provenance(
-        bundle,
-        policy=world.policy,
-        artifacts=artifacts_of(world),
-        lock=LOCK,
-        image=world.image,
-        now=NOW,
-    )
+    evidence = ImageEvidence(manifest=world.manifest, provenance=bundle, lock=LOCK)
+    return verify_provenance(evidence, policy=world.policy, artifacts=artifacts_of(world), image=world.image, now=NOW)
 
 
 def builder_image(world: World) -> Finished:
-    evidence = verified(world.provenance(), world)
-    return Finished(world.image, world.manifest, world.provenance_bundle, LOCK, evidence)
+    evidence = ImageEvidence(manifest=world.manifest, provenance=world.provenance_bundle, lock=LOCK)
+    return Finished(world.image, evidence, verified(world.provenance(), world))
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])

@@ -91,14 +91,11 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
     world.policy = trust_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
     assert verify_parts(world.parts[0], policy=world.policy, now=world.now).level == 0
     found = verify_provenance(
-        world.provenance_bundle,
+        world.evidence,
         policy=world.policy,
         artifacts=world.image.artifacts,
-        lock=world.lock,
         image=world.image,
         now=world.now,
-        parts=world.parts,
-        sbom=world.sbom,
     )
     assert found.level == 0
     alone = verify_provenance(

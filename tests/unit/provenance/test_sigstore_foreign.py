@@ -182,7 +182,8 @@ def test_a_keyless_provenance(tmp_path: Path, change: Any, code: Any) -> None:
 
     def verified() -> Any:
         artifacts = it.image.artifacts
-        return verify_provenance(data, policy=policy, artifacts=artifacts, lock=it.lock, image=it.image, now=it.now)
+        evidence = replace(it.evidence, provenance=data)
+        return verify_provenance(evidence, policy=policy, artifacts=artifacts, image=it.image, now=it.now)
 
     if code is None:
         assert (verified().signer.name, verified().level) == ("ci", 2)

@@ -13,7 +13,7 @@ import pytest
 from mvmnix import lock, manifest, strict, verity
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch.gate.verify import VerifiedPlan, verify_plan
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.vmm.boot_files import OpenFiles
@@ -35,6 +35,7 @@ from mvmnix.provenance.slsa.provenance import (
     Versions,
     lock_account,
 )
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
@@ -202,17 +203,20 @@ class World:
             fds.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
         return OpenFiles(*fds)
 
+    @property
+    def evidence(self) -> ImageEvidence:
+        """All that lies beside the image."""
+        return ImageEvidence(
+            manifest=self.manifest,
+            provenance=self.provenance_bundle,
+            lock=self.lock,
+            sbom=self.sbom,
+            parts=self.parts,
+        )
+
     def admitted(self, files: OpenFiles) -> VerifiedPlan:
         """What the gate says of the plan that was signed last, for these files; they stay open."""
-        return verify_plan(
-            plan=self.plan_bundle,
-            provenance=self.provenance_bundle,
-            manifest=self.manifest,
-            lock=self.lock,
-            files=files,
-            policy=self.policy,
-            now=self.now,
-        )
+        return verify_plan(Submission(self.plan_bundle, self.evidence, files), policy=self.policy, now=self.now)
 
     def verified(self, directory: Path) -> VerifiedPlan:
         """The same for its own files, which are put into this directory."""

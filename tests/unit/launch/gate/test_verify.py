@@ -537,15 +537,8 @@ def test_files_that_are_none(world: World, tmp_path: Path) -> None:
     try:
         for files in (replace(opened, kernel=null), replace(opened, rootfs=null), OpenFiles(null, null, null)):
             with pytest.raises(RefusedError) as caught:
-                verify.verify_plan(
-                    plan=world.plan_bundle,
-                    provenance=world.provenance_bundle,
-                    manifest=world.manifest,
-                    lock=world.lock,
-                    files=files,
-                    policy=world.policy,
-                    now=NOW,
-                )
+                submission = verify.Submission(world.plan_bundle, world.evidence, files)
+                verify.verify_plan(submission, policy=world.policy, now=NOW)
             assert set(caught.value.codes) == {ReasonCode.ARTIFACT_MISMATCH}
     finally:
         for fd in (opened.kernel, opened.initrd, opened.rootfs, null):

@@ -30,14 +30,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World) -> Verified[Any]:
     return verify_provenance(
-        it.provenance_bundle,
+        it.evidence,
         policy=it.policy,
         artifacts=it.image.artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        sbom=it.sbom,
     )
 
 

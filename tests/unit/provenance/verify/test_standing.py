@@ -35,14 +35,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World, rebuilds: tuple[bytes, ...] = ()) -> Verified[Provenance]:
     return verify_provenance(
-        it.provenance_bundle,
+        replace(it.evidence, rebuilds=rebuilds),
         policy=it.policy,
         artifacts=it.image.artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        rebuilds=rebuilds,
     )
 
 
@@ -307,10 +304,8 @@ def test_a_first_provenance_that_is_refused_is_not_mended_by_others(world: World
 
 def test_who_keeps_builds_asks_for_one_builder(world: World) -> None:
     world.policy = agreed(2, SECOND)
-    files = world.image.artifacts
-    found = verify_alone(
-        world.provenance_bundle, policy=world.policy, artifacts=files, lock=world.lock, image=world.image, now=NOW
-    )
+    artifacts = world.image.artifacts
+    found = verify_alone(world.evidence, policy=world.policy, artifacts=artifacts, image=world.image, now=NOW)
     assert found.signer.key == BUILDER.public
 
 

@@ -37,14 +37,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verified[Provenance]:
     return verify_provenance(
-        it.provenance_bundle,
+        it.evidence,
         policy=it.policy,
         artifacts=it.image.artifacts if artifacts is None else artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        sbom=it.sbom,
     )
 
 
