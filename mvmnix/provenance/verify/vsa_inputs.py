@@ -108,7 +108,7 @@ def from_record(record: strict.Record, bundles: tuple[Subject, ...]) -> tuple[Su
     if not record.has(FIELD):
         return None
     digests = {subject.name: subject.digest for subject in bundles}
-    found = record.each(FIELD, lambda it: _parse(it, digests), MOST)
+    found = record.each(FIELD, lambda it: _parse(it, digests))
     if [it.name for it in found] != list(digests):
         raise ValueError(f"{FIELD} and inputAttestations don't name the same bundles")
     return found
