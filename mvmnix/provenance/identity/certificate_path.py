@@ -112,10 +112,11 @@ def _sct(certificate: x509.Certificate) -> SignedCertificateTimestamp:
         found = certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
     except x509.ExtensionNotFound as error:
         raise ValueError("it has none") from error
-    if len(found) != 1:
-        raise ValueError(f"it has {len(found)}, not one")
-    sct: SignedCertificateTimestamp = found[0]
-    return sct
+    match list(found):
+        case [SignedCertificateTimestamp() as only]:
+            return only
+        case several:
+            raise ValueError(f"it has {len(several)}, not one")
 
 
 def _sct_verified(certificate: x509.Certificate, issuer: x509.Certificate, logs: tuple[Log, ...]) -> None:

@@ -111,11 +111,10 @@ def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
     heard = [(domain, *_heard(case, domain)) for domain in domains]
     passed = {domain: it for domain, it, reasons in heard if not reasons}
-    if passed or not heard:
+    if passed:
         certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
         moment = min((time for it in passed.values() for time in it.times), default=None)
-        included = transparency.inclusion(case.bundle.material) if passed else Inclusion.NONE
-        return IdentityFindings(certified, moment, (), included)
+        return IdentityFindings(certified, moment, (), transparency.inclusion(case.bundle.material))
     # of several domains, those tell what is wrong whose authority the certificate is of
     told = [reasons for _, _, reasons in heard]
     concerned = [reasons for reasons in told if not _is_strange(reasons)] or told

@@ -156,7 +156,7 @@ def step_3_5_time(it: Hearing) -> Iterator[Reason]:
     logged = None if it.entry is None else promised_time(it.entry)
     if logged is None and not it.material.timestamps and len(it.material.entries) <= 1:
         yield it.reason(ReasonCode.SIGNING_TIME, "neither a log nor a timestamp says when it was signed")
-    if logged is not None and it.entry is not None and (it.entry.kind, it.entry.version) in TIMELESS:
+    if it.entry is not None and (it.entry.kind, it.entry.version) in TIMELESS and logged is not None:
         why = f"its log entry has a time, which entries of the kind {it.entry.kind} {it.entry.version} have not"
         yield it.reason(ReasonCode.SIGNING_TIME, why)
     if it.facts is None:

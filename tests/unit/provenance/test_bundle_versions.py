@@ -35,6 +35,7 @@ from tests.unit.provenance.forgeries import (
     flip,
     identity,
     put,
+    twice,
     unpromised,
 )
 
@@ -265,6 +266,7 @@ def test_it_launches_nothing_and_is_no_inclusion() -> None:
         (without_log(OURS, "ctlogs"), {"options": {"log": True}}, {Code.CERTIFICATE_INVALID}),
         (without_log(), {"options": {"tsa": False}}, {Code.LOG_ENTRIES, Code.SIGNING_TIME}),
         (without_log(), {"options": {"log": True}}, {Code.LOG_INCLUSION}),
+        (without_log(), {"options": {"log": True}, "hooks": {"bundle": edited(twice)}}, {Code.LOG_ENTRIES}),
         (without_log(), {"hooks": {"token": flip}}, {Code.SIGNING_TIME}),
         (without_log(), {"hooks": {"token_time": lambda it: it + HOUR}}, {Code.SIGNING_TIME}),
         (without_log(), {"hooks": {"signature": flip}}, {Code.SIGNATURE_INVALID}),
@@ -272,7 +274,7 @@ def test_it_launches_nothing_and_is_no_inclusion() -> None:
         (without_log(THEIRS), {}, {Code.SIGNING_TIME, Code.CERTIFICATE_INVALID}),
     ],
     ids=[
-        *("a log", "a CT log", "no CT log", "no time", "an entry"),
+        *("a log", "a CT log", "no CT log", "no time", "an entry", "entries"),
         *("broken", "late", "forged", "no authority", "another domain"),
     ],
 )

@@ -45,6 +45,18 @@ def test_nobody_to_sign_for(monkeypatch: pytest.MonkeyPatch) -> None:
         sigstore.sign(b"{}", token="no token", interactive=False, where=sigstore.Instance.STAGING)
 
 
+@pytest.mark.parametrize(("variable", "asked"), [("", True), ("BUILDKITE", False), ("CIRCLECI", False)])
+def test_the_token_of_a_job(variable: str, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the CI job, where no program is asked for it (ambient.py of the library `id`)."""
+    monkeypatch.setattr(sigstore, "detect_credential", lambda: "no token")
+    monkeypatch.setattr(sigstore, "_config", lambda where: where)
+    for each in ("BUILDKITE", "CIRCLECI"):
+        monkeypatch.setenv(each, "true" if each == variable else "")
+    told = r"^signing keyless failed: IdentityError: .+" if asked else r"^there is no OIDC token"
+    with pytest.raises(MvmnixError, match=told):
+        sigstore.sign(b"{}", token=None, interactive=False, where=sigstore.Instance.STAGING)
+
+
 def test_a_certificate_of_two_names_is_none_to_sign_for() -> None:
     """As whoever verifies it will say; what the library raises is an error of its own kind."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -119,6 +119,23 @@ def test_which_times_are_promised(integrated: int | None, year: int | None) -> N
     }
 
 
+@pytest.mark.parametrize(
+    ("origin", "good"), [("{}", True), ("{} - 12", True), ("{} -12", False), ("{}x", False), ("x{} - 12", False)]
+)
+def test_whose_checkpoint_it_is(origin: str, *, good: bool) -> None:
+    """Rekor's first version puts the ID of a tree behind its name."""
+    (entry,) = verification_material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    assert entry.proof is not None
+    name, _, rest = entry.proof.checkpoint.partition("\n")
+    name = name.partition(" - ")[0]
+    checkpoint = f"{origin.format(name)}\n{rest}"
+    entry = replace(entry, proof=replace(entry.proof, checkpoint=checkpoint))
+    found = list(incoherences(entry, trusted_root.parse(OURS.trusted_root)))
+    assert found == (
+        [] if good else [f"its checkpoint is of the log {origin.format(name)!r}, and signed in the name of {name!r}"]
+    )
+
+
 @pytest.mark.parametrize("count", [1, 0, 2])
 def test_the_log_signs_its_checkpoint_once(count: int) -> None:
     (log,) = trusted_root.parse(OURS.trusted_root).logs

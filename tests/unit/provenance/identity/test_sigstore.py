@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from itertools import cycle
 from typing import Any
 
@@ -21,9 +22,11 @@ from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from tests.private_sigstore import Hooks, der, merged
+from tests.private_sigstore import Hooks, der, merged, name
 from tests.unit.provenance.forgeries import (
     BUILDER,
+    EARLIER,
+    HOUR,
     ISSUER,
     KEY,
     NOW,
@@ -232,6 +235,28 @@ def test_a_key_s_signature_of_which_no_log_says_when(changes: dict[str, Any], co
     assert refused(Case(True, hooks=Hooks(entry=edited(untimed)), **changes)) == codes
 
 
+def test_a_certificate_without_a_time_and_a_log_that_was_trusted_till_then() -> None:
+    """Nothing says when: whether the log was trusted then is no question."""
+    its = replace(OURS, log=replace(OURS.log, valid_for=EARLIER))
+    signers = (Signer("ci", identity(domain=its.domain), BUILDER),)
+    it = Case(at_home=its, roots={its.domain: its.trusted_root}, signers=signers, hooks=Hooks(entry=edited(untimed)))
+    assert refused(it) == {ReasonCode.SIGNING_TIME}
+
+
+def test_the_names_of_a_certificate_that_does_not_hold_are_not_told() -> None:
+    two = (name(SUBJECT), name("other@mvmnix.test"))
+    hooks = Hooks(leaf=lambda it: replace(it, names=two), scts=lambda _: ())
+    assert refused(Case(hooks=hooks)) == {ReasonCode.CERTIFICATE_INVALID}
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 999])
+def test_an_sct_s_time_is_in_milliseconds(milliseconds: int) -> None:
+    at = NOW + timedelta(milliseconds=milliseconds)
+    hooks = Hooks(leaf=lambda it: replace(it, not_before=NOW, not_after=NOW + HOUR))
+    data = OURS.attest(PAYLOAD, at=at, subject=SUBJECT, issuer=ISSUER, hooks=hooks)
+    assert check(Case(), data).time == NOW
+
+
 def test_neither_a_root_nor_an_entry() -> None:
     assert refused(Case(roots={}, options={"log": False})) == {
         *(ReasonCode.ROOT_MISMATCH, ReasonCode.LOG_ENTRIES, ReasonCode.SIGNING_TIME)
@@ -337,6 +362,7 @@ def test_a_name_of_any_length(count: int) -> None:
         b"\x0c\x82\x00\xff" + b"a" * 255,
         b"\x0c\x82\x01\x01" + b"a" * 256,
         b"\x0c\x83\x01\x00\x00" + b"a" * 65_536,
+        b"\x0c\x82\x00\x00" + b"a" * 65_536,
         b"\x0c\x02\xc3\x28",
         b"\x16\x05hello",
     ],

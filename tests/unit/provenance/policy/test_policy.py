@@ -113,6 +113,20 @@ def test_the_host_s_nix_builds_the_first_builder_image_alone(
     assert rule.admits(by(builder), signer=IMAGE, image=image) is admitted
 
 
+def test_a_hint_that_names_no_key_means_the_only_one() -> None:
+    key, other = (Signer(f"key-{n}", it, frozenset(Role)) for n, it in enumerate((OTHER, KEYS[Role.HOST])))
+    somebody = Signer("ci", Identity(Pattern("ci"), Pattern("https://issuer.example"), IMAGE), frozenset(Role))
+    for signers, found in (
+        ((), None),
+        ((key,), key),
+        ((somebody,), None),
+        ((key, other), None),
+        ((somebody, key), None),
+    ):
+        assert Trust(signers).by_hint("release-key") == found
+    assert Trust((somebody, other, key)).by_hint(OTHER.hint) == key
+
+
 def test_a_key_in_base64_is_the_same_key() -> None:
     pem = KEYS[Role.BUILDER].pem
     one_line = f'key = "{base64.b64encode(KEYS[Role.BUILDER].spki).decode()}"'
