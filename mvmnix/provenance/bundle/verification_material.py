@@ -27,6 +27,7 @@ _TEXT_LIMIT: Final = 65_536
 #: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
 FINGERPRINT: Final = r"[A-Za-z0-9+/]{43}="
 _WORD: Final = r"[A-Za-z0-9.]{1,32}"
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
 
 
@@ -186,7 +187,7 @@ def matching(pattern: str, text: str) -> str:
 
 def some(text: str) -> bytes:
     """The bytes of base64, of which there are some and not too many. Raises ValueError."""
-    if not 0 < len(text) <= _TEXT_LIMIT:
+    if not text or len(text) > _TEXT_LIMIT:
         raise ValueError("empty, or too long")
     return decode_base64(text)
 
@@ -219,8 +220,9 @@ def decode_base64(text: str | memoryview) -> bytes:
     except ValueError as error:
         raise ValueError("not base64") from error
     # strict mode settles all but the bits of the last character that mean nothing, where there are some
-    tail = text[-4:].encode() if isinstance(text, str) else text[-4:]
-    if (rest := len(data) % 3) and tail != binascii.b2a_base64(data[-rest:], newline=False):
+    tail = text[-4:]
+    last = tail.encode() if isinstance(tail, str) else tail
+    if (rest := len(data) % 3) and last != binascii.b2a_base64(data[-rest:], newline=False):
         raise ValueError("not the only base64 of these bytes")
     return data
 
@@ -305,7 +307,6 @@ def _integer(record: strict.Record, name: str) -> int:
 
 
 def _decimal(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if str(number) != text or number >= 2**63:
+    if not _DECIMAL.fullmatch(text) or (number := int(text)) >= 2**63:
         raise ValueError("not a 64-bit integer in its only decimal form")
     return number

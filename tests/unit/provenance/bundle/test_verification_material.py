@@ -33,7 +33,14 @@ def test_the_quick_reader_reads_what_the_other_reads(it: Case, *, has_time: bool
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "empty"), ("YQ", "not base64"), ("YQ==\n", "not base64"), ("YR==", "not the only base64"), ("YWJ=", "not")],
+    [
+        ("", "empty"),
+        ("YQ", "not base64"),
+        ("YQ==\n", "not base64"),
+        ("YR==", "not the only base64"),
+        ("YWJ=", "not"),
+        ("YWJjZB==", "not the only"),
+    ],
 )
 def test_bytes_that_are_none(text: str, words: str) -> None:
     assert strict.read({"it": "YQ=="}, "it", lambda record: verification_material.some_bytes(record, "it")) == b"a"
@@ -52,6 +59,16 @@ BOUNDS: dict[str, tuple[Any, Any, tuple[str | int, ...]]] = {
     "bytes": (encoded(bytes(49_152)), encoded(bytes(49_155)), ("tlogEntries", 0, "logId", "keyId")),
     "some bytes": ("AA==", "", ("tlogEntries", 0, "inclusionProof", "rootHash")),
 }
+
+
+@pytest.mark.parametrize("text", ["", "01", "-1", "+1", " 1", "1_0", "\uff11", "x", str(2**64), "1" * 5000])
+def test_numbers_that_are_none(text: str) -> None:
+    """Protobuf's JSON has 64-bit integers as decimal text; here in one form alone."""
+    value = json.loads(Case().bundle())["verificationMaterial"]
+    for number in ("0", "1", "10"):
+        assert read(put(number, "tlogEntries", 0, "logIndex")(value)).entries[0].index == int(number)
+    with pytest.raises(strict.MalformedError, match="not a 64-bit integer in its only decimal form"):
+        read(put(text, "tlogEntries", 0, "logIndex")(value))
 
 
 @pytest.mark.parametrize("name", BOUNDS)

@@ -8,6 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
@@ -279,14 +280,29 @@ def test_a_bundle_with_such_a_field_is_a_bundle() -> None:
         ("release-key", (Signer("ci", identity(), frozenset(Role)),), [Code.SIGNER_UNKNOWN]),
         (encode(bytes(32)), (), [Code.SIGNER_UNKNOWN]),
         (f"SHA256:{encode(bytes(32)).rstrip('=')}", (), [Code.SIGNER_UNKNOWN]),
+        (f"xSHA256:{encode(bytes(32)).rstrip('=')}", (), []),
         ("", (), [Code.BUNDLE_MALFORMED]),
     ],
-    ids=["ours", "npm", "npm of two", "spaces", "a name", "a name of two", "another", "another of npm", "empty"],
+    ids=[
+        "ours",
+        "npm",
+        "npm of two",
+        "spaces",
+        "a name",
+        "a name of two",
+        "another",
+        "another of npm",
+        "a name like npm's",
+        "empty",
+    ],
 )
 def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Code]) -> None:
     """npm's are its own; a hint that names no key means the only one that is trusted, and is no reason to trust it."""
     value = json.loads(OURS.attest(foreign.to_bytes(foreign.statement(V1, foreign.workflow())), at=NOW, key=KEY))
     value["verificationMaterial"]["publicKey"]["hint"] = hint
+    if not codes:
+        read = envelope.parse_foreign(json.dumps(value).encode()).material.hint
+        assert read == (f"{hint.removeprefix('SHA256:')}=" if hint.startswith("SHA256:") else hint)
     trust = Trust((Signer("key", KEY.public, frozenset(Role), OURS.domain), *others), {OURS.domain: OURS.trusted_root})
     standard = Standard(trust, Requirements())
     if codes:
