@@ -33,6 +33,7 @@ PINS = "".join(
 MIB = IMAGE.hex
 LEFT_OUT = DEFAULT[: DEFAULT.index("[launch]")]
 HARDWARE = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"')
+COMMITTED = DEFAULT.replace("allow-local = true", "allow-local = false")
 PROVED, PROMISED = (DEFAULT.replace("serial = 1", f"serial = 1\nrequire-inclusion = {it}") for it in ("true", "false"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
@@ -235,6 +236,9 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (key(), key('log = "ours"')),
         (DEFAULT, image(MIB)),
         (image(MIB, "0" * 64), image(MIB)),
+        (image(MIB), image(MIB)),
+        (COMMITTED, COMMITTED),
+        (DEFAULT, COMMITTED),
         (verifier(), DEFAULT),
         (verifier(), verifier()),
         (verifier(resources='["oci:*"]'), verifier(resources='["oci:*"]')),
@@ -288,6 +292,13 @@ OURS = 'root = "ours"'
             identity(SAN, ISSUER, OURS),
             identity(SAN, ISSUER, OURS, roles='["planner", "host"]'),
             "signer 'ci' has the role host, which the floor's 'ci' has not",
+        ),
+        (
+            key('log = "ours"'),
+            key('log = "ours"').replace(
+                "[launch]", f'[[signers]]\nname = "ci"\nroles = ["host"]\n{SAN}\n{ISSUER}\n{OURS}\n[launch]'
+            ),
+            "signer 'ci' is none of the floor's",
         ),
         (key('log = "ours"'), key(), "signer 'planner' needs no log, unlike the floor's 'planner'"),
         (key('log = "ours"'), key('log = "other"'), "signer 'planner' needs another log, unlike the floor's 'planner'"),

@@ -408,6 +408,10 @@ def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Director
         with pytest.raises(RefusedError) as caught:
             load(tmp_path, config)
         assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+        roots.remove("ours.json")
+        with pytest.raises(RefusedError) as caught:
+            load(tmp_path, config)
+        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
         roots.write_atomic("ours.json", b"{}")
         floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
         policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))

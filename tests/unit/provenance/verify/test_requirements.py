@@ -388,3 +388,12 @@ def test_when_the_certificate_has_to_agree(
         in_toto.parse(to_bytes(statement(V1, workflow()))), Blob(DIGEST), Requirements(**wanted), PLACE, b"x"
     )
     assert list(requirements.as_certified(held)) == [reason] * asked
+
+
+@pytest.mark.parametrize(
+    ("number", "good"), [("1.5", True), ("1." + "0" * 62, True), ("1." + "0" * 63, False), ("1e999", False)]
+)
+def test_numbers_with_a_fraction(number: str, *, good: bool) -> None:
+    """Other tools' claims may have some, in up to 64 characters, and none that is infinite."""
+    text = to_bytes(statement("urn:x", {"number": 7})).replace(b": 7", b": " + number.encode())
+    assert found(text, Requirements()) == ([] if good else [Code.STATEMENT_MALFORMED])
