@@ -114,7 +114,7 @@ def _voices(counted: Sequence[Counted]) -> int:
 
 
 def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
-    if blob.digest is not None and blob.digest in standard.trust.revocations.digests:
+    if blob.digest in standard.trust.revocations.digests:
         told = standard.trust.revocations.told(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)

@@ -211,9 +211,12 @@ def step_4_role(it: Submission) -> Iterator[Reason]:
 
 def step_5_payload_type(it: Submission) -> Iterator[Reason]:
     """5. The signature is about an in-toto statement."""
-    if isinstance(it.bundle, Bundle) and it.bundle.payload_type != PAYLOAD_TYPE:
-        why = f"its payload is {it.bundle.payload_type!r}, not {PAYLOAD_TYPE!r}"
-        yield Reason(ReasonCode.BUNDLE_MALFORMED, it.what, why, "sign an in-toto statement")
+    match it.bundle:
+        case Bundle(payload_type=kind) if kind != PAYLOAD_TYPE:
+            why = f"its payload is {kind!r}, not {PAYLOAD_TYPE!r}"
+            yield Reason(ReasonCode.BUNDLE_MALFORMED, it.what, why, "sign an in-toto statement")
+        case _:
+            pass
 
 
 STEPS: tuple[Step, ...] = (step_1_canonical, step_2_signer, step_3_signature, step_4_role, step_5_payload_type)

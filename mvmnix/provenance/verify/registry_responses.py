@@ -62,7 +62,7 @@ class Packed:
 def unpack(data: bytes) -> tuple[Packed, ...]:
     """Every bundle in an answer, or the one that it is itself. What can't be read is left to the bundle's reader."""
     value: object = None
-    if any(mark in data for mark in _MARKS) or (b'"payloadType"' in data and b'"mediaType"' not in data):
+    if b'"mediaType"' not in data or any(mark in data for mark in _MARKS):
         with suppress(strict.MalformedError):
             value = strict.parse_json(data, limit=BUNDLE_LIMIT)
     match value:
@@ -164,8 +164,11 @@ def names_file(it: Packed, claim: ForeignStatement, file: str | None) -> bool:
     """Whether the one subject is named like the distribution, where the packaging is PyPI's; any name otherwise."""
     if it.form is not Form.PYPI:
         return True
-    subjects = claim.subjects
-    return file is not None and len(subjects) == 1 and _distribution(subjects[0].name) == _distribution(file)
+    match claim.subjects:
+        case (only,):
+            return file is not None and _distribution(only.name) == _distribution(file)
+        case _:
+            return False
 
 
 def _distribution(name: str) -> tuple[object, ...]:

@@ -32,6 +32,7 @@ from tests.unit.provenance.forgeries import (
     NOW,
     OURS,
     PAYLOAD,
+    STRANGER,
     SUBJECT,
     THEIRS,
     TSA,
@@ -261,6 +262,24 @@ def test_neither_a_root_nor_an_entry() -> None:
     assert refused(Case(roots={}, options={"log": False})) == {
         *(ReasonCode.ROOT_MISMATCH, ReasonCode.LOG_ENTRIES, ReasonCode.SIGNING_TIME)
     }
+
+
+@pytest.mark.parametrize(
+    ("it", "who"),
+    [
+        (Case(subject="other@mvmnix.test"), f"identity 'other@mvmnix.test' of the issuer '{ISSUER}'"),
+        (Case(signers=(Signer("x", STRANGER.public, BUILDER),)), "the certified identity"),
+        (
+            Case(keyed=True, signers=(Signer("x", STRANGER.public, BUILDER),)),
+            f"the key with the hint {KEY.public.hint} (sha256 {KEY.public.fingerprint.hex})",
+        ),
+    ],
+    ids=["an identity", "no identities", "a key"],
+)
+def test_a_signer_that_is_not_trusted_is_named(it: Case, who: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        check(it)
+    assert [reason.why for reason in caught.value.reasons] == [f"{who} is no trusted signer"]
 
 
 @pytest.mark.parametrize(

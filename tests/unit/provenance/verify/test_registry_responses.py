@@ -123,6 +123,10 @@ def test_pypi_s_attestations_are_about_a_name_too(subject: str, file: str, good:
 
 def test_pypi_s_attestations_need_a_file_and_one_subject() -> None:
     assert refused(ANSWERS[Form.PYPI], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST)) == [Code.SUBJECT_MISMATCH]
+    with pytest.raises(RefusedError, match="expected a file with a name, "):
+        judged(ANSWERS[Form.PYPI], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST))
+    with pytest.raises(RefusedError, match=f"expected one subject with the file's own name '{SDIST}', "):
+        judged(ANSWERS[Form.PYPI], name=f"dist/{SDIST}")
     one = foreign.statement(V1, foreign.workflow())["subject"][0] | {"name": WHEEL}
     assert refused(answers.pypi(attested(subject=[one, one]))) == [Code.SUBJECT_MISMATCH]
     with pytest.raises(RefusedError, match="says 'a', 'b' "):
