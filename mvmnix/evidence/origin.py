@@ -7,7 +7,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.evidence.check import Checked, check_parts
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, NodeStatus, Verdict, unverified, verdict_of, verified
 from mvmnix.evidence.held import Paper
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.policy import TrustPolicy
@@ -166,4 +166,4 @@ def _derivation(it: Checked, claim: Provenance, at: str) -> Node:
 
 def stands(verdict: Verdict) -> bool:
     """Whether it was verified."""
-    return verdict.standing is Standing.VERIFIED
+    return verdict.standing is NodeStatus.VERIFIED

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit import Checkpoint, Listed, NoteKey, Record, leaf_hash
-from mvmnix.audit import Kind as RecordKind
+from mvmnix.audit import Checkpoint, NoteKey, Record, RecordKind, SealedRecord, leaf_hash
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
@@ -38,7 +37,7 @@ class Sealed:
 
     checkpoint: Checkpoint
     key: NoteKey
-    records: tuple[Listed, ...]
+    records: tuple[SealedRecord, ...]
     tail: int = 0
 
     @property
@@ -47,7 +46,7 @@ class Sealed:
         ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
         return next(ends, None)
 
-    def first(self, kind: RecordKind) -> Listed | None:
+    def first(self, kind: RecordKind) -> SealedRecord | None:
         """The machine's first record of a kind."""
         return next((listed for listed in self.records if listed.record.kind is kind), None)
 
@@ -61,7 +60,7 @@ class Ran:
     receipt: bytes | MvmnixError | None
 
     @property
-    def start(self) -> Listed | None:
+    def start(self) -> SealedRecord | None:
         """The start of it that the log seals."""
         return self.log.first(RecordKind.START) if isinstance(self.log, Sealed) else None
 
@@ -166,7 +165,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
                 draft.say(MACHINE, Meaning.LOGGED_IN, key)
 
 
-def _record(listed: Listed, log: Sealed) -> Node:
+def _record(listed: SealedRecord, log: Sealed) -> Node:
     record, index = listed.record, listed.index
     facts = [("index", str(index)), ("time", show_time(record.time))]
     facts += [(name, str(digest)) for name, digest in (("plan", record.plan), ("policy", record.policy)) if digest]

@@ -30,7 +30,7 @@ type Named = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class RevocationSubject:
     """A bundle as it came and as mvm writes it; its signer, if the policy knows them; whom its certificate names.
 
     `role` is what the signer is needed as: the statement of a plan is held against the revocations by a step of its own
@@ -53,7 +53,7 @@ class Suspect:
         return frozenset({Digest.of(self.bundle.payload)})
 
 
-def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
+def reasons(it: RevocationSubject, revoked: Revocations) -> Iterator[Reason]:
     """Why it is believed no more."""
     if it.signer is not None and it.signer.key is not None and it.signer.fingerprint in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the key {it.signer.fingerprint} is revoked", _LOOK)
@@ -68,7 +68,7 @@ def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "the statement in it is revoked", _LOOK)
 
 
-def _again(it: Suspect, revoked: Revocations) -> str:
+def _again(it: RevocationSubject, revoked: Revocations) -> str:
     """What to do about a bundle that is revoked: what it says may be signed again, unless that is revoked as well."""
     if not isinstance(it.bundle, Bundle) or (said := Digest.of(it.bundle.payload)) in revoked.digests:
         return _LOOK
@@ -80,7 +80,7 @@ def identity_words(identity: Named) -> str:
     return "identity {!r} of the issuer {!r}".format(*identity)
 
 
-def _spellings(it: Suspect) -> frozenset[Digest]:
+def _spellings(it: RevocationSubject) -> frozenset[Digest]:
     other = mirrored(it.bundle)
     return frozenset({Digest.of(it.data), Digest.of(it.canonical)} | ({other} if other is not None else set()))
 

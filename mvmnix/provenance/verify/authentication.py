@@ -34,8 +34,8 @@ from mvmnix.provenance.identity import (
     Identity,
     IdentityFindings,
     Inclusion,
+    RevocationSubject,
     Signer,
-    Suspect,
     Trust,
     certified_key,
     domain_check,
@@ -167,7 +167,7 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
         certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
-    suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
+    suspect = RevocationSubject(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revocation_check.reasons(suspect, it.trust.revocations)
 
 
