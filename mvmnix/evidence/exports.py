@@ -1,4 +1,4 @@
-"""Reads the evidence of an image that lies in a directory of `mvm build --out`; believes nothing of it."""
+"""Reads the evidence of an image that lies in a directory of `mvm build --out`; trusts nothing of it."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Reads what the evidence of an image, plan or machine consists of; believes nothing, and changes nothing."""
+"""Reads what the evidence of an image, plan or machine consists of; trusts nothing, and changes nothing."""
 
 import os
 from collections.abc import Callable, Iterator

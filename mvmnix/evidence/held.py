@@ -1,4 +1,4 @@
-"""What was found of a build when it was looked for: bytes, digests and failures, none of them believed; pure."""
+"""What was found of a build when it was looked for: bytes, digests and failures, none of them trusted; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

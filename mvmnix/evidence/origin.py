@@ -23,7 +23,7 @@ def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime,
         draft.add(_lock(it, it.held.lock, at))
     statements = [draft.add(_statement(paper, policy, now, at)) for paper in it.held.parts]
     if it.claim is None:
-        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no believed provenance names it", unverified(_unknown(it))))
+        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
         return
     derivation = draft.add(_derivation(it, it.claim, at))
     tree = draft.add(_tree(it, it.claim, at))

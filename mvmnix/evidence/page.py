@@ -114,7 +114,7 @@ def _link(node: Node, ids: Mapping[str, str]) -> Markup:
 
 
 def _origin(graph: Graph) -> Iterator[Markup]:
-    """What it was built from, if that is believed."""
+    """What it was built from, if that is trusted."""
     for node in graph.nodes:
         if node.kind is Kind.TREE and node.verdict.standing is NodeStatus.VERIFIED:
             yield element("p", f"built from {node.name}", class_="from")

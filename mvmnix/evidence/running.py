@@ -53,7 +53,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
+    """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
 
     entry: MachineEntry
     log: Sealed | MvmnixError
@@ -191,7 +191,7 @@ def _receipt(ran: Ran, judge: Judge) -> Node:
         authentic, found = _read(ran.receipt, judge)
     except RefusedError as error:
         verdict = _unknown_host(ran, error) or refused(error.reasons)
-        return Node("receipt", Kind.RECEIPT, "not believed", verdict, str(digest))
+        return Node("receipt", Kind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(ran, found, digest)
     name = f"of {found.observed.machine}"

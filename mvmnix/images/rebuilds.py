@@ -1,4 +1,4 @@
-"""Keeps what further builds of a kept image testify, beside what the first one does; nothing of it is believed.
+"""Keeps what further builds of a kept image testify, beside what the first one does; nothing of it is trusted.
 
 Under `rebuilds/`, a directory for each image by its manifest's digest has a bundle by its own digest for each rebuild.
 A bundle counts after it was verified for that image, and speaks of the same build at another time:

@@ -1,6 +1,6 @@
 """Writes a log, or what it says of one machine, with the evidence that it names into a directory; checks one like that.
 
-What is checked here was written by its sender: nothing is believed but the host's public key, and that only
+What is checked here was written by its sender: nothing is trusted but the host's public key, and that only
 if the reader knows whose it is.
 
     host.pub, checkpoint            the key, and the signed state of the log that all of this is proven by

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from mvmnix import strict
 from mvmnix.model import Digest
 
-#: More than any bundle has; only one entry is ever believed.
+#: More than any bundle has; only one entry is ever trusted.
 MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
@@ -246,7 +246,7 @@ def _hint(record: strict.Record, form: str) -> str:
 
 
 def _first(record: strict.Record) -> bytes:
-    # older bundles carry the certificates above it too, which mvm does not believe: the trust root has its own
+    # older bundles carry the certificates above it too, which mvm does not trust: the trust root has its own
     chain = record.each("certificates", raw_bytes, 16)
     return chain[0] if chain else b""
 

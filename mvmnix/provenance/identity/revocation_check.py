@@ -1,4 +1,4 @@
-"""Says why a bundle is believed no more: its signer, its bytes in any spelling, or what it says is revoked; pure.
+"""Says why a bundle is no longer trusted: its signer, its bytes in any spelling, or what it says is revoked; pure.
 
 The holder of a bundle can make others of it that verify as well: in another formatting; with the other of the two
 ECDSA signatures (r, s) and (r, n-s), each of which follows from the other without the key (SEC 1, section 4.1.4); with
@@ -54,7 +54,7 @@ class RevocationSubject:
 
 
 def reasons(it: RevocationSubject, revoked: Revocations) -> Iterator[Reason]:
-    """Why it is believed no more."""
+    """Why it is no longer trusted."""
     if it.signer is not None and it.signer.key is not None and it.signer.fingerprint in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the key {it.signer.fingerprint} is revoked", _LOOK)
     if it.identity is not None and revoked.revokes(*it.identity):

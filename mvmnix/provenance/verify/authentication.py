@@ -160,7 +160,7 @@ def step_1_canonical(it: Submission) -> Iterator[Reason]:
 
 
 def step_2_signer(it: Submission) -> Iterator[Reason]:
-    """2. The policy knows the key or identity, and believes it still."""
+    """2. The policy knows the key or identity, and trusts it still."""
     hint = it.bundle.material.hint
     # a certificate for which no domain stands gives no identity: step 3 says why
     if it.signer is None and (hint or it.identity or not it.findings.reasons):

@@ -201,7 +201,7 @@ ROWS = (
     ),
     Row("no parts statement", changed(parts=lambda it: ()), "kept", "refused [parts-mismatch]"),
     Row("a stranger's parts statement", other_parts, "parts", "refused [signer-unknown]"),
-    Row("a cache that is not believed", under(trust()), "cached", "refused [cache-not-admitted]"),
+    Row("a cache that is not trusted", under(trust()), "cached", "refused [cache-not-admitted]"),
     Row(
         "a local copy",
         under(POLICY.replace(b"allow-local = true", b"allow-local = false")),

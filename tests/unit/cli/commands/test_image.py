@@ -1,4 +1,4 @@
-"""`mvm image` and `mvm store gc`: nothing is believed, and nothing is taken that somebody needs."""
+"""`mvm image` and `mvm store gc`: nothing is trusted, and nothing is taken that somebody needs."""
 
 import json
 import os
