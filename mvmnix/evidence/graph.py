@@ -223,7 +223,7 @@ def whole(node: Node) -> Iterator[Node]:
 def worst(standings: Iterable[NodeStatus]) -> NodeStatus:
     """The worst of them; nothing at all was not verified.
 
-    >>> worst([Standing.VERIFIED, Standing.REFUSED, Standing.UNVERIFIED]).value
+    >>> worst([NodeStatus.VERIFIED, NodeStatus.REFUSED, NodeStatus.UNVERIFIED]).value
     'refused'
     """
     order = list(NodeStatus)

@@ -77,7 +77,7 @@ def judge_end(ending: Ending) -> EndReason:
     4. A panic, or a reset that the agent did not announce.
     5. An end that the agent announced.
 
-    >>> judge(Ending(HostAction.NOTHING, LastWord.FAREWELL, (MonitorEvent.GUEST_RESET,)))
+    >>> judge_end(Ending(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,)))
     <EndReason.GUEST_EXIT: 'guest-exit'>
     """
     silent = not _GUEST_ENDS & set(ending.events)

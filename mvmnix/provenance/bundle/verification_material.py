@@ -201,7 +201,7 @@ def encode_base64(data: bytes) -> str:
 def decode_base64(text: str | memoryview) -> bytes:
     """The bytes of standard base64 in its only spelling, which may stand within other bytes. Raises ValueError.
 
-    >>> decode("MTI=")
+    >>> decode_base64("MTI=")
     b'12'
     """
     try:
