@@ -13,7 +13,7 @@ from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
 from mvmnix.api.kept_plans import KeptPlan, list_plans, plan_bytes, remove_plans
 from mvmnix.api.keyless import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.api.launch import Ran, admit_plan, host_for, run_attached, start_detached
+from mvmnix.api.launch import RunResult, admit_plan, host_for, run_attached, start_detached
 from mvmnix.api.machine_events import read_events
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
@@ -55,7 +55,7 @@ from mvmnix.api.verify import VerifiedImage, verify_artifacts, verify_image
 from mvmnix.builder import Template
 from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
 from mvmnix.builder.pins import Reach
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Finished, Freed, Need, users_of
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedBuild, users_of
 from mvmnix.launch import Loop
 from mvmnix.launch.agent import MOST_ROWS, End, ExitStatus, FdSink
 from mvmnix.launch.control import TERM, Call, Exec, Pause, Resume, Shell, Stream, call, change
@@ -92,8 +92,8 @@ from mvmnix.launch.plan import (
     Backend,
     DataDisk,
     Labels,
-    Limits,
     Plan,
+    PlanLimits,
     SecretReference,
     SecretTarget,
     Share,
@@ -140,8 +140,6 @@ __all__ = [
     "ExitStatus",
     "FdSink",
     "Filter",
-    "Finished",
-    "Freed",
     "Frontend",
     "ImageBuilder",
     "InputPath",
@@ -149,7 +147,6 @@ __all__ = [
     "KeptPlan",
     "KeylessChoice",
     "Labels",
-    "Limits",
     "LockChange",
     "LockRequest",
     "Loop",
@@ -162,11 +159,13 @@ __all__ = [
     "Piece",
     "PinnedLock",
     "Plan",
+    "PlanLimits",
     "PlanOptions",
     "Progress",
-    "Ran",
+    "PruneResult",
     "Reach",
     "Resume",
+    "RunResult",
     "SecretReference",
     "SecretTarget",
     "SeenImage",
@@ -177,6 +176,7 @@ __all__ = [
     "Stream",
     "Template",
     "Use",
+    "VerifiedBuild",
     "VerifiedImage",
     "VerifiedPlan",
     "add_packages",

@@ -18,7 +18,7 @@ from mvmnix.audit import (
 )
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines import Traces
+from mvmnix.launch.machines import LogTraces
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
@@ -60,7 +60,7 @@ def journal(
     """
 
     def traces() -> str:
-        return Traces.of(state).said
+        return LogTraces.of(state).said
 
     if witnesses := tuple(map(witness, rules)):
         return WitnessedLog(directory, signer, witnesses, notice, traces)

@@ -12,10 +12,10 @@ from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
-from mvmnix.audit import AuditLog, Kind, NoteKey, Record
+from mvmnix.audit import AuditLog, NoteKey, Record, RecordKind
 from mvmnix.audit import Signer as NoteSigner
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images import ImageStore, Kept, PartIndex, Rebuilds, StoreDirectory
+from mvmnix.images import ImageStore, PartIndex, RebuildStore, StoredImage, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.backends import choice
 from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit, as_verdict
@@ -247,7 +247,7 @@ class Context:
         except RefusedError as refused:
             log.info("gate", "refused: %s", ", ".join(refused.codes))
             if self.keys.exists(key_file(Role.HOST)):
-                record = Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
+                record = Record(kind=RecordKind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
 
@@ -263,7 +263,7 @@ class Context:
         )
 
     @contextmanager
-    def admitted(self, plan: bytes, kept: Kept, notice: Callable[[str], None]) -> Iterator[VerifiedPlan]:
+    def admitted(self, plan: bytes, kept: StoredImage, notice: Callable[[str], None]) -> Iterator[VerifiedPlan]:
         """A plan for a kept build, through the gate; its files are closed at the end.
 
         What is odd about the clock is told by `notice`.
@@ -288,11 +288,11 @@ class Context:
         log.info("gate", "verifying the plan %s", it.digest)
         return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
 
-    def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:
+    def _rebuilds(self, kept: StoredImage) -> tuple[bytes, ...]:
         """What other builders testified, where the policy asks for any."""
         if self.policy.thresholds.rebuilds == 1:
             return ()
-        return Rebuilds(self.roots.state).bundles(kept.image.manifest.digest)
+        return RebuildStore(self.roots.state).bundles(kept.image.manifest.digest)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
 from mvmnix.errors import MvmnixError
-from mvmnix.images import Domain, Finished, KeptParts, make_provenance
+from mvmnix.images import KeptParts, PartDomain, VerifiedBuild, make_provenance
 from mvmnix.keys import Role
 from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
@@ -22,14 +22,14 @@ from mvmnix.provenance.slsa import parts as claims
 class PartBuilder:
     """The parts of one domain: this installation's tree, built with this builder image."""
 
-    def __init__(self, context: Context, progress: Progress, builder: Finished, limits: BuildLimits) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, limits: BuildLimits) -> None:
         self._context = context
         self._progress = progress
         self._builder = builder
         self._limits = limits
         own = bootstrap.request()
         #: Whose parts they are.
-        self.domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
+        self.domain = PartDomain(own.flake.nar, subjects_of(builder.image.artifacts))
         self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
 
     def stock(self) -> KeptParts:

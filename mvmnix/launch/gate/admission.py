@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from mvmnix.audit import Kind, Record, Serials
+from mvmnix.audit import Record, RecordKind, Serials
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
 from mvmnix.provenance.policy import TrustPolicy
@@ -35,7 +35,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
         _refuse_older(policy, journal)
         verified = _verified(it, policy, journal, now)
     except RefusedError as refused:
-        refusal = Record(kind=Kind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
+        refusal = Record(kind=RecordKind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
         journal.append(as_verdict(refusal, policy, journal))
         raise
     digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in verified.image.artifacts}
@@ -43,7 +43,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
     if isinstance(verified.provenance, VerifiedSummary):
         digests["summary"] = verified.provenance.summary
     try:
-        admission = Record(kind=Kind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
+        admission = Record(kind=RecordKind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
         journal.append(replace(admission, serials=policy.serials))
     except BaseException:
         verified.close()

@@ -13,7 +13,7 @@ from mvmnix.launch.plan.limits import (
     MOST_TASKS,
     MOST_WEIGHT,
     NO_LIMITS,
-    Limits,
+    PlanLimits,
 )
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
 from mvmnix.launch.plan.secret_reference import (
@@ -53,8 +53,8 @@ __all__ = [
     "Danger",
     "DataDisk",
     "Labels",
-    "Limits",
     "Plan",
+    "PlanLimits",
     "Secret",
     "SecretReference",
     "SecretSource",

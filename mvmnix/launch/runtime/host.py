@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mvmnix.launch.gate import Ledger, Replay
+from mvmnix.launch.gate import ReadableJournal, Replay
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
 from mvmnix.launch.vmm import Hypervisor, Jail
@@ -30,7 +30,7 @@ class Host:
     hypervisor: Hypervisor
     jail: Jail
     kvm: KvmProbe
-    journal: Ledger
+    journal: ReadableJournal
     sign: Sign
     machines: Directory
     replay: Replay

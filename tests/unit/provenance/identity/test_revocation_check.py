@@ -133,7 +133,7 @@ def test_keys_of_certificates_that_can_not_be_read() -> None:
             revocation_check.certified_key(unread)
         if unread:
             it = MessageBundle(P256.sign(FILE), None, Material(certificate=unread))
-            suspect = revocation_check.Suspect("it", b"", b"", it, None, None, None)
+            suspect = revocation_check.RevocationSubject("it", b"", b"", it, None, None, None)
             assert not list(revocation_check.reasons(suspect, Revocations(keys=frozenset({Digest.of(unread)}))))
 
 

@@ -377,7 +377,7 @@ def test_what_a_builder_calls_a_run(kind: str, predicate: Json, run: str | None)
 @pytest.mark.parametrize("ref", [REF, "v1.2.3", "main"])
 def test_a_repository_is_what_the_parameters_call_so(ref: str) -> None:
     found = foreign_builds.origin(ForeignStatement((), V1, workflow(ref=ref)))
-    assert found == foreign_builds.Origin(REPOSITORY, ref, COMMIT)
+    assert found == foreign_builds.BuildSource(REPOSITORY, ref, COMMIT)
 
 
 @pytest.mark.parametrize(("count", "told"), [(1, "p0 mean"), (8, "p7 mean"), (9, "p7 … mean")])
