@@ -130,7 +130,7 @@ def test_for_which_images_no_builder_is_believed(world: World) -> None:
     for image, told in ((None, "any image"), ("hello", "image 'hello'")):
         made = of_build(world.provenance(builder_id="urn:other"), builder(policy()), policy(), image=image)
         (found,) = [each for each in made if each.rule == "builders"]
-        assert found.text.endswith(f"no rule believes that for {told}")
+        assert found.text.endswith(f"no rule trusts that for {told}")
 
 
 def test_who_signed(world: World) -> None:
