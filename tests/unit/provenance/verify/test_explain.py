@@ -104,7 +104,7 @@ def test_which_pattern_matches() -> None:
         ("other", [(True, "level 1 at most, for every image")]),
     ],
 )
-def test_for_which_images_a_builder_is_believed(
+def test_for_which_images_a_builder_is_trusted(
     world: World, image: str | None, told: list[tuple[bool | None, str]]
 ) -> None:
     """Without the image's name, rules for some images are named too."""
@@ -126,7 +126,7 @@ def test_a_builder_that_ran_in_no_image(world: World) -> None:
     assert found.text == f"{HOST_NIX} by 'builder': level 1 at most, for the images builder"
 
 
-def test_for_which_images_no_builder_is_believed(world: World) -> None:
+def test_for_which_images_no_builder_is_trusted(world: World) -> None:
     for image, told in ((None, "any image"), ("hello", "image 'hello'")):
         made = of_build(world.provenance(builder_id="urn:other"), builder(policy()), policy(), image=image)
         (found,) = [each for each in made if each.rule == "builders"]
