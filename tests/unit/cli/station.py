@@ -17,9 +17,9 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
+from mvmnix.clock import now
 from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
