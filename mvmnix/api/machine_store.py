@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mvmnix import caller
-from mvmnix.api.host import open_jail
 from mvmnix.launch.machines import cleanup
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
@@ -36,6 +35,7 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     if found.is_tidy and _are_cells_swept(roots):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
+    from mvmnix.api.host import open_jail  # noqa: PLC0415
     from mvmnix.api.signer import key_file  # noqa: PLC0415
     from mvmnix.clock import now  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
