@@ -113,7 +113,9 @@ class Station:
                 return FakeHypervisor(scenario)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
-        self.monkeypatch.setattr(Context, "jail", BareJail())
+        jail = BareJail()
+        for place in ("mvmnix.api.host", "mvmnix.api.doctor.jail"):
+            self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""
