@@ -74,8 +74,9 @@ class NoteKey:
         ours = [raw[4:] for name, raw in signatures if (name, raw[:4]) == (self.name, self.identity)]
         if len(ours) != 1:
             raise NoteError(f"{len(ours)} signatures of {self.name} stand under it, not one")
+        (signature,) = ours
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(ours[0], text)
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, text)
         except (InvalidSignature, ValueError) as error:
             raise NoteError(f"the signature of {self.name} does not fit it") from error
         return text

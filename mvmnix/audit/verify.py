@@ -81,7 +81,7 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         if head is None or first < head.segment.first:
             walk.full(walk.read(first), head)
         elif first == head.segment.first:
-            walk.fold(head.segment, head.segment.lines[: head.checkpoint.size - first])
+            walk.fold(head.whole)
         else:
             sealed = counted(head.checkpoint.size, "record that is", "records that are")
             walk.problem(f"{segment_name(first)} begins beyond the {sealed} sealed")
@@ -141,7 +141,7 @@ class _Walk:
         """Walk over a segment that another one follows."""
         if segment is None:
             return
-        self.fold(segment, segment.lines)
+        self.fold(segment)
         name = segment_name(segment.first)
         if segment.torn:  # 6
             self.problem(f"{name} ends in the middle of a line, though another one follows")
@@ -172,14 +172,14 @@ class _Walk:
         """Note something for `finish`."""
         self._reasons.append(mismatch(self._directory, why))
 
-    def fold(self, segment: Segment, lines: tuple[bytes, ...]) -> None:
-        """Walk over records of a segment."""
+    def fold(self, segment: Segment) -> None:
+        """Walk over the records of a segment."""
         if segment.before.size != self._tree.size:  # 3
             self.problem(f"after record {self._tree.size - 1} comes the segment of record {segment.first}")
         elif segment.before != self._tree:
             name = segment_name(segment.first)
             self.problem(f"a record before {segment.first} was changed, or the header of {name}")
-        for index, line in enumerate(lines, segment.first):
+        for index, line in enumerate(segment.lines, segment.first):
             try:
                 said = spelled(line)  # 4
             except MalformedError as error:
@@ -190,7 +190,7 @@ class _Walk:
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
         # go on from what the header says, so that a change further on is found too
-        self._tree = segment.before
+        self._tree, lines = segment.before, segment.lines
         pinned = 0 if self._pinned is None else self._pinned.size - segment.first
         if 0 < pinned <= len(lines):
             self._tree = segment.before.extend(lines[:pinned])
