@@ -22,9 +22,9 @@ from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching, records, tree_at
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
-from mvmnix.audit.tail import VERIFIER_KEY, read_head
+from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.model import Digest
 from tests.descriptors import open_below
 from tests.unit.audit.killed import restore, snapshot
@@ -73,7 +73,7 @@ def test_a_full_segment_is_followed_by_another(world: World) -> None:
 @pytest.mark.usefixtures("volatile")
 def test_a_start_does_not_read_old_segments(world: World) -> None:
     world.fill(CAPACITY + 2)
-    flip(world.path / FIRST, -20)
+    (world.path / FIRST).write_bytes(b"")
     AuditLog(world.directory, world.signer).append(record(0))
     with pytest.raises(RefusedError):
         verify_log(world.directory, world.key)
@@ -103,6 +103,7 @@ def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
     assert found('"machine":"m5"') == [5]
     assert found('"machine":"m5"', CAPACITY) == [5], "its segment is looked through to the end"
     assert found('"machine":"m5"', CAPACITY + 1) == [5], "the segment behind it has a record of then"
+    assert found('"machine":"m5"', 2 * CAPACITY - 1) == [5], "so has the last record of the full segment behind it"
     assert found('"machine":"m5"', 2 * CAPACITY) == [], "none of the records of the full segment behind it is of then"
     assert found('"machine":"m5"', 10**6) == [], "one that isn't full never ends the search"
     assert found(f'"machine":"m{CAPACITY + 5}"', 10**6) == [CAPACITY + 5]
@@ -219,6 +220,15 @@ def test_room_is_made_ahead(world: World) -> None:
         world.log.append(record(0))
         full = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
         assert (full == full.closed) == (more == 2)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_room_ahead_is_used_to_the_last_byte(world: World, missing: int) -> None:
+    world.fill(1)
+    size = len(content(world.path / FIRST)) + len(record(1).line) + 1
+    os.truncate(world.path / FIRST, size - missing)
+    AuditLog(world.directory, world.signer).append(record(1))
+    assert (world.path / FIRST).stat().st_size == size + (SPARE if missing else 0)
 
 
 @pytest.mark.usefixtures("volatile")
@@ -377,6 +387,9 @@ REFUSED: dict[str, Callable[[World], object]] = {
     "two records planted": lambda world: (world.path / FIRST).write_bytes(
         content(world.path / FIRST) + 2 * (record(9).line + b"\n")
     ),
+    "a record and an empty line planted": lambda world: (world.path / FIRST).write_bytes(
+        content(world.path / FIRST) + record(9).line + b"\n\n"
+    ),
     "a segment from the future": lambda world: (world.path / FIRST).rename(world.path / segment_name(7)),
     "a segment that follows too early": lambda world: shutil.copy(
         world.path / FIRST, world.path / segment_name(CAPACITY)
@@ -400,6 +413,53 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
             action()
         assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
     assert snapshot(world.path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a seal of another key", f"the records up to 5 do not give the root that a seal in {FIRST} signs"),
+        ("a dropped last record", "a seal knows 5 records, but only 4 are there"),
+        ("no segment", f"{FIRST} is missing"),
+    ],
+)
+def test_why_a_log_is_refused(world: World, name: str, why: str) -> None:
+    world.fill(5)
+    REFUSED[name](world)
+    with pytest.raises(RefusedError) as caught:
+        world.log.check()
+    assert caught.value.reasons[0].why == why
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_the_last_segment_is_found_by_few_names(world: World, count: int) -> None:
+    for index in range(count):
+        (world.path / segment_name(index * CAPACITY)).touch()
+    with pytest.raises(RefusedError, match=f"{segment_name((count - 1) * CAPACITY)} does not parse"):
+        read_head(world.directory, world.key)
+
+
+def test_how_much_of_an_unfinished_recovery_is_read(world: World) -> None:
+    """Two segments: what it kept, and what a writer that was killed after it left."""
+    kept = b"x" * 2_195_976
+    (world.path / PENDING).write_bytes(kept + b"x")
+    with pytest.raises(UnreadableError, match="is larger than"):
+        world.log.append(record(0))
+    (world.path / PENDING).write_bytes(kept)
+    world.log.append(record(0))
+    assert (world.path / f"tail-{Digest.of(kept).hex}").read_bytes() == kept
+    assert world.kinds == [Kind.RECOVERY, Kind.START]
+
+
+def test_how_large_a_segment_may_be(world: World) -> None:
+    """A header of 8 KiB, two seals of 130 bytes, 129 records of 8 KiB, of which one is torn, and 32 KiB of spaces."""
+    checkpoint = world.log.append(record(0)).checkpoint
+    (world.path / FIRST).write_bytes(content(world.path / FIRST).ljust(1_097_988))
+    assert world.log.check() == checkpoint
+    with (world.path / FIRST).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(RefusedError, match="is larger than"):
+        world.log.check()
 
 
 FULL: dict[str, Callable[[bytes], bytes]] = {

@@ -325,9 +325,8 @@ def test_the_root_of_no_records_is_known(world: World) -> None:
     world.fill(1)
     pinned = Checkpoint.sign(0, CompactRange().root(), world.signer).note
     assert verify_log(world.directory, world.key, pinned).pinned is not None
-    assert "the first 0 records do not give the root" in refusal(
-        world, Checkpoint.sign(0, bytes(32), world.signer).note
-    )
+    said = refusal(world, Checkpoint.sign(0, bytes(32), world.signer).note)
+    assert said.count("the first 0 records do not give the root") == 1
 
 
 def test_a_gap_is_located(long: World) -> None:
@@ -447,6 +446,17 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
     with pytest.raises(RefusedError) as caught:
         list(records(world.directory, world.key, last=1))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+def test_of_many_problems_the_first_are_named(world: World) -> None:
+    """A log of which everything was changed is refused in few words."""
+    lines = [b"%d" % number for number in range(21)]
+    seal = Seal.of(Checkpoint.sign(21, CompactRange().extend(lines).root(), world.signer))
+    segment = Segment(CompactRange(), tuple(lines[:-1])).sealed(lines[-1], seal)
+    world.directory.write_atomic(FIRST, segment.data)
+    with pytest.raises(RefusedError) as caught:
+        verify_log(world.directory, world.key)
+    assert [it.why.partition(" is none")[0] for it in caught.value.reasons] == [f"record {it}" for it in range(20)]
 
 
 # -- no log at all
