@@ -17,6 +17,9 @@ from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 
 #: Seconds that a command may take; the user may have to type a passphrase meanwhile.
 _PATIENCE: Final = 60.0
+#: Bytes of a file or of what a command prints: the largest value, the newline that may follow it, and one that tells
+#: that there are more.
+_MOST_READ: Final = LARGEST + 2
 #: What password managers need of our environment, beside what every child sees.
 _INHERITED: Final = (
     *INHERITED_BY_USERS_PROGRAMS,
@@ -110,7 +113,7 @@ def _file(words: Sequence[str]) -> bytes:
                 raise ValueError(f"it belongs to uid {status.st_uid}")
             if status.st_mode & 0o077:
                 raise ValueError(f"others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
-            return file.read(LARGEST + 1)
+            return file.read(_MOST_READ)
     finally:
         os.close(opened)
 
@@ -169,8 +172,8 @@ def _command(words: Sequence[str]) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"the program is a symbolic link or no file{_real(words[0])}")
     judge(words[0], status)
-    done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST + 2, timeout=_PATIENCE)
-    if done.status != 0 and len(done.stdout) <= LARGEST + 1:
+    done = first_bytes(words, env=environment(_INHERITED), limit=_MOST_READ, timeout=_PATIENCE)
+    if done.status != 0 and len(done.stdout) < _MOST_READ:  # one that prints more is killed
         raise ValueError(f"the command failed with status {done.status}")
     return done.stdout
 

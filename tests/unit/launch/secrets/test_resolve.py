@@ -16,7 +16,7 @@ import pytest
 from keyring.backend import KeyringBackend
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Target
+from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Source, Target
 from mvmnix.launch.secrets import resolve as room
 from mvmnix.launch.secrets.resolve import resolve
 from tests.descriptors import open_below
@@ -82,14 +82,15 @@ def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
 
 def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may hold what they chose; root's may be read."""
-    looked, owner = os.fstat, [4711]
+    looked, owner = os.fstat, [0]
 
     def fstat(fd: int) -> os.stat_result:
         found = looked(fd)
         return os.stat_result((*found[:4], *owner, *found[5:])) if stat.S_ISREG(found.st_mode) else found
 
     monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.fstat", fstat)
-    assert "it belongs to uid 4711" in refusal(f"A=file:{file}")
+    for owner[0] in (1, 4711):
+        assert f"it belongs to uid {owner[0]}" in refusal(f"A=file:{file}")
     for owner[0] in (0, os.geteuid()):
         assert value(f"A=file:{file}") == SECRET.encode()
 
@@ -122,6 +123,18 @@ def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
     assert "larger" in refusal(f"A=file:{file}")
     file.write_bytes(b"x" * LARGEST)
     assert len(value(f"A=file:{file}")) == LARGEST
+
+
+@pytest.mark.parametrize("source", [Source.FILE, Source.COMMAND])
+def test_a_newline_follows_the_largest_variable(file: Path, script: Callable[[str], Path], source: Source) -> None:
+    """What follows the newline is not cut off: the value is too large then."""
+    text = f"A={source}:{file if source is Source.FILE else script(f'exec cat {file}')}"
+    for data in (b"x" * LARGEST, b"x" * LARGEST + b"\n"):
+        file.write_bytes(data)
+        assert value(text, Target.VARIABLE) == b"x" * LARGEST
+    for data in (b"x" * LARGEST + b"\ny", b"x" * LARGEST + b"\n\n", b"x" * (LARGEST + 1)):
+        file.write_bytes(data)
+        assert "larger" in refusal(text, Target.VARIABLE)
 
 
 def test_a_variable_holds_text(file: Path) -> None:
@@ -164,6 +177,11 @@ def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Pa
 
 def test_a_command_that_fails(script: Callable[[str], Path]) -> None:
     assert "status 3" in refusal(f"A=command:{script(f'echo {SECRET}; echo {SECRET} >&2; exit 3')}")
+
+
+def test_a_command_that_fails_after_the_most_that_is_read(script: Callable[[str], Path], file: Path) -> None:
+    file.write_bytes(b"x" * LARGEST + b"\n")
+    assert "status 3" in refusal(f"A=command:{script(f'cat {file}; exit 3')}")
 
 
 def test_a_command_that_prints_too_much(script: Callable[[str], Path]) -> None:
