@@ -230,6 +230,15 @@ def test_a_file_that_is_not_ours(host: Clocks, data: bytes) -> None:
     host.refused(ReasonCode.STATE_MISMATCH)
 
 
+def test_how_large_a_mark_is_read(host: Clocks) -> None:
+    host.now()
+    data = host.directory.read(CLOCK, 4096)
+    host.directory.write_atomic(CLOCK, data.ljust(4096))
+    assert host.now() == BEGIN
+    host.directory.write_atomic(CLOCK, data.ljust(4097))
+    host.refused(ReasonCode.STATE_MISMATCH)
+
+
 def test_a_mark_that_was_taken_away_from_the_nonces(host: Clocks) -> None:
     host.now()
     host.directory.child("00").close()

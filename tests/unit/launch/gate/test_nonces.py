@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, UnreadableError
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.model import Digest
@@ -43,6 +43,19 @@ def test_a_nonce_is_on_the_disk_before_it_has_its_name_and_with_it(
             nonces.spend(nonce_of(plan.plan), Spent(Digest.of(b""), "m1", NOW, NOW, NOW, ""))
         assert list(nonces.every()) == [nonce_of(plan.plan)]
     assert calls[-3:] == ["fsync of the file", "link", "fsync"]
+
+
+def test_how_large_a_nonce_is_read(here: House) -> None:
+    nonce, spent = Digest.of(b"nonce"), Spent(Digest.of(b""), "m1", NOW, NOW, NOW, "")
+    with here.directory("replay") as directory:
+        nonces = Nonces(directory)
+        nonces.spend(nonce, spent)
+        with directory.existing(nonce.hex[:2]) as shard:
+            shard.write_atomic(nonce.hex, spent.to_bytes().ljust(4096))
+            assert nonces.find(nonce) == spent
+            shard.write_atomic(nonce.hex, spent.to_bytes().ljust(4097))
+        with pytest.raises(UnreadableError, match="is larger than"):
+            nonces.find(nonce)
 
 
 def test_a_disk_that_can_not_be_read(here: House, monkeypatch: pytest.MonkeyPatch) -> None:

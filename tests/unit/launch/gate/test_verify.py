@@ -278,7 +278,7 @@ ROWS = (
             "no processor": put(0, *PREDICATE, "resources", "vcpus"),
             "65 processors": put(65, *PREDICATE, "resources", "vcpus"),
             "a truth value as number": put(True, *PREDICATE, "resources", "vcpus"),
-            "63 MiB": put(63, *PREDICATE, "resources", "memoryMiB"),
+            "95 MiB": put(95, *PREDICATE, "resources", "memoryMiB"),
             "more than a TiB": put(2**20 + 1, *PREDICATE, "resources", "memoryMiB"),
             "root as user": put(0, *PREDICATE, "workload", "user", "uid"),
             "no command": put([], *PREDICATE, "workload", "command"),

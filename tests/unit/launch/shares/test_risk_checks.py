@@ -12,6 +12,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.shares import risk_checks
+from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 
@@ -56,7 +57,18 @@ def test_the_system(path: str) -> None:
 
 
 def test_the_root_is_everything_at_once() -> None:
-    assert {"root-directory", "system-directory", "home-directory"} <= words(share("/"))
+    for is_there in (True, False):
+        found = words(share("/"), is_there=is_there)
+        assert {"root-directory", "system-directory", "home-directory"} <= found
+
+
+def test_what_the_root_is_mounted_in(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = risk_checks._lines("/proc/self/mountinfo")
+    root = Mounts(lines).of_path("/")
+    assert root is not None
+    again = f"999999 1 {root.device} {root.path} {plain}/in rw - ext4 disk rw"
+    monkeypatch.setattr(risk_checks, "_lines", lambda path: (*lines, again) if path.endswith("mountinfo") else ())
+    assert {"root-directory", "mounts"} <= words(share(plain))
 
 
 def test_homes_and_what_holds_them(plain: Path) -> None:
@@ -122,6 +134,23 @@ def test_credentials_of_every_home_by_what_they_are(plain: Path, monkeypatch: py
     assert words(share(plain / "data")) == words(share(plain / "data" / "in")) == {"credentials"}
 
 
+@pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by its path"])
+def test_a_home_behind_a_link(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+    if not mounts:
+        monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    (plain / "homes" / "me").mkdir(parents=True)
+    (plain.parent / "link").symlink_to(plain / "homes")
+    monkeypatch.setenv("HOME", str(plain.parent / "link" / "me"))
+    assert words(share(plain)) == words(share(plain / "homes" / "me")) == {"home-directory"}
+
+
+def test_a_hard_link_of_a_secret_is_that_secret(plain: Path) -> None:
+    (plain.parent / "home" / ".netrc").write_text("machine example.test password secret")
+    (plain / "in").mkdir()
+    (plain / "in" / "notes").hardlink_to(plain.parent / "home" / ".netrc")
+    assert words(share(plain)) == {"credentials"}
+
+
 def own_state(plain: Path) -> tuple[str, ...]:
     (plain / "state").mkdir()
     return (str(plain / "state"),)
@@ -150,19 +179,15 @@ def test_no_link_is_followed_to_credentials(plain: Path) -> None:
     assert words(share(plain)) == set()
 
 
-def test_a_large_directory_is_looked_through_to_a_bound(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(risk_checks, "_ENTRIES", 100)
-    for number in range(150):
-        (plain / f"{number}").mkdir()
-    assert words(share(plain)) == set()
-
-
-@pytest.mark.parametrize(("most", "is_found"), [(1, True), (0, False)])
+@pytest.mark.parametrize(("before", "is_found"), [(19_999, True), (20_000, False)])
 def test_the_last_entry_that_is_looked_at(
-    plain: Path, monkeypatch: pytest.MonkeyPatch, most: int, *, is_found: bool
+    plain: Path, monkeypatch: pytest.MonkeyPatch, before: int, *, is_found: bool
 ) -> None:
-    monkeypatch.setattr(risk_checks, "_ENTRIES", most)
     (plain / ".ssh").mkdir()
+    (plain / "file").touch()
+    with os.scandir(plain) as found:
+        last, other = sorted(found, key=lambda entry: entry.name)
+    monkeypatch.setattr(risk_checks, "walk", lambda *_: [*[((), other)] * before, ((), last)])
     assert words(share(plain)) == ({"credentials"} if is_found else set())
 
 
