@@ -49,8 +49,9 @@ def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
         except (OSError, ValueError, MvmnixError) as error:
             reasons.append(_reason(reference, _why(error)))
             last = error
-    if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
-        reasons = [_reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most")]
+    if (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
+        why = f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most"
+        reasons.append(_reason(references[-1], why))
     if reasons:
         raise RefusedError(*reasons) from last
     return tuple(found)
@@ -95,15 +96,17 @@ def _is_text(value: bytes) -> bool:
 
 
 def _variable(words: Sequence[str]) -> bytes:
-    value = os.environb.get(os.fsencode(words[0]))
+    (name,) = words
+    value = os.environb.get(os.fsencode(name))
     if value is None:
-        raise ValueError(f"there is nothing: the environment variable {words[0]} is not set")
+        raise ValueError(f"there is nothing: the environment variable {name} is not set")
     return value
 
 
 def _file(words: Sequence[str]) -> bytes:
     """A regular file of ours that no other user may read, without a symbolic link on the way to it."""
-    opened = _opened(words[0], os.O_RDONLY | os.O_NONBLOCK)
+    (path,) = words
+    opened = _opened(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with os.fdopen(opened, "rb", closefd=False) as file:  # which takes no directory, and would leave it open
             status = os.fstat(opened)
@@ -164,14 +167,15 @@ def _keyring(words: Sequence[str]) -> bytes:
 
 def _command(words: Sequence[str]) -> bytes:
     """What a command prints; its program is a real path that only our user and root can change. No shell."""
-    program = _opened(words[0], os.O_PATH)
+    program, *_ = words
+    opened = _opened(program, os.O_PATH)
     try:
-        status = os.fstat(program)
+        status = os.fstat(opened)
     finally:
-        os.close(program)
+        os.close(opened)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"the program is a symbolic link or no file{_real(words[0])}")
-    judge(words[0], status)
+        raise ValueError(f"the program is a symbolic link or no file{_real(program)}")
+    judge(program, status)
     done = first_bytes(words, env=environment(_INHERITED), limit=_MOST_READ, timeout=_PATIENCE)
     if done.status != 0 and len(done.stdout) < _MOST_READ:  # one that prints more is killed
         raise ValueError(f"the command failed with status {done.status}")
