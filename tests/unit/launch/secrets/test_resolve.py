@@ -74,7 +74,7 @@ def test_a_file_byte_for_byte(file: Path) -> None:
     assert value(f"A=file:{file}", Target.VARIABLE) == SECRET.encode()
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666])
 def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
     file.chmod(mode)
     assert "chmod 600" in refusal(f"A=file:{file}")
@@ -137,6 +137,14 @@ def test_a_newline_follows_the_largest_variable(file: Path, script: Callable[[st
         assert "larger" in refusal(text, Target.VARIABLE)
 
 
+def test_an_error_without_words(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(*_: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr(room, "walk", walk)
+    assert "it can't be read" in refusal(f"A=file:{file}")
+
+
 def test_a_variable_holds_text(file: Path) -> None:
     for data in (b"a\0b", b"\xff"):
         file.write_bytes(data)
@@ -146,8 +154,12 @@ def test_a_variable_holds_text(file: Path) -> None:
 def test_all_together_are_bounded(file: Path) -> None:
     file.write_bytes(b"x" * LARGEST)
     many = [Reference.parse(f"A{n}=file:{file}", Target.FILE) for n in range(LARGEST_SUM // LARGEST + 1)]
-    with pytest.raises(RefusedError, match="all secrets together"):
+    with pytest.raises(RefusedError, match="all secrets together") as refused:
         resolve(many)
+    assert [reason.what for reason in refused.value.reasons] == ["the secret A2"]
+    with pytest.raises(RefusedError) as refused:
+        resolve([*many, Reference.parse("B=env:NOT_SET", Target.FILE)])
+    assert [reason.what for reason in refused.value.reasons] == ["the secret B", "the secret B"]
     assert len(resolve(many[:-1])) == len(many) - 1
 
 
@@ -220,7 +232,7 @@ def test_a_program_that_is_not_to_be_trusted(script: Callable[[str], Path], tmp_
     said = refusal(f"A=command:{tmp_path}/directory/program")
     assert f"{tmp_path}/directory: it is a symbolic link or no directory: name the real one, {program}" in said
     program.chmod(0o722)
-    assert "may write to it" in refusal(f"A=command:{program}")
+    assert "may write to it" in refusal(f"A=command:{program} argument")
     program.chmod(0o600)
     assert "A" in refusal(f"A=command:{program}")
     assert "No such file" in refusal(f"A=command:{tmp_path}/none")

@@ -77,6 +77,12 @@ def test_under_root_no_directory_of_root_s_is_written(where: Path) -> None:
         with pytest.raises(RefusedError, match="belongs to root") as refused:
             refuse_owner(write, fd)
         assert "chown" in refused.value.hint
+    os.fchown(fd, 1234, 0)
+    refuse_owner(write, fd)
+    (where / "in").mkdir()
+    (where / "in").chmod(0o2755)  # whose files get root's group
+    with pytest.raises(RefusedError, match="group of root"):
+        refuse_owner(write, fd)
     os.fchown(fd, 1234, 77)
     refuse_owner(write, fd)
     os.close(fd)

@@ -50,10 +50,14 @@ def test_a_plain_directory_passes(plain: Path) -> None:
     assert words(share(plain), (str(plain.parent / "state"),)) == set()
 
 
-@pytest.mark.parametrize("path", ["/etc", "/proc", "/sys", "/dev", "/run"])
+@pytest.mark.parametrize("path", ["/etc", "/proc", "/sys", "/dev", "/run", "/var/run"])
 def test_the_system(path: str) -> None:
     assert "system-directory" in words(share(path), is_there=False)
     assert "system-directory" in words(share(f"{path}/in/it"), is_there=False)
+
+
+def test_a_directory_in_the_root_is_not_the_root() -> None:
+    assert "root-directory" not in words(share("/etc"))
 
 
 def test_the_root_is_everything_at_once() -> None:
@@ -62,13 +66,36 @@ def test_the_root_is_everything_at_once() -> None:
         assert {"root-directory", "system-directory", "home-directory"} <= found
 
 
-def test_what_the_root_is_mounted_in(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    fd = os.open("/proc/self/root", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(RefusedError, match="root-directory"):
+            refuse_dangers(share("/srv/elsewhere"), fd, ())
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        ("/", "root-directory"),
+        ("{0}/home", "home-directory"),
+        ("{0}", "home-directory"),
+        ("{0}/state", "mvm-state"),
+        ("{0}/state/machines", "mvm-state"),
+    ],
+)
+def test_what_is_mounted_in_it(plain: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str) -> None:
+    """By the kernel's list alone; tests/integration/test_share_dangers.py mounts."""
+    own = plain.parent / "state"
+    (own / "machines").mkdir(parents=True)
     lines = risk_checks._lines("/proc/self/mountinfo")
-    root = Mounts(lines).of_path("/")
-    assert root is not None
-    again = f"999999 1 {root.device} {root.path} {plain}/in rw - ext4 disk rw"
-    monkeypatch.setattr(risk_checks, "_lines", lambda path: (*lines, again) if path.endswith("mountinfo") else ())
-    assert {"root-directory", "mounts"} <= words(share(plain))
+    found = Mounts(lines).of_path(what.format(plain.parent))
+    assert found is not None
+    bind = f"999999 1 {found.device} {found.path} {plain}/in rw - ext4 disk rw"
+    monkeypatch.setattr(risk_checks, "_lines", lambda path: (*lines, bind) if path.endswith("mountinfo") else ())
+    assert {word, "mounts"} <= words(share(plain), (str(own),))
 
 
 def test_homes_and_what_holds_them(plain: Path) -> None:
@@ -163,6 +190,12 @@ def test_mvms_own(plain: Path, which: str) -> None:
     assert words(share(plain / which), own) == {"mvm-state"}
 
 
+def test_what_is_to_be_in_mvms_own_behind_a_link(plain: Path) -> None:
+    own = own_state(plain)
+    (plain / "link").symlink_to(own[0])
+    assert words(share(plain / "state" / "later"), (str(plain / "link"),), is_there=False) == {"mvm-state"}
+
+
 @pytest.mark.parametrize(
     "name", [".ssh", ".aws", ".gnupg", ".kube", ".docker", ".config/gcloud", ".local/share/keyrings"]
 )
@@ -203,6 +236,9 @@ def test_a_daemon_that_listens(plain: Path) -> None:
         assert words(share(plain)) == set(), "nobody listens yet"
         daemon.listen(1)
         assert words(share(plain)) == {"daemon-socket"}
+        assert words(share(plain.parent / "home")) == {"home-directory"}
+        (plain / "docker.sock").unlink()
+        assert words(share(plain)) == {"daemon-socket"}, "where it was bound"
         assert words(share(plain.parent / "home")) == {"home-directory"}
 
 
@@ -268,11 +304,26 @@ def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
-def test_another_name_for_the_same_is_the_same(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+def test_a_home_by_another_name_is_a_home(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+    if not mounts:
+        monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    fd = open_directory(str(plain.parent / "home"))
+    try:
+        with pytest.raises(RefusedError, match="home-directory"):
+            refuse_dangers(share(plain), fd, ())
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
+@pytest.mark.parametrize("path", ["etc", "etc/ssl"])
+def test_another_name_for_the_same_is_the_same(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, path: str, mounts: bool
+) -> None:
     """As a bind mount is one: here /proc/self/root, through which the system's directories have other names."""
     if not mounts:
         monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
-    fd = os.open("/proc/self/root/etc", os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(f"/proc/self/root/{path}", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with pytest.raises(RefusedError, match="system-directory"):
             refuse_dangers(share(plain), fd, ())
