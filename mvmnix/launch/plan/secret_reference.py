@@ -17,6 +17,8 @@ MOST: Final = 32
 LARGEST: Final = 16 << 10
 LARGEST_SUM: Final = 32 << 10
 
+#: Words of a command.
+_MOST_WORDS: Final = 64
 _FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 _WORD: Final = r"[^\x00-\x1f\x7f]{1,4096}"
@@ -43,7 +45,7 @@ _FORMS: Final[Mapping[Source, tuple[range, str]]] = {
     Source.VARIABLE: (range(1, 2), _VARIABLE),
     Source.FILE: (range(1, 2), r"/.+"),
     Source.KEYRING: (range(2, 3), _WORD),
-    Source.COMMAND: (range(1, 65), r"/.+"),
+    Source.COMMAND: (range(1, _MOST_WORDS + 1), r"/.+"),
 }
 
 
@@ -155,8 +157,8 @@ def kinds(references: Sequence[Reference]) -> Digest:
 
 def _read(record: strict.Record) -> Reference:
     return Reference(
-        name=record.text("name", limit=64),
+        name=record.text("name", _FILE_NAME),  # which a variable's is, too
         target=record.choice("as", Target),
         source=record.choice("from", Source),
-        words=record.texts("reference", _WORD, 64),
+        words=record.texts("reference", _WORD, _MOST_WORDS),
     )

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import MOST, Reference, Secret, Source, Target, kinds
+from mvmnix.launch.plan.secret_reference import Reference, Secret, Source, Target, kinds
 from mvmnix.launch.secrets import credentials
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
@@ -28,6 +28,7 @@ WRONG = (
     "DB=",
     "=env:X",
     "DB=vault:hunter2",
+    "hunter2 =vault:DB",
     "DB=env:",
     "DB=env:1X",
     "DB=env:A B",
@@ -106,6 +107,7 @@ def test_a_variable_has_a_variable_s_name() -> None:
 def test_they_stand_in_the_plan_and_come_back(plan: Plan) -> None:
     confided = tuple(Reference.parse(text.replace("DB", f"DB{n}", 1), Target.FILE) for n, text in enumerate(TYPED))
     confided += (Reference.parse("TOKEN=env:TOKEN", Target.VARIABLE),)
+    confided += (Reference("a" * 64, Target.FILE, Source.COMMAND, ("/a", *["b"] * 63)),)
     with_secrets = replace(plan, secrets=confided)
     written = plans.to_statement(with_secrets).to_bytes()
     assert plans.from_statement(statement.parse(written)) == with_secrets
@@ -133,7 +135,9 @@ def item(**changes: Any) -> dict[str, Any]:
         [item(**{"from": "file"}, reference=["relative"])],
         [item(**{"from": "command"}, reference=["sh", "-c", "x"])],
         [item(), item()],
-        [item(name=f"A{n}") for n in range(MOST + 1)],
+        [item(name=f"A{n}") for n in range(33)],
+        [item(name="A" * 65)],
+        [item(**{"from": "command"}, reference=["/a", *["b"] * 64])],
     ],
     ids=repr,
 )
@@ -151,14 +155,16 @@ def test_names_are_taken_once(plan: Plan) -> None:
     with pytest.raises(ValueError, match="stand there twice: A"):
         replace(plan, secrets=(once, once))
     taken = replace(plan.workload, environment={"A": "1"})
+    replace(plan, workload=taken, secrets=(replace(once, target=Target.FILE),))
     with pytest.raises(ValueError, match="names of variables that the plan sets: A"):
         replace(plan, workload=taken, secrets=(once,))
 
 
 def test_so_many_at_most(plan: Plan) -> None:
-    confided = tuple(Reference.parse(f"A{number}=env:X", Target.FILE) for number in range(MOST + 1))
-    assert replace(plan, secrets=confided[:MOST]).secrets == confided[:MOST]
-    with pytest.raises(ValueError, match=f"more than {MOST} secrets"):
+    confided = tuple(Reference.parse(f"A{number}=env:X", Target.FILE) for number in range(33))
+    with_secrets = replace(plan, secrets=confided[:32])
+    assert plans.from_statement(plans.to_statement(with_secrets)) == with_secrets
+    with pytest.raises(ValueError, match="more than 32 secrets"):
         replace(plan, secrets=confided)
 
 
