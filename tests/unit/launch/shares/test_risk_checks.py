@@ -171,6 +171,13 @@ def test_a_home_behind_a_link(plain: Path, monkeypatch: pytest.MonkeyPatch, moun
     assert words(share(plain)) == words(share(plain / "homes" / "me")) == {"home-directory"}
 
 
+def test_a_home_that_leads_out_of_it(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes to the share says where the home is then."""
+    (plain / "me").symlink_to(plain.parent / "home")
+    monkeypatch.setenv("HOME", str(plain / "me"))
+    assert words(share(plain)) == {"home-directory"}
+
+
 def test_a_hard_link_of_a_secret_is_that_secret(plain: Path) -> None:
     (plain.parent / "home" / ".netrc").write_text("machine example.test password secret")
     (plain / "in").mkdir()
