@@ -134,7 +134,6 @@ class _Walk:
             left = head.checkpoint.size
             self._contradicted(rolled_back(pinned.size, left))
         self._pinned = pinned
-        self._compare()
         return pinned
 
     def full(self, segment: Segment | None, head: Head | None) -> None:
@@ -189,14 +188,10 @@ class _Walk:
                 self._begun_anew = index, said["time"]
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
+        if self._pinned is not None:
+            self._compare(segment, self._pinned)
         # go on from what the header says, so that a change further on is found too
-        self._tree, lines = segment.before, segment.lines
-        pinned = 0 if self._pinned is None else self._pinned.size - segment.first
-        if 0 < pinned <= len(lines):
-            self._tree = segment.before.extend(lines[:pinned])
-            self._compare()
-            lines = lines[pinned:]
-        self._tree = self._tree.extend(lines)
+        self._tree = segment.before.extend(segment.lines)
 
     def _follow(self, kind: str, machine: str | None, index: int, line: bytes) -> None:
         """Keep account of machines that started and ended."""
@@ -208,7 +203,8 @@ class _Walk:
             case _:
                 pass
 
-    def _compare(self) -> None:
-        pinned = self._pinned
-        if pinned is not None and pinned.size == self._tree.size and pinned.root.raw != self._tree.root():  # 5
+    def _compare(self, segment: Segment, pinned: Checkpoint) -> None:
+        """Hold the pinned checkpoint against the segment in which it ends; that of no records, against the first."""
+        is_here = segment.first < pinned.size <= segment.first + len(segment.lines) or pinned.size == segment.first == 0
+        if is_here and segment.after(pinned.size).root() != pinned.root.raw:  # 5
             self._contradicted(f"the {other_root(pinned.size)}")

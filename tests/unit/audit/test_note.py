@@ -84,6 +84,7 @@ ME = SIGNER.key.name
     [
         f"other\n1\n{ROOT}\n",
         f"{ME}\n1\n{ROOT}\nextension\n",
+        f"{ME}\n1\n{ROOT}\n\n",
         f"{ME}\n1\n",
         f"{ME}\n01\n{ROOT}\n",
         f"{ME}\n-1\n{ROOT}\n",

@@ -144,6 +144,14 @@ def test_how_long_a_path_may_be(world: World) -> None:
         )
 
 
+def test_how_large_a_file_may_be() -> None:
+    """A checkpoint's note, and four times the longest record."""
+    made = InclusionProof(0, b"x" * 30_000, (), b"")
+    largest = replace(made, note=b"y" * (49_152 - len(made.text)))
+    assert InclusionProof.parse(largest.text) == largest
+    assert "it does not parse" in refusal(lambda: InclusionProof.parse(largest.text + b"y"))
+
+
 def test_leaves_come_from_all_segments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fdatasync", lambda _: None)
     world.fill(CAPACITY + 3)
