@@ -80,8 +80,8 @@ class Reference:
         ('/usr/bin/pass', 'show', 'my db')
         """
         name, equals, reference = text.partition("=")
-        kind, colon, rest = reference.partition(":")
-        if not (equals and colon and kind in set(Source)):
+        kind, _, rest = reference.partition(":")
+        if kind not in set(Source):
             what = name if re.fullmatch(_FILE_NAME, name) and equals else "NAME"
             raise ValueError(f"not a reference to a secret: {what}=env:{what}, or file:, keyring:, command:")
         source = Source(kind)

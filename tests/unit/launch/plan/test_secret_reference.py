@@ -25,7 +25,10 @@ TYPED = {
 WRONG = (
     "DB=hunter2",
     "hunter2",
+    "DB=hunter2:DB",
     "DB=",
+    "DB=env",
+    "env:X",
     "=env:X",
     "DB=vault:hunter2",
     "hunter2 =vault:DB",
