@@ -3,22 +3,27 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mvmnix.api.audit_log import heard
+from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.tail import NoLogError, is_begun, lost
-from mvmnix.audit.verify import LogEvidence, Visit, verify_log
+from mvmnix.audit import (
+    LogEvidence,
+    NoLogError,
+    NoteKey,
+    Record,
+    RecordKind,
+    SealedRecord,
+    Visit,
+    is_begun,
+    lost_log,
+    verify_log,
+)
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.gate.unkept_nonces import Unkept
-from mvmnix.launch.machines.registry import entries
-from mvmnix.launch.machines.traces import Traces
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import HostClock, UnkeptStarts, looked_at
+from mvmnix.launch.machines import LogTraces, list_entries
+from mvmnix.launch.runtime import now
 
 
-def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:
+def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:
     """Check this host's log with its key, against a checkpoint that was kept elsewhere where there is a `note`.
 
     1. What its witnesses keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
@@ -27,9 +32,9 @@ def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[L
     log, and was none as far as its traces tell.
     """
     against = _witnesses(context, key)  # 1
-    if not is_begun(context.audit) and (traces := Traces.of(context.roots.state).said):  # 2
-        against.append(lost(context.audit, traces))
-    starts = Unkept(context.nonces)
+    if not is_begun(context.audit) and (traces := LogTraces.of(context.roots.state).said):  # 2
+        against.append(lost_log(context.audit, traces))
+    starts = UnkeptStarts(context.nonces)
     evidence = _verified(context, key, note, against, starts.visit)  # 3
     if unkept := starts.reasons(_past(context)):  # 4
         raise RefusedError(*unkept)
@@ -41,12 +46,12 @@ def begin_new_log(context: Context) -> tuple[str, str]:
 
     Returns the log's origin and what those traces are, "" where there are none. Raises UsageError where there is a log.
     """
-    found = Traces.of(context.roots.state)
-    record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
+    found = LogTraces.of(context.roots.state)
+    record = Record(kind=RecordKind.NEW_LOG, time=now(), digests=found.digests)
     return context.journal.append(record).checkpoint.origin, found.said
 
 
-def unended_starts(records: Sequence[Listed]) -> tuple[Listed, ...]:
+def unended_starts(records: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """The starts among these records that no end follows."""
     ended = {listed.record.machine for listed in records if listed.record.kind == "end"}
     return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
@@ -59,7 +64,7 @@ def _witnesses(context: Context, key: NoteKey) -> list[Reason]:
         rules = context.config.witnesses
     except RefusedError as error:  # which is no verdict on the log
         raise UnreadableError(error.message, hint=error.hint) from error
-    for each in heard(context.audit, key, rules):
+    for each in ask_witnesses_of(context.audit, key, rules):
         if each.contradicts and each.refused is not None:
             against += each.refused.reasons
         else:
@@ -91,7 +96,7 @@ def _verified(
     return evidence
 
 
-def _lost(context: Context, unended: Sequence[Listed]) -> tuple[Listed, ...]:
+def _lost(context: Context, unended: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """Those starts without an end whose machine doesn't live, by the kernel's word."""
-    living = {entry.status.machine for entry in entries(context.machines) if entry.alive} if unended else set()
+    living = {entry.status.machine for entry in list_entries(context.machines) if entry.alive} if unended else set()
     return tuple(listed for listed in unended if listed.record.machine not in living)

@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.worker_pool import Errands, Threads
-from mvmnix.images.store import Finished
+from mvmnix.builder.session import Connection, Threads, WorkerPool
+from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
+from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import Host, now
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
-from mvmnix.launch.runtime.supervisor import stopping_signals
+from mvmnix.launch.runtime import Host, Machine, now, start_machine, stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa.provenance import Limits
+from mvmnix.provenance.slsa import BuilderLimits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 
@@ -39,7 +35,7 @@ class BuildLimits:
 AS_THE_IMAGE_SAYS = BuildLimits()
 
 
-def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
+def builder_plan(context: Context, builder: VerifiedBuild, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
     """The plan of one builder VM, which starts once: it may be sent nix_commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
@@ -59,15 +55,15 @@ def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_T
     )
 
 
-def limits_of(plan: plans.Plan) -> Limits:
+def limits_of(plan: plans.Plan) -> BuilderLimits:
     """What the plan lets a build use, as provenance says it."""
-    return Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
+    return BuilderLimits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
 
 
 class BuilderVm:
     """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
 
-    def __init__(self, context: Context, progress: Progress, builder: Finished, plan: plans.Plan) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, plan: plans.Plan) -> None:
         self._context = context
         self._builder = builder
         self._plan = plan
@@ -75,18 +71,18 @@ class BuilderVm:
         self._host: Host = context.host(progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
-        self.errands: Errands = self._threads
+        self.errands: WorkerPool = self._threads
 
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
-        bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
+        bundle = self._context.sign(Role.PLANNER, plans.plan_statement(self._plan).to_bytes())
         services = {nix_commands.CACHE_PORT: connect}
         retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             self._context.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
-            start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            start_machine(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._context.recorded(),
         ):
             verified.kernel_loaded()

@@ -13,23 +13,19 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.flakes import take_flake
+from mvmnix.builder.nix import HostNix
+from mvmnix.builder.oci import OciRef
+from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import NOTHING_KEPT, Stock
-from mvmnix.images.prune import Shelves
-from mvmnix.images.store import BuildKey, Finished
+from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, VerifiedBuild, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
-from mvmnix.provenance.slsa import provenance
-from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa import provenance, provenance_statement
+from mvmnix.provenance.verify import ImageEvidence
 
 _LOG_MODE = 0o600
 
@@ -47,7 +43,7 @@ class ImageBuilder:
         """Where its work is shown."""
         return self._progress
 
-    def image(self, source: SourceRef | KeptImage) -> Finished:
+    def image(self, source: SourceRef | KeptImage) -> VerifiedBuild:
         """A finished image of this flake: a kept one, once it verifies, else a new one; or the kept image itself.
 
         Raises UsageError where no image, or more than one, has that name.
@@ -66,7 +62,7 @@ class ImageBuilder:
     def _wait(self) -> None:
         self._progress.notice("the same is being built already: waiting for it")
 
-    def new_image(self, source: SourceRef) -> Finished:
+    def new_image(self, source: SourceRef) -> VerifiedBuild:
         """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
         request = self.request(source)
         try:
@@ -76,12 +72,12 @@ class ImageBuilder:
             builder = self._new_builder(bootstrap.request())
         return self._build(request, builder)
 
-    def builder_image(self) -> Finished:
+    def builder_image(self) -> VerifiedBuild:
         """The builder image of this installation; the host's Nix builds it the first time."""
         request = bootstrap.request()
         return self._kept(_key(request, provenance.HOST_NIX)) or self._new_builder(request)
 
-    def _new_builder(self, request: BuildRequest) -> Finished:
+    def _new_builder(self, request: BuildRequest) -> VerifiedBuild:
         from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
@@ -98,7 +94,7 @@ class ImageBuilder:
         claim = make_provenance.by_host_nix(record, mvm=__version__)
         return self._keep(_key(request, provenance.HOST_NIX), record, claim)
 
-    def _build(self, request: BuildRequest, builder: Finished) -> Finished:
+    def _build(self, request: BuildRequest, builder: VerifiedBuild) -> VerifiedBuild:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
         from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
 
@@ -115,10 +111,10 @@ class ImageBuilder:
     def build_unsigned(
         self,
         request: BuildRequest,
-        builder: Finished,
+        builder: VerifiedBuild,
         *,
         vary: Callable[[Plan], Plan] | None = None,
-        stock: Stock = NOTHING_KEPT,
+        stock: KeptParts = NOTHING_KEPT,
     ) -> tuple[BuildRecord, provenance.Provenance]:
         """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
 
@@ -150,24 +146,23 @@ class ImageBuilder:
 
     def _keep(
         self, key: BuildKey, record: BuildRecord, claim: provenance.Provenance, parts: tuple[bytes, ...] = ()
-    ) -> Finished:
+    ) -> VerifiedBuild:
         """Sign a build's provenance and keep it; the build is taken over only once it verifies, like any other."""
         from mvmnix.images import sbom  # noqa: PLC0415 - builds alone pay for it
 
         self._progress.step("signing and verifying provenance")
         listed = sbom.of(record, versions=installation.debian_versions())
         claim = replace(claim, sbom=Digest.of(listed))
-        bundle = self._context.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
-        return self._context.library.keep(
-            key,
-            record.image,
-            bundle=bundle,
+        bundle = self._context.sign(Role.BUILDER, provenance_statement(claim, record.image.artifacts).to_bytes())
+        library = self._context.library
+        evidence = ImageEvidence(
+            manifest=library.manifest(record.image.manifest.digest),
+            provenance=bundle,
             lock=record.request.flake.lock,
-            policy=self._context.policy,
-            now=now(),
-            parts=parts,
             sbom=listed,
+            parts=parts,
         )
+        return library.keep(key, evidence, policy=self._context.policy, now=now())
 
     def request(self, source: SourceRef) -> BuildRequest:
         """What to build, from the source as it is now."""
@@ -176,27 +171,27 @@ class ImageBuilder:
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
                 return oci.request(source, self._context.network.registries)
-            flake = take(source)
+            flake = take_flake(source)
             locked = lock.parse(flake.lock)
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
             return BuildRequest(flake, locked, source.attribute)
 
-    def _named(self, text: str) -> Finished:
+    def _named(self, text: str) -> VerifiedBuild:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in Shelves(self._context.library).find(text)]
+        entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):
                     return self._context.library.open(entry, policy=self._context.policy, now=now())
             return self._context.library.open(entries[-1], policy=self._context.policy, now=now())
 
-    def _kept(self, key: BuildKey) -> Finished | None:
+    def _kept(self, key: BuildKey) -> VerifiedBuild | None:
         with self._context.recorded():
             return self._context.library.find(key, policy=self._context.policy, now=now())
 
 
-def _name_of(builder: Finished) -> str:
+def _name_of(builder: VerifiedBuild) -> str:
     return str(builder.provenance.claim.derivation)
 
 

@@ -6,15 +6,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 
-from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.caches import Caches
-from mvmnix.builder.fetch.credentials import Credentials
-from mvmnix.builder.fetch.flake_inputs import Fetched, Outside
-from mvmnix.builder.fetch.https import Downloader, Limits
-from mvmnix.builder.oci.registry import Registries
+from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, DownloadLimits, Fetched, Outside
+from mvmnix.builder.oci import Registries
 from mvmnix.config import Config
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.store import Store
 
 
@@ -32,7 +28,7 @@ class Network:
     def downloader(self) -> Downloader:
         """The one downloader, for the hosts that the configuration lists."""
         rules = self._rules.fetch
-        downloader = self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+        downloader = self._opened.enter_context(Downloader(Allowlist.of(rules), DownloadLimits.of(rules)))
         self._rests.append(downloader.lanes.rest)
         return downloader
 
@@ -56,7 +52,7 @@ class Network:
         )
         if not rules:
             return None
-        caches = self._opened.enter_context(Caches(rules, Limits.of(self._rules.fetch)))
+        caches = self._opened.enter_context(Caches(rules, DownloadLimits.of(self._rules.fetch)))
         self._rests.append(caches.rest)
         return caches
 

@@ -9,23 +9,27 @@ from typing import Any, Final
 
 from mvmnix.api.context import Context
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images.store import Finished
+from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.fields import check_directory, check_variables
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.plan.plan import Accelerator, Plan, to_statement
-from mvmnix.launch.plan.secret_reference import Reference
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.plan import (
+    NO_LABELS,
+    Accelerator,
+    Backend,
+    DataDisk,
+    Labels,
+    Plan,
+    PlanLimits,
+    SecretReference,
+    Share,
+    Use,
+    check_directory,
+    check_variables,
+    plan_statement,
+)
+from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 
@@ -35,7 +39,7 @@ SHARE_HINT: Final = (
     "docs/shares.md has the rest"
 )
 DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
-_NO_LIMITS: Final = Limits()
+_NO_LIMITS: Final = PlanLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +57,10 @@ class PlanOptions:
     use: Use = Use.ONCE
     verbs: frozenset[Verb] = frozenset()
     labels: Labels = field(default_factory=lambda: NO_LABELS)
-    secrets: tuple[Reference, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
     shares: tuple[Share, ...] = ()
     data: DataDisk | None = None
-    limits: Limits = _NO_LIMITS
+    limits: PlanLimits = _NO_LIMITS
     backend: Backend = Backend.QEMU
     accelerator: Accelerator | None = None
     vcpus: int | None = None
@@ -82,7 +86,7 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
 
-def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
+def draft_plan(context: Context, finished: VerifiedBuild, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
     Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential,
@@ -96,14 +100,42 @@ def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_
     made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
     made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
     with context.recorded():
-        plan_of(to_statement(made))  # what would be no plan once it is read back is none now
+        plan_of(plan_statement(made))  # what would be no plan once it is read back is none now
         credentials.refuse_in_plan(made)
     return made
 
 
 def sign_plan(context: Context, plan: Plan) -> bytes:
     """The bundle of a plan, signed by the planner. Raises MvmnixError without a key."""
-    return context.sign(Role.PLANNER, to_statement(plan).to_bytes())
+    return context.sign(Role.PLANNER, plan_statement(plan).to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPlan:
+    """What a signed plan says: the statement's bytes, and the plan, unless it is none.
+
+    `signers` are those whom the policy admits, `refused` why it admits others not. Nothing else is verified.
+    """
+
+    payload: bytes
+    plan: Plan | None
+    signers: tuple[str, ...]
+    refused: tuple[Reason, ...]
+
+
+def open_signed(context: Context, data: bytes) -> OpenedPlan:
+    """Read a signed plan, and ask the trust policy about its signers. Raises RefusedError without a payload."""
+    signers: tuple[str, ...] = ()
+    refused: tuple[Reason, ...] = ()
+    plan = None
+    try:
+        signers = tuple(it.signer.name for it in signatures.gather(data, context.policy.trust))
+    except RefusedError as error:
+        refused = error.reasons
+    payload = signatures.payload(data)
+    with suppress(RefusedError):
+        plan = plan_of(statement.parse(payload))
+    return OpenedPlan(payload, plan, signers, refused)
 
 
 def add_signature(context: Context, data: bytes, what: str) -> bytes:
@@ -121,7 +153,7 @@ def add_signature(context: Context, data: bytes, what: str) -> bytes:
         hint = "launch it as it is, or have another planner sign it: each one counts once"
         raise UsageError(f"the planner key here has signed this plan already: {what}", hint=hint)
     new = sign_plan(context, made)
-    if others and envelope.parse(new).payload != payload:
+    if others and envelope.parse_bundle(new).payload != payload:
         raise UsageError("the plan was signed in other bytes than mvm writes", hint="sign the statement itself")
     bundle = b"\n".join((*others, new))
     with context.working():
@@ -140,7 +172,7 @@ def _signed_before(data: bytes, what: str) -> tuple[tuple[bytes, ...], bytes]:
     return signatures.split(data), signatures.payload(data)
 
 
-def _for_image(context: Context, image: Image, finished: Finished, options: PlanOptions) -> Plan:
+def _for_image(context: Context, image: Image, finished: VerifiedBuild, options: PlanOptions) -> Plan:
     verbs = _grantable(image, options.verbs)
     try:
         made = Plan.for_image(
@@ -186,7 +218,7 @@ def _grantable(image: Image, wanted: frozenset[Verb]) -> frozenset[Verb]:
     return wanted
 
 
-def _with_limits(made: Plan, image: Image, limits: Limits) -> Plan:
+def _with_limits(made: Plan, image: Image, limits: PlanLimits) -> Plan:
     """The plan with these limits, once its shares are in it: a limit of what is written needs one for writing."""
     if (tier := limits.system_calls) and not tier.within(image.system_calls):
         why = f"--system-calls {tier} lets through more than the image's filter, which is {image.system_calls}"
@@ -229,7 +261,7 @@ def _refuse_share(share: Share, own: Sequence[str]) -> None:
         refuse_dangers(share, None, own)
         return
     except OSError:
-        fd = opened(share)  # says what is wrong with it
+        fd = open_share(share)  # says what is wrong with it
     try:
         refuse_dangers(share, fd, own)
         refuse_owner(share, fd)

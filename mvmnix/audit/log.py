@@ -29,10 +29,10 @@ from mvmnix.audit.checkpoint_slot import BLANK, Seal
 from mvmnix.audit.end import End
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import matching
-from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
+from mvmnix.audit.reading import matching_records
+from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
-from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
+from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_log, mismatch, read_head, read_segment
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
@@ -77,7 +77,7 @@ class AuditLog:
         if is_begun(self._directory):
             return True
         if traces := self._traces():
-            raise RefusedError(lost(self._directory, traces))
+            raise RefusedError(lost_log(self._directory, traces))
         return False
 
     def check(self) -> Checkpoint | None:
@@ -92,7 +92,7 @@ class AuditLog:
         """
         if not is_begun(self._directory):
             return None
-        found = (each.record.serials for each in matching(self._directory, self._signer.key, b'"serials":['))
+        found = (each.record.serials for each in matching_records(self._directory, self._signer.key, b'"serials":['))
         return next((serials for serials in found if serials is not None), None)
 
     def about(self, machine: str) -> tuple[Record, ...]:
@@ -102,9 +102,9 @@ class AuditLog:
         """
         found = list[Record]()
         if self.is_begun():
-            for listed in matching(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
+            for listed in matching_records(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
                 found.append(listed.record)
-                if listed.record.kind in {Kind.START, Kind.CREATION}:
+                if listed.record.kind in {RecordKind.START, RecordKind.CREATION}:
                     break
         return tuple(found)
 
@@ -119,13 +119,13 @@ class AuditLog:
         cannot be written: what was to be recorded before it starts must then not start. UsageError for a
         record of kind `new-log` where there is a log.
         """
-        if record.kind is Kind.RECOVERY:
+        if record.kind is RecordKind.RECOVERY:
             raise ValueError("only the log itself writes recoveries")
-        if record.kind is not Kind.NEW_LOG and self._known is None:
+        if record.kind is not RecordKind.NEW_LOG and self._known is None:
             self.is_begun()  # before the lock, whose file would stay
         try:
             with self._directory.lock(LOCK):
-                if self._known is not None and record.kind is not Kind.NEW_LOG:
+                if self._known is not None and record.kind is not RecordKind.NEW_LOG:
                     with suppress(_StaleError):  # another process has written since
                         return self._append(self._known, record)
                 return self._append(self._end(record), record)
@@ -136,7 +136,7 @@ class AuditLog:
     def _end(self, record: Record) -> End | None:
         """The log's end before a record, read and verified, with nothing beyond it; None before the first one."""
         self._known = None
-        is_new = record.kind is Kind.NEW_LOG
+        is_new = record.kind is RecordKind.NEW_LOG
         if is_new and is_begun(self._directory):
             hint = "mvm audit verify checks it; one that is refused is moved away first, as the refusal says"
             raise UsageError(f"there is a log in {self._directory.path}", hint=hint)
@@ -244,7 +244,7 @@ class AuditLog:
         if end is not None:
             end = self._cut(end)  # 2
         digest = Digest.of(tail)
-        self._append(end, Record(kind=Kind.RECOVERY, time=time, digests={"tail": digest}))  # 3
+        self._append(end, Record(kind=RecordKind.RECOVERY, time=time, digests={"tail": digest}))  # 3
         recovered, self._known = self._known, None  # until the file has its name, this is not over
         self._directory.rename(PENDING, f"tail-{digest.hex}")  # 4
         return recovered

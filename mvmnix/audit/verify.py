@@ -7,17 +7,17 @@ from typing import Final
 
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record, spelled
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import (
     Head,
-    absent,
-    foreign,
+    foreign_checkpoint,
+    hold_writers,
     is_begun,
     mismatch,
+    no_log,
     other_root,
-    quiet,
     read_head,
     read_segment,
     rolled_back,
@@ -48,7 +48,7 @@ class LogEvidence:
     checkpoint: Checkpoint
     pinned: Checkpoint | None
     tail: int
-    unended: tuple[Listed, ...] = ()
+    unended: tuple[SealedRecord, ...] = ()
 
 
 def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, visit: Visit = no_visit) -> LogEvidence:
@@ -70,9 +70,9 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
     if not is_begun(directory):
         if pinned is not None:
             raise RefusedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
-        raise absent(directory)
+        raise no_log(directory)
     walk = _Walk(directory, visit)
-    with quiet(directory):
+    with hold_writers(directory):
         head = walk.head(key)  # 1
         indices = segment_indices(directory)
     earlier = None if pinned is None else walk.pinned(pinned, key, head)  # 2
@@ -104,9 +104,9 @@ class _Walk:
         self._begun: dict[str | None, tuple[int, bytes]] = {}
 
     @property
-    def unended(self) -> tuple[Listed, ...]:
+    def unended(self) -> tuple[SealedRecord, ...]:
         """The starts without an end so far."""
-        return tuple(Listed(index, Record.parse(line)) for index, line in self._begun.values())
+        return tuple(SealedRecord(index, Record.parse(line)) for index, line in self._begun.values())
 
     def head(self, key: NoteKey) -> Head | None:
         """The log's end, or None when it does not verify, so that the records are looked at all the same."""
@@ -128,7 +128,7 @@ class _Walk:
         try:
             pinned = Checkpoint.verified(note, key)
         except NoteError as error:
-            self._reasons.append(foreign(self._directory, error))
+            self._reasons.append(foreign_checkpoint(self._directory, error))
             return None
         if head is not None and pinned.size > head.checkpoint.size:
             left = head.checkpoint.size
@@ -184,7 +184,7 @@ class _Walk:
             except MalformedError as error:
                 self.problem(f"record {index} is none: {error}")
                 continue
-            if said["kind"] == Kind.NEW_LOG:
+            if said["kind"] == RecordKind.NEW_LOG:
                 self._begun_anew = index, said["time"]
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
@@ -196,9 +196,9 @@ class _Walk:
     def _follow(self, kind: str, machine: str | None, index: int, line: bytes) -> None:
         """Keep account of machines that started and ended."""
         match kind:
-            case Kind.START:
+            case RecordKind.START:
                 self._begun[machine] = index, line
-            case Kind.END:
+            case RecordKind.END:
                 self._begun.pop(machine, None)
             case _:
                 pass

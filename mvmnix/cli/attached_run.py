@@ -8,16 +8,11 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api.context import Context
-from mvmnix.api.launch import Ran, host_for, run_attached
-from mvmnix.api.terminal import refuse_terminal
+from mvmnix.api import Context, FdSink, Loop, RunResult, VerifiedPlan, host_for, refuse_terminal, run_attached
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.output import notice
 from mvmnix.cli.raw import raw_option, shape
 from mvmnix.errors import UsageError
-from mvmnix.launch.agent.endpoints import FdSink
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +91,7 @@ def output(loop: Loop, fd: int, *, raw: bool) -> FdSink:
     return FdSink(loop, fd, shape(terminal=os.isatty(fd), raw=raw))
 
 
-def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str = "", created: str = "") -> Ran:
+def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str = "", created: str = "") -> RunResult:
     """Start the machine, run the plan's command with our standard streams, and end it; a container's likewise.
 
     `created` is the id of a machine of `mvm create`; without it there is a new one.

@@ -7,21 +7,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvmnix.api.launch import Ran
+from mvmnix.api import RunResult, VerifiedBuild, VerifiedPlan
 from mvmnix.escaping import escape
-from mvmnix.images.store import Finished
-from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.plural import counted
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.slsa import Provenance
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A finished image, the plan that was verified for it, and the machine that ran."""
 
-    image: Finished
+    image: VerifiedBuild
     plan: VerifiedPlan
-    done: Ran
+    done: RunResult
 
     def show(self) -> None:
         """Print it on stderr."""

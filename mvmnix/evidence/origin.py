@@ -7,11 +7,11 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.evidence.check import Checked, check_parts
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, NodeStatus, Verdict, unverified, verdict_of, verified
 from mvmnix.evidence.held import Paper
 from mvmnix.model import Digest, Source
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Kept, Provenance
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import KeptPath, Provenance
 from mvmnix.strict import show_time
 
 _LISTED: Final = "the signed provenance lists it by this digest"
@@ -23,7 +23,7 @@ def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime,
         draft.add(_lock(it, it.held.lock, at))
     statements = [draft.add(_statement(paper, policy, now, at)) for paper in it.held.parts]
     if it.claim is None:
-        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no believed provenance names it", unverified(_unknown(it))))
+        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
         return
     derivation = draft.add(_derivation(it, it.claim, at))
     tree = draft.add(_tree(it, it.claim, at))
@@ -129,7 +129,7 @@ def _sources(sources: Iterable[Source], verdict: Verdict, signer: str, at: str) 
         yield Node(f"{at}source/{number}", Kind.SOURCE, each.name, verdict, str(each.digest), signer, facts)
 
 
-def _part(it: Checked, part: Kept) -> Node:
+def _part(it: Checked, part: KeptPath) -> Node:
     verdict = it.verdict(Kind.PART, "a signed parts statement lists it by this digest (step 19)")
     facts = (("store path", str(part.path)), ("parts statement", str(part.bundle)))
     return Node("", Kind.PART, part.path.name, verdict, str(part.nar), it.signer, facts)
@@ -166,4 +166,4 @@ def _derivation(it: Checked, claim: Provenance, at: str) -> Node:
 
 def stands(verdict: Verdict) -> bool:
     """Whether it was verified."""
-    return verdict.standing is Standing.VERIFIED
+    return verdict.standing is NodeStatus.VERIFIED

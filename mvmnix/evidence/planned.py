@@ -9,11 +9,11 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.launch.gate.verify import SignedPlan, read_plan, verify_sheet
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.gate import SignedPlan, read_plan, verify_sheet
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.provenance.verify.authenticate import Authentic
+from mvmnix.provenance.verify import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the plan's node.
@@ -108,7 +108,7 @@ def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
 def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenance: str) -> str:
     """Add a plan, above the image and the provenance with these keys; returns its own."""
     facts: list[tuple[str, str]] = [fact for each in shown.signed for fact in signing(each)]
-    name = "not believed"
+    name = "not trusted"
     if shown.plan is not None:
         plan, limits = shown.plan, shown.plan.limits.shown()
         name = f"to run {plan.image}"

@@ -4,25 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.merkle import leaf_hash
-from mvmnix.audit.note import Checkpoint, NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind as RecordKind
-from mvmnix.audit.record import Record
+from mvmnix.audit import Checkpoint, NoteKey, Record, RecordKind, SealedRecord, leaf_hash
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.planned import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
+from mvmnix.launch.machines import MachineEntry, Receipt, end_reason
 from mvmnix.launch.machines import receipt as receipts
-from mvmnix.launch.machines.ending import reason_of
-from mvmnix.launch.machines.receipt import Receipt
-from mvmnix.launch.machines.registry import Entry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify import Authentic, authenticate
 from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"
@@ -43,7 +37,7 @@ class Sealed:
 
     checkpoint: Checkpoint
     key: NoteKey
-    records: tuple[Listed, ...]
+    records: tuple[SealedRecord, ...]
     tail: int = 0
 
     @property
@@ -52,21 +46,21 @@ class Sealed:
         ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
         return next(ends, None)
 
-    def first(self, kind: RecordKind) -> Listed | None:
+    def first(self, kind: RecordKind) -> SealedRecord | None:
         """The machine's first record of a kind."""
         return next((listed for listed in self.records if listed.record.kind is kind), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
+    """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
 
-    entry: Entry
+    entry: MachineEntry
     log: Sealed | MvmnixError
     receipt: bytes | MvmnixError | None
 
     @property
-    def start(self) -> Listed | None:
+    def start(self) -> SealedRecord | None:
         """The start of it that the log seals."""
         return self.log.first(RecordKind.START) if isinstance(self.log, Sealed) else None
 
@@ -135,7 +129,7 @@ def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Re
     pairs.append(("start", show_time(status.began), show_time(start.time)))
     if end is not None and status.reason is not None:
         if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
-            pairs.append(("end", status.reason, reason_of(end)))
+            pairs.append(("end", status.reason, end_reason(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
     yield from _contradictions("the machine's status", "the log", pairs)
@@ -171,7 +165,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
                 draft.say(MACHINE, Meaning.LOGGED_IN, key)
 
 
-def _record(listed: Listed, log: Sealed) -> Node:
+def _record(listed: SealedRecord, log: Sealed) -> Node:
     record, index = listed.record, listed.index
     facts = [("index", str(index)), ("time", show_time(record.time))]
     facts += [(name, str(digest)) for name, digest in (("plan", record.plan), ("policy", record.policy)) if digest]
@@ -187,7 +181,7 @@ def _record(listed: Listed, log: Sealed) -> Node:
 def _receipt(ran: Ran, judge: Judge) -> Node:
     if ran.receipt is None:
         end = ran.log.end if isinstance(ran.log, Sealed) else None
-        reason = "its supervisor was lost" if end is None else reason_of(end)
+        reason = "its supervisor was lost" if end is None else end_reason(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
     if isinstance(ran.receipt, MvmnixError):
@@ -197,7 +191,7 @@ def _receipt(ran: Ran, judge: Judge) -> Node:
         authentic, found = _read(ran.receipt, judge)
     except RefusedError as error:
         verdict = _unknown_host(ran, error) or refused(error.reasons)
-        return Node("receipt", Kind.RECEIPT, "not believed", verdict, str(digest))
+        return Node("receipt", Kind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(ran, found, digest)
     name = f"of {found.observed.machine}"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.reading import records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.reading import last_records
+from mvmnix.audit.record import RecordKind
 from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
@@ -216,14 +216,14 @@ def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
     plan = takes_over(rig, rogue, SCRIPTS["nothing"], shares=(share,), data=DataDisk(128, "/srv"))
     ended = launched(rig, plan, shared=share.host)
     assert (ended.code, "it is started once more" in ended.said) == (124, True), ended.said
-    told = [it.record for it in records(rig.rooms.audit, rig.rooms.log_key, last=3)]
+    told = [it.record for it in last_records(rig.rooms.audit, rig.rooms.log_key, last=3)]
     where = rig.home.state / "machines" / str(told[0].machine)
     kept = [path.read_text() for path in sorted(where.glob("diagnosis-*.txt"))]
     assert len(kept) == 2
     for text in kept:
         for words in ("RIP=", "CR3=", "LVTT", "pic0:", "IRQ statistics", '"status": "running"', "/cpu.stat", "state S"):
             assert words in text
-    assert [it.kind for it in told] == [Kind.START, Kind.RESTART, Kind.END]
+    assert [it.kind for it in told] == [RecordKind.START, RecordKind.RESTART, RecordKind.END]
     assert {*told[1].reasons, *told[2].reasons} <= {EndReason.BOOT_STALLED, EndReason.TIMEOUT}
     assert told[1].digests["diagnosis"] == Digest.of(kept[0].encode())
 

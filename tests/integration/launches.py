@@ -22,14 +22,14 @@ from typing import Any, NoReturn
 
 from mvmnix import private_dirs
 from mvmnix.audit import checkpoint_slot, log
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import clock, nonces, replay
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.house import House, house, nowhere
 from tests.unit.provenance.world import NOW
@@ -103,7 +103,7 @@ def crowd(here: House, count: int) -> Counter[int]:
                 return real(it, plan, machine)
 
             replay.Replay.spending = spending  # type: ignore[method-assign,assignment]
-            with start(plan, here.host()) as machine:
+            with start_machine(plan, here.host()) as machine:
                 machine.run(stdout=nowhere, stderr=nowhere)
 
         return at_once(count, work)
@@ -156,7 +156,7 @@ def launch_killed(here: House, plan: VerifiedPlan, step: int) -> int:
             sys.settrace(None)
 
         replay.Replay.spending = spending  # type: ignore[method-assign]
-        ending(lambda: start(plan, here.host()).kill())
+        ending(lambda: start_machine(plan, here.host()).kill())
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -187,7 +187,7 @@ def killed(here: House) -> dict[str, int]:
     """Every line, each time from the same state, until a start came through; counts what was found."""
     counts: Counter[str] = Counter()
     with here.plan(use=Use.ONCE) as before:
-        start(before, here.host()).kill()
+        start_machine(before, here.host()).kill()
     kept, status = here.path.with_name("kept"), -signal.SIGKILL
     for room in ROOMS:
         shutil.copytree(here.path / room, kept / room)
@@ -209,8 +209,8 @@ def told(here: House, ends: Counter[int]) -> dict[str, int]:
     return {
         "started": ends[STARTED],
         "replay": ends[REPLAYED],
-        "logged": sum(it.kind is Kind.START for it in logged),
-        "refusals": sum(it.kind is Kind.REFUSAL and it.reasons == (ReasonCode.REPLAY,) for it in logged),
+        "logged": sum(it.kind is RecordKind.START for it in logged),
+        "refusals": sum(it.kind is RecordKind.REFUSAL and it.reasons == (ReasonCode.REPLAY,) for it in logged),
         "kept": len(list((here.path / "replay").glob("??/*"))),
         "machines": sum(it.is_dir() for it in (here.path / "machines").glob("*")),
     }

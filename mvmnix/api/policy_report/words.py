@@ -6,12 +6,10 @@ from datetime import timedelta
 from mvmnix.api.policy_report.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.plural import counted
-from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
-from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy.policy import SERIAL_FILES
-from mvmnix.provenance.trust_toml import show_duration
-from mvmnix.provenance.verify.explain import owners
+from mvmnix.provenance import Isolation, show_duration
+from mvmnix.provenance.identity import Identity, Pattern, Signer, trusted_root
+from mvmnix.provenance.policy import SERIAL_FILES
+from mvmnix.provenance.verify import rule_owners
 from mvmnix.strict import show_time
 
 _SOON = timedelta(days=30)
@@ -22,7 +20,7 @@ _ISOLATION = {
 }
 
 
-def lines(it: Account) -> Iterator[Row]:
+def account_lines(it: Account) -> Iterator[Row]:
     """What the rule is about, and what it says."""
     yield "digest", str(it.policy.digest)
     yield from _standing(it)
@@ -43,7 +41,7 @@ def _standing(it: Account) -> Iterator[Row]:
     if it.not_compared:
         yield "file", f"not compared with the audit log: {it.not_compared}"
     left = it.policy.expires - it.now
-    when = f"in {counted(left.days, 'day')}" if left > timedelta(0) else "EXPIRED: nothing is believed"
+    when = f"in {counted(left.days, 'day')}" if left > timedelta(0) else "EXPIRED: nothing is trusted"
     yield "expires", f"{show_time(it.policy.expires)}, {when}" + (" (soon)" if timedelta(0) < left < _SOON else "")
 
 
@@ -86,14 +84,14 @@ def _what(it: Account) -> Iterator[Row]:
         told = f"SLSA Build L{verifier.level} at least, {show_duration(verifier.max_age)} old at most"
         resources = ", ".join(verifier.resources)
         yield "verifier", f"{verifier.verifier_id} by {names[verifier.signer]}: {told}, about {resources}"
-    for owner, source in zip(owners(policy), policy.sources, strict=True):
+    for owner, source in zip(rule_owners(policy), policy.sources, strict=True):
         local = "local copies too" if source.allow_local else "no local copies"
         yield "sources", f"{owner}: {', '.join(source.patterns)}; {local}"
         yield "inputs", f"{owner}: {', '.join(source.inputs) or 'none'}"
     yield from (("pair", f"{original} may be locked to {locked}") for original, locked in policy.pairs)
     yield from (("cache", key.text) for key in policy.caches)
     if not policy.caches:
-        yield "cache", "none: no path from a binary cache is believed"
+        yield "cache", "none: no path from a binary cache is trusted"
     taken = "the log's proof" if policy.trust.require_inclusion else "the log's proof, or its promise for files"
     yield "inclusion", taken
     yield "evaluation", f"may {'' if policy.import_from_derivation else 'not '}build, and read what it built"

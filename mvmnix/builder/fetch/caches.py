@@ -17,8 +17,8 @@ from typing import Final, Self
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
-from mvmnix.builder.fetch.parsing import Compression, Expander, texts
+from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
+from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
@@ -69,7 +69,7 @@ class Caches:
     """The caches of the configuration, in its order, for one build; safe for many threads. A context manager."""
 
     def __init__(
-        self, rules: Sequence[CacheRule], limits: Limits, *, environment: Mapping[str, str] | None = None
+        self, rules: Sequence[CacheRule], limits: DownloadLimits, *, environment: Mapping[str, str] | None = None
     ) -> None:
         self._rules = tuple(rules)
         self._limits = limits
@@ -169,7 +169,7 @@ class Caches:
             raise
         # 2. the answer
         try:
-            info = narinfo.parse(texts(downloader.lanes, Document.NARINFO, bytes(text)))
+            info = narinfo.parse(document_texts(downloader.lanes, Document.NARINFO, bytes(text)))
         except MalformedError as error:
             raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
         if info.path.hash != hash_part:

@@ -2,7 +2,7 @@
 
 1. The client's only way out is a listening socket on its own loopback, which the gateway serves along a route.
 2. It fetches into memory of its own. The files that were named, if they are regular ones, come out as bytes on standard
-   output; a size stands before each, and neither is believed: they are read within bounds, and hashed by the caller.
+   output; a size stands before each, and neither is trusted: they are read within bounds, and hashed by the caller.
 """
 
 import os
@@ -19,8 +19,7 @@ from mvmnix import process
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.builder.fetch.socks_proxy import Gateway
-from mvmnix.sandbox.helper import Bounds, Sandbox
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
 
 PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3-minimal")
 #: Runs in the sandbox: sends its listening socket out, runs the client, writes out the files that were named.

@@ -8,8 +8,7 @@ from typing import Final, Protocol
 
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.model import Source
-from mvmnix.sandbox.helper import WORK
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import WORK, Candidates
 
 #: In the sandbox: where a client puts what it fetches, what it was given as `input`, and the port of its way out, on
 #: 127.0.0.1: SOCKS 5, or the configured proxy itself.
@@ -18,7 +17,7 @@ INPUT: Final = f"{WORK}/input"
 PROXY_PORT: Final = 1080
 
 
-class Trouble(IntEnum):
+class FailureKind(IntEnum):
     """Why a download failed, the worst last: no such file (any more), could not be asked, had other bytes."""
 
     GONE = 1
@@ -30,7 +29,7 @@ class Trouble(IntEnum):
 class Failure:
     """One failed download; `why` in the registry's own words."""
 
-    trouble: Trouble
+    trouble: FailureKind
     why: str
 
     def joined(self, other: "Failure") -> "Failure":

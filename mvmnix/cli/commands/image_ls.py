@@ -5,15 +5,22 @@ from datetime import timedelta
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
+from mvmnix.api import (
+    Need,
+    PruneResult,
+    SeenImage,
+    VerifiedBuild,
+    find_images,
+    list_images,
+    now,
+    open_context,
+    prune_images,
+    remove_images,
+    users_of,
+)
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
-from mvmnix.images.gc_roots import Need, users
-from mvmnix.images.prune import Freed
-from mvmnix.images.store import Finished
-from mvmnix.launch.runtime.host import now
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
 
@@ -26,7 +33,7 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
         "manifest": str(seen.entry.manifest),
         "provenance": str(seen.entry.bundle),
         "verified": seen.finished is not None,
-        "neededBy": list(users(seen.entry, needs)),
+        "neededBy": list(users_of(seen.entry, needs)),
     }
     if seen.finished is None:
         return said | {"reasons": list(seen.reasons)}
@@ -107,7 +114,7 @@ def inspect(digest: str, as_json: bool) -> None:
             click.echo(escape_line(f"{key + ':':<12} {_joined(value)}"))
 
 
-def _details(finished: Finished) -> dict[str, object]:
+def _details(finished: VerifiedBuild) -> dict[str, object]:
     described, claim = finished.image, finished.provenance.claim
     return {
         "files": [f"{artifact.name} {artifact.digest} {artifact.size}" for artifact in described.artifacts],
@@ -166,7 +173,7 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     _tell(freed, as_json, dry=dry_run)
 
 
-def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
+def _tell(freed: PruneResult, as_json: bool, *, dry: bool) -> None:
     if as_json:
         result = {
             "images": [str(digest) for digest in freed.builds],

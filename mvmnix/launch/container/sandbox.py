@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.vmm.confinement import Cell, Layer
-from mvmnix.privileges import client
-from mvmnix.privileges.entry import Entry
+from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.privileges import NamespaceEntry, client
 
 
 class OwnJail(Cell):
@@ -18,7 +17,7 @@ class OwnJail(Cell):
         rights = client.current()
         if rights is None:
             raise MvmnixError("a container needs a range of uids", hint="run mvm as root")
-        self._entry = Entry(rights.container_namespace(), 0)
+        self._entry = NamespaceEntry(rights.container_namespace(), 0)
         self._open = True
 
     @property

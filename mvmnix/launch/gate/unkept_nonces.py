@@ -14,7 +14,7 @@ from mvmnix.strict import parse_time
 _NONCE: Final = re.compile(rf'"{NONCE}":"([0-9a-f]{{64}})"')
 
 
-class Unkept:
+class UnkeptStarts:
     """The starts of one log, as a check of the whole log visits them (`verify_log`).
 
     A nonce may be forgotten once its plan's window ended before any time that a clock will be accepted to say

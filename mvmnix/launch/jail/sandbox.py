@@ -12,15 +12,10 @@ from typing import Final, override
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.vmm.confinement import Cell, Layer
-from mvmnix.privileges import client
-from mvmnix.privileges.control_groups import ControlGroups, Group
-from mvmnix.privileges.entry import Entry
+from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.privileges import ControlGroups, Group, NamespaceEntry, client
 from mvmnix.process import is_readable
-from mvmnix.sandbox import bubblewrap, landlock
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
-from mvmnix.sandbox.trusted_executables import locate
-from mvmnix.sandbox.uid_pool import Lease
+from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
 from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"
@@ -69,19 +64,19 @@ class BubblewrapCell(Cell):
         self._filter = memfd(filter_, name="mvmnix-filter")
         self._answer, self._told = os.pipe2(os.O_CLOEXEC)
         self._released = False
-        self._entry: Entry | None = None
+        self._entry: NamespaceEntry | None = None
         try:
             self._entry = self._entered()
         except BaseException:
             self.release()
             raise
 
-    def _entered(self) -> Entry | None:
+    def _entered(self) -> NamespaceEntry | None:
         """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
         uid, rights = self._occupied.uid, client.current()
         if uid is None or rights is None:
             return None
-        return Entry(rights.namespace_of(uid), uid, self.trees(uid))
+        return NamespaceEntry(rights.namespace_of(uid), uid, self.trees(uid))
 
     def trees(self, _uid: int) -> tuple[int, ...]:
         """Detached mounts that it finds when it begins, which are the cell's from then on."""

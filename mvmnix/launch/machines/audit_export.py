@@ -1,6 +1,6 @@
 """Writes a log, or what it says of one machine, with the evidence that it names into a directory; checks one like that.
 
-What is checked here was written by its sender: nothing is believed but the host's public key, and that only
+What is checked here was written by its sender: nothing is trusted but the host's public key, and that only
 if the reader knows whose it is.
 
     host.pub, checkpoint            the key, and the signed state of the log that all of this is proven by
@@ -14,24 +14,38 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
-from mvmnix.audit.proof import MAX_PROOF, InclusionProof
-from mvmnix.audit.reading import Listed, backwards, leaf_hashes
-from mvmnix.audit.record import Kind
-from mvmnix.audit.segment import segment_name
-from mvmnix.audit.tail import Head, absent, is_begun, quiet, read_head, read_segment, segment_indices
-from mvmnix.audit.verify import verify_log
+from mvmnix.audit import (
+    MAX_NOTE,
+    MAX_PROOF,
+    Checkpoint,
+    Head,
+    InclusionProof,
+    NoteError,
+    NoteKey,
+    RecordKind,
+    SealedRecord,
+    hold_writers,
+    is_begun,
+    leaf_hashes,
+    no_log,
+    read_head,
+    read_segment,
+    records_backwards,
+    segment_indices,
+    segment_name,
+    verify_log,
+)
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle.envelope import LIMIT
+from mvmnix.provenance.bundle import BUNDLE_LIMIT
 
-KEY: Final = "host.pub"
+EXPORT_KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"
-LOG: Final = "log"
+EXPORT_LOG: Final = "log"
 PROOFS: Final = "proofs"
 EVIDENCE: Final = "evidence"
 _RECEIPT: Final = "receipt"
@@ -52,24 +66,24 @@ class Archive:
     """
 
     checkpoint: Checkpoint
-    records: tuple[Listed, ...]
+    records: tuple[SealedRecord, ...]
     is_whole: bool
     receipts: int
     missing: tuple[Digest, ...]
 
 
-def write(target: Directory, log: Directory, key: PublicKey, find: Find, machine: str = "") -> Archive:
+def write_export(target: Directory, log: Directory, key: PublicKey, find: Find, machine: str = "") -> Archive:
     """Write into an empty directory, and check what was written. Raises UsageError when the log has no such machine."""
     note_key = NoteKey.of_log(key.raw)
     if not is_begun(log):
-        raise absent(log)
-    with quiet(log):
+        raise no_log(log)
+    with hold_writers(log):
         head = read_head(log, note_key)
-    every = tuple(reversed(list(backwards(log, note_key))))[: head.checkpoint.size]
+    every = tuple(reversed(list(records_backwards(log, note_key))))[: head.checkpoint.size]
     records = every if not machine else _about(machine, every)
     if not records:
         raise UsageError(f"the log has no record about a machine {machine!r}", hint="mvm audit tail shows what it has")
-    target.write_atomic(KEY, key.pem.encode())
+    target.write_atomic(EXPORT_KEY, key.pem.encode())
     target.write_atomic(CHECKPOINT, head.checkpoint.note)
     if machine:
         _write_proofs(target, log, head, records)
@@ -79,15 +93,15 @@ def write(target: Directory, log: Directory, key: PublicKey, find: Find, machine
         for digest in dict.fromkeys(_named(records)):
             if (data := find(digest)) is not None:
                 evidence.write_atomic(f"{digest.hex}.json", data)
-    return check(target, key)
+    return check_export(target, key)
 
 
-def is_archive(directory: Directory) -> bool:
-    """Whether a directory is one that `write` made, and not a log."""
-    return directory.exists(CHECKPOINT) and (directory.exists(LOG) or directory.exists(PROOFS))
+def is_export(directory: Directory) -> bool:
+    """Whether a directory is one that `write_export` made, and not a log."""
+    return directory.exists(CHECKPOINT) and (directory.exists(EXPORT_LOG) or directory.exists(PROOFS))
 
 
-def check(directory: Directory, key: PublicKey) -> Archive:
+def check_export(directory: Directory, key: PublicKey) -> Archive:
     """Check an archive against its host's public key, and nothing else. Raises RefusedError.
 
     1. The checkpoint is signed by the key. 2. The log verifies in full and has exactly that state; or each record's
@@ -100,7 +114,7 @@ def check(directory: Directory, key: PublicKey) -> Archive:
         checkpoint = Checkpoint.verified(note, note_key)  # 1
     except NoteError as error:
         raise _mismatch(directory.where(CHECKPOINT), str(error)) from error
-    is_whole = directory.exists(LOG)
+    is_whole = directory.exists(EXPORT_LOG)
     records = tuple((_logged if is_whole else _proven)(directory, note_key, checkpoint))  # 2
     found = _evidence(directory, records)  # 3
     receipts = 0
@@ -112,37 +126,40 @@ def check(directory: Directory, key: PublicKey) -> Archive:
     return Archive(checkpoint, records, is_whole, receipts, missing)
 
 
-def _about(machine: str, every: Sequence[Listed]) -> tuple[Listed, ...]:
+def _about(machine: str, every: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """The records that name the machine, and the admissions of its plan before its creation and its start."""
-    found, admitted = dict[int, Listed](), dict[Digest | None, Listed]()
+    found, admitted = dict[int, SealedRecord](), dict[Digest | None, SealedRecord]()
     for listed in every:
         record = listed.record
-        if record.kind is Kind.ADMISSION:
+        if record.kind is RecordKind.ADMISSION:
             admitted[record.plan] = listed
         if record.machine == machine:
             found[listed.index] = listed
-            if record.kind in {Kind.CREATION, Kind.START} and (admission := admitted.get(record.plan)) is not None:
+            if (
+                record.kind in {RecordKind.CREATION, RecordKind.START}
+                and (admission := admitted.get(record.plan)) is not None
+            ):
                 found[admission.index] = admission
     return tuple(found[index] for index in sorted(found))
 
 
-def _named(records: Sequence[Listed]) -> Iterator[Digest]:
+def _named(records: Sequence[SealedRecord]) -> Iterator[Digest]:
     for listed in records:
         record = listed.record
-        if record.plan is not None and record.kind is not Kind.REFUSAL:
+        if record.plan is not None and record.kind is not RecordKind.REFUSAL:
             yield record.plan
         yield from (record.digests[name] for name in _BUNDLES if name in record.digests)
 
 
 def _write_log(target: Directory, log: Directory, head: Head) -> None:
-    with target.child(LOG) as copy:
+    with target.child(EXPORT_LOG) as copy:
         for first in segment_indices(log):
             if first < head.segment.first:
                 copy.write_atomic(segment_name(first), read_segment(log, first).data)
         copy.write_atomic(segment_name(head.segment.first), head.whole.data)
 
 
-def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequence[Listed]) -> None:
+def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequence[SealedRecord]) -> None:
     leaves = leaf_hashes(log, head)
     with target.child(PROOFS) as proofs:
         for listed in records:
@@ -150,17 +167,17 @@ def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequen
             proofs.write_atomic(f"{listed.index}.tlog-proof", proof.text)
 
 
-def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[Listed]:
-    with directory.existing(LOG) as log:
+def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[SealedRecord]:
+    with directory.existing(EXPORT_LOG) as log:
         evidence = verify_log(log, key, checkpoint.note)
         if evidence.checkpoint != checkpoint or evidence.tail:
             raise _mismatch(
                 log.path, f"it has {counted(evidence.checkpoint.size, 'record')}, the checkpoint {checkpoint.size}"
             )
-        return list(reversed(list(backwards(log, key))))
+        return list(reversed(list(records_backwards(log, key))))
 
 
-def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[Listed]:
+def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[SealedRecord]:
     with directory.existing(PROOFS) as proofs:
         for index, name in sorted((_index(proofs, name), name) for name in proofs.names()):
             proof = InclusionProof.parse(proofs.read(name, MAX_PROOF))
@@ -176,11 +193,11 @@ def _index(proofs: Directory, name: str) -> int:
     return int(match[1])
 
 
-def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, bytes]:
+def _evidence(directory: Directory, records: Sequence[SealedRecord]) -> dict[Digest, bytes]:
     named, found = set(_named(records)), {}
     with directory.existing(EVIDENCE) as evidence:
         for name in evidence.names():
-            data, match = evidence.read(name, LIMIT), _FILE.fullmatch(name)
+            data, match = evidence.read(name, BUNDLE_LIMIT), _FILE.fullmatch(name)
             digest = Digest.of(data)
             if match is None or match[1] != digest.hex:
                 raise _mismatch(evidence.where(name), f"its name is not its digest, {digest}")
@@ -190,9 +207,9 @@ def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, b
     return found
 
 
-def _start_of(end: Listed, records: Sequence[Listed]) -> Listed | None:
+def _start_of(end: SealedRecord, records: Sequence[SealedRecord]) -> SealedRecord | None:
     """The record of the start of the machine whose end this is."""
-    starts = (each for each in records if each.record.kind is Kind.START and each.index < end.index)
+    starts = (each for each in records if each.record.kind is RecordKind.START and each.index < end.index)
     return next((start for start in starts if start.record.machine == end.record.machine), None)
 
 

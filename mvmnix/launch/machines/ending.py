@@ -7,8 +7,8 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mvmnix.audit.record import Record
-from mvmnix.launch.vmm.port import MonitorEvent
+from mvmnix.audit import Record
+from mvmnix.launch.vmm import MonitorEvent
 
 
 class EndReason(StrEnum):
@@ -46,7 +46,7 @@ class HostAction(StrEnum):
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
 
 
-class LastWord(StrEnum):
+class ChannelEnd(StrEnum):
     """How the conversation with the agent ended."""
 
     NONE = "none"
@@ -60,14 +60,14 @@ class Ending:
     """All that the host knows about the end of a machine, before the disk is looked at."""
 
     action: HostAction
-    last_word: LastWord
+    last_word: ChannelEnd
     events: tuple[MonitorEvent, ...]
 
 
 _GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC})
 
 
-def judge(ending: Ending) -> EndReason:
+def judge_end(ending: Ending) -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
@@ -77,20 +77,20 @@ def judge(ending: Ending) -> EndReason:
     4. A panic, or a reset that the agent did not announce.
     5. An end that the agent announced.
 
-    >>> judge(Ending(HostAction.NOTHING, LastWord.FAREWELL, (MonitorEvent.GUEST_RESET,)))
+    >>> judge_end(Ending(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,)))
     <EndReason.GUEST_EXIT: 'guest-exit'>
     """
     silent = not _GUEST_ENDS & set(ending.events)
-    unannounced = ending.last_word is not LastWord.FAREWELL
+    unannounced = ending.last_word is not ChannelEnd.FAREWELL
     steps = (
-        (ending.last_word is LastWord.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
+        (ending.last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
         (ending.action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
         (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
         (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
         (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
         (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (MonitorEvent.INTERNAL_ERROR in ending.events or silent, EndReason.HYPERVISOR_DIED),  # 2
-        (ending.last_word is LastWord.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (ending.last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
         (MonitorEvent.GUEST_PANIC in ending.events or unannounced, EndReason.GUEST_PANIC),  # 4
         (ending.action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )
@@ -106,12 +106,12 @@ def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
     return EndReason.VERITY_CORRUPTION if corrupted and not reason.orderly else reason
 
 
-def reasons_of(reason: EndReason) -> tuple[str, ...]:
+def end_words(reason: EndReason) -> tuple[str, ...]:
     """How a record of the end says why: with no word for the guest's own end, which is the usual one."""
     return () if reason is EndReason.GUEST_EXIT else (reason,)
 
 
-def reason_of(end: Record) -> str:
+def end_reason(end: Record) -> str:
     """Why a machine ended, by the record of that. An older mvm wrote no word for a machine that was stopped, either."""
     if end.reasons:
         return end.reasons[0]

@@ -8,8 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan import labels
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
+from mvmnix.launch.plan import NO_LABELS, Labels, labels
 from mvmnix.model import Digest
 from mvmnix.strict import Record, canonical, parse_json, parse_time, read, show_time
 
@@ -55,7 +54,7 @@ def is_id(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class MachineSource:
     """Where a machine of `mvm create` has its image from: a directory, and a summary's path. Empty: what is kept."""
 
     image: str = ""
@@ -86,7 +85,7 @@ class MachineStatus:
     manifest: Digest | None = None
     provenance: Digest | None = None
     labels: Labels = field(default_factory=lambda: NO_LABELS)
-    origin: Origin | None = None
+    origin: MachineSource | None = None
     started: datetime | None = None
 
     @property
@@ -160,5 +159,5 @@ class MachineStatus:
         return read(parse_json(data), "status", parse)
 
 
-def _origin(record: Record) -> Origin:
-    return Origin(record.text("image", limit=4096), record.text("summary", limit=4096))
+def _origin(record: Record) -> MachineSource:
+    return MachineSource(record.text("image", limit=4096), record.text("summary", limit=4096))

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.gate.audit_port import Journal
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.status import MachineStatus, Origin
+from mvmnix.launch.gate import Journal, VerifiedPlan
+from mvmnix.launch.machines import MachineHome, MachineSource, MachineStatus
 from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -30,7 +28,7 @@ NAME: Final = "name"
 def creation_of(status: MachineStatus, time: datetime) -> Record:
     """The record that this machine was created."""
     return Record(
-        kind=Kind.CREATION,
+        kind=RecordKind.CREATION,
         time=time,
         machine=status.machine,
         plan=status.plan,
@@ -44,8 +42,8 @@ def check_creation(status: MachineStatus, records: Sequence[Record]) -> None:
 
     Raises RefusedError [creation-mismatch] with all that differs.
     """
-    started = any(record.kind is Kind.START for record in records)
-    created = next((record for record in records if record.kind is Kind.CREATION), None)
+    started = any(record.kind is RecordKind.START for record in records)
+    created = next((record for record in records if record.kind is RecordKind.CREATION), None)
     if started or created is None:  # 1
         raise RefusedError(
             _reason(status, f"the log has {'a start' if started else 'no record of the creation'} of it")
@@ -77,14 +75,14 @@ def take(plan: VerifiedPlan, host: Host, machine: str) -> MachineHome:
     return home
 
 
-def create(
-    plan: VerifiedPlan, machines: Directory, journal: Journal, *, now: datetime, name: str, origin: Origin
+def create_home(
+    plan: VerifiedPlan, machines: Directory, journal: Journal, *, now: datetime, name: str, origin: MachineSource
 ) -> str:
     """Make a machine that waits for its start, and record that; returns its id. Raises UsageError, as the log.
 
     Killed in between, it leaves a machine that `start` refuses.
     """
-    with home_of(plan, machines, now, name, origin) as home:
+    with start_home(plan, machines, now, name, origin) as home:
         machine = home.status.machine
         try:
             journal.append(creation_of(home.status, now))
@@ -94,8 +92,8 @@ def create(
     return machine
 
 
-def home_of(
-    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: Origin | None = None
+def start_home(
+    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: MachineSource | None = None
 ) -> MachineHome:
     """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""
     return MachineHome.create(

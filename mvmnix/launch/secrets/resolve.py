@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
+from mvmnix.launch.plan import (
+    LARGEST_SECRET,
+    LARGEST_SECRETS,
+    Secret,
+    SecretReference,
+    SecretSource,
+    SecretTarget,
+)
 from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
@@ -19,7 +26,7 @@ from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 _PATIENCE: Final = 60.0
 #: Bytes of a file or of what a command prints: the largest value, the newline that may follow it, and one that tells
 #: that there are more.
-_MOST_READ: Final = LARGEST + 2
+_MOST_READ: Final = LARGEST_SECRET + 2
 #: What password managers need of our environment, beside what every child sees.
 _INHERITED: Final = (
     *INHERITED_BY_USERS_PROGRAMS,
@@ -30,7 +37,7 @@ _INHERITED: Final = (
 )
 
 
-def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
+def resolve_secrets(references: Sequence[SecretReference]) -> tuple[Secret, ...]:
     """The secrets of a plan, all of them, in its order.
 
     From here on this process writes no core file, and only root may look into its memory (prctl(2),
@@ -49,15 +56,15 @@ def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
         except (OSError, ValueError, MvmnixError) as error:
             reasons.append(_reason(reference, _why(error)))
             last = error
-    if (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
-        why = f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most"
+    if (size := sum(len(secret.value) for secret in found)) > LARGEST_SECRETS:
+        why = f"all secrets together have {size} bytes, and {LARGEST_SECRETS} are the most"
         reasons.append(_reason(references[-1], why))
     if reasons:
         raise RefusedError(*reasons) from last
     return tuple(found)
 
 
-def _reason(reference: Reference, why: str) -> Reason:
+def _reason(reference: SecretReference, why: str) -> Reason:
     hint = f"put it there, or correct the plan's reference ({reference.source}:…); docs/secrets.md"
     return Reason(ReasonCode.SECRET_UNAVAILABLE, f"the secret {reference.name}", why, hint)
 
@@ -73,16 +80,16 @@ def _why(error: Exception) -> str:
             return str(error)
 
 
-def _value(reference: Reference) -> bytes:
+def _value(reference: SecretReference) -> bytes:
     """Raises OSError, ValueError, MvmnixError."""
     value = _ASKED[reference.source](reference.words)
-    if reference.source is Source.COMMAND or reference.target is Target.VARIABLE:
+    if reference.source is SecretSource.COMMAND or reference.target is SecretTarget.VARIABLE:
         value = value.removesuffix(b"\n")
     if not value:
         raise ValueError("there is nothing")
-    if len(value) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST} bytes")
-    if reference.target is Target.VARIABLE and (b"\0" in value or not _is_text(value)):
+    if len(value) > LARGEST_SECRET:
+        raise ValueError(f"it is larger than {LARGEST_SECRET} bytes")
+    if reference.target is SecretTarget.VARIABLE and (b"\0" in value or not _is_text(value)):
         raise ValueError("a variable holds UTF-8 without NUL; have it as a file: --secret")
     return value
 
@@ -182,9 +189,9 @@ def _command(words: Sequence[str]) -> bytes:
     return done.stdout
 
 
-_ASKED: Final[Mapping[Source, Callable[[Sequence[str]], bytes]]] = {
-    Source.VARIABLE: _variable,
-    Source.FILE: _file,
-    Source.KEYRING: _keyring,
-    Source.COMMAND: _command,
+_ASKED: Final[Mapping[SecretSource, Callable[[Sequence[str]], bytes]]] = {
+    SecretSource.VARIABLE: _variable,
+    SecretSource.FILE: _file,
+    SecretSource.KEYRING: _keyring,
+    SecretSource.COMMAND: _command,
 }

@@ -8,18 +8,17 @@ from typing import Final, Self
 
 from mvmnix import caller, procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent import Mount
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.share import Share, ShareKind
+from mvmnix.launch.plan import Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import gives_root_group, opened, refuse_owner
+from mvmnix.launch.shares.opening import gives_root_group, open_share, refuse_owner
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.confinement import Jail, Service
-from mvmnix.launch.vmm.port import Attachment
+from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.vmm import Attachment, Jail, Service
 from mvmnix.model import User
-from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.sandbox import locate
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.
@@ -29,7 +28,7 @@ _MAKERS: Final = 512 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class ShareContext:
     """What shares are made ready for: the guest's memory in MiB and its workload's user; mvm's own directories.
 
     `written` is how many bytes the guest may write to all of them together; None bounds nothing.
@@ -55,12 +54,12 @@ class _Ready:
         """The hypervisor's end."""
         return self.source.fd if isinstance(self.source, ShareImage) else self.source.connection.fileno()
 
-    def shared(self) -> Shared:
+    def shared(self) -> ShareRecord:
         """For the receipt."""
         program, digest, image = self.source.program, self.source.program_digest(), None
         if isinstance(self.source, ShareImage):
             image = self.source.digest
-        return Shared(self.share.guest, self.share.access, self.mount.kind, program, digest, image)
+        return ShareRecord(self.share.guest, self.share.access, self.mount.kind, program, digest, image)
 
 
 class Shares:
@@ -75,7 +74,7 @@ class Shares:
         self._limited = False
 
     @classmethod
-    def ready(cls, shares: Sequence[Share], given: Circumstances) -> Self:
+    def ready(cls, shares: Sequence[Share], given: ShareContext) -> Self:
         """Open and judge all of them, and then make what they need.
 
         Raises RefusedError [share-forbidden, share-unavailable, state-permissions] with all reasons, RefusedError
@@ -98,7 +97,7 @@ class Shares:
                 os.close(fd)
         return made
 
-    def _add(self, share: Share, tag: str, directories: dict[str, int], given: Circumstances) -> None:
+    def _add(self, share: Share, tag: str, directories: dict[str, int], given: ShareContext) -> None:
         fd = directories[share.guest]
         memory = (_SERVERS_OWN + given.memory_mib) * _MIB
         written = given.written if share.writable else None
@@ -177,7 +176,7 @@ class Shares:
             self.memory = None
 
     @property
-    def shared(self) -> tuple[Shared, ...]:
+    def shared(self) -> tuple[ShareRecord, ...]:
         """For the receipt, once they are started."""
         return tuple(it.shared() for it in self._ready)
 
@@ -204,7 +203,7 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
     directories, reasons = dict[str, int](), list[Reason]()
     for share in shares:
         try:
-            fd = directories[share.guest] = opened(share)
+            fd = directories[share.guest] = open_share(share)
             refuse_dangers(share, fd, own)
             refuse_owner(share, fd)
         except RefusedError as refused:

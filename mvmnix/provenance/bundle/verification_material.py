@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from mvmnix import strict
 from mvmnix.model import Digest
 
-#: More than any bundle has; only one entry is ever believed.
+#: More than any bundle has; only one entry is ever trusted.
 MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
@@ -43,15 +43,15 @@ class Proof:
         """`InclusionProof`."""
         return {
             "logIndex": str(self.index),
-            "rootHash": encode(self.root),
+            "rootHash": encode_base64(self.root),
             "treeSize": str(self.size),
-            "hashes": [encode(one) for one in self.hashes],
+            "hashes": [encode_base64(one) for one in self.hashes],
             "checkpoint": {"envelope": self.checkpoint},
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """What a transparency log says it holds: `body` at `index`, taken in at `integrated` (seconds since 1970).
 
     `promise` is the signed entry timestamp; logs that answer with a proof only have neither it nor a time. `proof` is
@@ -71,16 +71,16 @@ class Entry:
         """`TransparencyLogEntry`."""
         value: dict[str, object] = {
             "logIndex": str(self.index),
-            "logId": {"keyId": encode(self.log_id)},
+            "logId": {"keyId": encode_base64(self.log_id)},
             "kindVersion": {"kind": self.kind, "version": self.version},
-            "canonicalizedBody": encode(self.body),
+            "canonicalizedBody": encode_base64(self.body),
         }
         if self.proof is not None:
             value["inclusionProof"] = self.proof.to_value()
         if self.integrated is not None:
             value["integratedTime"] = str(self.integrated)
         if self.promise is not None:
-            value["inclusionPromise"] = {"signedEntryTimestamp": encode(self.promise)}
+            value["inclusionPromise"] = {"signedEntryTimestamp": encode_base64(self.promise)}
         return value
 
 
@@ -93,7 +93,7 @@ class Material:
 
     hint: str = ""
     certificate: bytes = b""
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LogEntry, ...] = ()
     timestamps: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
@@ -106,11 +106,11 @@ class Material:
         if self.hint:
             value["publicKey"] = {"hint": self.hint}
         else:
-            value["certificate"] = {"rawBytes": encode(self.certificate)}
+            value["certificate"] = {"rawBytes": encode_base64(self.certificate)}
         if self.entries:
             value["tlogEntries"] = [entry.to_value() for entry in self.entries]
         if self.timestamps:
-            stamps = [{"signedTimestamp": encode(one)} for one in self.timestamps]
+            stamps = [{"signedTimestamp": encode_base64(one)} for one in self.timestamps]
             value["timestampVerificationData"] = {"rfc3161Timestamps": stamps}
         return value
 
@@ -144,7 +144,7 @@ def keyless(value: Any) -> Material:
     hashes = proof["hashes"]
     if len(hashes) > _LONGEST_PATH:
         raise ValueError("too long a path")
-    read = Entry(
+    read = LogEntry(
         _decimal(entry["logIndex"]),
         some(entry["logId"]["keyId"]),
         matching(_WORD, kind["kind"]),
@@ -178,7 +178,7 @@ def some(text: str) -> bytes:
     """The bytes of base64, of which there are some and not too many. Raises ValueError."""
     if not 0 < len(text) <= _TEXT_LIMIT:
         raise ValueError("empty, or too long")
-    return decode(text)
+    return decode_base64(text)
 
 
 def without_nulls(value: object) -> object:
@@ -193,15 +193,15 @@ def without_nulls(value: object) -> object:
             return value
 
 
-def encode(data: bytes) -> str:
+def encode_base64(data: bytes) -> str:
     """Standard base64, as Protobuf's JSON writes bytes."""
     return binascii.b2a_base64(data, newline=False).decode()
 
 
-def decode(text: str | memoryview) -> bytes:
+def decode_base64(text: str | memoryview) -> bytes:
     """The bytes of standard base64 in its only spelling, which may stand within other bytes. Raises ValueError.
 
-    >>> decode("MTI=")
+    >>> decode_base64("MTI=")
     b'12'
     """
     try:
@@ -228,11 +228,11 @@ def some_bytes(record: strict.Record, name: str, limit: int = 65_536) -> bytes:
 def hash_output(record: strict.Record) -> Digest:
     """`HashOutput`, of the one algorithm that mvm knows."""
     record.text("algorithm", "SHA2_256")
-    return record.parsed("digest", lambda text: Digest(decode(text).hex()), Digest("0" * 64))
+    return record.parsed("digest", lambda text: Digest(decode_base64(text).hex()), Digest("0" * 64))
 
 
 def _some(text: str) -> bytes:
-    data = decode(text)
+    data = decode_base64(text)
     if not data:
         raise ValueError("empty")
     return data
@@ -246,7 +246,7 @@ def _hint(record: strict.Record, form: str) -> str:
 
 
 def _first(record: strict.Record) -> bytes:
-    # older bundles carry the certificates above it too, which mvm does not believe: the trust root has its own
+    # older bundles carry the certificates above it too, which mvm does not trust: the trust root has its own
     chain = record.each("certificates", raw_bytes, 16)
     return chain[0] if chain else b""
 
@@ -257,16 +257,16 @@ def _stamps(record: strict.Record) -> tuple[bytes, ...]:
     return record.each("rfc3161Timestamps", lambda one: some_bytes(one, "signedTimestamp"), MOST_TIMESTAMPS)
 
 
-def _promised_entry(record: strict.Record) -> Entry:
+def _promised_entry(record: strict.Record) -> LogEntry:
     if not record.has("inclusionPromise"):
         raise ValueError("no inclusion promise, which bundles of version 0.1 have to have")
     return _entry(record, proved=record.has("inclusionProof"))
 
 
-def _entry(record: strict.Record, *, proved: bool = True) -> Entry:
+def _entry(record: strict.Record, *, proved: bool = True) -> LogEntry:
     kind, version = record.child("kindVersion", lambda it: (it.text("kind", _WORD), it.text("version", _WORD)))
     promised = record.has("inclusionPromise")
-    return Entry(
+    return LogEntry(
         _integer(record, "logIndex"),
         record.child("logId", lambda it: some_bytes(it, "keyId")),
         kind,
@@ -283,7 +283,9 @@ def _proof(record: strict.Record) -> Proof:
         _integer(record, "logIndex"),
         _integer(record, "treeSize"),
         some_bytes(record, "rootHash"),
-        tuple(decode(one) for one in record.texts("hashes", limit=_LONGEST_PATH)) if record.has("hashes") else (),
+        tuple(decode_base64(one) for one in record.texts("hashes", limit=_LONGEST_PATH))
+        if record.has("hashes")
+        else (),
         record.child("checkpoint", lambda it: it.text("envelope", _NOTE)),
     )
 

@@ -1,4 +1,4 @@
-"""Whom to believe, whatever they say: signers by key or by certified identity, trust roots, revocations; pure."""
+"""Whom to trust, whatever they say: signers by key or by certified identity, trust roots, revocations; pure."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Final, Self
 from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.verification_material import FINGERPRINT
+from mvmnix.provenance.bundle import FINGERPRINT
 from mvmnix.provenance.identity.expressions import takes_for_ever
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
@@ -114,7 +114,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """What is believed no more: keys by SPKI digest, identities by (subject, issuer), files by their digest.
+    """What is no longer trusted: keys by SPKI digest, identities by (subject, issuer), files by their digest.
 
     `digests` are those of bundles and of manifests (and so of images); `reasons` says why, where the file does.
     """
@@ -139,7 +139,7 @@ class Revocations:
         return f"is revoked: {reason!r}" if reason else "is revoked"
 
     def revokes(self, subject: str, issuer: str) -> bool:
-        """Whether a certified identity is believed no more."""
+        """Whether a certified identity is no longer trusted."""
         return any(who.matches(subject) and by.matches(issuer) for who, by in self.identities)
 
 

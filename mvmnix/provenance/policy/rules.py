@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance, RootTree
+from mvmnix.provenance.slsa import HOST_NIX, Provenance, RootTree
 
 #: The only image that the host's own Nix may have built.
 BUILDER_IMAGE: Final = "builder"
@@ -37,7 +37,7 @@ class BuilderRule:
     builder_images: frozenset[Digest] = frozenset()
 
     def admits(self, it: Provenance, *, signer: Digest, image: str) -> bool:
-        """Whether a provenance by this signer, naming this builder and builder image, is believed for this image."""
+        """Whether a provenance by this signer, naming this builder and builder image, is trusted for this image."""
         return (
             (self.builder_id, self.signer) == (it.builder_id, signer)
             and (not self.images or image in self.images)
@@ -81,7 +81,7 @@ class VerifierRule:
     resources: tuple[str, ...] = ("*",)
 
     def admits_resource(self, uri: str) -> bool:
-        """Whether the verifier is believed about this resource."""
+        """Whether the verifier is trusted about this resource."""
         return any(fnmatchcase(uri, pattern) for pattern in self.resources)
 
     def within(self, other: "VerifierRule", covered: Covered) -> bool:

@@ -8,20 +8,20 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import dependencies
 from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME
 from mvmnix.provenance.slsa.provenance import (
     BUILD_TYPE,
     PREDICATE_TYPE,
     Accounted,
+    BuilderLimits,
     Cached,
-    Input,
-    Kept,
-    Limits,
+    KeptPath,
+    LockedInput,
     Provenance,
     RootTree,
-    Untouched,
+    UntouchedNode,
     Variation,
     Versions,
     subjects_of,
@@ -39,12 +39,12 @@ _DERIVATION: Final = "derivation"
 _DIRECTORY: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 
 
-def to_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
+def provenance_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
     """The statement that these files came to be in this way."""
     return Statement(subjects_of(artifacts), PREDICATE_TYPE, value(provenance, BUILD_TYPE))
 
 
-def from_statement(statement: Statement, build_type: str = BUILD_TYPE) -> Provenance:
+def read_provenance(statement: Statement, build_type: str = BUILD_TYPE) -> Provenance:
     """Read a provenance. Raises RefusedError: BUILD_TYPE, EXTERNAL_PARAMETERS, STATEMENT_MALFORMED, all at once."""
     try:
         return strict.read(statement.predicate, _WHERE, lambda record: _parse(record, build_type))
@@ -128,18 +128,18 @@ class _Definition:
     lock: Digest | None
     internal: "_Internal"
     root: RootTree
-    inputs: tuple[Input, ...]
+    inputs: tuple[LockedInput, ...]
     sources: tuple[Source, ...]
     cached: tuple[Cached, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptPath, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Internal:
-    untouched: tuple[Untouched, ...]
+    untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
     from_derivation: bool
-    limits: Limits | None
+    limits: BuilderLimits | None
     variation: Variation | None
 
 
@@ -172,10 +172,10 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
         lock,
         internal,
         roots[0],
-        tuple(tree for tree in trees if isinstance(tree, Input)),
+        tuple(tree for tree in trees if isinstance(tree, LockedInput)),
         tuple(tree for tree in trees if isinstance(tree, Source)),
         tuple(tree for tree in trees if isinstance(tree, Cached)),
-        tuple(tree for tree in trees if isinstance(tree, Kept)),
+        tuple(tree for tree in trees if isinstance(tree, KeptPath)),
     )
 
 
@@ -215,12 +215,12 @@ def _variation(record: strict.Record) -> Variation:
     )
 
 
-def _untouched(record: strict.Record) -> Untouched:
-    return Untouched(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
+def _untouched(record: strict.Record) -> UntouchedNode:
+    return UntouchedNode(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
 
 
-def _limits(record: strict.Record) -> Limits:
-    return Limits(
+def _limits(record: strict.Record) -> BuilderLimits:
+    return BuilderLimits(
         record.integer("vcpus", 1, 64),
         record.integer("memoryMiB", 1, 2**20),
         record.integer("scratchMiB", 0, 2**20),

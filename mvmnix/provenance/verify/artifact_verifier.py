@@ -3,7 +3,7 @@
 A registry's answer is unpacked first (registry_responses.py). For each bundle, in this order, and what one of the first
 two steps refuses is not read further:
 
-1. a trusted signer signed it (steps 2 to 4 of authenticate.py);
+1. a trusted signer signed it (steps 2 to 4 of authentication.py);
 2. what was signed is an in-toto statement, or the file itself;
 3. the statement is about the file and meets every requirement (requirements.py), and is what its packaging calls it;
    a bare signature meets none;
@@ -21,13 +21,11 @@ from typing import Final, assert_never
 from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
-from mvmnix.provenance.identity.trust import Trust
-from mvmnix.provenance.slsa import foreign_builds, in_toto
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.bundle import PAYLOAD_TYPE, Blob
+from mvmnix.provenance.identity import Trust
+from mvmnix.provenance.slsa import ForeignStatement, foreign_builds, in_toto
 from mvmnix.provenance.verify import registry_responses
-from mvmnix.provenance.verify.authenticate import Attested, Authentic, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate_foreign, only_refusals
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
 
@@ -54,7 +52,7 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedBundle:
     """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature."""
 
     number: int
@@ -69,7 +67,7 @@ class Passed:
 
     name: str
     blob: Blob
-    counted: tuple[Counted, ...]
+    counted: tuple[CountedBundle, ...]
     others: tuple[Reason, ...]
 
     @property
@@ -78,9 +76,9 @@ class Passed:
         return self.blob.digest
 
 
-def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
+def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
-    counted, reasons = list[Counted](), list[Reason]()
+    counted, reasons = list[CountedBundle](), list[Reason]()
     unpacked = registry_responses.unpack_all(bundles)
     for number, packed in enumerate(unpacked, 1):
         try:
@@ -101,7 +99,7 @@ def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -
     return Passed(name, blob, tuple(counted), bounded(reasons))
 
 
-def _voices(counted: Sequence[Counted]) -> int:
+def _voices(counted: Sequence[CountedBundle]) -> int:
     """How many signers vouch, each once, and each for a build of its own: one build that two signed was built once."""
     signers, builds = set[Digest](), set[str]()
     for each in counted:
@@ -122,7 +120,7 @@ def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 
 
-def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Counted:
+def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> CountedBundle:
     data = packed.data
     if packed.problem:
         raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
@@ -140,7 +138,7 @@ def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Coun
             further = tuple(standard.further(claim, attested, signed))  # 4
             if further:
                 raise RefusedError(*further)
-            return Counted(place.number, attested, claim, attested.content.payload)
+            return CountedBundle(place.number, attested, claim, attested.content.payload)
         case Digest():
             return _signature(attested, packed, standard, signed)  # 2, 3
         case _:
@@ -183,11 +181,11 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         raise RefusedError(*reasons)
 
 
-def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> Counted:
+def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> CountedBundle:
     """A signature over the file itself, which authenticate_foreign was given and has compared."""
     promised_statement = packed.predicate_type is not None
     if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
         raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
-    return Counted(place.number, attested, None, b"")
+    return CountedBundle(place.number, attested, None, b"")

@@ -155,7 +155,7 @@ def change_page(site: Site) -> None:
 
 
 def change_key(site: Site) -> None:
-    """The user made new keys, and believes the old one no more."""
+    """The user made new keys, and trusts the old one no more."""
     keys = site.rooms.keys
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}

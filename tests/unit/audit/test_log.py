@@ -19,8 +19,8 @@ from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import matching, records, tree_at
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.reading import last_records, matching_records, tree_at
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
@@ -84,7 +84,7 @@ def test_records_are_read_from_the_end(world: World) -> None:
     total = 2 * CAPACITY + 3
     world.fill(total)
     for last in (0, 1, 3, 4, CAPACITY + 3, CAPACITY + 4, total, total + 10):
-        found = list(records(world.directory, world.key, last=last))
+        found = list(last_records(world.directory, world.key, last=last))
         assert [item.index for item in found] == list(range(max(0, total - last), total))
         assert all(item.record == record(item.index) for item in found)
 
@@ -97,7 +97,7 @@ def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
 
     def found(text: str, since: int | None = None) -> list[int]:
         moment = None if since is None else NOON + timedelta(seconds=since)
-        return [it.index for it in matching(world.directory, world.key, text.encode(), since=moment)]
+        return [it.index for it in matching_records(world.directory, world.key, text.encode(), since=moment)]
 
     assert found('"kind":"start"') == list(range(total))[::-1]
     assert found('"machine":"m5"') == [5]
@@ -145,17 +145,17 @@ def test_a_log_that_is_gone_is_not_begun_anew_without_a_word(world: World) -> No
     with pytest.raises(RefusedError):
         AuditLog(world.directory, world.signer, lambda: "2 receipts").append(record(0))
     assert list(world.path.iterdir()) == [], "nothing is left of it, and no lock"
-    log.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    log.append(Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
     assert log.append(record(1)).index == 1
     for writer in (log, AuditLog(world.directory, world.signer)):
         with pytest.raises(UsageError, match="there is a log in"):
-            writer.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+            writer.append(Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
 
 
 def test_what_the_log_has_of_a_machine(world: World) -> None:
     assert world.log.about("m1") == ()
     world.fill(3)
-    end = replace(record(1), kind=Kind.END)
+    end = replace(record(1), kind=RecordKind.END)
     world.log.append(end)
     assert world.log.about("m1") == (end, record(1))
     assert world.log.about("m7") == ()
@@ -213,7 +213,7 @@ def test_no_key_is_published_before_the_first_record(world: World) -> None:
 
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:
     with pytest.raises(ValueError, match="only the log itself"):
-        world.log.append(Record(kind=Kind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
+        world.log.append(Record(kind=RecordKind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
 
 
 # -- more than one writer, and room ahead
@@ -252,7 +252,7 @@ def test_bytes_that_somebody_put_into_the_room_ahead(world: World) -> None:
     (world.path / FIRST).write_bytes(data)
     assert verify_log(world.directory, world.key).tail == 6
     world.log.append(record(2))
-    assert world.kinds == [Kind.START, Kind.START, Kind.RECOVERY, Kind.START]
+    assert world.kinds == [RecordKind.START, RecordKind.START, RecordKind.RECOVERY, RecordKind.START]
     assert verify_log(world.directory, world.key).tail == 0
 
 
@@ -279,7 +279,7 @@ def test_another_writer_was_killed_at_its_seal(world: World, whole: int, length:
     data[place : place + length] = b'{"seal":"AAAA'.ljust(WIDTH, b"A")[:length]
     (world.path / FIRST).write_bytes(data)
     world.log.append(record(whole + 1))
-    assert world.kinds[whole:] == [Kind.START, Kind.RECOVERY, Kind.START]
+    assert world.kinds[whole:] == [RecordKind.START, RecordKind.RECOVERY, RecordKind.START]
     assert verify_log(world.directory, world.key).tail == 0
 
 
@@ -419,7 +419,7 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
     for action in (
         lambda: AuditLog(world.directory, world.signer).append(record(5)),
         world.log.check,
-        lambda: list(records(world.directory, world.key, last=9)),
+        lambda: list(last_records(world.directory, world.key, last=9)),
     ):
         with pytest.raises(RefusedError) as caught:
             action()
@@ -452,7 +452,7 @@ def test_how_much_of_an_unfinished_recovery_is_read(world: World) -> None:
     (world.path / PENDING).write_bytes(kept)
     world.log.append(record(0))
     assert (world.path / f"tail-{Digest.of(kept).hex}").read_bytes() == kept
-    assert world.kinds == [Kind.RECOVERY, Kind.START]
+    assert world.kinds == [RecordKind.RECOVERY, RecordKind.START]
 
 
 FULL: dict[str, Callable[[bytes], bytes]] = {
@@ -497,7 +497,7 @@ def test_a_segment_that_another_writer_began_is_kept(world: World) -> None:
     AuditLog(world.directory, world.signer).append(record(1000))
     assert world.log.append(record(1001)).index == CAPACITY + 1
     assert verify_log(world.directory, world.key).checkpoint.size == CAPACITY + 2
-    last = [listed.record for listed in records(world.directory, world.key, last=2)]
+    last = [listed.record for listed in last_records(world.directory, world.key, last=2)]
     assert last == [record(1000), record(1001)]
 
 
@@ -528,7 +528,7 @@ def test_a_disk_that_fails_fails_the_append(
             world.log.append(record(99))
     world.log.append(record(3))
     assert verify_log(world.directory, world.key).tail == 0
-    kept = [listed.record for listed in records(world.directory, world.key, last=10**6) if listed.index >= size]
+    kept = [listed.record for listed in last_records(world.directory, world.key, last=10**6) if listed.index >= size]
     assert kept[-1] == record(3)
     # what reached the disk before it failed is not vouched for, unless it was there with its seal at once
     assert record(99) not in kept or call == "fsync"
@@ -559,7 +559,7 @@ def test_a_disk_that_is_full_at_any_byte(world: World) -> None:
         evidence = verify_log(world.directory, world.key)
         assert (evidence.checkpoint.size, evidence.tail) == (2, max(0, size - whole))
         log.append(record(3))
-        found = [listed.record for listed in records(world.directory, world.key, last=10)]
+        found = [listed.record for listed in last_records(world.directory, world.key, last=10)]
         assert (found[:2], found[-1]) == ([record(0), record(1)], record(3))
         assert verify_log(world.directory, world.key).tail == 0
 

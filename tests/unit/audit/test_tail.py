@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from mvmnix.audit.segment import CAPACITY, segment_name
-from mvmnix.audit.tail import LOCK, quiet, read_head
+from mvmnix.audit.tail import LOCK, hold_writers, read_head
 from mvmnix.errors import RefusedError
 from mvmnix.private_dirs import Directory
 from tests.unit.audit.world import World, content, record
@@ -50,5 +50,5 @@ def test_a_reader_keeps_writers_out_where_it_may_write(
 
     monkeypatch.setattr(Directory, "lock", lock)
     monkeypatch.setattr(os, "access", lambda *_, **__: is_ours)
-    with quiet(world.directory):
+    with hold_writers(world.directory):
         assert locked == [LOCK] * is_locked

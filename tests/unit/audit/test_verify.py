@@ -14,8 +14,8 @@ from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
-from mvmnix.audit.reading import records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.reading import last_records
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
@@ -314,7 +314,7 @@ def test_a_segment_that_can_not_be_read_is_named(long: World) -> None:
 
 def test_what_has_begun_and_not_ended(world: World) -> None:
     world.fill(3)
-    world.log.append(replaced(record(1), kind=Kind.END))
+    world.log.append(replaced(record(1), kind=RecordKind.END))
     visited = list[int]()
     found = verify_log(world.directory, world.key, visit=lambda index, _: visited.append(index))
     assert [(it.index, it.record) for it in found.unended] == [(0, record(0)), (2, record(2))]
@@ -402,7 +402,7 @@ def test_the_last_seal_but_one_looks_like_a_killed_writer(long: World, notes: di
     assert verify_log(long.directory, long.key).tail == len(record(SIZE - 1).line) + 1
     refusal(long, notes[SIZE])
     AuditLog(long.directory, long.signer).append(record(7))
-    recovery = next(records(long.directory, long.key, last=2)).record
+    recovery = next(last_records(long.directory, long.key, last=2)).record
     assert (long.path / f"tail-{recovery.digests['tail'].hex}").read_bytes() == record(SIZE - 1).line + b"\n"
     refusal(long, notes[SIZE])
 
@@ -424,7 +424,9 @@ def test_a_log_that_was_begun_anew_is_named_beside_the_contradiction(long: World
     """The checkpoint may be one of the log before it, and no sign of a rewrite."""
     for file in long.path.iterdir():
         file.unlink()
-    AuditLog(long.directory, long.signer).append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    AuditLog(long.directory, long.signer).append(
+        Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
+    )
     verify_log(long.directory, long.key)
     said = refusal(long, notes[SIZE])
     assert "rolled back" in said
@@ -444,7 +446,7 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
     world.directory.write_atomic(FIRST, Segment(CompactRange(), (record(0).line,)).sealed(line, seal).data)
     assert "record 1 is none" in refusal(world)
     with pytest.raises(RefusedError) as caught:
-        list(records(world.directory, world.key, last=1))
+        list(last_records(world.directory, world.key, last=1))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
@@ -479,7 +481,7 @@ def test_a_disk_that_cannot_be_read_is_no_refusal(long: World, monkeypatch: pyte
 def test_no_log_is_neither_verified_nor_refused(world: World) -> None:
     for action in (
         lambda: verify_log(world.directory, world.key),
-        lambda: list(records(world.directory, world.key, last=1)),
+        lambda: list(last_records(world.directory, world.key, last=1)),
     ):
         with pytest.raises(UnreadableError, match="holds no audit log"):
             action()
@@ -502,9 +504,9 @@ def test_an_exported_copy_is_left_as_it_is(long: World) -> None:
 def test_records_that_are_handed_out_were_checked(long: World, name: str) -> None:
     replace(name, HEAD + 1, b"start", b"admission")(long)
     if name == FIRST:
-        assert len(list(records(long.directory, long.key, last=CAPACITY))) == CAPACITY
+        assert len(list(last_records(long.directory, long.key, last=CAPACITY))) == CAPACITY
     with pytest.raises(RefusedError) as caught:
-        list(records(long.directory, long.key, last=SIZE))
+        list(last_records(long.directory, long.key, last=SIZE))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
@@ -512,7 +514,7 @@ def test_a_log_that_was_begun_anew_is_no_excuse_for_another_problem(world: World
     for file in world.path.iterdir():
         file.unlink()
     AuditLog(world.directory, world.signer).append(
-        Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
+        Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
     )
     data = bytearray((world.path / FIRST).read_bytes())
     data[data.index(b"new-log")] ^= 1

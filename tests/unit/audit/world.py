@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
-from mvmnix.audit.reading import records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.reading import last_records
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 
@@ -32,9 +32,9 @@ class World:
         return self.signer.key
 
     @property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[RecordKind]:
         """Of all sealed records, in order."""
-        return [listed.record.kind for listed in records(self.directory, self.key, last=10**6)]
+        return [listed.record.kind for listed in last_records(self.directory, self.key, last=10**6)]
 
     def fill(self, count: int) -> None:
         for number in range(count):
@@ -56,7 +56,7 @@ def new_signer(seed: int = 1) -> Signer:
 
 def record(number: int) -> Record:
     return Record(
-        kind=Kind.START,
+        kind=RecordKind.START,
         time=NOON + timedelta(seconds=number),
         machine=f"m{number}",
         plan=Digest.of(b"plan %d" % number),

@@ -11,11 +11,11 @@ from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.store import Entry, Finished
+from mvmnix.images.store import IndexEntry, VerifiedBuild
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, Provenance, Variation, subjects_of
+from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance, Variation, subjects_of
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.unit.provenance.world import BUILDER, CACHE_KEY, CACHED, KERNEL, NOW, World, new_world, trust
 
@@ -35,7 +35,7 @@ class Exhibit:
     def sign(self, *changes: Any, key: PrivateKey = BUILDER, **fields: Any) -> None:
         """Sign the provenance anew, with fields of a claim or of its JSON changed."""
         said = {
-            "kept": tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in self.world.parts),
+            "kept": tuple(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in self.world.parts),
             "cached": (CACHED,),
             "sbom": Digest.of(SBOM),
             "builder_image": subjects_of(self.builder.image.artifacts),
@@ -49,15 +49,14 @@ class Exhibit:
     def judge(self) -> Judge:
         return Judge(self.world.policy, NOW, self._testimony)
 
-    def _testimony(self, first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def _testimony(self, first: VerifiedBuild) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         world = self.world
         for bundle in self.rebuilds:
             try:
                 found: Verified[Provenance] | RefusedError = verify_provenance(
-                    bundle,
+                    world.evidence.of_rebuild(bundle),
                     policy=world.policy,
                     artifacts=first.image.artifacts,
-                    lock=world.lock,
                     image=first.image,
                     now=NOW,
                 )
@@ -94,7 +93,7 @@ def held_of(world: World) -> Held:
     image, parts = world.image, tuple(paper(data) for data in world.parts)
     manifest, bundle = paper(world.manifest), paper(world.provenance_bundle)
     lock, sbom = (None if data is None else paper(data) for data in (world.lock, world.sbom))
-    entry = Entry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
+    entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
     files = {artifact.name: artifact for artifact in (image.kernel, image.initrd, image.rootfs)}
     return Held(entry, manifest, bundle, lock, sbom, parts, files)
 

@@ -12,8 +12,8 @@ import pytest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.escaping import escape
 from mvmnix.evidence import style
-from mvmnix.evidence.graph import Graph, Kind, Node, Standing, Verdict, refused, unverified, verified
-from mvmnix.evidence.page import POLICY, Page, page
+from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, Verdict, refused, unverified, verified
+from mvmnix.evidence.page import POLICY, Page, render_page
 from tests.unit.evidence.exhibits import exhibit
 from tests.unit.provenance.world import NOW
 
@@ -77,7 +77,7 @@ class Reader(HTMLParser):
 
 def read(graph: Graph) -> Reader:
     reader = Reader()
-    reader.feed(page(Page(graph, NOW)))
+    reader.feed(render_page(Page(graph, NOW)))
     reader.close()
     assert reader.open == [reader.root], "every element is closed"
     return reader
@@ -262,7 +262,7 @@ LONG = ("x" * 300, "W" * 30, "\u4e16" * 30, "\x1b" * 30, "i" * 60, "/nix/store/"
 def everywhere(node: Node, evil: str) -> Node:
     """A node all of whose text is a stranger's."""
     reason = Reason(ReasonCode.UNEXPECTED, evil, evil, evil)
-    verdict: Verdict = refused([reason]) if node.verdict.standing is Standing.VERIFIED else node.verdict
+    verdict: Verdict = refused([reason]) if node.verdict.standing is NodeStatus.VERIFIED else node.verdict
     members = tuple(everywhere(member, evil) for member in node.members)
     return replace(node, name=evil, digest=evil, signer=evil, verdict=verdict, facts=((evil, evil),), members=members)
 
@@ -278,14 +278,14 @@ def test_strangers_text_is_only_text(graph: Graph, evil: str) -> None:
 
     assert shape(found) == shape(expected), "the same elements with the same attributes, whatever is said"
     assert found.comments == []
-    text = page(Page(hostile, NOW))
+    text = render_page(Page(hostile, NOW))
     assert all(c == "\n" or c.isprintable() for c in text)
     text.encode("utf-8")
 
 
 @pytest.mark.parametrize("change", [lambda graph: graph, lambda graph: Graph(graph.subject, graph.nodes, ())])
 def test_the_same_evidence_makes_the_same_page(graph: Graph, change: Callable[[Graph], Graph]) -> None:
-    assert page(Page(change(graph), NOW)) == page(Page(change(graph), NOW))
+    assert render_page(Page(change(graph), NOW)) == render_page(Page(change(graph), NOW))
 
 
 def test_keys_of_strangers_make_no_ids(graph: Graph) -> None:

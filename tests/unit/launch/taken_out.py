@@ -10,7 +10,7 @@ import pytest
 from mvmnix.errors import StepResult
 from mvmnix.launch.gate import checks
 from mvmnix.launch.vmm.boot_files import BootFiles
-from mvmnix.provenance.verify import authenticate as authenticator
+from mvmnix.provenance.verify import authentication as authenticator
 
 
 def step_0_nothing(*_: object) -> Iterator[Any]:
@@ -18,14 +18,14 @@ def step_0_nothing(*_: object) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Believed:
+class Trusted:
     """What a provenance is for a gate that doesn't look."""
 
     steps: tuple[StepResult, ...] = ()
 
 
-def step_23_believed(_: object) -> Believed:
-    return Believed()
+def step_23_believed(_: object) -> Trusted:
+    return Trusted()
 
 
 def step_21_copied(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:

@@ -23,7 +23,7 @@ RULE = VerifierRule(VERIFIER.public.fingerprint, ID, timedelta(days=7), 1, ("urn
 
 
 def with_verifier(policy: TrustPolicy, *rules: VerifierRule) -> TrustPolicy:
-    """The policy, believing that verifier too. Its digest is another's: files can't be written here."""
+    """The policy, trusting that verifier too. Its digest is another's: files can't be written here."""
     signers = (*policy.trust.signers, Signer("gate", VERIFIER.public, frozenset({Role.VERIFIER})))
     trust = Trust(signers, policy.trust.roots, policy.trust.revocations)
     return replace(policy, trust=trust, verifiers=rules or (RULE,))
@@ -50,7 +50,7 @@ def summary(world: World, **changes: Any) -> Vsa:
 def relied_on(world: World) -> tuple[SummaryInput, ...]:
     """What revocations can name of the world's bundles."""
     kept = [(data, _of_parts) for data in world.parts]
-    return vsa_inputs.relied_on([(world.provenance_bundle, predicate.from_statement), *kept], world.policy.trust)
+    return vsa_inputs.relied_on([(world.provenance_bundle, predicate.read_provenance), *kept], world.policy.trust)
 
 
 def _of_parts(it: Statement) -> Provenance:

@@ -6,12 +6,12 @@ import pytest
 
 from mvmnix.builder.fetch import caches as room
 from mvmnix.builder.fetch.caches import Caches, Outcome
-from mvmnix.builder.fetch.retry import Limits
+from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Server
 
-LIMITS = Limits(attempts=1)
+LIMITS = DownloadLimits(attempts=1)
 HASHES = ["0" * 32, "1" * 32, "2" * 32]
 
 

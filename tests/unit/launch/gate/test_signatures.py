@@ -42,7 +42,7 @@ def test_a_bundle_with_a_line_behind_it_is_left_as_it_is(world: World) -> None:
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_plan_alone_is_unsigned(world: World, indent: int | None) -> None:
-    claim = plans.to_statement(world.plan()).to_bytes()
+    claim = plans.plan_statement(world.plan()).to_bytes()
     data = json.dumps(json.loads(claim), indent=indent).encode()
     assert is_statement(data)
     with pytest.raises(RefusedError) as refused:
@@ -54,14 +54,14 @@ def test_a_plan_alone_is_unsigned(world: World, indent: int | None) -> None:
     ("old", "new"), [(plans.PREDICATE_TYPE, "urn:another"), (statement.STATEMENT_TYPE, "urn:another")]
 )
 def test_another_claim_alone_is_no_unsigned_plan(world: World, old: str, new: str) -> None:
-    data = plans.to_statement(world.plan()).to_bytes().replace(old.encode(), new.encode())
+    data = plans.plan_statement(world.plan()).to_bytes().replace(old.encode(), new.encode())
     assert split(data) == (data,)
 
 
 def test_bundles_of_one_plan_are_about_one_statement(world: World) -> None:
-    claim = envelope.parse(world.plan_bundle).payload
+    claim = envelope.parse_bundle(world.plan_bundle).payload
     assert payload(bundles(world, 2)) == payload(world.plan_bundle) == claim
-    other = envelope.sign(plans.to_statement(world.plan(vcpus=7)).to_bytes(), PLANNER).to_bytes()
+    other = envelope.sign(plans.plan_statement(world.plan(vcpus=7)).to_bytes(), PLANNER).to_bytes()
     with pytest.raises(RefusedError, match="about 2 different statements") as refused:
         payload(world.plan_bundle + b"\n" + other)
     assert refused.value.codes == (ReasonCode.PLAN_THRESHOLD,)
@@ -70,7 +70,7 @@ def test_bundles_of_one_plan_are_about_one_statement(world: World) -> None:
 @pytest.mark.parametrize(("others", "what"), [(0, ["the plan"]), (1, ["bundle 2 of the plan"])])
 def test_of_several_bundles_the_refused_one_is_named(world: World, others: int, what: list[str]) -> None:
     assert len(gather(bundles(world, 2), world.policy.trust)) == 2
-    strange = envelope.sign(envelope.parse(world.plan_bundle).payload, STRANGER).to_bytes()
+    strange = envelope.sign(envelope.parse_bundle(world.plan_bundle).payload, STRANGER).to_bytes()
     with pytest.raises(RefusedError) as refused:
         gather(b"\n".join([*[world.plan_bundle] * others, strange]), world.policy.trust)
     assert refused.value.codes == (ReasonCode.SIGNER_UNKNOWN,)

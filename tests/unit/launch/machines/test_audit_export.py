@@ -9,13 +9,13 @@ import pytest
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import Signer
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.machines import audit_export
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.receipt import Receipt, Reported, to_statement
+from mvmnix.launch.machines.receipt import Receipt, Reported, receipt_statement
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -45,7 +45,7 @@ class Site:
     def export(self, machine: str = "") -> Path:
         target = self.path / f"export-{machine}"
         with Directory.create(str(target)) as directory, self.log as log:
-            audit_export.write(directory, log, KEY.public, self.find, machine)
+            audit_export.write_export(directory, log, KEY.public, self.find, machine)
         return target
 
 
@@ -57,12 +57,12 @@ def receipt_of(machine: str, start_record: int) -> Receipt:
 def start_of(machine: str) -> Record:
     digests = {subject.name: subject.digest for subject in RECEIPT.subjects} | {"provenance": RECEIPT.provenance}
     plan, policy = Digest.of(PLAN), RECEIPT.policy
-    return Record(kind=Kind.START, time=NOW, machine=machine, plan=plan, policy=policy, digests=digests)
+    return Record(kind=RecordKind.START, time=NOW, machine=machine, plan=plan, policy=policy, digests=digests)
 
 
 def end_of(machine: str, receipt: Digest) -> Record:
     return Record(
-        kind=Kind.END,
+        kind=RecordKind.END,
         time=NOW + timedelta(seconds=9),
         machine=machine,
         plan=Digest.of(PLAN),
@@ -78,19 +78,19 @@ def site(tmp_path: Path) -> Site:
     with here.log as directory:
         log = AuditLog(directory, Signer.of_log(KEY.public.raw, KEY.sign))
         for machine in MACHINES:
-            log.append(Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
+            log.append(Record(kind=RecordKind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
             index = log.append(start_of(machine)).index
-            bundle = envelope.sign(to_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
+            bundle = envelope.sign(receipt_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
             here.kept[Digest.of(bundle)] = bundle
             log.append(end_of(machine, Digest.of(bundle)))
-        log.append(Record(kind=Kind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
+        log.append(Record(kind=RecordKind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
     return here
 
 
 def check(path: Path) -> audit_export.Archive:
     with Directory.open(str(path)) as directory:
-        assert audit_export.is_archive(directory)
-        return audit_export.check(directory, KEY.public)
+        assert audit_export.is_export(directory)
+        return audit_export.check_export(directory, KEY.public)
 
 
 def test_a_whole_log(site: Site) -> None:
@@ -112,8 +112,8 @@ def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
     machine = "0123456789ac"
     with site.log as directory:
         log = AuditLog(directory, Signer.of_log(KEY.public.raw, KEY.sign))
-        admission = Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy)
-        creation = replace(start_of(machine), kind=Kind.CREATION)
+        admission = Record(kind=RecordKind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy)
+        creation = replace(start_of(machine), kind=RecordKind.CREATION)
         for record in (admission, creation, admission, start_of(machine), admission):
             log.append(record)
     found = check(site.export(machine))
@@ -122,7 +122,7 @@ def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
 
 def test_a_log_is_no_archive(site: Site) -> None:
     with site.log as log:
-        assert not audit_export.is_archive(log)
+        assert not audit_export.is_export(log)
 
 
 def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
         Directory.create(str(tmp_path / "to")) as target,
         pytest.raises(UnreadableError, match="holds no audit log"),
     ):
-        audit_export.write(target, empty, KEY.public, site.find)
+        audit_export.write_export(target, empty, KEY.public, site.find)
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -198,7 +198,7 @@ def test_another_state_of_the_same_log_is_found(site: Site) -> None:
 def test_another_key(site: Site) -> None:
     path = site.export()
     with Directory.open(str(path)) as directory, pytest.raises(RefusedError) as caught:
-        audit_export.check(directory, PrivateKey.generate().public)
+        audit_export.check_export(directory, PrivateKey.generate().public)
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
@@ -217,13 +217,13 @@ CHANGES: dict[str, Receipt] = {
 }
 
 
-def checked(receipt: Receipt, key: PrivateKey = KEY, start: Listed | None = None) -> Receipt:
-    bundle = envelope.sign(to_statement(receipt).to_bytes(), key).to_bytes()
-    end = Listed(2, end_of(MACHINES[0], Digest.of(bundle)))
+def checked(receipt: Receipt, key: PrivateKey = KEY, start: SealedRecord | None = None) -> Receipt:
+    bundle = envelope.sign(receipt_statement(receipt).to_bytes(), key).to_bytes()
+    end = SealedRecord(2, end_of(MACHINES[0], Digest.of(bundle)))
     return check_receipt(bundle, KEY.public, end=end, start=start)
 
 
-STARTED = Listed(1, start_of(MACHINES[0]))
+STARTED = SealedRecord(1, start_of(MACHINES[0]))
 
 
 def test_a_receipt_that_tells_what_the_log_tells() -> None:

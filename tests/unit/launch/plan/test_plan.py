@@ -10,9 +10,9 @@ from mvmnix.errors import ReasonCode
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Accelerator, Timeouts
-from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
@@ -37,7 +37,7 @@ def test_a_plan_for_an_image(world: World) -> None:
     assert plan.workload == image.workload
     assert plan.verbs == frozenset()
     assert plan.use is Use.WITHIN_WINDOW
-    assert plans.to_statement(plan).predicate["timeouts"] == {"bootSeconds": 120, "wallSeconds": 86_400}
+    assert plans.plan_statement(plan).predicate["timeouts"] == {"bootSeconds": 120, "wallSeconds": 86_400}
     assert plan.window.not_after - plan.window.not_before == timedelta(hours=24)
     assert plan.nonce != world.plan().nonce
     assert len(plan.nonce) == 32
@@ -61,18 +61,18 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"variation": Variation("other", -86400, "reversed")},
         {"variation": Variation("other", 0, "natural")},
         {"labels": {"tier": "web", "empty": ""}},
-        {"limits": Limits(idle_seconds=1)},
-        {"limits": Limits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
-        {"limits": Limits(system_calls=SystemCalls.STRICT)},
-        {"limits": Limits(shared_kib=2**30), "shares": (Share("/srv", "/data", Access.READ_WRITE),)},
+        {"limits": PlanLimits(idle_seconds=1)},
+        {"limits": PlanLimits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
+        {"limits": PlanLimits(system_calls=SystemCalls.STRICT)},
+        {"limits": PlanLimits(shared_kib=2**30), "shares": (Share("/srv", "/data", Access.READ_WRITE),)},
     ],
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
     plan = world.plan(**changes)
-    written = plans.to_statement(plan).to_bytes()
+    written = plans.plan_statement(plan).to_bytes()
     again = plans.from_statement(statement.parse(written))
     assert again == plan
-    assert plans.to_statement(again).to_bytes() == written
+    assert plans.plan_statement(again).to_bytes() == written
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.FIRECRACKER, "isolation": Isolation.CONTAINER},
         {"backend": Backend.CLOUD_HYPERVISOR, "accelerator": Accelerator.TCG},
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
-        {"limits": Limits(shared_kib=1)},
-        {"limits": Limits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
-        {"secrets": (Reference.parse("A=env:X", Target.FILE),) * 2},
+        {"limits": PlanLimits(shared_kib=1)},
+        {"limits": PlanLimits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
+        {"secrets": (SecretReference.parse("A=env:X", SecretTarget.FILE),) * 2},
         {"labels": {"A": "b"}},
         {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
         {"shares": (Share("/srv", "/data"),), "data": DataDisk(32, "/data/in")},
@@ -104,14 +104,14 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
 
 
 def test_limits_stand_there_only_where_there_are_some(world: World) -> None:
-    assert "limits" not in plans.to_statement(world.plan()).predicate
-    limited = world.plan(limits=Limits(tasks=7, system_calls=SystemCalls.STRICT))
-    assert plans.to_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
+    assert "limits" not in plans.plan_statement(world.plan()).predicate
+    limited = world.plan(limits=PlanLimits(tasks=7, system_calls=SystemCalls.STRICT))
+    assert plans.plan_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
 
 
 def test_limits_have_bounds() -> None:
     with pytest.raises(ValueError, match=r"tasks is between.*cpuPercent is between"):
-        Limits(tasks=0, cpu_percent=4)
+        PlanLimits(tasks=0, cpu_percent=4)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.bundle.verification_material import Entry, Material, Proof
+from mvmnix.provenance.bundle.verification_material import LogEntry, Material, Proof
 
 KEY = PrivateKey.generate()
 STATEMENT = Statement((Subject("a", Digest.of(b"a")), Subject("b", Digest.of(b"b"))), "urn:x", {"k": [1, None, "é"]})
@@ -27,7 +27,7 @@ type Change = Callable[[Any], object]
 def test_sign_and_read_back(algorithm: Algorithm) -> None:
     key = PrivateKey.generate(algorithm)
     bundle = envelope.sign(STATEMENT.to_bytes(), key)
-    again = envelope.parse(bundle.to_bytes())
+    again = envelope.parse_bundle(bundle.to_bytes())
     assert again == bundle
     assert again.material.hint == key.public.hint == base64.b64encode(key.public.fingerprint.raw).decode()
     assert key.public.verified(again.signed_bytes, again.signature) == again.signed_bytes
@@ -84,24 +84,24 @@ def twice(it: Any) -> None:
 )
 def test_refused(change: Change, code: ReasonCode) -> None:
     with pytest.raises(RefusedError) as caught:
-        envelope.parse(changed(change))
+        envelope.parse_bundle(changed(change))
     assert set(caught.value.codes) == {code}
 
 
 @pytest.mark.parametrize("change", [put([], "verificationMaterial", "tlogEntries"), lambda it: None])
 def test_foreign_spellings_that_mean_the_same_are_read(change: Change) -> None:
-    assert envelope.parse(changed(change) + b"\n").payload == STATEMENT.to_bytes()
+    assert envelope.parse_bundle(changed(change) + b"\n").payload == STATEMENT.to_bytes()
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope, "LIMIT", 10)
+    monkeypatch.setattr(envelope, "BUNDLE_LIMIT", 10)
     with pytest.raises(RefusedError, match="larger than 10 bytes"):
-        envelope.parse(b" " * 11)
+        envelope.parse_bundle(b" " * 11)
 
 
 def test_a_large_payload_passes() -> None:
     bundle = envelope.sign(b"x" * 2**20, KEY)
-    assert envelope.parse(bundle.to_bytes()) == bundle
+    assert envelope.parse_bundle(bundle.to_bytes()) == bundle
 
 
 @given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 2), st.binary(max_size=2)), max_size=3))
@@ -138,7 +138,7 @@ def test_a_payload_with_other_characters_than_its_base64_is_refused(payload: str
     canonical = envelope.Bundle(b"", "application/vnd.in-toto+json", b"\1", Material("h" * 43 + "=")).to_bytes()
     data = canonical.replace(b'"payload":""', b'"payload":"%s"' % payload.encode())
     with pytest.raises(RefusedError):
-        envelope.parse(data)
+        envelope.parse_bundle(data)
     assert outcome(envelope.read, data) == outcome(envelope.read, b" " + data)
 
 
@@ -173,7 +173,7 @@ def test_a_predicate_is_an_object(predicate: object) -> None:
     assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}
 
 
-ENTRY = Entry(
+ENTRY = LogEntry(
     7, b"log", "dsse", "0.0.1", 1_700_000_000, b"promise", Proof(3, 9, b"root", (b"h", b"i"), "log\n\u2014 x\n"), b"b"
 )
 KEYLESS = envelope.Bundle(b"{}", "x/y", b"\1\2\3", Material(certificate=b"DER", entries=(ENTRY,)))

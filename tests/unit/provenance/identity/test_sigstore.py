@@ -18,8 +18,8 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import timestamps, transparency
 from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify import authenticate as authenticator
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify import authentication as authenticator
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from tests.private_sigstore import Hooks, merged
 from tests.unit.provenance.forgeries import (
     BUILDER,
@@ -88,7 +88,7 @@ def take_out(step: str, keyed: bool, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(transparency, "forged", lambda _: None)
 
 
-#: Without what these find there is nobody to believe, or nothing to look at.
+#: Without what these find there is nobody to trust, or nothing to look at.
 MAKERS = {("0", False), ("0", True), ("2", False), ("2", True), ("3.1", False), ("3.8", False)}
 MAKING = {"no time", "no subject at all"}
 
@@ -123,7 +123,7 @@ ALGORITHM = bytes.fromhex("06082a8648ce3d040302")
 
 def unheeded(bundle: bytes) -> range:
     """Where in a bundle the base64 of that name stands; nowhere without a timestamp."""
-    material = envelope.parse(bundle).material
+    material = envelope.parse_bundle(bundle).material
     if not material.timestamps:
         return range(0)
     before = material.timestamps[0].rindex(ALGORITHM)
@@ -243,7 +243,7 @@ def test_keys_do_not_need_the_library() -> None:
 import base64
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.provenance.identity.trust import Signer, Trust
 key = PublicKey.from_base64({base64.b64encode(KEY.public.spki).decode()!r})
 root = base64.b64decode({base64.b64encode(OURS.trusted_root).decode()!r})

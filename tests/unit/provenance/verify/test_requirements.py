@@ -13,7 +13,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
-from mvmnix.provenance.slsa.foreign_builds import Origin
+from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.provenance import RootTree
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
@@ -264,10 +264,10 @@ def test_what_is_no_provenance_tells_no_source_and_no_builder() -> None:
 
 def test_mvms_own_provenance(tmp_path: Any) -> None:
     world = worlds.new_world(tmp_path)
-    made = predicate.to_statement(world.provenance(), world.image.artifacts)
+    made = predicate.provenance_statement(world.provenance(), world.image.artifacts)
     claim = in_toto.parse(made.to_bytes())
     assert foreign_builds.builder_id(claim) == "urn:mvmnix:builder:microvm:1"
-    assert foreign_builds.origin(claim) == Origin("https://host/repository", None, worlds.COMMIT)
+    assert foreign_builds.origin(claim) == BuildSource("https://host/repository", None, worlds.COMMIT)
     for artifact in world.image.artifacts:
         assert found(made.to_bytes(), Requirements(source_digest=worlds.COMMIT), artifact.digest) == []
     strange = json.loads(made.to_bytes())
@@ -288,7 +288,7 @@ def test_mvms_own_provenance(tmp_path: Any) -> None:
 )
 def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: Any, matches: str, why: str) -> None:
     world = worlds.new_world(tmp_path)
-    made = predicate.to_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
+    made = predicate.provenance_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
     kernel = world.image.kernel.digest
     for wanted in (Requirements(source_uri="git.example/org/app"), Requirements(source_tag="v1")):
         (reason,) = unmet(made, Blob(kernel), wanted, PLACE)
