@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import override
 
 import keyring
@@ -94,8 +95,8 @@ def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         found = looked(fd)
         return os.stat_result((*found[:4], *owner, *found[5:])) if stat.S_ISREG(found.st_mode) else found
 
-    monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.fstat", fstat)
-    monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.geteuid", lambda: 4321)
+    ours = {**vars(os), "fstat": fstat, "geteuid": lambda: 4321}  # not for what looks at the directories
+    monkeypatch.setattr(room, "os", SimpleNamespace(**ours))
     for owner[0] in (1, 4711):
         assert f"it belongs to uid {owner[0]}" in refusal(f"A=file:{file}")
     for owner[0] in (0, 4321):
