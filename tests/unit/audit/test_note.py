@@ -136,6 +136,13 @@ def test_each_line_under_it_is_a_signature(line: str) -> None:
         Checkpoint.verified(CHECKPOINT.note + f"{line}\n".encode(), SIGNER.key)
 
 
+def test_signatures_without_a_text_are_no_note() -> None:
+    note = signed("\n")
+    assert SIGNER.key.verified(note) == b"\n"
+    with pytest.raises(NoteError, match="not a text, an empty line and lines of signature"):
+        SIGNER.key.verified(note.removeprefix(b"\n\n"))
+
+
 def test_size_is_bounded() -> None:
     signature = len(signed("\n")) - 1
     assert SIGNER.key.verified(signed("x" * (16_383 - signature) + "\n"))
