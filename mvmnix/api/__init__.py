@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = face(
         "files": "digest_in file_bytes",
         "flake_lock": "lock_flake",
         "frontend": "Frontend SILENT",
+        "gate": "admit_kept open_replay",
         "image_builder": "ImageBuilder open_image_builder",
         "images": "find_images list_images prune_images remove_images SeenImage",
         "kept_plans": "KeptPlan list_plans plan_bytes remove_plans",
@@ -63,7 +64,6 @@ __getattr__, __dir__, __all__ = face(
             "MOST_TASKS MOST_WEIGHT parse_labels Plan plan_statement PlanLimits SecretReference SecretTarget "
             "Share Use"
         ),
-        "mvmnix.launch.runtime": "now",
         "mvmnix.launch.shares": "DANGER_MEANINGS",
     },
     modules=["files", "policy_history"],

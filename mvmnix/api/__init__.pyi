@@ -9,6 +9,7 @@ from mvmnix.api.export import export_image, load_image, save_image
 from mvmnix.api.files import digest_in, file_bytes
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.gate import admit_kept, open_replay
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
 from mvmnix.api.kept_plans import KeptPlan, list_plans, plan_bytes, remove_plans
@@ -101,7 +102,6 @@ from mvmnix.launch.plan import (
     parse_labels,
     plan_statement,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.launch.shares import DANGER_MEANINGS
 
 __all__ = [
@@ -183,6 +183,7 @@ __all__ = [
     "add_rebuilds",
     "add_signature",
     "admit_created",
+    "admit_kept",
     "admit_plan",
     "ask_witnesses_of",
     "begin_new_log",
@@ -227,10 +228,10 @@ __all__ = [
     "lock_flake",
     "machine_files",
     "machine_names",
-    "now",
     "open_context",
     "open_image_builder",
     "open_machine_store",
+    "open_replay",
     "open_signed",
     "parse_labels",
     "pin_wheels",

@@ -17,10 +17,10 @@ from mvmnix.audit import (
     lost_log,
     verify_log,
 )
+from mvmnix.clock import now
 from mvmnix.errors import Reason, RefusedError, UnreadableError
 from mvmnix.launch.gate import HostClock, UnkeptStarts, looked_at
 from mvmnix.launch.machines import LogTraces, list_entries
-from mvmnix.launch.runtime import now
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:

@@ -18,7 +18,6 @@ from mvmnix.audit import (
 )
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines import LogTraces
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
@@ -60,6 +59,8 @@ def journal(
     """
 
     def traces() -> str:
+        from mvmnix.launch.machines import LogTraces  # noqa: PLC0415 - asked for where there is no log
+
         return LogTraces.of(state).said
 
     if witnesses := tuple(map(witness, rules)):

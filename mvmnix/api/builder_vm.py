@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
+from mvmnix.api.gate import admit_kept
+from mvmnix.api.host import open_host
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import Connection, Threads, WorkerPool
+from mvmnix.clock import now
 from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
 from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.runtime import Host, Machine, now, start_machine, stopping_signals
+from mvmnix.launch.runtime import Host, Machine, start_machine, stopping_signals
 from mvmnix.model import Verb
 from mvmnix.provenance.slsa import BuilderLimits
 
@@ -68,7 +71,7 @@ class BuilderVm:
         self._builder = builder
         self._plan = plan
         progress.step_alone("starting the builder VM")
-        self._host: Host = context.host(progress.notice)
+        self._host: Host = open_host(context, progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
         self.errands: WorkerPool = self._threads
@@ -80,7 +83,7 @@ class BuilderVm:
         services = {nix_commands.CACHE_PORT: connect}
         retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
-            self._context.admitted(bundle, self._builder, self._host.notice) as verified,
+            admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
             start_machine(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._context.recorded(),

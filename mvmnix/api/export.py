@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mvmnix.api import files
 from mvmnix.api.context import Context
+from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.images import (
     BUNDLE_NAME,
@@ -16,7 +17,6 @@ from mvmnix.images import (
     VerifiedBuild,
     image_archive,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.store import chunks
 

@@ -17,11 +17,11 @@ from mvmnix.builder.flakes import take_flake
 from mvmnix.builder.nix import HostNix
 from mvmnix.builder.oci import OciRef
 from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, VerifiedBuild, make_provenance
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
 from mvmnix.provenance.slsa import provenance, provenance_statement

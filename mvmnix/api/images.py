@@ -8,9 +8,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.gc_roots import image_roots, part_roots
 from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.images import BuildKey, IndexEntry, KeptImages, Need, PruneResult, RebuildStore, VerifiedBuild
-from mvmnix.launch.runtime import now
 from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.

@@ -10,6 +10,8 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.gate import admit_kept, admit_submission
+from mvmnix.api.host import open_host
 from mvmnix.api.terminal import Terminal, run_in_terminal
 from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
@@ -39,7 +41,7 @@ def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") 
     with ExitStack() as stack:
         if image:
             with _handed_in(bundle, Path(image), vsa) as submission:
-                verified = stack.enter_context(context.admit(submission, context.frontend.notice))
+                verified = stack.enter_context(admit_submission(context, submission, context.frontend.notice))
         else:
             verified = stack.enter_context(_kept(context, bundle))
         yield verified
@@ -48,7 +50,7 @@ def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") 
 def host_for(context: Context, plan: VerifiedPlan) -> Host:
     """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
     with context.recorded(plan=plan.digest):
-        return context.host(context.frontend.notice, plan.plan.backend)
+        return open_host(context, context.frontend.notice, plan.plan.backend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
         with context.working():  # until its files are open, the image may not be removed
             with context.recorded(plan=Digest.of(bundle)):
                 kept = _image_of(context, bundle)
-            verified = stack.enter_context(context.admitted(bundle, kept, context.frontend.notice))
+            verified = stack.enter_context(admit_kept(context, bundle, kept, context.frontend.notice))
         yield verified
 
 
@@ -170,7 +172,7 @@ def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]
 
 def _host_of_its_own(backend: Backend) -> Host:
     """What a detached supervisor works with: opened in its own process, since locks don't survive a fork."""
-    return Context(Roots.from_environment(os.environ)).host(lambda _: None, backend)
+    return open_host(Context(Roots.from_environment(os.environ)), lambda _: None, backend)
 
 
 def _image_of(context: Context, bundle: bytes) -> StoredImage:

@@ -10,10 +10,10 @@ from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.images import KeptParts, PartDomain, VerifiedBuild, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa import KeptPath, subjects_of
 from mvmnix.provenance.slsa import parts as claims

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mvmnix.api.context import Context
+from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
@@ -27,7 +28,6 @@ from mvmnix.launch.plan import (
     check_variables,
     plan_statement,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload

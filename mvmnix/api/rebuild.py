@@ -15,11 +15,11 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder import bootstrap
 from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
 from mvmnix.builder.session import BuildRequest
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.images import RebuildStore, VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.runtime import now
 from mvmnix.model import DirectoryOrder
 from mvmnix.provenance.slsa import Provenance, Variation, provenance_statement
 from mvmnix.provenance.verify import Verified

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.clock import now
 from mvmnix.errors import RefusedError
 from mvmnix.images import STATEMENT_LIMIT, KeptImages, RebuildStore
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials
+from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials, open_replay
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
@@ -130,7 +130,7 @@ def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
     else:
         image = add_build(draft, gather.held(context, entry), judge)
         shown = check_plan(bundle, judge, gather.gate(context, entry))
-    shown = with_replay(shown, context.replay(_silent).judge)
+    shown = with_replay(shown, open_replay(context, _silent).judge)
     return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
 
 

@@ -6,12 +6,14 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "gc_roots": "Need StoredFile users_of",
-        "image_archive": "BUNDLE_NAME LOCK_NAME PARTS_NAME REBUILDS_NAME",
         "part_index": "KeptParts NOTHING_KEPT PartDomain PartIndex",
         "prune": "KeptImages PruneResult SHORTEST",
         "rebuilds": "RebuildStore",
         "source_gc": "collect_garbage SourceGcResult sources_of",
-        "store": "BuildKey ImageStore IndexEntry STATEMENT_LIMIT StoredImage StoreDirectory VerifiedBuild",
+        "store": (
+            "BuildKey BUNDLE_NAME ImageStore IndexEntry LOCK_NAME PARTS_NAME REBUILDS_NAME STATEMENT_LIMIT "
+            "StoredImage StoreDirectory VerifiedBuild"
+        ),
     },
     modules=["image_archive", "make_provenance", "sbom"],
 )

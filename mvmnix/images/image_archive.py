@@ -15,20 +15,20 @@ from typing import Final
 
 from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedBuild
+from mvmnix.images.store import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    STATEMENT_LIMIT,
+    ImageStore,
+    IndexEntry,
+    VerifiedBuild,
+)
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.provenance.verify import ImageEvidence, verify_alone
 from mvmnix.strict import canonical
-
-#: Under which names an export and an archive hold the evidence beside the image's four files.
-BUNDLE_NAME: Final = "provenance.sigstore.json"
-LOCK_NAME: Final = "flake.lock"
-#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
-PARTS_NAME: Final = "parts.sigstore.jsonl"
-#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
-REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 
 _OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
 _EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)

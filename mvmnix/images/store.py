@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -22,6 +22,13 @@ from mvmnix.provenance.verify import ImageEvidence, Verified, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
+#: Under which names an export and an archive hold the evidence beside the image's four files.
+BUNDLE_NAME: Final = "provenance.sigstore.json"
+LOCK_NAME: Final = "flake.lock"
+#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
+PARTS_NAME: Final = "parts.sigstore.jsonl"
+#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
+REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024
 _INDEX_LIMIT = 16 * 1024

@@ -17,6 +17,7 @@ import pytest
 from mvmnix import manifest, strict
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images.store import IndexEntry
 from mvmnix.keys import PrivateKey, Role
@@ -24,7 +25,6 @@ from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb
 from mvmnix.provenance.bundle import envelope, statement

@@ -12,7 +12,6 @@ from mvmnix.api import (
     VerifiedBuild,
     find_images,
     list_images,
-    now,
     open_context,
     prune_images,
     remove_images,
@@ -20,6 +19,7 @@ from mvmnix.api import (
 )
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
+from mvmnix.clock import now
 from mvmnix.escaping import escape_line
 from mvmnix.plural import counted
 from mvmnix.strict import show_time

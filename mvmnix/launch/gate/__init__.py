@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "admission": "admit as_verdict",
+        "admission": "admit",
         "audit_port": "Journal ReadableJournal",
         "checks": "plan_of SummarizedImage",
         "clock": "HostClock looked_at",

@@ -1,5 +1,5 @@
 from mvmnix.launch.gate import checks, signatures, verify
-from mvmnix.launch.gate.admission import admit, as_verdict
+from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.audit_port import Journal, ReadableJournal
 from mvmnix.launch.gate.checks import SummarizedImage, plan_of
 from mvmnix.launch.gate.clock import HostClock, looked_at
@@ -22,7 +22,6 @@ __all__ = [
     "UnkeptStarts",
     "VerifiedPlan",
     "admit",
-    "as_verdict",
     "checks",
     "looked_at",
     "plan_of",

@@ -20,5 +20,5 @@ __getattr__, __dir__, __all__ = face(
         "share": "Access Danger is_within MOST_SHARES Share ShareKind",
         "window": "Use",
     },
-    modules=["backend", "kernel_command_line", "labels", "plan", "share"],
+    modules=["kernel_command_line", "labels", "plan", "share"],
 )

@@ -1,4 +1,4 @@
-from mvmnix.launch.plan import backend, kernel_command_line, labels, plan, share
+from mvmnix.launch.plan import kernel_command_line, labels, plan, share
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.fields import check_directory, check_variables
@@ -62,7 +62,6 @@ __all__ = [
     "Share",
     "ShareKind",
     "Use",
-    "backend",
     "check_directory",
     "check_variables",
     "is_within",

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = face(
         "accelerator": "accelerator_line known_verdicts KVM kvm_access_hint KvmProbe KvmVerdict",
         "creation": "check_creation create_home start_home",
         "finalize": "conclude end_failure Ended never_ran RunObservations",
-        "host": "Host now",
+        "host": "Host",
         "machine": "Machine",
         "start": "begin_start refusals_logged start_machine",
         "supervisor": "detach stopping_signals StopRequestedError supervise SupervisedEnd",

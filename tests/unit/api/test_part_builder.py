@@ -15,9 +15,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder import bootstrap
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import default, trust_text
 from mvmnix.provenance.verify.verify import verify_parts

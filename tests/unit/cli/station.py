@@ -17,9 +17,9 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
+from mvmnix.clock import now
 from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
@@ -113,7 +113,9 @@ class Station:
                 return FakeHypervisor(scenario)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
-        self.monkeypatch.setattr(Context, "jail", BareJail())
+        jail = BareJail()
+        for place in ("mvmnix.api.host", "mvmnix.api.doctor.jail"):
+            self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""

@@ -13,10 +13,10 @@ from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
+from mvmnix.clock import now
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedBuild
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate, provenance

@@ -14,9 +14,9 @@ import pytest
 
 from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.cli.output import short
+from mvmnix.clock import now
 from mvmnix.images.part_index import PartDomain
 from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import KeptPath

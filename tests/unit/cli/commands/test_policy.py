@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_trust import OTHER, planned, policy, serial, trusting

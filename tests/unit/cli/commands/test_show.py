@@ -13,10 +13,10 @@ import pytest
 
 from mvmnix.api.context import Context
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.strict import canonical, show_time
