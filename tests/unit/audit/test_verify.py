@@ -325,8 +325,21 @@ def test_the_root_of_no_records_is_known(world: World) -> None:
     world.fill(1)
     pinned = Checkpoint.sign(0, CompactRange().root(), world.signer).note
     assert verify_log(world.directory, world.key, pinned).pinned is not None
-    said = refusal(world, Checkpoint.sign(0, bytes(32), world.signer).note)
-    assert said.count("the first 0 records do not give the root") == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, SIZE])
+def test_a_pinned_root_that_is_another_is_told_once(long: World, size: int) -> None:
+    said = refusal(long, Checkpoint.sign(size, bytes(32), long.signer).note)
+    assert said.count("not give the root of the checkpoint kept elsewhere") == 1
+
+
+def test_records_are_compared_where_the_end_does_not_verify(long: World, notes: dict[int, bytes]) -> None:
+    replace(FIRST, HEAD, b'"m0"', b'"m1"')(long)
+    put_seal(long, FIRST, parse(long, THIRD).seals[0])
+    blank_seals(long)
+    said = refusal(long, notes[5])
+    assert "the first 5 records do not give the root" in said
+    assert "rolled back" not in said, "how many there are is not known"
 
 
 def test_a_gap_is_located(long: World) -> None:
