@@ -127,13 +127,13 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not address.is_multicast and address != _METADATA
 
 
-@lru_cache(maxsize=64)
+@lru_cache
 def _origins(listed: frozenset[str]) -> frozenset[str]:
     """The listed origins, with their ports written out."""
     return frozenset(_origin(one) for one in listed)
 
 
-@lru_cache(maxsize=64)
+@lru_cache
 def _places(listed: frozenset[str]) -> frozenset[str]:
     """The listed hosts, with their ports written out."""
     return frozenset(one if ":" in one else f"{one}:443" for one in listed)

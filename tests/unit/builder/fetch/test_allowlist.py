@@ -100,6 +100,14 @@ def test_each_rule_refuses_by_itself(url: str, why: str) -> None:
         ALLOWED.admit(url)
 
 
+def test_a_refusal_shows_the_beginning_of_an_address_alone() -> None:
+    url = "https://me:hush@other.example/" + "a" * 170
+    for longer in ("", "b", "b" * 5000):
+        with pytest.raises(RefusedError) as refusal:
+            ALLOWED.admit(url + longer)
+        assert refusal.value.reasons[0].what == "https://…@other.example/" + "a" * 170
+
+
 def test_the_longest_address() -> None:
     url = "https://sources.example/"
     longest = url + "a" * (MAX_URL - len(url))

@@ -1,15 +1,20 @@
 """What a build may ask of the caches: so often, and a cache that is down once; tests/integration has real caches."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mvmnix.builder.fetch import caches as room
-from mvmnix.builder.fetch.caches import Caches, Outcome
+from mvmnix.builder.fetch.caches import CachedPath, Caches, Outcome
+from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.retry import Limits
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from tests.integration.misbehaving import Server
+from mvmnix.model import Digest, StorePath
+from mvmnix.private_dirs import Directory
+from mvmnix.store import Cache
+from tests.integration.misbehaving import Asked, Server
 
 LIMITS = Limits(attempts=1)
 HASHES = ["0" * 32, "1" * 32, "2" * 32]
@@ -40,6 +45,32 @@ def test_a_cache_that_is_down_is_asked_once(server: Server) -> None:
             with pytest.raises(MvmnixError, match="answers 500"):
                 caches.find(each)
     assert server.paths() == [f"/{HASHES[0]}.narinfo"]
+
+
+def test_an_archive_that_changed_while_it_came_is_asked_for_anew(server: Server, tmp_path: Path) -> None:
+    archive = b"an archive, as it was signed"
+
+    def answer(it: Asked) -> None:
+        if it.nth == 1:  # half of another one
+            it.answer(b"an archiv", length=len(archive))
+            it.hang_up()
+        else:
+            it.answer(archive if it.nth > 2 else archive.upper())
+
+    server.routes["/x.nar"] = answer
+    path = CachedPath(
+        *(StorePath(HASHES[0], "x"), f"{server.origin}/x.nar", Digest.of(archive), len(archive), (), "key:x"),
+        *(server.origin, Compression.NONE),
+    )
+    with (
+        Directory.create(str(tmp_path / "store")) as directory,
+        Caches([CacheRule(server.origin, ())], Limits(attempts=2), environment={}) as caches,
+    ):
+        store = Cache(directory)
+        caches.bring(path, store)
+        assert store.read(path.nar, limit=len(archive)) == archive
+        assert directory.names() == (path.nar.hex,)
+    assert server.paths() == ["/x.nar"] * 3
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,18 @@ def test_a_proxy_by_tls_is_asked_by_the_worker(listening: socket.socket) -> None
         assert accepted.recv(4096) == b""
 
 
+@pytest.mark.parametrize(
+    ("proxy", "port"),
+    [("http://proxy.example", 80), ("https://proxy.example", 443), ("http://proxy.example:3128", 3128)],
+)
+def test_the_port_of_a_proxy(proxy: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, "192.0.2.1")
+    asked = connecting(monkeypatch)
+    with pytest.raises(BrokenError, match=f"proxy.example:{port} can't be reached: Connection refused"):
+        dial(FAR, {"https_proxy": proxy}, 20)
+    assert asked == [("192.0.2.1", port)]
+
+
 def test_a_proxy_of_another_kind() -> None:
     with pytest.raises(MvmnixError, match="no http or https proxy"):
         dial(FAR, {"https_proxy": "socks5h://me:hush@127.0.0.1"}, 20)
