@@ -161,6 +161,21 @@ def test_what_is_no_answer_is_an_error_with_its_reason(
     assert len(error.value.message) < 1000
 
 
+ALL_FIELDS: Final = "*(text for name in packets.FIELDS for text in (name.encode(), b'1'))"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"send(lane, Kind.WHOLE, pack(b'200', b'4', {ALL_FIELDS}, b'good'))",
+        f"head(lane, b'200', b'4', {ALL_FIELDS}); send(lane, Kind.LAST, b'good')",
+    ],
+)
+def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_over(monkeypatch, answer=answer)
+    assert got(server) == b"good"
+
+
 @pytest.mark.parametrize(
     ("answer", "limits", "said"),
     [
@@ -372,6 +387,14 @@ def test_what_is_no_document(read: str, said: str, opened: Lanes, monkeypatch: p
     take_over(monkeypatch, read=read)
     with pytest.raises(DownloadError, match=said):
         texts(opened, Document.TOKEN, b"{}")
+
+
+def test_how_many_bytes_the_texts_of_a_document_may_have(opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice its own, and 1 MiB more; the length before each counts."""
+    take_over(monkeypatch, read=f"packets.send_all(lane, pack(bytes({1 << 20})))")
+    assert texts(opened, Document.TOKEN, b"{}") == ("\0" * (1 << 20),)
+    with pytest.raises(DownloadError, match="something else than a document"):
+        texts(opened, Document.TOKEN, b"0")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -70,6 +71,19 @@ def test_lanes_that_are_idle_are_bounded() -> None:
     for lane in again:
         opened.give_back(lane)  # whose worker has ended
     assert (threads(), descriptors()) == ([], before)
+    opened.close()
+
+
+def test_nothing_holds_a_lane_that_was_dropped() -> None:
+    """A build asks thousands of questions, each by a lane of its own."""
+    opened = Lanes("", stall=5, idle=0)
+    for let_go in (opened.drop, opened.give_back):
+        lane = opened.take(None, Work.FETCH, b"", b"5")
+        still = weakref.ref(lane)
+        let_go(lane)
+        opened.rest()
+        del lane
+        assert still() is None
     opened.close()
 
 

@@ -118,7 +118,9 @@ MALFORMED: dict[str, bytes] = {
     "a size that is text": manifest(layers=[layer(size="1")]),
     "a fraction": manifest(layers=[layer(size=1.5)]),
     "an unknown field of a layer": manifest(layers=[layer(offset=1)]),
+    "a later schema": manifest(schemaVersion=3),
     "too many layers": manifest(layers=[layer()] * 128),
+    "too many images": text(json.loads(IMAGE.index()) | {"manifests": [layer()] * 1025}),
     "layers that are none": manifest(layers="all"),
 }
 
@@ -128,6 +130,12 @@ def test_malformed(data: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
         parse(data, "it")
     assert set(caught.value.codes) == {Code.OCI_MALFORMED}
+
+
+@pytest.mark.parametrize("case", ["neither", "both", "an index with layers"])
+def test_which_of_the_two_it_is_is_said_once(case: str) -> None:
+    with pytest.raises(RefusedError, match="neither an index nor a manifest, or both"):
+        parse(MALFORMED[case], "it")
 
 
 UNSUPPORTED: dict[str, tuple[bytes, str]] = {
@@ -177,6 +185,7 @@ def test_a_layer_that_comes_twice_counts_once() -> None:
 
 
 def test_the_most_of_each() -> None:
+    assert isinstance(parse(text(json.loads(IMAGE.index()) | {"manifests": [layer()] * 1024}), "it"), Index)
     found = parse(
         manifest(
             config=IMAGE.manifest["config"] | {"size": 4 << 20},

@@ -94,6 +94,13 @@ def test_siblings_share_the_repository() -> None:
     assert str(found) == f"oci://registry.example/team/app@sha256:{'0' * 64}"
 
 
+def test_how_long_the_host_of_a_registry_may_be() -> None:
+    host = ".".join(["a" * 62] * 4)
+    assert OciRef(f"{host}.ab:65535", "app", Digest.of(b"")).host == f"{host}.ab:65535"
+    with pytest.raises(ValueError, match="not the host of a registry"):
+        OciRef(f"{host}.abc:65535", "app", Digest.of(b""))
+
+
 def test_how_long_the_name_of_a_repository_may_be() -> None:
     assert OciRef("registry.example", "a" * 255, Digest.of(b"")).name == "a" * 255
     with pytest.raises(ValueError, match="not the name of a repository"):
