@@ -117,7 +117,8 @@ def must_be_peer(url: str, address: str, *, local: bool) -> None:
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        _, client = address.teredo or (None, None)
+        inner = address.ipv4_mapped or address.sixtofour or client
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:

@@ -219,6 +219,13 @@ def test_who_is_not_believed(case: str) -> None:
     assert refusal.value.codes == (ReasonCode.CACHE_SIGNATURE,)
 
 
+def test_a_refusal_names_who_has_signed() -> None:
+    stranger = signed(signed(text(), "stranger-1"), "stranger-2")
+    for data, names in ((text(), "no key"), (stranger + stranger.splitlines()[-1], "stranger-1, stranger-2")):
+        with pytest.raises(RefusedError, match=f"it says it was signed by {names}\\. "):
+            vouched(parse(data), [TRUSTED])
+
+
 def test_the_address_is_not_covered_and_need_not_be() -> None:
     assert vouched(other(URL="nar/elsewhere.nar", Compression="none")(), [TRUSTED]) is TRUSTED
 
