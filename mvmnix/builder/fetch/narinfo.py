@@ -61,8 +61,9 @@ def parse(texts: Sequence[str]) -> NarInfo:
     problems: list[str] = []
 
     def read[T](name: str, parse_it: Callable[[str], T]) -> T | None:
+        (value,) = fields[name]
         try:
-            return parse_it(fields[name][0])
+            return parse_it(value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             return None

@@ -11,6 +11,8 @@ from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.documents import (
     BadDocumentError,
     challenge,
+    github,
+    gitlab,
     immutable,
     json_texts,
     narinfo,
@@ -76,6 +78,19 @@ def test_texts_that_are_no_value(texts: list[str]) -> None:
 
 def test_fields_of_a_narinfo_in_their_order() -> None:
     assert narinfo(b"URL: a\nSystem: x\nSig: b\nSig: c\n") == ("URL", "a", "Sig", "b", "Sig", "c")
+
+
+def test_the_line_of_a_narinfo_that_is_none() -> None:
+    with pytest.raises(BadDocumentError, match=r"^line 2 is not `Name: value`$"):
+        narinfo(b"URL: a\nURL\n")
+
+
+def test_commits() -> None:
+    assert github(b'{"sha": "1", "node_id": "x"}') == ("1",)
+    assert gitlab(b'[{"id": "1"}, {"id": "2"}]') == ("1",)
+    for parse, data in ((github, b'[{"sha": "1"}]'), (github, b"{}"), (gitlab, b"[]"), (gitlab, b'{"id": "1"}')):
+        with pytest.raises(BadDocumentError, match=r"there is no (sha|id) in its answer"):
+            parse(data)
 
 
 def test_tokens() -> None:
