@@ -24,7 +24,7 @@ from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
@@ -86,7 +86,7 @@ def opened(place: Place, bundle: bytes) -> Iterator[tuple[Context, Machine]]:
         kept = next(rooms.library.read(entry) for entry in rooms.library.entries() if entry.manifest.hex == manifest)
         with (
             rooms.admitted(bundle, kept, lambda _: None) as verified,
-            start(verified, rooms.host(lambda _: None)) as machine,
+            start_machine(verified, rooms.host(lambda _: None)) as machine,
         ):
             yield rooms, machine
 
@@ -130,7 +130,7 @@ class _Outside:
 
 
 def _manifest(bundle: bytes) -> str:
-    claim = statement.parse(envelope.parse(bundle).payload)
+    claim = statement.parse(envelope.parse_bundle(bundle).payload)
     return next(it.digest.hex for it in claim.subjects if it.name == "manifest.json")
 
 

@@ -13,7 +13,7 @@ from bench.pairs import Pair, pair
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, Limits
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.model import Digest, Source
 from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache
@@ -70,7 +70,7 @@ class _Subject:
             Directory.open(str(place)) as directory,
             Downloader(allowed, Limits(), environment=self._environment) as downloader,
         ):
-            fetch(self._sources, Cache(directory), Silent(), registries=[], downloader=downloader)
+            fetch_sources(self._sources, Cache(directory), Silent(), registries=[], downloader=downloader)
 
     def theirs(self) -> None:
         with self._empty() as place:

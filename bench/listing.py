@@ -38,6 +38,6 @@ def listing(count: int, *, rounds: int) -> Pair:
 
                 return pair(ps, click, rounds=rounds)
             finally:
-                for entry in registry.entries(machines):
+                for entry in registry.list_entries(machines):
                     if entry.supervisor:
                         os.kill(entry.supervisor, signal.SIGKILL)

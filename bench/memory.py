@@ -56,7 +56,7 @@ def _ours(place: Place, signed: Path, guest: int) -> Memory:
     time.sleep(_SETTLED)
     try:
         with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
-            supervisor = registry.find(rooms.machines, machine).supervisor or 0
+            supervisor = registry.find_machine(rooms.machines, machine).supervisor or 0
         below = tuple(_descendants(supervisor))
         hypervisor = max(below, key=lambda process: _beside(process, 0))
         jail = sum(_beside(process, 0) for process in below if process != hypervisor)

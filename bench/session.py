@@ -11,13 +11,13 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.part_builder import PartBuilder
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import run
 from mvmnix.builder.session.session import BuildRequest
-from mvmnix.images.part_index import Stock
+from mvmnix.images.part_index import KeptParts
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
@@ -54,10 +54,10 @@ class Bench:
     def __init__(self, rooms: Context, place: Place) -> None:
         self._rooms = rooms
         self._progress = Watch()
-        flake = take(FlakeRef.parse(str(place.tree / "examples/hello")))
+        flake = take_flake(FlakeRef.parse(str(place.tree / "examples/hello")))
         self._request = BuildRequest(flake, lock.parse(flake.lock), "default")
         self._builder = ImageBuilder(rooms, self._progress).builder_image()
-        self._stock: Stock = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
+        self._stock: KeptParts = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
         self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
         self._current = self._new()
         self._machine: Machine | None = None

@@ -16,7 +16,7 @@ from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from tests.private_sigstore import Sigstore, merged
 from tests.unit.provenance import world as worlds
 
@@ -41,7 +41,7 @@ def verification(console: Console, *, rounds: int) -> None:
     what = f"launch gate: plan and provenance with {DEPENDENCIES} sources, signed with keys; boot files of a few bytes"
     _row(table, what, "two signatures checked, two statements parsed", found, "ours under 5")
     for name, bundle in sizes.items():
-        size = len(envelope.parse(bundle).payload)
+        size = len(envelope.parse_bundle(bundle).payload)
         found = keyless(size, rounds=3 * rounds)
         _row(table, f"a keyless statement, {name}: {size:,} bytes", "verify_dsse", found, "ratio at most 1.2")
     console.print(table)
@@ -107,7 +107,7 @@ def _world() -> Iterator[tuple[worlds.World, OpenFiles]]:
 
 def _arithmetic(world: worlds.World) -> None:
     for data, key in ((world.plan_bundle, worlds.PLANNER), (world.provenance_bundle, worlds.BUILDER)):
-        bundle = envelope.parse(data)
+        bundle = envelope.parse_bundle(data)
         key.public.verified(bundle.signed_bytes, bundle.signature)
         predicate_type = strict.parse_json(bundle.payload)
         if not isinstance(predicate_type, dict):

@@ -160,7 +160,7 @@ class Reason:
 class StepResult:
     """What one numbered step of a verification found: no reasons if it passed.
 
-    `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authenticate.py),
+    `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authentication.py),
     `provenance` and `plan` (each room's verify.py), `summary` (provenance/verify/summary.py). `within` are the steps of
     another list that this one consists of.
     """

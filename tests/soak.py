@@ -13,7 +13,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import admit_plan, host_for
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.images.store import LIMIT
+from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.runtime.supervisor import run_foreground
@@ -120,11 +120,11 @@ def _once(world: World, bundle: Path) -> None:
     said = bytearray()
     with rooms_of(world) as rooms, rooms.roots:
         put_in_order(rooms.roots, rooms.machines, SILENT)
-        with admit_plan(rooms, file_bytes(str(bundle), LIMIT)) as plan:
+        with admit_plan(rooms, file_bytes(str(bundle), STATEMENT_LIMIT)) as plan:
             host = host_for(rooms, plan)
             finished = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
         assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
-        for entry in registry.entries(rooms.machines):
+        for entry in registry.list_entries(rooms.machines):
             registry.remove(rooms.machines, entry.status.machine)
 
 

@@ -14,8 +14,8 @@ from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, bui
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.input_fetcher import InputFetcher
-from mvmnix.audit.reading import records
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.audit.reading import last_records
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
@@ -97,7 +97,7 @@ class Workbench:
     def build(self, reference: str) -> BuildRecord:
         """Build a flake. Raises what `mvm build` would tell."""
         wanted = FlakeRef.parse(reference)
-        flake = take(wanted)
+        flake = take_flake(wanted)
         request = BuildRequest(flake, lock.parse(flake.lock), wanted.attribute)
         images = self.rooms.library.images
         watched = Watched(self._running(), self.patience)
@@ -192,7 +192,7 @@ class Workbench:
     def __exit__(self, *_: object) -> None:
         self._stop()
         with self.rooms.roots, self.rooms:
-            assert list(records(self.rooms.audit, self.rooms.log_key, last=1))
+            assert list(last_records(self.rooms.audit, self.rooms.log_key, last=1))
 
 
 def tiny_tree(world: World, target: Path, flake: str) -> Path:

@@ -4,78 +4,66 @@ Each name is imported when it is first used, so that verifying a file doesn't lo
 `__init__.pyi`.
 """
 
-import importlib
+from mvmnix.faces import face
 
-#: Where each name of this face is defined. What a caller hands over or gets back may come from a room below.
-_MODULES = {
-    "Accelerator": "mvmnix.launch.plan.plan",
-    "Backend": "mvmnix.launch.plan.backend",
-    "BuildLimits": "mvmnix.api.builder_vm",
-    "Call": "mvmnix.launch.control.client",
-    "Context": "mvmnix.api.context",
-    "CopyOptions": "mvmnix.api.copy",
-    "End": "mvmnix.launch.agent.stream_frames",
-    "Exec": "mvmnix.launch.control.messages",
-    "ExitStatus": "mvmnix.launch.agent.commands",
-    "Frontend": "mvmnix.api.frontend",
-    "ImageBuilder": "mvmnix.api.image_builder",
-    "KeptImage": "mvmnix.api.source_refs",
-    "KeptPlan": "mvmnix.api.kept_plans",
-    "Missing": "mvmnix.launch.machines.output_log",
-    "Output": "mvmnix.launch.machines.output_log",
-    "Pause": "mvmnix.launch.control.messages",
-    "Piece": "mvmnix.launch.machines.output_log",
-    "PlanOptions": "mvmnix.api.plans",
-    "Progress": "mvmnix.api.progress",
-    "Ran": "mvmnix.api.launch",
-    "Resume": "mvmnix.launch.control.messages",
-    "SILENT": "mvmnix.api.frontend",
-    "SILENT_PROGRESS": "mvmnix.api.progress",
-    "Shell": "mvmnix.launch.control.messages",
-    "SourceRef": "mvmnix.api.source_refs",
-    "Stream": "mvmnix.launch.control.messages",
-    "Use": "mvmnix.launch.plan.window",
-    "VerifiedImage": "mvmnix.api.verify.image",
-    "add_signature": "mvmnix.api.plans",
-    "admit_created": "mvmnix.api.creation",
-    "admit_plan": "mvmnix.api.launch",
-    "call": "mvmnix.launch.control.client",
-    "change": "mvmnix.launch.control.client",
-    "copy_in": "mvmnix.api.copy",
-    "copy_in_tar": "mvmnix.api.copy",
-    "copy_out": "mvmnix.api.copy",
-    "copy_out_tar": "mvmnix.api.copy",
-    "create_machine": "mvmnix.api.creation",
-    "draft_plan": "mvmnix.api.plans",
-    "existing_source_ref": "mvmnix.api.source_refs",
-    "export_image": "mvmnix.api.export",
-    "give_up_root": "mvmnix.api.privileges",
-    "host_for": "mvmnix.api.launch",
-    "list_plans": "mvmnix.api.kept_plans",
-    "lock_flake": "mvmnix.api.flake_lock",
-    "open_context": "mvmnix.api.context",
-    "open_image_builder": "mvmnix.api.image_builder",
-    "open_machine_store": "mvmnix.api.machine_store",
-    "put_in_order": "mvmnix.api.machine_store",
-    "read_console": "mvmnix.launch.machines.logs",
-    "read_output": "mvmnix.launch.machines.logs",
-    "read_receipt": "mvmnix.api.receipts",
-    "refuse_early": "mvmnix.api.plans",
-    "remove_plans": "mvmnix.api.kept_plans",
-    "run_attached": "mvmnix.api.launch",
-    "runnable_ref": "mvmnix.api.source_refs",
-    "sign_plan": "mvmnix.api.plans",
-    "source_ref": "mvmnix.api.source_refs",
-    "start_detached": "mvmnix.api.launch",
-    "verify_artifacts": "mvmnix.api.verify.artifacts",
-    "verify_image": "mvmnix.api.verify.image",
-}
-
-__all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> object:
-    """A name of this face, from the module that defines it. Raises AttributeError."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "audit_check": "begin_new_log check_own_log unended_starts",
+        "audit_log": "ask_witnesses_of kept_checkpoint",
+        "builder_vm": "BuildLimits",
+        "context": "Context open_context",
+        "copy": "copy_in copy_in_tar copy_out copy_out_tar CopyOptions",
+        "creation": "admit_created create_machine",
+        "export": "export_image load_image save_image",
+        "files": "digest_in file_bytes",
+        "flake_lock": "lock_flake",
+        "frontend": "Frontend SILENT",
+        "image_builder": "ImageBuilder open_image_builder",
+        "images": "find_images list_images prune_images remove_images SeenImage",
+        "kept_plans": "KeptPlan list_plans plan_bytes remove_plans",
+        "keyless": "KeylessChoice PUBLIC_INSTANCES",
+        "launch": "admit_plan host_for Ran run_attached start_detached",
+        "machine_events": "read_events",
+        "machine_store": "open_machine_store put_in_order",
+        "machines": "change_machines kill_machines MachineUsage remove_machines stop_machines usage_of",
+        "names": "has_state image_names machine_names plan_digests",
+        "new_flake": "describe_image write_flake",
+        "own_secrets": "read_secret",
+        "pins": "add_packages fetch_pins pin_wheels PinnedLock update_packages",
+        "plans": "add_signature DATA_HINT draft_plan open_signed PlanOptions refuse_early SHARE_HINT sign_plan",
+        "policy_history": "hold_log latest_serials",
+        "privileges": "give_up_root",
+        "progress": "Progress SILENT_PROGRESS",
+        "rebuild": "rebuild_builder_image rebuild_image VARIATION",
+        "rebuild_provenance": "add_rebuilds",
+        "receipts": "read_receipt",
+        "signer": "key_file",
+        "source_gc": "collect_sources",
+        "source_refs": "existing_source_ref image_reference KEPT_SCHEME KeptImage runnable_ref source_ref SourceRef",
+        "statements": "signed_about STATEMENT_KINDS StatementFinder",
+        "terminal": "check_terminal refuse_terminal",
+        "verified_ends": "with_verified_ends",
+        "verify": "VerifiedImage verify_artifacts verify_image",
+        "mvmnix.builder": "Template",
+        "mvmnix.builder.lockfile": "InputPath LockChange LockRequest",
+        "mvmnix.builder.pins": "Reach",
+        "mvmnix.images": "BUNDLE_NAME Finished Freed Need STATEMENT_LIMIT users_of",
+        "mvmnix.launch": "Loop",
+        "mvmnix.launch.agent": "End ExitStatus FdSink MOST_ROWS",
+        "mvmnix.launch.control": "Call call change Exec Pause Resume Shell Stream TERM",
+        "mvmnix.launch.gate": "VerifiedPlan",
+        "mvmnix.launch.machines": (
+            "Archive check_export EXPORT_KEY EXPORT_LOG Filter filter_machines find_machine is_export "
+            "list_entries machine_files MachineEntry Missing Output Piece read_console read_output wait_for_end "
+            "write_export"
+        ),
+        "mvmnix.launch.plan": (
+            "Accelerator Backend DataDisk Labels LEAST_CPU Limits MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
+            "MOST_TASKS MOST_WEIGHT parse_labels Plan plan_statement SecretReference SecretTarget Share Use"
+        ),
+        "mvmnix.launch.runtime": "now",
+        "mvmnix.launch.shares": "DANGER_MEANINGS",
+    },
+    modules=["files", "policy_history"],
+)

@@ -3,19 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mvmnix.api.audit_log import heard
+from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.tail import NoLogError, is_begun, lost
-from mvmnix.audit.verify import LogEvidence, Visit, verify_log
+from mvmnix.audit import Kind, Listed, LogEvidence, NoLogError, NoteKey, Record, Visit, is_begun, lost_log, verify_log
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.gate.unkept_nonces import Unkept
-from mvmnix.launch.machines.registry import entries
-from mvmnix.launch.machines.traces import Traces
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import HostClock, Unkept, looked_at
+from mvmnix.launch.machines import Traces, list_entries
+from mvmnix.launch.runtime import now
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:
@@ -28,7 +22,7 @@ def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[L
     """
     against = _witnesses(context, key)  # 1
     if not is_begun(context.audit) and (traces := Traces.of(context.roots.state).said):  # 2
-        against.append(lost(context.audit, traces))
+        against.append(lost_log(context.audit, traces))
     starts = Unkept(context.nonces)
     evidence = _verified(context, key, note, against, starts.visit)  # 3
     if unkept := starts.reasons(_past(context)):  # 4
@@ -59,7 +53,7 @@ def _witnesses(context: Context, key: NoteKey) -> list[Reason]:
         rules = context.config.witnesses
     except RefusedError as error:  # which is no verdict on the log
         raise UnreadableError(error.message, hint=error.hint) from error
-    for each in heard(context.audit, key, rules):
+    for each in ask_witnesses_of(context.audit, key, rules):
         if each.contradicts and each.refused is not None:
             against += each.refused.reasons
         else:
@@ -93,5 +87,5 @@ def _verified(
 
 def _lost(context: Context, unended: Sequence[Listed]) -> tuple[Listed, ...]:
     """Those starts without an end whose machine doesn't live, by the kernel's word."""
-    living = {entry.status.machine for entry in entries(context.machines) if entry.alive} if unended else set()
+    living = {entry.status.machine for entry in list_entries(context.machines) if entry.alive} if unended else set()
     return tuple(listed for listed in unended if listed.record.machine not in living)

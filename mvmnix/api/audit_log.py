@@ -4,13 +4,21 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey, Signer
-from mvmnix.audit.witnessed import Heard, WitnessedLog, ask
-from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
+from mvmnix.audit import (
+    AuditLog,
+    CommandWitness,
+    FileWitness,
+    GitWitness,
+    NoteKey,
+    Signer,
+    Witness,
+    WitnessAnswer,
+    WitnessedLog,
+    ask_witnesses,
+)
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines.traces import Traces
+from mvmnix.launch.machines import Traces
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
@@ -65,12 +73,12 @@ def hold_against(log: Callable[[], AuditLog], rules: Collection[WitnessRule]) ->
         held.hold()
 
 
-def heard(directory: Directory, key: NoteKey, rules: Iterable[WitnessRule]) -> Iterator[Heard]:
+def ask_witnesses_of(directory: Directory, key: NoteKey, rules: Iterable[WitnessRule]) -> Iterator[WitnessAnswer]:
     """What each witness says of the log."""
-    return ask(directory, key, map(witness, rules))
+    return ask_witnesses(directory, key, map(witness, rules))
 
 
-def kept_by(name: str, rules: Iterable[WitnessRule]) -> bytes:
+def kept_checkpoint(name: str, rules: Iterable[WitnessRule]) -> bytes:
     """The checkpoint that the witness of this name keeps. Raises UsageError, and what `latest` raises."""
     for rule in rules:
         if rule.name == name:

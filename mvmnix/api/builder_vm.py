@@ -8,19 +8,15 @@ from dataclasses import dataclass, replace
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.worker_pool import Errands, Threads
-from mvmnix.images.store import Finished
+from mvmnix.builder.session import Connection, Threads, WorkerPool
+from mvmnix.images import Finished
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
+from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import Host, now
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
-from mvmnix.launch.runtime.supervisor import stopping_signals
+from mvmnix.launch.runtime import Host, Machine, now, start_machine, stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa.provenance import Limits
+from mvmnix.provenance.slsa import Limits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 
@@ -75,18 +71,18 @@ class BuilderVm:
         self._host: Host = context.host(progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
-        self.errands: Errands = self._threads
+        self.errands: WorkerPool = self._threads
 
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
-        bundle = self._context.sign(Role.PLANNER, plans.to_statement(self._plan).to_bytes())
+        bundle = self._context.sign(Role.PLANNER, plans.plan_statement(self._plan).to_bytes())
         services = {nix_commands.CACHE_PORT: connect}
         retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             self._context.admitted(bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
-            start(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            start_machine(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._context.recorded(),
         ):
             verified.kernel_loaded()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -11,34 +12,23 @@ from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
-from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.note import Signer as NoteSigner
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import AuditLog, Kind, NoteKey, Record
+from mvmnix.audit import Signer as NoteSigner
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.part_index import PartBook
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Kept, Library, Room
+from mvmnix.images import ImageStore, Kept, PartIndex, Rebuilds, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.backends import choice
-from mvmnix.launch.gate.admission import Submission, admit, as_verdict
-from mvmnix.launch.gate.clock import HostClock
-from mvmnix.launch.gate.replay import LoggedStarts, Replay
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit, as_verdict
+from mvmnix.launch.jail import BubblewrapJail
 from mvmnix.launch.plan import backend as kinds
-from mvmnix.launch.runtime.accelerator import KvmProbe
-from mvmnix.launch.runtime.host import Host, now
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.launch.runtime import Host, KvmProbe, now
+from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client
-from mvmnix.provenance.policy.default import default_policy
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, files, in_force
-from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.provenance.policy import FILE_NAME, FLOOR, Files, TrustPolicy, default_policy, in_force, read_policy_files
 from mvmnix.roots import Roots
-from mvmnix.sandbox.uid_pool import UidPool, of_machine
+from mvmnix.sandbox import UidPool, machine_uid_pool
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
@@ -85,7 +75,7 @@ class Context:
     @property
     def policy_files(self) -> tuple[Files, Files]:
         """What the machine's files and the user's say. Raises RefusedError."""
-        return files(FLOOR, self.roots.config)
+        return read_policy_files(FLOOR, self.roots.config)
 
     @cached_property
     def config(self) -> config.Config:
@@ -95,9 +85,9 @@ class Context:
         return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
 
     @cached_property
-    def library(self) -> Library:
+    def library(self) -> ImageStore:
         """Finished builds."""
-        return self._opened.enter_context(Library(self.roots.state))
+        return self._opened.enter_context(ImageStore(self.roots.state))
 
     @cached_property
     def sources(self) -> Store:
@@ -122,9 +112,11 @@ class Context:
             self.network.rest()
 
     @cached_property
-    def part_book(self) -> PartBook:
+    def part_book(self) -> PartIndex:
         """Parts that are kept for later builds."""
-        return PartBook(self.keep(self.roots.state.child("parts")), self.library.rooms[Room.BUNDLES], self.sources)
+        return PartIndex(
+            self.keep(self.roots.state.child("parts")), self.library.rooms[StoreDirectory.BUNDLES], self.sources
+        )
 
     @cached_property
     def machines(self) -> Directory:
@@ -177,7 +169,7 @@ class Context:
         Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
         """
         own = client.current() is None
-        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else of_machine()
+        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else machine_uid_pool()
         self.keep(pool.directory)
         return BubblewrapJail(pool, self.roots.cache)
 
@@ -281,9 +273,8 @@ class Context:
         try:
             for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                 fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-            rebuilds = self._rebuilds(kept)
-            submission = Submission(plan, kept.bundle, kept.manifest, kept.lock, OpenFiles(*fds), kept.parts, rebuilds)
-            verified = self.admit(submission, notice)
+            evidence = replace(kept.evidence, rebuilds=self._rebuilds(kept))
+            verified = self.admit(Submission(plan, evidence, OpenFiles(*fds)), notice)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -292,9 +283,9 @@ class Context:
 
     def admit(self, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
         """Take what was handed in through the gate, at the time of a clock that may be relied on."""
-        with self.recorded(plan=Digest.of(it.plan)):
+        with self.recorded(plan=it.digest):
             moment = HostClock(self.nonces, notice).now()
-        log.info("gate", "verifying the plan %s", Digest.of(it.plan))
+        log.info("gate", "verifying the plan %s", it.digest)
         return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
 
     def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End
-from mvmnix.launch.agent.verbs import Way
-from mvmnix.launch.control.client import Call, call
-from mvmnix.launch.control.messages import Copy, Stream
-from mvmnix.launch.copy import tarball
-from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import Limits, Reader
-from mvmnix.launch.copy.tarball import TarWriter
-from mvmnix.launch.copy.unpack import Unpack
+from mvmnix.launch.agent import CopyDirection, End, ExitStatus
+from mvmnix.launch.control import Call, Copy, Stream, call
+from mvmnix.launch.copy import Limits, Pack, Reader, TarWriter, Unpack, tarball
 from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536
@@ -87,7 +80,9 @@ def copy_in(
     """
     pack = Pack(options.limits, options.leave_out)
     name = posixpath.basename(os.path.abspath(source))  # noqa: PTH100 - links stay what they are
-    return _send_all(machines, machine, Copy(Way.IN, path, name, options.force, streams=_IN), pack, pack.chunks(source))
+    return _send_all(
+        machines, machine, Copy(CopyDirection.IN, path, name, options.force, streams=_IN), pack, pack.chunks(source)
+    )
 
 
 def copy_in_tar(
@@ -95,7 +90,7 @@ def copy_in_tar(
 ) -> list[str]:
     """The same of a tar stream, whose directory gets the name `path`."""
     pack = Pack(options.limits, options.leave_out)
-    asked = Copy(Way.IN, path, "", options.force, streams=_IN)
+    asked = Copy(CopyDirection.IN, path, "", options.force, streams=_IN)
     return _send_all(machines, machine, asked, pack, tarball.chunks(source, pack))
 
 
@@ -117,7 +112,7 @@ def _send_all(machines: Directory, machine: str, asked: Copy, pack: Pack, chunks
 
 
 def _receive(machines: Directory, machine: str, path: str, reader: Reader) -> None:
-    asked = Copy(Way.OUT, path, streams=_OUT)
+    asked = Copy(CopyDirection.OUT, path, streams=_OUT)
     with (
         _pipe() as data,
         _Complaint() as complaint,

@@ -7,14 +7,11 @@ from pathlib import Path
 from mvmnix.api.context import Context
 from mvmnix.api.launch import admit_plan
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, read_kept
-from mvmnix.launch.machines.status import MachineStatus, Origin
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.creation import check_creation
-from mvmnix.launch.runtime.creation import create as register
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.machines import PLAN, MachineStatus, Origin, read_kept, registry
+from mvmnix.launch.plan import Backend
+from mvmnix.launch.runtime import check_creation, now
+from mvmnix.launch.runtime import create_home as register
 from mvmnix.model import Digest
 
 
@@ -51,7 +48,7 @@ def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> No
 
 def _waiting(context: Context, machine: str) -> tuple[MachineStatus, Origin]:
     """A machine that wasn't started yet. Raises UsageError."""
-    entry = registry.find(context.machines, machine)
+    entry = registry.find_machine(context.machines, machine)
     origin = entry.status.origin
     if origin is None or not entry.status.waits or entry.alive:
         hint = "mvm start takes what `mvm create` made, once; mvm launch makes another machine from the same plan"

@@ -6,13 +6,18 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
-from mvmnix.images import image_archive
-from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.images.prune import Shelves
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Finished
-from mvmnix.launch.runtime.host import now
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.images import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    REBUILDS_NAME,
+    Finished,
+    KeptImages,
+    Rebuilds,
+    image_archive,
+)
+from mvmnix.launch.runtime import now
+from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.store import chunks
 
 
@@ -29,16 +34,17 @@ def export_image(context: Context, finished: Finished, out: Path) -> None:
         with (out / artifact.name).open("wb") as file:
             context.library.images.copy(artifact.digest, file.write)
             os.fchmod(file.fileno(), 0o444)
-    (out / BUNDLE).write_bytes(finished.bundle)
-    if finished.lock is not None:
-        (out / LOCK).write_bytes(finished.lock)
-    if finished.sbom is not None:
-        (out / SBOM_NAME).write_bytes(finished.sbom)
-    if finished.parts:
-        (out / PARTS).write_bytes(b"\n".join(finished.parts))
+    it = finished.evidence
+    (out / BUNDLE_NAME).write_bytes(it.provenance)
+    if it.lock is not None:
+        (out / LOCK_NAME).write_bytes(it.lock)
+    if it.sbom is not None:
+        (out / SBOM_NAME).write_bytes(it.sbom)
+    if it.parts:
+        (out / PARTS_NAME).write_bytes(b"\n".join(it.parts))
     rebuilds = Rebuilds(context.roots.state).bundles(finished.image.manifest.digest)
     if rebuilds:
-        (out / REBUILDS).write_bytes(b"\n".join(rebuilds))
+        (out / REBUILDS_NAME).write_bytes(b"\n".join(rebuilds))
 
 
 def save_image(context: Context, digest: str, out: Path) -> None:
@@ -47,7 +53,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = Shelves(context.library).find(digest)
+        (_, entry), *_ = KeptImages(context.library).find(digest)
         finished = context.library.open(entry, policy=context.policy, now=now())
         try:
             file = out.open("xb")

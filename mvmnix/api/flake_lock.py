@@ -8,13 +8,15 @@ from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.source_refs import existing_source_ref
-from mvmnix.builder.flakes.worktree import Draft
-from mvmnix.builder.lockfile.session import Locking, NewLock, Wish
+from mvmnix.builder.flakes import Draft
+from mvmnix.builder.lockfile import Locking, LockRequest, NewLock
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 
 
-def lock_flake(context: Context, flake: str, wish: Wish, progress: Progress = SILENT_PROGRESS) -> tuple[NewLock, Path]:
+def lock_flake(
+    context: Context, flake: str, wish: LockRequest, progress: Progress = SILENT_PROGRESS
+) -> tuple[NewLock, Path]:
     """Lock the inputs of the flake at this reference; returns what changed, and the lock's path, written if it did.
 
     Raises UsageError for an OCI image, RefusedError, which is logged, MvmnixError.
@@ -28,7 +30,7 @@ def lock_flake(context: Context, flake: str, wish: Wish, progress: Progress = SI
         return made, (draft.lock_path if made.data is None else draft.write(made.data))
 
 
-def _locked(context: Context, draft: Draft, wish: Wish, progress: Progress) -> NewLock:
+def _locked(context: Context, draft: Draft, wish: LockRequest, progress: Progress) -> NewLock:
     with open_image_builder(context, progress) as images:
         builder = images.builder_image()
         vm = BuilderVm(context, images.progress, builder, builder_plan(context, builder))

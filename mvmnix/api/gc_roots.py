@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import kept_plans
-from mvmnix.images.gc_roots import File, Need
-from mvmnix.images.store import Room
+from mvmnix.images import File, Need, StoreDirectory
 from mvmnix.launch.machines import registry
 
 
@@ -16,11 +15,11 @@ def image_roots(context: Context) -> tuple[Need, ...]:
 
 def part_roots(context: Context) -> frozenset[File]:
     """The statements of kept parts: they are among the bundles, and no image names them."""
-    return frozenset(File(Room.BUNDLES, part.bundle) for part in context.part_book.needed())
+    return frozenset(File(StoreDirectory.BUNDLES, part.bundle) for part in context.part_book.needed())
 
 
 def _machines(context: Context) -> tuple[Need, ...]:
-    living = [entry.status for entry in registry.entries(context.machines) if entry.alive or entry.status.waits]
+    living = [entry.status for entry in registry.list_entries(context.machines) if entry.alive or entry.status.waits]
     return tuple(
         Need(
             f"the machine {status.name or status.machine}",

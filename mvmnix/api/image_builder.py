@@ -13,23 +13,19 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.flakes import take_flake
+from mvmnix.builder.nix import HostNix
+from mvmnix.builder.oci import OciRef
+from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import NOTHING_KEPT, Stock
-from mvmnix.images.prune import Shelves
-from mvmnix.images.store import BuildKey, Finished
+from mvmnix.images import NOTHING_KEPT, BuildKey, Finished, KeptImages, KeptParts, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
-from mvmnix.provenance.slsa import provenance
-from mvmnix.provenance.slsa.predicate import to_statement
+from mvmnix.provenance.slsa import provenance, provenance_statement
+from mvmnix.provenance.verify import ImageEvidence
 
 _LOG_MODE = 0o600
 
@@ -118,7 +114,7 @@ class ImageBuilder:
         builder: Finished,
         *,
         vary: Callable[[Plan], Plan] | None = None,
-        stock: Stock = NOTHING_KEPT,
+        stock: KeptParts = NOTHING_KEPT,
     ) -> tuple[BuildRecord, provenance.Provenance]:
         """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
 
@@ -157,17 +153,16 @@ class ImageBuilder:
         self._progress.step("signing and verifying provenance")
         listed = sbom.of(record, versions=installation.debian_versions())
         claim = replace(claim, sbom=Digest.of(listed))
-        bundle = self._context.sign(Role.BUILDER, to_statement(claim, record.image.artifacts).to_bytes())
-        return self._context.library.keep(
-            key,
-            record.image,
-            bundle=bundle,
+        bundle = self._context.sign(Role.BUILDER, provenance_statement(claim, record.image.artifacts).to_bytes())
+        library = self._context.library
+        evidence = ImageEvidence(
+            manifest=library.manifest(record.image.manifest.digest),
+            provenance=bundle,
             lock=record.request.flake.lock,
-            policy=self._context.policy,
-            now=now(),
-            parts=parts,
             sbom=listed,
+            parts=parts,
         )
+        return library.keep(key, evidence, policy=self._context.policy, now=now())
 
     def request(self, source: SourceRef) -> BuildRequest:
         """What to build, from the source as it is now."""
@@ -176,7 +171,7 @@ class ImageBuilder:
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
                 return oci.request(source, self._context.network.registries)
-            flake = take(source)
+            flake = take_flake(source)
             locked = lock.parse(flake.lock)
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
@@ -184,7 +179,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> Finished:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in Shelves(self._context.library).find(text)]
+        entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

@@ -9,12 +9,9 @@ from mvmnix.api.gc_roots import image_roots, part_roots
 from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images.gc_roots import Need
-from mvmnix.images.prune import Freed, Shelves
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import BuildKey, Entry, Finished
-from mvmnix.launch.runtime.host import now
-from mvmnix.provenance.slsa.provenance import HOST_NIX
+from mvmnix.images import BuildKey, Entry, Finished, Freed, KeptImages, Need, Rebuilds
+from mvmnix.launch.runtime import now
+from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]
@@ -54,7 +51,7 @@ def find_images(context: Context, digest: str) -> Listed:
     with context.working():
         found = (
             SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
-            for name, entry in Shelves(context.library).find(digest)
+            for name, entry in KeptImages(context.library).find(digest)
         )
         return image_roots(context), tuple(found)
 
@@ -65,7 +62,7 @@ def remove_images(context: Context, digests: Iterable[str]) -> Freed:
     Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
     """
     with context.clearing():
-        shelves, needs = Shelves(context.library, held=part_roots(context)), image_roots(context)
+        shelves, needs = KeptImages(context.library, held=part_roots(context)), image_roots(context)
         _refuse_unknown(needs)
         freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
         _forget_rebuilds(context, freed)
@@ -80,7 +77,7 @@ def prune_images(context: Context, *, every: bool, before: datetime | None, remo
     with context.clearing():
         needs = image_roots(context)
         _refuse_unknown(needs)
-        freed = Shelves(context.library, held=part_roots(context)).prune(
+        freed = KeptImages(context.library, held=part_roots(context)).prune(
             needs,
             every=every,
             spared=_spared() if every else (),

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
-from mvmnix.builder.fetch.caches import Caches
-from mvmnix.builder.fetch.flake_inputs import bring
-from mvmnix.builder.fetch.resolve import resolve
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.fetch import Caches, bring_tree, resolve_reference
+from mvmnix.builder.pins import fetch_sources
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, Source
@@ -28,7 +26,7 @@ class InputFetcher:
     def sources(self, sources: Sequence[Source]) -> None:
         """Bring files by hash."""
         self._registries.fetch(sources, self._progress)
-        fetch(sources, self._store, self._progress, downloader=self._downloader)
+        fetch_sources(sources, self._store, self._progress, downloader=self._downloader)
 
     def tree(self, node: LockedNode) -> None:
         """Bring a locked tree, if the policy lets such a one into a build."""
@@ -36,9 +34,9 @@ class InputFetcher:
             why = f"evaluation needs {node.uri}, which the trust policy does not admit"
             hint = "take another input, or extend inputs in trust.toml, [sources], if you mean to"
             raise refuse(ReasonCode.INPUT_NOT_ADMITTED, node.name, why, hint)
-        bring(node, self._store, self._outside)
+        bring_tree(node, self._store, self._outside)
 
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
         """What a reference means now, for `mvm lock` (builder/lockfile/session.py): its tree is in the store then."""
-        found = resolve(original, self._store, self._outside)
+        found = resolve_reference(original, self._store, self._outside)
         return found.locked, found.nar

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.images.prune import SHORTEST
-from mvmnix.images.store import LIMIT
-from mvmnix.launch.gate.verify import read_plan
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.images import SHORTEST, STATEMENT_LIMIT
+from mvmnix.launch.gate import read_plan
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 
 #: How a kept plan is named where a file could be.
@@ -72,10 +71,10 @@ def plan_bytes(context: Context, text: str) -> bytes:
     Raises UsageError.
     """
     if not text.startswith(KEPT_SCHEME):
-        return file_bytes(text, LIMIT)
+        return file_bytes(text, STATEMENT_LIMIT)
     with context.working():  # none is removed meanwhile
         digest = _chosen(context.plans.digests(), text.removeprefix(KEPT_SCHEME))
-        return context.plans.read(digest, limit=LIMIT)
+        return context.plans.read(digest, limit=STATEMENT_LIMIT)
 
 
 def drop_expired(context: Context) -> None:
@@ -90,12 +89,12 @@ def plans_for(context: Context, manifest: Digest) -> Iterator[bytes]:
     """The plans that were signed here for the image with this manifest, as they were signed, one bundle or several."""
     for kept in kept_plans(context):
         if kept.image is not None and kept.image[0] == manifest:
-            yield context.plans.read(kept.digest, limit=LIMIT)
+            yield context.plans.read(kept.digest, limit=STATEMENT_LIMIT)
 
 
 def _read(context: Context, digest: Digest) -> KeptPlan:
     try:
-        it = read_plan(context.plans.read(digest, limit=LIMIT), context.policy)
+        it = read_plan(context.plans.read(digest, limit=STATEMENT_LIMIT), context.policy)
         return KeptPlan(digest, it.plan, tuple(each.signer.name for each in it.signed))
     except RefusedError:
         return KeptPlan(digest)

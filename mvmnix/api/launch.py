@@ -11,27 +11,19 @@ from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.terminal import Terminal, run_in_terminal
-from mvmnix.api.verify.image import exported
+from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images.image_archive import BUNDLE
-from mvmnix.images.store import LIMIT, Kept
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.stream_frames import End
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Kept
+from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin
 from mvmnix.launch.backends import choice
-from mvmnix.launch.container.run import run_container
-from mvmnix.launch.gate.admission import Submission
-from mvmnix.launch.gate.verify import VerifiedPlan, read_plan
-from mvmnix.launch.machines import retention
-from mvmnix.launch.machines.machine_dir import read_status
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.accelerator import described
-from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.supervisor import Finished, detach, supervise
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.launch.container import run_container
+from mvmnix.launch.gate import Submission, SummarizedImage, VerifiedPlan, read_plan
+from mvmnix.launch.machines import read_status, retention
+from mvmnix.launch.plan import Backend
+from mvmnix.launch.runtime import Finished, Host, Machine, accelerator_line, detach, supervise
+from mvmnix.launch.vmm import Acceleration
 from mvmnix.model import Digest
-from mvmnix.provenance.verify.summary import Summary
+from mvmnix.provenance.verify import Summary
 from mvmnix.roots import Roots
 
 
@@ -147,7 +139,7 @@ def start_detached(
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:
-            context.frontend.notice(described(Acceleration(status.acceleration)))
+            context.frontend.notice(accelerator_line(Acceleration(status.acceleration)))
     return machine
 
 
@@ -165,13 +157,15 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
 @contextmanager
 def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]:
     """What is verified for an image in a directory: all of its evidence, or a verifier's summary."""
-    with exported(directory) as it:
+    with open_exported(directory) as it:
         if vsa:
-            summary = Summary(file_bytes(vsa, LIMIT))
-            yield Submission(bundle, summary, it.manifest, None, it.files)
+            summary = Summary(file_bytes(vsa, STATEMENT_LIMIT))
+            yield Submission(bundle, SummarizedImage(it.manifest, summary), it.files)
         else:
-            provenance = files.read(str(directory / BUNDLE), LIMIT, "name a directory of `mvm build --out`")
-            yield Submission(bundle, provenance, it.manifest, it.lock, it.files, it.parts, it.rebuilds)
+            provenance = files.read(
+                str(directory / BUNDLE_NAME), STATEMENT_LIMIT, "name a directory of `mvm build --out`"
+            )
+            yield Submission(bundle, it.evidence(provenance), it.files)
 
 
 def _host_of_its_own(backend: Backend) -> Host:

@@ -13,7 +13,7 @@ from mvmnix.launch.machines import cleanup
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
 from mvmnix.roots import Roots
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.sandbox import UidPool
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend
@@ -37,7 +37,7 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
     from mvmnix.api.signer import key_file  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
-    from mvmnix.launch.runtime.host import now  # noqa: PLC0415
+    from mvmnix.launch.runtime import now  # noqa: PLC0415
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.launch.control.client import change
-from mvmnix.launch.control.messages import Pause, Resume
-from mvmnix.launch.machines import registry, usage
-from mvmnix.launch.machines.machine_dir import CONSOLE
-from mvmnix.launch.machines.registry import Entry
-from mvmnix.launch.machines.usage import Used
+from mvmnix.launch.control import Pause, Resume, change
+from mvmnix.launch.machines import CONSOLE, MachineEntry, Used, registry, usage
 from mvmnix.private_dirs import Directory
 
 
@@ -41,7 +37,7 @@ def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force:
     Raises as `stop_machines` does, and UsageError for one that runs.
     """
     with open_machine_store(frontend) as machines:
-        for entry in [registry.find(machines, text) for text in names]:
+        for entry in [registry.find_machine(machines, text) for text in names]:
             machine = entry.status.machine
             if force and entry.alive:
                 registry.kill(machines, machine)
@@ -62,7 +58,7 @@ def change_machines(names: Iterable[str], asked: Pause | Resume, frontend: Front
 class MachineUsage:
     """What a running machine uses: its hypervisor's processes, its supervisor's memory in KiB, bytes on its console."""
 
-    entry: Entry
+    entry: MachineEntry
     used: Used
     supervisor_kib: int
     console_bytes: int
@@ -70,22 +66,22 @@ class MachineUsage:
 
 def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, ...]:
     """What those of these machines use that run, or all that run where none is named."""
-    named = [registry.find(machines, text) for text in names]
-    running = (entry for entry in named or registry.entries(machines) if entry.supervisor)
+    named = [registry.find_machine(machines, text) for text in names]
+    running = (entry for entry in named or registry.list_entries(machines) if entry.supervisor)
     return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
 
 
-def _usage(machines: Directory, entry: Entry, supervisor: int) -> MachineUsage:
+def _usage(machines: Directory, entry: MachineEntry, supervisor: int) -> MachineUsage:
     return MachineUsage(
         entry,
         usage.by_descendants(supervisor),
         usage.by_process(supervisor).resident_kib,
-        registry.files(machines, entry.status.machine).get(CONSOLE, 0),
+        registry.machine_files(machines, entry.status.machine).get(CONSOLE, 0),
     )
 
 
 def _ids(machines: Directory, names: Iterable[str]) -> list[str]:
-    return [registry.find(machines, text).status.machine for text in names]
+    return [registry.find_machine(machines, text).status.machine for text in names]
 
 
 def _write_down_ends(frontend: Frontend) -> None:

@@ -25,7 +25,7 @@ def has_state(environment: Mapping[str, str]) -> bool:
 def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) -> tuple[str, ...]:
     """The names of the machines in these states, or of all, the youngest first. Raises OSError, MvmnixError."""
     with _state(environment) as state, state.existing("machines") as machines:
-        entries = reversed(registry.entries(machines))
+        entries = reversed(registry.list_entries(machines))
         return _words(
             entry.status.name or entry.status.machine for entry in entries if not states or entry.state in states
         )
@@ -33,14 +33,17 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The names of kept images, by their manifests. Raises as above."""
-    from mvmnix.images.prune import Shelves  # noqa: PLC0415
-    from mvmnix.images.store import Library, Room  # noqa: PLC0415 - machines don't pay for it
+    from mvmnix.images import (  # noqa: PLC0415 - machines don't pay for it
+        ImageStore,
+        KeptImages,
+        StoreDirectory,
+    )
 
     with _state(environment) as state:
-        if not all(map(state.exists, (*Room, "builds"))):
+        if not all(map(state.exists, (*StoreDirectory, "builds"))):
             return ()  # opening a library makes what is missing of it
-        with Library(state) as library:
-            return _words(sorted(Shelves(library).names()))
+        with ImageStore(state) as library:
+            return _words(sorted(KeptImages(library).names()))
 
 
 def plan_digests(environment: Mapping[str, str]) -> tuple[str, ...]:

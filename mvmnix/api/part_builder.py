@@ -9,17 +9,14 @@ from mvmnix.api.context import Context
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
-from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
 from mvmnix.errors import MvmnixError
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import Domain, Stock
-from mvmnix.images.store import Finished
+from mvmnix.images import Domain, Finished, KeptParts, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
+from mvmnix.provenance.slsa import KeptPath, subjects_of
 from mvmnix.provenance.slsa import parts as claims
-from mvmnix.provenance.slsa.provenance import Kept, subjects_of
 
 
 class PartBuilder:
@@ -35,7 +32,7 @@ class PartBuilder:
         self.domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
         self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
 
-    def stock(self) -> Stock:
+    def stock(self) -> KeptParts:
         """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
         book = self._context.part_book
         try:
@@ -45,7 +42,7 @@ class PartBuilder:
             book.forget(self.domain)
             return book.stock(self.domain, policy=self._context.policy, now=now())
 
-    def fill(self, wanted: Collection[str]) -> Stock:
+    def fill(self, wanted: Collection[str]) -> KeptParts:
         """Have those of the parts kept that are among these derivations; one process at a time builds them."""
         with self._context.building(f"parts-{self.domain.name}", self._wait):
             stock = self.stock()
@@ -79,5 +76,5 @@ class PartBuilder:
 
     def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
         bundle = self._context.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
-        parts = tuple(Kept(it.path, it.nar, Digest.of(bundle)) for it in record.built)
+        parts = tuple(KeptPath(it.path, it.nar, Digest.of(bundle)) for it in record.built)
         self._context.part_book.add(self.domain, record.known, parts, bundle)

@@ -9,23 +9,27 @@ from typing import Any, Final
 
 from mvmnix.api.context import Context
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.fields import check_directory, check_variables
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.plan.plan import Accelerator, Plan, to_statement
-from mvmnix.launch.plan.secret_reference import Reference
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.plan import (
+    NO_LABELS,
+    Accelerator,
+    Backend,
+    DataDisk,
+    Labels,
+    Limits,
+    Plan,
+    SecretReference,
+    Share,
+    Use,
+    check_directory,
+    check_variables,
+    plan_statement,
+)
+from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 
@@ -53,7 +57,7 @@ class PlanOptions:
     use: Use = Use.ONCE
     verbs: frozenset[Verb] = frozenset()
     labels: Labels = field(default_factory=lambda: NO_LABELS)
-    secrets: tuple[Reference, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
     shares: tuple[Share, ...] = ()
     data: DataDisk | None = None
     limits: Limits = _NO_LIMITS
@@ -96,14 +100,42 @@ def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_
     made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
     made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
     with context.recorded():
-        plan_of(to_statement(made))  # what would be no plan once it is read back is none now
+        plan_of(plan_statement(made))  # what would be no plan once it is read back is none now
         credentials.refuse_in_plan(made)
     return made
 
 
 def sign_plan(context: Context, plan: Plan) -> bytes:
     """The bundle of a plan, signed by the planner. Raises MvmnixError without a key."""
-    return context.sign(Role.PLANNER, to_statement(plan).to_bytes())
+    return context.sign(Role.PLANNER, plan_statement(plan).to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPlan:
+    """What a signed plan says: the statement's bytes, and the plan, unless it is none.
+
+    `signers` are those whom the policy admits, `refused` why it admits others not. Nothing else is verified.
+    """
+
+    payload: bytes
+    plan: Plan | None
+    signers: tuple[str, ...]
+    refused: tuple[Reason, ...]
+
+
+def open_signed(context: Context, data: bytes) -> OpenedPlan:
+    """Read a signed plan, and ask the trust policy about its signers. Raises RefusedError without a payload."""
+    signers: tuple[str, ...] = ()
+    refused: tuple[Reason, ...] = ()
+    plan = None
+    try:
+        signers = tuple(it.signer.name for it in signatures.gather(data, context.policy.trust))
+    except RefusedError as error:
+        refused = error.reasons
+    payload = signatures.payload(data)
+    with suppress(RefusedError):
+        plan = plan_of(statement.parse(payload))
+    return OpenedPlan(payload, plan, signers, refused)
 
 
 def add_signature(context: Context, data: bytes, what: str) -> bytes:
@@ -121,7 +153,7 @@ def add_signature(context: Context, data: bytes, what: str) -> bytes:
         hint = "launch it as it is, or have another planner sign it: each one counts once"
         raise UsageError(f"the planner key here has signed this plan already: {what}", hint=hint)
     new = sign_plan(context, made)
-    if others and envelope.parse(new).payload != payload:
+    if others and envelope.parse_bundle(new).payload != payload:
         raise UsageError("the plan was signed in other bytes than mvm writes", hint="sign the statement itself")
     bundle = b"\n".join((*others, new))
     with context.working():
@@ -229,7 +261,7 @@ def _refuse_share(share: Share, own: Sequence[str]) -> None:
         refuse_dangers(share, None, own)
         return
     except OSError:
-        fd = opened(share)  # says what is wrong with it
+        fd = open_share(share)  # says what is wrong with it
     try:
         refuse_dangers(share, fd, own)
         refuse_owner(share, fd)

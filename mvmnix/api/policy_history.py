@@ -4,11 +4,9 @@ from pathlib import Path
 
 from mvmnix.api import audit_log
 from mvmnix.api.context import Context
-from mvmnix.audit.reading import backwards
-from mvmnix.audit.record import Serials
-from mvmnix.audit.tail import is_begun
+from mvmnix.audit import Serials, is_begun, records_backwards
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError
-from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy import TrustPolicy
 
 _HINT = (
     "`mvm audit verify` says what is wrong with the log; --policy FILE takes a policy by itself, which starts nothing"
@@ -21,7 +19,7 @@ def latest_serials(context: Context) -> Serials | MvmnixError | None:
         hold_log(context)
         if not is_begun(context.audit):
             return None
-        found = (listed.record.serials for listed in backwards(context.audit, context.log_key))
+        found = (listed.record.serials for listed in records_backwards(context.audit, context.log_key))
         return next((serials for serials in found if serials is not None), None)
     except MvmnixError as error:
         return error

@@ -13,6 +13,6 @@ def give_up_root(*paths: Path) -> None:
     """
     if os.geteuid() != 0:
         return
-    from mvmnix.privileges.give_up import give_up  # noqa: PLC0415 - plain users don't pay for it
+    from mvmnix.privileges import give_up_root  # noqa: PLC0415 - plain users don't pay for it
 
-    give_up([str(path.absolute()) for path in paths], os.environ)
+    give_up_root([str(path.absolute()) for path in paths], os.environ)

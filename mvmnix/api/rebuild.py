@@ -12,39 +12,45 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder import bootstrap
+from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
+from mvmnix.builder.session import BuildRequest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished, Rebuilds
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.runtime import now
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.slsa.predicate import to_statement
-from mvmnix.provenance.slsa.provenance import Provenance, Variation
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.slsa import Provenance, Variation, provenance_statement
+from mvmnix.provenance.verify import Verified
 
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64
 
 
-def rebuild(context: Context, images: ImageBuilder, request: BuildRequest, first: Finished) -> Verified[Provenance]:
+def rebuild_image(
+    context: Context, images: ImageBuilder, request: BuildRequest, first: Finished
+) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
     record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
     with context.recorded():
-        match compare(first.image, record.image):  # 3
+        match compare_images(first.image, record.image):  # 3
             case Disagreement(differences):
                 raise RefusedError(*(_reason(each, context, images) for each in differences))
             case Agreement(image):
                 images.progress.step("signing and verifying the second provenance")
-                bundle = context.sign(Role.BUILDER, to_statement(claim, image.artifacts).to_bytes())
+                bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
                 return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+
+
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[Finished, Verified[Provenance]]:
+    """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
+    first = images.builder_image()
+    return first, rebuild_image(context, images, bootstrap.request(), first)
 
 
 def varied(plan: Plan, built: Provenance) -> Plan:

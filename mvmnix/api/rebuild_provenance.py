@@ -1,13 +1,13 @@
 """Takes in other builders' provenance of a kept image, and counts the builders that agree."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
 from mvmnix.errors import RefusedError
-from mvmnix.images.prune import Shelves
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.launch.runtime.host import now
+from mvmnix.images import STATEMENT_LIMIT, KeptImages, Rebuilds
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 
 
@@ -21,14 +21,16 @@ class RebuildSigners:
     wanted: int
 
 
-def add_rebuilds(context: Context, digest: str, bundles: Iterable[bytes]) -> RebuildSigners:
+def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> RebuildSigners:
     """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
 
-    Raises RefusedError, which is logged, for one that doesn't.
+    Each file of `paths` has one bundle or several, a line each. Raises RefusedError, which is logged, for one that
+    doesn't verify, UsageError for no file.
     """
+    bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with context.working(), context.recorded():
         kept, moment = Rebuilds(context.roots.state), now()
-        ((_, entry), *_) = Shelves(context.library).find(digest)
+        ((_, entry), *_) = KeptImages(context.library).find(digest)
         first = context.library.open(entry, policy=context.policy, now=moment)
         for bundle in bundles:
             kept.keep(first, bundle, policy=context.policy, now=moment)

@@ -2,14 +2,10 @@
 
 from mvmnix.api.context import Context
 from mvmnix.api.policy_history import hold_log
-from mvmnix.audit.reading import Listed, matching
-from mvmnix.audit.record import Kind
+from mvmnix.audit import Kind, Listed, matching_records
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import RECEIPT, read_kept
-from mvmnix.launch.machines.receipt import Receipt
-from mvmnix.launch.machines.receipt_check import check_receipt
+from mvmnix.launch.machines import RECEIPT, Receipt, check_receipt, read_kept, registry
 
 
 def read_receipt(context: Context, machine: str) -> Receipt:
@@ -18,7 +14,7 @@ def read_receipt(context: Context, machine: str) -> Receipt:
     It is signed by the host, and agrees with the log's records of the machine's start and end. Raises MvmnixError where
     there is no machine or no receipt yet, RefusedError for one that doesn't verify [log-mismatch, signature-…].
     """
-    found = registry.find(context.machines, machine).status.machine
+    found = registry.find_machine(context.machines, machine).status.machine
     bundle = read_kept(context.machines, found, RECEIPT)
     if bundle is None:
         raise MvmnixError(f"the machine {found} has no receipt", hint="it gets one when it has ended")
@@ -34,7 +30,7 @@ def read_receipt(context: Context, machine: str) -> Receipt:
 def _records(context: Context, machine: str) -> dict[Kind, Listed]:
     """The last record of each kind about a machine, back to its start. Raises RefusedError [log-mismatch]."""
     found = dict[Kind, Listed]()
-    for listed in matching(context.audit, context.log_key, f'"machine":"{machine}"'.encode()):
+    for listed in matching_records(context.audit, context.log_key, f'"machine":"{machine}"'.encode()):
         found.setdefault(listed.record.kind, listed)
         if listed.record.kind is Kind.START:
             break

@@ -75,7 +75,7 @@ class Signer:
         """
         if role in self.rule.keyless:
             return False
-        return any(envelope.parse(bundle).material.hint == self.key(role).public.hint for bundle in bundles)
+        return any(envelope.parse_bundle(bundle).material.hint == self.key(role).public.hint for bundle in bundles)
 
     def sign(self, role: Role, statement: bytes) -> bytes:
         """The bundle of a statement, signed with the key of a role, or keyless."""

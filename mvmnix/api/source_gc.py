@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images.source_gc import Collected, collect, needed_by
+from mvmnix.images import Collected, collect_garbage, sources_of
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.slsa.predicate import from_statement
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.slsa import Provenance, read_provenance
+from mvmnix.provenance.verify import authenticate
 
 
 def collect_sources(context: Context, *, remove: bool) -> Collected:
@@ -20,9 +19,9 @@ def collect_sources(context: Context, *, remove: bool) -> Collected:
     Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
     """
     with context.clearing():
-        needed = {*needed_by(_claims(context)), *(source.digest for source in installation.pins())}
+        needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
         needed |= {part.nar for part in context.part_book.needed()}
-        return collect(context.sources, needed, remove=remove)
+        return collect_garbage(context.sources, needed, remove=remove)
 
 
 def _claims(context: Context) -> Iterator[Provenance]:
@@ -35,7 +34,7 @@ def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
     try:
         data = context.library.bundle(bundle)
         authentic = authenticate(data, trust=context.policy.trust, role=Role.BUILDER, what="a kept build")
-        return from_statement(statement.parse(authentic.payload))
+        return read_provenance(statement.parse(authentic.payload))
     except RefusedError as refused:
         why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): what it needs is not known"
         raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused

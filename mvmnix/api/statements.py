@@ -6,13 +6,10 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images.prune import Shelves
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Room
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
+from mvmnix.images import KeptImages, Rebuilds, StoreDirectory
+from mvmnix.launch.machines import PLAN, RECEIPT, machine_ids, read_kept, registry
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import LIMIT
+from mvmnix.provenance.bundle import BUNDLE_LIMIT
 
 #: The kinds of statement, in the order in which they are collected.
 STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")
@@ -31,13 +28,13 @@ def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes
 
 
 def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in Shelves(context.library).find(digest)]
+    entries = [entry for _, entry in KeptImages(context.library).find(digest)]
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)
     yield from (("rebuild", data) for data in Rebuilds(context.roots.state).bundles(manifest))
     yield from (("plan", data) for plan in plans_for(context, manifest) for data in plan.splitlines())
-    for status in (entry.status for entry in registry.entries(context.machines)):
+    for status in (entry.status for entry in registry.list_entries(context.machines)):
         if status.manifest != manifest:
             continue
         for kind, name in (("plan", PLAN), ("receipt", RECEIPT)):
@@ -57,9 +54,9 @@ class StatementFinder:
 
     def find(self, digest: Digest) -> bytes | None:
         """The bytes with this digest, if they are kept."""
-        for store in (self._context.plans, self._context.library.rooms[Room.BUNDLES]):
+        for store in (self._context.plans, self._context.library.rooms[StoreDirectory.BUNDLES]):
             if store.has(digest):
-                return store.read(digest, limit=LIMIT)
+                return store.read(digest, limit=BUNDLE_LIMIT)
         if self._beside is None:
             files = product(machine_ids(self._context.machines), (PLAN, RECEIPT))
             self._beside = {Digest.of(data): data for data in filter(None, starmap(self._file, files))}
@@ -69,6 +66,6 @@ class StatementFinder:
         """Whatever can't be read is not what a record names."""
         try:
             with self._context.machines.existing(machine) as home:
-                return home.read(name, LIMIT)
+                return home.read(name, BUNDLE_LIMIT)
         except (OSError, MvmnixError):
             return None

@@ -7,16 +7,11 @@ from typing import Protocol
 
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import FdSink, Typed
-from mvmnix.launch.control.authorize import granted
-from mvmnix.launch.control.messages import Shell
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import Reference, Target
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.supervisor import StopRequestedError
+from mvmnix.launch.agent import ExitStatus, FdSink, TypedInput
+from mvmnix.launch.control import Shell, require_verb
+from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.plan import Backend, Plan, SecretReference, SecretTarget
+from mvmnix.launch.runtime import Machine, StopRequestedError
 from mvmnix.model import Verb
 
 
@@ -44,14 +39,14 @@ def refuse_terminal(context: Context, plan: VerifiedPlan) -> None:
     """
     check_terminal(plan.plan.backend, plan.plan.secrets)
     with context.recorded(plan=plan.digest):
-        granted(plan.plan, Verb.SHELL)
+        require_verb(plan.plan, Verb.SHELL)
 
 
-def check_terminal(backend: Backend, secrets: Sequence[Reference]) -> None:
+def check_terminal(backend: Backend, secrets: Sequence[SecretReference]) -> None:
     """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
     if backend is Backend.CONTAINER:
         raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
-    if any(it.target is Target.VARIABLE for it in secrets):
+    if any(it.target is SecretTarget.VARIABLE for it in secrets):
         why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
         raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
 
@@ -77,7 +72,7 @@ def run_in_terminal(machine: Machine, plan: Plan, terminal: Terminal) -> ExitSta
         loop.after(0, resize)
 
     asked = Shell(plan.workload.argv, *terminal.size(), terminal.kind)
-    command = machine.start_verb(asked, stdout=FdSink(loop, 1), stderr=_nowhere, stdin=Typed(0, seen))
+    command = machine.start_verb(asked, stdout=FdSink(loop, 1), stderr=_nowhere, stdin=TypedInput(0, seen))
     with terminal.raw(changed):
         return machine.finish(command)
 

@@ -29,10 +29,10 @@ from mvmnix.audit.checkpoint_slot import BLANK, Seal
 from mvmnix.audit.end import End
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import matching
+from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
-from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost, mismatch, read_head, read_segment
+from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_log, mismatch, read_head, read_segment
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
@@ -77,7 +77,7 @@ class AuditLog:
         if is_begun(self._directory):
             return True
         if traces := self._traces():
-            raise RefusedError(lost(self._directory, traces))
+            raise RefusedError(lost_log(self._directory, traces))
         return False
 
     def check(self) -> Checkpoint | None:
@@ -92,7 +92,7 @@ class AuditLog:
         """
         if not is_begun(self._directory):
             return None
-        found = (each.record.serials for each in matching(self._directory, self._signer.key, b'"serials":['))
+        found = (each.record.serials for each in matching_records(self._directory, self._signer.key, b'"serials":['))
         return next((serials for serials in found if serials is not None), None)
 
     def about(self, machine: str) -> tuple[Record, ...]:
@@ -102,7 +102,7 @@ class AuditLog:
         """
         found = list[Record]()
         if self.is_begun():
-            for listed in matching(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
+            for listed in matching_records(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
                 found.append(listed.record)
                 if listed.record.kind in {Kind.START, Kind.CREATION}:
                     break

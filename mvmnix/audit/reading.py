@@ -9,7 +9,7 @@ from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
-from mvmnix.audit.tail import Head, absent, is_begun, mismatch, quiet, read_head, read_segment
+from mvmnix.audit.tail import Head, hold_writers, is_begun, mismatch, no_log, read_head, read_segment
 from mvmnix.errors import RefusedError
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
@@ -24,12 +24,12 @@ class Listed:
     record: Record
 
 
-def records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[Listed]:
-    """The last so many sealed records, oldest first; see `backwards` for what is checked and raised."""
-    yield from reversed(list(islice(backwards(directory, key), max(0, last))))
+def last_records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[Listed]:
+    """The last so many sealed records, oldest first; see `records_backwards` for what is checked and raised."""
+    yield from reversed(list(islice(records_backwards(directory, key), max(0, last))))
 
 
-def backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
+def records_backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
     """All sealed records, the last one first; a caller that stops early has read and checked no more than it needed.
 
     The checkpoint proves the header of the last segment, which proves the records of the segment before it and, with
@@ -41,11 +41,13 @@ def backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
             yield Listed(index, _parse(directory, index, lines[offset]))
 
 
-def matching(directory: Directory, key: NoteKey, text: bytes, *, since: datetime | None = None) -> Iterator[Listed]:
-    """The sealed records whose lines hold `text`, the last one first, checked as by `backwards`; no other is parsed.
+def matching_records(
+    directory: Directory, key: NoteKey, text: bytes, *, since: datetime | None = None
+) -> Iterator[Listed]:
+    """The sealed records whose lines hold `text`, the last first, checked as by `records_backwards`; no other is read.
 
     The search ends with the first full segment all of whose records are older than `since`. It costs one SHA-256 and
-    one look for each record on the way: about 1 ms for each segment of 128. Raises as `backwards`.
+    one look for each record on the way: about 1 ms for each segment of 128. Raises as `records_backwards`.
     """
     oldest = b"" if since is None else show_time(since).encode()
     for segment, lines in _segments(directory, key):
@@ -65,8 +67,8 @@ def _time(line: bytes) -> bytes:
 def _segments(directory: Directory, key: NoteKey) -> Iterator[tuple[Segment, tuple[bytes, ...]]]:
     """All segments, the last one first, each with the lines that are sealed; verified before it is handed out."""
     if not is_begun(directory):
-        raise absent(directory)
-    with quiet(directory):
+        raise no_log(directory)
+    with hold_writers(directory):
         head = read_head(directory, key)
     yield head.segment, head.whole.lines
     segment = head.segment

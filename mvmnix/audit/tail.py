@@ -76,21 +76,21 @@ def other_root(seen: int) -> str:
     return f"first {many} not give the root of the checkpoint kept elsewhere"
 
 
-def lost(directory: Directory, traces: str) -> Reason:
+def lost_log(directory: Directory, traces: str) -> Reason:
     """A reason to say that there is no log, although what one had recorded is there."""
     why = f"the log is gone: {traces} are there, which it had recorded"
     hint = "find out who moved it, and put it back; to begin a new log, which will say so: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
 
 
-def foreign(directory: Directory, error: NoteError) -> Reason:
+def foreign_checkpoint(directory: Directory, error: NoteError) -> Reason:
     """A reason to say that what was kept elsewhere is no checkpoint of this log, against which that says nothing."""
     why = f"the checkpoint kept elsewhere is not one of this log: {error}"
     hint = "take the one of this log; after a change of the host's key, move the old checkpoint away"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
 
 
-def quiet(directory: Directory) -> AbstractContextManager[Lock | None]:
+def hold_writers(directory: Directory) -> AbstractContextManager[Lock | None]:
     """Keep writers out for a moment: by the lock; none is needed where we can't write (an exported copy)."""
     if directory.exists(LOCK) and os.access(".", os.W_OK, dir_fd=directory.fd, effective_ids=True):
         return directory.lock(LOCK)
@@ -106,7 +106,7 @@ class NoLogError(UnreadableError):
     """There is no log, and nothing says that there was one."""
 
 
-def absent(directory: Directory) -> NoLogError:
+def no_log(directory: Directory) -> NoLogError:
     """An error to say that there is no log."""
     hint = "it begins with the first launch; if there was one before, compare with a checkpoint kept elsewhere"
     return NoLogError(f"{directory.path} holds no audit log", hint=hint)

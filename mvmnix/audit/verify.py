@@ -12,12 +12,12 @@ from mvmnix.audit.record import Kind, Record, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import (
     Head,
-    absent,
-    foreign,
+    foreign_checkpoint,
+    hold_writers,
     is_begun,
     mismatch,
+    no_log,
     other_root,
-    quiet,
     read_head,
     read_segment,
     rolled_back,
@@ -70,9 +70,9 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
     if not is_begun(directory):
         if pinned is not None:
             raise RefusedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
-        raise absent(directory)
+        raise no_log(directory)
     walk = _Walk(directory, visit)
-    with quiet(directory):
+    with hold_writers(directory):
         head = walk.head(key)  # 1
         indices = segment_indices(directory)
     earlier = None if pinned is None else walk.pinned(pinned, key, head)  # 2
@@ -128,7 +128,7 @@ class _Walk:
         try:
             pinned = Checkpoint.verified(note, key)
         except NoteError as error:
-            self._reasons.append(foreign(self._directory, error))
+            self._reasons.append(foreign_checkpoint(self._directory, error))
             return None
         if head is not None and pinned.size > head.checkpoint.size:
             left = head.checkpoint.size

@@ -19,7 +19,7 @@ def vouch(record: Record, signer: Signer) -> bytes:
     return signer.note(MAGIC + b"\n" + record.line + b"\n")
 
 
-def vouched(note: bytes, key: NoteKey) -> Record:
+def vouched_record(note: bytes, key: NoteKey) -> Record:
     """The record in a note of the log whose key this is. Raises ValueError: NoteError, MalformedError."""
     magic, _, line = key.verified(note).partition(b"\n")
     if magic != MAGIC:

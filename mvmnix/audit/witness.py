@@ -2,7 +2,7 @@
 
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import tree_at
-from mvmnix.audit.tail import foreign, is_begun, mismatch, other_root, quiet, read_head, rolled_back
+from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, mismatch, other_root, read_head, rolled_back
 from mvmnix.errors import RefusedError
 from mvmnix.private_dirs import Directory
 
@@ -24,10 +24,10 @@ def check_against_witness(directory: Directory, key: NoteKey, note: bytes) -> Ch
     try:
         seen = Checkpoint.verified(note, key)  # 1
     except NoteError as error:
-        raise ContradictedError(foreign(directory, error)) from error
+        raise ContradictedError(foreign_checkpoint(directory, error)) from error
     if not is_begun(directory):
         raise ContradictedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
-    with quiet(directory):
+    with hold_writers(directory):
         head = read_head(directory, key)  # 2
     ours = head.checkpoint
     if seen.size > ours.size:  # 3

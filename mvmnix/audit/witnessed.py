@@ -112,7 +112,7 @@ def check_against_all(
     Raises RefusedError [log-mismatch] when it is older than one of them or forked from it, [witness-unavailable] when a
     required one can't be asked; of another one that is said.
     """
-    for heard in ask(directory, key, witnesses):
+    for heard in ask_witnesses(directory, key, witnesses):
         if heard.refused is None:
             continue
         if heard.contradicts or heard.witness.required:
@@ -121,7 +121,7 @@ def check_against_all(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WitnessAnswer:
     """What a witness said when it was asked; `refused` tells what is against the log, or why it can't be asked."""
 
     witness: Witness
@@ -134,25 +134,27 @@ class Heard:
         return self.refused is not None and ReasonCode.LOG_MISMATCH in self.refused.codes
 
 
-def ask(directory: Directory, key: NoteKey, witnesses: Iterable[Witness]) -> Iterator[Heard]:
+def ask_witnesses(directory: Directory, key: NoteKey, witnesses: Iterable[Witness]) -> Iterator[WitnessAnswer]:
     """Ask each witness what it says of a log. Changes nothing."""
     for witness in witnesses:
         try:
             note = witness.latest()
         except (MvmnixError, OSError) as error:
             refused = unavailable(witness, error)
-            yield Heard(witness, f"can't be asked: {refused.reasons[0].why}", refused)
+            yield WitnessAnswer(witness, f"can't be asked: {refused.reasons[0].why}", refused)
             continue
         if note is None:
             said = "keeps no checkpoint yet" if witness.put_away else "takes checkpoints, and gives none back"
-            yield Heard(witness, said)
+            yield WitnessAnswer(witness, said)
             continue
         try:
             ours = _held(directory, key, witness, note)
         except RefusedError as refused:
-            yield Heard(witness, f"can't vouch for the log: {refused.reasons[0].why}", refused)
+            yield WitnessAnswer(witness, f"can't vouch for the log: {refused.reasons[0].why}", refused)
         else:
-            yield Heard(witness, f"has seen {Checkpoint.verified(note, key).size} of {counted(ours.size, 'record')}")
+            yield WitnessAnswer(
+                witness, f"has seen {Checkpoint.verified(note, key).size} of {counted(ours.size, 'record')}"
+            )
 
 
 def _held(directory: Directory, key: NoteKey, witness: Witness, note: bytes) -> Checkpoint:

@@ -16,7 +16,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
-from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.sandbox import GIT, locate
 
 #: How the one file in the tree of a git witness is called.
 _FILE: Final = "checkpoint"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from mvmnix.sandbox.helper import WORK
+from mvmnix.sandbox import WORK
 
 #: git(1) without configuration of a user or the system, prompts, replaced objects (git-replace(1)), or downloads that
 #: were not asked for.

@@ -84,7 +84,7 @@ _FLAKE: Final = """\
 """
 
 
-def scaffold(template: Template, name: str, *, image: bytes | None = None) -> nar.Dir:
+def template_tree(template: Template, name: str, *, image: bytes | None = None) -> nar.Dir:
     """The tree of a new flake; `image` is the image.json of an OCI image, for that template and no other.
 
     `name` is what the user calls it; the guest's name is made of that.
@@ -141,7 +141,7 @@ def _moved(node: Mapping[str, Any]) -> dict[str, Any]:
     return moved
 
 
-def write(tree: nar.Dir, target: Path) -> None:
+def write_template(tree: nar.Dir, target: Path) -> None:
     """Put a tree into a directory that is empty, but for a .git, or not there yet. Raises UsageError for another."""
     try:
         target.mkdir(parents=True, exist_ok=True)

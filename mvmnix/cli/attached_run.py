@@ -8,16 +8,11 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api.context import Context
-from mvmnix.api.launch import Ran, host_for, run_attached
-from mvmnix.api.terminal import refuse_terminal
+from mvmnix.api import Context, FdSink, Loop, Ran, VerifiedPlan, host_for, refuse_terminal, run_attached
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.output import notice
 from mvmnix.cli.raw import raw_option, shape
 from mvmnix.errors import UsageError
-from mvmnix.launch.agent.endpoints import FdSink
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

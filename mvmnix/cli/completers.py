@@ -20,7 +20,7 @@ def _completer(names: Callable[[], Iterable[str]]) -> Completer:
     """What completes with names; the context's object is called before (completion.answer_shell)."""
 
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        from mvmnix.api.names import has_state  # noqa: PLC0415
+        from mvmnix.api import has_state  # noqa: PLC0415
 
         if not has_state(os.environ):
             return []  # to give up root's rights makes it
@@ -32,7 +32,7 @@ def _completer(names: Callable[[], Iterable[str]]) -> Completer:
 
 def _machines(*states: str) -> Completer:
     def names() -> tuple[str, ...]:
-        from mvmnix.api.names import machine_names  # noqa: PLC0415
+        from mvmnix.api import machine_names  # noqa: PLC0415
 
         return machine_names(os.environ, states)
 
@@ -40,13 +40,13 @@ def _machines(*states: str) -> Completer:
 
 
 def _images() -> tuple[str, ...]:
-    from mvmnix.api.names import image_names  # noqa: PLC0415
+    from mvmnix.api import image_names  # noqa: PLC0415
 
     return image_names(os.environ)
 
 
 def _plans() -> tuple[str, ...]:
-    from mvmnix.api.names import plan_digests  # noqa: PLC0415
+    from mvmnix.api import plan_digests  # noqa: PLC0415
 
     return plan_digests(os.environ)
 

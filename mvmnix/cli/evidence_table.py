@@ -7,12 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvmnix.api.launch import Ran
+from mvmnix.api import Finished, Ran, VerifiedPlan
 from mvmnix.escaping import escape
-from mvmnix.images.store import Finished
-from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.plural import counted
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.slsa import Provenance
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mvmnix.escaping import escape_line
-from mvmnix.evidence.graph import Graph, Node, Standing
+from mvmnix.evidence import Graph, Node, Standing
 
 _MARKS: Final = {Standing.VERIFIED: "✓", Standing.UNVERIFIED: "?", Standing.REFUSED: "✗"}
 _STYLES: Final = {Standing.VERIFIED: "green", Standing.UNVERIFIED: "yellow", Standing.REFUSED: "bold red"}

@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
+from mvmnix.api import MOST_ROWS, TERM
 from mvmnix.cli.stdio import attentive
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent.verbs import MOST_ROWS
-from mvmnix.launch.control.messages import TERM
 
 _ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _INPUT: Final = 0

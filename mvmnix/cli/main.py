@@ -157,7 +157,7 @@ def run(first: Callable[[], None] = lambda: None) -> None:
 
 def _complete(first: Callable[[], None]) -> NoReturn:
     """Answer a shell, which is told of no failure, and of nothing else."""
-    from mvmnix.cli.commands.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+    from mvmnix.cli.commands import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
 
     answer_shell(cli, os.environ[COMPLETE], first)
     _discard_unwritten()
@@ -191,9 +191,9 @@ def _give_up_root() -> None:
     """As root: be an unprivileged uid from here on, with a broker beside us."""
     if os.geteuid() != 0:
         return
-    from mvmnix.privileges.give_up import give_up  # noqa: PLC0415 - plain users don't pay for it
+    from mvmnix.privileges import give_up_root  # noqa: PLC0415 - plain users don't pay for it
 
-    give_up(sys.argv[1:], os.environ)
+    give_up_root(sys.argv[1:], os.environ)
 
 
 def _discard_unwritten() -> None:
@@ -250,9 +250,9 @@ def _withheld(error: Exception) -> str:
     """What root is told beside a failure for want of root's rights; "" for others."""
     if caller.uid() != 0 or os.geteuid() == 0:
         return ""
-    from mvmnix.privileges.withheld import words  # noqa: PLC0415 - only root's failures pay for it
+    from mvmnix.privileges import withheld_words  # noqa: PLC0415 - only root's failures pay for it
 
-    return words(error)
+    return withheld_words(error)
 
 
 def _tell(error: MvmnixError, withheld: str) -> int:

@@ -44,9 +44,9 @@ class SignedPlanCommand(HintingCommand):
 
     @override
     def hint(self, option: str) -> str:
-        from mvmnix.cli.options.plan import names  # noqa: PLC0415 - it imports what makes plans
+        from mvmnix.cli.options import plan_option_names  # noqa: PLC0415 - it imports what makes plans
 
-        if option not in names():
+        if option not in plan_option_names():
             return super().hint(option)
         return (
             f"it changes what the guest may do, and the signed plan says that: `mvm plan create {option} … FLAKE` and "

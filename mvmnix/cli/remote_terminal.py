@@ -4,8 +4,7 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
-from mvmnix.api import Call, End, Shell, Stream, call
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api import Call, End, Shell, Stream, call, open_machine_store
 from mvmnix.cli.local_terminal import NOTICE, HangUpKeys, kind, raw_terminal, refuse_none, size
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.stdio import handed_over

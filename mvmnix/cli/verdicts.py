@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping
 import click
 
 from mvmnix import strict
-from mvmnix.api.verify.artifacts import Failed, Verdict
-from mvmnix.api.verify.image import VerifiedImage
+from mvmnix.api.verify import ArtifactVerdict, FailedArtifact, VerifiedImage
 from mvmnix.cli.output import answer
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.verify.artifact_verifier import Counted, Passed, signer_of
-from mvmnix.provenance.verify.authenticate import Attested, Authentic
+from mvmnix.provenance.identity import Inclusion
+from mvmnix.provenance.verify import Attested, Authentic, Counted, Passed, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
@@ -35,10 +33,10 @@ def tell_reasons(reasons: Iterable[Reason]) -> None:
         click.echo(one_line(reason), err=True)
 
 
-def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+def show(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
     """Files that passed on stdout, or their statements if those are asked for; reasons on stderr."""
     for verdict in verdicts:
-        if isinstance(verdict, Failed):
+        if isinstance(verdict, FailedArtifact):
             tell_reasons(verdict.refused.reasons)
             continue
         for each in verdict.counted:
@@ -47,10 +45,10 @@ def show(verdicts: Iterable[Verdict], *, statements: bool) -> None:
             click.echo(escape_line(f"{verdict.name}: verified: {_said(each)}"), err=statements)
 
 
-def show_json(verdicts: Iterable[Verdict], *, statements: bool) -> None:
+def show_json(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
     """Everything, in the one envelope: a verdict for each file, and whether all passed."""
     told = [_told(verdict, statements=statements) for verdict in verdicts]
-    reasons = [reason for each in verdicts if isinstance(each, Failed) for reason in each.refused.reasons]
+    reasons = [reason for each in verdicts if isinstance(each, FailedArtifact) for reason in each.refused.reasons]
     result: dict[str, object] = {"verified": not reasons, "artifacts": told}
     answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
 
@@ -84,9 +82,9 @@ def _text(it: Counted) -> str:
     return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
 
 
-def _told(verdict: Verdict, *, statements: bool) -> Mapping[str, object]:
+def _told(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
     told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
-    if isinstance(verdict, Failed):
+    if isinstance(verdict, FailedArtifact):
         return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}
     return told | {
         "statements": [_counted(each, statements=statements) for each in verdict.counted],
@@ -125,7 +123,7 @@ def image_record(it: VerifiedImage) -> Mapping[str, object]:
         "level": evidence.level,
         "builder": evidence.claim.builder_id,
         "bundle": str(evidence.bundle),
-        "payload": str(Digest.of(envelope.parse(it.bundle).payload)),
+        "payload": str(Digest.of(envelope.parse_bundle(it.evidence.provenance).payload)),
         "policy": str(evidence.policy),
         **told_witness(evidence.authentic),
         "steps": [step.record for step in evidence.steps],

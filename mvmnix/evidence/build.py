@@ -21,13 +21,12 @@ from mvmnix.evidence.graph import (
 from mvmnix.evidence.held import Held
 from mvmnix.evidence.origin import add_origin, flake_name, stands
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.images.store import Finished
+from mvmnix.images import Finished
 from mvmnix.model import Artifact, Image
 from mvmnix.plural import counted
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Provenance
-from mvmnix.provenance.verify.checks import REBUILD, differences
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
+from mvmnix.provenance.verify import REBUILD, Verified, differences
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.
@@ -222,13 +221,7 @@ def _renamed(node: Node, at: str) -> Node:
 def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) -> None:
     if it.evidence is None or isinstance(it.image, MvmnixError) or it.held.bundle.data is None:
         return
-    held = it.held
-    lock, sbom = (None if paper is None else paper.data for paper in (held.lock, held.sbom))
-    parts = tuple(paper.data for paper in held.parts if paper.data is not None)
-    first = Finished(
-        it.image, held.manifest.data or b"", held.bundle.data or b"", lock, it.evidence, parts=parts, sbom=sbom
-    )
-    for bundle, found in judge.testimony(first):
+    for bundle, found in judge.testimony(Finished(it.image, it.held.evidence, it.evidence)):
         key, name, digest = f"{at}rebuild/{bundle}", "a second build", f"sha256:{bundle}"
         if isinstance(found, MvmnixError):
             node = Node(key, Kind.REBUILD, name, verdict_of(found), digest)

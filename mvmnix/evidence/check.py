@@ -14,11 +14,9 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepRes
 from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Image
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.parts import Parts
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic
-from mvmnix.provenance.verify.verify import Verified, read_claim, verify_claim, verify_parts
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Parts, Provenance
+from mvmnix.provenance.verify import Authentic, Verified, read_claim, verify_claim, verify_parts
 
 #: The node that a step of provenance/verify/verify.py is about, by its number; for all others it is the provenance.
 _ABOUT: Final[Mapping[int, Kind]] = {
@@ -86,16 +84,7 @@ def check(held: Held, *, policy: TrustPolicy, now: datetime) -> Checked:
     if held.unread:
         return replace(checked, doubt=f"{' and '.join(dict.fromkeys(held.unread))} could not be read")
     try:
-        evidence = verify_claim(
-            claimed,
-            artifacts=image.artifacts,
-            lock=None if held.lock is None else held.lock.data,
-            image=image,
-            now=now,
-            parts=tuple(paper.data for paper in held.parts if paper.data is not None),
-            sbom=None if held.sbom is None else held.sbom.data,
-            rebuilds=held.rebuilds if policy.thresholds.rebuilds > 1 else (),
-        )
+        evidence = verify_claim(claimed, held.evidence, artifacts=image.artifacts, image=image, now=now)
     except RefusedError as error:
         return _refused(checked, error)
     return replace(checked, evidence=evidence)

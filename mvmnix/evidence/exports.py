@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.api import files
-from mvmnix.api.verify.image import exported
+from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.build import Testimony
 from mvmnix.evidence.held import Held, Paper
-from mvmnix.images.image_archive import BUNDLE
-from mvmnix.images.store import LIMIT, Entry, Finished
-from mvmnix.launch.vmm.boot_files import verity_reasons
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Entry, Finished
+from mvmnix.launch.vmm import verity_reasons
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified, verify_alone
 from mvmnix.store import digest_of
 
 #: The file that makes a directory one of an image.
@@ -27,8 +26,8 @@ _HINT: Final = "name a directory of `mvm build --out`"
 
 def held_in(directory: Path) -> Held:
     """An exported build, every file of it hashed. Raises UsageError for a file that is missing or is none."""
-    bundle = _paper(_canonical(files.read(str(directory / BUNDLE), LIMIT, _HINT)))
-    with exported(directory) as it:
+    bundle = _paper(_canonical(files.read(str(directory / BUNDLE_NAME), STATEMENT_LIMIT, _HINT)))
+    with open_exported(directory) as it:
         manifest, parts = _paper(it.manifest), tuple(map(_paper, it.parts))
         lock, sbom = (None if data is None else _paper(data) for data in (it.lock, it.sbom))
         fds = {"kernel": it.files.kernel, "initrd": it.files.initrd, "rootfs": it.files.rootfs}
@@ -49,7 +48,7 @@ def _paper(data: bytes) -> Paper:
 def _canonical(bundle: bytes) -> bytes:
     """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
     try:
-        return envelope.parse(bundle).to_bytes()
+        return envelope.parse_bundle(bundle).to_bytes()
     except RefusedError:
         return bundle  # its verification says why it is none
 
@@ -60,8 +59,9 @@ def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony
     def told(first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         for bundle in held.rebuilds:
             try:
+                evidence = first.evidence.of_rebuild(bundle)
                 found: Verified[Provenance] | RefusedError = verify_alone(
-                    bundle, policy=policy, artifacts=first.image.artifacts, lock=first.lock, image=first.image, now=now
+                    evidence, policy=policy, artifacts=first.image.artifacts, image=first.image, now=now
                 )
             except RefusedError as error:
                 found = error

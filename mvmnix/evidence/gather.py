@@ -6,27 +6,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 
-from mvmnix.api.context import Context
-from mvmnix.api.policy_history import hold_log
-from mvmnix.audit.reading import Listed, backwards
-from mvmnix.audit.record import Kind as RecordKind
-from mvmnix.audit.verify import verify_log
+from mvmnix.api import Context, hold_log
+from mvmnix.audit import Kind as RecordKind
+from mvmnix.audit import Listed, records_backwards, verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.planned import Gate
 from mvmnix.evidence.running import Ran, Sealed
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Entry, Library
+from mvmnix.images import Entry, ImageStore, Rebuilds
+from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
-from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, read_kept
-from mvmnix.launch.machines.registry import Entry as Machine
-from mvmnix.launch.vmm.boot_files import OpenFiles, verity_reasons
+from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
+from mvmnix.launch.machines import MachineEntry as Machine
+from mvmnix.launch.vmm import OpenFiles, verity_reasons
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.envelope import parse as parse_bundle
-from mvmnix.provenance.slsa.predicate import from_statement
-from mvmnix.provenance.verify.authenticate import only_refusals
+from mvmnix.provenance.bundle import parse_bundle, statement
+from mvmnix.provenance.slsa import read_provenance
+from mvmnix.provenance.verify import only_refusals
 from mvmnix.store import digest_of
 
 
@@ -43,7 +39,7 @@ def with_builder(context: Context, found: Held) -> Held:
     return found if builder is None else replace(found, builder=_held(context.library, builder))
 
 
-def _held(library: Library, entry: Entry) -> Held:
+def _held(library: ImageStore, entry: Entry) -> Held:
     papers = Held(
         entry,
         _paper(entry.manifest, library.manifest),
@@ -66,7 +62,7 @@ def _paper(digest: Digest, read: Callable[[Digest], bytes]) -> Paper:
         return Paper(digest, error)
 
 
-def _hashed(library: Library, artifact: Artifact) -> Artifact | MvmnixError:
+def _hashed(library: ImageStore, artifact: Artifact) -> Artifact | MvmnixError:
     try:
         fd = library.images.unhashed(artifact.digest)
     except MvmnixError as error:
@@ -77,7 +73,7 @@ def _hashed(library: Library, artifact: Artifact) -> Artifact | MvmnixError:
         os.close(fd)
 
 
-def _verity(library: Library, image: Image) -> tuple[Reason, ...] | MvmnixError:
+def _verity(library: ImageStore, image: Image) -> tuple[Reason, ...] | MvmnixError:
     try:
         fd = library.images.unhashed(image.rootfs.digest)
     except MvmnixError as error:
@@ -88,13 +84,13 @@ def _verity(library: Library, image: Image) -> tuple[Reason, ...] | MvmnixError:
         os.close(fd)
 
 
-def _builder_of(library: Library, found: Held) -> Entry | None:
+def _builder_of(library: ImageStore, found: Held) -> Entry | None:
     """Where to look for the builder's image, by what an unverified claim says; what is found is verified by itself."""
     if found.bundle.data is None:
         return None
     try:
         with only_refusals("the provenance"):
-            claim = from_statement(statement.parse(parse_bundle(found.bundle.data).payload))
+            claim = read_provenance(statement.parse(parse_bundle(found.bundle.data).payload))
     except RefusedError:
         return None
     wanted = {subject.digest for subject in claim.builder_image if subject.name == "manifest.json"}
@@ -113,17 +109,9 @@ def gate(context: Context, entry: Entry) -> Gate:
                 for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
                     fds.append(context.library.images.unhashed(artifact.digest))
                     stack.callback(os.close, fds[-1])
-                gates.verify(
-                    plan=plan,
-                    provenance=kept.bundle,
-                    manifest=kept.manifest,
-                    lock=kept.lock,
-                    files=OpenFiles(*fds),
-                    policy=context.policy,
-                    now=moment,
-                    parts=kept.parts,
-                    rebuilds=rebuilds if context.policy.thresholds.rebuilds > 1 else (),
-                ).close()
+                evidence = replace(kept.evidence, rebuilds=rebuilds)
+                submission = gates.Submission(plan, evidence, OpenFiles(*fds))
+                gates.verify_plan(submission, policy=context.policy, now=moment).close()
         except MvmnixError as error:
             return error
         return None
@@ -163,7 +151,7 @@ def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
         hold_log(context)
         key = context.log_key
         evidence = verify_log(context.audit, key)
-        records = tuple(_records(backwards(context.audit, key), machine))
+        records = tuple(_records(records_backwards(context.audit, key), machine))
     except MvmnixError as error:
         return error
     return Sealed(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)

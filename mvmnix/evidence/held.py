@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.images.store import Entry
+from mvmnix.images import Entry
 from mvmnix.model import Artifact, Digest, Image
+from mvmnix.provenance.verify import ImageEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,19 @@ class Held:
             return manifest.parse(self.manifest.found)
         except RefusedError as refused:
             return refused
+
+    @property
+    def evidence(self) -> ImageEvidence:
+        """Those of its bytes that could be had."""
+        lock, sbom = (None if paper is None else paper.data for paper in (self.lock, self.sbom))
+        return ImageEvidence(
+            manifest=self.manifest.data or b"",
+            provenance=self.bundle.data or b"",
+            lock=lock,
+            sbom=sbom,
+            parts=tuple(paper.data for paper in self.parts if paper.data is not None),
+            rebuilds=self.rebuilds,
+        )
 
     @property
     def unread(self) -> tuple[str, ...]:

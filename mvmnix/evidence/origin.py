@@ -10,8 +10,8 @@ from mvmnix.evidence.check import Checked, check_parts
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
 from mvmnix.evidence.held import Paper
 from mvmnix.model import Digest, Source
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Kept, Provenance
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import KeptPath, Provenance
 from mvmnix.strict import show_time
 
 _LISTED: Final = "the signed provenance lists it by this digest"
@@ -129,7 +129,7 @@ def _sources(sources: Iterable[Source], verdict: Verdict, signer: str, at: str) 
         yield Node(f"{at}source/{number}", Kind.SOURCE, each.name, verdict, str(each.digest), signer, facts)
 
 
-def _part(it: Checked, part: Kept) -> Node:
+def _part(it: Checked, part: KeptPath) -> Node:
     verdict = it.verdict(Kind.PART, "a signed parts statement lists it by this digest (step 19)")
     facts = (("store path", str(part.path)), ("parts statement", str(part.bundle)))
     return Node("", Kind.PART, part.path.name, verdict, str(part.nar), it.signer, facts)

@@ -44,7 +44,7 @@ class Page:
     moment: datetime
 
 
-def page(it: Page) -> str:
+def render_page(it: Page) -> str:
     """The page as text, to be written in UTF-8. The same graph and moment, the same page."""
     graph = it.graph
     ids = {node.key: f"n{number}" for number, node in enumerate(graph.all())}

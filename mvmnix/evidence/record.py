@@ -7,7 +7,7 @@ from mvmnix.evidence.graph import Graph, Node, Standing, Verdict
 from mvmnix.strict import show_time
 
 
-def record(graph: Graph, moment: datetime) -> Mapping[str, object]:
+def graph_record(graph: Graph, moment: datetime) -> Mapping[str, object]:
     """The graph as it was verified at this moment; docs/show.md describes it."""
     return {
         "subject": graph.subject,

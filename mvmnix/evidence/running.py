@@ -4,25 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.merkle import leaf_hash
-from mvmnix.audit.note import Checkpoint, NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind as RecordKind
-from mvmnix.audit.record import Record
+from mvmnix.audit import Checkpoint, Listed, NoteKey, Record, leaf_hash
+from mvmnix.audit import Kind as RecordKind
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.planned import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
+from mvmnix.launch.machines import MachineEntry, Receipt, end_reason
 from mvmnix.launch.machines import receipt as receipts
-from mvmnix.launch.machines.ending import reason_of
-from mvmnix.launch.machines.receipt import Receipt
-from mvmnix.launch.machines.registry import Entry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify import Authentic, authenticate
 from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"
@@ -61,7 +56,7 @@ class Sealed:
 class Ran:
     """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
 
-    entry: Entry
+    entry: MachineEntry
     log: Sealed | MvmnixError
     receipt: bytes | MvmnixError | None
 
@@ -135,7 +130,7 @@ def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Re
     pairs.append(("start", show_time(status.began), show_time(start.time)))
     if end is not None and status.reason is not None:
         if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
-            pairs.append(("end", status.reason, reason_of(end)))
+            pairs.append(("end", status.reason, end_reason(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
     yield from _contradictions("the machine's status", "the log", pairs)
@@ -187,7 +182,7 @@ def _record(listed: Listed, log: Sealed) -> Node:
 def _receipt(ran: Ran, judge: Judge) -> Node:
     if ran.receipt is None:
         end = ran.log.end if isinstance(ran.log, Sealed) else None
-        reason = "its supervisor was lost" if end is None else reason_of(end)
+        reason = "its supervisor was lost" if end is None else end_reason(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
     if isinstance(ran.receipt, MvmnixError):

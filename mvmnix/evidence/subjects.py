@@ -6,10 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.policy_history import latest_serials
-from mvmnix.api.source_refs import KEPT_SCHEME
+from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
@@ -28,12 +25,9 @@ from mvmnix.evidence.planned import (
 )
 from mvmnix.evidence.running import Ran, add_machine
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.prune import SHORTEST, Shelves
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import LIMIT, Entry
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import machine_ids
-from mvmnix.launch.machines.registry import Entry as Machine
+from mvmnix.images import SHORTEST, STATEMENT_LIMIT, Entry, KeptImages, Rebuilds
+from mvmnix.launch.machines import MachineEntry as Machine
+from mvmnix.launch.machines import machine_ids, registry
 from mvmnix.model import Digest
 from mvmnix.suggestion import did_you_mean
 
@@ -44,18 +38,18 @@ _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 type Named = bytes | Machine | tuple[Entry, ...] | Path
 
 
-def named(context: Context, text: str, notice: Callable[[str], None]) -> Named:
+def find_subject(context: Context, text: str, notice: Callable[[str], None]) -> Named:
     """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
 
     Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
     """
     if text == "-":
-        return file_bytes(text, LIMIT)
+        return file_bytes(text, STATEMENT_LIMIT)
     if text.startswith((_PREFIX, KEPT_SCHEME)):
         return _entries(context, text.removeprefix(KEPT_SCHEME))
     meant = dict(_meant(context, text, notice))
     if not meant:
-        near = did_you_mean(text, (it.status.name for it in registry.entries(context.machines)))
+        near = did_you_mean(text, (it.status.name for it in registry.list_entries(context.machines)))
         hint = f"{near}`mvm images` lists images, `mvm ps --all` machines"
         raise UsageError(f"there is no plan, machine or image {text!r} here", hint=hint)
     if len(meant) > 1:
@@ -69,28 +63,28 @@ def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterat
     """All that a text could name, and how to get it."""
     path = Path(text)
     if text and path.is_file():
-        yield "a file", lambda: file_bytes(text, LIMIT)
+        yield "a file", lambda: file_bytes(text, STATEMENT_LIMIT)
     if text and (path / MANIFEST).is_file():
         yield "a directory", lambda: path
-    names = {it.status.name for it in registry.entries(context.machines)}
+    names = {it.status.name for it in registry.list_entries(context.machines)}
     if text and (text in names or any(machine.startswith(text) for machine in machine_ids(context.machines))):
         yield "a machine", lambda: _machine_called(context, text, notice)
     digests = (entry.manifest.hex for entry in context.library.entries())
     is_digest = _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests)
-    if is_digest or text in Shelves(context.library).names():
+    if is_digest or text in KeptImages(context.library).names():
         yield "an image", lambda: _entries(context, text)
 
 
 def _machine_called(context: Context, text: str, notice: Callable[[str], None]) -> Machine:
-    found = registry.find(context.machines, text)
-    namesakes = sum(it.status.name == text for it in registry.entries(context.machines))
+    found = registry.find_machine(context.machines, text)
+    namesakes = sum(it.status.name == text for it in registry.list_entries(context.machines))
     if namesakes > 1:
         notice(f"{namesakes} machines are called {text}: shown is {found.status.machine}; name another by its id")
     return found
 
 
 def _entries(context: Context, text: str) -> tuple[Entry, ...]:
-    return tuple(dict.fromkeys(entry for _, entry in Shelves(context.library).find(text)))
+    return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text)))
 
 
 def graph_of(context: Context, found: Named, now: datetime) -> Graph:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mvmnix.images.store import Entry, Room
+from mvmnix.images.store import Entry, StoreDirectory
 from mvmnix.model import Digest, Image
 
 
@@ -16,7 +16,7 @@ from mvmnix.model import Digest, Image
 class File:
     """A file of the library: the directory that it lies in, and its name there."""
 
-    room: Room
+    room: StoreDirectory
     digest: Digest
 
 
@@ -39,17 +39,17 @@ class Shelved:
 
 def files_of(entry: Entry, image: Image) -> frozenset[File]:
     """The files of a build; `image` is what its manifest says."""
-    files = {File(Room.IMAGES, artifact.digest) for artifact in image.artifacts}
-    return frozenset(files | {File(Room.IMAGES, entry.manifest)} | evidence_of(entry))
+    files = {File(StoreDirectory.IMAGES, artifact.digest) for artifact in image.artifacts}
+    return frozenset(files | {File(StoreDirectory.IMAGES, entry.manifest)} | evidence_of(entry))
 
 
 def evidence_of(entry: Entry) -> frozenset[File]:
     """The files of a build beside the image itself."""
-    files = {File(Room.BUNDLES, digest) for digest in (entry.bundle, *entry.parts)}
+    files = {File(StoreDirectory.BUNDLES, digest) for digest in (entry.bundle, *entry.parts)}
     if entry.lock is not None:
-        files.add(File(Room.LOCKS, entry.lock))
+        files.add(File(StoreDirectory.LOCKS, entry.lock))
     if entry.sbom is not None:
-        files.add(File(Room.SBOMS, entry.sbom))
+        files.add(File(StoreDirectory.SBOMS, entry.sbom))
     return frozenset(files)
 
 
@@ -58,7 +58,7 @@ def is_for(need: Need, entry: Entry) -> bool:
     return need.image in {None, (entry.manifest, entry.bundle)}
 
 
-def users(entry: Entry, needs: Iterable[Need]) -> tuple[str, ...]:
+def users_of(entry: Entry, needs: Iterable[Need]) -> tuple[str, ...]:
     """Who needs this build."""
     return tuple(need.who for need in needs if is_for(need, entry))
 
@@ -88,7 +88,7 @@ def unused(
         build
         for build in builds
         if build.name not in spared
-        and not users(build.entry, needs)
+        and not users_of(build.entry, needs)
         and (before is None or (build.name in times and times[build.name] < before))
     )
 

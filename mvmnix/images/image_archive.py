@@ -13,39 +13,37 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.session import import_outputs
-from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
-from mvmnix.builder.session.import_outputs import Reception
+from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import LIMIT, Entry, Finished, Kept, Library, entry_of
-from mvmnix.model import Digest, Image
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.verify.verify import verify_alone
+from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore
+from mvmnix.model import Digest
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import SBOM_NAME
+from mvmnix.provenance.verify import ImageEvidence, verify_alone
 from mvmnix.strict import canonical
 
 #: Under which names an export and an archive hold the evidence beside the image's four files.
-BUNDLE: Final = "provenance.sigstore.json"
-LOCK: Final = "flake.lock"
+BUNDLE_NAME: Final = "provenance.sigstore.json"
+LOCK_NAME: Final = "flake.lock"
 #: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
-PARTS: Final = "parts.sigstore.jsonl"
+PARTS_NAME: Final = "parts.sigstore.jsonl"
 #: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
-REBUILDS: Final = "rebuilds.sigstore.jsonl"
+REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 
-_OPTIONAL: Final = (LOCK, SBOM_NAME, PARTS)
-_EVIDENCE: Final = (BUNDLE, *_OPTIONAL)
+_OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
+_EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)
 #: What eleven octal digits can say.
 _LARGEST: Final = 8**11 - 1
 #: Blocks of zeros behind the end that are still read; tar pads to twenty.
 _PADDING: Final = 1 << 20
 
 
-def pack(library: Library, finished: Finished, write: Callable[[bytes], object]) -> None:
+def pack(library: ImageStore, finished: Finished, write: Callable[[bytes], object]) -> None:
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
-    parts = b"\n".join(finished.parts) or None
-    evidence = (finished.bundle, finished.lock, finished.sbom, parts)
+    it = finished.evidence
+    evidence = (it.provenance, it.lock, it.sbom, b"\n".join(it.parts) or None)
     for name, data in zip(_EVIDENCE, evidence, strict=True):
         if data is not None:
             _begin(name, len(data), write)
@@ -64,7 +62,7 @@ def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
     write(member.tobuf(tarfile.USTAR_FORMAT))
 
 
-def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
+def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
     """Take an image in. Raises RefusedError, and nothing of it stays."""
     with Reception(library.images) as reception:
         evidence: dict[str, _Bytes] = {}
@@ -74,7 +72,7 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
                 return evidence.setdefault(name, _Bytes())
             return reception.open(name)
 
-        limits = dict.fromkeys(_EVIDENCE, LIMIT) | import_outputs.LIMITS
+        limits = dict.fromkeys(_EVIDENCE, STATEMENT_LIMIT) | import_outputs.LIMITS
         reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
         most, size = sum(limits.values()) + _PADDING, 0
         for chunk in archive:
@@ -84,30 +82,24 @@ def unpack(library: Library, archive: Iterable[bytes], *, policy: TrustPolicy, n
             reader.write(chunk)
         reader.close()
         image = reception.agreed()  # 2
-        it = _kept(image, {name: bytes(file.data) for name, file in evidence.items()})
-        provenance = verify_alone(  # 3
-            it.bundle,
-            policy=policy,
-            artifacts=image.artifacts,
-            lock=it.lock,
-            image=image,
-            now=now,
-            parts=it.parts,
-            sbom=it.sbom,
-        )
+        it = _evidence(reception.manifest, {name: bytes(file.data) for name, file in evidence.items()})
+        provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
         if provenance.claim.sbom is not None and it.sbom is None:
             raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
         reception.keep()  # 4
-    entry = entry_of(image, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
-    described = library.take_in(entry, bundle=it.bundle, lock=it.lock, parts=it.parts, sbom=it.sbom)
+    entry = library.take_in(it)
     library.note(_name(entry), entry)
-    return Finished(image, described, it.bundle, it.lock, provenance, parts=it.parts, sbom=it.sbom)
+    return Finished(image, it, provenance)
 
 
-def _kept(image: Image, files: Mapping[str, bytes]) -> Kept:
-    """The evidence as it came; the manifest is read again where it is kept."""
-    parts = tuple(files[PARTS].split(b"\n")) if PARTS in files else ()
-    return Kept(image, b"", files[BUNDLE], files.get(LOCK), parts=parts, sbom=files.get(SBOM_NAME))
+def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:
+    return ImageEvidence(
+        manifest=manifest,
+        provenance=files[BUNDLE_NAME],
+        lock=files.get(LOCK_NAME),
+        sbom=files.get(SBOM_NAME),
+        parts=tuple(files[PARTS_NAME].split(b"\n")) if PARTS_NAME in files else (),
+    )
 
 
 class _Bytes:

@@ -4,20 +4,19 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.parts import PartsRecord
-from mvmnix.builder.session.session import Given
+from mvmnix.builder.session import BuildRecord, Given, PartsRecord
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.images.store import Finished
-from mvmnix.provenance.slsa.parts import Part, Parts
-from mvmnix.provenance.slsa.provenance import (
+from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
     Limits,
+    Part,
+    Parts,
     Provenance,
     RootTree,
     Versions,
-    account,
+    lock_account,
     subjects_of,
 )
 
@@ -61,7 +60,7 @@ def _provenance(
         directory=flake.directory,
         attribute=record.request.attribute,
         lock=lock.digest,
-        nodes=account(lock, given.touched),
+        nodes=lock_account(lock, given.touched),
         sources=given.sources,
         builder_id=HOST_NIX if builder is None else MICROVM,
         builder_image=() if builder is None else subjects_of(builder.image.artifacts),

@@ -17,11 +17,11 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Digest, StorePath, is_digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle.statement import Subject
-from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.bundle import Subject
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import KeptPath
 from mvmnix.provenance.slsa import parts as claims
-from mvmnix.provenance.slsa.provenance import Kept
-from mvmnix.provenance.verify.verify import Verified, verify_parts
+from mvmnix.provenance.verify import Verified, verify_parts
 from mvmnix.store import Store
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
@@ -51,21 +51,21 @@ class Page:
     """What the book says of one domain: all parts that there are (derivation to path), and those that are kept."""
 
     known: Mapping[str, StorePath]
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptPath, ...]
 
 
 EMPTY: Final = Page({}, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class KeptParts:
     """The parts of a domain that verified just now, and the bundles that vouch for them, by digest.
 
     `final` when nothing is to be added to it, whatever could be.
     """
 
     page: Page
-    parts: tuple[Kept, ...]
+    parts: tuple[KeptPath, ...]
     bundles: Mapping[Digest, bytes]
     statements: Mapping[Digest, Verified[claims.Parts]]
     final: bool = False
@@ -83,10 +83,10 @@ class Stock:
 
 
 #: For a build that is to have no kept part.
-NOTHING_KEPT: Final = Stock(EMPTY, (), {}, {}, final=True)
+NOTHING_KEPT: Final = KeptParts(EMPTY, (), {}, {}, final=True)
 
 
-class PartBook:
+class PartIndex:
     """The book, in a directory of its own; bundles lie in `bundles`, archives in `archives`, the source store."""
 
     def __init__(self, directory: Directory, bundles: Store, archives: Store) -> None:
@@ -94,18 +94,18 @@ class PartBook:
         self._bundles = bundles
         self._archives = archives
 
-    def stock(self, domain: Domain, *, policy: TrustPolicy, now: datetime) -> Stock:
+    def stock(self, domain: Domain, *, policy: TrustPolicy, now: datetime) -> KeptParts:
         """What is kept for a domain, verified. Raises RefusedError, and MvmnixError where the book can't be read."""
         page = self._page(domain.name)
         bundles = {digest: self._bundles.read(digest, limit=LIMIT) for digest in {part.bundle for part in page.kept}}
         statements = {digest: verify_parts(data, policy=policy, now=now) for digest, data in bundles.items()}  # 1
         ours = {digest: statement for digest, statement in statements.items() if domain.made(statement.claim)}  # 2
-        vouched = {Kept(it.path, it.nar, digest) for digest, each in ours.items() for it in each.claim.parts}
+        vouched = {KeptPath(it.path, it.nar, digest) for digest, each in ours.items() for it in each.claim.parts}
         parts = tuple(part for part in page.kept if part in vouched and self._archives.has(part.nar))  # 3, 4
-        return Stock(page, parts, {digest: bundles[digest] for digest in ours}, ours)
+        return KeptParts(page, parts, {digest: bundles[digest] for digest in ours}, ours)
 
     def add(
-        self, domain: Domain, known: Mapping[str, StorePath], parts: tuple[Kept, ...], bundle: bytes | None
+        self, domain: Domain, known: Mapping[str, StorePath], parts: tuple[KeptPath, ...], bundle: bytes | None
     ) -> None:
         """Write down which parts a domain has, and what was built of them, in place of what was said of these paths."""
         if bundle is not None:
@@ -119,7 +119,7 @@ class PartBook:
         """Say nothing more of a domain."""
         self._directory.remove(domain.name)
 
-    def needed(self) -> Iterator[Kept]:
+    def needed(self) -> Iterator[KeptPath]:
         """All parts of all domains, for callers that clear up. Raises MvmnixError for a page that can't be read."""
         for name in self._directory.names():
             if is_digest(name):
@@ -145,5 +145,5 @@ def _page(record: Record) -> Page:
     return Page(known, record.each("kept", _part, 1 << 14))
 
 
-def _part(record: Record) -> Kept:
-    return Kept(StorePath.parse(record.text("path", _PATH)), record.digest("nar"), record.digest("bundle"))
+def _part(record: Record) -> KeptPath:
+    return KeptPath(StorePath.parse(record.text("path", _PATH)), record.digest("nar"), record.digest("bundle"))

@@ -14,7 +14,7 @@ from mvmnix import manifest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.images import gc_roots as rules
 from mvmnix.images.gc_roots import File, Need, Shelved
-from mvmnix.images.store import Entry, Library, Room
+from mvmnix.images.store import Entry, ImageStore, StoreDirectory
 from mvmnix.model import Digest, Image
 from mvmnix.suggestion import did_you_mean
 
@@ -34,13 +34,13 @@ class Freed:
     size: int
 
 
-class Shelves:
+class KeptImages:
     """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
 
     `held` are files that other code keeps there, such as the statements of kept parts.
     """
 
-    def __init__(self, library: Library, *, held: Collection[File] = ()) -> None:
+    def __init__(self, library: ImageStore, *, held: Collection[File] = ()) -> None:
         self._library = library
         self._held = frozenset(held)
 
@@ -98,7 +98,7 @@ class Shelves:
         Raises UsageError when one of them is needed. They need not be readable themselves.
         """
         index = dict(self._library.index())
-        if held := sorted({who for name in names for who in rules.users(index[name], needs)}):
+        if held := sorted({who for name in names for who in rules.users_of(index[name], needs)}):
             hint = (
                 "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
             )
@@ -133,7 +133,9 @@ class Shelves:
     def _outlived(self, entry: Entry) -> Shelved:
         """What is kept of a build that lost its index entry; which evidence else was its is unknown, so all stays."""
         known = self._files(entry) if self._library.images.has(entry.manifest) else self._known_files(entry)
-        return Shelved("", entry, known | set(self._present(Room.BUNDLES, Room.LOCKS, Room.SBOMS)))
+        return Shelved(
+            "", entry, known | set(self._present(StoreDirectory.BUNDLES, StoreDirectory.LOCKS, StoreDirectory.SBOMS))
+        )
 
     def _files(self, entry: Entry) -> frozenset[File]:
         try:
@@ -147,12 +149,12 @@ class Shelves:
         try:
             return self._files(entry)
         except MvmnixError:
-            return frozenset({File(Room.IMAGES, entry.manifest)} | rules.evidence_of(entry))
+            return frozenset({File(StoreDirectory.IMAGES, entry.manifest)} | rules.evidence_of(entry))
 
     def _image(self, digest: Digest) -> Image:
         return manifest.parse(self._library.manifest(digest))
 
-    def _present(self, *rooms: Room) -> Iterator[File]:
+    def _present(self, *rooms: StoreDirectory) -> Iterator[File]:
         for room in rooms or self._library.rooms:
             yield from (File(room, digest) for digest in self._library.rooms[room].digests())
 

@@ -15,12 +15,12 @@ from contextlib import suppress
 from datetime import datetime
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.images.store import LIMIT, Finished
+from mvmnix.images.store import STATEMENT_LIMIT, Finished
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified, verify_alone
 
 #: More are not handed in: bundles of an image that are looked at before it starts.
 MOST = 64
@@ -66,7 +66,7 @@ class Rebuilds:
             if not all_.exists(manifest.hex):
                 return ()
             with all_.child(manifest.hex) as here:
-                return tuple(here.read(name, LIMIT) for name in here.names()[:MOST])
+                return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST])
 
     def _bundles(self, first: Finished) -> Iterator[tuple[str, bytes]]:
         return (self._read(first, name) for name in self._names(first))
@@ -82,7 +82,7 @@ class Rebuilds:
     def _read(self, first: Finished, name: str) -> tuple[str, bytes]:
         """A bundle by the name of its file, and where it lies. Raises RefusedError for other bytes than that says."""
         with self._state.child("rebuilds") as all_, all_.child(first.image.manifest.digest.hex) as here:
-            data, where = here.read(name, LIMIT), here.where(name)
+            data, where = here.read(name, STATEMENT_LIMIT), here.where(name)
         if Digest.of(data).hex != name:
             why = f"{where} has other bytes than its name says"
             raise refuse(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"remove {where}, and rebuild")
@@ -93,9 +93,8 @@ def _verified(
     first: Finished, bundle: bytes, where: str, *, policy: TrustPolicy, now: datetime
 ) -> Verified[Provenance]:
     """The numbered checks of this module's docstring."""
-    again = verify_alone(  # 1
-        bundle, policy=policy, artifacts=first.image.artifacts, lock=first.lock, image=first.image, now=now
-    )
+    evidence = first.evidence.of_rebuild(bundle)
+    again = verify_alone(evidence, policy=policy, artifacts=first.image.artifacts, image=first.image, now=now)  # 1
     one, other = first.provenance.claim, again.claim
     if _subject(one) != _subject(other):  # 2
         why = f"it is of {other.root.uri}#{other.attribute} ({other.derivation}), the first of {one.derivation}"

@@ -19,9 +19,9 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 import mvmnix
-from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session import BuildRecord
 from mvmnix.model import Artifact, Digest, HashMode, Image, Source, StorePath
-from mvmnix.provenance.slsa.provenance import account
+from mvmnix.provenance.slsa import lock_account
 from mvmnix.strict import canonical, show_time
 
 _DEB: Final = re.compile(r"mirror://debian/.*/([a-z0-9][a-z0-9+.-]*)_([^_/#]+)_([a-z0-9-]+)\.deb(#.+)?")
@@ -81,7 +81,7 @@ def _components(record: BuildRecord, versions: Mapping[str, str]) -> Iterator[Co
     for source in sorted(contained | frozenset(record.given)):
         scope = ComponentScope.REQUIRED if source in contained else ComponentScope.EXCLUDED
         yield _source(source, scope, versions)
-    for node in account(record.request.lock, record.touched).inputs:
+    for node in lock_account(record.request.lock, record.touched).inputs:
         yield _source(node.source, ComponentScope.EXCLUDED, versions)
     for path in record.cached:
         yield _path(path.path, path.nar, uri=path.uri, key=path.key)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.slsa import Provenance
 from mvmnix.store import Store
 
 
@@ -17,7 +17,7 @@ class Collected:
     size: int
 
 
-def needed_by(claims: Iterable[Provenance]) -> Iterator[Digest]:
+def sources_of(claims: Iterable[Provenance]) -> Iterator[Digest]:
     """What these builds were made from, as far as it is kept by its hash: to build them again without a network."""
     for claim in claims:
         yield from (source.digest for source in claim.sources)
@@ -26,7 +26,7 @@ def needed_by(claims: Iterable[Provenance]) -> Iterator[Digest]:
         yield from (path.nar for path in claim.kept)
 
 
-def collect(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> Collected:
+def collect_garbage(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> Collected:
     """Remove all other sources. The caller holds the lock that keeps builds and downloads out."""
     gone = tuple(digest for digest in sources.digests() if digest not in needed)
     size = sum(map(sources.weight, gone))

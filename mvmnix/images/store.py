@@ -6,7 +6,7 @@ The index only says where to look. A build is used after its bundle, manifest an
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
@@ -16,19 +16,19 @@ from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
-from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import HOST_NIX, Provenance
+from mvmnix.provenance.verify import ImageEvidence, Verified, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Largest bundle and lock that are read, in bytes.
-LIMIT = 16 * 1024 * 1024
+STATEMENT_LIMIT = 16 * 1024 * 1024
 _INDEX_LIMIT = 16 * 1024
 _AGAIN = "look at it, for it stays as it is; to have another: mvm build --again FLAKE"
 
 
-class Room(StrEnum):
+class StoreDirectory(StrEnum):
     """The directories of files that are kept by digest."""
 
     IMAGES = "images"
@@ -71,11 +71,7 @@ class Kept:
     """What is kept of a build, as bytes that have their digests and aren't verified; for a gate that verifies them."""
 
     image: Image
-    manifest: bytes
-    bundle: bytes
-    lock: bytes | None
-    parts: tuple[bytes, ...] = field(default=(), kw_only=True)
-    sbom: bytes | None = field(default=None, kw_only=True)
+    evidence: ImageEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +81,23 @@ class Finished(Kept):
     provenance: Verified[Provenance]
 
 
-class Library:
+class ImageStore:
     """Finished builds under the state directory; one for a process. A context manager."""
 
     def __init__(self, state: Directory) -> None:
         self._opened = ExitStack()
         images, bundles, locks, sboms, self._index = (
-            self._opened.enter_context(state.child(name)) for name in (*Room, "builds")
+            self._opened.enter_context(state.child(name)) for name in (*StoreDirectory, "builds")
         )
         self.images = Store(images, hint=_AGAIN)
         self._bundles = Store(bundles, hint=_AGAIN)
         self._locks = Store(locks, hint=_AGAIN)
         self._sboms = Store(sboms, hint=_AGAIN)
         self.rooms = {
-            Room.IMAGES: self.images,
-            Room.BUNDLES: self._bundles,
-            Room.LOCKS: self._locks,
-            Room.SBOMS: self._sboms,
+            StoreDirectory.IMAGES: self.images,
+            StoreDirectory.BUNDLES: self._bundles,
+            StoreDirectory.LOCKS: self._locks,
+            StoreDirectory.SBOMS: self._sboms,
         }
 
     def __enter__(self) -> Self:
@@ -115,22 +111,16 @@ class Library:
     def keep(
         self,
         key: BuildKey,
-        image: Image,
+        evidence: ImageEvidence,
         *,
-        bundle: bytes,
-        lock: bytes | None,
         policy: TrustPolicy,
         now: datetime,
-        parts: tuple[bytes, ...] = (),
-        sbom: bytes | None = None,
     ) -> Finished:
         """Keep a build's evidence beside its image, which is in `images` already, and find it by `key` from now on.
 
-        `parts` are the bundles of the kept parts that the provenance names. It is verified first, as it will be each
-        time that it is found. Raises RefusedError.
+        It is verified first, as it will be each time that it is found. Raises RefusedError.
         """
-        entry = entry_of(image, bundle=bundle, lock=lock, parts=parts, sbom=sbom)
-        self.take_in(entry, bundle=bundle, lock=lock, parts=parts, sbom=sbom)
+        entry = self.take_in(evidence)
         finished = self.open(entry, policy=policy, now=now)
         self._index.write_atomic(key.name, _text(entry))
         return finished
@@ -162,24 +152,17 @@ class Library:
         for name in self._index.names():
             yield name, self._entry(name)
 
-    def take_in(
-        self,
-        entry: Entry,
-        *,
-        bundle: bytes,
-        lock: bytes | None,
-        parts: tuple[bytes, ...] = (),
-        sbom: bytes | None = None,
-    ) -> bytes:
-        """Keep the evidence of an image that is in `images` already; returns the bytes of its manifest."""
-        self._bundles.put(bundle, entry.bundle)
-        if lock is not None and entry.lock is not None:
-            self._locks.put(lock, entry.lock)
-        for digest, part in zip(entry.parts, parts, strict=True):
+    def take_in(self, it: ImageEvidence) -> Entry:
+        """Keep the evidence of an image that is in `images` already; returns what the index will say of it."""
+        entry = _entry_of(it)
+        self._bundles.put(it.provenance, entry.bundle)
+        if it.lock is not None and entry.lock is not None:
+            self._locks.put(it.lock, entry.lock)
+        for digest, part in zip(entry.parts, it.parts, strict=True):
             self._bundles.put(part, digest)
-        if sbom is not None and entry.sbom is not None:
-            self._sboms.put(sbom, entry.sbom)
-        return self.manifest(entry.manifest)
+        if it.sbom is not None and entry.sbom is not None:
+            self._sboms.put(it.sbom, entry.sbom)
+        return entry
 
     def note(self, name: str, entry: Entry) -> None:
         """Have the index say that there is such a build; what it says is not trusted."""
@@ -206,15 +189,15 @@ class Library:
 
     def bundle(self, digest: Digest) -> bytes:
         """The bytes of a bundle, hashed."""
-        return self._bundles.read(digest, limit=LIMIT)
+        return self._bundles.read(digest, limit=STATEMENT_LIMIT)
 
     def lock(self, digest: Digest) -> bytes:
         """The bytes of a flake.lock, hashed."""
-        return self._locks.read(digest, limit=LIMIT)
+        return self._locks.read(digest, limit=STATEMENT_LIMIT)
 
     def sbom(self, digest: Digest) -> bytes:
         """The bytes of an SBOM, hashed."""
-        return self._sboms.read(digest, limit=LIMIT)
+        return self._sboms.read(digest, limit=STATEMENT_LIMIT)
 
     def open(self, entry: Entry, *, policy: TrustPolicy, now: datetime) -> Finished:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.
@@ -223,33 +206,23 @@ class Library:
         """
         it = self.read(entry)
         artifacts = tuple(self._hashed(artifact) for artifact in it.image.artifacts)
-        provenance = verify_alone(
-            it.bundle,
-            policy=policy,
-            artifacts=artifacts,
-            lock=it.lock,
-            image=it.image,
-            now=now,
-            parts=it.parts,
-            sbom=it.sbom,
-        )
+        provenance = verify_alone(it.evidence, policy=policy, artifacts=artifacts, image=it.image, now=now)
         if provenance.claim.sbom != entry.sbom:
             why = f"its provenance names the SBOM {provenance.claim.sbom}, and none is kept"
             raise refuse(ReasonCode.SBOM_MISMATCH, "a kept build", why, _AGAIN)
-        return Finished(it.image, it.manifest, it.bundle, it.lock, provenance, parts=it.parts, sbom=it.sbom)
+        return Finished(it.image, it.evidence, provenance)
 
     def read(self, entry: Entry) -> Kept:
         """What is kept of a build; its kernel, initrd and rootfs are left where they lie, unread."""
         described = self.manifest(entry.manifest)
-        lock = None if entry.lock is None else self.lock(entry.lock)
-        return Kept(
-            manifest.parse(described),
-            described,
-            self.bundle(entry.bundle),
-            lock,
-            parts=tuple(map(self.bundle, entry.parts)),
+        evidence = ImageEvidence(
+            manifest=described,
+            provenance=self.bundle(entry.bundle),
+            lock=None if entry.lock is None else self.lock(entry.lock),
             sbom=None if entry.sbom is None else self.sbom(entry.sbom),
+            parts=tuple(map(self.bundle, entry.parts)),
         )
+        return Kept(manifest.parse(described), evidence)
 
     def _hashed(self, artifact: Artifact) -> Artifact:
         """What really lies in the store under that digest: provenance is compared with it, not with a promise."""
@@ -260,9 +233,9 @@ class Library:
             os.close(fd)
 
 
-def entry_of(image: Image, *, bundle: bytes, lock: bytes | None, parts: tuple[bytes, ...], sbom: bytes | None) -> Entry:
-    """What the index says of a build with this evidence."""
-    return Entry(image.manifest.digest, Digest.of(bundle), _digest(lock), _digest(sbom), tuple(map(Digest.of, parts)))
+def _entry_of(it: ImageEvidence) -> Entry:
+    parts = tuple(map(Digest.of, it.parts))
+    return Entry(Digest.of(it.manifest), Digest.of(it.provenance), _digest(it.lock), _digest(it.sbom), parts)
 
 
 def _digest(data: bytes | None) -> Digest | None:

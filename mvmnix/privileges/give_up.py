@@ -30,7 +30,7 @@ KVM: Final = "/dev/kvm"
 DESCRIPTORS: Final = 1 << 20
 
 
-def give_up(words: Sequence[str], environment: Mapping[str, str]) -> None:
+def give_up_root(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Do it, for a process of root's without threads; `words` are the command line without the program's name.
 
     Raises MvmnixError where a step fails: then this process must end.

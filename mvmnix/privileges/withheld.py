@@ -17,7 +17,7 @@ NAMING: Final = (
 )
 
 
-def words(error: BaseException) -> str:
+def withheld_words(error: BaseException) -> str:
     """What to tell root beside the failure itself; "" where it may have failed as it would with root's rights."""
     for each in _chain(error):
         match each:

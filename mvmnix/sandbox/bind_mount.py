@@ -12,8 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.privileges import client
-from mvmnix.privileges.entry import Entry
+from mvmnix.privileges import Entry, client
 
 
 @dataclass(frozen=True, slots=True)

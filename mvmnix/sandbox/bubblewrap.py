@@ -5,7 +5,7 @@ from typing import Final
 from mvmnix.sandbox.trusted_executables import Candidates
 
 INSTALL: Final = "apt-get install bubblewrap"
-PROGRAM: Final = Candidates("bubblewrap", ("/usr/bin/bwrap", "/run/current-system/sw/bin/bwrap"), INSTALL)
+BUBBLEWRAP: Final = Candidates("bubblewrap", ("/usr/bin/bwrap", "/run/current-system/sw/bin/bwrap"), INSTALL)
 #: The uid and gid that a sandboxed program sees as its own.
 NOBODY: Final = "65534"
 #: bwrap(1): a namespace of each kind, no capability, a session of its own; killed when its parent ends.

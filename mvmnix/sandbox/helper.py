@@ -29,12 +29,12 @@ from typing import IO, assert_never
 
 from mvmnix import process
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges.control_groups import GroupLimits
+from mvmnix.privileges import GroupLimits
 from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
 from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
-from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 

@@ -74,7 +74,7 @@ class Programs:
     @classmethod
     def find(cls) -> Self:
         """Raises MvmnixError where one is missing, RefusedError [state-permissions] when others could change one."""
-        return cls(*map(locate, (bubblewrap.PROGRAM, SH, landlock.SETPRIV, UNSHARE)))
+        return cls(*map(locate, (bubblewrap.BUBBLEWRAP, SH, landlock.SETPRIV, UNSHARE)))
 
 
 @dataclass(frozen=True, slots=True)

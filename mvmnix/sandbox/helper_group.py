@@ -17,8 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mvmnix.privileges import client
-from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
+from mvmnix.privileges import ControlGroups, Controller, Group, GroupLimits, client
 
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.

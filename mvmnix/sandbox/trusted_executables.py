@@ -34,12 +34,12 @@ def locate(candidates: Candidates) -> str:
     """
     for path in candidates.paths:
         if Path(path).exists():
-            return check(os.path.realpath(path))
+            return check_program(os.path.realpath(path))
     places = ", ".join(candidates.paths)
     raise MvmnixError(f"{candidates.what} is not installed: looked for {places}", hint=candidates.hint)
 
 
-def check(path: str, seen: set[str] | None = None) -> str:
+def check_program(path: str, seen: set[str] | None = None) -> str:
     """Return `path`, every component of which belongs to root and can be changed by root alone, or refuse.
 
     `seen` is for a caller that checks many at once: what is in it was found good already, and what is now goes into it.
@@ -63,7 +63,7 @@ def check(path: str, seen: set[str] | None = None) -> str:
     return path
 
 
-def identity(path: str) -> tuple[object, ...] | None:
+def program_identity(path: str) -> tuple[object, ...] | None:
     """What changes with a file that root alone can change, without reading it; None where there is none.
 
     For names of what is kept as a hint and is never evidence.

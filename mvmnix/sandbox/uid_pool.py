@@ -132,7 +132,7 @@ class UidPool:
             return True  # it is no group of mvm's, and so not what a holder left
 
 
-def of_machine() -> UidPool:
+def machine_uid_pool() -> UidPool:
     """The pool of this machine, for mvm that root started, whose directory the caller closes."""
     return UidPool(Directory.create(ids.POOL_DIRECTORY), first_uid=ids.FIRST_OF_POOL)
 
@@ -162,7 +162,7 @@ def own_uid() -> Iterator[Identity]:
     if client.current() is None:
         yield Identity(None)
         return
-    pool = of_machine()
+    pool = machine_uid_pool()
     with pool.directory:
         lease = pool.take()
         identity = Identity(lease.uid)

@@ -28,8 +28,8 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
-from mvmnix.launch.plan.secret_reference import Secret, Target
+from mvmnix.launch.agent.verbs import Copy, CopyDirection, Resize, Shell, ShellRequest, copy_request
+from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.syscall_tier import SystemCalls
 from tests.unit.launch.channel_house import config, workload
@@ -56,7 +56,7 @@ def channel() -> Iterator[tuple[str, bytes]]:
 def agent() -> Iterator[tuple[str, bytes]]:
     """What a host says, behind the byte that says which parser it is for."""
     request = ExecRequest(workload("echo", "hello", ""), 5000)
-    copy = copy_request(workload("/tmp", "name"), Way.IN, replaces=True)
+    copy = copy_request(workload("/tmp", "name"), CopyDirection.IN, replaces=True)
     terminal = ShellRequest(workload(), 0, 24, 80)
     said = (
         Config(config()),
@@ -79,7 +79,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
         yield f"frame-{frame.KIND.name.lower()}", b"\0" + encode(frame)
     yield "config", b"\1" + Config(config()).payload()
     yield "config-sealed", b"\1" + Config(config(verbs=frozenset(), ports=())).payload()
-    secrets = (Secret("a.pem", Target.FILE, b"\0\xff"), Secret("b", Target.FILE, b"x" * 100))
+    secrets = (Secret("a.pem", SecretTarget.FILE, b"\0\xff"), Secret("b", SecretTarget.FILE, b"x" * 100))
     yield "config-secrets", b"\1" + Config(replace(config(), secrets=secrets)).payload()
     limited = replace(config(), secrets=secrets, system_calls=SystemCalls.STRICT, tasks=64)
     yield "config-limits", b"\1" + Config(limited).payload()
@@ -91,7 +91,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
     yield "request", b"\2" + request.encode()
     yield "shell", b"\3" + terminal.encode()
     yield "copy-in", b"\4" + copy.encode()
-    yield "copy-out", b"\4" + copy_request(workload("a"), Way.OUT, replaces=False).encode()
+    yield "copy-out", b"\4" + copy_request(workload("a"), CopyDirection.OUT, replaces=False).encode()
 
 
 def conversation() -> Iterator[tuple[str, bytes]]:
@@ -101,7 +101,7 @@ def conversation() -> Iterator[tuple[str, bytes]]:
         "run": Run(1),
         "exec": Exec(3, request),
         "shell": Shell(3, ShellRequest(workload(), 0, 24, 80)),
-        "copy": Copy(3, copy_request(workload("a"), Way.OUT, replaces=False)),
+        "copy": Copy(3, copy_request(workload("a"), CopyDirection.OUT, replaces=False)),
     }
     good, bad = encode(Config(config())), encode(Config(config()))[:-1] + b"\xff"
     for name, frame in commands.items():

@@ -20,7 +20,7 @@ from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import Controller, GroupLimits
 from mvmnix.privileges.descriptors import PACKET
 from mvmnix.privileges.entry import Entry, attach, become_private, paths
-from mvmnix.privileges.give_up import give_up
+from mvmnix.privileges.give_up import give_up_root
 from mvmnix.privileges.tree import Served
 
 type Way = Callable[[], object]
@@ -167,7 +167,7 @@ def rubbish(broker: Broker) -> None:
 
 def main() -> None:
     named, secret, other = sys.argv[1:]
-    give_up([named], os.environ)
+    give_up_root([named], os.environ)
     broker = client.current()
     assert isinstance(broker, Broker)
     assert Path(named, "file").read_text() == "named"

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from mvmnix import manifest, strict
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images.store import Entry
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.gate.admission import Submission, admit
-from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.gate.admission import admit
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import now
@@ -31,6 +31,7 @@ from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from tests.conftest import Home, World
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of
@@ -100,7 +101,9 @@ class Rig:
         return manifest.parse(self.manifest)
 
     def _claim(self, bundle: Digest) -> Provenance:
-        return predicate.from_statement(statement.parse(envelope.parse(self.rooms.library.bundle(bundle)).payload))
+        return predicate.read_provenance(
+            statement.parse(envelope.parse_bundle(self.rooms.library.bundle(bundle)).payload)
+        )
 
     def _without_parts(self) -> Provenance:
         """What the builder would have said of the same image, had no part been kept: all sources came in then.
@@ -108,7 +111,7 @@ class Rig:
         So that each row changes one thing; kept parts have rows of their own (tests/vm/test_parts.py).
         """
         bundles = map(self.rooms.library.bundle, self.entry.parts)
-        statements = [parts.from_statement(statement.parse(envelope.parse(data).payload)) for data in bundles]
+        statements = [parts.from_statement(statement.parse(envelope.parse_bundle(data).payload)) for data in bundles]
         inherited = {source for each in statements for source in each.provenance.sources}
         return replace(self.built, kept=(), sources=tuple(sorted({*self.built.sources, *inherited})))
 
@@ -122,7 +125,7 @@ class Rig:
         made = Plan.for_image(
             self.image, policy=self.policy.digest, provenance=provenance, now=self.now - minute, verbs=verbs
         )
-        return signed(plans.to_statement(replace(made, **fields)), changes, key or self.role(Role.PLANNER))
+        return signed(plans.plan_statement(replace(made, **fields)), changes, key or self.role(Role.PLANNER))
 
     def sign_plan(self, *changes: Change, key: PrivateKey | None = None, **fields: Any) -> None:
         self.plan = self.signed_plan(*changes, key=key, **fields)
@@ -135,7 +138,7 @@ class Rig:
         **fields: Any,
     ) -> None:
         """Another provenance, and a plan that was made with it."""
-        made = predicate.to_statement(replace(self.claim, **fields), artifacts or self.image.artifacts)
+        made = predicate.provenance_statement(replace(self.claim, **fields), artifacts or self.image.artifacts)
         self.provenance = signed(made, changes, key or self.role(Role.BUILDER))
         self.sign_plan()
 
@@ -172,7 +175,8 @@ class Rig:
             fds = [os.open(self.files[name], os.O_RDONLY | os.O_CLOEXEC) for name in FILES]
             for fd in fds:
                 stack.callback(os.close, fd)
-            submission = Submission(self.plan, self.provenance, self.manifest, self.lock, OpenFiles(*fds))
+            evidence = ImageEvidence(manifest=self.manifest, provenance=self.provenance, lock=self.lock)
+            submission = Submission(self.plan, evidence, OpenFiles(*fds))
             return admit(submission, policy=self.policy, journal=self.rooms.journal, clock=lambda: self.now)
 
     def refusal(self) -> set[ReasonCode]:
@@ -182,7 +186,7 @@ class Rig:
             self.admit()
         assert caught.value.exit_code == 126
         assert all(reason.why and reason.hint for reason in caught.value.reasons)
-        (last,) = records(self.rooms.audit, self.rooms.log_key, last=1)
+        (last,) = last_records(self.rooms.audit, self.rooms.log_key, last=1)
         assert last.record.kind is Kind.REFUSAL
         assert last.record.reasons == tuple(dict.fromkeys(caught.value.codes))
         assert self.marks == before

@@ -19,11 +19,11 @@ from mvmnix.builder.fetch import lanes, narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
-from mvmnix.builder.fetch.parsing import Compression, expand, json_value, texts
+from mvmnix.builder.fetch.parsing import Compression, document_texts, expand, json_value
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.retry import Limits
 from mvmnix.builder.fetch.worker.packets import Document
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
 from mvmnix.private_dirs import Directory
@@ -202,7 +202,7 @@ def test_other_bytes_than_the_servers_get_no_name(
     with Directory.create(str(tmp_path / "store")) as directory, downloader(server) as opened:
         store = Cache(directory)
         with pytest.raises(RefusedError) as refused:
-            fetch([source], store, Silent(), registries=[], downloader=opened)
+            fetch_sources([source], store, Silent(), registries=[], downloader=opened)
         assert refused.value.codes == (ReasonCode.SOURCE_MISMATCH,)
         assert store.digests() == ()
 
@@ -386,7 +386,7 @@ def test_what_is_no_stream(
 def test_what_is_no_document(read: str, said: str, opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     take_over(monkeypatch, read=read)
     with pytest.raises(DownloadError, match=said):
-        texts(opened, Document.TOKEN, b"{}")
+        document_texts(opened, Document.TOKEN, b"{}")
 
 
 def test_how_many_bytes_the_texts_of_a_document_may_have(opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,7 +403,7 @@ def test_how_many_bytes_the_texts_of_a_document_may_have(opened: Lanes, monkeypa
 @pytest.mark.parametrize("data", [b"[" * (1 << 20), b'{"token":' * (1 << 17), b'{"a":1,"a":2}', b"\xff", b"NaN", b""])
 def test_json_that_no_one_means(document: Document, data: bytes, opened: Lanes) -> None:
     with pytest.raises(MalformedError):
-        texts(opened, document, data)
+        document_texts(opened, document, data)
 
 
 @pytest.mark.parametrize(
@@ -421,4 +421,4 @@ def test_a_narinfo_that_the_worker_made_up_is_malformed_or_unsigned(
 ) -> None:
     take_over(monkeypatch, read="packets.send_all(lane, pack(b'StorePath', b'/nix/store/x', b'URL'))")
     with pytest.raises(MalformedError, match="without a value"):
-        narinfo.parse(texts(opened, Document.NARINFO, b""))
+        narinfo.parse(document_texts(opened, Document.NARINFO, b""))

@@ -31,7 +31,7 @@ from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.builder.pins import debian, locks, pypi
 from mvmnix.builder.pins.parse import parse_debian, parse_python
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.cli.commands import verify_step
@@ -39,8 +39,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
-from mvmnix.launch.plan.secret_reference import Reference, Target
-from mvmnix.launch.secrets.resolve import resolve
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
 from mvmnix.launch.vmm.confinement import Service
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
@@ -50,7 +50,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
@@ -232,7 +232,7 @@ def downloaded(path: Path, _: Traps) -> Iterator[Act]:
     kept = store(path / "sources")
 
     def act() -> None:
-        fetch(sources, kept, Silent())
+        fetch_sources(sources, kept, Silent())
         assert all(kept.has(source.digest) for source in sources)
 
     yield act
@@ -337,7 +337,7 @@ def made_by_children(path: Path) -> None:
 
 def secret(_: Path) -> None:
     """The user's own program: with the user's HOME, and with nothing else of what is set."""
-    (found,) = resolve([Reference.parse("A=command:/usr/bin/env", Target.FILE)])
+    (found,) = resolve_secrets([SecretReference.parse("A=command:/usr/bin/env", SecretTarget.FILE)])
     names = {line.partition(b"=")[0].decode() for line in found.value.splitlines() if b"=" in line}
     assert names <= {"HOME", "PATH", "LC_ALL", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"}
 
@@ -398,8 +398,8 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): compared,
     (
         "mvmnix/builder/nix/host_nix.py:HostNix.run",
-        "mvmnix/cli/commands/doctor.py:_nix_store",
-        "mvmnix/cli/commands/pin.py:fetch",
+        "mvmnix/api/doctor/checks.py:_nix_store",
+        "mvmnix/api/pins.py:fetch_pins",
         "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
     (
@@ -414,7 +414,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
-        "mvmnix/cli/commands/doctor_jail.py:_tried",
+        "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),

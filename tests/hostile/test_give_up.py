@@ -108,9 +108,9 @@ def waited(pidfd: int) -> bool:
 SERVED = """
 import os, sys
 from mvmnix.privileges import client, ids
-from mvmnix.privileges.give_up import give_up
+from mvmnix.privileges.give_up import give_up_root
 from mvmnix.privileges.tree import Served
-give_up([sys.argv[1]], os.environ)
+give_up_root([sys.argv[1]], os.environ)
 for path in sys.argv[1:]:
     try:
         os.close(client.current().tree(os.open(path, os.O_PATH), ids.FIRST_OF_POOL, Served(True, 0)))

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.model import Digest, Verb
@@ -46,7 +46,7 @@ def test_launch_logs_each_refusal(rig: Rig) -> None:
     for name in ("a stranger", "expired"):
         ROWS[name][0](rig)
         rig.launch()
-    found = [it.record.reasons for it in records(rig.rooms.audit, rig.rooms.log_key, last=2)]
+    found = [it.record.reasons for it in last_records(rig.rooms.audit, rig.rooms.log_key, last=2)]
     assert found == [(Code.SIGNER_UNKNOWN,), (Code.PLAN_EXPIRED,)]
 
 
@@ -108,13 +108,13 @@ def test_a_plan_for_no_image(rig: Rig) -> None:
 
 
 def test_what_is_no_plan_is_not_signed(rig: Rig) -> None:
-    good = envelope.parse(rig.plan).payload
+    good = envelope.parse_bundle(rig.plan).payload
     for payload, code in (
         (good.replace(b'"vcpus":1', b'"vcpus":0'), Code.PLAN_MALFORMED),
         (good.replace(b'"nonce"', b'"once"'), Code.PLAN_MALFORMED),
         (good[:-1], Code.STATEMENT_MALFORMED),
         (b"", Code.STATEMENT_MALFORMED),
-        (envelope.parse(rig.provenance).payload, Code.PREDICATE_TYPE),
+        (envelope.parse_bundle(rig.provenance).payload, Code.PREDICATE_TYPE),
     ):
         (rig.home.path / "statement").write_bytes(payload)
         assert rig.told("plan", "sign", rig.home.path / "statement") == {code}

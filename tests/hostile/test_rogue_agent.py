@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
@@ -216,7 +216,7 @@ def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
     plan = takes_over(rig, rogue, SCRIPTS["nothing"], shares=(share,), data=DataDisk(128, "/srv"))
     ended = launched(rig, plan, shared=share.host)
     assert (ended.code, "it is started once more" in ended.said) == (124, True), ended.said
-    told = [it.record for it in records(rig.rooms.audit, rig.rooms.log_key, last=3)]
+    told = [it.record for it in last_records(rig.rooms.audit, rig.rooms.log_key, last=3)]
     where = rig.home.state / "machines" / str(told[0].machine)
     kept = [path.read_text() for path in sorted(where.glob("diagnosis-*.txt"))]
     assert len(kept) == 2

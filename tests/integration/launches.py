@@ -29,7 +29,7 @@ from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.house import House, house, nowhere
 from tests.unit.provenance.world import NOW
@@ -103,7 +103,7 @@ def crowd(here: House, count: int) -> Counter[int]:
                 return real(it, plan, machine)
 
             replay.Replay.spending = spending  # type: ignore[method-assign,assignment]
-            with start(plan, here.host()) as machine:
+            with start_machine(plan, here.host()) as machine:
                 machine.run(stdout=nowhere, stderr=nowhere)
 
         return at_once(count, work)
@@ -156,7 +156,7 @@ def launch_killed(here: House, plan: VerifiedPlan, step: int) -> int:
             sys.settrace(None)
 
         replay.Replay.spending = spending  # type: ignore[method-assign]
-        ending(lambda: start(plan, here.host()).kill())
+        ending(lambda: start_machine(plan, here.host()).kill())
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -187,7 +187,7 @@ def killed(here: House) -> dict[str, int]:
     """Every line, each time from the same state, until a start came through; counts what was found."""
     counts: Counter[str] = Counter()
     with here.plan(use=Use.ONCE) as before:
-        start(before, here.host()).kill()
+        start_machine(before, here.host()).kill()
     kept, status = here.path.with_name("kept"), -signal.SIGKILL
     for room in ROOMS:
         shutil.copytree(here.path / room, kept / room)

@@ -13,11 +13,10 @@ from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
-from mvmnix.launch.agent.verbs import Copy, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.agent.verbs import Copy, CopyDirection, Shell, ShellRequest, copy_request
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.secret_reference import LARGEST, MOST, Secret, Target
-from mvmnix.launch.plan.share import MOST as MOST_SHARES
-from mvmnix.launch.plan.share import ShareKind
+from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
+from mvmnix.launch.plan.share import MOST_SHARES, ShareKind
 from mvmnix.model import DirectoryOrder, Verb
 from tests.integration.agent_house import (
     IDLE,
@@ -101,14 +100,14 @@ BAD_CONFIGS = {
 }
 #: Secrets that would lie elsewhere, or take more memory than they may.
 BAD_SECRETS = {
-    "above its directory": (Secret("../x", Target.FILE, b"x"),),
-    "hidden": (Secret(".x", Target.FILE, b"x"),),
-    "an option": (Secret("-x", Target.FILE, b"x"),),
-    "nameless": (Secret("", Target.FILE, b"x"),),
-    "in a directory": (Secret("a/b", Target.FILE, b"x"),),
-    "with a long name": (Secret("x" * 65, Target.FILE, b"x"),),
-    "too large": (Secret("x", Target.FILE, b"x" * (LARGEST + 1)),),
-    "too many": tuple(Secret(f"x{number}", Target.FILE, b"x") for number in range(MOST + 1)),
+    "above its directory": (Secret("../x", SecretTarget.FILE, b"x"),),
+    "hidden": (Secret(".x", SecretTarget.FILE, b"x"),),
+    "an option": (Secret("-x", SecretTarget.FILE, b"x"),),
+    "nameless": (Secret("", SecretTarget.FILE, b"x"),),
+    "in a directory": (Secret("a/b", SecretTarget.FILE, b"x"),),
+    "with a long name": (Secret("x" * 65, SecretTarget.FILE, b"x"),),
+    "too large": (Secret("x", SecretTarget.FILE, b"x" * (LARGEST_SECRET + 1)),),
+    "too many": tuple(Secret(f"x{number}", SecretTarget.FILE, b"x") for number in range(MOST_SECRETS + 1)),
 }
 
 
@@ -132,7 +131,7 @@ AFTER_A_FAILURE = {
     "RUN": encode(Run(1)),
     "EXEC": encode(Exec(3, shell("echo run; kill -9 $PPID"))),
     "SHELL": encode(Shell(3, ShellRequest(workload(), 0, 24, 80))),
-    "COPY": encode(Copy(3, copy_request(workload("/etc/passwd"), Way.OUT, replaces=False))),
+    "COPY": encode(Copy(3, copy_request(workload("/etc/passwd"), CopyDirection.OUT, replaces=False))),
     "SHUTDOWN": encode(Shutdown(0)),
     "SHUTDOWN, EXEC": encode(Shutdown(1000)) + encode(Exec(3, shell("true"))),
     "another CONFIG, RUN": encode(Config(config())) + encode(Run(1)),
@@ -172,7 +171,7 @@ def test_secrets_stay_in_their_directory_and_bounds(agent: Path, secrets: tuple[
 
 @pytest.mark.parametrize("count", [0, 1, 3, 2**32 - 1])
 def test_a_count_of_secrets_that_lies(agent: Path, count: int) -> None:
-    data = config_bytes(secrets=(Secret("one", Target.FILE, b"x"), Secret("two", Target.FILE, b"y")))
+    data = config_bytes(secrets=(Secret("one", SecretTarget.FILE, b"x"), Secret("two", SecretTarget.FILE, b"y")))
     at = data.index(b"one") - 8
     with raw(agent, ready=False) as host:
         host.says(data[:at] + struct.pack(">I", count) + data[at + 4 :])
@@ -180,7 +179,7 @@ def test_a_count_of_secrets_that_lies(agent: Path, count: int) -> None:
 
 
 def test_secrets_are_taken(agent: Path) -> None:
-    secrets = tuple(Secret(f"a-{number}.pem", Target.FILE, b"\0" * 1024) for number in range(MOST))
+    secrets = tuple(Secret(f"a-{number}.pem", SecretTarget.FILE, b"\0" * 1024) for number in range(MOST_SECRETS))
     with raw(agent, ready=False) as host:
         host.says(config_bytes(secrets=secrets))
         assert host.hears() == Ready()
@@ -310,5 +309,5 @@ def test_shares_stay_in_their_bounds(agent: Path, wrong: bytes) -> None:
 def test_shares_are_taken(agent: Path) -> None:
     mounts = tuple(Mount(f"share{n}", f"/data/{n}", kind, read_only=True) for n, kind in enumerate(ShareKind))
     with raw(agent, ready=False) as host:
-        host.says(config_bytes(shares=mounts, secrets=(Secret("one", Target.FILE, b"x"),)))
+        host.says(config_bytes(shares=mounts, secrets=(Secret("one", SecretTarget.FILE, b"x"),)))
         assert host.hears() == Ready()

@@ -14,7 +14,7 @@ from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.frames import Config, Failed, Frame, Kind, Ready
 from mvmnix.launch.agent.stream_frames import End, Exec, Exit, Started, Step
-from mvmnix.launch.agent.verbs import Copy, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.agent.verbs import Copy, CopyDirection, Resize, Shell, ShellRequest, copy_request
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Verb, Workload
 from tests.integration.agent_house import (
@@ -48,7 +48,7 @@ def terminal(*argv: str, rows: int = 24, columns: int = 80) -> ShellRequest:
 ASKED: dict[Verb, Frame] = {
     Verb.EXEC: Exec(3, shell("true")),
     Verb.SHELL: Shell(3, terminal("true")),
-    Verb.COPY: Copy(3, copy_request(workload("/etc/hostname"), Way.OUT, replaces=False)),
+    Verb.COPY: Copy(3, copy_request(workload("/etc/hostname"), CopyDirection.OUT, replaces=False)),
 }
 #: As in tests/unit/launch/control/test_verbs.py; of a sealed machine the agent knows that nothing is granted.
 MATRIX = [

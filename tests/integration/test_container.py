@@ -20,9 +20,9 @@ from mvmnix.launch.container.run import run_container
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.runtime.finalize import MachineFailedError
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest, User, Workload
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
@@ -176,7 +176,7 @@ def test_its_filter_is_not_the_strict_one(here: Containers) -> None:
 
 def test_it_gets_no_secrets(here: Containers) -> None:
     """Not in this version; and the reference is never followed."""
-    confided = (Reference.parse("A=env:CONFIDED_NOT_SET", Target.VARIABLE),)
+    confided = (SecretReference.parse("A=env:CONFIDED_NOT_SET", SecretTarget.VARIABLE),)
     with here.house.plan("/bin/probe", secrets=confided, **CONTAINER) as plan, pytest.raises(RefusedError) as caught:
         run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
     assert caught.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)
@@ -185,7 +185,7 @@ def test_it_gets_no_secrets(here: Containers) -> None:
 
 def test_it_is_never_started_as_a_machine(here: Containers) -> None:
     with here.plan("id") as plan, pytest.raises(RefusedError) as caught:
-        start(plan, here.host())
+        start_machine(plan, here.host())
     assert caught.value.codes == (ReasonCode.BACKEND_UNAVAILABLE,)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.oci.image import describe, resolve
-from mvmnix.builder.template import Template, scaffold, write
+from mvmnix.builder.template import Template, template_tree, write_template
 from tests.conftest import Home
 from tests.unit.builder.oci.images import Memory, pushed
 
@@ -31,7 +31,7 @@ def image() -> bytes:
 def flake(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     template = Template(request.param)
     target = tmp_path / "fresh"
-    write(scaffold(template, target.name, image=image() if template is Template.OCI else None), target)
+    write_template(template_tree(template, target.name, image=image() if template is Template.OCI else None), target)
     return target
 
 

@@ -55,10 +55,10 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Claims:
     bench = Bench(directory)
     bench.trust(PRIVATE)
     bench.put(empty_json=EMPTY_ROOT, foreign_json=FOREIGN.trusted_root)
-    provenance = predicate.to_statement(world.provenance(), world.image.artifacts)
+    provenance = predicate.provenance_statement(world.provenance(), world.image.artifacts)
     statements = {
         "provenance": provenance.to_bytes(),
-        "plan": plans.to_statement(world.plan()).to_bytes(),
+        "plan": plans.plan_statement(world.plan()).to_bytes(),
         "summary": vsa.to_statement(summary(world)).to_bytes(),
     }
     assert vsa_inputs.FIELD.encode() in statements["summary"]

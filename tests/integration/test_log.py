@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.audit.segment import CAPACITY
 from mvmnix.audit.verify import verify_log
@@ -59,7 +59,7 @@ def test_twenty_processes_at_once(world: World) -> None:
     assert sorted(int(index) for output in outputs for index in output) == list(range(200))
     evidence = verify_log(world.directory, world.key)
     assert (evidence.checkpoint.size, evidence.tail) == (200, 0)
-    machines = Counter(listed.record.machine for listed in records(world.directory, world.key, last=200))
+    machines = Counter(listed.record.machine for listed in last_records(world.directory, world.key, last=200))
     assert machines == {f"m{number}": 20 for number in range(10)}
 
 
@@ -73,5 +73,5 @@ def test_kill_9_loses_no_sealed_record(world: World) -> None:
             sealed += [int(line) for line in process.stdout.read().split()]
     evidence = verify_log(world.directory, world.key)
     assert evidence.checkpoint.size > max(sealed)
-    found = {listed.index: listed.record.kind for listed in records(world.directory, world.key, last=10**6)}
+    found = {listed.index: listed.record.kind for listed in last_records(world.directory, world.key, last=10**6)}
     assert all(found[index] is Kind.START for index in sealed)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mvmnix import process
+from mvmnix.api.pins import lock_directory, own_lock_directory
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
@@ -21,10 +22,10 @@ from mvmnix.builder.pins.make import add, the_world
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.pins.version import version_key
-from mvmnix.builder.template import Template, scaffold, write
-from mvmnix.cli.commands.pin import lock_directory, own_lock_directory, pin
+from mvmnix.builder.template import Template, template_tree, write_template
+from mvmnix.cli.commands.pin import pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
@@ -52,7 +53,7 @@ def test_busybox_is_pinned_and_fetched_through_apt(store: Store) -> None:
     lock = add(None, ["busybox-static"], Reach.CLOSURE, "", the_world(store, Silent()))
     assert list(lock.packages) == ["busybox-static"]
     assert store.has(lock.packages["busybox-static"].digest)
-    fetch(lock.sources(), store, Silent())
+    fetch_sources(lock.sources(), store, Silent())
     binary = store.read(lock.seed.nar, limit=16 << 20)
     assert binary.startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
     assert parse_debian(lock.serialise()) == lock
@@ -64,7 +65,7 @@ def test_a_pin_that_the_mirror_does_not_serve_is_named(store: Store) -> None:
         for name in ("mvmnix-gone", "mvmnix-lost")
     ]
     with pytest.raises(MvmnixError) as error:
-        fetch(gone, store, Silent())
+        fetch_sources(gone, store, Silent())
     assert "mvmnix-gone 1.0-1 is no longer served" in error.value.message
     assert error.value.hint == "mvm pin update mvmnix-gone mvmnix-lost"
 
@@ -74,7 +75,7 @@ def test_other_bytes_from_the_mirror_are_refused(store: Store) -> None:
     assert stanza is not None
     lie = Source(f"mirror://debian/{stanza.filename}", "busybox.deb", Digest.of(b"what was expected"))
     with pytest.raises(RefusedError) as refusal:
-        fetch([lie], store, Silent())
+        fetch_sources([lie], store, Silent())
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert not store.has(lie.digest)
 
@@ -171,10 +172,10 @@ def test_a_pinned_wheel_comes_through_pip_and_a_gone_one_is_named(store: Store) 
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     gone = Source("mirror://pypi/mdurl-0.0.99-py3-none-any.whl", "mdurl.whl", Digest.of(b"gone"))
     with pytest.raises(MvmnixError) as error:
-        fetch([wheel, gone], store, Silent())
+        fetch_sources([wheel, gone], store, Silent())
     assert error.value.message.startswith("mdurl 0.0.99 is no longer served")
     assert error.value.hint == "mvm pin python"
-    fetch([wheel], store, Silent())
+    fetch_sources([wheel], store, Silent())
     assert store.read(wheel.digest, limit=1 << 20).startswith(b"PK")
 
 
@@ -197,7 +198,7 @@ def test_nothing_of_the_working_directory_or_its_parent_environment_is_run(
     monkeypatch.setenv("PYTHONSTARTUP", str(checkout / "pip.py"))
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     seed = parse_debian((MODULES / "debian/lock.json").read_bytes()).packages["busybox-static"].source
-    fetch([wheel, seed], store, Silent())
+    fetch_sources([wheel, seed], store, Silent())
     read_index("trixie", "amd64")
     assert [wheel.name for wheel in resolve(["mdurl"])] == ["mdurl"]
     assert not witness.exists()
@@ -206,7 +207,7 @@ def test_nothing_of_the_working_directory_or_its_parent_environment_is_run(
 def test_a_wheel_with_other_bytes_is_refused(store: Store) -> None:
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     with pytest.raises(RefusedError) as refusal:
-        fetch([dataclasses.replace(wheel, digest=Digest.of(b"expected"))], store, Silent())
+        fetch_sources([dataclasses.replace(wheel, digest=Digest.of(b"expected"))], store, Silent())
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
 
 
@@ -238,7 +239,7 @@ def test_pins_belong_to_the_flake_that_one_stands_in(tmp_path: Path, monkeypatch
     """Those of the installation make the builder image, which a guest's package has no business in."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     target, before = tmp_path / "fresh", (MODULES / "debian/lock.json").read_bytes()
-    write(scaffold(Template.MINIMAL, "fresh"), target)
+    write_template(template_tree(Template.MINIMAL, "fresh"), target)
     monkeypatch.chdir(target)
     assert lock_directory() == own_lock_directory() == target / "mvmnix/modules"
     run = CliRunner().invoke(pin, ["debian", "--no-depends", "bc"], catch_exceptions=False)
@@ -267,9 +268,9 @@ def test_without_pins_of_a_flake_none_are_written(
 
 def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flake from elsewhere says where its inputs are."""
-    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    write_template(template_tree(Template.MINIMAL, "other"), tmp_path / "other")
     mine = tmp_path / "top/mine"
-    write(scaffold(Template.MINIMAL, "mine"), mine)
+    write_template(template_tree(Template.MINIMAL, "mine"), mine)
     lock = (mine / "flake.lock").read_text()
     monkeypatch.chdir(mine)
     for path in ("../../other/mvmnix", "./link"):
@@ -284,9 +285,9 @@ def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("link", ["modules", "modules/debian", "modules/python"])
 def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
-    write(scaffold(Template.MINIMAL, "other"), tmp_path / "other")
+    write_template(template_tree(Template.MINIMAL, "other"), tmp_path / "other")
     mine = tmp_path / "mine"
-    write(scaffold(Template.MINIMAL, "mine"), mine)
+    write_template(template_tree(Template.MINIMAL, "mine"), mine)
     monkeypatch.chdir(mine / "mvmnix")
     assert own_lock_directory() == mine / "mvmnix/modules"
     shutil.rmtree(mine / "mvmnix" / link)

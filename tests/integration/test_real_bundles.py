@@ -23,7 +23,7 @@ from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.certificate_names import names
 from mvmnix.provenance.identity.rekor import Inclusion
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.verify.authenticate import Attested, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.repository import ROOT

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.keys import Role
 from mvmnix.launch.plan import plan as plans
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from tests.conftest import Home
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served
@@ -23,7 +23,7 @@ SUBJECT = "planner@mvmnix.test"
 def test_a_plan_is_signed_keyless(home: Home, tmp_path: Path, tsa: bool) -> None:
     private = Sigstore()
     statement, token, config = (tmp_path / name for name in ("plan.json", "token", "config.json"))
-    statement.write_bytes(plans.to_statement(worlds.new_world(tmp_path).plan()).to_bytes())
+    statement.write_bytes(plans.plan_statement(worlds.new_world(tmp_path).plan()).to_bytes())
     token.touch(mode=0o600)
     before = datetime.now(UTC).replace(microsecond=0)
     with served(private) as services:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
 
@@ -32,15 +32,15 @@ def test_a_commit_hashes_as_its_checkout(repository: Repository, tmp_path: Path)
     (tmp_path / "checkout").mkdir()
     repository.git("--work-tree", str(tmp_path / "checkout"), "checkout", "-f", "HEAD", "--", ".")
     repository.git("reset", "-q", "--hard")
-    assert take(FlakeRef(str(repository.path))).nar.sri == nix("hash", "path", str(tmp_path / "checkout"))
+    assert take_flake(FlakeRef(str(repository.path))).nar.sri == nix("hash", "path", str(tmp_path / "checkout"))
 
 
 def test_a_copy_hashes_as_it_lies_there(repository: Repository) -> None:
     repository.write("untracked", "x")
-    assert take(FlakeRef(str(repository.path), copy=True)).nar.sri == nix("hash", "path", str(repository.path))
+    assert take_flake(FlakeRef(str(repository.path), copy=True)).nar.sri == nix("hash", "path", str(repository.path))
 
 
 def test_the_store_path_is_the_one_that_nix_gives_it(repository: Repository, tmp_path: Path) -> None:
     store = ("--store", str(tmp_path / "store"), "--option", "build-users-group", "")
     added = nix("store", "add", *store, "--name", "source", str(repository.path))
-    assert str(take(FlakeRef(str(repository.path), copy=True)).store_path) == added
+    assert str(take_flake(FlakeRef(str(repository.path), copy=True)).store_path) == added

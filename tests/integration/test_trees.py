@@ -16,9 +16,9 @@ import pytest
 from mvmnix import lock
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
-from mvmnix.builder.fetch.flake_inputs import Fetched, Outside, bring
+from mvmnix.builder.fetch.flake_inputs import Fetched, Outside, bring_tree
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.resolve import resolve
+from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.config import CredentialRule, TokenPlace
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.lock import Attributes
@@ -139,7 +139,7 @@ def refused(act: Callable[[], object]) -> tuple[ReasonCode, ...]:
 
 
 def locked(world: World, attributes: Attributes) -> lock.LockedNode:
-    return lock.tree("n", resolve(attributes, world.store, world.outside).locked)
+    return lock.tree("n", resolve_reference(attributes, world.store, world.outside).locked)
 
 
 KINDS = ("git", "git, branch", "git, commit", "git, all", "git, shallow", "dumb git", "tarball", "xz", "file")
@@ -149,18 +149,18 @@ KINDS = ("git", "git, branch", "git, commit", "git, all", "git, shallow", "dumb 
 def test_a_reference_is_locked_as_nix_locks_it_and_then_brought(world: World, kind: str) -> None:
     populate(world)
     attributes, text = references(world.server, world.repository.git("rev-parse", "HEAD"))[kind]
-    found = resolve(attributes, world.store, world.outside)
+    found = resolve_reference(attributes, world.store, world.outside)
     assert found.locked == world.nix(text)
     node = lock.tree("n", found.locked)
     assert node.nar == found.nar
     other = Store(Directory.create(str(world.path / "other")))
-    bring(node, other, world.fresh)
+    bring_tree(node, other, world.fresh)
     assert other.size(node.nar) == world.store.size(node.nar)
 
 
 def test_the_tree_is_the_commits_whatever_its_attributes_say(world: World) -> None:
     """No filter, no line ending, no export-ignore: what Nix hashes is what git keeps."""
-    found = resolve({"type": "git", "url": f"{world.server.origin}/git/r.git"}, world.store, world.outside)
+    found = resolve_reference({"type": "git", "url": f"{world.server.origin}/git/r.git"}, world.store, world.outside)
     archive = world.store.read(found.nar, limit=_MIB)
     assert b"one\ntwo\n" in archive
     assert archive.count(b"entry") == 9  # a, a/b, d, d/flake.nix, .gitattributes, flake.nix, link, run, t.txt
@@ -169,8 +169,8 @@ def test_the_tree_is_the_commits_whatever_its_attributes_say(world: World) -> No
 def test_a_tree_is_fetched_once_from_each_uri(world: World) -> None:
     populate(world)
     node = locked(world, {"type": "tarball", "url": f"{world.server.origin}/t.tar.gz"})
-    assert world.asked(lambda: bring(node, world.store, world.outside)) == []
-    assert world.asked(lambda: bring(node, world.store, world.fresh)) == ["/t.tar.gz"]
+    assert world.asked(lambda: bring_tree(node, world.store, world.outside)) == []
+    assert world.asked(lambda: bring_tree(node, world.store, world.fresh)) == ["/t.tar.gz"]
 
 
 def test_another_uri_that_claims_a_cached_hash_is_asked_itself(world: World) -> None:
@@ -182,10 +182,10 @@ def test_another_uri_that_claims_a_cached_hash_is_asked_itself(world: World) -> 
         replace(node, place=lock.Web(lock.NodeKind.TARBALL, f"{world.server.origin}/{name}"))
         for name in ("copy", "other", "none")
     )
-    assert world.asked(lambda: bring(copy, world.store, world.outside)) == ["/copy"]
-    assert refused(lambda: bring(other, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert world.asked(lambda: bring_tree(copy, world.store, world.outside)) == ["/copy"]
+    assert refused(lambda: bring_tree(other, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
     with pytest.raises(MvmnixError, match="404"):
-        bring(none, world.store, world.outside)
+        bring_tree(none, world.store, world.outside)
     assert world.store.has(node.nar)
 
 
@@ -194,9 +194,9 @@ def test_a_wrong_hash_is_refused_and_nothing_kept(world: World, kind: str) -> No
     populate(world)
     rev = world.repository.git("rev-parse", "HEAD")
     node = replace(locked(world, references(world.server, rev)[kind][0]), nar=Digest.of(b"other"))
-    assert refused(lambda: bring(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: bring_tree(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
     assert not world.store.has(node.nar)
-    assert refused(lambda: bring(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: bring_tree(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
 
 
 @pytest.mark.parametrize("kind", ["git", "dumb git"])
@@ -205,7 +205,7 @@ def test_a_branch_that_moved_on_gives_the_locked_commit(world: World, kind: str)
     world.repository.write("more", "x")
     world.repository.commit()
     world.publish()
-    bring(node, world.store, world.fresh)
+    bring_tree(node, world.store, world.fresh)
 
 
 def test_a_commit_that_is_gone_is_named(world: World) -> None:
@@ -217,7 +217,7 @@ def test_a_commit_that_is_gone_is_named(world: World) -> None:
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(world.path / "repositories/r.git")], check=True)
     world.publish()
     with pytest.raises(MvmnixError, match="could not be fetched"):
-        bring(node, world.store, world.fresh)
+        bring_tree(node, world.store, world.fresh)
 
 
 def test_an_immutable_link_is_what_is_locked(world: World) -> None:
@@ -226,7 +226,7 @@ def test_an_immutable_link_is_what_is_locked(world: World) -> None:
     link = f"{world.server.origin}/fixed?x=1&rev={rev}&revCount=7"
     world.server.moved["/latest"] = "/t.tar.gz"
     world.server.headers["/t.tar.gz"] = {"Link": f'<{link}>; rel="immutable"'}
-    found = resolve({"type": "tarball", "url": f"{world.server.origin}/latest"}, world.store, world.outside)
+    found = resolve_reference({"type": "tarball", "url": f"{world.server.origin}/latest"}, world.store, world.outside)
     assert found.locked == world.nix(f"tarball+{world.server.origin}/latest")
     assert found.locked["url"] == f"{world.server.origin}/fixed?x=1"
 
@@ -239,7 +239,7 @@ def test_hosts_that_are_not_listed_are_not_asked(world: World) -> None:
         {"type": "github", "owner": "o", "repo": "r"},
         {"type": "git", "url": "ssh://git@h.test/r.git"},
     ):
-        codes = refused(lambda: resolve(attributes, world.store, world.outside))  # noqa: B023 - called at once
+        codes = refused(lambda: resolve_reference(attributes, world.store, world.outside))  # noqa: B023 - called at once
         assert set(codes) <= {ReasonCode.FETCH_NOT_ALLOWED, ReasonCode.LOCK_NODE_UNSUPPORTED}
     assert world.server.asked == []
 
@@ -257,9 +257,9 @@ def test_git_over_tls_believes_named_certificates_alone(world: World, tmp_path: 
             for one in (authority, stranger)
         )
         attributes: Attributes = {"type": "git", "url": f"{server.origin}/git/r.git"}
-        assert resolve(attributes, world.store, trusting).locked["ref"] == "refs/heads/main"
+        assert resolve_reference(attributes, world.store, trusting).locked["ref"] == "refs/heads/main"
         with pytest.raises(MvmnixError, match="certificate"):
-            resolve(attributes, world.store, other)
+            resolve_reference(attributes, world.store, other)
 
 
 def test_git_is_not_led_elsewhere(world: World, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_git_is_not_led_elsewhere(world: World, tmp_path: Path) -> None:
         target = f"{other.origin}/git/r.git/info/refs?service=git-upload-pack"
         world.server.moved["/moved/r.git/info/refs?service=git-upload-pack"] = target
         with pytest.raises(MvmnixError, match="is not http://127"):
-            resolve({"type": "git", "url": f"{world.server.origin}/moved/r.git"}, world.store, world.outside)
+            resolve_reference({"type": "git", "url": f"{world.server.origin}/moved/r.git"}, world.store, world.outside)
         assert other.asked == []
 
 
@@ -303,7 +303,7 @@ def test_a_hostile_archive_gives_a_plain_tree_or_none(world: World, name: str) -
     outside = replace(world.outside, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
     try:
-        found = resolve(attributes, world.store, outside)
+        found = resolve_reference(attributes, world.store, outside)
     except RefusedError as error:
         assert error.codes == (ReasonCode.SOURCE_UNUSABLE,)
         assert sorted(path for path in world.path.rglob("*") if "fetched" not in str(path)) == before
@@ -318,7 +318,7 @@ def test_these_give_none(world: World, name: str) -> None:
     world.server.files["/t"] = HOSTILE[name]
     outside = replace(world.outside, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
-    assert refused(lambda: resolve(attributes, world.store, outside)) == (ReasonCode.SOURCE_UNUSABLE,)
+    assert refused(lambda: resolve_reference(attributes, world.store, outside)) == (ReasonCode.SOURCE_UNUSABLE,)
 
 
 def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Path) -> None:
@@ -346,8 +346,8 @@ def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Pa
                 {"type": "git", "url": f"{origin}/dumb/r.git"},
                 {"type": "git", "url": f"{origin}/git/r.git"},
             ):
-                found = resolve(attributes, world.store, outside)
-                bring(lock.tree("n", found.locked), world.store, replace(outside, fetched=world.fresh.fetched))
+                found = resolve_reference(attributes, world.store, outside)
+                bring_tree(lock.tree("n", found.locked), world.store, replace(outside, fetched=world.fresh.fetched))
         said = {(one.path.split("/")[1], one.authorization) for one in world.server.asked}
         assert said == {("t.tar.gz", ""), ("private", "Bearer abc"), ("dumb", ""), ("git", "Basic xyz")}
         assert {one.authorization for one in other.asked} == {""}
@@ -362,7 +362,7 @@ def test_a_secret_is_in_no_message(world: World) -> None:
         {"type": "file", "url": f"{world.server.origin}/f"},
     ):
         with pytest.raises(MvmnixError) as caught:
-            resolve(attributes, world.store, outside)
+            resolve_reference(attributes, world.store, outside)
         assert "wrong-secret" not in f"{caught.value} {caught.value.hint} {outside!r}"
         assert "wrong-secret" not in repr(caught.value.__cause__)
     assert {one.authorization for one in world.server.asked} >= {"Bearer wrong-secret"}
@@ -385,9 +385,9 @@ def test_a_forge_by_a_stand_in_for_its_interface(world: World, forge: str) -> No
     commits, archive, answer = FORGES[forge]
     world.server.files |= {commits: json.dumps(answer(rev)).encode(), archive.format(rev): GOOD}
     asked = {"type": forge, "owner": "o", "repo": "r", "host": world.server.host}
-    found = resolve(asked, world.store, world.outside)
+    found = resolve_reference(asked, world.store, world.outside)
     assert found.locked == {**asked, "rev": rev, "narHash": found.nar.sri, "lastModified": 1_700_000_000}
-    paths = world.asked(lambda: bring(lock.tree("n", found.locked), world.store, world.fresh))
+    paths = world.asked(lambda: bring_tree(lock.tree("n", found.locked), world.store, world.fresh))
     assert paths == [archive.format(rev)]
 
 
@@ -399,12 +399,12 @@ def test_sourcehut_by_a_stand_in(world: World) -> None:
         f"/~o/r/archive/{rev}.tar.gz": GOOD,
     }
     asked = {"type": "sourcehut", "owner": "~o", "repo": "r", "host": world.server.host, "ref": "main"}
-    assert resolve(asked, world.store, world.outside).locked["rev"] == rev
+    assert resolve_reference(asked, world.store, world.outside).locked["rev"] == rev
     with pytest.raises(MvmnixError, match="it has no absent"):
-        resolve(asked | {"ref": "absent"}, world.store, world.outside)
+        resolve_reference(asked | {"ref": "absent"}, world.store, world.outside)
 
 
 def test_a_promised_hash_is_held_against_the_tree(world: World) -> None:
     populate(world)
     attributes = {"type": "file", "url": f"{world.server.origin}/f", "narHash": Digest.of(b"").sri}
-    assert refused(lambda: resolve(attributes, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: resolve_reference(attributes, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)

@@ -13,7 +13,7 @@ import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, Limits
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
@@ -63,7 +63,7 @@ class World:
         allowed = Allowlist(frozenset(), frozenset({self.server.origin}))
         limits = Limits(size=1 << 20, seconds=60, stall=5, attempts=2, parallel=3)
         with Downloader(allowed, limits, environment={}) as downloader:
-            fetch(sources, self.store, self.told, registries=[], downloader=downloader)
+            fetch_sources(sources, self.store, self.told, registries=[], downloader=downloader)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from mvmnix.keys import PrivateKey, PublicKey, Role
-from mvmnix.launch.gate.verify import SignedPlan, VerifiedPlan, verify
+from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.bundle.envelope import Bundle, sign
@@ -19,7 +19,8 @@ from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Claimed, Verified, verify_provenance
 from mvmnix.provenance.verify.vsa import Vsa
@@ -28,18 +29,18 @@ from mvmnix.provenance.verify.vsa import Vsa
 def only_what_was_verified_starts(
     host: Host, bundle: Bundle, data: bytes, statement: Statement, plan: Plan, verified: VerifiedPlan
 ) -> None:
-    start(data, host)  # E: [arg-type]
-    start(bundle, host)  # E: [arg-type]
-    start(statement, host)  # E: [arg-type]
-    start(plan, host)  # E: [arg-type]
-    start(None, host)  # E: [arg-type]
-    start(verified, host)
+    start_machine(data, host)  # E: [arg-type]
+    start_machine(bundle, host)  # E: [arg-type]
+    start_machine(statement, host)  # E: [arg-type]
+    start_machine(plan, host)  # E: [arg-type]
+    start_machine(None, host)  # E: [arg-type]
+    start_machine(verified, host)
 
 
 def no_flag_skips_the_verification(host: Host, verified: VerifiedPlan) -> None:
-    start(verified, host, verify=False)  # E: [call-arg]
-    start(verified, host, trusted=True)  # E: [call-arg]
-    start(verified, host, name="hello")
+    start_machine(verified, host, verify=False)  # E: [call-arg]
+    start_machine(verified, host, trusted=True)  # E: [call-arg]
+    start_machine(verified, host, name="hello")
 
 
 def only_the_verifier_mints_a_verified_plan(
@@ -108,16 +109,11 @@ def a_claim_is_read_only_after_it_was_verified(bundle: Bundle, authentic: Authen
 def verification_returns_evidence(
     data: bytes, files: OpenFiles, policy: TrustPolicy, now: datetime, image: Image
 ) -> None:
-    yes: bool = verify(  # E: [assignment]
-        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
-    )
-    evidence: VerifiedPlan = verify(
-        plan=data, provenance=data, manifest=data, lock=None, files=files, policy=policy, now=now
-    )
-    nothing: None = verify_provenance(  # E: [assignment]
-        data, policy=policy, artifacts=(), lock=None, image=image, now=now
-    )
-    claim: Verified[Provenance] = verify_provenance(data, policy=policy, artifacts=(), lock=None, image=image, now=now)
+    it = ImageEvidence(manifest=data, provenance=data)
+    yes: bool = verify_plan(Submission(data, it, files), policy=policy, now=now)  # E: [assignment]
+    evidence: VerifiedPlan = verify_plan(Submission(data, it, files), policy=policy, now=now)
+    nothing: None = verify_provenance(it, policy=policy, artifacts=(), image=image, now=now)  # E: [assignment]
+    claim: Verified[Provenance] = verify_provenance(it, policy=policy, artifacts=(), image=image, now=now)
     del yes, evidence, nothing, claim
 
 

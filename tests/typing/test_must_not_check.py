@@ -49,7 +49,7 @@ def test_nobody_borrows_a_seal() -> None:
     assert users == [
         "mvmnix/builder/reproduce/compare.py",
         "mvmnix/launch/gate/verify.py",
-        "mvmnix/provenance/verify/authenticate.py",
+        "mvmnix/provenance/verify/authentication.py",
         "mvmnix/provenance/verify/summary.py",
         "mvmnix/provenance/verify/verify.py",
     ]

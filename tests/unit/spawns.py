@@ -15,9 +15,9 @@ STARTERS: Final = re.compile(
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
     r"|keyring\.(get_password|backend\.get_all_keyring)|sigstore\.oidc\.(detect_credential|Issuer)"
     # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
-    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox\.helper\.Sandbox"
-    r"|mvmnix\.launch\.vmm\.process\.HypervisorProcess\.spawn|mvmnix\.builder\.nix\.host_nix\.HostNix\.(find|look)"
-    r"|mvmnix\.builder\.fetch\.registries\.Command"
+    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox(\.helper)?\.Sandbox"
+    r"|mvmnix\.launch\.vmm(\.process)?\.HypervisorProcess\.spawn|mvmnix\.builder\.nix(\.host_nix)?\.HostNix\.(find|look)"
+    r"|mvmnix\.builder\.fetch(\.registries)?\.Command"
 )
 #: The room itself.
 PROCESS: Final = "mvmnix/process.py"

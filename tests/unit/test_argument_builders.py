@@ -43,7 +43,7 @@ from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures
 from mvmnix.launch.plan import kernel_command_line
 from mvmnix.launch.plan.kernel_command_line import Addition
-from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image, server
@@ -464,7 +464,7 @@ def test_the_words_of_a_secrets_command_are_its_own(monkeypatch: pytest.MonkeyPa
     def words(texts: list[str]) -> None:
         expected = ("/usr/bin/printf", *texts)
         with suppress(ValueError):
-            reference = Reference.parse(f"A=command:{shlex.join(expected)}", Target.FILE)
+            reference = SecretReference.parse(f"A=command:{shlex.join(expected)}", SecretTarget.FILE)
             resolve._command(reference.words)
             assert run[-1] == expected
 

@@ -14,7 +14,8 @@ from mvmnix import __version__, errors
 from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError, ReasonCode
 from tests.repository import ROOT, tracked
-from tests.unit import command_line_page
+from tests.unit import command_line_page, glossary_page
+from tests.unit.test_faces import FACES
 
 README = (ROOT / "README.md").read_text()
 TRACKED = tracked()
@@ -53,6 +54,13 @@ def test_the_help_texts_are_those_of_the_commands() -> None:
     assert command_line_page.PAGE.read_text() == command_line_page.fresh_page(), (
         "run: .venv/bin/python -m tests.unit.command_line_page"
     )
+
+
+def test_the_glossary_has_each_type_and_no_other_standard() -> None:
+    assert glossary_page.PAGE.read_text() == glossary_page.page(), "run: .venv/bin/python -m tests.unit.glossary_page"
+    folders = {folder.removeprefix("mvmnix.") for folder in FACES}
+    types = {f"{folder}.{row[0]}" for folder in folders for row in glossary_page.rows(f"mvmnix.{folder}")}
+    assert not glossary_page.STANDARDS.keys() - folders - types
 
 
 def test_the_readme_shows_the_help_text() -> None:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import pytest
 from importlinter.cli import lint_imports
 
-from mvmnix import api
 from mvmnix.errors import ReasonCode
 from tests.conftest import commit
 from tests.repository import ROOT, tracked
@@ -215,17 +214,6 @@ def test_a_module_has_one_name() -> None:
     modules = {str(path.relative_to("mvmnix")) for path in OURS}
     there = [[any(module.startswith(name) for module in modules) for name in row] for row in rows]
     assert [row for row, (old, new) in zip(rows, there, strict=True) if old == new] == []
-
-
-def test_a_face_has_what_it_promises() -> None:
-    """Each name is there, the stub for type checkers has the same, and none hides a module of the same name."""
-    stub = ast.parse(text(Path("mvmnix/api/__init__.pyi")))
-    stubbed = [alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert sorted(api.__all__) == sorted(stubbed)
-    modules = {path.stem for path in OURS if path.parent == Path("mvmnix/api")}
-    assert not modules & set(api.__all__)
-    assert all(hasattr(api, name) for name in api.__all__)
-    assert not hasattr(api, "House")
 
 
 def test_floors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_key_in_place_of_a_certificate(private: Sigstore, algorithm: Algorithm
     """Without log entry it is byte for byte what mvm writes."""
     key = PrivateKey.generate(algorithm)
     plain = private.attest(PAYLOAD, at=NOW, key=key, log=False)
-    bundle = envelope.parse(plain)
+    bundle = envelope.parse_bundle(plain)
     assert bundle.to_bytes() == plain
     assert key.public.verified(bundle.signed_bytes, bundle.signature)
     logged = private.attest(PAYLOAD, at=NOW, key=key)

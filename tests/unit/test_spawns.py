@@ -68,9 +68,9 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/builder/reproduce/file_differences.py:_diffoscope": None,
     "mvmnix/builder/reproduce/file_differences.py:_listed": None,
-    "mvmnix/cli/commands/doctor.py:_nix_store": None,
-    "mvmnix/cli/commands/doctor_jail.py:_tried": None,
-    "mvmnix/cli/commands/pin.py:fetch": ("mvmnix.builder.nix.nix_commands:host_add", (f"{BUILDERS}::test_nix",)),
+    "mvmnix/api/doctor/checks.py:_nix_store": None,
+    "mvmnix/api/doctor/jail.py:_tried": None,
+    "mvmnix/api/pins.py:fetch_pins": ("mvmnix.builder.nix.nix_commands:host_add", (f"{BUILDERS}::test_nix",)),
     "mvmnix/cli/commands/verify_step.py:main": (
         "mvmnix.cli.commands.verify_step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
@@ -104,7 +104,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/launch/jail/root.py:_asked": None,
     "mvmnix/launch/secrets/resolve.py:_command": (
-        "mvmnix.launch.plan.secret_reference:Reference",
+        "mvmnix.launch.plan.secret_reference:SecretReference",
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,

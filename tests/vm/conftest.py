@@ -33,7 +33,7 @@ class Place:
         """What `mvm build` says, and what the provenance that it signed says."""
         said = json.loads(self.mvm("build", "--json", *options, flake))["result"]
         bundle = self.world.home.state / "bundles" / said["provenance"].removeprefix("sha256:")
-        return said, predicate.from_statement(statement.parse(envelope.parse(bundle.read_bytes()).payload))
+        return said, predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload))
 
     def built(self) -> list[str]:
         """What the builder built last, by the names of the derivations."""

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.vm
 
 
 def claim_of(bundle: Path) -> Provenance:
-    return predicate.from_statement(statement.parse(envelope.parse(bundle.read_bytes()).payload))
+    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload))
 
 
 def image_of(directory: Path) -> Image:
@@ -71,7 +71,7 @@ def test_what_came_in_is_what_the_provenance_lists(world: World, derivation: Sto
 def test_what_is_in_the_image_came_in_or_into_its_parts(world: World) -> None:
     claim = claim_of(world.hello / "provenance.sigstore.json")
     bundles = (world.hello / "parts.sigstore.jsonl").read_bytes().splitlines()
-    made = [parts.from_statement(statement.parse(envelope.parse(bundle).payload)) for bundle in bundles]
+    made = [parts.from_statement(statement.parse(envelope.parse_bundle(bundle).payload)) for bundle in bundles]
     assert {Digest.of(bundle) for bundle in bundles} == {part.bundle for part in claim.kept}
     assert {(part.path, part.nar) for part in claim.kept} <= {(it.path, it.nar) for each in made for it in each.parts}
     inherited = {source for each in made for source in each.provenance.sources}

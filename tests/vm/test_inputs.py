@@ -266,8 +266,8 @@ def built(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Built:
     done = scene.world.home.mvm("build", f"path:{scene.flake}#everything", "--out", exported)
     (log,) = set(logs.iterdir()) - before
     assert done.returncode == 0, done.stderr.decode() + log.read_text()
-    bundle = envelope.parse((exported / "provenance.sigstore.json").read_bytes())
-    claim = predicate.from_statement(statement.parse(bundle.payload))
+    bundle = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes())
+    claim = predicate.read_provenance(statement.parse(bundle.payload))
     return Built(exported, claim, log.read_bytes(), scene.asked)
 
 

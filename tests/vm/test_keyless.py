@@ -28,7 +28,7 @@ def test_a_job_builds_signs_and_plans_keyless(copied: World, tmp_path: Path) -> 
     for name in ("kernel", "initrd", "rootfs", "manifest.json"):
         assert (out / name).read_bytes() == (copied.hello / name).read_bytes(), "the same bits, signed anew"
     provenance = out / "provenance.sigstore.json"
-    assert envelope.parse(provenance.read_bytes()).material.certificate
+    assert envelope.parse_bundle(provenance.read_bytes()).material.certificate
     said = done(home, "verify", out).decode()
     assert f"signed by {SUBJECT}, certified by {issuer}, SLSA Build L1 (signed 20" in said
     root = tmp_path / "root.json"

@@ -98,8 +98,8 @@ def test_an_image_runs(copied: World, registry: DockerRegistry, tmp_path: Path) 
     ran = copied.home.mvm("run", str(wanted))
     assert (ran.stdout.decode(), ran.returncode) == (SAID, 7), ran.stderr.decode()
 
-    bundle = envelope.parse((exported / "provenance.sigstore.json").read_bytes())
-    claim = predicate.from_statement(statement.parse(bundle.payload))
+    bundle = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes())
+    claim = predicate.read_provenance(statement.parse(bundle.payload))
     assert (claim.builder_id, claim.root.uri) == (MICROVM, f"path:oci/{str(wanted).removeprefix(SCHEME)}")
     came = {source.uri for source in claim.sources if source.uri.startswith(SCHEME)}
     assert {uri.partition("@")[2] for uri in came} == {str(wanted.digest), name_of(image.document), *image.blobs}

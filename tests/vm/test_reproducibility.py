@@ -15,7 +15,7 @@ import pytest
 from mvmnix import manifest
 from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Disagreement, compare
+from mvmnix.builder.reproduce.compare import Agreement, Disagreement, compare_images
 from mvmnix.model import Image
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
@@ -105,25 +105,25 @@ REFERENCES = {
 
 
 def claim_of(bundle: bytes) -> Provenance:
-    return predicate.from_statement(statement.parse(envelope.parse(bundle).payload))
+    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload))
 
 
 @pytest.mark.parametrize("name", [name for name in REFERENCES if name != "the date"])
 def test_profiles_and_examples_agree(twice: Twice, name: str) -> None:
     first, second = (images[name] for images in twice.images)
-    assert isinstance(compare(first, second), Agreement)
+    assert isinstance(compare_images(first, second), Agreement)
 
 
 def test_it_makes_no_difference_that_a_build_took_kept_parts(twice: Twice, world: World) -> None:
     """The user's own command did, and neither of the two machines has any."""
     kept = manifest.parse((world.hello / "manifest.json").read_bytes())
     assert claim_of((world.hello / "provenance.sigstore.json").read_bytes()).kept
-    assert isinstance(compare(kept, twice.images[1]["example hello"]), Agreement)
+    assert isinstance(compare_images(kept, twice.images[1]["example hello"]), Agreement)
 
 
 def test_an_image_with_the_date_in_it_disagrees(twice: Twice) -> None:
     first, second = (images["the date"] for images in twice.images)
-    found = compare(first, second)
+    found = compare_images(first, second)
     assert isinstance(found, Disagreement)
     assert [it.name for it in found.differences] == ["rootfs", "manifest.json"]
     said = file_differences.differences(found.differences[0], twice.first.rooms.library.images, lambda _: None)

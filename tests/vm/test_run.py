@@ -18,7 +18,7 @@ from mvmnix.launch.machines.receipt import from_statement
 from mvmnix.launch.vmm.confinement import Layer
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.trust_text import effective
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.strict import parse_json
 from tests.conftest import World
 from tests.hostile.rig import replaced
@@ -238,7 +238,7 @@ def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> Non
     last = machines(copied)[-1]
     assert last["ended"] == "verity-corruption"
     receipt = copied.home.state / "machines" / str(last["id"]) / "receipt.sigstore.json"
-    statement = parse_json(envelope.parse(receipt.read_bytes()).payload)
+    statement = parse_json(envelope.parse_bundle(receipt.read_bytes()).payload)
     assert isinstance(statement, dict)
     named = statement["predicate"]["observedByHost"]["corruptedBlocks"]
     assert (named["count"], named["first"][0]) == (len(bad), min(bad))

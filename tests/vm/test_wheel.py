@@ -18,7 +18,7 @@ pytestmark = pytest.mark.vm
 def builder_of(image: Path) -> Sequence[Subject]:
     """The files of the builder image that built this exported image, by digest."""
     bundle = (image / "provenance.sigstore.json").read_bytes()
-    return predicate.from_statement(statement.parse(envelope.parse(bundle).payload)).builder_image
+    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload)).builder_image
 
 
 def test_from_a_wheel_to_a_guest(copied: World, tmp_path: Path) -> None:

@@ -6,18 +6,15 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api.files import file_bytes
-from mvmnix.api.verify.image import read_image_claim, verify_image
+from mvmnix.api.verify import read_image_claim, verify_image
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
-from mvmnix.images.store import LIMIT
-from mvmnix.launch.gate import checks, signatures
-from mvmnix.launch.gate.verify import read_plan, verify_sheet
-from mvmnix.launch.plan.plan import PREDICATE_TYPE as PLAN
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.images import STATEMENT_LIMIT
+from mvmnix.launch.gate import checks, read_plan, signatures, verify_sheet
+from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
+from mvmnix.launch.plan import Plan
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.verify import explain
-from mvmnix.provenance.verify.explain import Finding
-from mvmnix.provenance.verify.verify import read_claim
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import RuleFinding, explain, read_claim
 from mvmnix.strict import show_time
 
 _SOURCE_HINT = "extend [sources] in trust.toml if you mean to"
@@ -32,7 +29,7 @@ class Judged:
 
     name: str
     kind: str
-    findings: tuple[Finding, ...]
+    findings: tuple[RuleFinding, ...]
     reasons: tuple[Reason, ...]
     level: int | None = None
     steps: tuple[StepResult, ...] = ()
@@ -114,7 +111,7 @@ class Judge:
 
     def bundle(self, path: str) -> Judged:
         """A plan or a provenance by its bundle alone; the files that it is about are not looked at."""
-        data = file_bytes(path, LIMIT).rstrip(b"\n")
+        data = file_bytes(path, STATEMENT_LIMIT).rstrip(b"\n")
         try:
             payload = signatures.payload(data)
             kind = statement.parse(payload).predicate_type
@@ -133,16 +130,18 @@ class Judge:
         except RefusedError as error:
             return Judged(path, "plan", findings, error.reasons, steps=error.steps)
 
-    def _of_plan(self, plan: Plan, signers: int) -> Iterator[Finding]:
+    def _of_plan(self, plan: Plan, signers: int) -> Iterator[RuleFinding]:
         wanted, window = self.policy.thresholds.plans, plan.window
-        yield Finding("thresholds", signers >= wanted, f"signed by {signers}, the policy asks for {wanted}")
+        yield RuleFinding("thresholds", signers >= wanted, f"signed by {signers}, the policy asks for {wanted}")
         same = plan.policy == self.policy.digest
         made = "this policy" if same else f"policy {plan.policy}, this one is {self.policy.digest}"
-        yield Finding("digest", same, f"made under {made}")
+        yield RuleFinding("digest", same, f"made under {made}")
         held = ", or ".join(it.explained for it in plan.boundaries)
         fits = not any(checks.isolation_reasons(plan, self.policy))
-        yield Finding("isolation", fits, f"held by {held}; the policy requires {self.policy.isolation}")
-        yield Finding("freshness", None, f"valid from {show_time(window.not_before)} to {show_time(window.not_after)}")
+        yield RuleFinding("isolation", fits, f"held by {held}; the policy requires {self.policy.isolation}")
+        yield RuleFinding(
+            "freshness", None, f"valid from {show_time(window.not_before)} to {show_time(window.not_after)}"
+        )
 
     def _provenance(self, path: str, data: bytes) -> Judged:
         try:
@@ -159,5 +158,5 @@ class Judge:
         return Judged(path, "provenance", rules, tuple(reasons), steps=claimed.steps)
 
 
-def _none_of(rule: str, findings: Iterable[Finding]) -> bool:
+def _none_of(rule: str, findings: Iterable[RuleFinding]) -> bool:
     return not any(it.admits for it in findings if it.rule == rule)

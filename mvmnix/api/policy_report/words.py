@@ -6,12 +6,10 @@ from datetime import timedelta
 from mvmnix.api.policy_report.account import Account, Row
 from mvmnix.errors import RefusedError
 from mvmnix.plural import counted
-from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
-from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy.policy import SERIAL_FILES
-from mvmnix.provenance.trust_toml import show_duration
-from mvmnix.provenance.verify.explain import owners
+from mvmnix.provenance import Isolation, show_duration
+from mvmnix.provenance.identity import Identity, Pattern, Signer, trusted_root
+from mvmnix.provenance.policy import SERIAL_FILES
+from mvmnix.provenance.verify import rule_owners
 from mvmnix.strict import show_time
 
 _SOON = timedelta(days=30)
@@ -22,7 +20,7 @@ _ISOLATION = {
 }
 
 
-def lines(it: Account) -> Iterator[Row]:
+def account_lines(it: Account) -> Iterator[Row]:
     """What the rule is about, and what it says."""
     yield "digest", str(it.policy.digest)
     yield from _standing(it)
@@ -86,7 +84,7 @@ def _what(it: Account) -> Iterator[Row]:
         told = f"SLSA Build L{verifier.level} at least, {show_duration(verifier.max_age)} old at most"
         resources = ", ".join(verifier.resources)
         yield "verifier", f"{verifier.verifier_id} by {names[verifier.signer]}: {told}, about {resources}"
-    for owner, source in zip(owners(policy), policy.sources, strict=True):
+    for owner, source in zip(rule_owners(policy), policy.sources, strict=True):
         local = "local copies too" if source.allow_local else "no local copies"
         yield "sources", f"{owner}: {', '.join(source.patterns)}; {local}"
         yield "inputs", f"{owner}: {', '.join(source.inputs) or 'none'}"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge
+from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.verify import Passed, Standard, judge_artifact
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedArtifact:
     """A file for which too little counts, and why."""
 
     name: str
@@ -19,19 +19,19 @@ class Failed:
     refused: RefusedError
 
 
-type Verdict = Passed | Failed
+type ArtifactVerdict = Passed | FailedArtifact
 
 
-def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) -> tuple[Verdict, ...]:
+def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) -> tuple[ArtifactVerdict, ...]:
     """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first."""
     if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
         raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
     shared = bundles.bundles(bundle) if bundle else None
     found = [(name, files.blob(name), bundles.beside(name) if shared is None else shared) for name in artifacts]
-    verdicts = list[Verdict]()
+    verdicts = list[ArtifactVerdict]()
     for name, blob, handed_in in found:
         try:
-            verdicts.append(judge(name, blob, handed_in, standard))
+            verdicts.append(judge_artifact(name, blob, handed_in, standard))
         except RefusedError as refused:
-            verdicts.append(Failed(name, blob, refused))
+            verdicts.append(FailedArtifact(name, blob, refused))
     return tuple(verdicts)

@@ -43,19 +43,19 @@ def _several(path: str, data: bytes) -> tuple[bytes, ...]:
 
 def canonical(path: str) -> bytes:
     """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
-    return envelope.parse(file_bytes(path, LIMIT)).to_bytes()
+    return envelope.parse_bundle(file_bytes(path, LIMIT)).to_bytes()
 
 
 def canonical_in(path: str) -> bytes:
     """The same for a bundle in an image's directory, which has to be a regular file."""
-    return envelope.parse(files.read(path, LIMIT, _BESIDE)).to_bytes()
+    return envelope.parse_bundle(files.read(path, LIMIT, _BESIDE)).to_bytes()
 
 
 def canonical_plan(path: str) -> bytes:
     """A plan's bundle in the same way; several of them, one a line, only as mvm wrote them."""
     data = file_bytes(path, LIMIT)
     signatures.refuse_unsigned(data)
-    return data if b"\n{" in data and data.startswith(b'{"dsseEnvelope"') else envelope.parse(data).to_bytes()
+    return data if b"\n{" in data and data.startswith(b'{"dsseEnvelope"') else envelope.parse_bundle(data).to_bytes()
 
 
 def _are_lines(lines: list[bytes], data: bytes) -> bool:

@@ -10,17 +10,15 @@ from pathlib import Path
 from mvmnix import manifest, strict
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
-from mvmnix.images.image_archive import BUNDLE, LOCK, PARTS, REBUILDS
-from mvmnix.images.store import LIMIT
-from mvmnix.launch.gate.verify import verify as verify_plan
-from mvmnix.launch.runtime.host import now
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT
+from mvmnix.launch.gate import Submission, verify_plan
+from mvmnix.launch.runtime import now
+from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Claimed, Verified, read_claim, verify_claim
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import SBOM_NAME, Provenance
+from mvmnix.provenance.verify import Claimed, ImageEvidence, Verified, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"
@@ -29,21 +27,16 @@ _FILES = ("kernel", "initrd", "rootfs")
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage:
-    """An image whose provenance passed every step, over the bytes of all four files; `bundle` is the provenance's.
-
-    `parts` are the bundles of kept parts, `rebuilds` those of other builds, where the policy asks for some.
-    """
+    """An image whose provenance passed every step, over the bytes of all four files; and its evidence."""
 
     image: Image
+    evidence: ImageEvidence
     provenance: Verified[Provenance]
-    bundle: bytes
-    parts: tuple[bytes, ...]
-    rebuilds: tuple[bytes, ...]
 
     @property
     def statement(self) -> object:
         """The provenance as it was signed."""
-        return strict.parse_json(envelope.parse(self.bundle).payload)
+        return strict.parse_json(envelope.parse_bundle(self.evidence.provenance).payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +50,26 @@ class Exported:
     files: OpenFiles
     rebuilds: tuple[bytes, ...] = ()
 
+    def evidence(self, provenance: bytes) -> ImageEvidence:
+        """All of it, with a provenance bundle: the one that lies there, or another one."""
+        return ImageEvidence(
+            manifest=self.manifest,
+            provenance=provenance,
+            lock=self.lock,
+            sbom=self.sbom,
+            parts=self.parts,
+            rebuilds=self.rebuilds,
+        )
+
 
 @contextmanager
-def exported(directory: Path) -> Iterator[Exported]:
+def open_exported(directory: Path) -> Iterator[Exported]:
     """Read and open an image's directory; its files are closed at the end. Raises UsageError."""
     with ExitStack() as stack:
         described = files.read(str(directory / "manifest.json"), manifest.LIMIT, _HINT)
         lock, sbom, *listed = (
-            files.read(str(directory / name), LIMIT, _HINT) if os.path.lexists(directory / name) else None
-            for name in (LOCK, SBOM_NAME, PARTS, REBUILDS)
+            files.read(str(directory / name), STATEMENT_LIMIT, _HINT) if os.path.lexists(directory / name) else None
+            for name in (LOCK_NAME, SBOM_NAME, PARTS_NAME, REBUILDS_NAME)
         )
         parts, rebuilds = (() if lines is None else tuple(lines.split(b"\n")) for lines in listed)
         fds = [stack.enter_context(files.regular(str(directory / name), _HINT)) for name in _FILES]
@@ -77,7 +81,9 @@ def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> 
 
     Raises as `verify_image` does.
     """
-    return read_claim(bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE)), policy)
+    return read_claim(
+        bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE_NAME)), policy
+    )
 
 
 def verify_image(
@@ -98,36 +104,13 @@ def verify_image(
     claimed = claimed or read_image_claim(policy, directory, bundle)
     if claimed.policy != policy:
         raise ValueError("the provenance was read under another policy")
-    with exported(directory) as it:
+    with open_exported(directory) as it:
+        handed_in = it.evidence(claimed.data)
         if plan:
-            _verify_plan(bundles.canonical_plan(plan), it, claimed, moment)
+            submission = Submission(bundles.canonical_plan(plan), handed_in, it.files)
+            verify_plan(submission, policy=policy, now=moment).close()
         image = manifest.parse(it.manifest)
         fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)
         artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
-        evidence = verify_claim(
-            claimed,
-            artifacts=artifacts,
-            lock=it.lock,
-            image=image,
-            now=moment,
-            parts=it.parts,
-            sbom=it.sbom,
-            rebuilds=it.rebuilds,
-        )
-        asked = it.rebuilds if policy.thresholds.rebuilds > 1 else ()
-        return VerifiedImage(image, evidence, claimed.data, it.parts, asked)
-
-
-def _verify_plan(plan: bytes, it: Exported, claimed: Claimed, moment: datetime) -> None:
-    """Take a plan for the image through the whole gate. Raises RefusedError."""
-    verify_plan(
-        plan=plan,
-        provenance=claimed.data,
-        manifest=it.manifest,
-        lock=it.lock,
-        files=it.files,
-        policy=claimed.policy,
-        now=moment,
-        parts=it.parts,
-        rebuilds=it.rebuilds,
-    ).close()
+        verified = verify_claim(claimed, handed_in, artifacts=artifacts, image=image, now=moment)
+        return VerifiedImage(image, handed_in, verified)

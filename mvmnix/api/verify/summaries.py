@@ -9,17 +9,12 @@ from mvmnix.api.context import Context
 from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.errors import UsageError
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa import parts, predicate
-from mvmnix.provenance.slsa.provenance import Provenance, subjects_of
-from mvmnix.provenance.verify import vsa, vsa_inputs
-from mvmnix.provenance.verify.artifact_verifier import Passed
-from mvmnix.provenance.verify.release_checks import ReleasePolicy
-from mvmnix.provenance.verify.vsa import Result, Vsa
-from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
+from mvmnix.provenance.bundle import Statement, Subject, distinct
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance, parts, predicate, subjects_of
+from mvmnix.provenance.verify import Passed, ReadBuild, ReleasePolicy, Result, SummaryInput, Vsa, vsa, vsa_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +29,13 @@ class Finding:
     relied_on: tuple[SummaryInput, ...] | None = None
 
 
-def of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
-    """The finding about an image, which was verified under this policy."""
-    parts_statements = ((data, _of_parts) for data in it.parts)
-    rebuilds = ((data, predicate.from_statement) for data in it.rebuilds)
+def finding_of_image(it: VerifiedImage, policy: TrustPolicy) -> Finding:
+    """The finding about an image, which was verified under this policy; of rebuilds, if it asks for any."""
+    parts_statements = ((data, _of_parts) for data in it.evidence.parts)
+    asked = it.evidence.rebuilds if policy.thresholds.rebuilds > 1 else ()
+    rebuilds = ((data, predicate.read_provenance) for data in asked)
     bundles: tuple[tuple[bytes, ReadBuild], ...]
-    bundles = ((it.bundle, predicate.from_statement), *parts_statements, *rebuilds)
+    bundles = ((it.evidence.provenance, predicate.read_provenance), *parts_statements, *rebuilds)
     relied_on = vsa_inputs.relied_on(bundles, policy.trust)
     return Finding(
         resource=vsa.resource_of(it.image),
@@ -55,7 +51,7 @@ def _of_parts(it: Statement) -> Provenance:
     return parts.from_statement(it).provenance
 
 
-def of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
+def finding_of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
     """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
 
     Raises UsageError for two files of one name, which could not be told apart.

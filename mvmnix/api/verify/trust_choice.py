@@ -9,17 +9,12 @@ from typing import override
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
-from mvmnix.launch.runtime.host import now
+from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import Files, in_force
-from mvmnix.provenance.policy.trust_text import FILE_NAME
-from mvmnix.provenance.verify.artifact_verifier import Standard
-from mvmnix.provenance.verify.release_checks import ReleasePolicy
-from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust, trusted_root
+from mvmnix.provenance.policy import FILE_NAME, Files, TrustPolicy, in_force
+from mvmnix.provenance.verify import ReleasePolicy, Requirements, Standard
 
 _KEY_LIMIT = 64 * 1024
 _WHOM = "say whom to trust: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
@@ -160,6 +155,6 @@ class _PublicGood(Mapping[Digest, bytes]):
 
 def _shipped_root() -> bytes:
     """The public-good instance's root, as the sigstore library ships it; nothing is fetched."""
-    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
+    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
 
     return public_good_root()

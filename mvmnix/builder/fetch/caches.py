@@ -18,7 +18,7 @@ from typing import Final, Self
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
-from mvmnix.builder.fetch.parsing import Compression, Expander, texts
+from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
@@ -171,7 +171,7 @@ class Caches:
             raise
         # 2. the answer
         try:
-            info = narinfo.parse(texts(downloader.lanes, Document.NARINFO, bytes(text)))
+            info = narinfo.parse(document_texts(downloader.lanes, Document.NARINFO, bytes(text)))
         except MalformedError as error:
             raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
         if info.path.hash != hash_part:

@@ -24,7 +24,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox.helper import Bounds
+from mvmnix.sandbox import Bounds
 from mvmnix.store import Store, chunks
 
 
@@ -74,7 +74,7 @@ class Outside:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def bring(node: LockedNode, store: Store, outside: Outside) -> None:
+def bring_tree(node: LockedNode, store: Store, outside: Outside) -> None:
     """The archive of a locked tree into the store, under its digest.
 
     Raises RefusedError [fetch-not-allowed, fetch-limit, source-mismatch, source-unusable], and MvmnixError when it

@@ -23,8 +23,7 @@ from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Kind, Work
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox.child import Pipe
-from mvmnix.sandbox.helper import Bounds, Sandbox
+from mvmnix.sandbox import Bounds, Pipe, Sandbox
 
 _CODE: Final = "/worker"
 _INSIDE: Final = f"{_CODE}/{'/'.join(packets.__name__.split('.')[:-1])}"

@@ -106,7 +106,7 @@ def expand(lanes: Lanes, compression: Compression, chunks: Iterable[bytes], limi
         expander.close()
 
 
-def texts(lanes: Lanes, document: Document, data: bytes) -> tuple[str, ...]:
+def document_texts(lanes: Lanes, document: Document, data: bytes) -> tuple[str, ...]:
     """What a document consists of (worker/documents.py). Raises MalformedError, DownloadError."""
     lane, found = None, None
     try:
@@ -125,8 +125,8 @@ def texts(lanes: Lanes, document: Document, data: bytes) -> tuple[str, ...]:
 
 
 def json_value(lanes: Lanes, data: bytes) -> object:
-    """The value of a document in JSON; duplicate names and numbers that are no integers are none. Raises as `texts`."""
-    left = iter(texts(lanes, Document.JSON, data))
+    """The value of a document in JSON; no duplicate names, no numbers but integers. Raises as for texts."""
+    left = iter(document_texts(lanes, Document.JSON, data))
     try:
         value = _value(left, _DEPTH)
     except StopIteration as error:

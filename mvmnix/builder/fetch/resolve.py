@@ -14,7 +14,7 @@ from mvmnix import lock
 from mvmnix.builder.fetch.flake_inputs import Outside, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
-from mvmnix.builder.fetch.parsing import texts
+from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import ReasonCode, refuse
@@ -41,7 +41,7 @@ class _Both:
     own: Attributes
 
 
-def resolve(attributes: Attributes, store: Store, outside: Outside) -> Resolved:
+def resolve_reference(attributes: Attributes, store: Store, outside: Outside) -> Resolved:
     """What these attributes of a reference mean now. Raises as `bring` does, and RefusedError [lock-node-unsupported].
 
     A `narHash` among them is held against the tree: RefusedError [source-mismatch].
@@ -101,7 +101,7 @@ def _commit(place: Forge, outside: Outside, authorization: str) -> str:
     url = commit_url(place, outside.downloads.allowed)
     outside.downloads.get(url, answer.extend, headers=headers, limit=ANSWER_LIMIT)
     try:
-        said = texts(outside.downloads.lanes, document(place), bytes(answer))
+        said = document_texts(outside.downloads.lanes, document(place), bytes(answer))
     except MalformedError as error:
         raise no_commit(place, str(error)) from error
     return commit(place, said)
@@ -114,7 +114,7 @@ def _times(tree: Unpacked) -> dict[str, str | int | bool]:
 def _immutable(place: Web, response: Response, outside: Outside) -> dict[str, str | int | bool]:
     """The URL that the server calls immutable, or the one that was asked; its query may hold attributes for Nix."""
     link = response.headers.get("link", "")
-    found = texts(outside.downloads.lanes, Document.IMMUTABLE, link.encode("latin-1")) if link else ()
+    found = document_texts(outside.downloads.lanes, Document.IMMUTABLE, link.encode("latin-1")) if link else ()
     if not found:
         return {"url": place.url}
     parts = urlsplit(str(outside.downloads.allowed.admit(found[0])))

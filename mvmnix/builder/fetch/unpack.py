@@ -26,7 +26,7 @@ from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
-from mvmnix.sandbox.helper import WORK, Bounds, Sandbox
+from mvmnix.sandbox import WORK, Bounds, Sandbox
 from mvmnix.store import chunks
 
 _ARCHIVE: Final = "/archive"

@@ -1,1 +1,11 @@
 """Takes the root tree of a flake without evaluating it."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "flake_source": "FlakeSource source_of take_flake",
+        "worktree": "Draft",
+    },
+)

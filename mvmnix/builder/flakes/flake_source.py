@@ -38,7 +38,7 @@ class FlakeSource:
         return StorePath.recursive("source", self.nar)
 
 
-def take(reference: FlakeRef) -> FlakeSource:
+def take_flake(reference: FlakeRef) -> FlakeSource:
     """The root tree of a flake.
 
     Raises RefusedError FLAKE_DIRTY for a git tree with changes, FLAKE_UNSUPPORTED for what a tree may not hold.

@@ -13,8 +13,7 @@ from mvmnix.builder import helpers
 from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found, copy_of, found
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.sandbox.helper import Bounds, Sandbox
-from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.sandbox import GIT, Bounds, Sandbox, locate
 
 _MIB: Final = 1 << 20
 #: git maps packs, and takes objects apart in memory; a repository that needs more is refused.

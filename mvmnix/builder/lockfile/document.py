@@ -162,7 +162,7 @@ def _write(wanted: str, entry: Entry | None, inputs: Inputs, nodes: dict[str, ob
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LockChange:
     """An input that a new lock has otherwise than an old one: what it was and what it is, None for nothing."""
 
     input: InputPath
@@ -170,11 +170,11 @@ class Change:
     new: str | None
 
 
-def changes(old: Inputs, new: Inputs) -> tuple[Change, ...]:
+def changes(old: Inputs, new: Inputs) -> tuple[LockChange, ...]:
     """What differs between two locks, sorted by input."""
     before, after = dict(_described(old, ())), dict(_described(new, ()))
     return tuple(
-        Change(path, before.get(path), after.get(path))
+        LockChange(path, before.get(path), after.get(path))
         for path in sorted(before.keys() | after.keys())
         if before.get(path) != after.get(path)
     )

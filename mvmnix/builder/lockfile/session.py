@@ -12,15 +12,22 @@ from functools import partial
 from typing import Protocol
 
 from mvmnix import lock
-from mvmnix.builder.flakes.flake_source import FlakeSource
+from mvmnix.builder.flakes import FlakeSource
 from mvmnix.builder.lockfile import document, graph, inputs
 from mvmnix.builder.lockfile.document import InputPath
 from mvmnix.builder.lockfile.graph import Place, Tree
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session.build_errors import last_lines
-from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.exec import KEPT, BuilderMachine, Progress, Said, call
-from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session import (
+    KEPT_OUTPUT,
+    BuilderMachine,
+    CommandResult,
+    Connection,
+    Ledger,
+    Offer,
+    Progress,
+    last_lines,
+    run_command,
+)
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, HashMode
@@ -42,7 +49,7 @@ class Trees(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LockRequest:
     """What shall be locked anew beside what has to be: inputs by their path, or all."""
 
     inputs: tuple[InputPath, ...] = ()
@@ -54,7 +61,7 @@ class NewLock:
     """A lock that mvm and Nix take; `data` is None where the old one stays. What it has otherwise than the old one."""
 
     data: bytes | None
-    changes: tuple[document.Change, ...]
+    changes: tuple[document.LockChange, ...]
 
 
 class Locking:
@@ -76,7 +83,7 @@ class Locking:
         """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
         return Connection(self._ledger, wake)
 
-    def run(self, machine: BuilderMachine, wish: Wish) -> NewLock:
+    def run(self, machine: BuilderMachine, wish: LockRequest) -> NewLock:
         """Make the lock. Raises RefusedError for what can't be locked, MvmnixError for what can't be fetched."""
         source = self._draft(None)
         old = document.read(source.lock)
@@ -132,14 +139,14 @@ class Locking:
         self._note(f"reading the inputs of {where}")
         self._bring_in(machine, place.tree)
         expression = inputs.question(place.tree.store_path, place.tree.nar, place.directory)
-        said = call(machine, nix_commands.read_inputs(expression), self._progress, limit=inputs.LIMIT)
+        said = run_command(machine, nix_commands.read_inputs(expression), self._progress, limit=inputs.LIMIT)
         if said.status != 0:
             raise _unreadable(where, said)
         return inputs.parse(said.output, where)
 
     def _bring_in(self, machine: BuilderMachine, tree: Tree) -> None:
         if tree.nar not in self._here:
-            said = call(machine, nix_commands.fetch_tree(tree.store_path), self._progress, limit=KEPT)
+            said = run_command(machine, nix_commands.fetch_tree(tree.store_path), self._progress, limit=KEPT_OUTPUT)
             if said.status != 0:
                 raise MvmnixError(f"the builder VM could not take {tree.store_path}:\n{last_lines(said.log)}")
             self._here.add(tree.nar)
@@ -148,7 +155,7 @@ class Locking:
         self._offer(source)
         self._bring_in(machine, Tree({}, source.nar))
         url = nix_commands.flake_url(source.store_path, source.nar, source.directory)
-        said = call(machine, nix_commands.check_lock(url), self._progress, limit=_METADATA_LIMIT)
+        said = run_command(machine, nix_commands.check_lock(url), self._progress, limit=_METADATA_LIMIT)
         if said.status != 0:
             why = f"Nix would lock it otherwise, or not at all:\n{last_lines(said.log, 8)}"
             raise refuse(
@@ -178,7 +185,7 @@ def _where(place: Place) -> str:
     return f"{tree}, {place.directory}" if place.directory else tree
 
 
-def _unreadable(where: str, said: Said) -> MvmnixError:
+def _unreadable(where: str, said: CommandResult) -> MvmnixError:
     what = f"inputs of {where}"
     hint = "inputs are plain data in flake.nix: texts, sets of them, and nothing that has to be computed"
     if said.status == _KILLED:

@@ -20,7 +20,7 @@ from mvmnix.builder.nix.nix_commands import host_ask_store
 from mvmnix.builder.nix.store_choice import OWN, Kind, NixStore, choose
 from mvmnix.errors import MvmnixError
 from mvmnix.roots import Roots
-from mvmnix.sandbox.trusted_executables import Candidates, check, locate
+from mvmnix.sandbox import Candidates, check_program, locate
 
 #: So long, in seconds, a nix-daemon may take to answer.
 _ANSWER_SECONDS: Final = 20
@@ -74,7 +74,7 @@ class HostNix:
         beside = str(Path(nix).with_name("nix-store"))
         if not Path(beside).exists():
             raise MvmnixError(f"there is no nix-store beside {nix}", hint="install that Nix again: it isn't whole")
-        check(os.path.realpath(beside))
+        check_program(os.path.realpath(beside))
         asking = cls(nix, beside, NixStore(Kind.DAEMON, "it is asked"))
         return replace(asking, store=choose(f"{roots.paths['data']}/{OWN}", asking._refusal))
 

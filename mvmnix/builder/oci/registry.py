@@ -9,9 +9,7 @@
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch.https import Downloader, DownloadError
-from mvmnix.builder.fetch.parsing import json_value, texts
-from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch import Downloader, DownloadError, Progress, document_texts, json_value
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
@@ -118,7 +116,9 @@ class Registries:
 
     def _token_url(self, said: str, name: str) -> str:
         try:
-            return challenge.token_url(texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name)
+            return challenge.token_url(
+                document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name
+            )
         except MalformedError as error:
             raise challenge.unknown(f"{said[:80]!r}") from error
 
@@ -126,7 +126,7 @@ class Registries:
         said = bytearray()
         self._downloader.get(url, said.extend, limit=challenge.LIMIT)
         try:
-            return challenge.token(texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+            return challenge.token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
         except MalformedError as error:
             raise challenge.none(str(error)) from error
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch import Progress
 from mvmnix.builder.pins import debian, pypi
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, PythonLock, Reach, WheelPin
 from mvmnix.builder.pins.resolve import Demand, resolve, without
 from mvmnix.builder.pins.seed import seed_of
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
 from mvmnix.store import Store
 
@@ -66,7 +66,7 @@ def update(lock: DebianLock, names: Iterable[str], world: World) -> DebianLock:
 def python(pyproject: bytes, world: World) -> PythonLock:
     """A lock of the wheels that the run-time dependencies in a pyproject.toml need today."""
     wheels = pypi.resolve(pypi.requirements(pyproject))
-    fetch([wheel.source for wheel in wheels], world.store, world.progress)
+    fetch_sources([wheel.source for wheel in wheels], world.store, world.progress)
     pins = {
         wheel.name: WheelPin(
             wheel.name, wheel.version, wheel.filename, world.store.size(wheel.digest), wheel.digest, wheel.depends
@@ -86,7 +86,7 @@ def _make(lock: DebianLock | None, demand: Demand, release: str, world: World) -
     package, path = (lock.seed.package, lock.seed.path) if lock else (SEED_PACKAGE, SEED_PATH)
     pin = packages[package]
     if lock is None or lock.packages[package].digest != pin.digest:
-        fetch([pin.source], world.store, world.progress)
+        fetch_sources([pin.source], world.store, world.progress)
         seed = seed_of(pin, path, world.store.read(pin.digest, limit=_DEB_LIMIT))
     else:
         seed = lock.seed
@@ -95,7 +95,7 @@ def _make(lock: DebianLock | None, demand: Demand, release: str, world: World) -
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PinChange:
     """What a new lock says otherwise than the old one of a package: versions, empty where it has none."""
 
     name: str
@@ -103,10 +103,10 @@ class Change:
     after: str
 
 
-def changes(before: Mapping[str, _Pin], after: Mapping[str, _Pin]) -> tuple[Change, ...]:
+def changes(before: Mapping[str, _Pin], after: Mapping[str, _Pin]) -> tuple[PinChange, ...]:
     """All changes in the order of their names; another file or other edges at the same version count too."""
     return tuple(
-        Change(name, old.version if old else "", new.version if new else "")
+        PinChange(name, old.version if old else "", new.version if new else "")
         for name in sorted({*before, *after})
         if (old := before.get(name)) != (new := after.get(name))
     )

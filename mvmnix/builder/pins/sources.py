@@ -12,10 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 
-from mvmnix.builder.fetch.downloads import downloaded
-from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.https_sources import Web, is_web
-from mvmnix.builder.fetch.registries import Failure, Mirror, Progress, Registry, Trouble
+from mvmnix.builder.fetch import Downloader, Failure, Mirror, Progress, Registry, Trouble, Web, downloaded, is_web
 from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
@@ -23,7 +20,7 @@ from mvmnix.builder.pins.seed import executable, seed_nar
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
-from mvmnix.sandbox.child import Pipe
+from mvmnix.sandbox import Pipe
 from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
@@ -31,7 +28,7 @@ CHILDREN = 4
 _DEB_LIMIT = 1 << 30
 
 
-def fetch(
+def fetch_sources(
     sources: Iterable[Source],
     store: Store,
     progress: Progress,
@@ -76,7 +73,7 @@ def fetch(
 def fetch_all(locks: Iterable[DebianLock | PythonLock], store: Store, progress: Progress) -> tuple[Source, ...]:
     """Bring every source of these locks into the store, and return them."""
     sources = tuple(source for lock in locks for source in lock.sources())
-    fetch(sources, store, progress)
+    fetch_sources(sources, store, progress)
     return sources
 
 

@@ -14,7 +14,7 @@ _SEAL: Final = object()
 @final
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two builds made this image. Only `compare` makes one."""
+    """Two builds made this image. Only `compare_images` makes one."""
 
     image: Image
     seal: InitVar[object]
@@ -52,7 +52,7 @@ class Disagreement:
             raise ValueError("a disagreement is about something")
 
 
-def compare(first: Image, second: Image) -> Agreement | Disagreement:
+def compare_images(first: Image, second: Image) -> Agreement | Disagreement:
     """Compare two images by the digests of their files, which the caller has taken from the files themselves."""
     pairs = zip(first.artifacts, second.artifacts, strict=True)
     differences = tuple(Difference(one, other) for one, other in pairs if one.digest != other.digest)

@@ -11,8 +11,7 @@ from typing import Final
 from mvmnix.builder.reproduce import listing
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox.helper import Bounds, Sandbox
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
 from mvmnix.store import Store
 
 DIFFOSCOPE: Final = Candidates("diffoscope", ("/usr/bin/diffoscope",), "apt-get install diffoscope")

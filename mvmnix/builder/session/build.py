@@ -22,10 +22,10 @@ from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path
 from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
 from mvmnix.builder.session.session import BuildRequest, Session
 from mvmnix.builder.session.substituter import Suppliers
-from mvmnix.builder.session.worker_pool import Errands
+from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, Image, Source, StorePath
-from mvmnix.provenance.slsa.provenance import Cached, Kept, Variation
+from mvmnix.provenance.slsa import Cached, KeptPath, Variation
 from mvmnix.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.
@@ -48,7 +48,7 @@ class BuildRecord:
     started: datetime
     finished: datetime
     cached: tuple[Cached, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptPath, ...] = ()
     from_derivation: bool = False
     variation: Variation | None = None
     sbom: Digest | None = None
@@ -76,9 +76,9 @@ class Build:
         store: Store,
         images: Store,
         suppliers: Suppliers,
-        errands: Errands,
+        errands: WorkerPool,
         progress: Progress,
-        parts: Sequence[Kept] = (),
+        parts: Sequence[KeptPath] = (),
         lacks: Callable[[Collection[str]], bool] = lambda _: False,
         from_derivation: bool = False,
         variation: Variation | None = None,

@@ -7,7 +7,7 @@ from mvmnix.errors import ReasonCode, refuse
 from mvmnix.model import StorePath
 
 #: How much of a program's output is kept to be shown or read, in bytes.
-KEPT: Final = 64 * 1024
+KEPT_OUTPUT: Final = 64 * 1024
 _ENVIRONMENT: Final = {
     "HOME": "/build",
     "PATH": "/usr/bin:/usr/sbin",
@@ -61,7 +61,7 @@ class Tail:
     def __call__(self, data: bytes) -> None:
         """Take more bytes."""
         self.data += data
-        del self.data[:-KEPT]
+        del self.data[:-KEPT_OUTPUT]
         if self._also is not None:
             self._also(data)
 
@@ -90,7 +90,7 @@ class Head:
             )
 
 
-class Said:
+class CommandResult:
     """What a command said: its exit status, its whole output up to a bound, and the end of its log."""
 
     def __init__(self, status: int, output: bytes, log: str) -> None:
@@ -99,11 +99,13 @@ class Said:
         self.log = log
 
 
-def call(machine: BuilderMachine, argv: Sequence[str], progress: Progress, *, limit: int = KEPT) -> Said:
+def run_command(
+    machine: BuilderMachine, argv: Sequence[str], progress: Progress, *, limit: int = KEPT_OUTPUT
+) -> CommandResult:
     """Run a command to its end, whatever its status; its stderr goes to the log as it comes."""
     head, log = Head(limit), Tail(progress.log)
     status = run(machine, argv, head, log)
-    return Said(status, bytes(head.data), log.text)
+    return CommandResult(status, bytes(head.data), log.text)
 
 
 def run(

@@ -61,7 +61,7 @@ class Reception:
 
     def agreed(self) -> Image:
         """The image, once every file was opened and closed; raises RefusedError when they don't agree."""
-        image = manifest.parse(self._incoming["manifest.json"].read())
+        image = manifest.parse(self.manifest)
         reasons = [
             Reason(ReasonCode.ARTIFACT_MISMATCH, promised.name, f"the manifest says {promised}, it is {found}", _HINT)
             for promised in image.artifacts
@@ -71,6 +71,11 @@ class Reception:
         if reasons:
             raise RefusedError(*reasons)
         return image
+
+    @property
+    def manifest(self) -> bytes:
+        """The bytes of manifest.json, once it was closed."""
+        return self._incoming["manifest.json"].read()
 
     def _found(self, name: str) -> Artifact:
         incoming = self._incoming[name]

@@ -20,7 +20,7 @@ from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, run
 from mvmnix.builder.session.session import BuildRequest, Given, Session
 from mvmnix.builder.session.substituter import Suppliers
-from mvmnix.builder.session.worker_pool import Errands
+from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.plural import counted
@@ -57,7 +57,7 @@ class PartsBuild:
     """One session. `connection` answers the VM's questions; `run` does the rest."""
 
     def __init__(
-        self, request: BuildRequest, *, store: Store, suppliers: Suppliers, errands: Errands, progress: Progress
+        self, request: BuildRequest, *, store: Store, suppliers: Suppliers, errands: WorkerPool, progress: Progress
     ) -> None:
         self._session = Session(request, store=store, suppliers=suppliers, errands=errands, progress=progress)
         self._store = store

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvmnix.builder.flakes.flake_source import FlakeSource
+from mvmnix.builder.flakes import FlakeSource
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, exhaustion
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.exec import KEPT, BuilderMachine, Progress, Said, call
+from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Ledger, Offer
 from mvmnix.builder.session.substituter import Suppliers, Supply
-from mvmnix.builder.session.worker_pool import Errands
+from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.provenance.slsa.provenance import Cached, Kept
+from mvmnix.provenance.slsa import Cached, KeptPath
 from mvmnix.store import Store
 
 
@@ -34,7 +34,7 @@ class Given:
     sources: tuple[Source, ...]
     touched: frozenset[Digest]
     cached: tuple[Cached, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptPath, ...]
 
 
 class Session:
@@ -46,9 +46,9 @@ class Session:
         *,
         store: Store,
         suppliers: Suppliers,
-        errands: Errands,
+        errands: WorkerPool,
         progress: Progress,
-        parts: Sequence[Kept] = (),
+        parts: Sequence[KeptPath] = (),
     ) -> None:
         flake = request.flake
         self.request = request
@@ -64,11 +64,11 @@ class Session:
         """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
         return Connection(self.ledger, wake)
 
-    def call(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT) -> Said:
+    def call(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT_OUTPUT) -> CommandResult:
         """Have the VM run a command, whatever becomes of it."""
-        return call(machine, argv, self.progress, limit=limit)
+        return run_command(machine, argv, self.progress, limit=limit)
 
-    def ask(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT) -> bytes:
+    def ask(self, machine: BuilderMachine, argv: Sequence[str], *, limit: int = KEPT_OUTPUT) -> bytes:
         """What a command prints that has to succeed. Raises MvmnixError saying why it failed."""
         said = self.call(machine, argv, limit=limit)
         if said.status != 0:
@@ -88,7 +88,7 @@ class Session:
             sources=tuple(sorted(it for it in origins if isinstance(it, Source))),
             touched=frozenset(it.nar for it in origins if isinstance(it, LockedNode)),
             cached=tuple(sorted((it for it in origins if isinstance(it, Cached)), key=lambda it: it.path)),
-            kept=tuple(sorted((it for it in origins if isinstance(it, Kept)), key=lambda it: it.path)),
+            kept=tuple(sorted((it for it in origins if isinstance(it, KeptPath)), key=lambda it: it.path)),
         )
 
     @property
@@ -96,12 +96,12 @@ class Session:
         """What is built, for people."""
         return f"{self.request.flake.uri}#{self.request.attribute}"
 
-    def pressed(self, machine: BuilderMachine, said: Said) -> MvmnixError | None:
+    def pressed(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
         found = exhaustion.read(self.call(machine, nix_commands.pressure()).output)
         return exhaustion.failure(found, self.where, said.log)
 
-    def _failure(self, machine: BuilderMachine, said: Said) -> MvmnixError:
+    def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
         return self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.supply.doubt)
 

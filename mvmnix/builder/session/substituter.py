@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from mvmnix import nar
 from mvmnix.builder.session.ledger import Offer, content_address
-from mvmnix.builder.session.worker_pool import Errands, Outcome
+from mvmnix.builder.session.worker_pool import Outcome, WorkerPool
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.lock import LockedNode
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.nar import nar_hash
-from mvmnix.provenance.slsa.provenance import Cached, Kept
+from mvmnix.provenance.slsa import Cached, KeptPath
 from mvmnix.store import Store
 
 if TYPE_CHECKING:  # code that asks caches has loaded what it takes
-    from mvmnix.builder.fetch.caches import CachedPath
+    from mvmnix.builder.fetch import CachedPath
 
 
 class Caches(Protocol):
@@ -46,7 +46,7 @@ class Suppliers(Protocol):
         """The binary caches, None where none is allowed."""
 
 
-type Known = Source | LockedNode | Kept
+type Known = Source | LockedNode | KeptPath
 
 
 class Supply:
@@ -59,7 +59,7 @@ class Supply:
         self,
         suppliers: Suppliers,
         store: Store,
-        errands: Errands,
+        errands: WorkerPool,
         asked: Callable[[str], None],
         doubted: Callable[[MvmnixError], None],
     ) -> None:
@@ -75,7 +75,7 @@ class Supply:
     def know(self, things: Iterable[Known]) -> None:
         """Let these be brought when the VM asks for them; what was known of a path before stays."""
         for thing in things:
-            path = thing.path if isinstance(thing, Kept) else thing.store_path
+            path = thing.path if isinstance(thing, KeptPath) else thing.store_path
             self._known.setdefault(path.hash, thing)
 
     @property
@@ -128,7 +128,7 @@ class Supply:
                 self._asked(f"{known.uri} (lock node {known.name})")
                 self._suppliers.tree(known)
                 return self._by_content(known.source, known)
-            case Kept():
+            case KeptPath():
                 return self._named(known.path, known.nar, (), known)
             case _:
                 assert_never(known)

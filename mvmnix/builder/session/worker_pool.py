@@ -15,7 +15,7 @@ _FAREWELL: Final = 1
 type Outcome[T] = T | MvmnixError
 
 
-class Errands(Protocol):
+class WorkerPool(Protocol):
     """Who runs errands."""
 
     def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:

@@ -7,21 +7,28 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import begin_new_log
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.statements import StatementFinder
-from mvmnix.audit.note import Checkpoint, NoteError
-from mvmnix.audit.proof import ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed, backwards, leaf_hashes, records
-from mvmnix.audit.tail import absent, foreign, is_begun, quiet, read_head, rolled_back
+from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, find_machine, open_context, write_export
+from mvmnix.audit import (
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    Listed,
+    NoteError,
+    foreign_checkpoint,
+    hold_writers,
+    is_begun,
+    last_records,
+    leaf_hashes,
+    no_log,
+    read_head,
+    records_backwards,
+    rolled_back,
+)
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options.audit import DIRECTORY, KEY, KEY_LIMIT, Place, verdicts
+from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.registry import find
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MAX_INTEGER
@@ -49,10 +56,10 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
         place = Place.of(context, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
-        for listed in records(place.log, place.note_key, last=most):
+        for listed in last_records(place.log, place.note_key, last=most):
             click.echo(json.dumps(_shown(listed)))
     return told.code
 
@@ -64,7 +71,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with open_context(TERMINAL) as context, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         place = Place.of(context, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(context, which, directory))
         if not found:
@@ -82,11 +89,11 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
         place = Place.of(context, key_path, directory)
         if not is_begun(place.log):
-            raise absent(place.log)
-        with quiet(place.log):
+            raise no_log(place.log)
+        with hold_writers(place.log):
             note = read_head(place.log, place.note_key).checkpoint.note
         _write(out, note)
     return told.code
@@ -105,11 +112,11 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with open_context(TERMINAL) as context, verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
         place = Place.of(context, key_path, directory)
         if not is_begun(place.log):
-            raise absent(place.log)
-        with quiet(place.log):
+            raise no_log(place.log)
+        with hold_writers(place.log):
             head = read_head(place.log, place.note_key)
         note, leaves = head.checkpoint.note, leaf_hashes(place.log, head)
         if index is None:
@@ -133,14 +140,16 @@ def export(target: Path, machine: str) -> int:
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
-    with open_context(TERMINAL) as context, verdicts() as told:
+    with open_context(TERMINAL) as context, audit_verdicts() as told:
         if target.exists():
             raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
         name = _machine(context, machine, None) if machine else ""
-        if name and not any(listed.record.machine == name for listed in backwards(context.audit, context.log_key)):
+        if name and not any(
+            listed.record.machine == name for listed in records_backwards(context.audit, context.log_key)
+        ):
             return told.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
-            found = audit_export.write(
+            found = write_export(
                 place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
             )
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""
@@ -164,7 +173,7 @@ def new_log() -> None:
 def _machine(context: Context, text: str, directory: Path | None) -> str:
     """The id of a machine by its name, where its directory is still there; else what was typed."""
     try:
-        return text if directory is not None else find(context.machines, text).status.machine
+        return text if directory is not None else find_machine(context.machines, text).status.machine
     except UsageError:
         return text
 
@@ -175,7 +184,7 @@ def _is_index(text: str) -> bool:
 
 
 def _found(place: Place, which: str) -> list[Listed]:
-    listed = backwards(place.log, place.note_key)
+    listed = records_backwards(place.log, place.note_key)
     if not _is_index(which):
         return [one for one in listed if one.record.machine == which][::-1]
     return [one for one in listed if one.index == int(which)]
@@ -190,7 +199,7 @@ def _pinned(note: bytes, place: Place) -> Checkpoint:
     try:
         return Checkpoint.verified(note, place.note_key)
     except NoteError as error:
-        raise RefusedError(foreign(place.log, error)) from error
+        raise RefusedError(foreign_checkpoint(place.log, error)) from error
 
 
 def _write(out: Path | None, data: bytes) -> None:

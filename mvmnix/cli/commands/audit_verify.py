@@ -5,29 +5,32 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.audit_check import check_own_log, unended_starts
-from mvmnix.api.audit_log import kept_by
-from mvmnix.api.context import Context, open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.verify import LogEvidence, verify_log
-from mvmnix.cli.options.audit import (
+from mvmnix.api import (
+    EXPORT_KEY,
+    Archive,
+    Context,
+    check_export,
+    check_own_log,
+    file_bytes,
+    is_export,
+    kept_checkpoint,
+    open_context,
+    unended_starts,
+)
+from mvmnix.audit import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof, Listed, LogEvidence, NoteKey, verify_log
+from mvmnix.cli.options import (
     DIRECTORY,
     KEY,
     KEY_LIMIT,
+    AuditVerdict,
     Place,
-    Verdict,
     archive_key,
-    opened,
+    audit_verdicts,
+    open_named,
     public_key,
-    verdicts,
 )
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.launch.machines import audit_export
-from mvmnix.launch.machines.audit_export import Archive
 from mvmnix.plural import counted
 
 _WITNESS = "witness:"
@@ -48,18 +51,18 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with open_context(TERMINAL) as context, verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(as_json=as_json, elsewhere=directory is not None) as told:
         note = _pinned(context, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(context, key_path, elsewhere=True).raw)
             _proof(file_bytes(proof, MAX_PROOF), key, note, as_json=as_json)
             return told.code
-        exported = None if directory is None else opened(context, directory)
-        if exported is not None and audit_export.is_archive(exported):
-            key_of_it = archive_key(context, key_path, exported, audit_export.KEY)
+        exported = None if directory is None else open_named(context, directory)
+        if exported is not None and is_export(exported):
+            key_of_it = archive_key(context, key_path, exported, EXPORT_KEY)
             if note is not None:
                 raise UsageError("--pinned goes with a log", hint="name the directory `log` of the export, with --key")
-            _archive(audit_export.check(exported, key_of_it), as_json=as_json)
+            _archive(check_export(exported, key_of_it), as_json=as_json)
             return told.code
         place = Place.of(context, key_path, directory)
         if directory is None:
@@ -74,12 +77,12 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
 def _pinned(context: Context, text: str) -> bytes:
     """A checkpoint in a file, or with one of this host's witnesses."""
     name = text.removeprefix(_WITNESS)
-    return file_bytes(text, KEY_LIMIT) if name == text else kept_by(name, context.config.witnesses)
+    return file_bytes(text, KEY_LIMIT) if name == text else kept_checkpoint(name, context.config.witnesses)
 
 
 def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int:
     checkpoint = evidence.checkpoint
-    verdict = Verdict.UNSEALED if evidence.tail else Verdict.VERIFIED
+    verdict = AuditVerdict.UNSEALED if evidence.tail else AuditVerdict.VERIFIED
     if as_json:
         result = {"verdict": verdict, "records": checkpoint.size, "root": str(checkpoint.root)}
         answer("log", result | {"unsealedBytes": evidence.tail, "startsWithoutEnd": _indices(lost)})
@@ -98,7 +101,7 @@ def _archive(found: Archive, *, as_json: bool) -> None:
         answer(
             "log",
             {
-                "verdict": Verdict.VERIFIED,
+                "verdict": AuditVerdict.VERIFIED,
                 "records": len(found.records),
                 "root": str(found.checkpoint.root),
                 "whole": found.is_whole,
@@ -131,7 +134,7 @@ def _proof(data: bytes, key: NoteKey, pinned: bytes | None, *, as_json: bool) ->
         result, size, root = {"old": consistency.old}, newer.size, newer.root
         line = f"the log of {counted(size, 'record')} goes on from the {consistency.old} that were seen, root {root}"
     if as_json:
-        answer("log", {"verdict": Verdict.VERIFIED, "records": size, "root": str(root)} | result)
+        answer("log", {"verdict": AuditVerdict.VERIFIED, "records": size, "root": str(root)} | result)
     else:
         click.echo(line)
 

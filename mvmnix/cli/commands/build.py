@@ -6,20 +6,23 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.builder_vm import BuildLimits
-from mvmnix.api.context import open_context
-from mvmnix.api.export import export_image
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.keyless import KeylessChoice
-from mvmnix.api.rebuild import VARIATION, rebuild
-from mvmnix.api.source_refs import source_ref
+from mvmnix.api import (
+    VARIATION,
+    BuildLimits,
+    KeylessChoice,
+    export_image,
+    open_context,
+    open_image_builder,
+    rebuild_image,
+    source_ref,
+)
 from mvmnix.cli.completers import directory
-from mvmnix.cli.options.signing import signing
+from mvmnix.cli.options import signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Verified
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +49,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
     "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
 )
 @means
-@signing
+@signing_options
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
 def build(
     flake: str, *, again: bool, twice: bool, out: Path | None, limits: BuildLimits, choice: KeylessChoice, as_json: bool
@@ -64,7 +67,7 @@ def build(
             finished = images.new_image(wanted) if again else images.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
                 finished = images.new_image(wanted)
-            second = rebuild(context, images, images.request(wanted), finished) if twice else None
+            second = rebuild_image(context, images, images.request(wanted), finished) if twice else None
         if out is not None:
             export_image(context, finished, out)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}

@@ -2,10 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.rebuild import rebuild
-from mvmnix.builder import bootstrap
+from mvmnix.api import open_context, open_image_builder, rebuild_builder_image
 from mvmnix.cli.commands.build import rebuild_record
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
@@ -27,8 +24,7 @@ def reproduce(as_json: bool) -> None:
     with open_context(TERMINAL) as context:
         context.initialize()
         with steps() as progress, open_image_builder(context, progress) as images:
-            first = images.builder_image()
-            second = rebuild(context, images, bootstrap.request(), first)
+            first, second = rebuild_builder_image(context, images)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
     if as_json:
         answer(

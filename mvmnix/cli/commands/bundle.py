@@ -5,11 +5,9 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.statements import STATEMENT_KINDS, signed_about
+from mvmnix.api import STATEMENT_KINDS, now, open_context, signed_about
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root
@@ -91,7 +89,7 @@ def _pinned(name: str) -> bytes:
 
 
 def _shipped() -> bytes:
-    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - nothing else here pays for it
+    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - nothing else here pays for it
 
     return public_good_root()
 

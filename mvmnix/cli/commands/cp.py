@@ -8,8 +8,7 @@ from typing import Final
 
 import click
 
-from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar, open_machine_store
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.errors import UsageError
 

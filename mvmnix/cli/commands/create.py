@@ -2,11 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.creation import admit_created, create_machine
-from mvmnix.api.kept_plans import plan_bytes
-from mvmnix.api.launch import start_detached
-from mvmnix.api.machine_store import put_in_order
+from mvmnix.api import admit_created, create_machine, open_context, plan_bytes, put_in_order, start_detached
 from mvmnix.cli.attached_run import Attachment, run_here
 from mvmnix.cli.completers import created_machine, file
 from mvmnix.cli.option_hints import SignedPlanCommand

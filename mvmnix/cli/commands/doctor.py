@@ -1,161 +1,14 @@
-"""`mvm doctor`: looks at the machine, says what works, what does not, and what repairs it; changes nothing."""
-
-import os
-import sys
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+"""`mvm doctor`: says what works on this machine, what does not, and what repairs it; changes nothing."""
 
 import click
 from rich.console import Console
 
-from mvmnix import __version__
-from mvmnix.api import Backend
-from mvmnix.api.context import Context, open_context
-from mvmnix.audit.verify import verify_log
-from mvmnix.builder.nix.host_nix import NIX, HostNix
-from mvmnix.builder.pins.debian import APT_GET
-from mvmnix.cli.commands.doctor_checks import Finding, Health
-from mvmnix.cli.commands.doctor_jail import jail
-from mvmnix.cli.commands.doctor_witnesses import witnesses
+from mvmnix.api import open_context
+from mvmnix.api.doctor import Health, look_at_host
 from mvmnix.cli.output import TERMINAL, answer
-from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.escaping import escape
-from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.runtime.accelerator import Verdict, admission, known
-from mvmnix.launch.runtime.host import now
-from mvmnix.plural import counted
-from mvmnix.provenance.isolation import Boundary
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
-from mvmnix.sandbox.trusted_executables import GIT, locate
 
-#: How long before a policy expires that is said.
-_SOON = timedelta(days=30)
 _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]", Health.BAD: "[red]✗[/red]"}
-
-
-def _programs(_: Context) -> Iterator[Finding]:
-    yield Finding("mvm", Health.GOOD, f"{__version__}, Python {sys.version.split()[0]}")
-    for it, why in (
-        (NIX, "builds the first builder image"),
-        (GIT, "reads flakes out of git trees"),
-        (APT_GET, "fetches Debian pins"),
-        (BUBBLEWRAP, "jails hypervisors, and git and Nix, which read bytes of strangers"),
-    ):
-        try:
-            yield Finding(it.what, Health.GOOD, locate(it))
-        except RefusedError as error:
-            yield Finding(it.what, Health.BAD, error.reasons[0].why, error.hint)
-        except MvmnixError as error:
-            yield Finding(it.what, Health.BAD, f"is missing: {why}", error.hint)
-
-
-def _nix_store(context: Context) -> Iterator[Finding]:
-    """Which Nix store the builder image is built in; without Nix, that is told of the program."""
-    if any(map(os.path.exists, NIX.paths)):
-        store = HostNix.look(context.roots).store
-        yield Finding("Nix store", Health.GOOD, f"{store.where} ({store.kind}): {store.why}")
-
-
-def _hypervisor(context: Context) -> Iterator[Finding]:
-    try:
-        yield Finding("QEMU", Health.GOOD, Qemu.find().executable)
-    except MvmnixError as error:
-        yield Finding("QEMU", Health.BAD, error.message, error.hint)
-    if not os.path.exists("/dev/kvm"):  # noqa: PTH110
-        yield Finding("KVM", Health.NOTE, "there is no /dev/kvm: guests run under TCG, slower")
-        yield isolation(kvm=False)
-    elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        yield Finding(
-            "KVM", Health.NOTE, "/dev/kvm can't be opened by you: guests run under TCG", admission("/dev/kvm")
-        )
-        yield isolation(kvm=False)
-    else:
-        verdicts = known(context.roots.cache)
-        yield probed(verdicts)
-        if verdicts:
-            yield isolation(kvm=all(verdict.usable for verdict in verdicts))
-
-
-def isolation(*, kvm: bool) -> Finding:
-    """What holds a guest here, where KVM is known to work, or not to."""
-    if kvm:
-        return Finding("isolation", Health.GOOD, Boundary.HARDWARE.explained)
-    hint = "a policy can require hardware virtualization: docs/trust-policy.md"
-    return Finding("isolation", Health.NOTE, f"under TCG: {Boundary.SANDBOX.explained}", hint)
-
-
-def probed(verdicts: tuple[Verdict, ...]) -> Finding:
-    """What probes of this boot found; each is about one hypervisor and one kernel."""
-    if not verdicts:
-        return Finding("KVM", Health.NOTE, "/dev/kvm is there; whether a guest boots in it, the first run finds out")
-    if failed := [verdict for verdict in verdicts if not verdict.usable]:
-        some = "" if len(failed) == len(verdicts) else f" ({len(failed)} of {len(verdicts)} probes)"
-        return Finding("KVM", Health.NOTE, f"not usable{some}, guests run under TCG: {failed[0].seen}")
-    return Finding("KVM", Health.GOOD, verdicts[0].seen)
-
-
-def _preview_backends(_: Context) -> Iterator[Finding]:
-    """What a plan may name beside QEMU; that one of them can't be used is no fault of the machine."""
-    for backend, title in _TITLES.items():
-        missing = choice.lacks(backend)
-        if missing:
-            why, hints = (dict.fromkeys(parts) for parts in zip(*((it.why, it.hint) for it in missing), strict=True))
-            yield Finding(title, Health.NOTE, f"not usable: {'; '.join(why)}", "; ".join(hints))
-        else:
-            yield Finding(title, Health.NOTE, f"usable by a plan that says backend {backend}: {backend.isolation}")
-
-
-def _trust(context: Context) -> Iterator[Finding]:
-    names = context.keys.names()
-    if not names:
-        yield Finding("keys", Health.NOTE, "none yet", "`mvm run` makes them on first use, or mvm key create ROLE")
-        return
-    yield Finding("keys", Health.GOOD, f"{', '.join(names)} in {context.keys.path}")
-    policy, moment = context.policy, now()
-    latest = context.journal.latest_serials() if context.audit.names() else None
-    for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
-        yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
-    said = f"{counted(len(policy.signers), 'signer')}, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
-    soon = policy.expires - moment < _SOON
-    hint = "look whether it is still right, then set a later expires and a higher serial: `mvm policy check`"
-    yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
-
-
-def _log(context: Context) -> Iterator[Finding]:
-    if not context.audit.names():
-        yield Finding("audit log", Health.NOTE, "empty")
-        return
-    checkpoint = verify_log(context.audit, context.log_key, None).checkpoint
-    yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
-
-
-#: How backends that are Preview are named, so that no user takes one for the default.
-_TITLES = {
-    Backend.FIRECRACKER: "Firecracker (Preview)",
-    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Preview)",
-    Backend.CONTAINER: "container (Preview)",
-}
-
-CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
-    ("programs", _programs),
-    ("Nix store", _nix_store),
-    ("hypervisor", _hypervisor),
-    ("jail", jail),
-    ("backends", _preview_backends),
-    ("trust", _trust),
-    ("audit log", _log),
-    ("witnesses", witnesses),
-)
-
-
-def findings(context: Context) -> Iterator[Finding]:
-    """All findings; a check that fails is one itself."""
-    for name, check in CHECKS:
-        try:
-            yield from check(context)
-        except MvmnixError as error:
-            yield Finding(name, Health.BAD, error.message, error.hint)
 
 
 @click.command()
@@ -163,7 +16,7 @@ def findings(context: Context) -> Iterator[Finding]:
 def doctor(as_json: bool) -> int:
     """Say what works on this machine, what does not, and what to do. Exits with 1 when something does not work."""
     with open_context(TERMINAL) as context:
-        found = list(findings(context))
+        found = list(look_at_host(context))
     if as_json:
         answer("doctor", [{"what": f.what, "health": f.health, "said": f.said, "next": f.next} for f in found])
     else:

@@ -4,10 +4,7 @@ import json
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.machine_events import machine_events
-from mvmnix.api.machine_store import open_machine_store, put_in_order
-from mvmnix.api.machines import MachineUsage, usage_of
+from mvmnix.api import MachineUsage, open_context, open_machine_store, put_in_order, read_events, usage_of
 from mvmnix.cli.completers import any_machine, running_machine
 from mvmnix.cli.output import TERMINAL, answer, table
 
@@ -23,7 +20,7 @@ def events(machine: str, lines: int, follow: bool) -> None:
     """
     with open_context(TERMINAL) as context:
         put_in_order(context.roots, context.machines, TERMINAL)
-        for each in machine_events(context, machine, last=lines, follow=follow):
+        for each in read_events(context, machine, last=lines, follow=follow):
             value: dict[str, object] = json.loads(each.record.line)
             click.echo(json.dumps({"index": each.index} | value))
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 
 import click
 
-from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call, open_machine_store
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
-from mvmnix.cli.options.environment import env_option
+from mvmnix.cli.options import env_option
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.export import load_image, save_image
+from mvmnix.api import load_image, open_context, save_image
 from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import TERMINAL

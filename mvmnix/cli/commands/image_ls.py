@@ -5,15 +5,22 @@ from datetime import timedelta
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
+from mvmnix.api import (
+    Finished,
+    Freed,
+    Need,
+    SeenImage,
+    find_images,
+    list_images,
+    now,
+    open_context,
+    prune_images,
+    remove_images,
+    users_of,
+)
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.escaping import escape_line
-from mvmnix.images.gc_roots import Need, users
-from mvmnix.images.prune import Freed
-from mvmnix.images.store import Finished
-from mvmnix.launch.runtime.host import now
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
 
@@ -26,7 +33,7 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
         "manifest": str(seen.entry.manifest),
         "provenance": str(seen.entry.bundle),
         "verified": seen.finished is not None,
-        "neededBy": list(users(seen.entry, needs)),
+        "neededBy": list(users_of(seen.entry, needs)),
     }
     if seen.finished is None:
         return said | {"reasons": list(seen.reasons)}

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.export import export_image
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.source_refs import image_reference
+from mvmnix.api import export_image, image_reference, open_context, open_image_builder
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 

@@ -2,12 +2,9 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.rebuild_provenance import add_rebuilds
+from mvmnix.api import add_rebuilds, open_context
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.escaping import escape
-from mvmnix.images.store import LIMIT
 
 
 @click.command()
@@ -21,9 +18,8 @@ def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     `mvm build --rebuild` does (and with --out writes it, one a line). The policy's threshold for rebuilds counts
     builders, each once.
     """
-    given = [bundle for path in bundles for bundle in file_bytes(path, LIMIT).split(b"\n")]
     with open_context(TERMINAL) as context:
-        agreed = add_rebuilds(context, digest, given)
+        agreed = add_rebuilds(context, digest, bundles)
     if as_json:
         result = {
             "manifest": str(agreed.manifest),

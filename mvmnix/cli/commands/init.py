@@ -5,9 +5,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.source_refs import image_reference
-from mvmnix.builder.template import Template, scaffold, write
+from mvmnix.api import Template, describe_image, open_context, write_flake
 from mvmnix.cli.output import TERMINAL
 from mvmnix.escaping import escape
 
@@ -31,18 +29,12 @@ def init(template: str, image: str | None, directory: Path) -> None:
     wanted = Template(template)
     if (wanted is Template.OCI) != (image is not None):
         raise click.UsageError("--template oci and --from belong together")
-    tree = scaffold(wanted, directory.resolve().name, image=_described(image) if image is not None else None)
-    write(tree, directory)
+    if image is None:
+        write_flake(wanted, directory)
+    else:
+        with open_context(TERMINAL) as context, context.working():
+            write_flake(wanted, directory, describe_image(context, image))
     _next(directory)
-
-
-def _described(text: str) -> bytes:
-    """What image.json says of an OCI image, asked from its registry."""
-    from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
-
-    reference = image_reference(text)
-    with open_context(TERMINAL) as context, context.working():
-        return image.describe(image.resolve(reference, context.network.registries))
 
 
 def _next(directory: Path) -> None:

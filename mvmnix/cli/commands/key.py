@@ -2,10 +2,8 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.own_secrets import read_secret
-from mvmnix.api.signer import key_file
-from mvmnix.cli.options.own_secrets import reference
+from mvmnix.api import key_file, open_context, read_secret
+from mvmnix.cli.options import secret_ref
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role
@@ -38,7 +36,7 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
     if role == Role.HOST and algorithm != Algorithm.ED25519:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
-    word = read_secret(reference(password, "--password"), "the password") if password else None
+    word = read_secret(secret_ref(password, "--password"), "the password") if password else None
     with open_context(TERMINAL) as context:
         try:
             made = PrivateKey.create(context.keys, key_file(Role(role)), Algorithm(algorithm), word)

@@ -4,10 +4,7 @@ from contextlib import ExitStack
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.kept_plans import plan_bytes
-from mvmnix.api.launch import admit_plan, start_detached
-from mvmnix.api.machine_store import put_in_order
+from mvmnix.api import admit_plan, open_context, plan_bytes, put_in_order, start_detached
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import file
 from mvmnix.cli.option_hints import SignedPlanCommand

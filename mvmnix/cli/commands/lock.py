@@ -2,10 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.flake_lock import lock_flake
-from mvmnix.builder.lockfile.document import Change, InputPath
-from mvmnix.builder.lockfile.session import Wish
+from mvmnix.api import InputPath, LockChange, LockRequest, lock_flake, open_context
 from mvmnix.cli.completers import directory
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
@@ -28,7 +25,7 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
         raise UsageError("a flake is locked as a whole", hint="name it without #ATTRIBUTE")
     if updates and update_all:
         raise UsageError("--update and --update-all exclude each other", hint="give one of them")
-    wish = Wish(tuple(_path(text) for text in updates), update_all)
+    wish = LockRequest(tuple(_path(text) for text in updates), update_all)
     with open_context(TERMINAL) as context, steps() as progress:
         made, where = lock_flake(context, flake, wish, progress)
     for change in made.changes:
@@ -44,5 +41,5 @@ def _path(text: str) -> InputPath:
     return tuple(part for part in text.split("/") if part)
 
 
-def _line(change: Change) -> str:
+def _line(change: LockChange) -> str:
     return f"{'/'.join(change.input)}: {change.old or '(none)'} → {change.new or '(none)'}"

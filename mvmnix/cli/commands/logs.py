@@ -6,8 +6,7 @@ from typing import TextIO
 
 import click
 
-from mvmnix.api import Missing, Output, Piece, read_console, read_output
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api import Missing, Output, Piece, open_machine_store, read_console, read_output
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.raw import shape

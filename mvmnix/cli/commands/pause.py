@@ -2,8 +2,7 @@
 
 import click
 
-from mvmnix.api import Pause, Resume
-from mvmnix.api.machines import change_machines
+from mvmnix.api import Pause, Resume, change_machines
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.output import TERMINAL
 

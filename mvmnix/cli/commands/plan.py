@@ -1,7 +1,6 @@
 """`mvm plan`: makes, signs and shows plans; what is kept of them is in plan_kept."""
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -9,33 +8,31 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import Use
-from mvmnix.api.context import open_context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.kept_plans import plan_bytes
-from mvmnix.api.keyless import KeylessChoice
-from mvmnix.api.plans import PlanOptions, add_signature, draft_plan, refuse_early
-from mvmnix.api.source_refs import runnable_ref
+from mvmnix.api import (
+    STATEMENT_LIMIT,
+    KeylessChoice,
+    PlanOptions,
+    Use,
+    add_signature,
+    draft_plan,
+    file_bytes,
+    open_context,
+    open_image_builder,
+    open_signed,
+    plan_bytes,
+    plan_statement,
+    refuse_early,
+    runnable_ref,
+)
 from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import directory, file
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options.backend import told_of_isolation
-from mvmnix.cli.options.data import told as told_of_data
-from mvmnix.cli.options.plan import plan_options
-from mvmnix.cli.options.secrets import told
-from mvmnix.cli.options.shares import told as told_of_shares
-from mvmnix.cli.options.signing import signing
+from mvmnix.cli.options import data_lines, isolation_line, plan_options, secret_lines, share_lines, signing_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
-from mvmnix.errors import RefusedError, UsageError
+from mvmnix.errors import UsageError
 from mvmnix.escaping import escape, escape_line
-from mvmnix.images.store import LIMIT
 from mvmnix.keys import Role
-from mvmnix.launch.gate import signatures
-from mvmnix.launch.gate.checks import plan_of
-from mvmnix.launch.plan.plan import to_statement
-from mvmnix.provenance.bundle import statement
 from mvmnix.strict import parse_json
 
 _OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where to write it. Default: stdout.")
@@ -68,20 +65,20 @@ def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions
         refuse_early(context, options)
         with steps() as progress, open_image_builder(context, progress) as images:
             finished = images.image(source)
-        _write(out, to_statement(draft_plan(context, finished, options)).to_bytes())
+        _write(out, plan_statement(draft_plan(context, finished, options)).to_bytes())
 
 
 @plan.command()
 @click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
 @_OUT
-@signing
+@signing_options
 def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
     """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
 
     Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
     bundles and the new one, a line each.
     """
-    data = file_bytes(plan_file, LIMIT)
+    data = file_bytes(plan_file, STATEMENT_LIMIT)
     with open_context(TERMINAL) as context:
         context.signer.choose(choice, Role.PLANNER)
         _write(out, add_signature(context, data, plan_file))
@@ -96,20 +93,15 @@ def show(bundle: str) -> None:
     what runs in it can read them.
     """
     with open_context(TERMINAL) as context:
-        data = plan_bytes(context, bundle)
-        try:
-            for authentic in signatures.gather(data, context.policy.trust):
-                click.echo(f"signed by {authentic.signer.name}, a planner of the trust policy", err=True)
-        except RefusedError as refused:
-            for reason in refused.reasons:
-                click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
-    payload = signatures.payload(data)
-    with suppress(RefusedError):  # what is no plan is shown all the same
-        made = plan_of(statement.parse(payload))
-        for line in chain([told_of_isolation(made)], told(made), told_of_shares(made), told_of_data(made)):
+        found = open_signed(context, plan_bytes(context, bundle))
+    for name in found.signers:
+        click.echo(f"signed by {name}, a planner of the trust policy", err=True)
+    for reason in found.refused:
+        click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
+    if (made := found.plan) is not None:  # what is no plan is shown all the same
+        for line in chain([isolation_line(made)], secret_lines(made), share_lines(made), data_lines(made)):
             click.echo(escape(line), err=True)
-    shown = json.dumps(parse_json(payload), indent=2, sort_keys=True)
-    click.echo(escape(shown))
+    click.echo(escape(json.dumps(parse_json(found.payload), indent=2, sort_keys=True)))
 
 
 for command in (list_, rm):

@@ -5,20 +5,15 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import policy_history
-from mvmnix.api.context import open_context
-from mvmnix.api.policy_report import cases
-from mvmnix.api.policy_report.account import Account
-from mvmnix.api.policy_report.items import Judge, Judged
-from mvmnix.api.policy_report.words import lines
-from mvmnix.api.verify.trust_choice import named_files
+from mvmnix.api import now, open_context, policy_history
+from mvmnix.api.policy_report import Account, Judge, Judged, account_lines, cases
+from mvmnix.api.verify import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
-from mvmnix.launch.runtime.host import now
 from mvmnix.plural import counted
-from mvmnix.provenance.policy.policy_files import Files, in_force
+from mvmnix.provenance.policy import Files, in_force
 
 _POLICY = click.option(
     "--policy",
@@ -89,7 +84,7 @@ def _tell(account: Account, *, as_json: bool) -> int:
     if as_json:
         answer("policy", account.told)
     else:
-        table(("ABOUT", "WHAT IT SAYS"), lines(account))
+        table(("ABOUT", "WHAT IT SAYS"), account_lines(account))
     return int(account.now >= account.policy.expires or bool(account.rolled_back))
 
 

@@ -2,14 +2,20 @@
 
 import click
 
-from mvmnix.api.machine_store import open_machine_store
-from mvmnix.api.verified_ends import with_verified_ends
+from mvmnix.api import (
+    Filter,
+    MachineEntry,
+    filter_machines,
+    find_machine,
+    list_entries,
+    machine_files,
+    open_machine_store,
+    wait_for_end,
+    with_verified_ends,
+)
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.errors import UsageError
-from mvmnix.launch.machines import filters, registry
-from mvmnix.launch.machines.filters import Filter
-from mvmnix.launch.machines.registry import Entry
 from mvmnix.strict import show_time
 
 
@@ -33,9 +39,9 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
         raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
     with open_machine_store(TERMINAL) as here:
         listed = with_verified_ends(
-            here, [entry for entry in registry.entries(here) if everything or entry.alive], TERMINAL
+            here, [entry for entry in list_entries(here) if everything or entry.alive], TERMINAL
         )
-    shown = filters.matching(listed, chosen)
+    shown = filter_machines(listed, chosen)
     if as_json:
         answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
     elif quiet:
@@ -45,7 +51,7 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
         table(header, (tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown))
 
 
-def _record(entry: Entry) -> dict[str, object]:
+def _record(entry: MachineEntry) -> dict[str, object]:
     status = entry.status
     return {
         "id": status.machine,
@@ -68,7 +74,7 @@ def inspect(machine: str) -> None:
     plan, provenance and receipt.
     """
     with open_machine_store(TERMINAL) as here:
-        (entry,) = with_verified_ends(here, [registry.find(here, machine)], TERMINAL)
+        (entry,) = with_verified_ends(here, [find_machine(here, machine)], TERMINAL)
         status = entry.status
         digests = {
             "plan": status.plan,
@@ -81,7 +87,7 @@ def inspect(machine: str) -> None:
             "supervisor": entry.supervisor,
             "digests": {name: digest.hex for name, digest in digests.items() if digest is not None},
             "directory": here.where(status.machine),
-            "files": registry.files(here, status.machine),
+            "files": machine_files(here, status.machine),
         }
     answer("machine", _record(entry) | known)
 
@@ -91,11 +97,11 @@ def inspect(machine: str) -> None:
 def wait(machines: tuple[str, ...]) -> None:
     """Wait until each MACHINE has ended; print its command's exit code, or how it ended where there is none."""
     with open_machine_store(TERMINAL) as here:
-        waiting = [registry.find(here, text).status.machine for text in machines]
+        waiting = [find_machine(here, text).status.machine for text in machines]
         for machine in waiting:
-            ended = registry.wait(here, machine)
+            ended = wait_for_end(here, machine)
             if ended.state == "dead":
                 with open_machine_store(TERMINAL) as again:
-                    ended = registry.find(again, machine)
+                    ended = find_machine(again, machine)
             (ended,) = with_verified_ends(here, [ended], TERMINAL)
             click.echo((ended.ended or ended.state) if ended.exit_code is None else ended.exit_code)

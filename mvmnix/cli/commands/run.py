@@ -5,18 +5,23 @@ from dataclasses import replace
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.launch import start_detached
-from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan
-from mvmnix.api.source_refs import runnable_ref
-from mvmnix.api.terminal import check_terminal
+from mvmnix.api import (
+    PlanOptions,
+    check_terminal,
+    draft_plan,
+    open_context,
+    open_image_builder,
+    put_in_order,
+    refuse_early,
+    runnable_ref,
+    sign_plan,
+    start_detached,
+)
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import directory
 from mvmnix.cli.evidence_table import Chain
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options.plan import plan_options
+from mvmnix.cli.options import plan_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.errors import UsageError

@@ -8,16 +8,13 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api.context import open_context
+from mvmnix.api import now, open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.evidence.page import Page, page
-from mvmnix.evidence.record import record
-from mvmnix.evidence.subjects import graph_of, named
-from mvmnix.launch.runtime.host import now
+from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
 
 
 @click.command()
@@ -35,7 +32,7 @@ def show(what: str, html: str, as_json: bool) -> int:
     if as_json and html == "-":
         raise UsageError("--json and --html - would both go to stdout", hint="name a file for the page")
     with open_context(TERMINAL) as context, could_not_verify(), context.working():
-        found = named(context, what, notice)
+        found = find_subject(context, what, notice)
         moment = now()
         try:
             graph = graph_of(context, found, moment)
@@ -43,9 +40,9 @@ def show(what: str, html: str, as_json: bool) -> int:
             tell(refused)
             return 2
     if html:
-        _write(html, page(Page(graph, moment)))
+        _write(html, render_page(Page(graph, moment)))
     if as_json:
-        answer("evidence", record(graph, moment))
+        answer("evidence", graph_record(graph, moment))
     elif not html:
         show_tree(graph, sys.stdout)
     elif graph.exit_code:  # the page says why, and so does this

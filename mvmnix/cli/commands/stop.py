@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from mvmnix.api.machines import kill_machines, remove_machines, stop_machines
+from mvmnix.api import kill_machines, remove_machines, stop_machines
 from mvmnix.cli.completers import Completer, ended_machine, running_machine
 from mvmnix.cli.output import TERMINAL
 

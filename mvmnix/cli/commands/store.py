@@ -2,8 +2,7 @@
 
 import click
 
-from mvmnix.api.context import open_context
-from mvmnix.api.source_gc import collect_sources
+from mvmnix.api import collect_sources, open_context
 from mvmnix.cli.output import TERMINAL, answer, tell_freed
 from mvmnix.plural import counted
 

@@ -11,24 +11,26 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import policy_history
-from mvmnix.api.context import open_context
-from mvmnix.api.files import digest_in
-from mvmnix.api.verify.artifacts import verify_artifacts
-from mvmnix.api.verify.bundles import SUFFIX
-from mvmnix.api.verify.image import verify_image
-from mvmnix.api.verify.summaries import Finding, of_files, of_image, write_summary
-from mvmnix.api.verify.trust_choice import TrustChoice, named_policy
+from mvmnix.api import BUNDLE_NAME, digest_in, open_context, policy_history
+from mvmnix.api.verify import (
+    SUFFIX,
+    Finding,
+    TrustChoice,
+    finding_of_files,
+    finding_of_image,
+    named_policy,
+    verify_artifacts,
+    verify_image,
+    write_summary,
+)
 from mvmnix.cli.completers import file
-from mvmnix.cli.options.trust import wanted_options, whom_options
+from mvmnix.cli.options import wanted_options, whom_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
 from mvmnix.escaping import escape_line
-from mvmnix.images.image_archive import BUNDLE
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.verify.artifact_verifier import Passed
-from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import Passed, Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class _Wish:
 @click.option(
     "--bundle",
     default="",
-    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE}.",
+    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
 )
 @whom_options
 @wanted_options
@@ -108,7 +110,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     verdicts = verify_artifacts(artifacts, wish.bundle, standard)
     passed = [verdict for verdict in verdicts if isinstance(verdict, Passed)]
     if policy is not None and wish.vsa and len(passed) == len(verdicts):
-        _write_summary(of_files(passed, policy, wish.resource_uri), wish)
+        _write_summary(finding_of_files(passed, policy, wish.resource_uri), wish)
     (show_json if wish.as_json else show)(verdicts, statements=wish.statements)
     return int(len(passed) != len(verdicts))
 
@@ -133,7 +135,7 @@ def _image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     except RefusedError as refused:
         return _told(refused, 1, wish)
     if wish.vsa:
-        _write_summary(of_image(found, policy), wish)
+        _write_summary(finding_of_image(found, policy), wish)
     if wish.as_json:
         answer("verdict", {**image_record(found), **({"statement": found.statement} if wish.statements else {})})
     else:

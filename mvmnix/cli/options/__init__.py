@@ -1,1 +1,19 @@
 """Options that several commands share, each with the noun that it hands over."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "audit": "archive_key audit_verdicts AuditVerdict DIRECTORY KEY KEY_LIMIT open_named Place public_key",
+        "backend": "isolation_line",
+        "data": "data_lines",
+        "environment": "env_option",
+        "own_secrets": "secret_ref",
+        "plan": "plan_option_names plan_options",
+        "secrets": "secret_lines",
+        "shares": "share_lines",
+        "signing": "signing_options",
+        "trust": "wanted_options whom_options",
+    },
+)

@@ -9,15 +9,11 @@ from typing import Self
 
 import click
 
-from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.signer import key_file
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.tail import NoLogError
+from mvmnix.api import EXPORT_LOG, Context, file_bytes, is_export, key_file
+from mvmnix.audit import NoLogError, NoteKey
 from mvmnix.cli.output import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role
-from mvmnix.launch.machines import audit_export
 from mvmnix.private_dirs import Directory
 
 KEY_LIMIT = 65_536
@@ -27,7 +23,7 @@ DIRECTORY = click.option(
 )
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What was found of a log."""
 
     VERIFIED = "verified"
@@ -38,7 +34,12 @@ class Verdict(StrEnum):
     @property
     def exit_code(self) -> int:
         """What a command exits with; 2 is kept for what could not be verified."""
-        return {Verdict.VERIFIED: 0, Verdict.MISMATCH: 1, Verdict.UNSEALED: 3, Verdict.NOT_FOUND: 4}[self]
+        return {
+            AuditVerdict.VERIFIED: 0,
+            AuditVerdict.MISMATCH: 1,
+            AuditVerdict.UNSEALED: 3,
+            AuditVerdict.NOT_FOUND: 4,
+        }[self]
 
 
 @dataclass(slots=True)
@@ -50,14 +51,14 @@ class Told:
     def not_found(self, what: str, *, as_json: bool = False, hint: str = "mvm audit tail shows what it has") -> int:
         """Say that something isn't there; returns the exit code."""
         if as_json:
-            answer("log", {"verdict": Verdict.NOT_FOUND, "what": what})
+            answer("log", {"verdict": AuditVerdict.NOT_FOUND, "what": what})
         tell(MvmnixError(what, hint=hint))
-        self.code = Verdict.NOT_FOUND.exit_code
+        self.code = AuditVerdict.NOT_FOUND.exit_code
         return self.code
 
 
 @contextmanager
-def verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[Told]:
+def audit_verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[Told]:
     """Tell what is refused, and turn it into the exit code of a mismatch.
 
     `elsewhere`: it is about a log or an export that is not this host's own, whose hints would be about that.
@@ -69,9 +70,9 @@ def verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[Told
         refused = _of_a_copy(error) if elsewhere else error
         if as_json:
             reasons = [{"code": reason.code, "why": reason.why} for reason in refused.reasons]
-            answer("log", {"verdict": Verdict.MISMATCH, "reasons": reasons})
+            answer("log", {"verdict": AuditVerdict.MISMATCH, "reasons": reasons})
         tell(refused)
-        told.code = Verdict.MISMATCH.exit_code
+        told.code = AuditVerdict.MISMATCH.exit_code
     except NoLogError as error:
         told.not_found(error.message, as_json=as_json, hint=error.hint)
     except (UnreadableError, UsageError):
@@ -106,16 +107,16 @@ class Place:
 
 def _log_in(context: Context, path: Path) -> Directory:
     """The log in what `mvm audit export` wrote, or the directory as it is. Raises NoLogError, UsageError."""
-    directory = opened(context, path)
-    if not audit_export.is_archive(directory):
+    directory = open_named(context, path)
+    if not is_export(directory):
         return directory
-    if not directory.exists(audit_export.LOG):
+    if not directory.exists(EXPORT_LOG):
         hint = "check them with mvm audit verify --directory; an export without --machine has the log"
         raise NoLogError(f"{directory.path} holds proofs and no log", hint=hint)
-    return context.keep(directory.existing(audit_export.LOG))
+    return context.keep(directory.existing(EXPORT_LOG))
 
 
-def opened(context: Context, directory: Path) -> Directory:
+def open_named(context: Context, directory: Path) -> Directory:
     """A directory that was named, open as long as the context is. Raises UsageError."""
     try:
         return context.keep(Directory.open(str(directory.resolve())))

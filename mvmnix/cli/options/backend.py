@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from mvmnix.api import Backend
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.api import Backend, Plan
 
 
 def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:
@@ -24,7 +23,7 @@ def backend_option[F: Callable[..., object]](command: F) -> F:
     )(command)
 
 
-def told_of_isolation(plan: Plan) -> str:
+def isolation_line(plan: Plan) -> str:
     """What will hold what the plan starts, as far as the plan says it; one line for people."""
     first, *others = (it.explained for it in plan.boundaries)
     return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))

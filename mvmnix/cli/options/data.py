@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from mvmnix.api.plans import DATA_HINT
+from mvmnix.api import DATA_HINT, DataDisk, Plan
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.plan import Plan
 
 
 def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:
@@ -27,7 +25,7 @@ def data_option[F: Callable[..., object]](command: F) -> F:
     )(command)
 
 
-def told(plan: Plan) -> Iterator[str]:
+def data_lines(plan: Plan) -> Iterator[str]:
     """A line that says what the guest gets, if it gets one."""
     if plan.data is not None:
         yield f"data disk of {plan.data.size_mib} MiB: the guest reads and writes it as {plan.data.path}, until it ends"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.launch.plan.limits import (
+from mvmnix.api import (
     LEAST_CPU,
     MOST_CPU,
     MOST_KIB,

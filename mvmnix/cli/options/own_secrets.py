@@ -6,7 +6,7 @@ from mvmnix.config import SecretRef
 from mvmnix.errors import UsageError
 
 
-def reference(text: str, option: str) -> SecretRef:
+def secret_ref(text: str, option: str) -> SecretRef:
     """The reference given for an option. A relative path is taken from here. Raises UsageError, without the text."""
     try:
         place, colon, name = text.partition(":")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api.plans import PlanOptions
+from mvmnix.api import Labels, PlanOptions, parse_labels
 from mvmnix.cli.options.backend import backend_option
 from mvmnix.cli.options.data import data_option
 from mvmnix.cli.options.limits import limit_options
@@ -14,7 +14,6 @@ from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.cli.options.shares import share_option, shares
 from mvmnix.cli.options.workload import FIELDS, workload_options
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.labels import Labels, parse
 from mvmnix.model import Verb
 
 
@@ -24,7 +23,7 @@ def _verbs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 def _labels(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Labels:
     try:
-        return parse(value)
+        return parse_labels(value)
     except ValueError as error:
         raise UsageError(str(error), hint="--label tier=web") from error
 
@@ -87,7 +86,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
 
 
-def names() -> frozenset[str]:
+def plan_option_names() -> frozenset[str]:
     """How these options are written, each of their names."""
     probe = click.command()(plan_options(lambda **_: None))
     return frozenset(name for param in probe.params for name in (*param.opts, *param.secondary_opts))

@@ -6,9 +6,8 @@ from typing import Final
 
 import click
 
+from mvmnix.api import Plan, SecretReference, SecretTarget
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import Reference, Target
 
 _HINT: Final = (
     "NAME=env:VARIABLE, NAME=file:PATH, NAME=keyring:SERVICE/NAME or NAME='command:/PATH WORD…', for instance "
@@ -36,11 +35,11 @@ def secret_options[F: Callable[..., object]](command: F) -> F:
     return as_file(as_variable(command))
 
 
-def references(secrets: tuple[str, ...], variables: tuple[str, ...]) -> tuple[Reference, ...]:
+def references(secrets: tuple[str, ...], variables: tuple[str, ...]) -> tuple[SecretReference, ...]:
     """What was typed for the two options. Raises UsageError, which repeats nothing that could be a secret."""
-    typed = [(text, Target.FILE) for text in secrets] + [(text, Target.VARIABLE) for text in variables]
+    typed = [(text, SecretTarget.FILE) for text in secrets] + [(text, SecretTarget.VARIABLE) for text in variables]
     try:
-        return tuple(Reference.parse(_from_here(text), target) for text, target in typed)
+        return tuple(SecretReference.parse(_from_here(text), target) for text, target in typed)
     except ValueError as error:
         raise UsageError(str(error), hint=_HINT) from None
 
@@ -51,7 +50,7 @@ def _from_here(text: str) -> str:
     return f"{name}{file}{Path(path).absolute()}" if path else text
 
 
-def told(plan: Plan) -> Iterator[str]:
+def secret_lines(plan: Plan) -> Iterator[str]:
     """For each secret of a plan a line that says who will see it."""
     for it in plan.secrets:
         yield f"guest-visible secret {it.name}: from {it}, as {it.place}; what runs in the guest can read and print it"

@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from mvmnix.api.plans import SHARE_HINT
+from mvmnix.api import DANGER_MEANINGS, SHARE_HINT, Plan, Share
 from mvmnix.errors import UsageError
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.shares.risk_checks import MEANINGS
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:
@@ -33,12 +30,12 @@ def shares(texts: Sequence[str]) -> tuple[Share, ...]:
         raise UsageError(str(error), hint=SHARE_HINT) from None
 
 
-def told(plan: Plan) -> Iterator[str]:
+def share_lines(plan: Plan) -> Iterator[str]:
     """For each share of a plan a line that says what the guest may do, and what was acknowledged."""
     for it in plan.shares:
         may = "reads and writes" if it.writable else "reads, and sees what changes in," if it.follow else "reads"
         yield f"shared directory {it.host}: the guest {may} it as {it.guest}"
-        yield from (f"acknowledged for {it.host}: {MEANINGS[danger]} [{danger}]" for danger in it.acknowledged)
+        yield from (f"acknowledged for {it.host}: {DANGER_MEANINGS[danger]} [{danger}]" for danger in it.acknowledged)
 
 
 def _from_here(text: str) -> str:

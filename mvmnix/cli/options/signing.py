@@ -6,12 +6,12 @@ from functools import wraps
 
 import click
 
-from mvmnix.api.keyless import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.cli.options.own_secrets import reference
+from mvmnix.api import PUBLIC_INSTANCES, KeylessChoice
+from mvmnix.cli.options.own_secrets import secret_ref
 from mvmnix.errors import UsageError
 
 
-def signing(command: Callable[..., None]) -> Callable[..., None]:
+def signing_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of keyless signing, handed over as one argument `choice`."""
 
     @click.option("--keyless", is_flag=True, help="Sign for an OIDC identity with Sigstore, not with a key.")
@@ -40,5 +40,5 @@ def keyless_choice(keyless: bool, token: str, instance: str | None, config: str)
     if instance and config:
         raise UsageError("--sigstore and --trust-config are two answers to one question", hint="give one of them")
     where = instance or (os.path.realpath(config) if config else "")
-    found = reference(token, "--identity-token") if token else None
+    found = secret_ref(token, "--identity-token") if token else None
     return KeylessChoice(keyless or bool(where or token), where, found)

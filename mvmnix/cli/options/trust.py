@@ -6,10 +6,10 @@ from functools import wraps
 import click
 from click.core import ParameterSource
 
-from mvmnix.api.verify.trust_choice import TrustChoice
+from mvmnix.api.verify import TrustChoice
 from mvmnix.errors import UsageError
-from mvmnix.provenance.slsa.in_toto import predicate_type
-from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.provenance.slsa import predicate_type
+from mvmnix.provenance.verify import Requirements
 
 _REGEXP = "The same, as a regular expression that matches in full."
 _WHOM = (

@@ -1,1 +1,20 @@
 """The host's end of the framed protocol with one guest agent (docs/channel.md): bytes, streams, services."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "client": "Channel",
+        "commands": "Command ExitStatus",
+        "encoding": "ChannelClosedError ChannelError ChannelProtocolError GuestFailedError printable",
+        "endpoints": "FdSink Keep kept_sink open_source Sink Stdin TypedInput",
+        "frames": "Hello",
+        "mounts": "Mount",
+        "port_forward": "ServiceFactory",
+        "refusal_counter": "counted_services",
+        "requests": "ENTROPY_BYTES ExecRequest GuestConfig MAX_PAYLOAD",
+        "stream_frames": "End Step",
+        "verbs": "copy_request CopyDirection MOST_ROWS ShellRequest",
+    },
+)

@@ -117,7 +117,7 @@ class FdSink:
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedInput:
     """A terminal's descriptor, and who is shown what is typed there, before the guest gets it."""
 
     fd: int
@@ -127,7 +127,7 @@ class Typed:
 type Sink = Callable[[bytes], None] | FdSink
 
 
-def kept(sink: Sink, keep: Keep) -> Sink:
+def kept_sink(sink: Sink, keep: Keep) -> Sink:
     """The same sink, and `keep` is given all that comes, first."""
     if isinstance(sink, FdSink):
         sink.keep_by(keep)
@@ -140,7 +140,7 @@ def kept(sink: Sink, keep: Keep) -> Sink:
     return both
 
 
-type Stdin = bytes | Iterable[bytes] | int | Typed | None
+type Stdin = bytes | Iterable[bytes] | int | TypedInput | None
 
 
 class Source(Protocol):
@@ -229,7 +229,7 @@ def open_source(stdin: Stdin, loop: Loop, wake: Callable[[], None]) -> Source:
     """The source that stands for what a caller handed in."""
     if stdin is None:
         return ChunkSource(())
-    if isinstance(stdin, Typed):
+    if isinstance(stdin, TypedInput):
         return FdSource(loop, stdin.fd, wake, stdin.seen)
     if isinstance(stdin, int):
         return FdSource(loop, stdin, wake)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.plan.share import MOST, ShareKind
+from mvmnix.launch.plan import MOST_SHARES, ShareKind
 
 _TAG: Final = re.compile(r"[a-z0-9]{1,16}")
 _LONGEST: Final = 4096
@@ -37,7 +37,7 @@ def write(out: Writer, mounts: Sequence[Mount]) -> None:
 def read(reader: Reader) -> tuple[Mount, ...]:
     """Take the list apart. Raises ChannelProtocolError."""
     count = reader.number("I")
-    if not 1 <= count <= MOST:
+    if not 1 <= count <= MOST_SHARES:
         raise ChannelProtocolError(f"{count} shares")
     return tuple(_mount(reader) for _ in range(count))
 

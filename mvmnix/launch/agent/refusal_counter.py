@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from mvmnix.audit.tally import Tally
+from mvmnix.audit import Tally
 from mvmnix.launch.agent.port_forward import Handler, ServiceFactory, StreamRefusedError
 
 
@@ -33,7 +33,7 @@ class _Counted:
             raise
 
 
-def counted(services: Mapping[int, ServiceFactory], tally: Tally) -> dict[int, ServiceFactory]:
+def counted_services(services: Mapping[int, ServiceFactory], tally: Tally) -> dict[int, ServiceFactory]:
     """The same services; what one of them refuses is counted under `port-NUMBER-refused`."""
 
     def wrap(port: int, make: ServiceFactory) -> ServiceFactory:

@@ -8,8 +8,7 @@ from typing import ClassVar, Self
 from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.plan.limits import MOST_TASKS
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
+from mvmnix.launch.plan import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, MOST_TASKS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.syscall_tier import SystemCalls
 
@@ -145,14 +144,14 @@ class GuestConfig:
             (any(not 0 < port < 65536 for port in ports), f"not TCP ports: {ports}"),
             (bool(ports) and Verb.STREAM not in self.verbs, "ports are forwarded only with the verb stream"),
             (self.workload is None and Verb.EXEC not in self.verbs, "neither a workload nor the verb exec"),
-            (self.workload is None and self._of(Target.VARIABLE) != (), "variables for no workload"),
-            (len(self.secrets) > MOST, f"more than {MOST} secrets"),
-            (sum(len(secret.value) for secret in self.secrets) > LARGEST_SUM, "the secrets are too large"),
+            (self.workload is None and self._of(SecretTarget.VARIABLE) != (), "variables for no workload"),
+            (len(self.secrets) > MOST_SECRETS, f"more than {MOST_SECRETS} secrets"),
+            (sum(len(secret.value) for secret in self.secrets) > LARGEST_SECRETS, "the secrets are too large"),
             (self.data != "" and not _clean(self.data), f"not a clean absolute path: {self.data!r}"),
             (not 0 <= self.tasks <= MOST_TASKS, f"not a number of tasks: {self.tasks}"),
         )
 
-    def _of(self, target: Target) -> tuple[Secret, ...]:
+    def _of(self, target: SecretTarget) -> tuple[Secret, ...]:
         return tuple(secret for secret in self.secrets if secret.target is target)
 
     def without_secrets(self) -> Self:
@@ -167,7 +166,7 @@ class GuestConfig:
     def encode(self) -> bytes:
         """The payload of CONFIG."""
         out = Writer().pack("QQ", self.time_ns, self.scratch).raw(self.entropy)
-        files = self._of(Target.FILE)
+        files = self._of(SecretTarget.FILE)
         wishes = (_REVERSED if self.order is DirectoryOrder.REVERSED else 0) + (_SECRETS if files else 0)
         wishes += _SHARES if self.shares else 0
         wishes += (_LIMITS if self._limited else 0) + (_DATA if self.data else 0)
@@ -185,7 +184,7 @@ class GuestConfig:
         if self.data:
             out.string(self.data)
         if self.workload is not None:
-            variables = {it.name: it.value.decode() for it in self._of(Target.VARIABLE)}
+            variables = {it.name: it.value.decode() for it in self._of(SecretTarget.VARIABLE)}
             workload = replace(self.workload, environment={**self.workload.environment, **variables})
             out.raw(ExecRequest(workload, self.timeout_ms).encode())
         return out.done()
@@ -231,14 +230,14 @@ class GuestConfig:
 
 def _secrets(reader: Reader) -> tuple[Secret, ...]:
     count = reader.number("I")
-    if not 1 <= count <= MOST:
+    if not 1 <= count <= MOST_SECRETS:
         raise ChannelProtocolError(f"{count} secrets")
     found = []
     for _ in range(count):
         name, length = reader.string(64), reader.number("I")
-        if length > LARGEST:
+        if length > LARGEST_SECRET:
             raise ChannelProtocolError("a secret that is too large")
-        found.append(Secret(name, Target.FILE, reader.raw(length)))
+        found.append(Secret(name, SecretTarget.FILE, reader.raw(length)))
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import Kind
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import Asking, CommandFrame, Exec
-from mvmnix.launch.copy.records import is_name
+from mvmnix.launch.copy import is_name
 from mvmnix.model import Verb, Workload
 
 #: Most rows, or columns, that a terminal may have.
@@ -81,14 +81,14 @@ class Resize(CommandFrame):
         return cls(stream, rows, columns)
 
 
-class Way(StrEnum):
+class CopyDirection(StrEnum):
     """Which way a copy goes, seen from the guest."""
 
     OUT = "out"
     IN = "in"
 
 
-_WAYS: Final = {Way.OUT: 1, Way.IN: 2}
+_WAYS: Final = {CopyDirection.OUT: 1, CopyDirection.IN: 2}
 _REPLACES: Final = 1
 
 
@@ -101,7 +101,7 @@ class CopyRequest(ExecRequest):
     """
 
     VERB = Verb.COPY
-    way: int = _WAYS[Way.OUT]
+    way: int = _WAYS[CopyDirection.OUT]
     options: int = 0
 
     @override
@@ -128,7 +128,7 @@ class CopyRequest(ExecRequest):
         return cls._read(reader, way=way, options=options)
 
 
-def copy_request(workload: Workload, way: Way, *, replaces: bool) -> CopyRequest:
+def copy_request(workload: Workload, way: CopyDirection, *, replaces: bool) -> CopyRequest:
     """A copy that way. Raises ValueError."""
     return CopyRequest(workload, 0, _WAYS[way], _REPLACES if replaces else 0)
 

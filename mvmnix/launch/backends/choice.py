@@ -10,12 +10,11 @@ from mvmnix import caller
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.backends import cloud_hypervisor, firecracker
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.container import crun
-from mvmnix.launch.container.crun import Crun
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.accelerator import KVM, admission
-from mvmnix.launch.vmm.port import Hypervisor
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.launch.container import Crun, crun
+from mvmnix.launch.plan import Backend
+from mvmnix.launch.runtime import KVM, kvm_access_hint
+from mvmnix.launch.vmm import Hypervisor
+from mvmnix.sandbox import Candidates, locate
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
 #: What keeps images of this version from these two, wherever they are installed.
@@ -88,4 +87,4 @@ def _kvm(device: str) -> Iterator[Lack]:
     if not os.path.exists(device):  # noqa: PTH110
         yield Lack(f"there is no {device}", f"a host with hardware virtualization, or {_OTHERWISE}")
     elif not os.access(device, os.R_OK | os.W_OK):
-        yield Lack(f"{device} can't be opened by you", admission(device))
+        yield Lack(f"{device} can't be opened by you", kvm_access_hint(device))

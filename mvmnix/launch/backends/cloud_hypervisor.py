@@ -11,8 +11,8 @@ from typing import Final
 
 from mvmnix.launch.backends.http_api import ApiRequest
 from mvmnix.launch.backends.vsock_machine import GUEST_CID, VsockSpec
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.launch.plan import Backend
+from mvmnix.sandbox import Candidates
 
 EXECUTABLES: Final = Candidates(
     what="Cloud Hypervisor",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 
 #: Where a container's root filesystem is unpacked, in memory that no process outside the sandbox sees.
 ROOT: Final = "/bundle/room/rootfs"

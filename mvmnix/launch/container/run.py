@@ -11,29 +11,31 @@ from typing import Final
 
 from mvmnix import store
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.encoding import printable
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin, Step, printable
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.container.sandbox import OwnJail
 from mvmnix.launch.container.streams import Drain, Feed
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.ending import Ending, EndReason, HostAction, LastWord
-from mvmnix.launch.machines.receipt import HostFile
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import NO_LIMITS
-from mvmnix.launch.runtime.creation import home_of
-from mvmnix.launch.runtime.finalize import Course, Ended, conclude, failure, never_ran
-from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.start import begin, refusals_logged
-from mvmnix.launch.runtime.supervisor import Finished, StopRequestedError, stopping_signals
-from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.machines import Ending, EndReason, HostAction, HostFile, LastWord, MachineState
+from mvmnix.launch.plan import NO_LIMITS, Backend
+from mvmnix.launch.runtime import (
+    Course,
+    Ended,
+    Finished,
+    Host,
+    StopRequestedError,
+    begin_start,
+    conclude,
+    end_failure,
+    never_ran,
+    refusals_logged,
+    start_home,
+    stopping_signals,
+)
+from mvmnix.launch.vmm import Acceleration, HypervisorProcess, MonitorEvent
 from mvmnix.sandbox import seccomp, trusted_executables
-from mvmnix.sandbox.profiles.container import CONTAINER
+from mvmnix.sandbox.profiles import CONTAINER
 from mvmnix.syscall_tier import SystemCalls
 
 #: Seconds in which the reader has to take what a container said before it ended.
@@ -58,7 +60,7 @@ def run_container(
             image = store.sealed_memfd(plan.rootfs, plan.image.rootfs.digest, name="rootfs")
         stack.callback(os.close, image)
         host.notice(f"{plan.plan.isolation}: it shares this host's kernel, which plan and policy allow")
-        home = home_of(plan, host.machines, host.clock(), name)
+        home = start_home(plan, host.machines, host.clock(), name)
         config = store.memfd(
             configuration(plan.plan, plan.image.writable, f"mvm-{home.status.machine}"), name="config.json"
         )
@@ -69,7 +71,7 @@ def run_container(
         given = Descriptors(image, config, filter_, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
         invocation = runtime.container(given, plan.image.rootfs.size)
         course = Course(plan, host, home, invocation, Acceleration.NONE)
-        begin(course)
+        begin_start(course)
         running = _Running(course, runtime, _spawned(course, given), pipes)
         return running.finish(stdin, stdout, stderr)
 
@@ -158,7 +160,7 @@ class _Running:
         if stopped:
             return Finished(stopped, ended)
         if ended.status is None or not ended.reason.orderly:
-            raise failure(ended, self._course, "it shares this host's kernel")
+            raise end_failure(ended, self._course, "it shares this host's kernel")
         return Finished(ended.status.exit_code, ended)
 
     def _look(self) -> None:

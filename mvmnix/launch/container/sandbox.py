@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.vmm.confinement import Cell, Layer
-from mvmnix.privileges import client
-from mvmnix.privileges.entry import Entry
+from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.privileges import Entry, client
 
 
 class OwnJail(Cell):

@@ -3,11 +3,11 @@
 from typing import assert_never
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Posture, Verb
 
 
-def granted(plan: Plan, verb: Verb) -> None:
+def require_verb(plan: Plan, verb: Verb) -> None:
     """Return if the plan grants the verb. Raises RefusedError [verb-not-granted] otherwise."""
     match plan.posture:
         case Posture.SEALED:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent import ExitStatus
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -23,8 +23,7 @@ from mvmnix.launch.control.messages import (
     parse_answer,
 )
 from mvmnix.launch.control.seqpacket import PacketError
-from mvmnix.launch.machines import control_socket, registry
-from mvmnix.launch.machines.start_notification import Failure
+from mvmnix.launch.machines import Failure, control_socket, registry
 from mvmnix.private_dirs import Directory
 
 _LOST: Final = "mvm ps --all says what became of the machine"
@@ -117,7 +116,7 @@ def _heard(connection: socket.socket) -> Exited | Done:
 
 def _asked(machines: Directory, text: str, asked: Asked, descriptors: tuple[int, ...]) -> socket.socket:
     """A connection to a machine's supervisor, over which this was asked."""
-    entry = registry.find(machines, text)
+    entry = registry.find_machine(machines, text)
     if entry.supervisor is None:
         raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
     try:

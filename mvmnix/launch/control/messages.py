@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
-from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.agent.verbs import MOST_ROWS, Way
-from mvmnix.launch.machines.start_notification import Failure, parse_failure
+from mvmnix.launch.agent import MAX_PAYLOAD, MOST_ROWS, CopyDirection, End, ExitStatus, Step
+from mvmnix.launch.machines import Failure, parse_failure
 from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.
@@ -69,7 +66,7 @@ class Copy:
     standard output or input (docs/channel.md, "Copies"); what goes wrong is a line on standard error.
     """
 
-    way: Way
+    way: CopyDirection
     path: str
     name: str = ""
     replaces: bool = False
@@ -203,7 +200,7 @@ def _shell(record: Record) -> Shell:
 
 def _copy(record: Record) -> Copy:
     return Copy(
-        record.choice("way", Way),
+        record.choice("way", CopyDirection),
         record.text("path", r"(?s)[^\x00]+", limit=4096),
         record.text("name", r"(?s)[^\x00/]*", limit=255),
         bool(record.integer("replaces", 0, 1)),

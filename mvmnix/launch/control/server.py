@@ -22,8 +22,7 @@ from typing import Final, Protocol, Self
 
 from mvmnix.caller import ours
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent.commands import Command
-from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent import Command, Sink, Stdin
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     Answer,
@@ -45,8 +44,7 @@ from mvmnix.launch.control.messages import (
 from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.control.streams import CallerSink, take
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import control_socket
-from mvmnix.launch.machines.start_notification import Failure
+from mvmnix.launch.machines import Failure, control_socket
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0

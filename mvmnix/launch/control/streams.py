@@ -9,7 +9,7 @@ import os
 import stat
 from typing import Final, override
 
-from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent import FdSink
 from mvmnix.launch.control.messages import Stream
 
 _NULL: Final = os.makedev(1, 3)

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mvmnix import strict
-from mvmnix.audit.record import Kind
-from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.agent.verbs import ShellRequest, copy_request
+from mvmnix.audit import Kind
+from mvmnix.launch.agent import ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest, Verb, Workload
 
 
@@ -20,7 +19,7 @@ class Record:
     digests: Mapping[str, Digest]
 
 
-def verb_of(asked: Start) -> Verb:
+def needed_verb(asked: Start) -> Verb:
     """The verb that has to be granted."""
     match asked:
         case Exec():
@@ -31,7 +30,7 @@ def verb_of(asked: Start) -> Verb:
             return Verb.COPY
 
 
-def record_of(asked: Start) -> Record:
+def call_record(asked: Start) -> Record:
     """What the audit log has of it."""
     match asked:
         case Exec():
@@ -42,7 +41,7 @@ def record_of(asked: Start) -> Record:
             return Record(Kind.COPY, {f"copied-{asked.way}": _digest((asked.path,))})
 
 
-def request_of(asked: Start, plan: Plan) -> ExecRequest:
+def guest_request(asked: Start, plan: Plan) -> ExecRequest:
     """What the guest is told; as the plan's user, with its environment and directory. Raises ValueError."""
     own = plan.workload
     environment = dict(own.environment)

@@ -1,1 +1,18 @@
 """The gate: a plan verified with all it stands on, and its start counted against replay."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "admission": "admit as_verdict",
+        "audit_port": "Journal Ledger",
+        "checks": "plan_of SummarizedImage",
+        "clock": "HostClock looked_at",
+        "nonces": "Nonces",
+        "replay": "LoggedStarts NONCE Replay",
+        "unkept_nonces": "Unkept",
+        "verify": "read_plan SignedPlan Submission VerifiedPlan verify_plan verify_sheet",
+    },
+    modules=["checks", "signatures", "verify"],
+)

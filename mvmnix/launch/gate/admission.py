@@ -7,17 +7,15 @@ too: then the admission would put the older policy back in force, and it is look
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from mvmnix.audit.record import Kind, Record, Serials
+from mvmnix.audit import Kind, Record, Serials
 from mvmnix.errors import RefusedError
-from mvmnix.launch.gate.verify import VerifiedPlan, verify
-from mvmnix.launch.vmm.boot_files import OpenFiles
-from mvmnix.model import Digest
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.verify import VerifiedSummary
 
 
 class Journal(Protocol):
@@ -30,26 +28,9 @@ class Journal(Protocol):
         """The policy's serials of the last verdict, from verified bytes; None where there is none. Or raise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What is to be admitted: bytes of the two bundles, of manifest.json and flake.lock, and the open files.
-
-    `plan` is a bundle or several, joined by newlines, `provenance` a bundle, or a summary in its place; `parts` are the
-    bundles of the kept parts that the provenance names, `rebuilds` those of other builds of the image.
-    """
-
-    plan: bytes
-    provenance: bytes | Summary
-    manifest: bytes
-    lock: bytes | None
-    files: OpenFiles
-    parts: tuple[bytes, ...] = ()
-    rebuilds: tuple[bytes, ...] = ()
-
-
 def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Callable[[], datetime]) -> VerifiedPlan:
     """Verify (verify.py), and log an admission or a refusal. Raises RefusedError, once that is in the log."""
-    now, plan = clock(), Digest.of(it.plan)
+    now, plan = clock(), it.digest
     try:
         _refuse_older(policy, journal)
         verified = _verified(it, policy, journal, now)
@@ -72,17 +53,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
 
 def _verified(it: Submission, policy: TrustPolicy, journal: Journal, now: datetime) -> VerifiedPlan:
     """Verify, under a policy that is still none of the older ones when that is over. Raises RefusedError."""
-    verified = verify(
-        plan=it.plan,
-        provenance=it.provenance,
-        manifest=it.manifest,
-        lock=it.lock,
-        files=it.files,
-        policy=policy,
-        now=now,
-        parts=it.parts,
-        rebuilds=it.rebuilds,
-    )
+    verified = verify_plan(it, policy=policy, now=now)
     try:
         _refuse_older(policy, journal)
     except BaseException:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from mvmnix.audit.record import Record
+from mvmnix.audit import Record
 
 
 class Indexed(Protocol):

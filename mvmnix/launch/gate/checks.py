@@ -2,25 +2,29 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan import kernel_command_line
+from mvmnix.launch.plan import Plan, kernel_command_line
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.launch.vmm import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
 from mvmnix.model import Digest, Image, Posture
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.statement import Statement
-from mvmnix.provenance.isolation import Boundary, Isolation
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic
-from mvmnix.provenance.verify.checks import differences
-from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
-from mvmnix.provenance.verify.verify import Verified, verify_provenance
+from mvmnix.provenance import Boundary, Isolation
+from mvmnix.provenance.bundle import Statement, statement
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import (
+    Authentic,
+    ImageEvidence,
+    Summary,
+    Verified,
+    VerifiedSummary,
+    differences,
+    verify_provenance,
+    verify_summary,
+)
 from mvmnix.strict import show_time
 
 _WHAT: Final = "the plan"
@@ -51,18 +55,23 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
+class SummarizedImage:
+    """An image with the word of a verifier (VSA) in place of its evidence: the bytes of manifest.json, and that."""
+
+    manifest: bytes
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """The plan and the image, whose manifest is the one that the plan names, with what the last steps look at."""
 
     plan: Plan
     image: Image
     files: OpenFiles
-    provenance: bytes | Summary
-    lock: bytes | None
+    evidence: ImageEvidence | SummarizedImage
     policy: TrustPolicy
     now: datetime
-    parts: tuple[bytes, ...] = ()
-    rebuilds: tuple[bytes, ...] = ()
 
 
 def step_6_statement(authentic: Authentic) -> Statement:
@@ -243,27 +252,20 @@ def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
 def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
     """23. How the image came to be, or the word of a verifier that the policy names for it.
 
-    The files are the manifest's: step 21 refuses others, step 22 an other rootfs.
+    The files are the manifest's: step 21 refuses others, step 22 an other rootfs. An SBOM is for users to read: none is
+    asked for, and none is looked at.
     """
-    if isinstance(it.provenance, Summary):
+    if isinstance(it.evidence, SummarizedImage):
         return verify_summary(
-            it.provenance,
+            it.evidence.summary,
             policy=it.policy,
             artifacts=it.image.artifacts,
             image=it.image,
             provenance=it.plan.provenance,
             now=it.now,
         )
-    return verify_provenance(
-        it.provenance,
-        policy=it.policy,
-        artifacts=it.image.artifacts,
-        lock=it.lock,
-        image=it.image,
-        now=it.now,
-        parts=it.parts,
-        rebuilds=it.rebuilds,
-    )
+    evidence = replace(it.evidence, sbom=None)
+    return verify_provenance(evidence, policy=it.policy, artifacts=it.image.artifacts, image=it.image, now=it.now)
 
 
 SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (

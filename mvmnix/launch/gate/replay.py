@@ -22,17 +22,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import matching
-from mvmnix.audit.record import Kind
-from mvmnix.audit.tail import is_begun
+from mvmnix.audit import Kind, NoteKey, is_begun, matching_records
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan import Plan, Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.window import Use
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError, show_time
@@ -84,7 +80,7 @@ class LoggedStarts:
         return self._first(f'"{NONCE}":"{nonce.hex}"', since - TOLERANCE)
 
     def _first(self, text: str, since: datetime | None) -> LoggedStart | None:
-        found = matching(self._log, self._key(), text.encode(), since=since) if is_begun(self._log) else ()
+        found = matching_records(self._log, self._key(), text.encode(), since=since) if is_begun(self._log) else ()
         starts = (each for each in found if each.record.kind is Kind.START and NONCE in each.record.digests)
         return next((LoggedStart(it.index, it.record.digests[NONCE], it.record.machine) for it in starts), None)
 
@@ -167,7 +163,7 @@ class Replay:
         last = self._starts.last()
         self._as_new_as_the_log(last, moment)  # 3
         _within_window(plan, moment.now)  # 4
-        nonce, statement = nonce_of(plan), Digest.of(plans.to_statement(plan).to_bytes())
+        nonce, statement = nonce_of(plan), Digest.of(plans.plan_statement(plan).to_bytes())
         return _Allowed(moment, last, nonce, statement, self._unspent(plan, nonce, statement))  # 5
 
     def _as_new_as_the_log(self, last: LoggedStart | None, moment: Moment) -> None:

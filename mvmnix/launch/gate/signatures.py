@@ -8,11 +8,11 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import PREDICATE_TYPE
+from mvmnix.launch.plan import PREDICATE_TYPE
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.identity.trust import Trust
-from mvmnix.provenance.policy.trust_text import MOST_VOICES
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.identity import Trust
+from mvmnix.provenance.policy import MOST_VOICES
+from mvmnix.provenance.verify import Authentic, authenticate
 
 #: How each bundle begins that mvm writes: keys are sorted.
 BEGIN: Final = b'{"dsseEnvelope":'
@@ -43,7 +43,7 @@ def refuse_unsigned(data: bytes) -> None:
 def is_statement(data: bytes) -> bool:
     """Whether this is JSON that says of itself to be an in-toto statement, and no bundle of one."""
     try:
-        value = strict.parse_json(data, limit=statement.LIMIT)
+        value = strict.parse_json(data, limit=statement.STATEMENT_LIMIT)
     except strict.MalformedError:
         return False
     return isinstance(value, dict) and value.get("_type") == statement.STATEMENT_TYPE
@@ -76,7 +76,7 @@ def gather(data: bytes, trust: Trust) -> tuple[Authentic, ...]:
 
 def payload(data: bytes) -> bytes:
     """The statement that a plan's bundles are about, not verified. Raises RefusedError when they differ."""
-    payloads = {envelope.parse(bundle).payload for bundle in split(data)}
+    payloads = {envelope.parse_bundle(bundle).payload for bundle in split(data)}
     if len(payloads) != 1:
         why = f"its bundles are about {len(payloads)} different statements"
         raise refuse(ReasonCode.PLAN_THRESHOLD, _WHAT, why, "join bundles of one plan")

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit import Kind
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import NONCE, LoggedStart

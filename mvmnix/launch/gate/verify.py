@@ -1,7 +1,7 @@
 """Verifies a plan with everything it stands on, in numbered steps; the only minter of VerifiedPlan.
 
-Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `planner`; a plan that several
-signed is several bundles, and each of them is taken through. Only then is it read:
+Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `planner`; a plan that
+several signed is several bundles, and each of them is taken through. Only then is it read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
 7. its predicate is a plan;
@@ -45,18 +45,15 @@ from typing import Final, NoReturn, Self, final, override
 from mvmnix import manifest as manifest_file
 from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.launch.gate import checks, signatures
-from mvmnix.launch.gate.checks import Candidate, Handed, Sheet
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
+from mvmnix.launch.gate.checks import Candidate, Handed, Sheet, SummarizedImage
+from mvmnix.launch.plan import Plan
+from mvmnix.launch.vmm import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import Authentic, only_refusals
-from mvmnix.provenance.verify.step_results import Steps
-from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
-from mvmnix.provenance.verify.verify import Verified
+from mvmnix.provenance import Isolation
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify import Authentic, ImageEvidence, Steps, Verified, VerifiedSummary, only_refusals
 
 _WHAT: Final = "the plan"
 
@@ -75,8 +72,8 @@ class VerifiedPlan:
 
     `signers` are all who signed it, `policy` is the digest of the policy in force, `required` the isolation that this
     policy requires, `bundle` the plan as it was signed, one or several, `digest` that of these bytes; `steps`
-    are those that were taken. Sealed: `verify` makes it. A context manager that owns its descriptors. Neither copied
-    nor pickled: another process forks from it, or verifies.
+    are those that were taken. Sealed: only `verify_plan` makes it. A context manager that owns its descriptors. Neither
+    copied nor pickled: another process forks from it, or verifies.
     """
 
     plan: Plan
@@ -192,36 +189,39 @@ def verify_sheet(it: SignedPlan, handed: Handed, now: datetime) -> Steps:
         return taken
 
 
-def verify(
-    *,
-    plan: bytes | SignedPlan,
-    provenance: bytes | Summary,
-    manifest: bytes,
-    lock: bytes | None,
-    files: OpenFiles,
-    policy: TrustPolicy,
-    now: datetime,
-    parts: tuple[bytes, ...] = (),
-    rebuilds: tuple[bytes, ...] = (),
-) -> VerifiedPlan:
-    """Take a plan through all steps.
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is handed in to the gate: a plan, the image's evidence or a verifier's word for it, and its open files.
 
-    `plan` is what `read_plan` takes, or returned under this policy; `provenance` a bundle, or a summary; `manifest` the
-    bytes of manifest.json, `lock` those of flake.lock or None, `policy` the one in force, `now` a time with its zone,
-    `parts` the bundles of kept parts that the provenance names, `rebuilds` those of other builds of the image. Raises
-    RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed again
-    then.
+    `plan` is what `read_plan` takes, a bundle or several, or what it returned.
+    """
+
+    plan: bytes | SignedPlan
+    image: ImageEvidence | SummarizedImage
+    files: OpenFiles
+
+    @property
+    def digest(self) -> Digest:
+        """That of the plan's bytes."""
+        return self.plan.digest if isinstance(self.plan, SignedPlan) else Digest.of(self.plan)
+
+
+def verify_plan(it: Submission, *, policy: TrustPolicy, now: datetime) -> VerifiedPlan:
+    """Take a plan through all steps, under the policy in force, at a time with its zone.
+
+    Raises RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed
+    again then. ValueError for a plan that was read under another policy.
     """
     with only_refusals(_WHAT):
-        claim = plan if isinstance(plan, SignedPlan) else read_plan(plan, policy)
+        claim = it.plan if isinstance(it.plan, SignedPlan) else read_plan(it.plan, policy)
         if claim.policy != policy:
             raise ValueError("the plan was read under another policy")
-        evidence = None if isinstance(provenance, Summary) else Digest.of(provenance)
-        taken = verify_sheet(claim, Handed(claim.digest, Digest.of(manifest), evidence), now)
-        image = manifest_file.parse(manifest)
+        evidence = None if isinstance(it.image, SummarizedImage) else Digest.of(it.image.provenance)
+        taken = verify_sheet(claim, Handed(claim.digest, Digest.of(it.image.manifest), evidence), now)
+        image = manifest_file.parse(it.image.manifest)
         boot = BootFiles()
         try:
-            candidate = Candidate(claim.plan, image, files, provenance, lock, policy, now, parts, rebuilds)
+            candidate = Candidate(claim.plan, image, it.files, it.image, policy, now)
             found, signers = _look(candidate, boot, taken), tuple(each.signer for each in claim.signed)
             by = (policy.digest, policy.isolation, claim.digest)
             return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, _SEAL)

@@ -23,14 +23,11 @@ from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures, Parts
 from mvmnix.launch.jail.share_sandbox import DirectoryCell
-from mvmnix.launch.vmm.confinement import Jail, Service
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges.control_groups import ControlGroups, Controller
-from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
-from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.privileges import ControlGroups, Controller
+from mvmnix.sandbox import UidPool, seccomp
+from mvmnix.sandbox.profiles import FILE_SERVER, FILE_SERVER_COUNTED, HYPERVISOR, HYPERVISOR_WITH_SHARES
 
 
 class BubblewrapJail(Jail):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
-from mvmnix.privileges.control_groups import GroupLimits
+from mvmnix.launch.vmm import Invocation, LaunchSpec
+from mvmnix.privileges import GroupLimits
 
 _MIB: Final = 1 << 20
 #: Threads besides those of virtual processors: the main loop, RCU, a signal thread, and QEMU's pool of 64 for files.

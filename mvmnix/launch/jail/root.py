@@ -15,7 +15,7 @@ from typing import Final, Self
 from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox.trusted_executables import check, identity
+from mvmnix.sandbox import check_program, program_identity
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: The program interpreter of x86-64 (System V ABI, AMD64 supplement).
@@ -45,7 +45,7 @@ class Root:
             names |= dict.fromkeys(libraries(program, cache))
         names |= dict.fromkeys(files)
         seen: set[str] = set()
-        found = {_inside(name): check(os.path.realpath(name), seen) for name in names}
+        found = {_inside(name): check_program(os.path.realpath(name), seen) for name in names}
         loaders = [LOADER] if len(names) > len(programs) else []
         return cls(tuple(sorted(found.items())), tuple(_inside(name) for name in (*programs, *loaders)))
 
@@ -64,7 +64,9 @@ def libraries(program: str, cache: Directory) -> tuple[str, ...]:
     The loader itself is asked (ld.so(8), --list), which takes 15 ms; the answer is kept while neither the program nor
     the system's libraries change. A kept answer is a hint: a wrong one costs a start that fails.
     """
-    key = f"libraries-{sha256(repr((identity(program), identity(_LIBRARIES))).encode()).hexdigest()}.json"
+    key = (
+        f"libraries-{sha256(repr((program_identity(program), program_identity(_LIBRARIES))).encode()).hexdigest()}.json"
+    )
     kept = _recall(cache, key)
     if kept is not None and all(map(os.path.exists, kept)):
         return kept

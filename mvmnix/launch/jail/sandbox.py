@@ -12,15 +12,10 @@ from typing import Final, override
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.vmm.confinement import Cell, Layer
-from mvmnix.privileges import client
-from mvmnix.privileges.control_groups import ControlGroups, Group
-from mvmnix.privileges.entry import Entry
+from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.privileges import ControlGroups, Entry, Group, client
 from mvmnix.process import is_readable
-from mvmnix.sandbox import bubblewrap, landlock
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
-from mvmnix.sandbox.trusted_executables import locate
-from mvmnix.sandbox.uid_pool import Lease
+from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
 from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"

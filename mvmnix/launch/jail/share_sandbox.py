@@ -16,9 +16,8 @@ from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Parts
-from mvmnix.launch.vmm.confinement import SHARED, Service, ServiceCell
-from mvmnix.privileges import client
-from mvmnix.privileges.tree import Served
+from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceCell
+from mvmnix.privileges import Served, client
 from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
@@ -95,13 +94,13 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
         bind = "--bind" if self._service.writable else "--ro-bind"
         if self._entry is not None:
             (path,) = self._entry.paths
-            return (*super().mounts, bind, path, SHARED)
-        return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARED)
+            return (*super().mounts, bind, path, SHARE_PLACE)
+        return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARE_PLACE)
 
     @override
     def opened(self, setpriv: str) -> dict[str, str]:
         words = (*_READ, *((*_WRITE, *landlock.later()) if self._service.writable else ()))
-        return {**super().opened(setpriv), SHARED: ",".join(words), _NR_OPEN: landlock.READ}
+        return {**super().opened(setpriv), SHARE_PLACE: ",".join(words), _NR_OPEN: landlock.READ}
 
     @override
     def process_limits(self) -> dict[int, int]:

@@ -14,24 +14,38 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
-from mvmnix.audit.proof import MAX_PROOF, InclusionProof
-from mvmnix.audit.reading import Listed, backwards, leaf_hashes
-from mvmnix.audit.record import Kind
-from mvmnix.audit.segment import segment_name
-from mvmnix.audit.tail import Head, absent, is_begun, quiet, read_head, read_segment, segment_indices
-from mvmnix.audit.verify import verify_log
+from mvmnix.audit import (
+    MAX_NOTE,
+    MAX_PROOF,
+    Checkpoint,
+    Head,
+    InclusionProof,
+    Kind,
+    Listed,
+    NoteError,
+    NoteKey,
+    hold_writers,
+    is_begun,
+    leaf_hashes,
+    no_log,
+    read_head,
+    read_segment,
+    records_backwards,
+    segment_indices,
+    segment_name,
+    verify_log,
+)
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle.envelope import LIMIT
+from mvmnix.provenance.bundle import BUNDLE_LIMIT
 
-KEY: Final = "host.pub"
+EXPORT_KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"
-LOG: Final = "log"
+EXPORT_LOG: Final = "log"
 PROOFS: Final = "proofs"
 EVIDENCE: Final = "evidence"
 _RECEIPT: Final = "receipt"
@@ -58,18 +72,18 @@ class Archive:
     missing: tuple[Digest, ...]
 
 
-def write(target: Directory, log: Directory, key: PublicKey, find: Find, machine: str = "") -> Archive:
+def write_export(target: Directory, log: Directory, key: PublicKey, find: Find, machine: str = "") -> Archive:
     """Write into an empty directory, and check what was written. Raises UsageError when the log has no such machine."""
     note_key = NoteKey.of_log(key.raw)
     if not is_begun(log):
-        raise absent(log)
-    with quiet(log):
+        raise no_log(log)
+    with hold_writers(log):
         head = read_head(log, note_key)
-    every = tuple(reversed(list(backwards(log, note_key))))[: head.checkpoint.size]
+    every = tuple(reversed(list(records_backwards(log, note_key))))[: head.checkpoint.size]
     records = every if not machine else _about(machine, every)
     if not records:
         raise UsageError(f"the log has no record about a machine {machine!r}", hint="mvm audit tail shows what it has")
-    target.write_atomic(KEY, key.pem.encode())
+    target.write_atomic(EXPORT_KEY, key.pem.encode())
     target.write_atomic(CHECKPOINT, head.checkpoint.note)
     if machine:
         _write_proofs(target, log, head, records)
@@ -79,15 +93,15 @@ def write(target: Directory, log: Directory, key: PublicKey, find: Find, machine
         for digest in dict.fromkeys(_named(records)):
             if (data := find(digest)) is not None:
                 evidence.write_atomic(f"{digest.hex}.json", data)
-    return check(target, key)
+    return check_export(target, key)
 
 
-def is_archive(directory: Directory) -> bool:
-    """Whether a directory is one that `write` made, and not a log."""
-    return directory.exists(CHECKPOINT) and (directory.exists(LOG) or directory.exists(PROOFS))
+def is_export(directory: Directory) -> bool:
+    """Whether a directory is one that `write_export` made, and not a log."""
+    return directory.exists(CHECKPOINT) and (directory.exists(EXPORT_LOG) or directory.exists(PROOFS))
 
 
-def check(directory: Directory, key: PublicKey) -> Archive:
+def check_export(directory: Directory, key: PublicKey) -> Archive:
     """Check an archive against its host's public key, and nothing else. Raises RefusedError.
 
     1. The checkpoint is signed by the key. 2. The log verifies in full and has exactly that state; or each record's
@@ -100,7 +114,7 @@ def check(directory: Directory, key: PublicKey) -> Archive:
         checkpoint = Checkpoint.verified(note, note_key)  # 1
     except NoteError as error:
         raise _mismatch(directory.where(CHECKPOINT), str(error)) from error
-    is_whole = directory.exists(LOG)
+    is_whole = directory.exists(EXPORT_LOG)
     records = tuple((_logged if is_whole else _proven)(directory, note_key, checkpoint))  # 2
     found = _evidence(directory, records)  # 3
     receipts = 0
@@ -135,7 +149,7 @@ def _named(records: Sequence[Listed]) -> Iterator[Digest]:
 
 
 def _write_log(target: Directory, log: Directory, head: Head) -> None:
-    with target.child(LOG) as copy:
+    with target.child(EXPORT_LOG) as copy:
         for first in segment_indices(log):
             if first < head.segment.first:
                 copy.write_atomic(segment_name(first), read_segment(log, first).data)
@@ -151,13 +165,13 @@ def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequen
 
 
 def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[Listed]:
-    with directory.existing(LOG) as log:
+    with directory.existing(EXPORT_LOG) as log:
         evidence = verify_log(log, key, checkpoint.note)
         if evidence.checkpoint != checkpoint or evidence.tail:
             raise _mismatch(
                 log.path, f"it has {counted(evidence.checkpoint.size, 'record')}, the checkpoint {checkpoint.size}"
             )
-        return list(reversed(list(backwards(log, key))))
+        return list(reversed(list(records_backwards(log, key))))
 
 
 def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[Listed]:
@@ -180,7 +194,7 @@ def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, b
     named, found = set(_named(records)), {}
     with directory.existing(EVIDENCE) as evidence:
         for name in evidence.names():
-            data, match = evidence.read(name, LIMIT), _FILE.fullmatch(name)
+            data, match = evidence.read(name, BUNDLE_LIMIT), _FILE.fullmatch(name)
             digest = Digest.of(data)
             if match is None or match[1] != digest.hex:
                 raise _mismatch(evidence.where(name), f"its name is not its digest, {digest}")

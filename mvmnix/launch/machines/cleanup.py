@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import Kind, Record
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate.audit_port import Ledger
+from mvmnix.launch.gate import Ledger
 from mvmnix.launch.machines import control_socket
-from mvmnix.launch.machines.ending import EndReason, reason_of
+from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.machine_dir import (
     END,
     LOCK,
@@ -163,6 +163,6 @@ def _settled(
         end = Record(kind=Kind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost)
         journal.append(end)
     directory.write_atomic(END, journal.vouch(end))
-    ended = replace(status, state=MachineState.ENDED, reason=EndReason(reason_of(end)), exit_code=end.exit_code)
+    ended = replace(status, state=MachineState.ENDED, reason=EndReason(end_reason(end)), exit_code=end.exit_code)
     directory.write_atomic(STATUS, ended.to_bytes())
     return ended

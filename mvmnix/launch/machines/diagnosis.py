@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from mvmnix import strict
 from mvmnix.escaping import escape_line
-from mvmnix.launch.vmm.boot_watchdog import Sample, Verdict
+from mvmnix.launch.vmm import Sample, StallReason
 from mvmnix.model import Digest
 
 #: How often a machine's guest may begin to boot.
@@ -18,7 +18,7 @@ _LONGEST_SECTION: Final = 32 * 1024
 _FILE: Final = r"diagnosis-[1-9]\.txt"
 
 
-def file_name(boot: int) -> str:
+def diagnosis_file(boot: int) -> str:
     """The file's name in the machine's directory; boots are counted from 1."""
     return f"diagnosis-{boot}.txt"
 
@@ -28,7 +28,7 @@ class Diagnosis:
     """That a boot of a machine made no progress, and the digest of what was kept of it in the file of that name."""
 
     file: str
-    verdict: Verdict
+    verdict: StallReason
     digest: Digest
 
     def value(self) -> Mapping[str, object]:
@@ -38,11 +38,11 @@ class Diagnosis:
     @classmethod
     def read(cls, record: strict.Record) -> Self:
         """As `value` wrote it. Raises ValueError."""
-        return cls(record.text("file", _FILE), record.choice("verdict", Verdict), record.digest())
+        return cls(record.text("file", _FILE), record.choice("verdict", StallReason), record.digest())
 
 
 def write(
-    verdict: Verdict,
+    verdict: StallReason,
     sample: Sample,
     *,
     facts: Mapping[str, object],

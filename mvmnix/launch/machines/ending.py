@@ -7,8 +7,8 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mvmnix.audit.record import Record
-from mvmnix.launch.vmm.port import MonitorEvent
+from mvmnix.audit import Record
+from mvmnix.launch.vmm import MonitorEvent
 
 
 class EndReason(StrEnum):
@@ -67,7 +67,7 @@ class Ending:
 _GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC})
 
 
-def judge(ending: Ending) -> EndReason:
+def judge_end(ending: Ending) -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
@@ -106,12 +106,12 @@ def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
     return EndReason.VERITY_CORRUPTION if corrupted and not reason.orderly else reason
 
 
-def reasons_of(reason: EndReason) -> tuple[str, ...]:
+def end_words(reason: EndReason) -> tuple[str, ...]:
     """How a record of the end says why: with no word for the guest's own end, which is the usual one."""
     return () if reason is EndReason.GUEST_EXIT else (reason,)
 
 
-def reason_of(end: Record) -> str:
+def end_reason(end: Record) -> str:
     """Why a machine ended, by the record of that. An older mvm wrote no word for a machine that was stopped, either."""
     if end.reasons:
         return end.reasons[0]

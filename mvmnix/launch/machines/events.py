@@ -4,9 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import Listed, backwards
-from mvmnix.audit.tail import is_begun
+from mvmnix.audit import Listed, NoteKey, is_begun, records_backwards
 from mvmnix.private_dirs import Directory
 
 #: Seconds between two looks at a log that is followed.
@@ -19,7 +17,7 @@ def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None =
     Raises RefusedError [log-mismatch].
     """
     found = list[Listed]()
-    for listed in backwards(log, key) if is_begun(log) and last > 0 else ():
+    for listed in records_backwards(log, key) if is_begun(log) and last > 0 else ():
         if _concerns(listed, machine):
             found.append(listed)
             if len(found) == last:
@@ -29,7 +27,7 @@ def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None =
 
 def end(log: Directory, key: NoteKey) -> int:
     """The index that the next record will have."""
-    return next((listed.index + 1 for listed in backwards(log, key)), 0) if is_begun(log) else 0
+    return next((listed.index + 1 for listed in records_backwards(log, key)), 0) if is_begun(log) else 0
 
 
 def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[Listed]:
@@ -39,7 +37,7 @@ def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = No
     """
     while True:
         fresh = list[Listed]()
-        for listed in backwards(log, key) if is_begun(log) else ():
+        for listed in records_backwards(log, key) if is_begun(log) else ():
             if listed.index < since:
                 break
             fresh.append(listed)

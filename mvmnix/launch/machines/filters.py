@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState
 
 
-def _has_label(entry: Entry, text: str) -> bool:
+def _has_label(entry: MachineEntry, text: str) -> bool:
     """`name=value` as it stands there, or `name` whatever its value."""
     name, equals, value = text.partition("=")
     labels = entry.status.labels
@@ -16,7 +16,7 @@ def _has_label(entry: Entry, text: str) -> bool:
 
 
 #: What stands before the first equals sign, and how it is held against a machine.
-_KEYS: Final[Mapping[str, Callable[[Entry, str], bool]]] = {
+_KEYS: Final[Mapping[str, Callable[[MachineEntry, str], bool]]] = {
     "id": lambda entry, value: entry.status.machine.startswith(value),
     "name": lambda entry, value: entry.status.name == value,
     "image": lambda entry, value: entry.status.image == value,
@@ -48,12 +48,12 @@ class Filter:
             raise ValueError(f"{value!r} is no state: {', '.join(_STATES)}")
         return cls(key, value)
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: MachineEntry) -> bool:
         """Whether this machine is meant."""
         return _KEYS[self.key](entry, self.value)
 
 
-def matching(entries: Iterable[Entry], filters: Iterable[Filter]) -> list[Entry]:
+def filter_machines(entries: Iterable[MachineEntry], filters: Iterable[Filter]) -> list[MachineEntry]:
     """The machines that are meant by all of these."""
     wanted = tuple(filters)
     groups = [[it for it in wanted if it.key == key] for key in _KEYS if key != "label"]

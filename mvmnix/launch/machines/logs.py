@@ -33,7 +33,7 @@ def read_output(
     As it is now; or, with `follow`, what is added too, until the machine has ended. Of what is there already the last
     `lines` alone, if that is given. Raises UsageError where nothing is kept, MvmnixError for a broken log.
     """
-    machine = registry.find(machines, text).status.machine
+    machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory, OutputReader(directory) as reader:
         if _has_begun(directory, lambda: reader.has_begun, follow=follow):
 
@@ -56,7 +56,7 @@ def read_console(
     machines: Directory, text: str, *, follow: bool = False, lines: int | None = None
 ) -> Iterator[Piece | Missing]:
     """What the kernel of a machine said on its console, as `read_output` gives a standard output."""
-    machine = registry.find(machines, text).status.machine
+    machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory:
         if not _has_begun(directory, lambda: directory.exists(CONSOLE), follow=follow):
             raise UsageError(f"the machine {text!r} has no console, for it was not started", hint=f"mvm start {text}")

@@ -11,19 +11,15 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.agent import End, ExitStatus, Step
 from mvmnix.launch.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
-from mvmnix.launch.plan.share import MOST
-from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.confinement import Layer
-from mvmnix.launch.vmm.port import Acceleration, Usage
+from mvmnix.launch.plan import LARGEST_ADDITION, MOST_SHARES, Addition, Backend, BackendParameter
+from mvmnix.launch.shares import Shared
+from mvmnix.launch.vmm import Acceleration, Layer, Usage
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.provenance import Boundary, Isolation
+from mvmnix.provenance.bundle import Statement, Subject
 
 PREDICATE_TYPE: Final = "urn:mvmnix:receipt:1"
 #: So many corrupted blocks are named one by one; the others are counted.
@@ -109,7 +105,7 @@ class Receipt:
     reported: Reported
 
 
-def to_statement(receipt: Receipt) -> Statement:
+def receipt_statement(receipt: Receipt) -> Statement:
     """The statement for the host key to sign."""
     predicate = {
         "plan": receipt.plan.hex,
@@ -203,7 +199,7 @@ def _observed(record: strict.Record) -> Observed:
         start_record=record.integer("startRecord", 0, _LARGEST),
         usage=record.child("hypervisorUsage", _usage) if record.has("hypervisorUsage") else None,
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
-        shares=record.each("shares", Shared.read, MOST) if record.has("shares") else (),
+        shares=record.each("shares", Shared.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
     )
     if said not in {None, found.boundary}:

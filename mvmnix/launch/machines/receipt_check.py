@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Record
+from mvmnix.audit import Listed, Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PublicKey, Role
-from mvmnix.launch.machines.ending import EndReason, reason_of
+from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.receipt import Receipt, from_statement
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.identity import Signer, Trust
+from mvmnix.provenance.verify import authenticate
 
 _WHAT: Final = "the receipt"
 _HINT: Final = "keep both as evidence: one of them is not what the host wrote when the machine ended"
@@ -49,7 +48,7 @@ def _end(receipt: Receipt, record: Record) -> Iterator[str]:
 
 def _reason(record: Record, told: EndReason) -> str:
     """Why the machine ended, by its record; an older one that says nothing allows for either end that was meant."""
-    return told if told.orderly and not record.reasons else reason_of(record)
+    return told if told.orderly and not record.reasons else end_reason(record)
 
 
 def _start(receipt: Receipt, start: Listed | None) -> Iterator[str]:

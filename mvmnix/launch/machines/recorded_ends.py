@@ -7,26 +7,24 @@ The status file says it too, and is not read for that: it is not signed. The rec
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.audit.note import MAX_NOTE, NoteKey
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.vouched import vouched
+from mvmnix.audit import MAX_NOTE, Kind, NoteKey, Record, vouched_record
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.machines.machine_dir import END
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.private_dirs import Directory
 
 
-def with_ends(machines: Directory, entries: Iterable[Entry], key: NoteKey) -> tuple[Entry, ...]:
+def with_ends(machines: Directory, entries: Iterable[MachineEntry], key: NoteKey) -> tuple[MachineEntry, ...]:
     """The same machines, those that have ended with the record of their end, where the log's key signed that."""
     return tuple(_with_end(machines, entry, key) for entry in entries)
 
 
-def _with_end(machines: Directory, entry: Entry, key: NoteKey) -> Entry:
+def _with_end(machines: Directory, entry: MachineEntry, key: NoteKey) -> MachineEntry:
     if not entry.has_ended:
         return entry
     try:
         with machines.existing(entry.status.machine) as directory:
-            record = vouched(directory.read(END, MAX_NOTE), key)
+            record = vouched_record(directory.read(END, MAX_NOTE), key)
     except (MvmnixError, OSError, ValueError):
         return entry
     return replace(entry, end=record) if _is_end(record, entry.status.machine) else entry

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.record import Record
+from mvmnix.audit import Record
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.machines.ending import reason_of
+from mvmnix.launch.machines.ending import end_reason
 from mvmnix.launch.machines.machine_dir import LOCK, machine_ids, read_status, register
 from mvmnix.launch.machines.status import MachineState, MachineStatus
 from mvmnix.private_dirs import Directory
@@ -30,7 +30,7 @@ _WAIT: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MachineEntry:
     """A machine: what its status file says, and the process that supervises it.
 
     `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here. `end` is
@@ -62,7 +62,7 @@ class Entry:
         """Why it ended, by the log's record; UNVERIFIED where nothing proves that; empty for one that hasn't."""
         if not self.has_ended:
             return ""
-        return UNVERIFIED if self.end is None else reason_of(self.end)
+        return UNVERIFIED if self.end is None else end_reason(self.end)
 
     @property
     def exit_code(self) -> int | None:
@@ -70,7 +70,7 @@ class Entry:
         return None if self.end is None else self.end.exit_code
 
 
-def entries(machines: Directory) -> tuple[Entry, ...]:
+def list_entries(machines: Directory) -> tuple[MachineEntry, ...]:
     """All machines, the oldest first.
 
     Those that are being made or removed at this moment are left out, and what is broken (`tidying.survey`).
@@ -79,12 +79,12 @@ def entries(machines: Directory) -> tuple[Entry, ...]:
     return tuple(sorted((entry for entry in found if entry is not None), key=_age))
 
 
-def find(machines: Directory, text: str) -> Entry:
+def find_machine(machines: Directory, text: str) -> MachineEntry:
     """The machine with this name, id or beginning of an id; of one name a living one first, then one that waits.
 
     Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
     """
-    known = entries(machines)
+    known = list_entries(machines)
     if named := [entry for entry in known if entry.status.name == text and text]:
         return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))
     matching = [entry for entry in known if entry.status.machine.startswith(text) and text]
@@ -99,7 +99,7 @@ def find(machines: Directory, text: str) -> Entry:
     return matching[0]
 
 
-def stop(machines: Directory, text: str, *, patience: float) -> Entry:
+def stop(machines: Directory, text: str, *, patience: float) -> MachineEntry:
     """Ask a machine's supervisor to stop it, and kill the supervisor after `patience` seconds if it doesn't.
 
     Returns what is known afterwards. The hypervisor of a killed supervisor is killed by the kernel. Raises UsageError.
@@ -107,7 +107,7 @@ def stop(machines: Directory, text: str, *, patience: float) -> Entry:
     return _ended_by(machines, text, (signal.SIGTERM,), patience)
 
 
-def kill(machines: Directory, text: str, *, patience: float = 5.0) -> Entry:
+def kill(machines: Directory, text: str, *, patience: float = 5.0) -> MachineEntry:
     """End a machine without asking its guest; as `stop` otherwise. Two signals say so to a supervisor.
 
     Its supervisor writes the receipt, and is killed only if it takes more than `patience` seconds.
@@ -115,9 +115,9 @@ def kill(machines: Directory, text: str, *, patience: float = 5.0) -> Entry:
     return _ended_by(machines, text, (signal.SIGTERM, signal.SIGINT), patience)
 
 
-def wait(machines: Directory, text: str) -> Entry:
+def wait_for_end(machines: Directory, text: str) -> MachineEntry:
     """Wait until a machine has no supervisor any more; returns what is known then. Raises UsageError."""
-    entry = find(machines, text)
+    entry = find_machine(machines, text)
     if entry.status.waits and not entry.alive:
         raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
     while _holder(machines, entry.status.machine) is not None:
@@ -126,7 +126,7 @@ def wait(machines: Directory, text: str) -> Entry:
     return entry if after is None else after  # another process removed it meanwhile
 
 
-def files(machines: Directory, machine: str) -> dict[str, int]:
+def machine_files(machines: Directory, machine: str) -> dict[str, int]:
     """What lies in a machine's directory, by the kernel's list: names and sizes in bytes."""
     with machines.existing(machine) as directory:
         return {name: os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size for name in directory.names()}
@@ -135,36 +135,36 @@ def files(machines: Directory, machine: str) -> dict[str, int]:
 def remove(machines: Directory, text: str) -> MachineStatus:
     """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
     with register(machines):
-        entry = find(machines, text)
+        entry = find_machine(machines, text)
         if entry.alive:
             raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")
         machines.remove_tree(entry.status.machine)
     return entry.status
 
 
-def _legible(machines: Directory, machine: str) -> Entry | None:
+def _legible(machines: Directory, machine: str) -> MachineEntry | None:
     try:
         return _entry(machines, machine)
     except (MvmnixError, OSError):
         return None
 
 
-def _entry(machines: Directory, machine: str) -> Entry | None:
+def _entry(machines: Directory, machine: str) -> MachineEntry | None:
     try:
         with machines.existing(machine) as directory:
             # in this order: a machine whose lock is seen held, and whose status is read then, was alive in between
             supervisor, status = directory.holder(LOCK), read_status(directory, machine)
     except FileNotFoundError:
         return None
-    return None if status is None else Entry(status, supervisor)
+    return None if status is None else MachineEntry(status, supervisor)
 
 
-def _age(entry: Entry) -> tuple[datetime, str]:
+def _age(entry: MachineEntry) -> tuple[datetime, str]:
     return entry.status.created, entry.status.machine
 
 
-def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> Entry:
-    entry = find(machines, text)
+def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience: float) -> MachineEntry:
+    entry = find_machine(machines, text)
     machine = entry.status.machine
     if entry.supervisor is None:
         raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
@@ -173,7 +173,7 @@ def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience
         raise MvmnixError(why, hint="stop it from where it was started")
     for signals, seconds in ((numbers, patience), ((signal.SIGKILL,), 10.0)):
         if _signal_and_wait(machines, machine, entry.supervisor, signals, seconds):
-            return find(machines, machine)
+            return find_machine(machines, machine)
     raise MvmnixError(f"the supervisor of {text!r} (process {entry.supervisor}) doesn't end", hint="see dmesg")
 
 

@@ -43,7 +43,7 @@ def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> Non
     """
     try:
         with register(machines):
-            ended = (entry.status.machine for entry in registry.entries(machines) if entry.has_ended)
+            ended = (entry.status.machine for entry in registry.list_entries(machines) if entry.has_ended)
             marked = ((_when(machines, machine, kind), machine) for machine in ended)
             for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]]:
                 _remove(machines, machine)

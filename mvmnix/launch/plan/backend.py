@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance import Isolation
 
 
 class Backend(StrEnum):

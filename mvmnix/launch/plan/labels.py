@@ -26,7 +26,7 @@ def check(labels: Labels) -> None:
         raise ValueError("; ".join(problems))
 
 
-def parse(texts: Iterable[str]) -> Labels:
+def parse_labels(texts: Iterable[str]) -> Labels:
     """Labels as a user types them. Raises ValueError.
 
     >>> parse(["tier=web", "note=a=b", "plain"])

@@ -20,13 +20,13 @@ from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.labels import NO_LABELS, Labels
 from mvmnix.launch.plan.limits import NO_LIMITS, Limits
-from mvmnix.launch.plan.secret_reference import Reference
+from mvmnix.launch.plan.secret_reference import SecretReference
 from mvmnix.launch.plan.share import Share
 from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
-from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.isolation import Boundary, Isolation
-from mvmnix.provenance.slsa.provenance import Variation, subjects_of
+from mvmnix.provenance import Boundary, Isolation
+from mvmnix.provenance.bundle import Statement, Subject
+from mvmnix.provenance.slsa import Variation, subjects_of
 
 PREDICATE_TYPE: Final = "urn:mvmnix:plan:1"
 #: How long a plan may be used unless its author says otherwise.
@@ -90,7 +90,7 @@ class Plan:
     policy: Digest
     provenance: Digest
     variation: Variation | None = None
-    secrets: tuple[Reference, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
     backend: Backend = Backend.QEMU
     labels: Labels = field(default_factory=lambda: NO_LABELS)
     shares: tuple[Share, ...] = ()
@@ -170,7 +170,7 @@ class Plan:
         )
 
 
-def to_statement(plan: Plan) -> Statement:
+def plan_statement(plan: Plan) -> Statement:
     """The statement that this may run."""
     return Statement(plan.subjects, PREDICATE_TYPE, _predicate(plan))
 

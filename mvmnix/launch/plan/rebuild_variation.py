@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mvmnix import strict
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.slsa.provenance import Variation
+from mvmnix.provenance.slsa import Variation
 
 
 def shown(variation: Variation) -> Mapping[str, object]:

@@ -12,17 +12,17 @@ from mvmnix import strict
 from mvmnix.model import Digest
 
 #: How many a plan may name.
-MOST: Final = 32
+MOST_SECRETS: Final = 32
 #: Bytes that one secret, and all secrets of a guest together, may have.
-LARGEST: Final = 16 << 10
-LARGEST_SUM: Final = 32 << 10
+LARGEST_SECRET: Final = 16 << 10
+LARGEST_SECRETS: Final = 32 << 10
 
 _FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 _WORD: Final = r"[^\x00-\x1f\x7f]{1,4096}"
 
 
-class Source(StrEnum):
+class SecretSource(StrEnum):
     """What is asked for a secret: a variable of the caller, a file, the keyring, a command."""
 
     VARIABLE = "env"
@@ -31,7 +31,7 @@ class Source(StrEnum):
     COMMAND = "command"
 
 
-class Target(StrEnum):
+class SecretTarget(StrEnum):
     """What the guest gets it as: a file in memory, /run/secrets/NAME, or a variable of its workload."""
 
     FILE = "file"
@@ -39,16 +39,16 @@ class Target(StrEnum):
 
 
 #: The words of a reference: how many, and of what form the first is.
-_FORMS: Final[Mapping[Source, tuple[range, str]]] = {
-    Source.VARIABLE: (range(1, 2), _VARIABLE),
-    Source.FILE: (range(1, 2), r"/.+"),
-    Source.KEYRING: (range(2, 3), _WORD),
-    Source.COMMAND: (range(1, 65), r"/.+"),
+_FORMS: Final[Mapping[SecretSource, tuple[range, str]]] = {
+    SecretSource.VARIABLE: (range(1, 2), _VARIABLE),
+    SecretSource.FILE: (range(1, 2), r"/.+"),
+    SecretSource.KEYRING: (range(2, 3), _WORD),
+    SecretSource.COMMAND: (range(1, 65), r"/.+"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class SecretReference:
     """One secret of a plan: the name it has in the guest, as what, and where it lies. Raises ValueError.
 
     `words` are the variable's name; the file's absolute path; service and name in the keyring; the command's words, the
@@ -56,12 +56,12 @@ class Reference:
     """
 
     name: str
-    target: Target
-    source: Source
+    target: SecretTarget
+    source: SecretSource
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(_VARIABLE if self.target is Target.VARIABLE else _FILE_NAME, self.name):
+        if not re.fullmatch(_VARIABLE if self.target is SecretTarget.VARIABLE else _FILE_NAME, self.name):
             raise ValueError(f"not the name of a secret in the guest: {self.name[:80]!r}")
         count, first = _FORMS[self.source]
         fits = len(self.words) in count and all(re.fullmatch(_WORD, word) for word in self.words)
@@ -69,7 +69,7 @@ class Reference:
             raise ValueError(f"{self.name}: not a reference of the kind {self.source}: {_MEANT[self.source]}")
 
     @classmethod
-    def parse(cls, text: str, target: Target) -> Self:
+    def parse(cls, text: str, target: SecretTarget) -> Self:
         """What a user typed: NAME=env:VARIABLE, NAME=file:/PATH, NAME=keyring:SERVICE/NAME or NAME='command:WORDS'.
 
         Raises ValueError, which doesn't repeat what stands right of the equals sign: it could be the secret.
@@ -79,14 +79,14 @@ class Reference:
         """
         name, equals, reference = text.partition("=")
         kind, colon, rest = reference.partition(":")
-        if not (equals and colon and kind in set(Source)):
+        if not (equals and colon and kind in set(SecretSource)):
             what = name if re.fullmatch(_FILE_NAME, name) and equals else "NAME"
             raise ValueError(f"not a reference to a secret: {what}=env:{what}, or file:, keyring:, command:")
-        source = Source(kind)
+        source = SecretSource(kind)
         match source:
-            case Source.KEYRING:
+            case SecretSource.KEYRING:
                 words: tuple[str, ...] = tuple(rest.rpartition("/")[::2])
-            case Source.COMMAND:
+            case SecretSource.COMMAND:
                 words = tuple(shlex.split(rest))
             case _:
                 words = (rest,)
@@ -95,12 +95,12 @@ class Reference:
     @property
     def place(self) -> str:
         """What the guest finds: a path, or a variable of its workload."""
-        return f"/run/secrets/{self.name}" if self.target is Target.FILE else f"the variable {self.name}"
+        return f"/run/secrets/{self.name}" if self.target is SecretTarget.FILE else f"the variable {self.name}"
 
     @override
     def __str__(self) -> str:
         """As it is typed."""
-        words = shlex.join(self.words) if self.source is Source.COMMAND else "/".join(self.words)
+        words = shlex.join(self.words) if self.source is SecretSource.COMMAND else "/".join(self.words)
         return f"{self.source}:{words}"
 
 
@@ -109,54 +109,54 @@ class Secret:
     """A secret with its value, for as long as it is on its way; its text form lacks the value."""
 
     name: str
-    target: Target
+    target: SecretTarget
     value: bytes = field(repr=False)
 
 
-_MEANT: Final[Mapping[Source, str]] = {
-    Source.VARIABLE: "env:VARIABLE",
-    Source.FILE: "file:/ABSOLUTE/PATH",
-    Source.KEYRING: "keyring:SERVICE/NAME",
-    Source.COMMAND: "command:/ABSOLUTE/PATH WORD…",
+_MEANT: Final[Mapping[SecretSource, str]] = {
+    SecretSource.VARIABLE: "env:VARIABLE",
+    SecretSource.FILE: "file:/ABSOLUTE/PATH",
+    SecretSource.KEYRING: "keyring:SERVICE/NAME",
+    SecretSource.COMMAND: "command:/ABSOLUTE/PATH WORD…",
 }
 
 
-def to_json(references: Sequence[Reference]) -> list[Mapping[str, object]]:
+def to_json(references: Sequence[SecretReference]) -> list[Mapping[str, object]]:
     """As they stand in a plan's predicate."""
     return [{"name": it.name, "as": it.target, "from": it.source, "reference": list(it.words)} for it in references]
 
 
-def from_record(record: strict.Record) -> tuple[Reference, ...]:
+def from_record(record: strict.Record) -> tuple[SecretReference, ...]:
     """The field `secrets` of a plan's predicate; empty where it is missing, and never written when empty."""
     if not record.has("secrets"):
         return ()
-    found = record.each("secrets", _read, MOST)
+    found = record.each("secrets", _read, MOST_SECRETS)
     if not found:
         raise ValueError("no secrets, where some were announced")
     return found
 
 
-def check(references: Sequence[Reference], environment: Mapping[str, str]) -> None:
+def check(references: Sequence[SecretReference], environment: Mapping[str, str]) -> None:
     """Raises ValueError where two have a name in common, or one that of a variable of the plan; or for too many."""
     names = Counter((it.target, it.name) for it in references)
     if twice := sorted(name for (_, name), count in names.items() if count > 1):
         raise ValueError(f"secrets stand there twice: {', '.join(twice)}")
-    if taken := sorted(it.name for it in references if it.target is Target.VARIABLE and it.name in environment):
+    if taken := sorted(it.name for it in references if it.target is SecretTarget.VARIABLE and it.name in environment):
         raise ValueError(f"secrets have the names of variables that the plan sets: {', '.join(taken)}")
-    if len(references) > MOST:
-        raise ValueError(f"more than {MOST} secrets")
+    if len(references) > MOST_SECRETS:
+        raise ValueError(f"more than {MOST_SECRETS} secrets")
 
 
-def kinds(references: Sequence[Reference]) -> Digest:
+def kinds_digest(references: Sequence[SecretReference]) -> Digest:
     """What the audit log says of them: the digest of their names, as what they go in, and their kinds."""
     listed = [{"name": it.name, "as": it.target, "from": it.source} for it in references]
     return Digest.of(strict.canonical(listed))
 
 
-def _read(record: strict.Record) -> Reference:
-    return Reference(
+def _read(record: strict.Record) -> SecretReference:
+    return SecretReference(
         name=record.text("name", limit=64),
-        target=record.choice("as", Target),
-        source=record.choice("from", Source),
+        target=record.choice("as", SecretTarget),
+        source=record.choice("from", SecretSource),
         words=record.texts("reference", _WORD, 64),
     )

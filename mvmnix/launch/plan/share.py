@@ -16,7 +16,7 @@ from mvmnix import strict
 from mvmnix.launch.plan.backend import Backend
 
 #: How many a plan may name.
-MOST: Final = 8
+MOST_SHARES: Final = 8
 _LONGEST: Final = 1024
 #: Two slashes at its beginning would be a path of their own to PurePosixPath, and lie in no directory.
 _PATH: Final = r"/(?!/)[^\x00-\x1f\x7f]{0,1023}"
@@ -147,7 +147,7 @@ def from_record(record: strict.Record) -> tuple[Share, ...]:
     """The field `shares` of a plan's predicate; empty where it is missing, and never written when empty."""
     if not record.has("shares"):
         return ()
-    found = record.each("shares", _read, MOST)
+    found = record.each("shares", _read, MOST_SHARES)
     if not found:
         raise ValueError("no shares, where some were announced")
     return found
@@ -157,8 +157,8 @@ def check(shares: Sequence[Share], backend: Backend) -> None:
     """Raises ValueError for too many, where one would lie over another, and for a backend that shares nothing."""
     if shares and backend is not Backend.QEMU:
         raise ValueError(f"with the backend {backend} no directory can be shared in this version")
-    if len(shares) > MOST:
-        raise ValueError(f"more than {MOST} shares")
+    if len(shares) > MOST_SHARES:
+        raise ValueError(f"more than {MOST_SHARES} shares")
     places = sorted(PurePosixPath(it.guest) for it in shares)
     for one, other in pairwise(places):
         if other.is_relative_to(one):

@@ -13,16 +13,15 @@ from typing import Final
 
 from mvmnix import caller
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.encoding import ChannelError
+from mvmnix.launch.agent import ChannelError
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.plan import Accelerator
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Acceleration, Hypervisor, LaunchSpec, MonitorEvent
+from mvmnix.launch.vmm import Acceleration, Hypervisor, Jail, LaunchSpec, MonitorEvent
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.isolation import Isolation
-from mvmnix.sandbox.trusted_executables import identity
+from mvmnix.provenance import Isolation
+from mvmnix.sandbox import program_identity
 from mvmnix.strict import Record, canonical, parse_json, read
 
 KVM: Final = "/dev/kvm"
@@ -36,7 +35,7 @@ type Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class KvmVerdict:
     """Whether KVM boots a guest here, and what was seen; `recalled` when that was by an earlier probe."""
 
     usable: bool
@@ -50,7 +49,7 @@ class Verdict:
 
 
 def choose(
-    demand: Accelerator, kvm: Callable[[], Verdict], notice: Notice, *, required: Isolation = Isolation.MICROVM
+    demand: Accelerator, kvm: Callable[[], KvmVerdict], notice: Notice, *, required: Isolation = Isolation.MICROVM
 ) -> Acceleration:
     """What a machine will run on; `kvm` is asked only when the plan leaves room for it. The user is told.
 
@@ -60,11 +59,11 @@ def choose(
     if demand is Accelerator.TCG:
         if required is Isolation.HARDWARE:
             raise _no_hardware("the plan demands TCG")
-        notice(described(Acceleration.TCG, ", as the plan demands"))
+        notice(accelerator_line(Acceleration.TCG, ", as the plan demands"))
         return Acceleration.TCG
     verdict = kvm()
     if verdict.usable:
-        notice(described(Acceleration.KVM, f"; {verdict.told}"))
+        notice(accelerator_line(Acceleration.KVM, f"; {verdict.told}"))
         return Acceleration.KVM
     if required is Isolation.HARDWARE:
         raise _no_hardware(f"KVM doesn't work on this host: {verdict.seen}")
@@ -72,11 +71,11 @@ def choose(
         hint = "run it on a host with hardware virtualization, or sign a plan with accelerator any or tcg"
         why = f"the plan demands KVM, which doesn't work on this host: {verdict.seen}"
         raise refuse(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", why, hint)
-    notice(described(Acceleration.TCG, f"; {verdict.told}"))
+    notice(accelerator_line(Acceleration.TCG, f"; {verdict.told}"))
     return Acceleration.TCG
 
 
-def described(it: Acceleration, why: str = "") -> str:
+def accelerator_line(it: Acceleration, why: str = "") -> str:
     """The notice of a start: what executes the guest, `why`, and what therefore holds it."""
     name = "KVM" if it is Acceleration.KVM else "TCG (software emulation)"
     return f"accelerator: {name}{why}; isolation: {it.boundary.explained}"
@@ -88,7 +87,7 @@ def _no_hardware(why: str) -> RefusedError:
     return refuse(ReasonCode.HARDWARE_REQUIRED, "the machine's isolation", said, hint)
 
 
-def known(cache: Directory) -> tuple[Verdict, ...]:
+def known_verdicts(cache: Directory) -> tuple[KvmVerdict, ...]:
     """What probes in this boot of the host found, of whatever hypervisor and kernel; nothing where none ran."""
     found = (_recall(cache, name) for name in cache.names() if name.startswith("kvm-"))
     return tuple(verdict for verdict in found if verdict is not None)
@@ -98,11 +97,11 @@ def _boot_id() -> str:
     return Path(_BOOT_ID).read_text(encoding="ascii").strip()
 
 
-def _recall(cache: Directory, name: str) -> Verdict | None:
-    def parse(record: Record) -> Verdict:
+def _recall(cache: Directory, name: str) -> KvmVerdict | None:
+    def parse(record: Record) -> KvmVerdict:
         if record.text("boot") != _boot_id():
             raise ValueError("it is of another boot")
-        return Verdict(usable=record.flag("usable"), seen=record.text("seen"), recalled=True)
+        return KvmVerdict(usable=record.flag("usable"), seen=record.text("seen"), recalled=True)
 
     try:
         return read(parse_json(cache.read(name, _VERDICT_LIMIT)), "verdict", parse)
@@ -110,7 +109,7 @@ def _recall(cache: Directory, name: str) -> Verdict | None:
         return None
 
 
-def admission(device: str) -> str:
+def kvm_access_hint(device: str) -> str:
     """How the caller gets to open KVM's device; root's mvm gets there by its group (docs/privileges.md)."""
     return f"chgrp kvm {device} && chmod 0660 {device}" if caller.uid() == 0 else "join the group kvm"
 
@@ -140,12 +139,12 @@ class KvmProbe:
         """KVM's device, opened for one hypervisor; the caller closes it."""
         return os.open(self._device, os.O_RDWR | os.O_CLOEXEC)
 
-    def verdict(self, spec: LaunchSpec, kernel: Digest) -> Verdict:
+    def verdict(self, spec: LaunchSpec, kernel: Digest) -> KvmVerdict:
         """Whether KVM boots this machine's kernel, whose digest is `kernel`; probes once for each boot of the host."""
         if not Path(self._device).exists():
-            return Verdict(usable=False, seen=f"{self._device} doesn't exist")
+            return KvmVerdict(usable=False, seen=f"{self._device} doesn't exist")
         if not os.access(self._device, os.R_OK | os.W_OK):
-            return Verdict(usable=False, seen=f"{self._device} may not be opened ({admission(self._device)})")
+            return KvmVerdict(usable=False, seen=f"{self._device} may not be opened ({kvm_access_hint(self._device)})")
         name = self._name(spec, kernel)
         verdict = _recall(self._cache, name)
         if verdict is None:
@@ -160,10 +159,10 @@ class KvmProbe:
         The hypervisor counts by its inode and times instead of its digest, which takes 20 ms of each start to compute:
         only root can write the file, and a hint needs no more.
         """
-        executable = identity(self._hypervisor.invocation(spec).argv[0])
+        executable = program_identity(self._hypervisor.invocation(spec).argv[0])
         return f"kvm-{hashlib.sha256(repr((_boot_id(), executable, kernel.hex)).encode()).hexdigest()}.json"
 
-    def _boot(self, spec: LaunchSpec) -> Verdict:
+    def _boot(self, spec: LaunchSpec) -> KvmVerdict:
         """Boot kernel and initrd under KVM, without a disk, until the agent reports or it is plain that it won't."""
         loop = Loop()
         sketch = replace(
@@ -178,7 +177,7 @@ class KvmProbe:
             guest = preparation.spawn(loop, console=lambda _: None, services={})
         except (MvmnixError, OSError) as error:
             loop.close()
-            return Verdict(usable=False, seen=f"a probe guest couldn't be started: {error}")
+            return KvmVerdict(usable=False, seen=f"a probe guest couldn't be started: {error}")
         try:
             guest.channel.wait_hello(idle=self._seconds)
         except ChannelError as error:
@@ -187,9 +186,9 @@ class KvmProbe:
             words = guest.process.last_words or (error.message,)
             stopped = MonitorEvent.INTERNAL_ERROR in guest.events
             what = "stopped with an internal error" if stopped else "did not boot"
-            return Verdict(usable=False, seen=f"a probe guest {what} under KVM ({words[0]})")
+            return KvmVerdict(usable=False, seen=f"a probe guest {what} under KVM ({words[0]})")
         else:
-            return Verdict(usable=True, seen="a probe guest booted under KVM")
+            return KvmVerdict(usable=True, seen="a probe guest booted under KVM")
         finally:
             guest.close()
             loop.close()

@@ -9,23 +9,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Self
 
-from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
-from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent import ChannelClosedError, ChannelError, GuestConfig
 from mvmnix.launch.loop import Cancellable
-from mvmnix.launch.machines import diagnosis
-from mvmnix.launch.machines.ending import HostAction
+from mvmnix.launch.machines import HostAction, diagnosis
 from mvmnix.launch.runtime.finalize import Course
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.write_quota import WrittenWatch
-from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, Verdict
-from mvmnix.launch.vmm.port import MonitorEvent
-from mvmnix.launch.vmm.scheduling import Scheduling
+from mvmnix.launch.shares import WrittenWatch
+from mvmnix.launch.vmm import BootWatchdog, MonitorEvent, Sample, Scheduling, StallReason
 from mvmnix.plural import counted
 
 #: Seconds, for the channel: the watchdog ends the guest, and so the waiting.
 _NO_LIMIT: Final = 1e6
-_WORDS: Final = {Verdict.STALLED: "has stalled", Verdict.HUNG: "hangs"}
-_ACTIONS: Final = {Verdict.STALLED: HostAction.KILLED_ON_STALL, Verdict.HUNG: HostAction.KILLED_ON_TIMEOUT}
+_WORDS: Final = {StallReason.STALLED: "has stalled", StallReason.HUNG: "hangs"}
+_ACTIONS: Final = {StallReason.STALLED: HostAction.KILLED_ON_STALL, StallReason.HUNG: HostAction.KILLED_ON_TIMEOUT}
 
 #: Starts another guest for the same start, and says what it is to be told.
 type Another = Callable[[], tuple[Guest, GuestConfig]]
@@ -52,7 +48,7 @@ class Boot:
         self._began = time.monotonic()
         self._scheduling = Scheduling(guest.process.pid)
         #: Why it was given up, once it was.
-        self.verdict: Verdict | None = None
+        self.verdict: StallReason | None = None
         budget = course.plan.plan.timeouts.boot_seconds
         self._watchdog = BootWatchdog(course.host.loop, self._look, budget, self._examine, stalls=True)
 
@@ -87,7 +83,7 @@ class Boot:
         word: one that talks and takes too long would do so again.
         """
         untold = not self._configuring  # 1
-        silent = self.verdict is Verdict.STALLED or self._guest.bytes_heard == 0  # 3
+        silent = self.verdict is StallReason.STALLED or self._guest.bytes_heard == 0  # 3
         return self.verdict is not None and untold and self._number < diagnosis.MOST_BOOTS and silent  # 2
 
     def reports(self) -> bool:
@@ -123,7 +119,7 @@ class Boot:
         cpu, schedule = guest.process.cpu_seconds(), self._scheduling.look()
         return Sample(time.monotonic(), cpu, guest.progress, running, schedule)
 
-    def _examine(self, verdict: Verdict) -> None:
+    def _examine(self, verdict: StallReason) -> None:
         """Ask the hypervisor how its guest stands, before it is ended.
 
         A guest may move on meanwhile, and be sent CONFIG: what its registers hold isn't kept then.
@@ -135,11 +131,11 @@ class Boot:
 
         self._guest.examine(answered, registers=registers)
 
-    def _give_up(self, verdict: Verdict, seen: Sample, answers: Mapping[str, str]) -> None:
+    def _give_up(self, verdict: StallReason, seen: Sample, answers: Mapping[str, str]) -> None:
         """Keep the evidence and end the guest; but one that has moved on meanwhile had not stalled."""
         if self._guest.process.ended:
             return
-        if verdict is Verdict.STALLED and self._guest.progress != seen.progress:
+        if verdict is StallReason.STALLED and self._guest.progress != seen.progress:
             self._watchdog.look_on()
             return
         self.verdict = verdict

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import Kind, Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.gate.audit_port import Journal
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.status import MachineStatus, Origin
+from mvmnix.launch.gate import Journal, VerifiedPlan
+from mvmnix.launch.machines import MachineHome, MachineStatus, Origin
 from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -77,14 +75,14 @@ def take(plan: VerifiedPlan, host: Host, machine: str) -> MachineHome:
     return home
 
 
-def create(
+def create_home(
     plan: VerifiedPlan, machines: Directory, journal: Journal, *, now: datetime, name: str, origin: Origin
 ) -> str:
     """Make a machine that waits for its start, and record that; returns its id. Raises UsageError, as the log.
 
     Killed in between, it leaves a machine that `start` refuses.
     """
-    with home_of(plan, machines, now, name, origin) as home:
+    with start_home(plan, machines, now, name, origin) as home:
         machine = home.status.machine
         try:
             journal.append(creation_of(home.status, now))
@@ -94,7 +92,7 @@ def create(
     return machine
 
 
-def home_of(
+def start_home(
     plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: Origin | None = None
 ) -> MachineHome:
     """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""

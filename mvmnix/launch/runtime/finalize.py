@@ -7,30 +7,35 @@ from datetime import datetime
 from typing import Any, Final
 
 from mvmnix import strict, verity
-from mvmnix.audit.record import Kind, Record
-from mvmnix.audit.tally import Tally
+from mvmnix.audit import Kind, Record, Tally
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, kept
-from mvmnix.launch.agent.frames import Hello
-from mvmnix.launch.agent.stream_frames import End
-from mvmnix.launch.gate.replay import NONCE
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.diagnosis import Diagnosis, file_name
-from mvmnix.launch.machines.ending import Ending, EndReason, judge, reasons_of, with_disk
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.output_log import Output, OutputLog
-from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, to_statement
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
+from mvmnix.launch.gate import NONCE, VerifiedPlan
+from mvmnix.launch.machines import (
+    Corruption,
+    Diagnosis,
+    Ending,
+    EndReason,
+    HostFile,
+    MachineHome,
+    MachineState,
+    Observed,
+    Output,
+    OutputLog,
+    Receipt,
+    Reported,
+    diagnosis_file,
+    end_words,
+    judge_end,
+    receipt_statement,
+    with_disk,
+)
+from mvmnix.launch.plan import kinds_digest
 from mvmnix.launch.plan import share as sharing
-from mvmnix.launch.plan.secret_reference import kinds
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.boot_watchdog import Verdict
-from mvmnix.launch.vmm.confinement import Layer
-from mvmnix.launch.vmm.console import BoundedLog
-from mvmnix.launch.vmm.port import Acceleration, Invocation, Usage
+from mvmnix.launch.shares import Shared
+from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, Layer, StallReason, Usage
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 
@@ -38,7 +43,7 @@ from mvmnix.sandbox import trusted_executables
 _NAMED: Final = 8
 #: Which connections of a machine's network are let through: none, in this version.
 _NETWORK: Final[list[str]] = []
-_REASONS: Final = {Verdict.STALLED: EndReason.BOOT_STALLED, Verdict.HUNG: EndReason.TIMEOUT}
+_REASONS: Final = {StallReason.STALLED: EndReason.BOOT_STALLED, StallReason.HUNG: EndReason.TIMEOUT}
 
 
 class MachineFailedError(MvmnixError):
@@ -97,7 +102,7 @@ class Course:
         digests |= {name: Digest.of(strict.canonical(value)) for name, value in means.items()}
         digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
-            digests["secrets"] = kinds(secrets)
+            digests["secrets"] = kinds_digest(secrets)
         record = self._record(
             Kind.START,
             self.home.status.began,
@@ -127,9 +132,9 @@ class Course:
         digests = {"argv": self._argv, "diagnosis": last.digest}
         self.record(Kind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
 
-    def keep_diagnosis(self, boot: int, verdict: Verdict, data: bytes) -> None:
+    def keep_diagnosis(self, boot: int, verdict: StallReason, data: bytes) -> None:
         """Keep the evidence of a boot that made no progress, if the disk takes it: its digest is in the receipt."""
-        kept = Diagnosis(file_name(boot), verdict, Digest.of(data))
+        kept = Diagnosis(diagnosis_file(boot), verdict, Digest.of(data))
         with suppress(OSError):
             self.home.keep_diagnosis(kept.file, data)
         self.diagnoses += (kept,)
@@ -145,7 +150,7 @@ class Course:
     def record_end(self, reason: EndReason, digests: Mapping[str, Digest], now: datetime) -> None:
         """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
         exit_code = None if self.status is None else self.status.exit_code
-        record = self._record(Kind.END, now, digests=digests, reasons=reasons_of(reason), exit_code=exit_code)
+        record = self._record(Kind.END, now, digests=digests, reasons=end_words(reason), exit_code=exit_code)
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
@@ -169,7 +174,7 @@ class Course:
         if kib is None and attached and self.plan.plan.secrets:
             kib = 0
         self.output = log = self.output or self.home.output(kib)
-        return kept(stdout, log.keep(Output.STDOUT)), kept(stderr, log.keep(Output.STDERR))
+        return kept_sink(stdout, log.keep(Output.STDOUT)), kept_sink(stderr, log.keep(Output.STDERR))
 
     def look_at(self, guest: Guest) -> None:
         """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
@@ -215,7 +220,7 @@ def never_ran(course: Course, reason: EndReason) -> None:
         course.close()
 
 
-def failure(ended: Ended, course: Course, words: str) -> MvmnixError:
+def end_failure(ended: Ended, course: Course, words: str) -> MvmnixError:
     """What a caller who waited for the guest is told; `words` are the channel's about its end."""
     where = f"its console is in {course.home.where}"
     match ended.reason:
@@ -248,7 +253,7 @@ def failure(ended: Ended, course: Course, words: str) -> MvmnixError:
 
 def _reason(course: Course, ending: Ending) -> EndReason:
     """A command that the guest itself ended for its time is a timeout, however orderly the machine ended then."""
-    reason = judge(ending)
+    reason = judge_end(ending)
     late = course.status is not None and course.status.end is End.TIMED_OUT
     return EndReason.TIMEOUT if late and reason.orderly else reason
 
@@ -284,4 +289,4 @@ def _receipt(course: Course, reason: EndReason, corruption: Corruption | None, e
         observed=observed,
         reported=Reported(course.status),
     )
-    return to_statement(receipt).to_bytes()
+    return receipt_statement(receipt).to_bytes()

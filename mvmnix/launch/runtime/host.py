@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mvmnix.launch.gate.audit_port import Ledger
-from mvmnix.launch.gate.replay import Replay
+from mvmnix.launch.gate import Ledger, Replay
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Hypervisor
+from mvmnix.launch.vmm import Hypervisor, Jail
 from mvmnix.private_dirs import Directory
 
 #: Makes a bundle of a statement's bytes, with the host's key.

@@ -8,24 +8,28 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit import Kind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.launch.agent.commands import Command, ExitStatus
-from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.control.authorize import granted
-from mvmnix.launch.control.messages import Start
-from mvmnix.launch.control.wishes import record_of, request_of, verb_of
+from mvmnix.launch.agent import (
+    ChannelError,
+    ChannelProtocolError,
+    Command,
+    ExecRequest,
+    ExitStatus,
+    GuestConfig,
+    GuestFailedError,
+    Sink,
+    Stdin,
+)
+from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines.ending import Ending, HostAction, LastWord
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.machines import Ending, HostAction, LastWord, MachineState
 from mvmnix.launch.runtime.boot import Another, Boot
-from mvmnix.launch.runtime.finalize import Course, Ended, conclude, failure
+from mvmnix.launch.runtime.finalize import Course, Ended, conclude, end_failure
 from mvmnix.launch.runtime.idle_timeout import IdleWatch
 from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.launch.vmm import Acceleration
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
@@ -175,7 +179,7 @@ class Machine:
         """
         plan = self._course.plan.plan
         try:
-            granted(plan, verb_of(asked))
+            require_verb(plan, needed_verb(asked))
         except RefusedError as refused:
             self._course.record(Kind.REFUSAL, reasons=refused.codes)
             raise
@@ -183,7 +187,7 @@ class Machine:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
         self._pausing.refuse_if_paused()
         try:
-            request, record = request_of(asked, plan), record_of(asked)
+            request, record = guest_request(asked, plan), call_record(asked)
             self._course.record(record.kind, digests=record.digests)
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
@@ -245,11 +249,11 @@ class Machine:
     def _talking(self) -> Iterator[None]:
         """Turn the end of the conversation into the end of the machine."""
         if self._ended is not None:
-            raise failure(self._ended, self._course, "the machine has ended")
+            raise end_failure(self._ended, self._course, "the machine has ended")
         try:
             yield
         except ChannelError as error:
-            raise failure(self._conclude_after(error), self._course, error.message) from error
+            raise end_failure(self._conclude_after(error), self._course, error.message) from error
 
     def _limit(self, seconds: float) -> Timer:
         """End the guest when so many seconds have passed."""

@@ -29,28 +29,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit import Kind, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.agent.refusal_counter import counted
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.data.setup import PreparedDisk
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactory, counted_services
+from mvmnix.launch.data import PreparedDisk
+from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.machines import EndReason, MachineHome, MachineState
+from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
-from mvmnix.launch.runtime.creation import home_of, take
+from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import Course, never_ran
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.secrets.resolve import resolve
-from mvmnix.launch.shares.setup import Circumstances, Shares
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
-from mvmnix.launch.vmm.tsc import TscClock
+from mvmnix.launch.secrets import resolve_secrets
+from mvmnix.launch.shares import Circumstances, Shares
+from mvmnix.launch.vmm import Acceleration, LaunchSpec, TscClock
 from mvmnix.model import Digest, DirectoryOrder
 
 _MIB: Final = 1 << 20
@@ -59,7 +53,7 @@ _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
 _NONE: Final = -1
 
 
-def start(
+def start_machine(
     plan: VerifiedPlan,
     host: Host,
     *,
@@ -82,9 +76,9 @@ def start(
         config, preparation = _prepared(plan, host, services, tsc)
     try:
         with refusals_logged(plan, host):
-            home = take(plan, host, created) if created else home_of(plan, host.machines, host.clock(), name)  # 2
+            home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
         course = Course(plan, host, home, preparation.invocation, preparation.acceleration)
-        begin(course)  # 3, 4
+        begin_start(course)  # 3, 4
     except BaseException:
         preparation.discard()
         raise
@@ -97,7 +91,7 @@ def start(
     return machine
 
 
-def begin(course: Course) -> None:
+def begin_start(course: Course) -> None:
     """Steps 3 and 4. What fails here leaves nothing of it, or an end beside the start that is in the log."""
     try:
         started = None if course.home.status.origin is None else course.host.clock()
@@ -149,7 +143,7 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
     if services and wanted.secrets:
         why = "a machine that the host answers, as it does a builder VM, is given no secrets"
         raise refuse(ReasonCode.SECRET_UNAVAILABLE, "the plan", why, "make a plan without secrets for it")
-    secrets = resolve(wanted.secrets)
+    secrets = resolve_secrets(wanted.secrets)
     try:
         return GuestConfig(
             hostname="mvm" if variation is None else variation.hostname,
@@ -251,7 +245,7 @@ def _guest(course: Course, preparation: Preparation, services: Mapping[int, Serv
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
     """
     try:
-        answering = counted(services, course.tally)
+        answering = counted_services(services, course.tally)
         with refusals_logged(course.plan, course.host):
             return preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
     except BaseException:

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.control.server import Control
-from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.agent import ExitStatus, ServiceFactory, Sink, Stdin
+from mvmnix.launch.control import Control
+from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.start_notification import Failure, News, Ready, read_news
+from mvmnix.launch.machines import Failure, News, Ready, read_news
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Seconds that a guest gets to end its commands when its supervisor is told to stop.
@@ -97,7 +95,7 @@ def supervise(
     StopRequestedError when a signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start(plan, host, name=name, services=services, created=created)
+        machine = start_machine(plan, host, name=name, services=services, created=created)
         try:
             plan.kernel_loaded()
             with Control(machine):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.plan import Plan, to_statement
+from mvmnix.launch.plan import Plan, plan_statement
 from mvmnix.launch.secrets import plan_texts
 from mvmnix.launch.secrets.plan_texts import Text
 
@@ -77,7 +77,7 @@ def refuse_in_plan(plan: Plan) -> None:
 
     Raises RefusedError [plaintext-credential] with a reason for each place; none repeats what stands there.
     """
-    _refuse(in_texts(plan_texts.of_plan(to_statement(plan))))
+    _refuse(in_texts(plan_texts.of_plan(plan_statement(plan))))
 
 
 def refuse_typed(argv: Sequence[str], labels: Mapping[str, str], variables: Mapping[str, str] = _NONE) -> None:

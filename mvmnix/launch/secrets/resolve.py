@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Secret, Source, Target
+from mvmnix.launch.plan import (
+    LARGEST_SECRET,
+    LARGEST_SECRETS,
+    Secret,
+    SecretReference,
+    SecretSource,
+    SecretTarget,
+)
 from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
 from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
@@ -27,7 +34,7 @@ _INHERITED: Final = (
 )
 
 
-def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
+def resolve_secrets(references: Sequence[SecretReference]) -> tuple[Secret, ...]:
     """The secrets of a plan, all of them, in its order.
 
     From here on this process writes no core file, and only root may look into its memory (prctl(2),
@@ -46,14 +53,16 @@ def resolve(references: Sequence[Reference]) -> tuple[Secret, ...]:
         except (OSError, ValueError, MvmnixError) as error:
             reasons.append(_reason(reference, _why(error)))
             last = error
-    if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SUM:
-        reasons = [_reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SUM} are the most")]
+    if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SECRETS:
+        reasons = [
+            _reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SECRETS} are the most")
+        ]
     if reasons:
         raise RefusedError(*reasons) from last
     return tuple(found)
 
 
-def _reason(reference: Reference, why: str) -> Reason:
+def _reason(reference: SecretReference, why: str) -> Reason:
     hint = f"put it there, or correct the plan's reference ({reference.source}:…); docs/secrets.md"
     return Reason(ReasonCode.SECRET_UNAVAILABLE, f"the secret {reference.name}", why, hint)
 
@@ -69,16 +78,16 @@ def _why(error: Exception) -> str:
             return str(error)
 
 
-def _value(reference: Reference) -> bytes:
+def _value(reference: SecretReference) -> bytes:
     """Raises OSError, ValueError, MvmnixError."""
     value = _ASKED[reference.source](reference.words)
-    if reference.source is Source.COMMAND or reference.target is Target.VARIABLE:
+    if reference.source is SecretSource.COMMAND or reference.target is SecretTarget.VARIABLE:
         value = value.removesuffix(b"\n")
     if not value:
         raise ValueError("there is nothing")
-    if len(value) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST} bytes")
-    if reference.target is Target.VARIABLE and (b"\0" in value or not _is_text(value)):
+    if len(value) > LARGEST_SECRET:
+        raise ValueError(f"it is larger than {LARGEST_SECRET} bytes")
+    if reference.target is SecretTarget.VARIABLE and (b"\0" in value or not _is_text(value)):
         raise ValueError("a variable holds UTF-8 without NUL; have it as a file: --secret")
     return value
 
@@ -110,7 +119,7 @@ def _file(words: Sequence[str]) -> bytes:
                 raise ValueError(f"it belongs to uid {status.st_uid}")
             if status.st_mode & 0o077:
                 raise ValueError(f"others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
-            return file.read(LARGEST + 1)
+            return file.read(LARGEST_SECRET + 1)
     finally:
         os.close(opened)
 
@@ -169,15 +178,15 @@ def _command(words: Sequence[str]) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"the program is a symbolic link or no file{_real(words[0])}")
     judge(words[0], status)
-    done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST + 2, timeout=_PATIENCE)
-    if done.status != 0 and len(done.stdout) <= LARGEST + 1:
+    done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST_SECRET + 2, timeout=_PATIENCE)
+    if done.status != 0 and len(done.stdout) <= LARGEST_SECRET + 1:
         raise ValueError(f"the command failed with status {done.status}")
     return done.stdout
 
 
-_ASKED: Final[Mapping[Source, Callable[[Sequence[str]], bytes]]] = {
-    Source.VARIABLE: _variable,
-    Source.FILE: _file,
-    Source.KEYRING: _keyring,
-    Source.COMMAND: _command,
+_ASKED: Final[Mapping[SecretSource, Callable[[Sequence[str]], bytes]]] = {
+    SecretSource.VARIABLE: _variable,
+    SecretSource.FILE: _file,
+    SecretSource.KEYRING: _keyring,
+    SecretSource.COMMAND: _command,
 }

@@ -15,12 +15,9 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.walk import is_directory, walk
-from mvmnix.launch.vmm.confinement import SHARED, Jail, Service
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service
 from mvmnix.model import Digest
-from mvmnix.sandbox import trusted_executables
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import Candidates, trusted_executables
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",
@@ -75,7 +72,16 @@ def is_small(directory: int) -> bool:
 
 def command(program: str, output: int) -> tuple[str, ...]:
     """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the cell."""
-    return (program, "--quiet", "-d1", "-x-1", "--preserve-mtime", "--workers=0", f"/proc/self/fd/{output}", SHARED)
+    return (
+        program,
+        "--quiet",
+        "-d1",
+        "-x-1",
+        "--preserve-mtime",
+        "--workers=0",
+        f"/proc/self/fd/{output}",
+        SHARE_PLACE,
+    )
 
 
 def make(jail: Jail, service: Service) -> ShareImage:

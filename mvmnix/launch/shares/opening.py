@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan.share import Share
+from mvmnix.launch.plan import Share
 from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.privileges import ids
 
@@ -39,7 +39,7 @@ def open_directory(path: str) -> int:
     return fd
 
 
-def opened(share: Share) -> int:
+def open_share(share: Share) -> int:
     """The same for a share. Raises RefusedError [share-unavailable]."""
     try:
         return open_directory(share.host)

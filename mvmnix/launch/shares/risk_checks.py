@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.share import Danger, Share, is_within
+from mvmnix.launch.plan import Danger, Share, is_within
 from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.walk import walk
 
@@ -218,7 +218,7 @@ def _lines(path: str) -> Sequence[str]:
 
 
 #: What each word stands for, to be shown.
-MEANINGS: Final[Mapping[Danger, str]] = {
+DANGER_MEANINGS: Final[Mapping[Danger, str]] = {
     Danger.ROOT: "the root of the host's file system",
     Danger.HOME: "a user's home, or what holds one",
     Danger.SYSTEM: "a directory of the system, what lies in one, or what holds one",

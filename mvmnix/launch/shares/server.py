@@ -10,13 +10,10 @@ from typing import Final
 
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm.confinement import SHARED, Jail, Service, ServiceCell
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceCell
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
-from mvmnix.sandbox import trusted_executables
-from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.sandbox import Candidates, trusted_executables
 
 VIRTIOFSD: Final = Candidates(
     what="virtiofsd",
@@ -29,7 +26,7 @@ _EVERYBODY: Final = 2**32 - 1
 def command(program: str, listening: int, *, inside: User, writable: bool) -> tuple[str, ...]:
     """Virtiofsd's arguments: whichever user writes in the guest, on the host it is always the server's own user."""
     return (
-        *(program, "--fd", str(listening), "--shared-dir", SHARED, "--sandbox", "none", "--seccomp", "kill"),
+        *(program, "--fd", str(listening), "--shared-dir", SHARE_PLACE, "--sandbox", "none", "--seccomp", "kill"),
         *("--translate-uid", f"squash-guest:0:{inside.uid}:{_EVERYBODY}"),
         *("--translate-gid", f"squash-guest:0:{inside.gid}:{_EVERYBODY}"),
         *("--inode-file-handles=never", "--no-announce-submounts", "--log-level", "error"),

@@ -8,18 +8,17 @@ from typing import Final, Self
 
 from mvmnix import caller, procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent import Mount
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.share import Share, ShareKind
+from mvmnix.launch.plan import Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import gives_root_group, opened, refuse_owner
+from mvmnix.launch.shares.opening import gives_root_group, open_share, refuse_owner
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.confinement import Jail, Service
-from mvmnix.launch.vmm.port import Attachment
+from mvmnix.launch.vmm import Attachment, Jail, Service
 from mvmnix.model import User
-from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.sandbox import locate
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.
@@ -204,7 +203,7 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
     directories, reasons = dict[str, int](), list[Reason]()
     for share in shares:
         try:
-            fd = directories[share.guest] = opened(share)
+            fd = directories[share.guest] = open_share(share)
             refuse_dangers(share, fd, own)
             refuse_owner(share, fd)
         except RefusedError as refused:

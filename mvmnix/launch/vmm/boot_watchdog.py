@@ -31,7 +31,7 @@ _LOOK: Final = 0.25
 _UNWATCHED: Final = 2.0
 
 
-class Verdict(StrEnum):
+class StallReason(StrEnum):
     """Why a boot makes no progress."""
 
     STALLED = "stalled"
@@ -137,7 +137,13 @@ class BootWatchdog:
     """
 
     def __init__(
-        self, loop: Loop, look: Callable[[], Sample], budget: float, told: Callable[[Verdict], None], *, stalls: bool
+        self,
+        loop: Loop,
+        look: Callable[[], Sample],
+        budget: float,
+        told: Callable[[StallReason], None],
+        *,
+        stalls: bool,
     ) -> None:
         self._loop = loop
         self._look = look
@@ -150,9 +156,9 @@ class BootWatchdog:
     def _judge(self) -> None:
         sample = self._look()
         if self._patience.exhausted(now=sample.now, cpu=sample.cpu, progress=sample.progress):
-            self._told(Verdict.HUNG)
+            self._told(StallReason.HUNG)
         elif self._rule is not None and self._rule.stalled(sample):
-            self._told(Verdict.STALLED)
+            self._told(StallReason.STALLED)
         else:
             self.look_on()
 

@@ -13,7 +13,7 @@ from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.model import User
 
 #: Where the one directory lies in the cell of what serves or reads it.
-SHARED: Final = "/share"
+SHARE_PLACE: Final = "/share"
 
 
 class Layer(StrEnum):

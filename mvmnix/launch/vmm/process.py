@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.encoding import printable
+from mvmnix.launch.agent import printable
 from mvmnix.launch.vmm.confinement import Cell, Layer
 from mvmnix.launch.vmm.port import Invocation, Usage
 from mvmnix.model import Digest

@@ -4,7 +4,7 @@ DSSE is secure-systems-lab/dsse, protocol.md; the bundle is protobuf-specs, sigs
 is signed by a plain key, which `publicKey.hint` names by base64(SHA-256(SPKI)) as `cosign` does, or by a certified
 one; a log's entries and timestamps may stand beside either. There is exactly one signature. Bundles of other tools come
 in other formatting, by older media types, and with a signature over a file itself (`messageSignature`) in place of the
-envelope: `parse_foreign` reads those. Reading proves nothing: provenance/verify/authenticate.py says who signed.
+envelope: `parse_foreign` reads those. Reading proves nothing: provenance/verify/authentication.py says who signed.
 """
 
 import base64
@@ -19,11 +19,18 @@ from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material as materials
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
-from mvmnix.provenance.bundle.verification_material import Material, decode, encode, hash_output, matching, some
+from mvmnix.provenance.bundle.verification_material import (
+    Material,
+    decode_base64,
+    encode_base64,
+    hash_output,
+    matching,
+    some,
+)
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 #: base64 of the largest statement, with room for the rest.
-LIMIT: Final = 24 * 2**20
+BUNDLE_LIMIT: Final = 24 * 2**20
 
 _OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
 _ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
@@ -64,8 +71,8 @@ class Bundle:
 
         Go's encoding/json of dsse.Envelope, in the order of its fields, and compact JSON with sorted keys.
         """
-        kind, payload = json.dumps(self.payload_type), encode(self.payload)
-        signature = json.dumps({"keyid": self.key_id, "sig": encode(self.signature)}, separators=(",", ":"))
+        kind, payload = json.dumps(self.payload_type), encode_base64(self.payload)
+        signature = json.dumps({"keyid": self.key_id, "sig": encode_base64(self.signature)}, separators=(",", ":"))
         return (
             f'{{"payloadType":{kind},"payload":"{payload}","signatures":[{signature}]}}'.encode(),
             f'{{"payload":"{payload}","payloadType":{kind},"signatures":[{signature}]}}'.encode(),
@@ -81,7 +88,7 @@ class Bundle:
         envelope = {
             "payload": "",
             "payloadType": self.payload_type,
-            "signatures": [{"keyid": "", "sig": encode(self.signature)}],
+            "signatures": [{"keyid": "", "sig": encode_base64(self.signature)}],
         }
         return _written(self.material, dsseEnvelope=envelope)
 
@@ -101,9 +108,9 @@ class MessageBundle:
 
     def to_bytes(self) -> bytes:
         """The bundle in canonical JSON."""
-        signature: dict[str, object] = {"signature": encode(self.signature)}
+        signature: dict[str, object] = {"signature": encode_base64(self.signature)}
         if self.digest is not None:
-            signature["messageDigest"] = {"algorithm": "SHA2_256", "digest": encode(self.digest.raw)}
+            signature["messageDigest"] = {"algorithm": "SHA2_256", "digest": encode_base64(self.digest.raw)}
         return _written(self.material, messageSignature=signature)
 
     def without_payload(self) -> bytes:
@@ -127,13 +134,13 @@ def sign(payload: bytes, key: PrivateKey) -> Bundle:
     return Bundle(payload, PAYLOAD_TYPE, signature, Material(key.public.hint))
 
 
-def parse(data: bytes) -> Bundle:
+def parse_bundle(data: bytes) -> Bundle:
     """Read a bundle in any formatting. Raises RefusedError BUNDLE_MALFORMED, or UNSIGNED when it has no signature."""
     return read(data)[0]
 
 
 def parse_foreign(data: bytes) -> Bundle | MessageBundle:
-    """Read a bundle that another tool made. Raises as `parse` does.
+    """Read a bundle that another tool made. Raises as `parse_bundle` does.
 
     Beyond formatting: media types of versions 0.1 to 0.3; up to 0.2 a chain of certificates, of which the first counts;
     in 0.1 log entries with a promise and no proof; `null` for what is absent (Protobuf's JSON); key IDs, which are not
@@ -143,7 +150,7 @@ def parse_foreign(data: bytes) -> Bundle | MessageBundle:
 
 
 def read(data: bytes) -> tuple[Bundle, bytes]:
-    """Read a bundle as `parse` does, and say what `to_bytes` writes of it: `data` itself, where mvm wrote that."""
+    """Read a bundle as `parse_bundle` does, and say what `to_bytes` writes of it: `data` itself, where mvm wrote it."""
     return _read(data, _bundle, lambda value: value)
 
 
@@ -190,7 +197,7 @@ def _quick(payload: bytes, rest: bytes) -> Bundle | None:
 
 def _parsed[T](data: bytes, parse: Callable[[strict.Record], T], prepare: Callable[[object], object]) -> T:
     try:
-        return strict.read(prepare(strict.parse_json(data, limit=LIMIT)), "bundle", parse)
+        return strict.read(prepare(strict.parse_json(data, limit=BUNDLE_LIMIT)), "bundle", parse)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.BUNDLE_MALFORMED, _WHAT, _HINT) from error
 
@@ -202,10 +209,10 @@ def _cut(data: bytes) -> tuple[bytes, bytes]:
     is the same without it.
     """
     end = data.find(b'"', len(_HEAD))
-    if not data.startswith(_HEAD) or end < 0 or len(data) > LIMIT:
+    if not data.startswith(_HEAD) or end < 0 or len(data) > BUNDLE_LIMIT:
         return b"", data
     try:
-        return decode(memoryview(data)[len(_HEAD) : end]), b"".join((_HEAD, data[end:]))
+        return decode_base64(memoryview(data)[len(_HEAD) : end]), b"".join((_HEAD, data[end:]))
     except ValueError:
         return b"", data
 
@@ -235,7 +242,7 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
 
 
 def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
-    payload = envelope.parsed("payload", decode, b"", LIMIT) or cut
+    payload = envelope.parsed("payload", decode_base64, b"", BUNDLE_LIMIT) or cut
     payload_type = envelope.text("payloadType", _TYPE)
     signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
     if len(signatures) > 1:
@@ -247,10 +254,10 @@ def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: s
 
 def _signature(record: strict.Record, key_id: str) -> tuple[bytes, str]:
     found = record.text("keyid", key_id) if record.has("keyid") else ""
-    return record.parsed("sig", decode, b""), found
+    return record.parsed("sig", decode_base64, b""), found
 
 
 def _message(record: strict.Record, material: Material) -> MessageBundle | None:
-    signature = record.parsed("signature", decode, b"")
+    signature = record.parsed("signature", decode_base64, b"")
     digest = record.child("messageDigest", hash_output) if record.has("messageDigest") else None
     return MessageBundle(signature, digest, material) if signature else None

@@ -14,7 +14,7 @@ from mvmnix.model import Artifact, Digest
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 #: A provenance with thousands of sources stays far below it.
-LIMIT: Final = 16 * 2**20
+STATEMENT_LIMIT: Final = 16 * 2**20
 
 _NAME: Final = r"[^\x00-\x1f\x7f]{1,255}"
 
@@ -55,7 +55,7 @@ class Statement:
 def parse(payload: bytes) -> Statement:
     """Read a statement. Raises RefusedError STATEMENT_MALFORMED, naming all problems; unknown fields are one."""
     try:
-        return strict.read(strict.parse_json(payload, limit=LIMIT), "statement", _statement)
+        return strict.read(strict.parse_json(payload, limit=STATEMENT_LIMIT), "statement", _statement)
     except strict.MalformedError as error:
         hint = "have it made and signed again by a tool that writes in-toto Statement v1"
         raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the signed statement", hint) from error

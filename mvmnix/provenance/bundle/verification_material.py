@@ -43,9 +43,9 @@ class Proof:
         """`InclusionProof`."""
         return {
             "logIndex": str(self.index),
-            "rootHash": encode(self.root),
+            "rootHash": encode_base64(self.root),
             "treeSize": str(self.size),
-            "hashes": [encode(one) for one in self.hashes],
+            "hashes": [encode_base64(one) for one in self.hashes],
             "checkpoint": {"envelope": self.checkpoint},
         }
 
@@ -71,16 +71,16 @@ class Entry:
         """`TransparencyLogEntry`."""
         value: dict[str, object] = {
             "logIndex": str(self.index),
-            "logId": {"keyId": encode(self.log_id)},
+            "logId": {"keyId": encode_base64(self.log_id)},
             "kindVersion": {"kind": self.kind, "version": self.version},
-            "canonicalizedBody": encode(self.body),
+            "canonicalizedBody": encode_base64(self.body),
         }
         if self.proof is not None:
             value["inclusionProof"] = self.proof.to_value()
         if self.integrated is not None:
             value["integratedTime"] = str(self.integrated)
         if self.promise is not None:
-            value["inclusionPromise"] = {"signedEntryTimestamp": encode(self.promise)}
+            value["inclusionPromise"] = {"signedEntryTimestamp": encode_base64(self.promise)}
         return value
 
 
@@ -106,11 +106,11 @@ class Material:
         if self.hint:
             value["publicKey"] = {"hint": self.hint}
         else:
-            value["certificate"] = {"rawBytes": encode(self.certificate)}
+            value["certificate"] = {"rawBytes": encode_base64(self.certificate)}
         if self.entries:
             value["tlogEntries"] = [entry.to_value() for entry in self.entries]
         if self.timestamps:
-            stamps = [{"signedTimestamp": encode(one)} for one in self.timestamps]
+            stamps = [{"signedTimestamp": encode_base64(one)} for one in self.timestamps]
             value["timestampVerificationData"] = {"rfc3161Timestamps": stamps}
         return value
 
@@ -178,7 +178,7 @@ def some(text: str) -> bytes:
     """The bytes of base64, of which there are some and not too many. Raises ValueError."""
     if not 0 < len(text) <= _TEXT_LIMIT:
         raise ValueError("empty, or too long")
-    return decode(text)
+    return decode_base64(text)
 
 
 def without_nulls(value: object) -> object:
@@ -193,12 +193,12 @@ def without_nulls(value: object) -> object:
             return value
 
 
-def encode(data: bytes) -> str:
+def encode_base64(data: bytes) -> str:
     """Standard base64, as Protobuf's JSON writes bytes."""
     return binascii.b2a_base64(data, newline=False).decode()
 
 
-def decode(text: str | memoryview) -> bytes:
+def decode_base64(text: str | memoryview) -> bytes:
     """The bytes of standard base64 in its only spelling, which may stand within other bytes. Raises ValueError.
 
     >>> decode("MTI=")
@@ -228,11 +228,11 @@ def some_bytes(record: strict.Record, name: str, limit: int = 65_536) -> bytes:
 def hash_output(record: strict.Record) -> Digest:
     """`HashOutput`, of the one algorithm that mvm knows."""
     record.text("algorithm", "SHA2_256")
-    return record.parsed("digest", lambda text: Digest(decode(text).hex()), Digest("0" * 64))
+    return record.parsed("digest", lambda text: Digest(decode_base64(text).hex()), Digest("0" * 64))
 
 
 def _some(text: str) -> bytes:
-    data = decode(text)
+    data = decode_base64(text)
     if not data:
         raise ValueError("empty")
     return data
@@ -283,7 +283,9 @@ def _proof(record: strict.Record) -> Proof:
         _integer(record, "logIndex"),
         _integer(record, "treeSize"),
         some_bytes(record, "rootHash"),
-        tuple(decode(one) for one in record.texts("hashes", limit=_LONGEST_PATH)) if record.has("hashes") else (),
+        tuple(decode_base64(one) for one in record.texts("hashes", limit=_LONGEST_PATH))
+        if record.has("hashes")
+        else (),
         record.child("checkpoint", lambda it: it.text("envelope", _NOTE)),
     )
 

@@ -1,1 +1,16 @@
 """Who signed: keys, certificates, trust domains and their logs, revocations."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "domain_check": "DomainCase IdentityFindings",
+        "rekor": "Inclusion",
+        "revocation_check": "certified_key identity_words Suspect",
+        "revocations": "read_pattern RevocationFile Revoked",
+        "sigstore": "Instance public_good_root",
+        "trust": "Identity Pattern Revocations Signer Trust",
+    },
+    modules=["certified_build", "domain_check", "revocation_check", "revocations", "sigstore", "trusted_root"],
+)

@@ -1,4 +1,4 @@
-"""Chooses which trust domain has to witness a signature, and hears it: for step 3 of authenticate.py; pure.
+"""Chooses which trust domain has to witness a signature, and hears it: for step 3 of authentication.py; pure.
 
 A certificate is heard before each domain that the policy has identities of, before each by itself; a key before the one
 whose log its signer needs, or the one whose log an entry names.
@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import transparency, trusted_root
 from mvmnix.provenance.identity.rekor import Inclusion, promised_time
 from mvmnix.provenance.identity.transparency import Hearing
@@ -42,7 +42,7 @@ NOTHING = IdentityFindings({}, None, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class DomainCase:
     """What is to be heard: a bundle, whom to believe, the file that a bare signature is over.
 
     `proof` says whether a log that has to have the signature has to prove that, as it has for all that starts.
@@ -55,7 +55,7 @@ class Case:
     proof: bool
 
 
-def hear(case: Case) -> IdentityFindings:
+def hear(case: DomainCase) -> IdentityFindings:
     """Take the case before the domains that must hear it. Raises RefusedError for a trust root that can't be read."""
     if case.bundle.material.certificate:
         return _certificate(case)
@@ -63,7 +63,7 @@ def hear(case: Case) -> IdentityFindings:
     return NOTHING if signer is None else _key(case, signer)
 
 
-def _key(case: Case, signer: Signer) -> IdentityFindings:
+def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
     material = case.bundle.material
     domain = signer.log
     if domain is None and material.entries:
@@ -105,7 +105,7 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
     return None if data is None or _digest(data) != domain else data
 
 
-def _certificate(case: Case) -> IdentityFindings:
+def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
     heard = [_heard(case, domain) for domain in domains]
     passed = [it for it, reasons in heard if not reasons and it.facts is not None]
@@ -123,7 +123,7 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
     return any(reason.code is ReasonCode.CERTIFICATE_INVALID for reason in reasons)
 
 
-def _heard(case: Case, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
+def _heard(case: DomainCase, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
     from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
 
     root = _root(domain, case.trust)

@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.audit.merkle import leaf_hash, node_hash
-from mvmnix.provenance.bundle.verification_material import Entry, Proof, decode, encode
+from mvmnix.audit import leaf_hash, node_hash
+from mvmnix.provenance.bundle import Entry, Proof, decode_base64, encode_base64
 from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
@@ -51,11 +51,11 @@ class Checkpoint:
         if not _SIZE.fullmatch(lines[1]):
             raise ValueError("its size is no number")
         found = [_SIGNATURE.fullmatch(line) for line in block.removesuffix("\n").split("\n")]
-        signatures = [(one[1], decode(one[2])) for one in found if one is not None]
+        signatures = [(one[1], decode_base64(one[2])) for one in found if one is not None]
         if len(signatures) != len(found) or any(len(raw) < 5 for _, raw in signatures):
             raise ValueError("a line under it is no signature")
         parts = tuple((name, raw[:4], raw[4:]) for name, raw in signatures)
-        return cls(f"{text}\n".encode(), lines[0], int(lines[1]), decode(lines[2]), parts)
+        return cls(f"{text}\n".encode(), lines[0], int(lines[1]), decode_base64(lines[2]), parts)
 
     def signature_of(self, log: Log) -> tuple[str, bytes]:
         """Name and bytes of the log's own signature; those of others (witnesses) are left alone. Raises ValueError."""
@@ -162,7 +162,7 @@ def signed_by_promise(entry: Entry) -> bytes:
     """What an inclusion promise is a signature over."""
     return strict.canonical(
         {
-            "body": encode(entry.body),
+            "body": encode_base64(entry.body),
             "integratedTime": entry.integrated or 0,
             "logID": entry.log_id.hex(),
             "logIndex": entry.index,

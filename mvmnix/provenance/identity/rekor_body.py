@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from mvmnix import strict
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import LIMIT
-from mvmnix.provenance.bundle.verification_material import Entry, decode, hash_output, raw_bytes, some_bytes
+from mvmnix.provenance.bundle import BUNDLE_LIMIT, Entry, decode_base64, hash_output, raw_bytes, some_bytes
 from mvmnix.provenance.identity import certificates
 
 
@@ -78,7 +77,7 @@ def read(entry: Entry) -> Recorded:
         record.text("apiVersion", entry.version.replace(".", r"\."))
         return record.child("spec", parse)
 
-    return strict.read(strict.parse_json(entry.body, limit=LIMIT), "body", body)
+    return strict.read(strict.parse_json(entry.body, limit=BUNDLE_LIMIT), "body", body)
 
 
 def _dsse(spec: strict.Record) -> Recorded:
@@ -130,7 +129,7 @@ def _intoto_2_content(content: strict.Record) -> Recorded:
 def _intoto_envelope(envelope: strict.Record) -> tuple[str, bytes, bytes]:
     kind = envelope.text("payloadType", r"[!-~]{1,255}")
     if envelope.has("payload"):
-        envelope.text("payload", limit=LIMIT)
+        envelope.text("payload", limit=BUNDLE_LIMIT)
     return kind, *_one(envelope.each("signatures", _intoto_signature, 4))
 
 
@@ -139,7 +138,7 @@ def _intoto_signature(record: strict.Record) -> tuple[bytes, bytes]:
         record.text("keyid")
     # the signature is in base64 twice: once as DSSE has it, and once more as bytes
     twice = some_bytes(record, "sig")
-    return decode(twice.decode("ascii")), record.parsed("publicKey", _pem, b"")
+    return decode_base64(twice.decode("ascii")), record.parsed("publicKey", _pem, b"")
 
 
 def _hashedrekord(spec: strict.Record) -> Recorded:
@@ -185,7 +184,7 @@ def _one(signatures: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bytes]:
 
 def _pem(text: str) -> bytes:
     """The DER of a certificate or public key that stands there in PEM in base64."""
-    pem = decode(text)
+    pem = decode_base64(text)
     try:
         if b"CERTIFICATE" in pem:
             return certificates.from_pem(pem).public_bytes(Encoding.DER)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.identity.trust import Revocations, Signer
 
@@ -58,7 +58,7 @@ def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
     if it.signer is not None and it.signer.key is not None and it.signer.fingerprint in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the key {it.signer.fingerprint} is revoked", _LOOK)
     if it.identity is not None and revoked.revokes(*it.identity):
-        yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"{named(it.identity)} is revoked", _LOOK)
+        yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"{identity_words(it.identity)} is revoked", _LOOK)
     certified = certified_key(it.bundle.material.certificate) if revoked.keys else None
     if certified in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the certified key {certified} is revoked", _LOOK)
@@ -75,7 +75,7 @@ def _again(it: Suspect, revoked: Revocations) -> str:
     return f"{_LOOK}. Signed again it counts: to revoke what it says, name the statement's digest, {said}"
 
 
-def named(identity: Named) -> str:
+def identity_words(identity: Named) -> str:
     """A certified identity, in words for people."""
     return "identity {!r} of the issuer {!r}".format(*identity)
 

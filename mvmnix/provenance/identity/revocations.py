@@ -70,7 +70,7 @@ def _digest(record: strict.Record, kind: str) -> tuple[Digest, Revoked]:
 
 
 def _identity(record: strict.Record) -> tuple[tuple[Pattern, Pattern], Revoked]:
-    subject, issuer = pattern(record, "identity"), pattern(record, "issuer")
+    subject, issuer = read_pattern(record, "identity"), read_pattern(record, "issuer")
     return (subject, issuer), _entry(record, f"identity {subject.text} of {issuer.text}")
 
 
@@ -79,7 +79,7 @@ def _entry(record: strict.Record, what: str) -> Revoked:
     return Revoked(what, reason, trust_toml.moment(record, "date") if record.has("date") else None)
 
 
-def pattern(record: strict.Record, name: str) -> Pattern:
+def read_pattern(record: strict.Record, name: str) -> Pattern:
     """`NAME = text` or `NAME-regexp = expression`, one of the two. Raises ValueError when both stand there."""
     regexp = f"{name}-regexp"
     if not record.has(regexp):

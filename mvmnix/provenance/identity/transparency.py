@@ -1,6 +1,6 @@
 """Hears those who witnessed a signature, the log, authorities and certificate of one trust domain; pure.
 
-These are the sub-steps of step 3 in authenticate.py. They are taken for every certificate, and for a key whose
+These are the sub-steps of step 3 in authentication.py. They are taken for every certificate, and for a key whose
 signature has to be in a log or that brings log entries. A domain is what one trusted_root.json says; it alone decides.
 
     3.1 the domain's trust root is at hand, with the bytes that the policy pins;
@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
-from mvmnix.provenance.bundle.verification_material import Entry, Material
+from mvmnix.provenance.bundle import Bundle, Entry, Material, MessageBundle
 from mvmnix.provenance.identity import rekor, rekor_body
 from mvmnix.provenance.identity.rekor import Inclusion, promised_time
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded

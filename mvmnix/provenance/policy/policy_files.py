@@ -9,8 +9,7 @@ from typing import Final, override
 from mvmnix.errors import ReasonCode, UnreadableError, refuse
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.identity import revocations
-from mvmnix.provenance.identity.revocations import RevocationFile
+from mvmnix.provenance.identity import RevocationFile, revocations
 from mvmnix.provenance.policy.merge import Surroundings, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.trust_text import FILE_NAME, parse
@@ -55,7 +54,7 @@ class Roots(Mapping[Digest, bytes]):
         return len(self._found.keys() | self._shipped.keys())
 
 
-def files(floor: str | None, config: Directory | None) -> "tuple[Files, Files]":
+def read_policy_files(floor: str | None, config: Directory | None) -> "tuple[Files, Files]":
     """What the machine's files and the user's say; `in_force` makes a policy of it.
 
     `floor` is the path of the directory with the machine's (`FLOOR` but in tests), `config` the user's directory, which
@@ -102,7 +101,7 @@ def _root(directory: Directory | None, pin: RootPin) -> Iterator[bytes]:
 
 
 def _public_good() -> bytes:
-    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
+    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
 
     return public_good_root()
 

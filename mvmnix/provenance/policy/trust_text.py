@@ -10,13 +10,12 @@ from mvmnix import strict
 from mvmnix.config import CacheKey
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.identity.revocations import pattern
-from mvmnix.provenance.identity.trust import Identity, Signer
+from mvmnix.provenance.identity import Identity, Signer, read_pattern
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.merge import Surroundings, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
-from mvmnix.provenance.slsa.provenance import HOST_NIX
+from mvmnix.provenance.slsa import HOST_NIX
 from mvmnix.provenance.trust_toml import duration, moment, read
 
 FILE_NAME: Final = "trust.toml"
@@ -118,7 +117,7 @@ def _signer(record: strict.Record, names: _Names) -> Signer:
     if record.has("key"):
         log = names.root(record.text("log", _NAME)) if record.has("log") else None
         return Signer(name, record.parsed("key", lambda text: _key(text, name), _STAND_IN), roles, log)
-    subject, issuer = pattern(record, "identity"), pattern(record, "issuer")
+    subject, issuer = read_pattern(record, "identity"), read_pattern(record, "issuer")
     return Signer(name, Identity(subject, issuer, names.root(record.text("root", _NAME))), roles)
 
 

@@ -1,1 +1,18 @@
 """What builders say of builds: SLSA provenance and parts, as nouns, read strictly."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "foreign_builds": "Origin",
+        "in_toto": "ALGORITHMS ForeignStatement predicate_type",
+        "parts": "Part Parts",
+        "predicate": "provenance_statement read_provenance SBOM_NAME",
+        "provenance": (
+            "Cached HOST_NIX Input KeptPath Limits lock_account MICROVM PREDICATE_TYPE Provenance RootTree "
+            "subjects_of UntouchedNode Variation Versions"
+        ),
+    },
+    modules=["foreign_builds", "in_toto", "parts", "predicate", "provenance"],
+)

@@ -9,7 +9,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.slsa.provenance import CACHE_KEY, Cached, Input, Kept, Provenance, RootTree
+from mvmnix.provenance.slsa.provenance import CACHE_KEY, Cached, Input, KeptPath, Provenance, RootTree
 
 NAR_MEDIA_TYPE: Final = "application/x-nix-nar"
 STORE_SCHEME: Final = "nix-store:"
@@ -20,7 +20,7 @@ _ROOT: Final = "root"
 _BUNDLE: Final = r"sha256:[0-9a-f]{64}"
 _COMMIT: Final = r"[!-~]{1,255}"
 
-type Dependency = RootTree | Input | Source | Cached | Kept
+type Dependency = RootTree | Input | Source | Cached | KeptPath
 
 
 def values(it: Provenance) -> Iterable[Mapping[str, object]]:
@@ -99,7 +99,7 @@ def _annotated(record: strict.Record, name: str, uri: str, digest: Digest, commi
     return Input(record.text("lockNode", NODE), source) if record.has("lockNode") else source
 
 
-def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached | Kept:
+def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached | KeptPath:
     path = StorePath.parse(record.text("storePath"))
     if path.name != name:
         raise ValueError("its name is not that of its store path")
@@ -107,4 +107,4 @@ def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached 
         return Cached(path, uri, digest, record.text("cacheKey", CACHE_KEY))
     if uri != f"{STORE_SCHEME}{path}":
         raise ValueError("its URI is not its store path")
-    return Kept(path, digest, Digest(record.text("partsBundle", _BUNDLE).removeprefix("sha256:")))
+    return KeptPath(path, digest, Digest(record.text("partsBundle", _BUNDLE).removeprefix("sha256:")))

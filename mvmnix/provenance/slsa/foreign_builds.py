@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.bundle import Statement
 from mvmnix.provenance.slsa import build_types, predicate, provenance
 from mvmnix.provenance.slsa.build_types import BuildType, Stated
 from mvmnix.provenance.slsa.in_toto import TYPES, ForeignStatement
@@ -136,7 +136,7 @@ def _build_type(record: strict.Record) -> str:
 
 def _own(it: ForeignStatement) -> Origin:
     """What mvm wrote is read as strictly as at a launch."""
-    build = predicate.from_statement(Statement((), it.predicate_type, it.predicate))
+    build = predicate.read_provenance(Statement((), it.predicate_type, it.predicate))
     where, _, query = build.root.uri.partition("?")
     ref = next((part[len("ref=") :] for part in query.split("&") if part.startswith("ref=")), None)
     return Origin(repository_of(where), ref, build.root.commit)

@@ -13,7 +13,7 @@ from typing import Final, cast, override
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.provenance.bundle.statement import LIMIT, STATEMENT_TYPE
+from mvmnix.provenance.bundle import STATEMENT_LIMIT, STATEMENT_TYPE
 
 #: The older version, which `cosign` still writes.
 STATEMENT_TYPE_0_1: Final = "https://in-toto.io/Statement/v0.1"
@@ -75,7 +75,7 @@ def predicate_type(text: str) -> str:
 def parse(payload: bytes) -> ForeignStatement:
     """Read a statement. Raises RefusedError STATEMENT_MALFORMED, naming all problems."""
     try:
-        value = strict.parse_json(payload, limit=LIMIT, fraction=_fraction)
+        value = strict.parse_json(payload, limit=STATEMENT_LIMIT, fraction=_fraction)
         return strict.read(value, "statement", _statement)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the signed statement", _HINT) from error

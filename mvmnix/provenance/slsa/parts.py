@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import STORE_DIR, Digest, StorePath
-from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.bundle import Statement, Subject
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import PREDICATE_TYPE, Provenance
 
@@ -52,7 +52,7 @@ def to_statement(it: Parts) -> Statement:
 
 def from_statement(statement: Statement) -> Parts:
     """Read a parts statement. Raises RefusedError as predicate.from_statement does."""
-    provenance = predicate.from_statement(statement, BUILD_TYPE)
+    provenance = predicate.read_provenance(statement, BUILD_TYPE)
     try:
         paths = (Part(StorePath.parse(f"{STORE_DIR}/{each.name}"), each.digest) for each in statement.subjects)
         return Parts(tuple(paths), provenance)

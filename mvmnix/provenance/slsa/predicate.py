@@ -8,7 +8,7 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import dependencies
 from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME
 from mvmnix.provenance.slsa.provenance import (
@@ -17,11 +17,11 @@ from mvmnix.provenance.slsa.provenance import (
     Accounted,
     Cached,
     Input,
-    Kept,
+    KeptPath,
     Limits,
     Provenance,
     RootTree,
-    Untouched,
+    UntouchedNode,
     Variation,
     Versions,
     subjects_of,
@@ -39,12 +39,12 @@ _DERIVATION: Final = "derivation"
 _DIRECTORY: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 
 
-def to_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
+def provenance_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
     """The statement that these files came to be in this way."""
     return Statement(subjects_of(artifacts), PREDICATE_TYPE, value(provenance, BUILD_TYPE))
 
 
-def from_statement(statement: Statement, build_type: str = BUILD_TYPE) -> Provenance:
+def read_provenance(statement: Statement, build_type: str = BUILD_TYPE) -> Provenance:
     """Read a provenance. Raises RefusedError: BUILD_TYPE, EXTERNAL_PARAMETERS, STATEMENT_MALFORMED, all at once."""
     try:
         return strict.read(statement.predicate, _WHERE, lambda record: _parse(record, build_type))
@@ -131,12 +131,12 @@ class _Definition:
     inputs: tuple[Input, ...]
     sources: tuple[Source, ...]
     cached: tuple[Cached, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptPath, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Internal:
-    untouched: tuple[Untouched, ...]
+    untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
     from_derivation: bool
     limits: Limits | None
@@ -175,7 +175,7 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
         tuple(tree for tree in trees if isinstance(tree, Input)),
         tuple(tree for tree in trees if isinstance(tree, Source)),
         tuple(tree for tree in trees if isinstance(tree, Cached)),
-        tuple(tree for tree in trees if isinstance(tree, Kept)),
+        tuple(tree for tree in trees if isinstance(tree, KeptPath)),
     )
 
 
@@ -215,8 +215,8 @@ def _variation(record: strict.Record) -> Variation:
     )
 
 
-def _untouched(record: strict.Record) -> Untouched:
-    return Untouched(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
+def _untouched(record: strict.Record) -> UntouchedNode:
+    return UntouchedNode(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
 
 
 def _limits(record: strict.Record) -> Limits:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle.statement import Subject
+from mvmnix.provenance.bundle import Subject
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"
@@ -58,7 +58,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Untouched:
+class UntouchedNode:
     """A node of flake.lock that evaluation never asked for, and the tree that it names."""
 
     node: str
@@ -70,7 +70,7 @@ class Accounted:
     """Every node of a lock file: handed in, never touched, or a relative path, which the root tree covers."""
 
     inputs: tuple[Input, ...]
-    untouched: tuple[Untouched, ...]
+    untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
 
 
@@ -94,7 +94,7 @@ class Cached:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Kept:
+class KeptPath:
     """A store path that mvm's own modules had built before, in a builder VM of its own.
 
     `bundle` is the digest of the signed statement (provenance/slsa/parts.py) that has to list it.
@@ -165,7 +165,7 @@ class Provenance:
     finished: datetime
     derivation: StorePath | None
     cached: tuple[Cached, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptPath, ...] = ()
     from_derivation: bool = False
     variation: Variation | None = None
     sbom: Digest | None = None
@@ -177,11 +177,11 @@ class Provenance:
             raise ValueError("the builder VM's image is named exactly when a builder VM built")
 
 
-def account(lock: LockedFlake, touched: Collection[Digest]) -> Accounted:
+def lock_account(lock: LockedFlake, touched: Collection[Digest]) -> Accounted:
     """Sort the nodes of a lock file by whether their tree was handed in; `touched` has the NAR digests that were."""
     return Accounted(
         tuple(Input(node.name, node.source) for node in lock.locked if node.nar in touched),
-        tuple(Untouched(node.name, node.nar) for node in lock.locked if node.nar not in touched),
+        tuple(UntouchedNode(node.name, node.nar) for node in lock.locked if node.nar not in touched),
         tuple(node.name for node in lock.relative),
     )
 

@@ -1,1 +1,22 @@
 """Verification in numbered steps: provenance, summaries, files of any build."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "artifact_verifier": "Counted judge_artifact Passed signer_of Standard",
+        "authentication": "Attested Authentic authenticate only_refusals",
+        "checks": "differences REBUILD",
+        "explain": "rule_owners RuleFinding",
+        "image_evidence": "ImageEvidence",
+        "release_checks": "ReleasePolicy",
+        "requirements": "Requirements",
+        "step_results": "Steps",
+        "summary": "Summary VerifiedSummary verify_summary",
+        "verify": "Claimed read_claim Verified verify_alone verify_claim verify_parts verify_provenance",
+        "vsa": "Result Vsa",
+        "vsa_inputs": "ReadBuild SummaryInput",
+    },
+    modules=["explain", "vsa", "vsa_inputs"],
+)

@@ -3,7 +3,7 @@
 A registry's answer is unpacked first (registry_responses.py). For each bundle, in this order, and what one of the first
 two steps refuses is not read further:
 
-1. a trusted signer signed it (steps 2 to 4 of authenticate.py);
+1. a trusted signer signed it (steps 2 to 4 of authentication.py);
 2. what was signed is an in-toto statement, or the file itself;
 3. the statement is about the file and meets every requirement (requirements.py), and is what its packaging calls it;
    a bare signature meets none;
@@ -21,13 +21,11 @@ from typing import Final, assert_never
 from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
-from mvmnix.provenance.identity.trust import Trust
-from mvmnix.provenance.slsa import foreign_builds, in_toto
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.bundle import PAYLOAD_TYPE, Blob
+from mvmnix.provenance.identity import Trust
+from mvmnix.provenance.slsa import ForeignStatement, foreign_builds, in_toto
 from mvmnix.provenance.verify import registry_responses
-from mvmnix.provenance.verify.authenticate import Attested, Authentic, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate_foreign, only_refusals
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
 
@@ -78,7 +76,7 @@ class Passed:
         return self.blob.digest
 
 
-def judge(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
+def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[Counted](), list[Reason]()
     unpacked = registry_responses.unpack_all(bundles)

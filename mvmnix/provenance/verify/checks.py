@@ -9,10 +9,10 @@ from typing import Final
 from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Image, Source
-from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Input, Provenance, RootTree, Untouched, subjects_of
+from mvmnix.provenance.bundle import Statement, Subject
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Input, Provenance, RootTree, UntouchedNode, subjects_of
 from mvmnix.strict import show_time
 
 #: How far two honest clocks, or one that was set in between, may be apart.
@@ -89,7 +89,7 @@ def step_13_lock_nodes(it: Evidence) -> Iterator[Reason]:
         yield from error.reasons
         return
     inputs = {Input(node.name, node.source) for node in locked.locked}
-    untouched = {Untouched(node.name, node.nar) for node in locked.locked}
+    untouched = {UntouchedNode(node.name, node.nar) for node in locked.locked}
     relative = {node.name for node in locked.relative}
     nodes = it.provenance.nodes
     for why in (

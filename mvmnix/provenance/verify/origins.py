@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify.checks import REBUILD, WHAT, Evidence
 
 

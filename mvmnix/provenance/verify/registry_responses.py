@@ -20,10 +20,8 @@ from itertools import islice
 from typing import Final, cast
 
 from mvmnix import strict
-from mvmnix.provenance.bundle.envelope import LIMIT
-from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.slsa.provenance import PREDICATE_TYPE
+from mvmnix.provenance.bundle import BUNDLE_LIMIT, PAYLOAD_TYPE
+from mvmnix.provenance.slsa import PREDICATE_TYPE, ForeignStatement
 
 #: Attestations in an answer; its bytes are bounded like a bundle's.
 MOST: Final = 1024
@@ -66,7 +64,7 @@ def unpack(data: bytes) -> tuple[Packed, ...]:
     value: object = None
     if any(mark in data for mark in _MARKS) or (b'"payloadType"' in data and b'"mediaType"' not in data):
         with suppress(strict.MalformedError):
-            value = strict.parse_json(data, limit=LIMIT)
+            value = strict.parse_json(data, limit=BUNDLE_LIMIT)
     match value:
         case {"mediaType": _}:
             return (Packed(data),)

@@ -10,14 +10,12 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle.statement import Statement
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa import foreign_builds, predicate, provenance
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.bundle import Statement
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import ForeignStatement, Provenance, foreign_builds, predicate, provenance
 from mvmnix.provenance.verify import standing
-from mvmnix.provenance.verify.authenticate import Attested
+from mvmnix.provenance.verify.authentication import Attested
 from mvmnix.provenance.verify.requirements import Place, certified_reasons
 
 
@@ -95,7 +93,7 @@ def is_own(claim: ForeignStatement) -> bool:
 
 
 def _provenance(claim: ForeignStatement) -> Provenance:
-    return predicate.from_statement(Statement((), claim.predicate_type, claim.predicate))
+    return predicate.read_provenance(Statement((), claim.predicate_type, claim.predicate))
 
 
 def _strange_builder(builder_id: str, signer: Signer, place: Place) -> Reason:

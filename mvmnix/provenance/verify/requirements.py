@@ -1,7 +1,7 @@
 """Holds a signed statement against a file and what is required of it, all requirements at once; pure.
 
 A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
-together. Who signed it is settled before, by provenance/verify/authenticate.py.
+together. Who signed it is settled before, by provenance/verify/authentication.py.
 """
 
 import shlex
@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import foreign_builds, in_toto
-from mvmnix.provenance.slsa.foreign_builds import Origin
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa import ForeignStatement, Origin, foreign_builds, in_toto
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4

@@ -9,9 +9,9 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify.checks import REBUILD, WHAT, Evidence
 from mvmnix.strict import show_time
 

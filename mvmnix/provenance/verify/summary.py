@@ -1,6 +1,6 @@
 """Verifies a verification summary (VSA) of an image, in numbered steps; the only minter of VerifiedSummary.
 
-Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `verifier`. Only then is it
+Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `verifier`. Only then is it
 read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
@@ -33,13 +33,11 @@ from typing import Final, NoReturn, final, override
 from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.statement import Statement
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.rules import VerifierRule
+from mvmnix.provenance.bundle import Statement, statement
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy, VerifierRule
 from mvmnix.provenance.verify import standing, vsa, vsa_inputs
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate, only_refusals
+from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import SKEW, differences
 from mvmnix.provenance.verify.step_results import Steps
 from mvmnix.provenance.verify.vsa import Result, Vsa

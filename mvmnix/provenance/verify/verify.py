@@ -1,6 +1,6 @@
 """Verifies the provenance of an image, in numbered steps, from bytes and a time; the only minter of Verified.
 
-Steps 1 to 5, who signed it, are those of provenance/verify/authenticate.py, for the role `builder`. Only then is it
+Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `builder`. Only then is it
 read:
 
 6. it is an in-toto statement, version 1, without duplicate or unknown fields;
@@ -44,16 +44,14 @@ from typing import Final, NoReturn, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image, Source
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.statement import Statement
-from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa import parts, predicate
-from mvmnix.provenance.slsa.parts import Part, Parts
-from mvmnix.provenance.slsa.provenance import MICROVM, PREDICATE_TYPE, Provenance
+from mvmnix.provenance.bundle import Statement, statement
+from mvmnix.provenance.identity import Signer
+from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Part, Parts, Provenance, parts, predicate
 from mvmnix.provenance.verify import checks, origins, standing
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate, only_refusals
+from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.step_results import Steps
 
 _PARTS: Final = "a parts statement"
@@ -142,7 +140,7 @@ def step_7_predicate_type(it: Statement) -> None:
 
 def step_8_predicate(it: Statement) -> Provenance:
     """8. Every parameter of the build type, and no other."""
-    return predicate.from_statement(it)
+    return predicate.read_provenance(it)
 
 
 def step_19_kept(it: Evidence) -> Iterator[Reason]:
@@ -172,34 +170,14 @@ STEPS: tuple[Step, ...] = (
 
 
 def verify_provenance(
-    bundle: bytes,
-    *,
-    policy: TrustPolicy,
-    artifacts: tuple[Artifact, ...],
-    lock: bytes | None,
-    image: Image,
-    now: datetime,
-    parts: tuple[bytes, ...] = (),
-    sbom: bytes | None = None,
-    rebuilds: tuple[bytes, ...] = (),
+    evidence: ImageEvidence, *, policy: TrustPolicy, artifacts: tuple[Artifact, ...], image: Image, now: datetime
 ) -> Verified[Provenance]:
-    """Take a provenance bundle through all steps.
+    """Take an image's provenance through all steps.
 
-    `artifacts` are the four files by their bytes, `image` what manifest.json's bytes say, `lock` the bytes of
-    flake.lock or None, `now` a time with its zone; `parts` the bundles of the parts statements that it names, `sbom`
-    the SBOM's bytes where they are to be believed; `rebuilds` the provenance bundles of other builds of these files,
-    which took in no kept parts. Raises RefusedError with every reason that was found.
+    `artifacts` are the four files by their bytes, `image` what manifest.json's bytes say, `now` a time with its zone.
+    Raises RefusedError with every reason that was found.
     """
-    return verify_claim(
-        read_claim(bundle, policy),
-        artifacts=artifacts,
-        lock=lock,
-        image=image,
-        now=now,
-        parts=parts,
-        sbom=sbom,
-        rebuilds=rebuilds,
-    )
+    return verify_claim(read_claim(evidence.provenance, policy), evidence, artifacts=artifacts, image=image, now=now)
 
 
 def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
@@ -214,25 +192,18 @@ def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
 
 
 def verify_claim(
-    it: Claimed,
-    *,
-    artifacts: tuple[Artifact, ...],
-    lock: bytes | None,
-    image: Image,
-    now: datetime,
-    parts: tuple[bytes, ...] = (),
-    sbom: bytes | None = None,
-    rebuilds: tuple[bytes, ...] = (),
+    it: Claimed, evidence: ImageEvidence, *, artifacts: tuple[Artifact, ...], image: Image, now: datetime
 ) -> Verified[Provenance]:
-    """Take what a bundle says through steps 9 to 26, as `verify_provenance` does. Raises RefusedError."""
+    """Take what the image's bundle says through steps 9 to 26, as `verify_provenance` does. Raises RefusedError."""
 
     def alone(data: bytes) -> Verified[Provenance]:
-        return verify_alone(data, policy=it.policy, artifacts=artifacts, lock=lock, image=image, now=now)
+        other = evidence.of_rebuild(data)
+        return verify_alone(other, policy=it.policy, artifacts=artifacts, image=image, now=now)
 
     with only_refusals(WHAT):
-        first = _held_against(it, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
+        first = _held_against(it, evidence, artifacts=artifacts, image=image, now=now)
         taken = Steps("provenance", first.steps)
-        taken.take(step_26_rebuilds, first, rebuilds, it.policy, alone)
+        taken.take(step_26_rebuilds, first, evidence.rebuilds, it.policy, alone)
         taken.require()
         return replace(first, steps=taken.results, seal=_SEAL)
 
@@ -253,42 +224,29 @@ def step_26_rebuilds(
 
 
 def verify_alone(
-    bundle: bytes,
-    *,
-    policy: TrustPolicy,
-    artifacts: tuple[Artifact, ...],
-    lock: bytes | None,
-    image: Image,
-    now: datetime,
-    parts: tuple[bytes, ...] = (),
-    sbom: bytes | None = None,
+    evidence: ImageEvidence, *, policy: TrustPolicy, artifacts: tuple[Artifact, ...], image: Image, now: datetime
 ) -> Verified[Provenance]:
-    """Take a provenance bundle through steps 1 to 25, as `verify_provenance` does, without asking who else says so.
+    """Take an image's provenance through steps 1 to 25, as `verify_provenance` does, without asking who else says so.
 
     For callers that keep builds until others build them too; what starts or passes an image asks `verify_provenance`.
     """
     with only_refusals(WHAT):
-        claimed = read_claim(bundle, policy)
-        return _held_against(claimed, artifacts=artifacts, image=image, lock=lock, now=now, parts=parts, sbom=sbom)
+        claimed = read_claim(evidence.provenance, policy)
+        return _held_against(claimed, evidence, artifacts=artifacts, image=image, now=now)
 
 
 def _held_against(
-    it: Claimed,
-    *,
-    artifacts: tuple[Artifact, ...],
-    image: Image,
-    lock: bytes | None,
-    now: datetime,
-    parts: tuple[bytes, ...],
-    sbom: bytes | None,
+    it: Claimed, files: ImageEvidence, *, artifacts: tuple[Artifact, ...], image: Image, now: datetime
 ) -> Verified[Provenance]:
     """Steps 9 to 25; all of them are taken, whatever the others say."""
+    if files.provenance != it.data:
+        raise ValueError("the claim was read from another bundle")
     policy, signer = it.policy, it.authentic.signer
-    handed_in = _handed_in(it.provenance, parts, policy)
+    handed_in = _handed_in(it.provenance, files.parts, policy)
     kept, unkept = _kept(it.provenance, handed_in, policy, now)
     inherited = _inherited(it.provenance, handed_in)
     evidence = Evidence(
-        it.provenance, it.statement, signer, policy, artifacts, image, lock, now, inherited, unkept, sbom
+        it.provenance, it.statement, signer, policy, artifacts, image, files.lock, now, inherited, unkept, files.sbom
     )
     taken = Steps("provenance", it.steps)
     taken.take_each(STEPS, evidence)

@@ -14,12 +14,10 @@ from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.bundle.statement import Statement, Subject, parse_subject, subject_value
-from mvmnix.provenance.identity import revocation_check
-from mvmnix.provenance.identity.trust import Revocations, Trust
-from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.bundle import Statement, Subject, envelope, parse_subject, statement, subject_value
+from mvmnix.provenance.identity import Revocations, Trust, revocation_check
+from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify.authentication import authenticate
 
 #: The field of the predicate.
 FIELD: Final = "mvmnix_inputs"
@@ -77,7 +75,7 @@ def _read(data: bytes, read: ReadBuild, trust: Trust, name: str) -> SummaryInput
     return SummaryInput(
         name=name,
         bundle=authentic.digest,
-        mirrored=revocation_check.mirrored(envelope.parse(data)),
+        mirrored=revocation_check.mirrored(envelope.parse_bundle(data)),
         statement=Digest.of(authentic.payload),
         key=authentic.spki,
         identity=authentic.identity,
@@ -145,7 +143,7 @@ def revoked(it: SummaryInput, revocations: Revocations) -> Iterator[Reason]:
         why = f"the key {it.key}, which signed {it.name}, is revoked"
         yield Reason(ReasonCode.SIGNER_REVOKED, _WHAT, why, _REBUILD)
     if it.identity is not None and revocations.revokes(*it.identity):
-        why = f"the {revocation_check.named(it.identity)}, which signed {it.name}, is revoked"
+        why = f"the {revocation_check.identity_words(it.identity)}, which signed {it.name}, is revoked"
         yield Reason(ReasonCode.SIGNER_REVOKED, _WHAT, why, _REBUILD)
     for subject in it.builder_image:
         if subject.digest in revocations.digests:

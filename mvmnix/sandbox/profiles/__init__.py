@@ -1,1 +1,14 @@
 """Which system calls each kind of sandboxed program may make: lists of names, with the reason for each group."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "container": "CONTAINER",
+        "file_server": "FILE_SERVER FILE_SERVER_COUNTED",
+        "helpers": "HELPERS HELPERS_CONNECTED HELPERS_WITH_GATEWAY",
+        "hypervisor": "HYPERVISOR HYPERVISOR_WITH_SHARES",
+        "profile": "Argument Profile",
+    },
+)

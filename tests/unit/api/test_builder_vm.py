@@ -9,7 +9,7 @@ import pytest
 from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.machines import registry, retention
@@ -54,7 +54,7 @@ class Site:
 
     def log(self) -> list[tuple[Kind, tuple[str, ...]]]:
         """Starts and ends, with the reasons."""
-        told = [it.record for it in records(self.rooms.audit, self.rooms.log_key, last=9)]
+        told = [it.record for it in last_records(self.rooms.audit, self.rooms.log_key, last=9)]
         return [(it.kind, tuple(map(str, it.reasons))) for it in told if it.kind in BOOTS]
 
 
@@ -102,5 +102,5 @@ def test_the_last_ones_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(4):
         with site.vm(Scenario.BOOTS).running(nobody) as machine:
             made.append(machine.id)
-    kept = {entry.status.machine for entry in registry.entries(site.rooms.machines)}
+    kept = {entry.status.machine for entry in registry.list_entries(site.rooms.machines)}
     assert kept == set(made[1:]), "two that had ended when the last one began, and that"

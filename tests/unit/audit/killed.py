@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH
 from mvmnix.audit.log import AuditLog
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind
 from mvmnix.audit.segment import SPARE, Segment
 from mvmnix.audit.verify import verify_log
@@ -75,7 +75,7 @@ def survives(world: World, size: int, states: Iterable[dict[str, bytes]]) -> Non
             assert done == evidence.checkpoint
             left = evidence.tail
         log.append(record(100))
-        found = [listed.record for listed in records(world.directory, world.key, last=10**6)]
+        found = [listed.record for listed in last_records(world.directory, world.key, last=10**6)]
         assert [item.line for item in found[:size]] == sealed
         assert found[-1] == record(100)
         between = found[size:-1]

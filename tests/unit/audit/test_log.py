@@ -19,7 +19,7 @@ from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.reading import matching, records, tree_at
+from mvmnix.audit.reading import last_records, matching_records, tree_at
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.tail import VERIFIER_KEY, read_head
@@ -84,7 +84,7 @@ def test_records_are_read_from_the_end(world: World) -> None:
     total = 2 * CAPACITY + 3
     world.fill(total)
     for last in (0, 1, 3, 4, CAPACITY + 3, CAPACITY + 4, total, total + 10):
-        found = list(records(world.directory, world.key, last=last))
+        found = list(last_records(world.directory, world.key, last=last))
         assert [item.index for item in found] == list(range(max(0, total - last), total))
         assert all(item.record == record(item.index) for item in found)
 
@@ -97,7 +97,7 @@ def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
 
     def found(text: str, since: int | None = None) -> list[int]:
         moment = None if since is None else NOON + timedelta(seconds=since)
-        return [it.index for it in matching(world.directory, world.key, text.encode(), since=moment)]
+        return [it.index for it in matching_records(world.directory, world.key, text.encode(), since=moment)]
 
     assert found('"kind":"start"') == list(range(total))[::-1]
     assert found('"machine":"m5"') == [5]
@@ -394,7 +394,7 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
     for action in (
         lambda: AuditLog(world.directory, world.signer).append(record(5)),
         world.log.check,
-        lambda: list(records(world.directory, world.key, last=9)),
+        lambda: list(last_records(world.directory, world.key, last=9)),
     ):
         with pytest.raises(RefusedError) as caught:
             action()
@@ -444,7 +444,7 @@ def test_a_segment_that_another_writer_began_is_kept(world: World) -> None:
     AuditLog(world.directory, world.signer).append(record(1000))
     assert world.log.append(record(1001)).index == CAPACITY + 1
     assert verify_log(world.directory, world.key).checkpoint.size == CAPACITY + 2
-    last = [listed.record for listed in records(world.directory, world.key, last=2)]
+    last = [listed.record for listed in last_records(world.directory, world.key, last=2)]
     assert last == [record(1000), record(1001)]
 
 
@@ -475,7 +475,7 @@ def test_a_disk_that_fails_fails_the_append(
             world.log.append(record(99))
     world.log.append(record(3))
     assert verify_log(world.directory, world.key).tail == 0
-    kept = [listed.record for listed in records(world.directory, world.key, last=10**6) if listed.index >= size]
+    kept = [listed.record for listed in last_records(world.directory, world.key, last=10**6) if listed.index >= size]
     assert kept[-1] == record(3)
     # what reached the disk before it failed is not vouched for, unless it was there with its seal at once
     assert record(99) not in kept or call == "fsync"
@@ -506,7 +506,7 @@ def test_a_disk_that_is_full_at_any_byte(world: World) -> None:
         evidence = verify_log(world.directory, world.key)
         assert (evidence.checkpoint.size, evidence.tail) == (2, max(0, size - whole))
         log.append(record(3))
-        found = [listed.record for listed in records(world.directory, world.key, last=10)]
+        found = [listed.record for listed in last_records(world.directory, world.key, last=10)]
         assert (found[:2], found[-1]) == ([record(0), record(1)], record(3))
         assert verify_log(world.directory, world.key).tail == 0
 

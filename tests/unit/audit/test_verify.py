@@ -14,7 +14,7 @@ from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import read_head
@@ -403,7 +403,7 @@ def test_the_last_seal_but_one_looks_like_a_killed_writer(long: World, notes: di
     assert verify_log(long.directory, long.key).tail == len(record(SIZE - 1).line) + 1
     refusal(long, notes[SIZE])
     AuditLog(long.directory, long.signer).append(record(7))
-    recovery = next(records(long.directory, long.key, last=2)).record
+    recovery = next(last_records(long.directory, long.key, last=2)).record
     assert (long.path / f"tail-{recovery.digests['tail'].hex}").read_bytes() == record(SIZE - 1).line + b"\n"
     refusal(long, notes[SIZE])
 
@@ -445,7 +445,7 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
     world.directory.write_atomic(FIRST, Segment(CompactRange(), (record(0).line,)).sealed(line, seal).data)
     assert "record 1 is none" in refusal(world)
     with pytest.raises(RefusedError) as caught:
-        list(records(world.directory, world.key, last=1))
+        list(last_records(world.directory, world.key, last=1))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
@@ -469,7 +469,7 @@ def test_a_disk_that_cannot_be_read_is_no_refusal(long: World, monkeypatch: pyte
 def test_no_log_is_neither_verified_nor_refused(world: World) -> None:
     for action in (
         lambda: verify_log(world.directory, world.key),
-        lambda: list(records(world.directory, world.key, last=1)),
+        lambda: list(last_records(world.directory, world.key, last=1)),
     ):
         with pytest.raises(UnreadableError, match="holds no audit log"):
             action()
@@ -492,9 +492,9 @@ def test_an_exported_copy_is_left_as_it_is(long: World) -> None:
 def test_records_that_are_handed_out_were_checked(long: World, name: str) -> None:
     replace(name, HEAD + 1, b"start", b"admission")(long)
     if name == FIRST:
-        assert len(list(records(long.directory, long.key, last=CAPACITY))) == CAPACITY
+        assert len(list(last_records(long.directory, long.key, last=CAPACITY))) == CAPACITY
     with pytest.raises(RefusedError) as caught:
-        list(records(long.directory, long.key, last=SIZE))
+        list(last_records(long.directory, long.key, last=SIZE))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.record import Kind
-from mvmnix.audit.vouched import MAGIC, vouch, vouched
+from mvmnix.audit.vouched import MAGIC, vouch, vouched_record
 from mvmnix.strict import MalformedError
 from tests.unit.audit.world import new_signer, record
 
@@ -15,9 +15,9 @@ NOTE = vouch(record(1), SIGNER)
 
 
 def test_it_is_what_the_log_signed() -> None:
-    assert vouched(NOTE, SIGNER.key) == record(1)
+    assert vouched_record(NOTE, SIGNER.key) == record(1)
     end = replace(record(2), kind=Kind.END, exit_code=3)
-    assert vouched(vouch(end, SIGNER), SIGNER.key) == end
+    assert vouched_record(vouch(end, SIGNER), SIGNER.key) == end
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -25,12 +25,12 @@ def test_every_flipped_bit_is_refused() -> None:
         spoiled = bytearray(NOTE)
         spoiled[position] ^= 1 << position % 8
         with pytest.raises((NoteError, MalformedError)):
-            vouched(bytes(spoiled), SIGNER.key)
+            vouched_record(bytes(spoiled), SIGNER.key)
 
 
 def test_another_key_s_is_refused() -> None:
     with pytest.raises(NoteError):
-        vouched(NOTE, new_signer(2).key)
+        vouched_record(NOTE, new_signer(2).key)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_another_key_s_is_refused() -> None:
 )
 def test_another_text_under_the_same_signature_is_none(text: bytes) -> None:
     with pytest.raises((NoteError, MalformedError)):
-        vouched(SIGNER.note(text), SIGNER.key)
+        vouched_record(SIGNER.note(text), SIGNER.key)
 
 
 def test_neither_is_taken_for_the_other() -> None:
     """With either, a log could be cut off, or an end be told that never was."""
     checkpoint = Checkpoint.sign(1, b"\0" * 32, SIGNER)
     with pytest.raises(NoteError, match="no record"):
-        vouched(checkpoint.note, SIGNER.key)
+        vouched_record(checkpoint.note, SIGNER.key)
     with pytest.raises(NoteError, match="it speaks of the log"):
         Checkpoint.verified(NOTE, SIGNER.key)
     assert not MAGIC.decode().startswith(NoteKey.of_log(SIGNER.key.public_key).name)

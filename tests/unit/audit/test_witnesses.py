@@ -11,7 +11,7 @@ from mvmnix.audit import witnessed as witnessed_by
 from mvmnix.audit import witnesses
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import MAX_NOTE, Checkpoint
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.verify import verify_log
 from mvmnix.audit.witnessed import WitnessedLog, check_against_all
@@ -210,7 +210,7 @@ class Witnessed:
         return WitnessedLog(self.world.directory, self.world.signer, witnesses, self.said.append)
 
     def records(self) -> list[Record]:
-        return [listed.record for listed in records(self.world.directory, self.world.key, last=1000)]
+        return [listed.record for listed in last_records(self.world.directory, self.world.key, last=1000)]
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def hold(world: World, *witnesses: Witness) -> list[str]:
 
 def test_what_each_says_of_a_log(world: World, keeper: Witness, tmp_path: Path) -> None:
     def said(*witnesses: Witness) -> list[str]:
-        return [heard.said for heard in witnessed_by.ask(world.directory, KEY, witnesses)]
+        return [heard.said for heard in witnessed_by.ask_witnesses(world.directory, KEY, witnesses)]
 
     world.fill(2)
     command = CommandWitness("post", True, ("/bin/cat",), 10)

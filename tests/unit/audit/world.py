@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -34,7 +34,7 @@ class World:
     @property
     def kinds(self) -> list[Kind]:
         """Of all sealed records, in order."""
-        return [listed.record.kind for listed in records(self.directory, self.key, last=10**6)]
+        return [listed.record.kind for listed in last_records(self.directory, self.key, last=10**6)]
 
     def fill(self, count: int) -> None:
         for number in range(count):

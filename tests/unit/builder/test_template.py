@@ -9,8 +9,8 @@ import pytest
 
 from mvmnix import lock, nar, own_flake
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take
-from mvmnix.builder.template import HOUSE, Template, guest_name, lock_of, scaffold, write
+from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.builder.template import HOUSE, Template, guest_name, lock_of, template_tree, write_template
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import FlakeRef
 
@@ -18,7 +18,7 @@ IMAGE = b'{"name":"app"}'
 
 
 def made(target: Path, template: Template) -> Path:
-    write(scaffold(template, target.name, image=IMAGE if template is Template.OCI else None), target)
+    write_template(template_tree(template, target.name, image=IMAGE if template is Template.OCI else None), target)
     return target
 
 
@@ -41,7 +41,7 @@ def test_what_is_written(tmp_path: Path, template: Template, files: set[str]) ->
 
 @pytest.mark.parametrize("template", Template)
 def test_it_is_taken_as_a_flake_with_every_input_accounted_for(tmp_path: Path, template: Template) -> None:
-    flake = take(FlakeRef(str(made(tmp_path / "hello", template)), copy=True))
+    flake = take_flake(FlakeRef(str(made(tmp_path / "hello", template)), copy=True))
     locked = lock.parse(flake.lock)
     (house,) = locked.relative
     assert (house.name, house.path, house.parent) == (HOUSE, "./mvmnix", ())
@@ -52,14 +52,14 @@ def test_it_is_taken_as_a_flake_with_every_input_accounted_for(tmp_path: Path, t
 def test_the_copy_is_this_installation_s_flake(tmp_path: Path) -> None:
     target = made(tmp_path / "hello", Template.MINIMAL)
     names = (b"flake.nix", b"flake.lock", b"modules", b"profiles")
-    copied = take(FlakeRef(str(target / HOUSE), copy=True))
+    copied = take_flake(FlakeRef(str(target / HOUSE), copy=True))
     assert copied.archive == b"".join(nar.nar_of_tree(nar.Dir(bootstrap.parts(*names))))
 
 
 def test_an_image_belongs_to_one_template() -> None:
     for template, image in ((Template.OCI, None), (Template.MINIMAL, IMAGE), (Template.PYTHON, IMAGE)):
         with pytest.raises(ValueError, match="oci"):
-            scaffold(template, "x", image=image)
+            template_tree(template, "x", image=image)
 
 
 @pytest.mark.parametrize("text", ["hello", "a b", "..", "", "ü", "-x", "x" * 100, "my.guest_1", '"; evil', "${x}"])
@@ -98,7 +98,7 @@ def test_a_fresh_repository_counts_as_empty(tmp_path: Path) -> None:
 
 def test_kinds_of_files(tmp_path: Path) -> None:
     tree = nar.Dir({b"run": nar.File.of(b"#!", executable=True), b"x": nar.File.of(b""), b"l": nar.Symlink(b"run")})
-    write(nar.Dir({b"d": tree}), tmp_path)
+    write_template(nar.Dir({b"d": tree}), tmp_path)
     modes = {name: bool((tmp_path / "d" / name).stat().st_mode & stat.S_IXUSR) for name in ("run", "x")}
     assert modes == {"run": True, "x": False}
     assert (tmp_path / "d/l").readlink() == Path("run")

@@ -14,7 +14,7 @@ import pytest
 from mvmnix import lock, own_flake
 from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
 from mvmnix.images.store import BuildKey
@@ -23,8 +23,8 @@ from mvmnix.launch.runtime.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
-from mvmnix.provenance.slsa.predicate import to_statement
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Kept, Limits, RootTree, account, subjects_of
+from mvmnix.provenance.slsa.predicate import provenance_statement
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Limits, RootTree, lock_account, subjects_of
 from mvmnix.roots import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.bare import BareJail
@@ -139,7 +139,7 @@ class Station:
         """Have the image of a flake built, from wherever it is taken."""
         world = self.world(name, **manifest)
         builder = subjects_of(new_builder(self).image.artifacts)
-        request = BuildRequest(take(flake), LockedFlake(None), "default")
+        request = BuildRequest(take_flake(flake), LockedFlake(None), "default")
         world.sbom = sbom
         if parts:
             self._sign_parts(world)
@@ -168,7 +168,7 @@ class Station:
             directory=flake.directory,
             attribute=request.attribute,
             lock=request.lock.digest,
-            nodes=account(lock.parse(flake.lock), ()),
+            nodes=lock_account(lock.parse(flake.lock), ()),
             sources=sources_of(world),
             builder_id=builder_id,
             builder_image=builder,
@@ -176,24 +176,16 @@ class Station:
             started=now() - timedelta(minutes=2),
             finished=now() - timedelta(minutes=1),
             derivation=DERIVATION,
-            kept=tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in world.parts),
+            kept=tuple(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in world.parts),
             sbom=None if world.sbom is None else Digest.of(world.sbom),
         )
         with self.roots() as roots, Context(roots) as rooms:
             for data in files_of(world).values():
                 rooms.library.images.put(data, Digest.of(data))
-            bundle = rooms.sign(Role.BUILDER, to_statement(claim, world.image.artifacts).to_bytes())
+            bundle = rooms.sign(Role.BUILDER, provenance_statement(claim, world.image.artifacts).to_bytes())
             key = BuildKey(flake.nar, flake.directory, request.attribute, _builder_of(builder_id))
-            rooms.library.keep(
-                key,
-                world.image,
-                bundle=bundle,
-                lock=flake.lock,
-                policy=rooms.policy,
-                now=now(),
-                parts=world.parts,
-                sbom=world.sbom,
-            )
+            evidence = replace(world.evidence, provenance=bundle, lock=flake.lock)
+            rooms.library.keep(key, evidence, policy=rooms.policy, now=now())
 
 
 def _builder_of(builder_id: str) -> str:

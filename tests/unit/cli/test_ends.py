@@ -17,7 +17,7 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import Kind
 from mvmnix.audit.tail import read_head
-from mvmnix.audit.vouched import vouch, vouched
+from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.keys import PrivateKey
 from mvmnix.privileges import ids
 from tests.unit.cli.commands.test_ps import launched
@@ -77,7 +77,7 @@ def test_a_machine_that_was_stopped_is_told_from_one_that_ended(settled: Station
 def forged(machine: Path) -> None:
     """What another key signed, and says something else."""
     key = PrivateKey.generate()
-    record = vouched((machine / NOTE).read_bytes(), key_of(machine))
+    record = vouched_record((machine / NOTE).read_bytes(), key_of(machine))
     (machine / NOTE).write_bytes(vouch(replace(record, exit_code=0), Signer.of_log(key.public.raw, key.sign)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.cli.evidence_table import Chain, built_before
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.cli.station import Station
 from tests.unit.provenance.world import CACHED, KERNEL, TOOLS, new_world
 
@@ -19,7 +19,7 @@ def test_who_vouches_for_what_was_built_before(tmp_path: Path) -> None:
     world = new_world(tmp_path)
     assert list(built_before(world.provenance())) == []
     first, second = Digest.of(b"first"), Digest.of(b"second")
-    kept = tuple(Kept(it.path, it.nar, first) for it in (KERNEL, TOOLS))
+    kept = tuple(KeptPath(it.path, it.nar, first) for it in (KERNEL, TOOLS))
     cached = (CACHED, replace(CACHED, path=KERNEL.path, key=ANOTHER))
     assert dict(built_before(world.provenance(kept=kept, cached=cached[:1]))) == {
         "kept parts": f"2 of mvm's own, under the statement {first}",

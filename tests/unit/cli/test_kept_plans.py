@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.images.prune import Shelves
+from mvmnix.images.prune import KeptImages
 from mvmnix.model import Digest
 from tests.unit.cli.commands.test_image import images, named, sign_plan
 from tests.unit.cli.station import Said, Station
@@ -139,7 +139,7 @@ def test_an_image_that_is_shown_by_its_name(settled: Station) -> None:
 
 def test_two_images_of_one_name_are_both_named_and_none_is_run(settled: Station) -> None:
     settled.flake()
-    settled.monkeypatch.setattr(Shelves, "_name", lambda *_: "hello")  # the builder's image too
+    settled.monkeypatch.setattr(KeptImages, "_name", lambda *_: "hello")  # the builder's image too
     digests = [it["manifest"].removeprefix("sha256:")[:12] for it in images(settled)]
     assert len(digests) == 2
     for command in (("run", "image:hello"), ("plan", "create", "image:hello"), ("image", "rm", "hello")):

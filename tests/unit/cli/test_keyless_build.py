@@ -61,7 +61,7 @@ def test_a_job_signs_a_build_and_its_plan_keyless(settled: Station, monkeypatch:
         assert said.code == 0, said.err
     # from here on nobody is asked: the services are gone
     bundle = out / "provenance.sigstore.json"
-    assert envelope.parse(bundle.read_bytes()).material.certificate
+    assert envelope.parse_bundle(bundle.read_bytes()).material.certificate
     root = settled.path / "root.json"
     root.write_bytes(private.trusted_root)
     by = ("--certificate-oidc-issuer", services.issuer_url, "--trusted-root", root, "--bundle", bundle)

@@ -58,7 +58,7 @@ def second_of(station: Station, said: object) -> provenance.Provenance:
     assert isinstance(said, dict)
     manifest, bundle = said["artifacts"]["manifest.json"], said["rebuild"]["provenance"]
     path = station.state / "rebuilds" / manifest.removeprefix("sha256:") / bundle.removeprefix("sha256:")
-    return predicate.from_statement(statement.parse(envelope.parse(path.read_bytes()).payload))
+    return predicate.read_provenance(statement.parse(envelope.parse_bundle(path.read_bytes()).payload))
 
 
 def test_a_build_that_agrees_is_signed_for_twice(settled: Station) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvmnix.api.context import Context
 from mvmnix.api.verify.image import VerifiedImage
-from mvmnix.api.verify.summaries import of_image
+from mvmnix.api.verify.summaries import finding_of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
 from mvmnix.model import Digest
@@ -102,7 +103,7 @@ def test_a_changed_file_is_built_or_copied_again(gap: Gap, name: str) -> None:
 def test_what_the_summary_says(gap: Gap) -> None:
     said = gap.summarise("--verifier-id", "https://verifier.example/gate")
     assert (said.code, said.err) == (0, "")
-    statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
+    statement = json.loads(envelope.parse_bundle(gap.vsa.read_bytes()).payload)
     predicate = statement["predicate"]
     manifest = Digest.of((gap.image / "manifest.json").read_bytes())
     assert statement["predicateType"] == "https://slsa.dev/verification_summary/v1"
@@ -165,7 +166,7 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
     assert gap.summarise().code == 0
     with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.VERIFIER)
-    statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
+    statement = json.loads(envelope.parse_bundle(gap.vsa.read_bytes()).payload)
     put(value, "predicate", *path)(statement)
     gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
     far = gap.far_side()
@@ -181,7 +182,7 @@ def test_no_other_key_summarises(gap: Gap, role: str) -> None:
     assert gap.summarise().code == 0
     with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role(role))
-    gap.vsa.write_bytes(envelope.sign(envelope.parse(gap.vsa.read_bytes()).payload, key).to_bytes())
+    gap.vsa.write_bytes(envelope.sign(envelope.parse_bundle(gap.vsa.read_bytes()).payload, key).to_bytes())
     said = gap.verifier.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, f"refused [{Code.SIGNER_ROLE}]" in said.err) == (126, True)
 
@@ -224,7 +225,7 @@ def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: 
     code, table, which = REVOKED[row]
     assert gap.summarise().code == 0
     data = (gap.image / "provenance.sigstore.json").read_bytes()
-    payload = envelope.parse(data).payload
+    payload = envelope.parse_bundle(data).payload
     build = json.loads(payload)["predicate"]["runDetails"]["builder"]["builderDependencies"]
     with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.BUILDER).public.fingerprint.hex
@@ -247,7 +248,7 @@ def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: 
 
 def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: Gap) -> None:
     assert gap.summarise().code == 0
-    payload = envelope.parse((gap.image / "provenance.sigstore.json").read_bytes()).payload
+    payload = envelope.parse_bundle((gap.image / "provenance.sigstore.json").read_bytes()).payload
     far = gap.far_side()
     made = far.mvm("create", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert made.code == 0, made.err
@@ -263,7 +264,7 @@ def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(ga
     assert gap.summarise().code == 0
     with gap.verifier.roots() as roots, Context(roots) as rooms:
         key = rooms.key(Role.VERIFIER)
-    statement = json.loads(envelope.parse(gap.vsa.read_bytes()).payload)
+    statement = json.loads(envelope.parse_bundle(gap.vsa.read_bytes()).payload)
     drop("predicate", "mvmnix_inputs")(statement)
     gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
     far = gap.far_side()
@@ -283,18 +284,15 @@ def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -
     world.policy = agreed(2, SECOND)
     second, strangers = rebuilt(world, SECOND, kept=()), rebuilt(world, STRANGER, kept=())
     found = verify_provenance(
-        world.provenance_bundle,
+        replace(world.evidence, rebuilds=(second,)),
         policy=world.policy,
         artifacts=world.image.artifacts,
-        lock=world.lock,
         image=world.image,
         now=world.now,
-        parts=world.parts,
-        rebuilds=(second,),
     )
     data = world.provenance_bundle
-    image = VerifiedImage(world.image, found, data, world.parts, (strangers, second))
-    it = of_image(image, world.policy)
+    image = VerifiedImage(world.image, replace(world.evidence, rebuilds=(strangers, second)), found)
+    it = finding_of_image(image, world.policy)
     assert it.relied_on is not None
     assert [each.bundle for each in it.relied_on] == list(it.bundles) == [*map(Digest.of, (data, *world.parts, second))]
     assert [each.key for each in it.relied_on] == [it.public.fingerprint for it in (BUILDER, BUILDER, SECOND)]

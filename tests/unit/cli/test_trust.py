@@ -174,9 +174,9 @@ def second(settled: Station) -> tuple[str, Path]:
     policy(settled, lambda text: believing(text, roles="builder", table=f"{table}\n{host_nix}"))
     built = settled.mvm("build", "--json", settled.flake()).answer("build")
     bundle = settled.state / "bundles" / built["provenance"].removeprefix("sha256:")
-    claim = statement.parse(envelope.parse(bundle.read_bytes()).payload)
-    again = replace(predicate.from_statement(claim), invocation="urn:uuid:another")
-    payload = predicate.to_statement(again, settled.world("hello").image.artifacts).to_bytes()
+    claim = statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload)
+    again = replace(predicate.read_provenance(claim), invocation="urn:uuid:another")
+    payload = predicate.provenance_statement(again, settled.world("hello").image.artifacts).to_bytes()
     path = settled.path / "second.sigstore.json"
     path.write_bytes(envelope.sign(payload, OTHER).to_bytes())
     return built["artifacts"]["manifest.json"].removeprefix("sha256:"), path

@@ -186,7 +186,7 @@ def test_mvms_own_builds(it: Release, tmp_path: Path) -> None:
     it.artifact.write_bytes(world.kernel)
     own = {"builder": "urn:mvmnix:builder:microvm:1", "pattern": "git+https://host/repository?rev=*"}
     built = world.provenance(started=now() - timedelta(minutes=9), finished=now() - timedelta(minutes=7))
-    it.put(signed(predicate.to_statement(built, world.image.artifacts).to_bytes()))
+    it.put(signed(predicate.provenance_statement(built, world.image.artifacts).to_bytes()))
     assert verify(it, policy(it, **own)).code == 0
     assert codes(verify(it, policy(it, **own | {"pattern": "path:*"}), "--json")) == [Code.SOURCE_NOT_ADMITTED]
     assert codes(verify(it, policy(it, **own | {"builder": "urn:x:y"}), "--json")) == [Code.BUILDER_NOT_ADMITTED]
@@ -208,7 +208,7 @@ def test_the_launch_gate_takes_no_policy_from_the_command_line() -> None:
 
 
 def vsa_of(path: Path) -> worlds.Json:
-    statement = json.loads(envelope.parse(path.read_bytes()).payload)
+    statement = json.loads(envelope.parse_bundle(path.read_bytes()).payload)
     assert isinstance(statement, dict)
     return statement
 

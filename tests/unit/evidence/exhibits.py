@@ -15,7 +15,7 @@ from mvmnix.images.store import Entry, Finished
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, Provenance, Variation, subjects_of
+from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance, Variation, subjects_of
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.unit.provenance.world import BUILDER, CACHE_KEY, CACHED, KERNEL, NOW, World, new_world, trust
 
@@ -35,7 +35,7 @@ class Exhibit:
     def sign(self, *changes: Any, key: PrivateKey = BUILDER, **fields: Any) -> None:
         """Sign the provenance anew, with fields of a claim or of its JSON changed."""
         said = {
-            "kept": tuple(Kept(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in self.world.parts),
+            "kept": tuple(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in self.world.parts),
             "cached": (CACHED,),
             "sbom": Digest.of(SBOM),
             "builder_image": subjects_of(self.builder.image.artifacts),
@@ -54,10 +54,9 @@ class Exhibit:
         for bundle in self.rebuilds:
             try:
                 found: Verified[Provenance] | RefusedError = verify_provenance(
-                    bundle,
+                    world.evidence.of_rebuild(bundle),
                     policy=world.policy,
                     artifacts=first.image.artifacts,
-                    lock=world.lock,
                     image=first.image,
                     now=NOW,
                 )

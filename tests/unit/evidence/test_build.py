@@ -15,7 +15,7 @@ from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, Standing
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.slsa.provenance import RootTree, Untouched
+from mvmnix.provenance.slsa.provenance import RootTree, UntouchedNode
 from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, exhibit, node, paper
 from tests.unit.provenance.world import CACHED, NOW, STRANGER, drop, put, trust
 
@@ -160,7 +160,7 @@ ROWS = (
     ),
     Row(
         "another tree for a lock node",
-        lambda it: it.sign(nodes=replace(it.world.provenance().nodes, untouched=(Untouched("nixpkgs", OTHER),))),
+        lambda it: it.sign(nodes=replace(it.world.provenance().nodes, untouched=(UntouchedNode("nixpkgs", OTHER),))),
         "provenance",
         "refused [dependency-mismatch]",
     ),

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.images.store import BuildKey, Finished, Library
+from mvmnix.images.store import BuildKey, Finished, ImageStore
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.descriptors import until_the_end
@@ -24,7 +24,7 @@ class Shelf:
     world: World
 
     def __post_init__(self) -> None:
-        self.library = until_the_end(Library(until_the_end(Directory.create(str(self.path)))))
+        self.library = until_the_end(ImageStore(until_the_end(Directory.create(str(self.path)))))
         self.hold(self.world)
 
     def hold(self, world: World) -> None:
@@ -33,7 +33,7 @@ class Shelf:
 
     def keep(self, key: BuildKey = KEY, world: World | None = None) -> Finished:
         it = world or self.world
-        return self.library.keep(key, it.image, bundle=it.provenance_bundle, lock=it.lock, policy=it.policy, now=it.now)
+        return self.library.keep(key, it.evidence, policy=it.policy, now=it.now)
 
     def find(self, key: BuildKey = KEY) -> Finished | None:
         return self.library.find(key, policy=self.world.policy, now=self.world.now)

@@ -1,6 +1,7 @@
 """SBOMs and kept parts lie beside a build's provenance, and are found again as it names them, or it is refused."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.gc_roots import File, files_of
-from mvmnix.images.prune import Shelves
-from mvmnix.images.store import Finished, Room
+from mvmnix.images.prune import KeptImages
+from mvmnix.images.store import Finished, StoreDirectory
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
 from tests.unit.provenance.world import KERNEL, new_world
 
@@ -25,23 +26,15 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
     made.world.keep_parts()
     made.world.sbom = SBOM
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
     made.world.sign_provenance(sbom=Digest.of(SBOM), kept=kept)
     yield made
 
 
 def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> Finished:
     it = shelf.world
-    return shelf.library.keep(
-        KEY,
-        it.image,
-        bundle=it.provenance_bundle,
-        lock=it.lock,
-        policy=it.policy,
-        now=it.now,
-        parts=it.parts if parts is None else parts,
-        sbom=sbom,
-    )
+    evidence = replace(it.evidence, parts=it.parts if parts is None else parts, sbom=sbom)
+    return shelf.library.keep(KEY, evidence, policy=it.policy, now=it.now)
 
 
 def refused(ask: Callable[[], object]) -> set[Code]:
@@ -54,7 +47,7 @@ def test_kept_and_found(shelf: Shelf) -> None:
     assert keep(shelf) == shelf.find()
     found = shelf.find()
     assert found is not None
-    assert (found.sbom, found.parts) == (SBOM, shelf.world.parts)
+    assert (found.evidence.sbom, found.evidence.parts) == (SBOM, shelf.world.parts)
     assert shelf.library.sbom(Digest.of(SBOM)) == SBOM
     assert shelf.library.bundle(Digest.of(shelf.world.parts[0])) == shelf.world.parts[0]
 
@@ -63,7 +56,7 @@ def test_what_a_gate_reads_has_the_parts(shelf: Shelf) -> None:
     keep(shelf)
     (entry,) = shelf.library.entries()
     assert (entry.sbom, entry.parts) == (Digest.of(SBOM), (Digest.of(shelf.world.parts[0]),))
-    assert shelf.library.read(entry).parts == shelf.world.parts
+    assert shelf.library.read(entry).evidence.parts == shelf.world.parts
 
 
 @pytest.mark.parametrize("sbom", [None, SBOM + b"\n"])
@@ -97,8 +90,8 @@ def test_an_index_that_forgot(shelf: Shelf, field: str, code: Code) -> None:
 def test_nothing_of_it_is_surplus(shelf: Shelf) -> None:
     keep(shelf)
     (entry,) = shelf.library.entries()
-    part = File(Room.BUNDLES, Digest.of(shelf.world.parts[0]))
-    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
-    assert Shelves(shelf.library).prune((), every=False).files == ()
-    freed = Shelves(shelf.library).prune((), every=True)
-    assert {part, File(Room.SBOMS, Digest.of(SBOM))} <= set(freed.files)
+    part = File(StoreDirectory.BUNDLES, Digest.of(shelf.world.parts[0]))
+    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
+    assert KeptImages(shelf.library).prune((), every=False).files == ()
+    freed = KeptImages(shelf.library).prune((), every=True)
+    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= set(freed.files)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mvmnix.images.gc_roots import File, Need, Shelved, outlived, surplus, unused, users
-from mvmnix.images.store import Entry, Room
+from mvmnix.images.gc_roots import File, Need, Shelved, outlived, surplus, unused, users_of
+from mvmnix.images.store import Entry, StoreDirectory
 from mvmnix.model import Digest
 
 
@@ -16,8 +16,8 @@ def digest(text: str) -> Digest:
 def build(name: str, *files: str) -> Shelved:
     """A build whose manifest and bundle are named after it."""
     entry = Entry(digest(f"{name} manifest"), digest(f"{name} bundle"), None)
-    named = {File(Room.IMAGES, digest(file)) for file in files}
-    own = {File(Room.IMAGES, entry.manifest), File(Room.BUNDLES, entry.bundle)}
+    named = {File(StoreDirectory.IMAGES, digest(file)) for file in files}
+    own = {File(StoreDirectory.IMAGES, entry.manifest), File(StoreDirectory.BUNDLES, entry.bundle)}
     return Shelved(name, entry, frozenset(named | own))
 
 
@@ -34,25 +34,27 @@ def test_a_file_of_two_builds_stays_with_the_second() -> None:
     present = ONE.files | TWO.files
     assert surplus(present, (ONE, TWO), ()) == ()
     assert set(surplus(present, (TWO,), ())) == ONE.files - TWO.files
-    assert File(Room.IMAGES, digest("kernel")) not in surplus(present, (TWO,), ())
+    assert File(StoreDirectory.IMAGES, digest("kernel")) not in surplus(present, (TWO,), ())
     assert set(surplus(present, (), ())) == present
 
 
 def test_the_same_digest_in_another_directory_is_another_file() -> None:
-    (bundle,) = (file for file in ONE.files if file.room is Room.BUNDLES)
-    assert surplus({File(Room.LOCKS, bundle.digest)}, (ONE,), ()) == (File(Room.LOCKS, bundle.digest),)
+    (bundle,) = (file for file in ONE.files if file.room is StoreDirectory.BUNDLES)
+    assert surplus({File(StoreDirectory.LOCKS, bundle.digest)}, (ONE,), ()) == (
+        File(StoreDirectory.LOCKS, bundle.digest),
+    )
 
 
 def test_who_needs_a_build() -> None:
     needs = (need(ONE), need(ONE, "the plan p"), need(TWO, "the machine db"))
-    assert users(ONE.entry, needs) == ("the machine web", "the plan p")
-    assert users(TWO.entry, needs) == ("the machine db",)
-    assert users(build("three").entry, needs) == ()
+    assert users_of(ONE.entry, needs) == ("the machine web", "the plan p")
+    assert users_of(TWO.entry, needs) == ("the machine db",)
+    assert users_of(build("three").entry, needs) == ()
 
 
 @pytest.mark.parametrize("other", [(ONE.entry.manifest, TWO.entry.bundle), (TWO.entry.manifest, ONE.entry.bundle)])
 def test_a_need_names_manifest_and_bundle(other: tuple[Digest, Digest]) -> None:
-    assert users(ONE.entry, (Need("x", other),)) == ()
+    assert users_of(ONE.entry, (Need("x", other),)) == ()
 
 
 def test_builds_that_nobody_needs() -> None:

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images import image_archive
-from mvmnix.images.store import LIMIT, Finished
+from mvmnix.images.store import STATEMENT_LIMIT, Finished
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.fakes import ustar
 from tests.unit.images.shelf import KEY, Shelf, other_world
 from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER, new_world
@@ -84,7 +85,7 @@ def test_without_a_lock(shelf: Shelf, elsewhere: Shelf) -> None:
     shelf.keep()
     data = packed(shelf)
     assert "flake.lock" not in members(data)
-    assert unpack(elsewhere, data).lock is None
+    assert unpack(elsewhere, data).evidence.lock is None
 
 
 def test_what_was_loaded_is_no_build_of_a_flake(shelf: Shelf, elsewhere: Shelf) -> None:
@@ -113,7 +114,7 @@ def flip(data: bytes) -> bytes:
         ("manifest.json", flip, {Code.MANIFEST_MALFORMED}),
         ("provenance.sigstore.json", flip, {Code.BUNDLE_MALFORMED}),
         ("provenance.sigstore.json", lambda data: data + b" ", {Code.BUNDLE_NOT_CANONICAL}),
-        ("provenance.sigstore.json", lambda data: bytes(LIMIT + 1), {Code.ARCHIVE_MALFORMED}),
+        ("provenance.sigstore.json", lambda data: bytes(STATEMENT_LIMIT + 1), {Code.ARCHIVE_MALFORMED}),
         ("flake.lock", lambda data: data + b"\n", {Code.LOCK_MISMATCH}),
         ("flake.lock", None, {Code.LOCK_MISMATCH, Code.DEPENDENCY_MISMATCH}),
         ("kernel", None, {Code.ARCHIVE_MALFORMED}),
@@ -196,7 +197,7 @@ def test_what_is_no_archive_of_ours_leaves_nothing(
 def test_an_archive_without_end_is_given_up(shelf: Shelf, elsewhere: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zeros behind its end can be padding, up to a point."""
     monkeypatch.setattr(import_outputs, "LIMITS", dict.fromkeys(import_outputs.LIMITS, 1 << 22))
-    monkeypatch.setattr("mvmnix.images.image_archive.LIMIT", 1 << 20)
+    monkeypatch.setattr("mvmnix.images.image_archive.STATEMENT_LIMIT", 1 << 20)
 
     def endless() -> Iterator[bytes]:
         yield packed(shelf)
@@ -227,18 +228,9 @@ SBOM = b'{"bomFormat":"CycloneDX"}'
 def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
     it = shelf.world
     it.keep_parts()
-    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
-    built = shelf.library.keep(
-        KEY,
-        it.image,
-        bundle=it.provenance_bundle,
-        lock=it.lock,
-        policy=it.policy,
-        now=it.now,
-        parts=it.parts,
-        sbom=SBOM,
-    )
+    built = shelf.library.keep(KEY, replace(it.evidence, sbom=SBOM), policy=it.policy, now=it.now)
     given = members(packed(shelf))
     assert (given["sbom.cdx.json"], given["parts.sigstore.jsonl"]) == (SBOM, it.parts[0])
     assert unpack(elsewhere, packed(shelf)) == built
@@ -259,7 +251,7 @@ def test_without_its_sbom_or_parts_it_is_refused(
 ) -> None:
     it = shelf.world
     it.keep_parts()
-    kept = Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
     given = {"manifest.json": it.manifest, "kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
     given |= {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}

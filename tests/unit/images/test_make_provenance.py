@@ -16,7 +16,8 @@ from mvmnix.images.store import Finished
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Kept, Limits, Provenance, Variation
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Limits, Provenance, Variation
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.fakes import DERIVATION, artifacts_of, source
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, DEB, KERNEL, LOCK, NOW, SEED, World, new_world
@@ -46,20 +47,14 @@ def record_of(world: World, commit: str | None = COMMIT) -> BuildRecord:
 
 
 def verified(claim: Provenance, world: World) -> Verified[Provenance]:
-    bundle = envelope.sign(predicate.to_statement(claim, world.image.artifacts).to_bytes(), BUILDER).to_bytes()
-    return verify_provenance(
-        bundle,
-        policy=world.policy,
-        artifacts=artifacts_of(world),
-        lock=LOCK,
-        image=world.image,
-        now=NOW,
-    )
+    bundle = envelope.sign(predicate.provenance_statement(claim, world.image.artifacts).to_bytes(), BUILDER).to_bytes()
+    evidence = ImageEvidence(manifest=world.manifest, provenance=bundle, lock=LOCK)
+    return verify_provenance(evidence, policy=world.policy, artifacts=artifacts_of(world), image=world.image, now=NOW)
 
 
 def builder_image(world: World) -> Finished:
-    evidence = verified(world.provenance(), world)
-    return Finished(world.image, world.manifest, world.provenance_bundle, LOCK, evidence)
+    evidence = ImageEvidence(manifest=world.manifest, provenance=world.provenance_bundle, lock=LOCK)
+    return Finished(world.image, evidence, verified(world.provenance(), world))
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])
@@ -93,7 +88,7 @@ def test_whatever_else_came_in_is_said_too(world: World) -> None:
     record = replace(
         record_of(world),
         cached=(CACHED,),
-        kept=(Kept(KERNEL.path, KERNEL.nar, Digest.of(b"a bundle")),),
+        kept=(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(b"a bundle")),),
         from_derivation=True,
         variation=Variation("other", 60, "reversed"),
         sbom=Digest.of(b"{}"),
@@ -101,7 +96,7 @@ def test_whatever_else_came_in_is_said_too(world: World) -> None:
     claim = make_provenance.by_builder(record, mvm="0.1.0", builder=builder_image(world), limits=LIMITS)
     assert (claim.cached, claim.kept, claim.variation) == (record.cached, record.kept, record.variation)
     assert (claim.from_derivation, claim.sbom) == (True, record.sbom)
-    assert predicate.from_statement(predicate.to_statement(claim, ())) == claim
+    assert predicate.read_provenance(predicate.provenance_statement(claim, ())) == claim
 
 
 def test_every_invocation_has_a_name_of_its_own(world: World) -> None:

@@ -11,14 +11,14 @@ import pytest
 
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.images.part_index import NOTHING_KEPT, Domain, PartBook, Stock
+from mvmnix.images.part_index import NOTHING_KEPT, Domain, KeptParts, PartIndex
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import parts as claims
-from mvmnix.provenance.slsa.provenance import Kept, RootTree
+from mvmnix.provenance.slsa.provenance import KeptPath, RootTree
 from mvmnix.store import Store
 from tests.descriptors import until_the_end
 from tests.unit.provenance import world as worlds
@@ -39,7 +39,7 @@ class Archive:
 
     def __post_init__(self) -> None:
         self.bundles, self.archives = (Store(self.directory(name)) for name in ("bundles", "sources"))
-        self.book = PartBook(self.directory("parts"), self.bundles, self.archives)
+        self.book = PartIndex(self.directory("parts"), self.bundles, self.archives)
         made = self.world.own_parts()
         self.domain = Domain(made.provenance.root.nar, made.provenance.builder_image)
         for digest, data in ARCHIVES.items():
@@ -54,15 +54,15 @@ class Archive:
         """A bundle that says how both parts came to be."""
         return signed(claims.to_statement(self.world.own_parts(**fields)), (), key)
 
-    def write(self, bundle: bytes, domain: Domain | None = None) -> tuple[Kept, ...]:
+    def write(self, bundle: bytes, domain: Domain | None = None) -> tuple[KeptPath, ...]:
         """Have both in the book under this statement."""
         parts = tuple(
-            sorted((Kept(it.path, it.nar, Digest.of(bundle)) for it in (KERNEL, TOOLS)), key=lambda it: it.path)
+            sorted((KeptPath(it.path, it.nar, Digest.of(bundle)) for it in (KERNEL, TOOLS)), key=lambda it: it.path)
         )
         self.book.add(domain or self.domain, KNOWN, parts, bundle)
         return parts
 
-    def stock(self, domain: Domain | None = None) -> Stock:
+    def stock(self, domain: Domain | None = None) -> KeptParts:
         return self.book.stock(domain or self.domain, policy=self.world.policy, now=self.now)
 
     def codes(self) -> tuple[Code, ...]:

@@ -12,8 +12,8 @@ import pytest
 from mvmnix import strict
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.images.gc_roots import File, Need
-from mvmnix.images.prune import Freed, Shelves
-from mvmnix.images.store import Entry, Room
+from mvmnix.images.prune import Freed, KeptImages
+from mvmnix.images.store import Entry, StoreDirectory
 from mvmnix.model import Digest
 from tests.fakes import files_of
 from tests.unit.images.shelf import KEY, Shelf, other_world, spoil
@@ -54,7 +54,7 @@ def files(world: World) -> set[str]:
 
 
 def prune(shelf: Shelf, *needs: Need, every: bool = False, remove: bool = True) -> Freed:
-    return Shelves(shelf.library).prune(needs, every=every, remove=remove)
+    return KeptImages(shelf.library).prune(needs, every=every, remove=remove)
 
 
 def test_nothing_is_surplus(shelf: Shelf, other: World) -> None:
@@ -110,7 +110,7 @@ def test_a_build_that_cannot_be_read_stops_a_prune(shelf: Shelf, other: World, h
         prune(shelf)
     assert error.value.hint == f"mvm image rm {Digest.of(other.manifest)}"
     assert kept(shelf) == before
-    shelves = Shelves(shelf.library)
+    shelves = KeptImages(shelf.library)
     shelves.remove([name for name, _ in shelves.find(Digest.of(other.manifest).hex)], ())
     prune(shelf)
     assert before - kept(shelf) >= files(other) - {f"images/{path.name}"}
@@ -119,7 +119,7 @@ def test_a_build_that_cannot_be_read_stops_a_prune(shelf: Shelf, other: World, h
 
 def test_removing_one_leaves_what_it_shares(shelf: Shelf, other: World) -> None:
     before = kept(shelf)
-    shelves = Shelves(shelf.library)
+    shelves = KeptImages(shelf.library)
     ((name, entry),) = shelves.find(Digest.of(other.manifest).hex[:8])
     assert (name, entry.bundle) == (OTHER.name, Digest.of(other.provenance_bundle))
     shelves.remove([name], ())
@@ -128,7 +128,7 @@ def test_removing_one_leaves_what_it_shares(shelf: Shelf, other: World) -> None:
 
 
 def test_removing_what_is_needed_is_refused(shelf: Shelf, other: World) -> None:
-    shelves, before = Shelves(shelf.library), kept(shelf)
+    shelves, before = KeptImages(shelf.library), kept(shelf)
     with pytest.raises(UsageError, match="needed by the machine web"):
         shelves.remove([KEY.name, OTHER.name], (need(other),))
     assert kept(shelf) == before
@@ -137,7 +137,7 @@ def test_removing_what_is_needed_is_refused(shelf: Shelf, other: World) -> None:
 def test_removing_leaves_surplus_of_others(shelf: Shelf, other: World) -> None:
     """`rm` takes what it was asked for; only `prune` looks at the rest."""
     shelf.library.forget(OTHER.name)
-    Shelves(shelf.library).remove([KEY.name], ())
+    KeptImages(shelf.library).remove([KEY.name], ())
     assert files(other) <= kept(shelf)
 
 
@@ -150,54 +150,54 @@ def called(shelf: Shelf, name: str) -> Digest:
 
 
 def test_an_image_is_found_by_its_name(shelf: Shelf) -> None:
-    ((name, entry),) = Shelves(shelf.library).find(shelf.world.image.name)
+    ((name, entry),) = KeptImages(shelf.library).find(shelf.world.image.name)
     assert (name, entry.manifest) == (KEY.name, Digest.of(shelf.world.manifest))
     digests = [each.hex[:12] for each in (entry.manifest, called(shelf, shelf.world.image.name))]
     with pytest.raises(UsageError, match="2 kept images have the name") as error:
-        Shelves(shelf.library).find(shelf.world.image.name)
+        KeptImages(shelf.library).find(shelf.world.image.name)
     assert all(digest in error.value.message for digest in digests)
     for spoilt in digests[1:]:
         (path,) = (shelf.path / "images").glob(f"{spoilt}*")
         path.write_bytes(b"{}")
-    assert len(Shelves(shelf.library).find(shelf.world.image.name)) == 1, "one that can't be read has no name"
+    assert len(KeptImages(shelf.library).find(shelf.world.image.name)) == 1, "one that can't be read has no name"
 
 
 def test_a_beginning_of_a_digest_is_no_name_of_another_image(shelf: Shelf) -> None:
     """A flake's author chooses the name: what begins a digest never means a name."""
     digest = Digest.of(shelf.world.manifest).hex
     called(shelf, digest[:8])
-    ((_, entry),) = Shelves(shelf.library).find(digest[:8])
+    ((_, entry),) = KeptImages(shelf.library).find(digest[:8])
     assert entry.manifest.hex == digest
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "ab", "ffffffff", "x" * 64, "sha256:hello"])
 def test_a_digest_that_names_none(shelf: Shelf, text: str) -> None:
     with pytest.raises(UsageError) as error:
-        Shelves(shelf.library).find(text)
+        KeptImages(shelf.library).find(text)
     assert error.value.hint == "mvm image ls lists them"
 
 
 def test_one_image_of_two_builds_is_one_image(shelf: Shelf) -> None:
     entry = next(shelf.library.entries())
     shelf.library.note(OTHER.name, Entry(entry.manifest, Digest.of(b"another bundle"), None))
-    assert len(Shelves(shelf.library).find(f"sha256:{entry.manifest.hex}")) == 2
+    assert len(KeptImages(shelf.library).find(f"sha256:{entry.manifest.hex}")) == 2
 
 
 def test_an_image_that_another_build_has_still_was_not_removed(shelf: Shelf) -> None:
     """Two builds of the same bytes: one of them goes, and the image stays."""
     entry = next(shelf.library.entries())
     shelf.library.note(OTHER.name, entry)
-    freed = Shelves(shelf.library).prune((), every=True, spared=(KEY.name,))
+    freed = KeptImages(shelf.library).prune((), every=True, spared=(KEY.name,))
     assert (freed.builds, [name for name, _ in shelf.library.index()]) == ((), [KEY.name])
-    assert Shelves(shelf.library).prune((), every=True).builds == (entry.manifest,)
+    assert KeptImages(shelf.library).prune((), every=True).builds == (entry.manifest,)
 
 
 KILLED = """
 import sys
-from mvmnix.images.store import Library
+from mvmnix.images.store import ImageStore
 from mvmnix.builder.session.import_outputs import Reception
 from mvmnix.private_dirs import Directory
-with Reception(Library(Directory.open(sys.argv[1])).images) as reception:
+with Reception(ImageStore(Directory.open(sys.argv[1])).images) as reception:
     for name in ("kernel", "initrd"):
         reception.open(name).write(b"half of it")
     print("receiving", flush=True)
@@ -222,7 +222,7 @@ def test_what_a_killed_build_was_receiving_goes_and_what_a_living_one_receives_s
 def test_what_somebody_else_keeps_there_stays(shelf: Shelf, other: World) -> None:
     """The statement of kept parts lies among the bundles, and no image names it."""
     shelf.library.forget(OTHER.name)
-    statement = File(Room.BUNDLES, Digest.of(other.provenance_bundle))
-    assert Shelves(shelf.library, held=[statement]).prune((), every=False).files
+    statement = File(StoreDirectory.BUNDLES, Digest.of(other.provenance_bundle))
+    assert KeptImages(shelf.library, held=[statement]).prune((), every=False).files
     assert f"bundles/{statement.digest.hex}" in kept(shelf)
     assert not files(other) & kept(shelf) - {f"bundles/{statement.digest.hex}"}

@@ -117,7 +117,7 @@ def test_nothing_on_disk_is_believed(shelf: Twice) -> None:
 
 def test_a_bundle_that_somebody_put_there_counts_for_nothing(shelf: Twice) -> None:
     shelf.again(shelf.bundle())
-    planted = shelf.first.bundle
+    planted = shelf.first.evidence.provenance
     shelf.where(planted).write_bytes(planted)
     shelf.where(planted).chmod(0o600)
     with pytest.raises(RefusedError) as caught:

@@ -18,7 +18,7 @@ from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.images import sbom
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.slsa.provenance import Cached, Kept
+from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from tests.fakes import DERIVATION
 from tests.unit.provenance.world import DEB, LOCK, SEED, TOUCHED, new_world
 
@@ -33,7 +33,7 @@ LAYER = Source(f"oci://registry.test/team/app@sha256:{'ab' * 32}", f"oci-{'ab' *
 TARBALL = Source("https://files.test/x-1.tar.gz", "x-1.tar.gz", Digest.of(b"x"))
 PATH = StorePath("3" * 32, "hello-2.12.1-man")
 CACHED = Cached(PATH, "https://cache.test/nar/1.nar.xz", Digest.of(b"nar"), f"cache.test-1:{'A' * 43}=")
-KEPT = Kept(StorePath("4" * 32, "initrd"), Digest.of(b"initrd"), Digest.of(b"statement"))
+KEPT = KeptPath(StorePath("4" * 32, "initrd"), Digest.of(b"initrd"), Digest.of(b"statement"))
 FINISHED = datetime(2026, 9, 1, 12, 0, 7, 123456, tzinfo=UTC)
 
 
@@ -90,7 +90,7 @@ def test_another_process_makes_the_same_bytes(record: BuildRecord, tmp_path: Pat
     """Whatever the order in which its sets and dictionaries hash."""
     code = "from tests.unit.images import test_sbom as it; it.show()"
     argv = [sys.executable, "-c", code, str(tmp_path)]
-    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.check_output(argv, env=environment) == sbom.of(record, versions={})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.images.source_gc import Collected, collect, needed_by
+from mvmnix.images.source_gc import Collected, collect_garbage, sources_of
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import Accounted, Cached, Input
@@ -34,22 +34,22 @@ def test_what_a_build_was_made_from(tmp_path: Path) -> None:
     )
     claim = new_world(tmp_path).provenance(nodes=Accounted((Input("r", tree),), (), ()), cached=(path,))
     digests = {DEB.digest, TOOL.digest, SEED.digest, tree.digest, path.nar}
-    assert set(needed_by([claim])) == digests
+    assert set(sources_of([claim])) == digests
 
 
 def test_the_rest_goes(sources: Store) -> None:
     needed = {DEB.digest, TOOL.digest, Digest.of(b"never fetched")}
     expected = Collected((Digest.of(b"left over"),), (), len(b"left over"))
-    assert collect(sources, needed, remove=False) == expected
+    assert collect_garbage(sources, needed, remove=False) == expected
     assert len(sources.digests()) == 3
-    assert collect(sources, needed) == expected
+    assert collect_garbage(sources, needed) == expected
     assert set(sources.digests()) == {DEB.digest, TOOL.digest}
 
 
 def test_leftovers_go_and_what_is_being_fetched_stays(sources: Store, tmp_path: Path) -> None:
     (tmp_path / "sources" / ".0123.tmp").write_bytes(b"half")
     incoming = sources.receive()
-    assert collect(sources, sources.digests()) == Collected((), (".0123.tmp",), 4)
+    assert collect_garbage(sources, sources.digests()) == Collected((), (".0123.tmp",), 4)
     incoming.write(b"whole")
     incoming.close()
     incoming.keep()

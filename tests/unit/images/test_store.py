@@ -28,10 +28,10 @@ def test_what_was_kept_is_found(shelf: Shelf) -> None:
     found = shelf.find()
     assert found == kept
     assert found is not None
-    assert (found.image, found.manifest) == (shelf.world.image, shelf.world.manifest)
-    assert (found.bundle, found.lock) == (shelf.world.provenance_bundle, shelf.world.lock)
+    assert (found.image, found.evidence) == (shelf.world.image, shelf.world.evidence)
     assert found.provenance.level == 1
-    for data, room in ((found.bundle, "bundles"), (shelf.world.lock, "locks"), (found.manifest, "images")):
+    it = found.evidence
+    for data, room in ((it.provenance, "bundles"), (shelf.world.lock, "locks"), (it.manifest, "images")):
         assert data is not None
         assert shelf.file(room, data).read_bytes() == data
 
@@ -39,7 +39,7 @@ def test_what_was_kept_is_found(shelf: Shelf) -> None:
 def test_a_build_without_a_lock_file(shelf: Shelf) -> None:
     shelf.world.lock = None
     shelf.world.sign_provenance()
-    assert shelf.keep().lock is None
+    assert shelf.keep().evidence.lock is None
     assert shelf.find() is not None
     assert not list((shelf.path / "locks").iterdir())
 

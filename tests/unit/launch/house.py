@@ -11,7 +11,7 @@ from typing import Any
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Kind, Record
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
@@ -29,7 +29,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest, Verb, Workload
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.provenance.world import HOST, NOW, World, new_world
@@ -130,7 +130,7 @@ class House:
         with self.directory("audit") as directory:
             if not is_begun(directory):
                 return []
-            return [it.record for it in records(directory, NoteKey.of_log(LOG_KEY.public.raw), last=1000)]
+            return [it.record for it in last_records(directory, NoteKey.of_log(LOG_KEY.public.raw), last=1000)]
 
     def receipts(self) -> list[Receipt]:
         """The receipts of all machines, their signatures checked."""

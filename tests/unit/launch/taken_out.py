@@ -10,7 +10,7 @@ import pytest
 from mvmnix.errors import StepResult
 from mvmnix.launch.gate import checks
 from mvmnix.launch.vmm.boot_files import BootFiles
-from mvmnix.provenance.verify import authenticate as authenticator
+from mvmnix.provenance.verify import authentication as authenticator
 
 
 def step_0_nothing(*_: object) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import RefusedError
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest, Verb
 from tests.unit.launch.house import House, house
 
@@ -36,7 +36,7 @@ def test_nothing_planted_is_in_log_or_receipt(here: House, planted: dict[str, st
     said, complained = bytearray(), bytearray()
     with (
         here.plan("/bin/echo", planted["argument"], verbs=frozenset({Verb.EXEC})) as plan,
-        start(plan, here.host(), name=planted["name"]) as machine,
+        start_machine(plan, here.host(), name=planted["name"]) as machine,
     ):
         assert machine.run(stdout=said.extend, stderr=complained.extend).exit_code == 0
         environment = {"TOKEN": planted["environment"]}
@@ -61,13 +61,13 @@ def test_nothing_planted_is_in_log_or_receipt(here: House, planted: dict[str, st
 def test_nor_after_a_refusal(here: House, planted: dict[str, str]) -> None:
     services = {4444: lambda _wake: pytest.fail("it was called")}
     with here.plan("/bin/echo", planted["argument"]) as plan, pytest.raises(RefusedError):
-        start(plan, here.host(), name=planted["name"], services=services)
+        start_machine(plan, here.host(), name=planted["name"], services=services)
     assert [record.reasons for record in here.log()] == [("verb-not-granted",)]
     assert not [place for place in PLACES for data in written(here).values() if planted[place].encode() in data]
 
 
 def test_what_stands_for_the_arguments_is_their_digest(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         argv = machine._course.invocation.argv
         machine.run(stdout=lambda _: None, stderr=lambda _: None)
     digests = here.log()[0].digests

@@ -9,7 +9,7 @@ from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.machines import registry
 from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy import trust_text
@@ -39,25 +39,25 @@ def test_without_hardware_no_hypervisor_starts(here: House, monkeypatch: pytest.
         with here.plan(accelerator=accelerator) as plan:
             assert plan.required is Isolation.HARDWARE
             with pytest.raises(RefusedError) as caught:
-                start(plan, here.host())
+                start_machine(plan, here.host())
         assert caught.value.codes == (ReasonCode.HARDWARE_REQUIRED,)
     assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, (ReasonCode.HARDWARE_REQUIRED,))] * 2
-    assert not registry.entries(here.directory("machines"))
+    assert not registry.list_entries(here.directory("machines"))
 
 
 def test_where_kvm_does_not_boot_a_guest_none_starts_under_tcg(here: House) -> None:
     """The device is there and opens, and the probe guest dies in it."""
     require_hardware(here)
     with here.plan() as plan, pytest.raises(RefusedError) as caught:
-        start(plan, here.host(Scenario.ONLY_TCG, device=KVM))
+        start_machine(plan, here.host(Scenario.ONLY_TCG, device=KVM))
     assert caught.value.codes == (ReasonCode.HARDWARE_REQUIRED,)
     assert "failed to set MSR" in str(caught.value)
-    assert not registry.entries(here.directory("machines"))
+    assert not registry.list_entries(here.directory("machines"))
 
 
 def test_with_hardware_it_starts_and_the_receipt_says_so(here: House) -> None:
     require_hardware(here)
-    with here.plan() as plan, start(plan, here.host(device=KVM)) as machine:
+    with here.plan() as plan, start_machine(plan, here.host(device=KVM)) as machine:
         machine.stop()
     (receipt,) = here.receipts()
     assert receipt.observed.boundary is Boundary.HARDWARE
@@ -65,7 +65,7 @@ def test_with_hardware_it_starts_and_the_receipt_says_so(here: House) -> None:
 
 
 def test_under_emulation_receipt_and_notice_say_that_the_sandbox_alone_held(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         assert plan.required is Isolation.MICROVM
         machine.stop()
     (receipt,) = here.receipts()

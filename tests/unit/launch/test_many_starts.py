@@ -41,7 +41,7 @@ def resident() -> int:
 def once(here: House, host: Host) -> None:
     with here.verified() as plan:
         assert run_foreground(plan, host, stdout=nowhere, stderr=nowhere).exit_code == 0
-    (entry,) = registry.entries(host.machines)
+    (entry,) = registry.list_entries(host.machines)
     registry.remove(host.machines, entry.status.machine)
 
 

@@ -14,7 +14,7 @@ from tests.unit.provenance.world import new_world
 
 
 def read(path: Path, changed: Any, *place: str) -> Plan:
-    value = json.loads(plans.to_statement(new_world(path).plan()).to_bytes())
+    value = json.loads(plans.plan_statement(new_world(path).plan()).to_bytes())
     here = value["predicate"]
     for name in place[:-1]:
         here = here[name]
@@ -52,7 +52,7 @@ def test_how_many_words_a_command_has(tmp_path: Path) -> None:
 
 def test_which_ports_and_how_many(tmp_path: Path) -> None:
     def granted(*ports: int) -> Plan:
-        value = json.loads(plans.to_statement(new_world(tmp_path).plan()).to_bytes())
+        value = json.loads(plans.plan_statement(new_world(tmp_path).plan()).to_bytes())
         value["predicate"]["access"] |= {"verbs": ["stream"], "ports": list(ports)}
         return plans.from_statement(statement.parse(json.dumps(value).encode()))
 

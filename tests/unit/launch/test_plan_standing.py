@@ -64,7 +64,7 @@ def signed_too(*keys: PrivateKey) -> Callable[[World], None]:
     """Others sign the same plan."""
 
     def apply(it: World) -> None:
-        payload = envelope.parse(it.plan_bundle).payload
+        payload = envelope.parse_bundle(it.plan_bundle).payload
         it.plan_bundle = b"\n".join((it.plan_bundle, *(envelope.sign(payload, key).to_bytes() for key in keys)))
 
     return apply
@@ -78,7 +78,7 @@ def beside(key: PrivateKey, change: Callable[[Plan], Plan]) -> Callable[[World],
     """Somebody signs another plan."""
 
     def apply(it: World) -> None:
-        other = plans.to_statement(change(it.plan(nonce="0" * 32))).to_bytes()
+        other = plans.plan_statement(change(it.plan(nonce="0" * 32))).to_bytes()
         it.plan_bundle += b"\n" + envelope.sign(other, key).to_bytes()
 
     return apply
@@ -98,7 +98,7 @@ def both(*changes: Callable[[World], object]) -> Callable[[World], object]:
 
 
 def statement_of(it: World) -> Digest:
-    return Digest.of(envelope.parse(it.plan_bundle).payload)
+    return Digest.of(envelope.parse_bundle(it.plan_bundle).payload)
 
 
 MINUTES = timedelta(minutes=1)
@@ -175,7 +175,7 @@ def test_several_planners(world: World, tmp_path: Path) -> None:
     found = admitted(world, tmp_path)
     assert [signer.name for signer in found.signers] == ["planner", "planner-3"]
     assert (found.signer.name, found.digest) == ("planner", Digest.of(world.plan_bundle))
-    assert signatures.payload(world.plan_bundle) == plans.to_statement(found.plan).to_bytes()
+    assert signatures.payload(world.plan_bundle) == plans.plan_statement(found.plan).to_bytes()
 
 
 def test_more_signatures_than_needed(world: World, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_key_counts_once_also_under_a_certificate(world: World, tmp_path: Path
     trust = worlds.trust().replace(b"[launch]", text.encode())
     world.policy = trust_text.effective(None, trust, around)
     world.sign_plan()
-    payload = envelope.parse(world.plan_bundle).payload
+    payload = envelope.parse_bundle(world.plan_bundle).payload
     signed_too(key)(world)
     hooks = Hooks(leaf=lambda it: replace(it, spki=certified.public.spki), signing_key=lambda _: certified)
     keyless = OURS.attest(payload, at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks)

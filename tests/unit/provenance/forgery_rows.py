@@ -1,4 +1,4 @@
-"""The table of forgeries, by the step of authenticate.py and transparency.py that has to notice each."""
+"""The table of forgeries, by the step of authentication.py and transparency.py that has to notice each."""
 
 import base64
 from dataclasses import replace
@@ -65,7 +65,7 @@ CERTIFICATE, NAMES, UNKNOWN = {Code.CERTIFICATE_INVALID}, {Code.IDENTITY_MALFORM
 HOST = frozenset({Role.HOST})
 _VERIFIER = "spec", "signatures", 0, "verifier"
 #: Another certificate that the same instance gave the same subject.
-OTHERS = envelope.parse(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
+OTHERS = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
 
 
 def promise_of(entry: Json) -> bytes:

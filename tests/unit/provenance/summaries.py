@@ -50,7 +50,7 @@ def summary(world: World, **changes: Any) -> Vsa:
 def relied_on(world: World) -> tuple[SummaryInput, ...]:
     """What revocations can name of the world's bundles."""
     kept = [(data, _of_parts) for data in world.parts]
-    return vsa_inputs.relied_on([(world.provenance_bundle, predicate.from_statement), *kept], world.policy.trust)
+    return vsa_inputs.relied_on([(world.provenance_bundle, predicate.read_provenance), *kept], world.policy.trust)
 
 
 def _of_parts(it: Statement) -> Provenance:

@@ -26,10 +26,10 @@ from tests.unit.provenance.world import new_world, trust
 
 def read(path: Path, group: str, changes: dict[str, Any]) -> Provenance:
     world = new_world(path)
-    value = json.loads(predicate.to_statement(world.provenance(), world.image.artifacts).to_bytes())
+    value = json.loads(predicate.provenance_statement(world.provenance(), world.image.artifacts).to_bytes())
     internal = value["predicate"]["buildDefinition"]["internalParameters"]
     internal[group] = internal.get(group, {}) | changes
-    return predicate.from_statement(statement.parse(json.dumps(value).encode()))
+    return predicate.read_provenance(statement.parse(json.dumps(value).encode()))
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_how_large_a_policy_s_file_is(tmp_path: Path, name: str, *, is_floor: bo
     with Directory.create(str(tmp_path / "config")) as directory:
         where = (str(tmp_path / "config"), None) if is_floor else (None, directory)
         (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT, b"#"))
-        policy_files.files(*where)
+        policy_files.read_policy_files(*where)
         (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT + 1, b"#"))
         with pytest.raises(RefusedError, match=f"{name}.*larger") as refused:
-            policy_files.files(*where)
+            policy_files.read_policy_files(*where)
     assert refused.value.codes == (ReasonCode.POLICY_MALFORMED,)
 
 
@@ -92,14 +92,11 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
     world.policy = trust_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
     assert verify_parts(world.parts[0], policy=world.policy, now=world.now).level == 0
     found = verify_provenance(
-        world.provenance_bundle,
+        world.evidence,
         policy=world.policy,
         artifacts=world.image.artifacts,
-        lock=world.lock,
         image=world.image,
         now=world.now,
-        parts=world.parts,
-        sbom=world.sbom,
     )
     assert found.level == 0
 

@@ -16,7 +16,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.rekor import Inclusion
 from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.verify.authenticate import Attested, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore
 from tests.private_sigstore.bodies import intoto_2_body
 from tests.unit.provenance.forgeries import (

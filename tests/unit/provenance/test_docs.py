@@ -13,7 +13,7 @@ from mvmnix.launch.plan import plan as plans
 from mvmnix.provenance.identity import transparency
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.verify import authenticate, summary
+from mvmnix.provenance.verify import authentication, summary
 from mvmnix.provenance.verify import verify as provenance_verify
 from tests.unit.provenance import world as worlds
 
@@ -31,7 +31,7 @@ def steps(text: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("section", "module"),
     [
-        ("## Who signed it", authenticate),
+        ("## Who signed it", authentication),
         ("## The plan", verify),
         ("## The provenance", provenance_verify),
         ("## A summary", summary),
@@ -76,7 +76,7 @@ def test_the_example_plan_has_the_fields_of_a_plan(tmp_path: Path) -> None:
     def shape(value: object) -> object:
         return {name: shape(it) for name, it in value.items()} if isinstance(value, dict) else type(value).__name__
 
-    plan = json.loads(plans.to_statement(worlds.new_world(tmp_path).plan()).to_bytes())["predicate"]
+    plan = json.loads(plans.plan_statement(worlds.new_world(tmp_path).plan()).to_bytes())["predicate"]
     assert shape(json.loads(example)) == shape(plan)
 
 

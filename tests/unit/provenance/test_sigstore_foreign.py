@@ -19,7 +19,7 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import BuilderRule
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import MICROVM
-from mvmnix.provenance.verify.authenticate import Attested, Authentic, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate, authenticate_foreign
 from mvmnix.provenance.verify.verify import verify_provenance
 from tests.private_sigstore import Hooks, Json
 from tests.unit.provenance import world as worlds
@@ -176,11 +176,12 @@ def keyless(it: worlds.World, statement: Statement) -> tuple[bytes, TrustPolicy]
 )
 def test_a_keyless_provenance(tmp_path: Path, change: Any, code: Any) -> None:
     it = worlds.new_world(tmp_path)
-    data, policy = keyless(it, change(predicate.to_statement(it.provenance(), it.image.artifacts)))
+    data, policy = keyless(it, change(predicate.provenance_statement(it.provenance(), it.image.artifacts)))
 
     def verified() -> Any:
         artifacts = it.image.artifacts
-        return verify_provenance(data, policy=policy, artifacts=artifacts, lock=it.lock, image=it.image, now=it.now)
+        evidence = replace(it.evidence, provenance=data)
+        return verify_provenance(evidence, policy=policy, artifacts=artifacts, image=it.image, now=it.now)
 
     if code is None:
         assert (verified().signer.name, verified().level) == ("ci", 2)

@@ -13,7 +13,7 @@ import pytest
 from mvmnix import lock, manifest, strict, verity
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.vmm.boot_files import OpenFiles
@@ -28,13 +28,14 @@ from mvmnix.provenance.slsa.provenance import (
     MICROVM,
     Accounted,
     Cached,
-    Kept,
+    KeptPath,
     Limits,
     Provenance,
     RootTree,
     Versions,
-    account,
+    lock_account,
 )
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
@@ -151,7 +152,7 @@ class World:
             directory="examples/hello",
             attribute="default",
             lock=locked.digest,
-            nodes=account(locked, {TOUCHED}),
+            nodes=lock_account(locked, {TOUCHED}),
             sources=(DEB, TOOL, SEED),
             builder_id=MICROVM,
             builder_image=tuple(Subject(name, Digest.of(name.encode())) for name in BUILDER_FILES),
@@ -165,7 +166,7 @@ class World:
         return replace(made, **changes)
 
     def sign_provenance(self, *changes: Change, key: PrivateKey = BUILDER, **fields: Any) -> None:
-        statement = predicate.to_statement(self.provenance(**fields), self.image.artifacts)
+        statement = predicate.provenance_statement(self.provenance(**fields), self.image.artifacts)
         self.provenance_bundle = signed(statement, changes, key)
 
     def keep_parts(
@@ -174,7 +175,7 @@ class World:
         """Sign a parts statement, and a provenance that says KERNEL came in under it."""
         bundle = signed(parts.to_statement(listed or self.own_parts(**fields)), changes, key)
         self.parts = (bundle,)
-        self.sign_provenance(kept=(Kept(KERNEL.path, KERNEL.nar, Digest.of(bundle)),))
+        self.sign_provenance(kept=(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(bundle)),))
 
     def own_parts(self, **fields: Any) -> Parts:
         own = {"root": RootTree(parts.OWN_TREE, Digest.of(b"mvm"), None), "directory": "", "attribute": "parts"}
@@ -187,7 +188,7 @@ class World:
         return replace(made, **changes)
 
     def sign_plan(self, *changes: Change, key: PrivateKey = PLANNER, **fields: Any) -> None:
-        self.plan_bundle = signed(plans.to_statement(self.plan(**fields)), changes, key)
+        self.plan_bundle = signed(plans.plan_statement(self.plan(**fields)), changes, key)
 
     def change_manifest(self, change: Change) -> None:
         value = strict.parse_json(self.manifest)
@@ -202,17 +203,20 @@ class World:
             fds.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
         return OpenFiles(*fds)
 
+    @property
+    def evidence(self) -> ImageEvidence:
+        """All that lies beside the image."""
+        return ImageEvidence(
+            manifest=self.manifest,
+            provenance=self.provenance_bundle,
+            lock=self.lock,
+            sbom=self.sbom,
+            parts=self.parts,
+        )
+
     def admitted(self, files: OpenFiles) -> VerifiedPlan:
         """What the gate says of the plan that was signed last, for these files; they stay open."""
-        return verify(
-            plan=self.plan_bundle,
-            provenance=self.provenance_bundle,
-            manifest=self.manifest,
-            lock=self.lock,
-            files=files,
-            policy=self.policy,
-            now=self.now,
-        )
+        return verify_plan(Submission(self.plan_bundle, self.evidence, files), policy=self.policy, now=self.now)
 
     def verified(self, directory: Path) -> VerifiedPlan:
         """The same for its own files, which are put into this directory."""
@@ -244,7 +248,7 @@ def signed(statement: Statement, changes: tuple[Change, ...], key: PrivateKey) -
 
 def resigned(bundle: bytes, payload: Callable[[bytes], bytes], key: PrivateKey) -> bytes:
     """The bundle of other payload bytes, for what no JSON value can say: duplicate keys, broken text."""
-    return envelope.sign(payload(envelope.parse(bundle).payload), key).to_bytes()
+    return envelope.sign(payload(envelope.parse_bundle(bundle).payload), key).to_bytes()
 
 
 def put(value: object, *path: str | int) -> Change:
@@ -281,7 +285,7 @@ def rewritten(bundle: bytes, change: Callable[[Mapping[str, Any]], object]) -> b
 
 def plan_refusal(plan: Plan, **said: object) -> RefusedError:
     """Why nobody reads that plan once its predicate says this instead, or besides."""
-    claim = plans.to_statement(plan)
+    claim = plans.plan_statement(plan)
     with pytest.raises(RefusedError) as caught:
         plans.from_statement(replace(claim, predicate=dict(claim.predicate) | said))
     return caught.value

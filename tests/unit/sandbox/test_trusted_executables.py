@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.sandbox.trusted_executables import Candidates, check, digest, locate
+from mvmnix.sandbox.trusted_executables import Candidates, check_program, digest, locate
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def program(tmp_path: Path) -> Iterator[Path]:
 def test_the_shell_of_the_system_passes() -> None:
     path = locate(Candidates("the shell", ("/nonexistent/sh", "/bin/sh"), "install one"))
     assert path == os.path.realpath("/bin/sh")
-    assert check(path) == path
+    assert check_program(path) == path
 
 
 def test_what_is_not_there_is_named() -> None:
@@ -45,7 +45,7 @@ def test_what_others_could_change_is_refused(program: Path, change: str) -> None
     else:
         os.chown(target, 1000, 1000)
     with pytest.raises(RefusedError) as caught:
-        check(str(program))
+        check_program(str(program))
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 
@@ -54,7 +54,7 @@ def test_a_link_is_resolved_before_it_is_judged(program: Path, tmp_path: Path) -
     link.symlink_to("/bin/sh")
     assert locate(Candidates("the shell", (str(link),), "")) == os.path.realpath("/bin/sh")
     with pytest.raises(RefusedError):
-        check(str(link))
+        check_program(str(link))
 
 
 def test_digest(program: Path) -> None:

@@ -17,7 +17,7 @@ from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.asking import request
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.lanes import Lane, Lanes
-from mvmnix.builder.fetch.parsing import texts
+from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
@@ -101,7 +101,7 @@ def test_a_lane_of_documents_is_used_again() -> None:
     opened = Lanes("", stall=5, idle=2)
     try:
         for name in ("a", "b"):
-            assert texts(opened, Document.NARINFO, f"URL: {name}\n".encode()) == ("URL", name)
+            assert document_texts(opened, Document.NARINFO, f"URL: {name}\n".encode()) == ("URL", name)
         assert len(opened._idle) == 1
     finally:
         opened.rest()
@@ -110,11 +110,11 @@ def test_a_lane_of_documents_is_used_again() -> None:
 def test_a_worker_that_was_killed_is_followed_by_another() -> None:
     opened = Lanes("", stall=5, idle=2)
     try:
-        assert texts(opened, Document.TOKEN, b'{"token": "a"}') == ("a",)
+        assert document_texts(opened, Document.TOKEN, b'{"token": "a"}') == ("a",)
         assert opened._worker is not None
         opened._worker._cancel.close(opened._worker._cancel.writing)
         opened._worker._thread.join()
-        assert texts(opened, Document.TOKEN, b'{"token": "b"}') == ("b",)
+        assert document_texts(opened, Document.TOKEN, b'{"token": "b"}') == ("b",)
     finally:
         opened.rest()
 

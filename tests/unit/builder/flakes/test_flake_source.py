@@ -10,7 +10,7 @@ import pytest
 from mvmnix import nar
 from mvmnix.builder.flakes import flake_source as flake
 from mvmnix.builder.flakes import git
-from mvmnix.builder.flakes.flake_source import FlakeSource, take
+from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, FlakeRef
 from mvmnix.sandbox.trusted_executables import GIT
@@ -24,7 +24,7 @@ def repository(tmp_path: Path) -> Repository:
 
 def refused(where: Path | str) -> RefusedError:
     with pytest.raises(RefusedError) as refusal:
-        take(FlakeRef.parse(str(where)))
+        take_flake(FlakeRef.parse(str(where)))
     assert refusal.value.reasons[0].hint
     return refusal.value
 
@@ -38,7 +38,7 @@ def text(data: str) -> nar.File:
 
 
 def test_a_clean_commit(repository: Repository) -> None:
-    found = take(FlakeRef(str(repository.path)))
+    found = take_flake(FlakeRef(str(repository.path)))
     sub = nar.Dir({b"flake.nix": text("{ }\n"), b"flake.lock": text("{}\n")})
     assert found.archive == archive({b"flake.nix": text("{}\n"), b"a.txt": text("a\n"), b"sub": sub})
     assert found.nar == Digest.of(found.archive)
@@ -49,22 +49,22 @@ def test_a_clean_commit(repository: Repository) -> None:
 
 
 def test_a_subdirectory_is_a_flake_of_the_whole_tree(repository: Repository) -> None:
-    whole, sub = (take(FlakeRef(str(repository.path / name))) for name in (".", "sub"))
+    whole, sub = (take_flake(FlakeRef(str(repository.path / name))) for name in (".", "sub"))
     assert (sub.directory, sub.lock) == ("sub", b"{}\n")
     assert (sub.nar, sub.commit, sub.uri) == (whole.nar, whole.commit, whole.uri)
 
 
 def test_a_symbolic_link_to_the_directory_is_followed(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("repo/sub")
-    assert take(FlakeRef(str(tmp_path / "link"))).directory == "sub"
+    assert take_flake(FlakeRef(str(tmp_path / "link"))).directory == "sub"
 
 
 def test_untracked_and_ignored_files_are_no_part_of_it(repository: Repository) -> None:
-    clean = take(FlakeRef(str(repository.path)))
+    clean = take_flake(FlakeRef(str(repository.path)))
     repository.write("untracked", "new")
     repository.write(".git/info/exclude", "ignored")
     repository.write("ignored", "build product")
-    assert take(FlakeRef(str(repository.path))) == clean
+    assert take_flake(FlakeRef(str(repository.path))) == clean
 
 
 @pytest.mark.parametrize("where", ["new", "new/er"])
@@ -77,9 +77,9 @@ def test_a_flake_that_git_does_not_track(repository: Repository, where: str) -> 
     assert f"git -C {path} add flake.nix, and commit it" in str(error)
     copy = f"path:{repository.path}?dir={where}"
     assert copy in str(error)
-    assert take(FlakeRef.parse(copy)).directory == where
+    assert take_flake(FlakeRef.parse(copy)).directory == where
     repository.commit()
-    assert take(FlakeRef.parse(str(path))).directory == where
+    assert take_flake(FlakeRef.parse(str(path))).directory == where
 
 
 @pytest.mark.parametrize("where", ["", "sub"])
@@ -97,7 +97,7 @@ def test_a_changed_tree_is_refused_wherever_the_change_is(repository: Repository
 def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Repository, where: str) -> None:
     repository.write("a.txt", "changed")
     hint = refused(repository.path / where).reasons[0].hint
-    found = take(FlakeRef.parse(hint[hint.index("path:") :]))
+    found = take_flake(FlakeRef.parse(hint[hint.index("path:") :]))
     assert b"changed" in found.archive
     assert found.directory == where
 
@@ -157,14 +157,14 @@ def test_names_executables_and_links_are_as_in_the_commit(tmp_path: Path) -> Non
     entries |= {b"flake.nix": text("{}\n"), b"a": nar.Dir({b"z": text("z")})}
     entries |= {b"run": nar.File.of(b"#!/bin/sh\n", executable=True)}
     entries |= {b"link": nar.Symlink(b"/etc/passwd"), b"broken": nar.Symlink(b"no\nwhere")}
-    assert take(FlakeRef(str(repository.path))).archive == archive(entries)
+    assert take_flake(FlakeRef(str(repository.path))).archive == archive(entries)
 
 
 def test_an_odd_name_of_the_directory_is_made_harmless(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 & co"))
     commit = Repository.make(odd).git("rev-parse", "HEAD")
-    assert take(FlakeRef(str(odd))).uri == f"git+file:caf____co?rev={commit}"
-    assert take(FlakeRef(str(odd), copy=True)).uri == "path:caf____co"
+    assert take_flake(FlakeRef(str(odd))).uri == f"git+file:caf____co?rev={commit}"
+    assert take_flake(FlakeRef(str(odd), copy=True)).uri == "path:caf____co"
 
 
 def test_an_odd_name_within_the_tree_is_refused(tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_what_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "flake.nix").write_text("{}")
     for name in ("flake.nix", "absent"):
         with pytest.raises(MvmnixError, match="is not a directory"):
-            take(FlakeRef(str(tmp_path / name)))
+            take_flake(FlakeRef(str(tmp_path / name)))
 
 
 def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git, "GIT", replace(GIT, paths=("/nonexistent",)))
     with pytest.raises(MvmnixError) as error:
-        take(FlakeRef(str(repository.path)))
+        take_flake(FlakeRef(str(repository.path)))
     assert not isinstance(error.value, RefusedError)
     assert error.value.hint == "apt-get install git"
 
@@ -220,7 +220,7 @@ def test_a_copy_is_taken_as_it_lies_there(tmp_path: Path) -> None:
     (top / "run").write_text("x")
     (top / "run").chmod(0o744)
     (top / "link").symlink_to("in")
-    found = take(FlakeRef.parse(f"path:{top}?dir=in"))
+    found = take_flake(FlakeRef.parse(f"path:{top}?dir=in"))
     run = nar.File.of(b"x", executable=True)
     wanted: dict[bytes, nar.Node] = {
         b"in": nar.Dir({b"flake.nix": text("{}")}),
@@ -229,12 +229,12 @@ def test_a_copy_is_taken_as_it_lies_there(tmp_path: Path) -> None:
     }
     assert found.archive == archive(wanted)
     assert (found.uri, found.commit, found.directory, found.lock) == ("path:copy", None, "in", None)
-    assert take(FlakeRef.parse(f"path:{top}?dir=in#other")) == found
+    assert take_flake(FlakeRef.parse(f"path:{top}?dir=in#other")) == found
 
 
 def test_a_copy_of_a_dirty_work_tree_is_allowed(repository: Repository) -> None:
     repository.write("a.txt", "changed")
-    assert take(FlakeRef(str(repository.path), copy=True)).commit is None
+    assert take_flake(FlakeRef(str(repository.path), copy=True)).commit is None
 
 
 def test_a_copy_without_a_flake_or_with_what_no_tree_holds(tmp_path: Path) -> None:
@@ -249,5 +249,5 @@ def test_a_copy_without_a_flake_or_with_what_no_tree_holds(tmp_path: Path) -> No
 def test_the_lock_file_must_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "flake.nix").write_text("{}")
     (tmp_path / "flake.lock").symlink_to("/etc/passwd")
-    found: FlakeSource = take(FlakeRef(str(tmp_path), copy=True))
+    found: FlakeSource = take_flake(FlakeRef(str(tmp_path), copy=True))
     assert found.lock is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.flakes import git, objects
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -28,7 +28,7 @@ def witness(tmp_path: Path) -> Path:
 
 def unsupported(repository: Repository) -> str:
     with pytest.raises(RefusedError) as refusal:
-        take(FlakeRef(str(repository.path)))
+        take_flake(FlakeRef(str(repository.path)))
     assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
     return refusal.value.reasons[0].why
 
@@ -54,7 +54,7 @@ def test_filters_of_its_configuration_are_not_run(
     repository.git("config", f"filter.{name}.smudge", str(witness.with_name("evil")))
     repository.git("config", f"filter.{name}.required", "true")
     aged(repository)
-    assert b"flake.nix" in take(FlakeRef(str(repository.path))).archive
+    assert b"flake.nix" in take_flake(FlakeRef(str(repository.path))).archive
     assert not witness.exists()
     # the same repository does run it when git is not told otherwise
     if "=" not in name and setting == "clean":
@@ -74,7 +74,7 @@ def test_hooks_monitors_and_other_programs_are_not_run(repository: Repository, w
     repository.git("config", "status.submoduleSummary", "true")
     aged(repository)
     witness.unlink(missing_ok=True)
-    assert b"flake.nix" in take(FlakeRef(str(repository.path))).archive
+    assert b"flake.nix" in take_flake(FlakeRef(str(repository.path))).archive
     assert not witness.exists()
 
 
@@ -85,7 +85,7 @@ def test_it_changes_nothing(repository: Repository) -> None:
         return {path: path.read_bytes() for path in repository.path.rglob("*") if path.is_file()}
 
     before = state()
-    take(FlakeRef(str(repository.path)))
+    take_flake(FlakeRef(str(repository.path)))
     assert state() == before
 
 
@@ -93,7 +93,7 @@ def test_attributes_have_no_say_in_what_is_taken(tmp_path: Path) -> None:
     repository = Repository.make(tmp_path / "repo", {"a.txt": "$Id$\n", "b.txt": "b\n"})
     repository.write(".gitattributes", "a.txt ident\nb.txt export-ignore text eol=lf\n")
     repository.commit()
-    archive = take(FlakeRef(str(repository.path))).archive
+    archive = take_flake(FlakeRef(str(repository.path))).archive
     assert b"$Id$\n" in archive
     assert b"b.txt" in archive
 
@@ -101,22 +101,22 @@ def test_attributes_have_no_say_in_what_is_taken(tmp_path: Path) -> None:
 def test_our_own_environment_and_configuration_have_no_say(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, witness: Path
 ) -> None:
-    clean = take(FlakeRef(str(repository.path)))
+    clean = take_flake(FlakeRef(str(repository.path)))
     other = Repository.make(tmp_path / "other")
     monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other.path))
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(witness.with_name("evil")))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".gitconfig").write_text(f"[core]\n\tfsmonitor = {witness.with_name('evil')}\n")
-    assert take(FlakeRef(str(repository.path))) == clean
+    assert take_flake(FlakeRef(str(repository.path))) == clean
     assert not witness.exists()
 
 
 def test_a_replaced_object_is_not_taken(repository: Repository) -> None:
-    clean = take(FlakeRef(str(repository.path)))
+    clean = take_flake(FlakeRef(str(repository.path)))
     other = repository.git("hash-object", "-w", "--stdin", input_=b"evil\n")
     repository.git("replace", repository.git("rev-parse", "HEAD:a.txt"), other)
-    assert take(FlakeRef(str(repository.path))) == clean
+    assert take_flake(FlakeRef(str(repository.path))) == clean
 
 
 def test_a_work_tree_elsewhere_is_refused(repository: Repository, tmp_path: Path) -> None:
@@ -246,19 +246,19 @@ def test_old_modes_are_read_as_git_reads_them(repository: Repository) -> None:
     body = b"".join(mode + b"\0" + bytes.fromhex(oid) for mode in (b"100664 flake.nix", b"100775 run"))
     repository.git("update-ref", "HEAD", repository.plant("commit", commit_of(repository.plant("tree", body))))
     repository.git("reset", "-q", "--hard")
-    clean = take(FlakeRef(str(repository.path)))
+    clean = take_flake(FlakeRef(str(repository.path)))
     repository.git("checkout", "-q", "--orphan", "new")
     repository.commit()
-    assert take(FlakeRef(str(repository.path))).archive == clean.archive
+    assert take_flake(FlakeRef(str(repository.path))).archive == clean.archive
 
 
 def test_a_repository_of_sha256(tmp_path: Path) -> None:
     one = Repository.make(tmp_path / "one", {"a/b": "c"}, format_="sha256")
     two = Repository.make(tmp_path / "two", {"a/b": "c"})
-    found = take(FlakeRef(str(one.path)))
+    found = take_flake(FlakeRef(str(one.path)))
     assert found.commit is not None
     assert len(found.commit) == 64
-    assert found.archive == take(FlakeRef(str(two.path))).archive
+    assert found.archive == take_flake(FlakeRef(str(two.path))).archive
 
 
 def test_an_empty_tree_has_no_flake(repository: Repository) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.flakes import objects
-from mvmnix.builder.flakes.flake_source import take
+from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.flakes.git import WorkTree, tracked
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
@@ -21,7 +21,7 @@ def repository(tmp_path: Path) -> Repository:
 
 def refused(where: Path) -> str:
     with pytest.raises(RefusedError) as refusal:
-        take(FlakeRef(str(where)))
+        take_flake(FlakeRef(str(where)))
     assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
     assert refusal.value.reasons[0].hint
     return refusal.value.reasons[0].why
@@ -32,7 +32,7 @@ def test_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
     linked = Repository(tmp_path / "linked")
     linked.write("new.txt", "new\n")
     commit = linked.commit()
-    found = take(FlakeRef(str(linked.path)))
+    found = take_flake(FlakeRef(str(linked.path)))
     assert (found.commit, b"new.txt" in found.archive) == (commit, True)
     assert b"new.txt" in tracked(linked.path)[1]
     linked.write("new.txt", "changed\n")
@@ -42,7 +42,7 @@ def test_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
 def test_a_submodule_is_a_flake_too(repository: Repository, tmp_path: Path) -> None:
     other = Repository.make(tmp_path / "other", {"x": "x"})
     repository.git("submodule", "add", "-q", str(other.path), "module")
-    assert take(FlakeRef(str(repository.path / "module"))).commit == other.git("rev-parse", "HEAD")
+    assert take_flake(FlakeRef(str(repository.path / "module"))).commit == other.git("rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ def test_another_users_repository(repository: Repository, name: str) -> None:
     repository.write("sub/flake.nix", "{ }")
     copy = f"path:{repository.path}?dir=sub"
     with pytest.raises(RefusedError) as refusal:
-        take(FlakeRef(str(repository.path / "sub")))
+        take_flake(FlakeRef(str(repository.path / "sub")))
     assert refusal.value.hint.endswith(copy), "with the rest of its tree, where its inputs may be"
-    assert take(FlakeRef.parse(copy)).directory == "sub"
+    assert take_flake(FlakeRef.parse(copy)).directory == "sub"
 
 
 def test_what_only_its_owner_may_read(repository: Repository) -> None:
     """As root, git runs under another uid, and sees the files as their owner does."""
-    clean = take(FlakeRef(str(repository.path)))
+    clean = take_flake(FlakeRef(str(repository.path)))
     for path in (repository.path, *repository.path.rglob("*")):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    assert take(FlakeRef(str(repository.path))) == clean
+    assert take_flake(FlakeRef(str(repository.path))) == clean
 
 
 def test_a_commit_that_is_too_large_is_never_read(repository: Repository) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import nar
-from mvmnix.builder.flakes.flake_source import FlakeSource, take
+from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.builder.flakes.worktree import Draft
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
@@ -33,7 +33,7 @@ def refused(where: Path | str) -> str:
 
 
 def test_a_clean_work_tree_is_its_commit(repository: Repository) -> None:
-    assert source(repository.path).archive == take(FlakeRef(str(repository.path))).archive
+    assert source(repository.path).archive == take_flake(FlakeRef(str(repository.path))).archive
     assert source(repository.path / "sub").directory == "sub"
 
 
@@ -63,7 +63,7 @@ def test_no_commit_is_needed(tmp_path: Path) -> None:
 def test_a_copy_has_all_files(repository: Repository) -> None:
     repository.write("untracked", "x")
     reference = f"path:{repository.path}?dir=sub"
-    assert source(reference).archive == take(FlakeRef.parse(reference)).archive
+    assert source(reference).archive == take_flake(FlakeRef.parse(reference)).archive
 
 
 def test_a_tree_with_another_lock(repository: Repository) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mvmnix.builder.lockfile import document
-from mvmnix.builder.lockfile.document import Change, Entry, Inputs
+from mvmnix.builder.lockfile.document import Entry, Inputs, LockChange
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 
@@ -88,9 +88,9 @@ def test_changes_are_named_by_input() -> None:
     other = {"type": "tarball", "url": "http://localhost/a", "narHash": "sha256-x", "dir": "sub"}
     new: Inputs = {"a": Entry(other, other, inputs={"x": Entry(HERE, HERE)}), "c": ()}
     assert document.changes(old, new) == (
-        Change(("a",), "path:./a", "http://localhost/a dir=sub (sha256-x)"),
-        Change(("b",), "follows a", None),
-        Change(("c",), None, "follows the flake itself"),
+        LockChange(("a",), "path:./a", "http://localhost/a dir=sub (sha256-x)"),
+        LockChange(("b",), "follows a", None),
+        LockChange(("c",), None, "follows the flake itself"),
     )
     assert document.changes(old, old) == ()
 

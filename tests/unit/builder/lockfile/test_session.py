@@ -11,8 +11,8 @@ import pytest
 from mvmnix import nar
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.lockfile import document
-from mvmnix.builder.lockfile.document import Change
-from mvmnix.builder.lockfile.session import Locking, NewLock, Wish
+from mvmnix.builder.lockfile.document import LockChange
+from mvmnix.builder.lockfile.session import Locking, LockRequest, NewLock
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.exec import Ended
 from mvmnix.errors import MvmnixError, RefusedError
@@ -24,7 +24,7 @@ from mvmnix.store import Store
 from tests.fakes import Progress, get
 
 A = {"type": "tarball", "url": "http://localhost/a"}
-NOTHING = Wish()
+NOTHING = LockRequest()
 RELATIVE = {"type": "path", "path": "./in"}
 
 
@@ -125,7 +125,7 @@ def draft(lock: bytes | None) -> FlakeSource:
     return source_of(nar.Dir(files), uri="path:test", commit=None, directory="")
 
 
-def run(vm: FakeVm, trees: FakeTrees, wish: Wish = NOTHING, old: bytes | None = None) -> NewLock:
+def run(vm: FakeVm, trees: FakeTrees, wish: LockRequest = NOTHING, old: bytes | None = None) -> NewLock:
     session = Locking(
         lambda lock: draft(old if lock is None else lock), store=trees.store, trees=trees, progress=Progress()
     )
@@ -151,8 +151,8 @@ def test_a_lock_is_made_of_what_the_vm_reads_and_the_host_fetches(trees: FakeTre
     inner = document.Entry(RELATIVE, RELATIVE, parent=("a",))
     assert made.data == document.write({"a": document.Entry(locked, A, inputs={"i": inner})})
     assert made.changes == (
-        Change(("a",), None, f"http://localhost/a ({trees.nar.sri})"),
-        Change(("a", "i"), None, "path:./in"),
+        LockChange(("a",), None, f"http://localhost/a ({trees.nar.sri})"),
+        LockChange(("a", "i"), None, "path:./in"),
     )
     assert vm.calls == ["--realise", "eval", "--realise", "eval", "eval", "--realise", "metadata"]
     assert str(draft(made.data).store_path) in vm.has, "the VM's Nix was shown the tree with the new lock"
@@ -170,7 +170,7 @@ def test_a_lock_that_fits_stays(trees: FakeTrees) -> None:
 def test_an_update_below_brings_the_tree_above_by_its_hash(trees: FakeTrees) -> None:
     old = run(vm_for(trees), trees).data
     trees.brought.clear()
-    assert run(vm_for(trees, old), trees, Wish((("a", "i"),)), old) == NewLock(None, ())
+    assert run(vm_for(trees, old), trees, LockRequest((("a", "i"),)), old) == NewLock(None, ())
     assert trees.brought == ["http://localhost/a"]
 
 

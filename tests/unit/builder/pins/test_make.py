@@ -8,7 +8,7 @@ import pytest
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, Reach
-from mvmnix.builder.pins.make import Change, World, add, changes, update
+from mvmnix.builder.pins.make import PinChange, World, add, changes, update
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
@@ -93,7 +93,7 @@ def test_a_new_lock_has_the_seed(lock: DebianLock) -> None:
 
 def test_adding_leaves_present_pins_alone(lock: DebianLock, store: Store) -> None:
     after = add(lock, ["kmod"], Reach.CLOSURE, "", world(store, NEW))
-    assert changes(lock.packages, after.packages) == (Change("kmod", "", "2"),)
+    assert changes(lock.packages, after.packages) == (PinChange("kmod", "", "2"),)
     assert add(after, ["kmod"], Reach.CLOSURE, "", world(store, NEW)) == after
 
 
@@ -109,12 +109,12 @@ def test_updating_all_refreshes_the_seed_adds_what_is_new_and_drops_orphans(lock
 
 def test_updating_one_refreshes_it_and_its_source_only(lock: DebianLock, store: Store) -> None:
     after = update(lock, ["bash"], world(store, NEW))
-    assert changes(lock.packages, after.packages) == (Change("bash", "1", "2"), Change("libtinfo6", "", "2"))
+    assert changes(lock.packages, after.packages) == (PinChange("bash", "1", "2"), PinChange("libtinfo6", "", "2"))
     after = update(lock, ["linux-6.1"], world(store, NEW))
     assert changes(lock.packages, after.packages) == (
-        Change("linux", "1", "2"),
-        Change("linux-6.1", "1", ""),
-        Change("linux-6.2", "", "2"),
+        PinChange("linux", "1", "2"),
+        PinChange("linux-6.1", "1", ""),
+        PinChange("linux-6.2", "", "2"),
     )
 
 
@@ -138,4 +138,4 @@ def test_a_pin_from_another_suite_stays_in_it(lock: DebianLock, store: Store) ->
 
 def test_other_edges_at_the_same_version_are_a_change(lock: DebianLock) -> None:
     assert changes(lock.packages, lock.packages) == ()
-    assert changes({}, {"bash": lock.packages["bash"]}) == (Change("bash", "", "1"),)
+    assert changes({}, {"bash": lock.packages["bash"]}) == (PinChange("bash", "", "1"),)

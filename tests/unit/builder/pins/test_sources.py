@@ -11,7 +11,7 @@ import pytest
 from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
 from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins.seed import seed_nar
-from mvmnix.builder.pins.sources import fetch
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
@@ -121,13 +121,13 @@ def runs(folder: Path) -> int:
 def test_everything_is_fetched_once(store: Store, folder: Path) -> None:
     sources, told = serve(folder, 5), Recorder()
     registry = FolderRegistry((FolderMirror(folder),))
-    fetch([*sources, sources[0]], store, told, registries=[registry])
+    fetch_sources([*sources, sources[0]], store, told, registries=[registry])
     assert all(store.has(one.digest) for one in sources)
     assert told.files == 5
     assert told.arrived == {one.name: (folder / one.name).stat().st_size for one in sources}
     assert runs(folder) == 3
     again = Recorder()
-    fetch(sources, store, again, registries=[registry])
+    fetch_sources(sources, store, again, registries=[registry])
     assert (again.files, again.arrived, runs(folder)) == (0, {}, 3)
 
 
@@ -139,7 +139,7 @@ def test_what_one_mirror_lacks_comes_from_the_next(store: Store, folder: Path, t
     (other / sources[2].name).write_bytes((folder / sources[2].name).read_bytes())
     (folder / sources[2].name).write_bytes(b"wrong")
     registry = FolderRegistry((FolderMirror(folder), FolderMirror(other)))
-    fetch(sources, store, Recorder(), registries=[registry])
+    fetch_sources(sources, store, Recorder(), registries=[registry])
     assert all(store.has(one.digest) for one in sources)
 
 
@@ -148,7 +148,7 @@ def test_all_pins_that_are_gone_are_named_with_one_command(store: Store, folder:
     (folder / "p1_1").unlink()
     (folder / "p3_1").unlink()
     with pytest.raises(MvmnixError) as error:
-        fetch(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert not isinstance(error.value, RefusedError)
     assert "p1 1 is no longer served (mirror://debian/pool/p1_1: gone)" in error.value.message
     assert "p3 1 is no longer served" in error.value.message
@@ -160,7 +160,7 @@ def test_a_silent_child_is_asked_again_file_by_file(store: Store, folder: Path) 
     sources = serve(folder, 2)
     (folder / "p1_1").unlink()
     with pytest.raises(MvmnixError, match=r"1 pin could not be fetched: p1 1\. The first: nothing arrived"):
-        fetch(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder, "silent"),))])
+        fetch_sources(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder, "silent"),))])
     assert store.has(sources[0].digest)
     assert runs(folder) == 2
 
@@ -168,7 +168,7 @@ def test_a_silent_child_is_asked_again_file_by_file(store: Store, folder: Path) 
 def test_a_mirror_that_is_down_is_not_asked_for_each_batch(store: Store, folder: Path, tmp_path: Path) -> None:
     sources = serve(folder, 40)
     with pytest.raises(MvmnixError) as error:
-        fetch(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder, "down"),))])
+        fetch_sources(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder, "down"),))])
     assert "40 pins could not be fetched: p0 1, p10 1, p11 1" in error.value.message
     assert error.value.hint.startswith("mvm pin fetch")
     asked = runs(folder)
@@ -176,7 +176,7 @@ def test_a_mirror_that_is_down_is_not_asked_for_each_batch(store: Store, folder:
     nowhere = tmp_path / "nowhere"
     nowhere.mkdir()
     registry = FolderRegistry((FolderMirror(nowhere, "down"), FolderMirror(folder)))
-    fetch(sources, store, Recorder(), registries=[registry])
+    fetch_sources(sources, store, Recorder(), registries=[registry])
     assert (runs(nowhere) < 20, runs(folder)) == (True, asked + 20)
 
 
@@ -185,7 +185,7 @@ def test_wrong_bytes_are_refused_and_not_kept(store: Store, folder: Path, tmp_pa
     (folder / "p0_1").write_bytes(b"other bytes")
     (folder / "p2_1").unlink()
     with pytest.raises(RefusedError) as refusal:
-        fetch(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources(sources, store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert "mirror://debian/pool/p0_1" in str(refusal.value)
     assert "repair p0_1" in str(refusal.value)
@@ -199,7 +199,7 @@ def test_what_no_registry_answers_for_is_refused_before_anything_runs(store: Sto
     good, *_ = serve(folder, 1)
     strange = dataclasses.replace(good, uri=uri, digest=Digest.of(b"strange"))
     with pytest.raises(RefusedError) as refusal:
-        fetch([good, strange], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources([good, strange], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert refusal.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
     assert runs(folder) == 0
 
@@ -223,7 +223,7 @@ def seed_and_package(folder: Path, seed: bytes = b"\x7fELF") -> tuple[Source, So
 )
 def test_a_name_that_no_registry_can_have_is_refused_before_anything_runs(store: Store, uri: str, why: str) -> None:
     with pytest.raises(RefusedError) as refusal:
-        fetch([Source(uri, "x", Digest.of(b"x"))], store, Recorder())
+        fetch_sources([Source(uri, "x", Digest.of(b"x"))], store, Recorder())
     assert refusal.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
     assert why in refusal.value.reasons[0].why
 
@@ -236,19 +236,19 @@ def test_a_child_works_in_an_empty_directory_of_its_own(store: Store, folder: Pa
             return Command(SH, ("-c", script, "sh", FILES), ToConfigured(frozenset()))
 
     said = b"/work\nx_1\nfiles\nhome\ninput\ntemporary\n"
-    fetch([source("x_1", said)], store, Recorder(), registries=[FolderRegistry((Looking(folder),))])
+    fetch_sources([source("x_1", said)], store, Recorder(), registries=[FolderRegistry((Looking(folder),))])
 
 
 def test_the_seed_is_taken_from_its_package(store: Store, folder: Path) -> None:
     seed, package = seed_and_package(folder)
-    fetch([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+    fetch_sources([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert store.read(seed.digest, limit=1000).startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
 
 
 def test_a_seed_with_other_bytes_is_refused(store: Store, folder: Path) -> None:
     seed, package = seed_and_package(folder, seed=b"another")
     with pytest.raises(RefusedError) as refusal:
-        fetch([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert not store.has(seed.digest)
 
@@ -256,7 +256,7 @@ def test_a_seed_with_other_bytes_is_refused(store: Store, folder: Path) -> None:
 def test_a_seed_without_its_package_is_refused(store: Store, folder: Path) -> None:
     seed, _ = seed_and_package(folder)
     with pytest.raises(RefusedError) as refusal:
-        fetch([seed], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources([seed], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
     assert refusal.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
 
 
@@ -265,10 +265,10 @@ def test_a_kept_package_that_was_changed_is_refused_when_the_seed_is_taken(
 ) -> None:
     seed, package = seed_and_package(folder)
     registry = FolderRegistry((FolderMirror(folder),))
-    fetch([package], store, Recorder(), registries=[registry])
+    fetch_sources([package], store, Recorder(), registries=[registry])
     (tmp_path / "sources" / package.digest.hex).write_bytes(b"!<arch>\n")
     with pytest.raises(RefusedError) as refusal:
-        fetch([seed, package], store, Recorder(), registries=[registry])
+        fetch_sources([seed, package], store, Recorder(), registries=[registry])
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
-    fetch([seed, package], store, Recorder(), registries=[registry])
+    fetch_sources([seed, package], store, Recorder(), registries=[registry])
     assert store.has(seed.digest)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare
+from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare_images
 from mvmnix.model import Artifact, Digest
 from tests.unit.provenance.world import World, new_world
 
@@ -21,7 +21,7 @@ def other(artifact: Artifact) -> Artifact:
 
 
 def test_the_same_bytes_agree(world: World) -> None:
-    found = compare(world.image, replace(world.image))
+    found = compare_images(world.image, replace(world.image))
     assert isinstance(found, Agreement)
     assert found.image == world.image
 
@@ -31,20 +31,20 @@ def test_one_other_file_is_a_disagreement_about_that_file(world: World, name: st
     first = world.image
     changes: dict[str, Any] = {name: other(getattr(first, name))}
     second = replace(first, **changes)
-    assert compare(first, second) == Disagreement((Difference(getattr(first, name), getattr(second, name)),))
+    assert compare_images(first, second) == Disagreement((Difference(getattr(first, name), getattr(second, name)),))
 
 
 def test_all_that_differs_is_named_in_the_order_of_claims(world: World) -> None:
     first = world.image
     second = replace(first, rootfs=other(first.rootfs), kernel=other(first.kernel), manifest=other(first.manifest))
-    found = compare(first, second)
+    found = compare_images(first, second)
     assert isinstance(found, Disagreement)
     assert [it.name for it in found.differences] == ["kernel", "rootfs", "manifest.json"]
 
 
 def test_what_the_manifest_says_beside_digests_does_not_count(world: World) -> None:
     """It is in the manifest's own bytes, whose digest does."""
-    assert isinstance(compare(world.image, replace(world.image, vcpus=9)), Agreement)
+    assert isinstance(compare_images(world.image, replace(world.image, vcpus=9)), Agreement)
 
 
 def test_nobody_else_finds_agreement(world: World) -> None:

@@ -18,7 +18,7 @@ from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import (
@@ -275,11 +275,11 @@ def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
 
 # Parts that were kept (docs/adr/0015)
 
-PART = Kept(StorePath("5" * 32, "initrd"), Digest.of(nar_of(b"initrd")), Digest.of(b"a statement"))
+PART = KeptPath(StorePath("5" * 32, "initrd"), Digest.of(nar_of(b"initrd")), Digest.of(b"a statement"))
 
 
 def test_a_kept_part_that_was_asked_for_is_recorded_with_its_statement(site: Site) -> None:
-    unused = Kept(StorePath("6" * 32, "vmlinux"), PART.nar, PART.bundle)
+    unused = KeptPath(StorePath("6" * 32, "vmlinux"), PART.nar, PART.bundle)
     site.store.put(nar_of(b"initrd"), PART.nar)
     site.machine.wants = (PART.path,)
     record = site.build(parts=(PART, unused))

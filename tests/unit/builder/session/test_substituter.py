@@ -16,14 +16,14 @@ from mvmnix.builder.session.substituter import Supply
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Cached, Kept
+from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.store import Cache, Store
 from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, Market, nar_of, source
 
 TOOL, LIBRARY = source("tool.deb", b"tool"), source("library.deb", b"library")
 TREE = source("seed", nar_of(b"seed"), HashMode.NAR)
-PART = Kept(StorePath("a" * 32, "initrd"), Digest.of(nar_of(b"initrd")), Digest.of(b"statement"))
+PART = KeptPath(StorePath("a" * 32, "initrd"), Digest.of(nar_of(b"initrd")), Digest.of(b"statement"))
 IN_CACHE = CachedPath(
     StorePath("c" * 32, "bash"),
     "https://cache.example/nar/x.nar",
@@ -196,7 +196,7 @@ def test_what_was_known_of_a_path_stays(counter: Counter) -> None:
     """A derivation that the VM shows later doesn't take the place of a part, nor of a locked tree."""
     counter.keep()
     path = TREE.store_path
-    first = Kept(path, PART.nar, PART.bundle)
+    first = KeptPath(path, PART.nar, PART.bundle)
     counter.supply.know([first])
     counter.supply.know([TREE])
     assert counter.offered(path.hash).origin == first

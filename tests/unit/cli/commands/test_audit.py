@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.audit.reading import records
+from mvmnix.audit.reading import last_records
 from mvmnix.keys import Algorithm, PrivateKey
 from tests.descriptors import open_below
 from tests.unit.cli.station import Said, Station
@@ -249,7 +249,9 @@ def test_a_start_without_an_end_is_told(logged: Station) -> None:
     assert logged.mvm("audit", "verify", "--json").answer("log")["startsWithoutEnd"] == []
     with logged.roots() as roots, Context(roots) as rooms:
         last = [
-            listed.record for listed in records(rooms.audit, rooms.log_key, last=6) if listed.record.kind == "start"
+            listed.record
+            for listed in last_records(rooms.audit, rooms.log_key, last=6)
+            if listed.record.kind == "start"
         ]
         rooms.journal.append(replace(last[0], machine="0123456789ab"))
     said = logged.mvm("audit", "verify")

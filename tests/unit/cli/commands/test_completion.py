@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.cli import completers
 from mvmnix.cli.main import COMMANDS, LazyGroup, cli
-from mvmnix.images.prune import Shelves
+from mvmnix.images.prune import KeptImages
 from tests.unit.cli.commands.test_image import sign_plan
 from tests.unit.cli.commands.test_ps import launched
 from tests.unit.cli.station import ROOT, Said, Station
@@ -90,7 +90,9 @@ def test_files_are_the_shell_s(settled: Station) -> None:
 
 def test_what_a_shell_would_take_for_its_own_is_not_offered(settled: Station) -> None:
     settled.flake()
-    settled.monkeypatch.setattr(Shelves, "names", lambda _: frozenset({"a b", "$(id)", "*", "a,b", "-x", "good", ""}))
+    settled.monkeypatch.setattr(
+        KeptImages, "names", lambda _: frozenset({"a b", "$(id)", "*", "a,b", "-x", "good", ""})
+    )
     assert offered(settled, "image", "rm", "") == ["good"]
 
 
@@ -151,6 +153,7 @@ except SystemExit:
     loaded = loaded_by(program)
     assert {it for it in loaded if it.startswith(("mvmnix.cli.", "mvmnix.api", "mvmnix.launch"))} == {
         "mvmnix.cli.main",
+        "mvmnix.cli.commands",
         "mvmnix.cli.completers",
         "mvmnix.cli.commands.completion",
         "mvmnix.cli.verbosity",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.api.doctor import checks
+from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.cli.commands import doctor
-from mvmnix.cli.commands.doctor import isolation, probed
-from mvmnix.launch.runtime.accelerator import Verdict
+from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.launch.runtime.host import now
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
@@ -20,8 +20,8 @@ from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
 from tests.unit.cli.station import ROOT, Station
 
-WORKS = Verdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
-FAILS = Verdict(usable=False, seen="failed to set MSR", recalled=True)
+WORKS = KvmVerdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
+FAILS = KvmVerdict(usable=False, seen="failed to set MSR", recalled=True)
 
 
 def found(station: Station) -> dict[str, Any]:
@@ -50,8 +50,8 @@ def test_after_a_run(settled: Station) -> None:
 
 def test_without_programs(station: Station) -> None:
     for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
-        it = getattr(doctor, name)
-        station.monkeypatch.setattr(doctor, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
+        it = getattr(checks, name)
+        station.monkeypatch.setattr(checks, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
     findings = found(station)
     for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
         assert findings[program]["health"] == "bad"
@@ -162,7 +162,7 @@ def test_names_are_escaped(station: Station) -> None:
     evil.mkdir()
     (evil / "nix").write_text("#!/bin/sh\n")
     (evil / "nix").chmod(0o755)
-    station.monkeypatch.setattr(doctor, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
+    station.monkeypatch.setattr(checks, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out
@@ -207,6 +207,6 @@ def test_what_holds_a_guest_here(kvm: bool, health: str, boundary: str) -> None:
         ((WORKS, FAILS), "note", "not usable (1 of 2 probes), guests run under TCG: failed to set MSR"),
     ],
 )
-def test_what_probes_of_kvm_found(verdicts: tuple[Verdict, ...], health: str, said: str) -> None:
+def test_what_probes_of_kvm_found(verdicts: tuple[KvmVerdict, ...], health: str, said: str) -> None:
     finding = probed(verdicts)
     assert (finding.health, finding.said) == (health, said)

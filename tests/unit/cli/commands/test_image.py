@@ -19,7 +19,7 @@ from mvmnix.launch.machines.machine_dir import MachineHome
 from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Kept
+from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
 from tests.unit.provenance.world import DEB
@@ -381,7 +381,7 @@ def test_a_build_whose_claim_is_refused_stops_it(settled: Station) -> None:
 def test_kept_parts_stay(settled: Station) -> None:
     """Their archives lie among the sources, the statements that vouch for them among the bundles."""
     archive, statement = b"archive of a part", b"a signed statement"
-    part = Kept(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
+    part = KeptPath(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
     with settled.roots() as roots, Context(roots) as rooms:
         rooms.sources.put(archive, part.nar)
         rooms.part_book.add(Domain(Digest.of(b"tree"), ()), {}, (part,), statement)

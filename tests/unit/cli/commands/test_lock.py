@@ -9,12 +9,12 @@ import pytest
 from mvmnix.api import flake_lock
 from mvmnix.api.context import Context
 from mvmnix.builder.flakes.worktree import Draft
-from mvmnix.builder.lockfile.document import Change
-from mvmnix.builder.lockfile.session import NewLock, Wish
+from mvmnix.builder.lockfile.document import LockChange
+from mvmnix.builder.lockfile.session import LockRequest, NewLock
 from tests.fakes import Repository
 from tests.unit.cli.station import Station
 
-CHANGES = (Change(("a",), None, "path:./a\x1b[2J"), Change(("a", "b"), "follows c", None))
+CHANGES = (LockChange(("a",), None, "path:./a\x1b[2J"), LockChange(("a", "b"), "follows c", None))
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def flake(tmp_path: Path) -> Iterator[str]:
     yield f"path:{tmp_path / 'flake'}"
 
 
-def making(monkeypatch: pytest.MonkeyPatch, made: NewLock) -> list[Wish]:
+def making(monkeypatch: pytest.MonkeyPatch, made: NewLock) -> list[LockRequest]:
     """In place of a builder VM: one that makes this."""
-    wishes: list[Wish] = []
+    wishes: list[LockRequest] = []
 
-    def make(_context: Context, _draft: Draft, wish: Wish, _progress: object) -> NewLock:
+    def make(_context: Context, _draft: Draft, wish: LockRequest, _progress: object) -> NewLock:
         wishes.append(wish)
         return made
 
@@ -73,7 +73,7 @@ def test_a_new_lock_is_written_and_told(station: Station, flake: str, monkeypatc
     assert said.code == 0, said.err
     where = Path(flake.removeprefix("path:")) / "flake.lock"
     assert where.read_bytes() == b"new\n"
-    assert wishes == [Wish((("a", "b"), ("c",)))]
+    assert wishes == [LockRequest((("a", "b"), ("c",)))]
     assert "a: (none) → path:./a\\u001b[2J\na/b: follows c → (none)\n" in said.err
     assert json.loads(said.out) == {
         "version": 1,
@@ -94,5 +94,5 @@ def test_a_lock_that_fits_is_not_touched(station: Station, flake: str, monkeypat
     said = station.mvm("lock", "--update-all", flake)
     assert (said.code, said.out) == (0, "")
     assert "nothing to change" in said.err
-    assert wishes == [Wish(everything=True)]
+    assert wishes == [LockRequest(everything=True)]
     assert not (Path(flake.removeprefix("path:")) / "flake.lock").exists()

@@ -147,7 +147,7 @@ def test_what_is_signed_is_the_plan_and_not_the_bytes(settled: Station) -> None:
     canonical = plan.read_bytes()
     plan.write_text(json.dumps(json.loads(canonical), indent=4))
     settled.mvm("plan", "sign", "-o", bundle, plan)
-    assert envelope.parse(bundle.read_bytes()).payload == canonical
+    assert envelope.parse_bundle(bundle.read_bytes()).payload == canonical
     assert settled.mvm("launch", bundle).code == 0
 
 
@@ -190,7 +190,7 @@ def test_a_provenance_is_no_plan(settled: Station) -> None:
     settled.flake()
     (bundle, *_) = (settled.state / "bundles").iterdir()
     path = settled.path / "statement.json"
-    path.write_bytes(envelope.parse(bundle.read_bytes()).payload)
+    path.write_bytes(envelope.parse_bundle(bundle.read_bytes()).payload)
     said = settled.mvm("plan", "sign", path)
     assert said.code == 126
     assert "refused [predicate-type]" in said.err
@@ -200,7 +200,7 @@ def test_a_stranger_s_plan_is_shown_as_such_and_not_launched(settled: Station) -
     plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
     settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
     evil = replace(read(plan), workload=replace(read(plan).workload, argv=("\x1b[2J\u202e",)))
-    bundle.write_bytes(envelope.sign(plans.to_statement(evil).to_bytes(), PrivateKey.generate()).to_bytes())
+    bundle.write_bytes(envelope.sign(plans.plan_statement(evil).to_bytes(), PrivateKey.generate()).to_bytes())
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
     assert "NOT ADMITTED [signer-unknown]" in shown.err
@@ -249,7 +249,7 @@ def test_from_a_pipe_and_to_one(settled: Station) -> None:
     path.write_text(made.out)
     signed = settled.mvm("plan", "sign", path)
     assert signed.err == ""
-    assert envelope.parse(signed.out.encode()).payload == made.out.encode()
+    assert envelope.parse_bundle(signed.out.encode()).payload == made.out.encode()
 
 
 def test_a_bundle_in_another_formatting_is_shown_and_not_admitted(settled: Station) -> None:
@@ -295,7 +295,7 @@ def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Stati
     made = create(settled)
     work = replace(made.workload, environment={"DB_PASSWORD": "hunter2"})
     for changed in (replace(made, workload=work), replace(made, labels={"password": "hunter2"})):
-        plan.write_bytes(plans.to_statement(changed).to_bytes())
+        plan.write_bytes(plans.plan_statement(changed).to_bytes())
         said = settled.mvm("plan", "sign", plan)
         assert (said.code, said.out) == (126, "")
         assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err

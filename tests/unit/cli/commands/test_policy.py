@@ -16,7 +16,7 @@ from mvmnix.model import Digest
 from tests.unit.cli.station import Station
 from tests.unit.cli.test_trust import OTHER, believing, planned, policy, serial
 
-EXAMPLE = Path(__file__).parents[3] / "examples/policy"
+EXAMPLE = Path(__file__).parents[4] / "examples/policy"
 ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [
   {"baseUrl": "http://localhost", "hashAlgorithm": "SHA2_256", "logId": {"keyId": "AAAA"},
    "publicKey": {"rawBytes": "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",

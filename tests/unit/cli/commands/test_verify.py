@@ -53,7 +53,7 @@ def test_verified(settled: Station, exported: Path) -> None:
     result = settled.mvm("verify", "--json", exported).answer("verdict")
     assert (result["verified"], result["signer"], result["level"]) == (True, "builder", 1)
     assert (result["identity"], result["time"], result["witness"]) == (None, None, "no log, no trusted time")
-    payload = envelope.parse((exported / "provenance.sigstore.json").read_bytes()).payload
+    payload = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes()).payload
     assert result["payload"] == str(Digest.of(payload))
     assert [step["step"] for step in result["steps"]] == [*range(1, 27)]
     assert all(step["passed"] for step in result["steps"])

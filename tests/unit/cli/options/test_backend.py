@@ -7,12 +7,12 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.runtime.accelerator import Verdict
+from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.provenance.isolation import Isolation
 from tests.unit.cli.station import Station
 
 REFUSED = 126
-BROKEN = Verdict(usable=False, seen="a probe guest did not boot")
+BROKEN = KvmVerdict(usable=False, seen="a probe guest did not boot")
 
 
 def predicate(station: Station, *options: str) -> dict[str, object]:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from mvmnix.cli.main import cli
-from mvmnix.cli.options.plan import names
+from mvmnix.cli.options.plan import plan_option_names
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import signatures
 from mvmnix.launch.plan import plan as plans
@@ -256,5 +256,5 @@ def test_root_s_mvm_knows_the_short_options_that_take_a_value() -> None:
 
 
 def test_root_s_mvm_takes_what_is_a_guest_s_for_no_file() -> None:
-    options = {name for name in names() if name.startswith("--")}
+    options = {name for name in plan_option_names() if name.startswith("--")}
     assert {"--env", "--workdir", "--user", "--label", "--data"} <= options & set(LABELS)

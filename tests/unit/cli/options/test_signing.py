@@ -85,8 +85,8 @@ def test_a_keyless_plan_is_signed_and_launched(believing: Station, services: Ser
     assert signed.code == 0, signed.err
     assert services.asked == [{"token": "the token", "interactive": False, "where": sigstore.Instance.PRODUCTION}]
     data = bundle.read_bytes()
-    assert envelope.parse(data).to_bytes() == data
-    assert envelope.parse(data).material.certificate
+    assert envelope.parse_bundle(data).to_bytes() == data
+    assert envelope.parse_bundle(data).material.certificate
     assert "signed by ci, a planner" in believing.mvm("plan", "show", bundle).err
     launched = believing.mvm("launch", bundle)
     assert (launched.code, launched.out) == (0, "keyless\n")
@@ -112,9 +112,9 @@ def test_each_role_for_itself(believing: Station, services: Services) -> None:
     with believing.roots() as roots, Context(roots) as rooms:
         rooms.signer.choose(KeylessChoice(keyless=True), Role.BUILDER)
         rooms.signer.prepare(Role.BUILDER)
-        assert envelope.parse(rooms.sign(Role.BUILDER, b"{}")).material.certificate
-        assert envelope.parse(rooms.sign(Role.PLANNER, b"{}")).material.hint
-        assert envelope.parse(rooms.sign(Role.HOST, b"{}")).material.hint
+        assert envelope.parse_bundle(rooms.sign(Role.BUILDER, b"{}")).material.certificate
+        assert envelope.parse_bundle(rooms.sign(Role.PLANNER, b"{}")).material.hint
+        assert envelope.parse_bundle(rooms.sign(Role.HOST, b"{}")).material.hint
 
 
 @pytest.mark.parametrize(

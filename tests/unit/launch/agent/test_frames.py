@@ -49,9 +49,9 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest, Way, copy_request
+from mvmnix.launch.agent.verbs import Copy, CopyDirection, CopyRequest, Resize, Shell, ShellRequest, copy_request
 from mvmnix.launch.plan.limits import MOST_TASKS
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, MOST, Secret, Target
+from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.syscall_tier import SystemCalls
 
@@ -83,7 +83,10 @@ EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
     (FROM_HOST, Config(config(system_calls=SystemCalls.STRICT, tasks=7))),
     (FROM_HOST, Config(config(system_calls=SystemCalls.NAMESPACES))),
     (FROM_HOST, Config(config(tasks=MOST_TASKS))),
-    (FROM_HOST, Config(config(secrets=(Secret("a.pem", Target.FILE, b"\0\xff\n"), Secret("b", Target.FILE, b"x"))))),
+    (
+        FROM_HOST,
+        Config(config(secrets=(Secret("a.pem", SecretTarget.FILE, b"\0\xff\n"), Secret("b", SecretTarget.FILE, b"x")))),
+    ),
     (FROM_GUEST, Ready()),
     (FROM_GUEST, Failed(b"no disk")),
     (FROM_HOST, Run(1)),
@@ -109,8 +112,8 @@ EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
     (FROM_GUEST, Bye()),
     (FROM_HOST, Resize(3, 1, 4096)),
     (FROM_HOST, Shell(3, ShellRequest(WORK, 0, 24, 80))),
-    (FROM_HOST, Copy(3, copy_request(replace(WORK, argv=("a/\udcff",)), Way.OUT, replaces=False))),
-    (FROM_HOST, Copy(5, copy_request(replace(WORK, argv=("/to", "name")), Way.IN, replaces=True))),
+    (FROM_HOST, Copy(3, copy_request(replace(WORK, argv=("a/\udcff",)), CopyDirection.OUT, replaces=False))),
+    (FROM_HOST, Copy(5, copy_request(replace(WORK, argv=("/to", "name")), CopyDirection.IN, replaces=True))),
     (FROM_HOST, Shell(5, ShellRequest(replace(WORK, argv=()), 7, 4096, 1))),
 ]
 
@@ -185,23 +188,23 @@ def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("argv", "way"),
     [
-        ((), Way.OUT),
-        (("",), Way.OUT),
-        (("a", "name"), Way.OUT),
-        (("a", "b", "c"), Way.IN),
-        (("a", ".."), Way.IN),
-        (("a", "b/c"), Way.IN),
-        (("a", "x" * 256), Way.IN),
+        ((), CopyDirection.OUT),
+        (("",), CopyDirection.OUT),
+        (("a", "name"), CopyDirection.OUT),
+        (("a", "b", "c"), CopyDirection.IN),
+        (("a", ".."), CopyDirection.IN),
+        (("a", "b/c"), CopyDirection.IN),
+        (("a", "x" * 256), CopyDirection.IN),
     ],
 )
-def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: Way) -> None:
+def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: CopyDirection) -> None:
     with pytest.raises(ValueError, match=r"needs a path|not the name"):
         copy_request(replace(WORK, argv=argv), way, replaces=False)
 
 
 @pytest.mark.parametrize("begin", [b"\0\0\0\0", b"\3\0\0\0", b"\1\2\0\0", b"\1\0\0\1"])
 def test_a_copy_of_no_kind(begin: bytes) -> None:
-    good = copy_request(replace(WORK, argv=("a",)), Way.OUT, replaces=False).encode()
+    good = copy_request(replace(WORK, argv=("a",)), CopyDirection.OUT, replaces=False).encode()
     with pytest.raises(ChannelProtocolError):
         CopyRequest.parse(begin + good[4:])
 
@@ -375,14 +378,14 @@ def test_a_configuration_without_limits_keeps_its_bytes() -> None:
 
 def test_a_configuration_without_secrets_keeps_its_bytes() -> None:
     """So that an agent of before understands it."""
-    variables = (Secret("TOKEN", Target.VARIABLE, b"hush"),)
+    variables = (Secret("TOKEN", SecretTarget.VARIABLE, b"hush"),)
     plain = config(workload=Workload(WORK.argv, {**WORK.environment, "TOKEN": "hush"}, WORK.directory, WORK.user))
     assert config(secrets=variables).encode() == plain.encode()
     assert GuestConfig.parse(config(secrets=variables).encode()) == plain
 
 
 def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
-    told = config(secrets=(Secret("A", Target.FILE, b"hush-1"), Secret("B", Target.VARIABLE, b"hush-2")))
+    told = config(secrets=(Secret("A", SecretTarget.FILE, b"hush-1"), Secret("B", SecretTarget.VARIABLE, b"hush-2")))
     assert "hush" not in repr(told)
     assert told.without_secrets() == config()
 
@@ -390,9 +393,14 @@ def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"secrets": tuple(Secret(f"A{n}", Target.FILE, b"x") for n in range(MOST + 1))},
-        {"secrets": tuple(Secret(f"A{n}", Target.FILE, b"x" * LARGEST) for n in range(LARGEST_SUM // LARGEST + 1))},
-        {"secrets": (Secret("A", Target.VARIABLE, b"x"),), "workload": None},
+        {"secrets": tuple(Secret(f"A{n}", SecretTarget.FILE, b"x") for n in range(MOST_SECRETS + 1))},
+        {
+            "secrets": tuple(
+                Secret(f"A{n}", SecretTarget.FILE, b"x" * LARGEST_SECRET)
+                for n in range(LARGEST_SECRETS // LARGEST_SECRET + 1)
+            )
+        },
+        {"secrets": (Secret("A", SecretTarget.VARIABLE, b"x"),), "workload": None},
     ],
     ids=["too many", "too large", "a variable of nobody"],
 )
@@ -401,9 +409,9 @@ def test_secrets_out_of_bounds(changes: dict[str, object]) -> None:
         config(**changes)
 
 
-@pytest.mark.parametrize("count", [0, MOST + 1, 2**32 - 1])
+@pytest.mark.parametrize("count", [0, MOST_SECRETS + 1, 2**32 - 1])
 def test_a_list_of_secrets_that_lies(count: int) -> None:
-    data = config(secrets=(Secret("marked-by-its-name", Target.FILE, b"x"),)).encode()
+    data = config(secrets=(Secret("marked-by-its-name", SecretTarget.FILE, b"x"),)).encode()
     at = data.index(b"marked-by-its-name") - 8
     with pytest.raises(ChannelProtocolError):
         GuestConfig.parse(data[:at] + struct.pack(">I", count) + data[at + 4 :])

@@ -7,7 +7,7 @@ import pytest
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.mounts import Mount, read, write
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.plan.secret_reference import Secret, Target
+from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.model import User, Verb
 
@@ -19,7 +19,7 @@ CONFIG = GuestConfig("mvm", 1, bytes(ENTROPY_BYTES), 0, User(1, 1), verbs=frozen
 
 
 def test_config_says_them_between_secrets_and_command() -> None:
-    with_both = replace(CONFIG, shares=MOUNTS, secrets=(Secret("it", Target.FILE, b"value"),))
+    with_both = replace(CONFIG, shares=MOUNTS, secrets=(Secret("it", SecretTarget.FILE, b"value"),))
     assert GuestConfig.parse(with_both.encode()) == with_both
     assert with_both.encode().index(b"value") < with_both.encode().index(b"share0")
     assert GuestConfig.parse(CONFIG.encode()).shares == ()

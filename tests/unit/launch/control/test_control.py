@@ -25,7 +25,7 @@ from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.streams import CallerSink
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines import cleanup, control_socket, registry
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.unit.launch.house import House, end_machines, house
@@ -43,11 +43,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def running(here: House, *command: str, **changes: Any) -> Entry:
+def running(here: House, *command: str, **changes: Any) -> MachineEntry:
     """A detached machine; its command runs on until somebody ends it."""
     with here.plan(*(command or ("linger",)), **(changes or GRANTED)) as plan:
         machine = detach(plan, here.host, name="web")
-    return registry.find(here.directory("machines"), machine)
+    return registry.find_machine(here.directory("machines"), machine)
 
 
 def asked(here: House, *argv: str, fds: tuple[int, ...] = (), streams: tuple[Stream, ...] = (), **more: Any) -> Call:
@@ -76,7 +76,7 @@ def descriptors(process: int) -> int:
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-def at_rest(here: House, entry: Entry) -> int:
+def at_rest(here: House, entry: MachineEntry) -> int:
     """How many descriptors a supervisor has when nobody asks it for anything."""
     assert entry.supervisor is not None
     heard(here, "true")
@@ -210,7 +210,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         os.kill(entry.supervisor, signal.SIGKILL)
         with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
             it.wait()
-    wait_until(lambda: registry.find(machines, "web").state == "dead")
+    wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
     cleanup.tidy(machines, here.ledger(), host.clock)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 

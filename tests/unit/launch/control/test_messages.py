@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.agent.verbs import Way
+from mvmnix.launch.agent.verbs import CopyDirection
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -42,8 +42,8 @@ from mvmnix.launch.machines.start_notification import Failure
         Shell((), 24, 80, "xterm-256color"),
         Shell(("sh", "-i"), 1, 4096, "dumb", {"A": "b"}, "/tmp", ()),
         Resize(4096, 1),
-        Copy(Way.OUT, "a\nb", streams=(Stream.STDOUT, Stream.STDERR)),
-        Copy(Way.IN, "/é", "name", replaces=True),
+        Copy(CopyDirection.OUT, "a\nb", streams=(Stream.STDOUT, Stream.STDERR)),
+        Copy(CopyDirection.IN, "/é", "name", replaces=True),
     ],
 )
 def test_what_is_asked(asked: Asked) -> None:

@@ -11,12 +11,12 @@ import pytest
 from mvmnix import strict
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.agent.verbs import Way
+from mvmnix.launch.agent.verbs import CopyDirection
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
 from mvmnix.launch.machines import control_socket, registry
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.unit.launch.channel_house import Services
@@ -84,7 +84,7 @@ def asked_to(here: House, asked: Start) -> Callable[[], None]:
 ASKED: dict[Verb, Start] = {
     Verb.EXEC: Exec(("true",), streams=(Stream.STDOUT,)),
     Verb.SHELL: Shell((), 24, 80, "xterm"),
-    Verb.COPY: Copy(Way.OUT, "/hello", streams=(Stream.STDOUT, Stream.STDERR)),
+    Verb.COPY: Copy(CopyDirection.OUT, "/hello", streams=(Stream.STDOUT, Stream.STDERR)),
 }
 #: What is asked for, of which posture, what the plan grants, and whether that is allowed.
 MATRIX = [
@@ -108,7 +108,7 @@ def test_each_verb_is_granted_by_itself(
         with here.plan("true", posture=posture, verbs=verbs, ports=ports) as plan:
 
             def ask() -> None:
-                with start(plan, here.host(), services={80: Services()}):
+                with start_machine(plan, here.host(), services={80: Services()}):
                     pass
 
             judge(here, ask, allowed=allowed)
@@ -151,8 +151,8 @@ def test_a_shell_and_its_terminal(here: House) -> None:
     assert (record.machine, record.digests) == (machine, {"argv": Digest.of(strict.canonical(["sh", "-i"]))})
 
 
-@pytest.mark.parametrize("way", Way)
-def test_a_copy_is_in_the_log_by_its_way_and_the_digest_of_its_path(here: House, way: Way) -> None:
+@pytest.mark.parametrize("way", CopyDirection)
+def test_a_copy_is_in_the_log_by_its_way_and_the_digest_of_its_path(here: House, way: CopyDirection) -> None:
     machine = running(here, Posture.DEV, Verb.COPY)
     asked_to(here, Copy(way, "/hello", streams=(Stream.STDOUT,)))()
     (record,) = [it for it in here.log() if it.kind is Kind.COPY]
@@ -192,16 +192,16 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
         encode(Shell((), 24, 80, "xterm", streams=())).replace(b"xterm", b"../../etc"),
         encode(Shell(("",), 24, 80, "xterm", streams=())),
         b'{"resize":{"rows":24,"columns":80}}',
-        encode(Copy(Way.OUT, "")),
-        encode(Copy(Way.IN, "/tmp", "a/b")),
-        encode(Copy(Way.IN, "/tmp", "..")),
-        encode(Copy(Way.OUT, "/tmp", "name")),
-        encode(Copy(Way.OUT, "/tmp")).replace(b"out", b"up"),
+        encode(Copy(CopyDirection.OUT, "")),
+        encode(Copy(CopyDirection.IN, "/tmp", "a/b")),
+        encode(Copy(CopyDirection.IN, "/tmp", "..")),
+        encode(Copy(CopyDirection.OUT, "/tmp", "name")),
+        encode(Copy(CopyDirection.OUT, "/tmp")).replace(b"out", b"up"),
     ],
 )
 def test_what_nobody_can_have(here: House, data: bytes) -> None:
     machine = running(here, Posture.DEV, Verb.SHELL, Verb.COPY)
-    entry = registry.find(here.directory("machines"), machine)
+    entry = registry.find_machine(here.directory("machines"), machine)
     assert entry.supervisor is not None
     with (
         here.directory("machines").existing(machine) as directory,

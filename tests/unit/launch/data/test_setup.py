@@ -11,7 +11,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import DataAttachment
 from mvmnix.model import Verb
 from mvmnix.private_dirs import Directory
@@ -96,7 +96,7 @@ def test_where_a_file_needs_a_name() -> None:
 def test_the_hypervisor_has_it_and_nobody_else(here: House) -> None:
     said = bytearray()
     exec_ = frozenset({Verb.EXEC})
-    with here.plan(verbs=exec_, data=DISK) as plan, start(plan, here.host()) as machine:
+    with here.plan(verbs=exec_, data=DISK) as plan, start_machine(plan, here.host()) as machine:
         assert ours() == []
         machine.exec(("descriptors",), environment={}, stdout=said.extend, stderr=said.extend, timeout=None)
         machine.stop()
@@ -106,6 +106,6 @@ def test_the_hypervisor_has_it_and_nobody_else(here: House) -> None:
 
 def test_a_start_that_is_refused_leaves_none(here: House) -> None:
     with here.plan(data=DISK, accelerator=Accelerator.KVM) as plan, pytest.raises(RefusedError) as caught:
-        start(plan, here.host())
+        start_machine(plan, here.host())
     assert caught.value.codes == (ReasonCode.ACCELERATOR_UNAVAILABLE,)
     assert ours() == []

@@ -9,8 +9,8 @@ import pytest
 
 from mvmnix.audit.record import Kind, Record, Serials
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.gate.admission import Submission, admit
-from mvmnix.launch.gate.verify import VerifiedPlan, verify
+from mvmnix.launch.gate.admission import admit
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
 from tests.unit.provenance.world import NOW, World, new_world
 
 SERIALS: Serials = (0, 1, 0, 0)
@@ -42,7 +42,7 @@ def journal() -> Journal:
 def gate(tmp_path: Path, journal: Journal) -> Iterator[Admit]:
     world: World = new_world(tmp_path)
     files = world.open(tmp_path)
-    handed_in = Submission(world.plan_bundle, world.provenance_bundle, world.manifest, world.lock, files)
+    handed_in = Submission(world.plan_bundle, world.evidence, files)
     yield lambda: admit(handed_in, policy=world.policy, journal=journal, clock=lambda: NOW)
     for fd in (files.kernel, files.initrd, files.rootfs):
         os.close(fd)
@@ -65,7 +65,7 @@ def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
 
 def test_an_older_policy_verifies_nothing(journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", lambda **_: pytest.fail("it was verified"))
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", lambda *_, **__: pytest.fail("it was verified"))
     with pytest.raises(RefusedError) as caught:
         gate()
     assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)
@@ -76,11 +76,11 @@ def test_nothing_is_admitted_that_is_not_in_the_log(
 ) -> None:
     verified = list[VerifiedPlan]()
 
-    def noted(**handed_in: Any) -> VerifiedPlan:
-        verified.append(verify(**handed_in))
+    def noted(it: Submission, **known: Any) -> VerifiedPlan:
+        verified.append(verify_plan(it, **known))
         return verified[0]
 
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", noted)
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", noted)
     monkeypatch.setattr(journal, "append", full)
     with pytest.raises(OSError, match="No space left"):
         gate()
@@ -98,12 +98,12 @@ def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
     """Else this admission, the last one in the log, would let the older policy be put back."""
     verified = list[VerifiedPlan]()
 
-    def slowly(**handed_in: Any) -> VerifiedPlan:
-        verified.append(verify(**handed_in))
+    def slowly(it: Submission, **known: Any) -> VerifiedPlan:
+        verified.append(verify_plan(it, **known))
         journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
         return verified[-1]
 
-    monkeypatch.setattr("mvmnix.launch.gate.admission.verify", slowly)
+    monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", slowly)
     with pytest.raises(RefusedError) as caught:
         gate()
     assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)

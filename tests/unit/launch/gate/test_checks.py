@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.gate.checks import Candidate, plan_of, step_23_provenance
+from mvmnix.launch.gate.checks import Candidate, SummarizedImage, plan_of, step_23_provenance
 from mvmnix.launch.plan import plan as plans
 from mvmnix.model import Digest
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
@@ -27,14 +27,17 @@ def world(tmp_path: Path) -> World:
     return worlds.new_world(tmp_path)
 
 
+FILES = ("provenance", "lock", "parts", "rebuilds")
+
+
 @pytest.fixture
 def candidate(world: World, tmp_path: Path) -> Iterator[Any]:
     """Makes a candidate of the world as it is now, with something else in it."""
     files = world.open(tmp_path)
 
     def make(**changes: Any) -> Candidate:
-        plan, evidence = world.plan(), world.provenance_bundle
-        made = Candidate(plan, world.image, files, evidence, world.lock, world.policy, world.now, world.parts)
+        evidence = replace(world.evidence, **{name: changes.pop(name) for name in FILES if name in changes})
+        made = Candidate(world.plan(), world.image, files, evidence, world.policy, world.now)
         return replace(made, **changes)
 
     yield make
@@ -49,7 +52,7 @@ def refused(it: Candidate) -> set[ReasonCode]:
 
 
 def test_a_plan_is_read_of_nothing_else(world: World) -> None:
-    said = plans.to_statement(world.plan())
+    said = plans.plan_statement(world.plan())
     assert plan_of(said) == world.plan(nonce=str(said.predicate["nonce"]))
     with pytest.raises(RefusedError) as caught:
         plan_of(replace(said, predicate_type="urn:mvmnix:plan:2"))
@@ -95,8 +98,8 @@ def test_the_files_that_the_manifest_names(world: World, candidate: Any) -> None
 
 def test_a_summary_in_its_place(world: World, candidate: Any) -> None:
     world.policy = with_verifier(world.policy)
-    said = Summary(sign(world))
-    assert isinstance(step_23_provenance(candidate(provenance=said)), VerifiedSummary)
+    said = SummarizedImage(world.manifest, Summary(sign(world)))
+    assert isinstance(step_23_provenance(candidate(evidence=said)), VerifiedSummary)
     plan = replace(world.plan(), provenance=Digest.of(b"another"))
-    assert refused(candidate(provenance=said, plan=plan)) == {ReasonCode.PROVENANCE_MISMATCH}
-    assert refused(candidate(provenance=said, now=world.now + timedelta(days=8))) == {ReasonCode.SUMMARY_STALE}
+    assert refused(candidate(evidence=said, plan=plan)) == {ReasonCode.PROVENANCE_MISMATCH}
+    assert refused(candidate(evidence=said, now=world.now + timedelta(days=8))) == {ReasonCode.SUMMARY_STALE}

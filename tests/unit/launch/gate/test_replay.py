@@ -22,7 +22,7 @@ from mvmnix.launch.machines import registry
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.window import Use, Window
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house
@@ -41,17 +41,17 @@ def here(tmp_path: Path) -> Iterator[House]:
 
 def run(it: House, plan: VerifiedPlan) -> None:
     """A start, and its end."""
-    with start(plan, it.host()):
+    with start_machine(plan, it.host()):
         pass
 
 
 def refused(it: House, plan: VerifiedPlan, code: ReasonCode) -> str:
     """Nothing starts, it is logged, and no directory is left; returns what is said."""
-    machines, logged = len(registry.entries(it.directory("machines"))), len(it.log())
+    machines, logged = len(registry.list_entries(it.directory("machines"))), len(it.log())
     with pytest.raises(RefusedError) as caught:
         run(it, plan)
     assert caught.value.codes == (code,)
-    assert len(registry.entries(it.directory("machines"))) == machines
+    assert len(registry.list_entries(it.directory("machines"))) == machines
     told = it.log()[logged:]
     expected = [] if code is ReasonCode.LOG_MISMATCH else [(Kind.REFUSAL, plan.digest, (code,))]
     assert [(record.kind, record.plan, record.reasons) for record in told] == expected
@@ -108,7 +108,7 @@ def test_the_same_plan_in_another_bundle_is_the_same_plan(here: House) -> None:
 def test_another_plan_with_the_same_nonce(here: House, first: dict[str, Any], second: dict[str, Any]) -> None:
     with here.plan(**first) as plan:
         run(here, plan)
-        statement = Digest.of(plans.to_statement(plan.plan).to_bytes())
+        statement = Digest.of(plans.plan_statement(plan.plan).to_bytes())
     with here.plan(**second) as plan:
         why = refused(here, plan, ReasonCode.REPLAY)
     assert f"another plan ({statement})" in why
@@ -117,9 +117,9 @@ def test_another_plan_with_the_same_nonce(here: House, first: dict[str, Any], se
 def test_what_is_refused_before_spends_nothing(here: House) -> None:
     with here.plan(**ONCE) as plan:
         with pytest.raises(RefusedError, match="ports"):
-            start(plan, here.host(), services={80: lambda wake: pytest.fail(f"called with {wake}")})
+            start_machine(plan, here.host(), services={80: lambda wake: pytest.fail(f"called with {wake}")})
         with pytest.raises(UsageError):
-            start(plan, here.host(), name="../web")
+            start_machine(plan, here.host(), name="../web")
         assert files(here) == []
         run(here, plan)
     with here.plan(**ONCE | {"nonce": "2" * 32, "accelerator": Accelerator.KVM}) as plan:
@@ -131,7 +131,7 @@ def test_what_is_refused_before_spends_nothing(here: House) -> None:
 def test_a_boot_that_fails_has_spent_it(here: House, scenario: Scenario) -> None:
     with here.plan(**ONCE) as plan:
         with pytest.raises(MvmnixError):
-            start(plan, here.host(scenario))
+            start_machine(plan, here.host(scenario))
         refused(here, plan, ReasonCode.REPLAY)
 
 
@@ -144,7 +144,7 @@ def test_a_start_that_cannot_be_logged_has_spent_it(here: House, monkeypatch: py
 
     with here.plan(**ONCE) as plan:
         with pytest.raises(MvmnixError, match="No space"):
-            start(plan, replace(host, journal=Full()))  # type: ignore[arg-type]
+            start_machine(plan, replace(host, journal=Full()))  # type: ignore[arg-type]
         assert here.log() == []
         refused(here, plan, ReasonCode.REPLAY)
     with here.plan(**ONCE | {"nonce": "2" * 32}) as plan:
@@ -169,9 +169,9 @@ def test_a_disk_that_takes_nothing(here: House, monkeypatch: pytest.MonkeyPatch,
         with monkeypatch.context() as patched:
             patched.setattr(os, call, full)
             with pytest.raises(MvmnixError, match=r"No space left.*nothing starts"):
-                start(plan, host)
+                start_machine(plan, host)
         assert here.log() == []
-        assert registry.entries(here.directory("machines")) == ()
+        assert registry.list_entries(here.directory("machines")) == ()
         assert files(here) == []
         run(here, plan)
 
@@ -236,10 +236,10 @@ def test_a_start_that_was_never_logged_locks_nobody_out(here: House) -> None:
         run(here, often)
         for _ in range(2):
             with pytest.raises(MvmnixError, match="No space"):
-                start(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+                start_machine(often, replace(host, journal=Full()))  # type: ignore[arg-type]
         run(here, once)
         with pytest.raises(MvmnixError, match="No space"):
-            start(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+            start_machine(often, replace(host, journal=Full()))  # type: ignore[arg-type]
         for _ in range(2):
             run(here, often)
 
@@ -542,7 +542,7 @@ def test_the_last_start_s_nonce_is_never_forgotten(here: House, monkeypatch: pyt
         run(here, one)
         wait(here, timedelta(hours=2))
         with pytest.raises(MvmnixError, match="No space"):
-            start(two, replace(here.host(), journal=Full()))  # type: ignore[arg-type]
+            start_machine(two, replace(here.host(), journal=Full()))  # type: ignore[arg-type]
         assert len(files(here)) == 2
         run(here, three)
 

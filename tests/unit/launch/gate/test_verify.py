@@ -26,7 +26,7 @@ from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.verify import authenticate as authenticator
+from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.syscall_tier import SystemCalls
 from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
@@ -537,15 +537,8 @@ def test_files_that_are_none(world: World, tmp_path: Path) -> None:
     try:
         for files in (replace(opened, kernel=null), replace(opened, rootfs=null), OpenFiles(null, null, null)):
             with pytest.raises(RefusedError) as caught:
-                verify.verify(
-                    plan=world.plan_bundle,
-                    provenance=world.provenance_bundle,
-                    manifest=world.manifest,
-                    lock=world.lock,
-                    files=files,
-                    policy=world.policy,
-                    now=NOW,
-                )
+                submission = verify.Submission(world.plan_bundle, world.evidence, files)
+                verify.verify_plan(submission, policy=world.policy, now=NOW)
             assert set(caught.value.codes) == {ReasonCode.ARTIFACT_MISMATCH}
     finally:
         for fd in (opened.kernel, opened.initrd, opened.rootfs, null):

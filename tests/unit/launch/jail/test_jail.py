@@ -17,7 +17,7 @@ from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
 from mvmnix.launch.jail.sandbox import BubblewrapCell
 from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
@@ -26,7 +26,7 @@ from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox import landlock, seccomp
-from mvmnix.sandbox.uid_pool import UidPool, of_machine
+from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"
@@ -70,7 +70,7 @@ def test_without_what_makes_a_cell_nothing_starts(
         host = replace(here.host(), jail=jail)
         before = open_files()
         with pytest.raises(MvmnixError, match=f"{missing.what} is not installed") as caught:
-            start(plan, host)
+            start_machine(plan, host)
         assert caught.value.hint == f"apt-get install {package}"
         assert open_files() == before
         assert here.log() == []
@@ -86,7 +86,7 @@ def test_a_limit_that_nothing_here_enforces_is_refused(
         host = replace(here.host(), jail=jail)
         before = open_files()
         with pytest.raises(RefusedError) as caught:
-            start(plan, host)
+            start_machine(plan, host)
         assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
         assert open_files() == before
         assert [record.reasons for record in here.log()] == [(ReasonCode.LIMIT_UNAVAILABLE,)]
@@ -185,7 +185,7 @@ def test_the_machines_pool_lies_where_only_root_can_write(tmp_path: Path, monkey
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(0o777)
     with pytest.raises(RefusedError) as caught:
-        of_machine()
+        machine_uid_pool()
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 

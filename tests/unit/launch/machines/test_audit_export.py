@@ -15,7 +15,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.machines import audit_export
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.receipt import Receipt, Reported, to_statement
+from mvmnix.launch.machines.receipt import Receipt, Reported, receipt_statement
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -45,7 +45,7 @@ class Site:
     def export(self, machine: str = "") -> Path:
         target = self.path / f"export-{machine}"
         with Directory.create(str(target)) as directory, self.log as log:
-            audit_export.write(directory, log, KEY.public, self.find, machine)
+            audit_export.write_export(directory, log, KEY.public, self.find, machine)
         return target
 
 
@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Site:
         for machine in MACHINES:
             log.append(Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
             index = log.append(start_of(machine)).index
-            bundle = envelope.sign(to_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
+            bundle = envelope.sign(receipt_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
             here.kept[Digest.of(bundle)] = bundle
             log.append(end_of(machine, Digest.of(bundle)))
         log.append(Record(kind=Kind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
@@ -89,8 +89,8 @@ def site(tmp_path: Path) -> Site:
 
 def check(path: Path) -> audit_export.Archive:
     with Directory.open(str(path)) as directory:
-        assert audit_export.is_archive(directory)
-        return audit_export.check(directory, KEY.public)
+        assert audit_export.is_export(directory)
+        return audit_export.check_export(directory, KEY.public)
 
 
 def test_a_whole_log(site: Site) -> None:
@@ -122,7 +122,7 @@ def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
 
 def test_a_log_is_no_archive(site: Site) -> None:
     with site.log as log:
-        assert not audit_export.is_archive(log)
+        assert not audit_export.is_export(log)
 
 
 def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_machine_and_no_log(site: Site, tmp_path: Path) -> None:
         Directory.create(str(tmp_path / "to")) as target,
         pytest.raises(UnreadableError, match="holds no audit log"),
     ):
-        audit_export.write(target, empty, KEY.public, site.find)
+        audit_export.write_export(target, empty, KEY.public, site.find)
 
 
 def only(path: Path, pattern: str) -> Path:
@@ -198,7 +198,7 @@ def test_another_state_of_the_same_log_is_found(site: Site) -> None:
 def test_another_key(site: Site) -> None:
     path = site.export()
     with Directory.open(str(path)) as directory, pytest.raises(RefusedError) as caught:
-        audit_export.check(directory, PrivateKey.generate().public)
+        audit_export.check_export(directory, PrivateKey.generate().public)
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
 
 
@@ -218,7 +218,7 @@ CHANGES: dict[str, Receipt] = {
 
 
 def checked(receipt: Receipt, key: PrivateKey = KEY, start: Listed | None = None) -> Receipt:
-    bundle = envelope.sign(to_statement(receipt).to_bytes(), key).to_bytes()
+    bundle = envelope.sign(receipt_statement(receipt).to_bytes(), key).to_bytes()
     end = Listed(2, end_of(MACHINES[0], Digest.of(bundle)))
     return check_receipt(bundle, KEY.public, end=end, start=start)
 

@@ -2,8 +2,8 @@
 
 from mvmnix import strict
 from mvmnix.launch.machines import diagnosis
-from mvmnix.launch.machines.diagnosis import LIMIT, Diagnosis, file_name
-from mvmnix.launch.vmm.boot_watchdog import Sample, Verdict
+from mvmnix.launch.machines.diagnosis import LIMIT, Diagnosis, diagnosis_file
+from mvmnix.launch.vmm.boot_watchdog import Sample, StallReason
 from mvmnix.launch.vmm.scheduling import Schedule, Thread
 from mvmnix.model import Digest
 
@@ -13,7 +13,7 @@ SAMPLE = Sample(9.0, 1.2, 3, True, Schedule((Thread(7, "qe\nmu", "S", 1200, None
 def written(answer: str = "halted", console: tuple[str, ...] = ("last",)) -> str:
     answers, groups = {"info irq": answer}, {"/sys/fs/cgroup/cpu/mvm": "nr_throttled 4"}
     facts = {"boot": 1, "seconds": "9.0"}
-    data = diagnosis.write(Verdict.STALLED, SAMPLE, facts=facts, answers=answers, groups=groups, console=console)
+    data = diagnosis.write(StallReason.STALLED, SAMPLE, facts=facts, answers=answers, groups=groups, console=console)
     assert len(data) <= LIMIT
     return data.decode()
 
@@ -44,6 +44,6 @@ def test_it_is_bounded() -> None:
 
 
 def test_its_place_in_a_receipt() -> None:
-    kept = Diagnosis(file_name(2), Verdict.HUNG, Digest.of(b"x"))
+    kept = Diagnosis(diagnosis_file(2), StallReason.HUNG, Digest.of(b"x"))
     value = strict.parse_json(strict.canonical(kept.value()))
     assert strict.read(value, "diagnosis", Diagnosis.read) == kept

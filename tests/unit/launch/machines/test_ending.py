@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.launch.machines.ending import Ending, EndReason, HostAction, LastWord, judge, with_disk
+from mvmnix.launch.machines.ending import Ending, EndReason, HostAction, LastWord, judge_end, with_disk
 from mvmnix.launch.vmm.port import MonitorEvent
 
 RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
@@ -32,7 +32,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
     ],
 )
 def test_judge(action: HostAction, last_word: LastWord, events: tuple[MonitorEvent, ...], reason: EndReason) -> None:
-    assert judge(Ending(action, last_word, events)) is reason
+    assert judge_end(Ending(action, last_word, events)) is reason
 
 
 @pytest.mark.parametrize("reason", EndReason)

@@ -20,13 +20,13 @@ from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.machine_dir import LOCK, MachineHome
 from mvmnix.launch.machines.recorded_ends import with_ends
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState, Origin
 from mvmnix.launch.plan.window import Use
-from mvmnix.launch.runtime.creation import create
+from mvmnix.launch.runtime.creation import create_home
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import run_foreground
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
@@ -63,12 +63,12 @@ class Way:
     def take(self, plan: VerifiedPlan, host: Host) -> None:
         """Be the supervisor of a machine that goes this way."""
         if self.created:
-            start(plan, host, created=registry.find(host.machines, "web").status.machine).kill()
+            start_machine(plan, host, created=registry.find_machine(host.machines, "web").status.machine).kill()
             return
         if self.work is None:
             run_foreground(plan, host, stdout=nowhere, stderr=nowhere, name="web")
             return
-        with start(plan, host, name="web") as machine:
+        with start_machine(plan, host, name="web") as machine:
             self.work(machine)
 
 
@@ -155,7 +155,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
     """The wait status of a process that supervised a machine."""
     with here.plan(*way.command, use=Use.ONCE) as plan:
         if way.created:
-            create(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=Origin())
+            create_home(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=Origin())
         if way.spent:
             with here.replay().spending(plan, "0123456789ab"):
                 pass
@@ -170,19 +170,19 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
         return os.waitpid(child, 0)[1]
 
 
-def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> tuple[Entry, ...]:
+def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> tuple[MachineEntry, ...]:
     """What is listed after a supervisor was killed on that way, and the next call put in order what it left."""
     status = supervise_and_die(here, step, moment, started, way)
     assert os.WIFSIGNALED(status), "the step was never taken"
     assert os.WTERMSIG(status) == signal.SIGKILL
     machines = here.directory("machines")
-    listed = registry.entries(machines)
+    listed = registry.list_entries(machines)
     assert [entry.alive for entry in listed] == [False] * len(listed), "ps lies"
     cleanup.tidy(machines, here.ledger(), here.host().clock)
     assert cleanup.survey(machines).is_tidy
     if started.exists():
         wait_until(lambda: gone(int(started.read_text())))
-    return registry.entries(machines)
+    return registry.list_entries(machines)
 
 
 #: Those on which the log gets a start, and one more to the end of such a machine.
@@ -229,7 +229,7 @@ def test_an_end_that_was_not_kept_yet_is_kept(here: House, call: str) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     machines = here.directory("machines")
     cleanup.tidy(machines, here.ledger(), here.host().clock)
-    (entry,) = with_ends(machines, registry.entries(machines), NoteKey.of_log(LOG_KEY.public.raw))
+    (entry,) = with_ends(machines, registry.list_entries(machines), NoteKey.of_log(LOG_KEY.public.raw))
     expected = ("guest-exit", 3) if call == "keep_end" else ("supervisor-died", None)
     assert (entry.ended, entry.exit_code) == expected
     assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
@@ -256,10 +256,10 @@ def test_a_created_machine_waits_again(here: House, tmp_path: Path, step: Step, 
     with here.verified() as plan:
         if way.spent:
             with pytest.raises(RefusedError) as caught:
-                start(plan, here.host(), created=entry.status.machine)
+                start_machine(plan, here.host(), created=entry.status.machine)
             assert caught.value.codes == (ReasonCode.REPLAY,)
         else:
-            assert start(plan, here.host(), created=entry.status.machine).kill().reason is EndReason.STOPPED
+            assert start_machine(plan, here.host(), created=entry.status.machine).kill().reason is EndReason.STOPPED
     registry.remove(here.directory("machines"), "web")
 
 
@@ -279,7 +279,7 @@ def test_a_machine_that_never_started(here: House, place: str) -> None:
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     machines, host = here.directory("machines"), here.host()
-    assert not any(entry.alive for entry in registry.entries(machines))
+    assert not any(entry.alive for entry in registry.list_entries(machines))
     cleanup.tidy(machines, here.ledger(), host.clock)
     assert {path.name for path in (here.path / "machines").iterdir()} == {"register.lock"}
     assert here.log() == []

@@ -16,7 +16,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.machine_dir import MachineHome
 from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.process import HypervisorProcess
 from tests.unit.launch.house import House, house
 from tests.unit.launch.runtime.test_vm_process import gone
@@ -76,7 +76,7 @@ def test_its_supervisor_puts_the_end_down_by_itself(tmp_path: Path, state: Machi
             if child == 0:
                 with suppress(BaseException):
                     be_deadly(state, hit)
-                    WORK[state](start(plan, here.host(), name="web"))
+                    WORK[state](start_machine(plan, here.host(), name="web"))
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0
         assert gone(int(hit.read_text())), "the state was never reached, or a hypervisor was left"
@@ -86,7 +86,7 @@ def test_its_supervisor_puts_the_end_down_by_itself(tmp_path: Path, state: Machi
 def assert_ended(here: House, reason: EndReason) -> None:
     machines = here.directory("machines")
     assert cleanup.survey(machines).is_tidy, "nothing is left for the next call"
-    (entry,) = registry.entries(machines)
+    (entry,) = registry.list_entries(machines)
     assert (entry.state, entry.status.reason) == ("ended", reason)
     assert [record.kind for record in here.log() if record.kind is not Kind.PAUSE] == [Kind.START, Kind.END]
     (receipt,) = here.receipts()

@@ -39,7 +39,7 @@ def test_words_are_plain() -> None:
 def test_a_machine_has_a_name_and_is_found_by_it(machines: Directory) -> None:
     with made(machines) as home:
         assert re.fullmatch("[a-z]+-[a-z]+", home.status.name)
-        assert registry.find(machines, home.status.name).status == home.status
+        assert registry.find_machine(machines, home.status.name).status == home.status
         with pytest.raises(UsageError, match="is there already"):
             made(machines, home.status.name)
 
@@ -52,7 +52,7 @@ def test_a_name_that_another_machine_has_is_not_chosen(machines: Directory, monk
     with made(machines) as second:
         assert first.status.name == "amber-acorn"
         assert second.status.name == f"amber-acorn-{second.status.machine}"
-        assert registry.find(machines, first.status.name).status == first.status
+        assert registry.find_machine(machines, first.status.name).status == first.status
 
 
 def test_other_words_are_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:

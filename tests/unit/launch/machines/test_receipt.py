@@ -11,14 +11,14 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.machines import receipt
-from mvmnix.launch.machines.diagnosis import Diagnosis, file_name
+from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.share import Access, ShareKind
 from mvmnix.launch.shares.shared import Shared
-from mvmnix.launch.vmm.boot_watchdog import Verdict
+from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.confinement import Layer
 from mvmnix.launch.vmm.port import Acceleration, Usage
 from mvmnix.model import Digest
@@ -47,7 +47,9 @@ SHARES = (
     Shared("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
     Shared("/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")),
 )
-DIAGNOSES = tuple(Diagnosis(file_name(number), verdict, Digest.of(b"")) for number, verdict in enumerate(Verdict, 1))
+DIAGNOSES = tuple(
+    Diagnosis(diagnosis_file(number), verdict, Digest.of(b"")) for number, verdict in enumerate(StallReason, 1)
+)
 RECEIPT = Receipt(
     subjects=(Subject("kernel", Digest.of(b"kernel")),),
     plan=Digest.of(b"plan"),
@@ -76,12 +78,12 @@ RECEIPT = Receipt(
     ],
 )
 def test_round_trip(it: Receipt) -> None:
-    written = receipt.to_statement(it).to_bytes()
+    written = receipt.receipt_statement(it).to_bytes()
     assert receipt.from_statement(statement.parse(written)) == it
 
 
 def test_who_says_what() -> None:
-    predicate = receipt.to_statement(RECEIPT).predicate
+    predicate = receipt.receipt_statement(RECEIPT).predicate
     assert set(predicate) == {"plan", "provenance", "policy", "observedByHost", "reportedByGuest"}
     assert predicate["reportedByGuest"] == {"end": "exited", "step": "none", "code": 3}
     assert "code" not in str(predicate["observedByHost"])
@@ -98,14 +100,14 @@ def test_who_says_what() -> None:
 )
 def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, boundary: str) -> None:
     it = replace(RECEIPT, observed=replace(OBSERVED, backend=backend, accelerator=accelerator))
-    said = receipt.to_statement(it).predicate["observedByHost"]
+    said = receipt.receipt_statement(it).predicate["observedByHost"]
     assert isinstance(said, dict)
     assert said["boundary"] == boundary
 
 
 def test_an_older_receipt_is_read() -> None:
     """From before receipts said what held the guest, which their accelerator says, too."""
-    value = strict.parse_json(receipt.to_statement(RECEIPT).to_bytes())
+    value = strict.parse_json(receipt.receipt_statement(RECEIPT).to_bytes())
     assert isinstance(value, dict)
     drop("predicate", "observedByHost", "boundary")(value)
     found = receipt.from_statement(statement.parse(strict.canonical(value)))
@@ -145,7 +147,7 @@ def test_many_corrupted_blocks_are_counted() -> None:
     ],
 )
 def test_malformed(change: Any) -> None:
-    value = strict.parse_json(receipt.to_statement(RECEIPT).to_bytes())
+    value = strict.parse_json(receipt.receipt_statement(RECEIPT).to_bytes())
     assert isinstance(value, dict)
     change(value)
     with pytest.raises(RefusedError) as caught:

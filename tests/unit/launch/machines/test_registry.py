@@ -16,12 +16,12 @@ from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.logs import read_console, read_output
 from mvmnix.launch.machines.output_log import Output, Piece
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.start_notification import Failure
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest
 from mvmnix.process import run
@@ -42,13 +42,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def detached(here: House, *argv: str, name: str = "", scenario: Scenario = Scenario.BOOTS) -> Entry:
+def detached(here: House, *argv: str, name: str = "", scenario: Scenario = Scenario.BOOTS) -> MachineEntry:
     with here.plan(*argv) as plan:
         machine = detach(plan, lambda: here.host(scenario), name=name)
-    return registry.find(here.directory("machines"), machine)
+    return registry.find_machine(here.directory("machines"), machine)
 
 
-def hypervisor_of(entry: Entry) -> int:
+def hypervisor_of(entry: MachineEntry) -> int:
     (child,) = Path(f"/proc/{entry.supervisor}/task/{entry.supervisor}/children").read_text().split()
     return int(child)
 
@@ -57,8 +57,8 @@ def test_a_detached_machine_runs_its_command_and_ends(here: House) -> None:
     machines = here.directory("machines")
     entry = detached(here, "complain", "no", name="web")
     assert entry.supervisor != os.getpid()
-    wait_until(lambda: registry.find(machines, "web").state == "ended")
-    status = registry.find(machines, "web").status
+    wait_until(lambda: registry.find_machine(machines, "web").state == "ended")
+    status = registry.find_machine(machines, "web").status
     assert (status.reason, status.exit_code) == (EndReason.GUEST_EXIT, 3)
     assert list(read_output(machines, "web")) == [Piece(Output.STDERR, b"no")]
     assert list(read_output(machines, "web", (Output.STDOUT,))) == []
@@ -109,11 +109,11 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     hypervisor = hypervisor_of(entry)
     assert cleanup.tidy(machines, here.ledger(), host.clock) == ()
     os.kill(entry.supervisor, signal.SIGKILL)
-    wait_until(lambda: gone(hypervisor) and registry.find(machines, "web").state == "dead")
+    wait_until(lambda: gone(hypervisor) and registry.find_machine(machines, "web").state == "dead")
     (dead,) = cleanup.tidy(machines, here.ledger(), host.clock)
     assert dead.machine == entry.status.machine
     assert cleanup.tidy(machines, here.ledger(), host.clock) == ()
-    after = registry.find(machines, "web")
+    after = registry.find_machine(machines, "web")
     assert (after.state, after.status.reason) == ("ended", EndReason.SUPERVISOR_DIED)
     assert [(record.kind, record.reasons) for record in here.log()] == [
         (Kind.START, ()),
@@ -127,8 +127,8 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
     entry = detached(here, "sleep", "60")
     assert entry.supervisor is not None
     os.kill(entry.supervisor, signal.SIGKILL)
-    wait_until(lambda: registry.find(machines, entry.status.machine).state == "dead")
-    status = registry.find(machines, entry.status.machine).status
+    wait_until(lambda: registry.find_machine(machines, entry.status.machine).state == "dead")
+    status = registry.find_machine(machines, entry.status.machine).status
     forged = replace(status, plan=Digest("0" * 64), policy=Digest("1" * 64))
     with machines.existing(forged.machine) as directory:
         directory.write_atomic("machine.json", forged.to_bytes())
@@ -141,7 +141,7 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
 def test_a_directory_that_was_never_filled_is_removed(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     machines.child("0123456789ab").close()
-    assert registry.entries(machines) == ()
+    assert registry.list_entries(machines) == ()
     assert cleanup.tidy(machines, here.ledger(), host.clock) == ()
     assert not machines.exists("0123456789ab")
 
@@ -162,8 +162,8 @@ def test_a_machine_whose_caller_is_gone_is_stopped(here: House, monkeypatch: pyt
     machines = here.directory("machines")
     with here.plan("sleep", "60") as plan:
         assert detach(plan, lambda: here.host(Scenario.SLOW)) is None
-    wait_until(lambda: [entry.state for entry in registry.entries(machines)] == ["ended"])
-    assert registry.entries(machines)[0].status.reason is EndReason.STOPPED
+    wait_until(lambda: [entry.state for entry in registry.list_entries(machines)] == ["ended"])
+    assert registry.list_entries(machines)[0].status.reason is EndReason.STOPPED
 
 
 def test_a_supervisor_that_dies_without_a_word(here: House) -> None:
@@ -190,7 +190,7 @@ def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path
     root = str(Path(__file__).parents[4])
     machine = run([sys.executable, "-c", program], env={"PYTHONPATH": root}, timeout=LONG).stdout.decode().strip()
     machines = House(tmp_path / "other", here.world).directory("machines")
-    assert registry.find(machines, machine).alive
+    assert registry.find_machine(machines, machine).alive
     registry.stop(machines, machine, patience=0.1)
 
 
@@ -198,26 +198,26 @@ def test_names_and_beginnings_of_ids(here: House) -> None:
     machines = here.directory("machines")
     host = here.host()
     with here.plan() as plan:
-        with start(plan, host, name="web") as first:
+        with start_machine(plan, host, name="web") as first:
             pass
-        with start(plan, host, name="web") as second:
-            assert registry.find(machines, "web").status.machine == second.id
-        assert registry.find(machines, first.id).status.machine == first.id
-        assert registry.find(machines, first.id[:8]).status.machine == first.id
-        assert [entry.status.machine for entry in registry.entries(machines)] == sorted([first.id, second.id])
+        with start_machine(plan, host, name="web") as second:
+            assert registry.find_machine(machines, "web").status.machine == second.id
+        assert registry.find_machine(machines, first.id).status.machine == first.id
+        assert registry.find_machine(machines, first.id[:8]).status.machine == first.id
+        assert [entry.status.machine for entry in registry.list_entries(machines)] == sorted([first.id, second.id])
     for text in ("", "nothing", "../web"):
         with pytest.raises(UsageError, match="no machine"):
-            registry.find(machines, text)
+            registry.find_machine(machines, text)
     with pytest.raises(UsageError, match=r"has no output: its command has not begun.*--console"):
         list(read_output(machines, first.id))
 
 
 def test_removal(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
-    with here.plan() as plan, start(plan, host) as machine, pytest.raises(UsageError, match="is running"):
+    with here.plan() as plan, start_machine(plan, host) as machine, pytest.raises(UsageError, match="is running"):
         registry.remove(machines, machine.id)
     assert registry.remove(machines, machine.id).machine == machine.id
-    assert registry.entries(machines) == ()
+    assert registry.list_entries(machines) == ()
 
 
 def test_a_process_with_threads_is_not_forked(here: House) -> None:

@@ -33,13 +33,13 @@ def world(tmp_path: Path) -> World:
 @pytest.mark.parametrize("disk", [DataDisk(16, "/d"), DataDisk(2**20, "/data/of mine"), DISK])
 def test_a_plan_says_it_and_is_read_back(world: World, disk: DataDisk) -> None:
     plan = world.plan(data=disk)
-    written = plans.to_statement(plan).to_bytes()
+    written = plans.plan_statement(plan).to_bytes()
     assert plans.from_statement(statement.parse(written)) == plan
-    assert plans.to_statement(plan).predicate["data"] == {"sizeMiB": disk.size_mib, "path": disk.path}
+    assert plans.plan_statement(plan).predicate["data"] == {"sizeMiB": disk.size_mib, "path": disk.path}
 
 
 def test_it_stands_there_only_where_there_is_one(world: World) -> None:
-    assert "data" not in plans.to_statement(world.plan()).predicate
+    assert "data" not in plans.plan_statement(world.plan()).predicate
 
 
 @pytest.mark.parametrize("size", [0, -16, 15, 17, 2**20 + 16])
@@ -91,7 +91,7 @@ def test_a_backend_that_has_none_is_refused(world: World, backend: str, isolatio
         "accelerator": Accelerator(accelerator),
     }
     plan = world.plan(**of_backend)
-    plans.from_statement(plans.to_statement(plan))
+    plans.from_statement(plans.plan_statement(plan))
     refused = plan_refusal(plan, data=DISK.shown())
     assert refused.codes == (ReasonCode.PLAN_MALFORMED,)
     assert f"with the backend {backend} there is no data disk" in refused.reasons[0].why

@@ -12,7 +12,7 @@ from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.plan.plan import Accelerator, Timeouts
-from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
@@ -67,10 +67,10 @@ def test_a_plan_for_an_image(world: World) -> None:
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
     plan = world.plan(**changes)
-    written = plans.to_statement(plan).to_bytes()
+    written = plans.plan_statement(plan).to_bytes()
     again = plans.from_statement(statement.parse(written))
     assert again == plan
-    assert plans.to_statement(again).to_bytes() == written
+    assert plans.plan_statement(again).to_bytes() == written
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
         {"limits": Limits(shared_kib=1)},
         {"limits": Limits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
-        {"secrets": (Reference.parse("A=env:X", Target.FILE),) * 2},
+        {"secrets": (SecretReference.parse("A=env:X", SecretTarget.FILE),) * 2},
         {"labels": {"A": "b"}},
         {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
         {"shares": (Share("/srv", "/data"),), "data": DataDisk(32, "/data/in")},
@@ -102,9 +102,9 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
 
 
 def test_limits_stand_there_only_where_there_are_some(world: World) -> None:
-    assert "limits" not in plans.to_statement(world.plan()).predicate
+    assert "limits" not in plans.plan_statement(world.plan()).predicate
     limited = world.plan(limits=Limits(tasks=7, system_calls=SystemCalls.STRICT))
-    assert plans.to_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
+    assert plans.plan_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
 
 
 def test_limits_have_bounds() -> None:

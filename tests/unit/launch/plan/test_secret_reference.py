@@ -8,17 +8,24 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import MOST, Reference, Secret, Source, Target, kinds
+from mvmnix.launch.plan.secret_reference import (
+    MOST_SECRETS,
+    Secret,
+    SecretReference,
+    SecretSource,
+    SecretTarget,
+    kinds_digest,
+)
 from mvmnix.launch.secrets import credentials
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from tests.unit.provenance.world import new_world
 
 TYPED = {
-    "DB=env:DB_PASSWORD": (Source.VARIABLE, ("DB_PASSWORD",)),
-    "db.pem=file:/etc/keys/db.pem": (Source.FILE, ("/etc/keys/db.pem",)),
-    "DB=keyring:my/service/me": (Source.KEYRING, ("my/service", "me")),
-    "DB=command:/usr/bin/pass show 'my db'": (Source.COMMAND, ("/usr/bin/pass", "show", "my db")),
+    "DB=env:DB_PASSWORD": (SecretSource.VARIABLE, ("DB_PASSWORD",)),
+    "db.pem=file:/etc/keys/db.pem": (SecretSource.FILE, ("/etc/keys/db.pem",)),
+    "DB=keyring:my/service/me": (SecretSource.KEYRING, ("my/service", "me")),
+    "DB=command:/usr/bin/pass show 'my db'": (SecretSource.COMMAND, ("/usr/bin/pass", "show", "my db")),
 }
 
 #: What is no reference; the secret in it is `hunter2`.
@@ -54,62 +61,64 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.mark.parametrize("text", TYPED)
 def test_what_is_typed(text: str) -> None:
-    made = Reference.parse(text, Target.FILE)
+    made = SecretReference.parse(text, SecretTarget.FILE)
     assert (made.source, made.words) == TYPED[text]
     assert made.place == f"/run/secrets/{made.name}"
     assert f"{made.name}={made}" == text
 
 
 @pytest.mark.parametrize("text", WRONG)
-@pytest.mark.parametrize("target", Target)
-def test_what_is_no_reference_is_refused_and_not_repeated(text: str, target: Target) -> None:
+@pytest.mark.parametrize("target", SecretTarget)
+def test_what_is_no_reference_is_refused_and_not_repeated(text: str, target: SecretTarget) -> None:
     with pytest.raises(ValueError) as error:
-        Reference.parse(text, target)
+        SecretReference.parse(text, target)
     assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("source", "words", "is_one"),
     [
-        (Source.VARIABLE, (), False),
-        (Source.VARIABLE, ("A",), True),
-        (Source.VARIABLE, ("A", "B"), False),
-        (Source.FILE, (), False),
-        (Source.FILE, ("/a",), True),
-        (Source.FILE, ("/a", "/b"), False),
-        (Source.KEYRING, ("service",), False),
-        (Source.KEYRING, ("service", "name"), True),
-        (Source.KEYRING, ("service", "name", "more"), False),
-        (Source.COMMAND, (), False),
-        (Source.COMMAND, ("/a",), True),
-        (Source.COMMAND, ("/a", *["b"] * 63), True),
-        (Source.COMMAND, ("/a", *["b"] * 64), False),
-        (Source.FILE, ("/" + "a" * 4095,), True),
-        (Source.FILE, ("/" + "a" * 4096,), False),
+        (SecretSource.VARIABLE, (), False),
+        (SecretSource.VARIABLE, ("A",), True),
+        (SecretSource.VARIABLE, ("A", "B"), False),
+        (SecretSource.FILE, (), False),
+        (SecretSource.FILE, ("/a",), True),
+        (SecretSource.FILE, ("/a", "/b"), False),
+        (SecretSource.KEYRING, ("service",), False),
+        (SecretSource.KEYRING, ("service", "name"), True),
+        (SecretSource.KEYRING, ("service", "name", "more"), False),
+        (SecretSource.COMMAND, (), False),
+        (SecretSource.COMMAND, ("/a",), True),
+        (SecretSource.COMMAND, ("/a", *["b"] * 63), True),
+        (SecretSource.COMMAND, ("/a", *["b"] * 64), False),
+        (SecretSource.FILE, ("/" + "a" * 4095,), True),
+        (SecretSource.FILE, ("/" + "a" * 4096,), False),
     ],
 )
-def test_how_many_words_of_what_length(source: Source, words: tuple[str, ...], *, is_one: bool) -> None:
+def test_how_many_words_of_what_length(source: SecretSource, words: tuple[str, ...], *, is_one: bool) -> None:
     """As they may stand in a plan, whatever can be typed."""
     if is_one:
-        assert Reference("A", Target.FILE, source, words).words == words
+        assert SecretReference("A", SecretTarget.FILE, source, words).words == words
     else:
         with pytest.raises(ValueError, match="not a reference"):
-            Reference("A", Target.FILE, source, words)
+            SecretReference("A", SecretTarget.FILE, source, words)
 
 
 def test_a_variable_has_a_variable_s_name() -> None:
     with pytest.raises(ValueError, match="not the name of a secret"):
-        Reference.parse("db.pem=env:X", Target.VARIABLE)
-    assert Reference.parse("DB_PEM=env:X", Target.VARIABLE).place == "the variable DB_PEM"
+        SecretReference.parse("db.pem=env:X", SecretTarget.VARIABLE)
+    assert SecretReference.parse("DB_PEM=env:X", SecretTarget.VARIABLE).place == "the variable DB_PEM"
 
 
 def test_they_stand_in_the_plan_and_come_back(plan: Plan) -> None:
-    confided = tuple(Reference.parse(text.replace("DB", f"DB{n}", 1), Target.FILE) for n, text in enumerate(TYPED))
-    confided += (Reference.parse("TOKEN=env:TOKEN", Target.VARIABLE),)
+    confided = tuple(
+        SecretReference.parse(text.replace("DB", f"DB{n}", 1), SecretTarget.FILE) for n, text in enumerate(TYPED)
+    )
+    confided += (SecretReference.parse("TOKEN=env:TOKEN", SecretTarget.VARIABLE),)
     with_secrets = replace(plan, secrets=confided)
-    written = plans.to_statement(with_secrets).to_bytes()
+    written = plans.plan_statement(with_secrets).to_bytes()
     assert plans.from_statement(statement.parse(written)) == with_secrets
-    assert b'"secrets"' not in plans.to_statement(plan).to_bytes(), "older plans keep their bytes"
+    assert b'"secrets"' not in plans.plan_statement(plan).to_bytes(), "older plans keep their bytes"
 
 
 def item(**changes: Any) -> dict[str, Any]:
@@ -133,12 +142,12 @@ def item(**changes: Any) -> dict[str, Any]:
         [item(**{"from": "file"}, reference=["relative"])],
         [item(**{"from": "command"}, reference=["sh", "-c", "x"])],
         [item(), item()],
-        [item(name=f"A{n}") for n in range(MOST + 1)],
+        [item(name=f"A{n}") for n in range(MOST_SECRETS + 1)],
     ],
     ids=repr,
 )
 def test_what_a_plan_may_not_say(plan: Plan, value: object) -> None:
-    good = plans.to_statement(plan)
+    good = plans.plan_statement(plan)
     bad = Statement(good.subjects, good.predicate_type, {**good.predicate, "secrets": value})
     with pytest.raises(RefusedError) as refused:
         plans.from_statement(bad)
@@ -146,8 +155,8 @@ def test_what_a_plan_may_not_say(plan: Plan, value: object) -> None:
 
 
 def test_names_are_taken_once(plan: Plan) -> None:
-    once = Reference.parse("A=env:X", Target.VARIABLE)
-    replace(plan, secrets=(once, Reference.parse("A=env:X", Target.FILE)))
+    once = SecretReference.parse("A=env:X", SecretTarget.VARIABLE)
+    replace(plan, secrets=(once, SecretReference.parse("A=env:X", SecretTarget.FILE)))
     with pytest.raises(ValueError, match="stand there twice: A"):
         replace(plan, secrets=(once, once))
     taken = replace(plan.workload, environment={"A": "1"})
@@ -156,25 +165,28 @@ def test_names_are_taken_once(plan: Plan) -> None:
 
 
 def test_so_many_at_most(plan: Plan) -> None:
-    confided = tuple(Reference.parse(f"A{number}=env:X", Target.FILE) for number in range(MOST + 1))
-    assert replace(plan, secrets=confided[:MOST]).secrets == confided[:MOST]
-    with pytest.raises(ValueError, match=f"more than {MOST} secrets"):
+    confided = tuple(SecretReference.parse(f"A{number}=env:X", SecretTarget.FILE) for number in range(MOST_SECRETS + 1))
+    assert replace(plan, secrets=confided[:MOST_SECRETS]).secrets == confided[:MOST_SECRETS]
+    with pytest.raises(ValueError, match=f"more than {MOST_SECRETS} secrets"):
         replace(plan, secrets=confided)
 
 
 def test_a_command_with_a_credential_in_it_is_refused_too(plan: Plan) -> None:
-    confided = Reference.parse("A=command:/usr/bin/vault --password=hunter2 read", Target.FILE)
+    confided = SecretReference.parse("A=command:/usr/bin/vault --password=hunter2 read", SecretTarget.FILE)
     with pytest.raises(RefusedError, match="word 1 of the reference of A") as refused:
         credentials.refuse_in_plan(replace(plan, secrets=(confided,)))
     assert "hunter2" not in str(refused.value)
 
 
 def test_what_the_log_is_told_are_names_and_kinds() -> None:
-    one, other = (Reference.parse(f"A=env:{name}", Target.FILE) for name in ("X", "Y"))
-    assert kinds((one,)) == kinds((other,))
-    different = (Reference.parse("B=env:X", Target.FILE), Reference.parse("A=env:X", Target.VARIABLE))
-    assert len({kinds((it,)) for it in (one, *different)}) == 3
+    one, other = (SecretReference.parse(f"A=env:{name}", SecretTarget.FILE) for name in ("X", "Y"))
+    assert kinds_digest((one,)) == kinds_digest((other,))
+    different = (
+        SecretReference.parse("B=env:X", SecretTarget.FILE),
+        SecretReference.parse("A=env:X", SecretTarget.VARIABLE),
+    )
+    assert len({kinds_digest((it,)) for it in (one, *different)}) == 3
 
 
 def test_a_secret_does_not_show_itself() -> None:
-    assert "hunter2" not in repr(Secret("A", Target.FILE, b"hunter2"))
+    assert "hunter2" not in repr(Secret("A", SecretTarget.FILE, b"hunter2"))

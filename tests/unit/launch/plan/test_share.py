@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.share import MOST, Access, Danger, Share, acknowledged, check, from_record, to_json
+from mvmnix.launch.plan.share import MOST_SHARES, Access, Danger, Share, acknowledged, check, from_record, to_json
 
 SHARE = Share("/srv/data", "/data")
 
@@ -67,9 +67,9 @@ def test_no_share_lies_over_another(other: str) -> None:
 
 
 def test_not_more_than_a_plan_may_name() -> None:
-    many = tuple(Share("/srv", f"/data/{number}") for number in range(MOST))
+    many = tuple(Share("/srv", f"/data/{number}") for number in range(MOST_SHARES))
     check(many, Backend.QEMU)
-    with pytest.raises(ValueError, match=f"more than {MOST}"):
+    with pytest.raises(ValueError, match=f"more than {MOST_SHARES}"):
         check((*many, SHARE), Backend.QEMU)
     with pytest.raises(strict.MalformedError, match="shares"):
         strict.read({"shares": to_json((*many, SHARE))}, "plan", from_record)

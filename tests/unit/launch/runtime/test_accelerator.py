@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.runtime.accelerator import KvmProbe, Verdict, choose, known
+from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict, choose, known_verdicts
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -18,8 +18,8 @@ from mvmnix.provenance.isolation import Boundary, Isolation
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 
-WORKS = Verdict(usable=True, seen="a probe guest booted under KVM")
-FAILS = Verdict(usable=False, seen="a probe guest did not boot")
+WORKS = KvmVerdict(usable=True, seen="a probe guest booted under KVM")
+FAILS = KvmVerdict(usable=False, seen="a probe guest did not boot")
 KERNEL = Digest.of(b"kernel")
 
 
@@ -32,10 +32,10 @@ KERNEL = Digest.of(b"kernel")
         (Accelerator.TCG, None, Acceleration.TCG, "TCG (software emulation), as the plan demands"),
     ],
 )
-def test_choice(demand: Accelerator, verdict: Verdict | None, acceleration: Acceleration, told: str) -> None:
+def test_choice(demand: Accelerator, verdict: KvmVerdict | None, acceleration: Acceleration, told: str) -> None:
     notices: list[str] = []
 
-    def kvm() -> Verdict:
+    def kvm() -> KvmVerdict:
         assert verdict is not None, "nobody asked for a probe"
         return verdict
 
@@ -119,11 +119,11 @@ def test_what_was_found_earlier_is_kept_in_full_and_told_in_short(tmp_path: Path
     told = "accelerator: TCG (software emulation); found earlier, see `mvm doctor`"
     assert notices[1] == f"{told}; isolation: {Boundary.SANDBOX.explained}"
     with Directory.create(str(tmp_path / "cache")) as cache:
-        (verdict,) = known(cache)
+        (verdict,) = known_verdicts(cache)
         assert (verdict.usable, "failed to set MSR" in verdict.seen) == (False, True)
         (kept,) = (tmp_path / "cache").iterdir()
         kept.write_bytes(re.sub(rb'"boot":"[^"]*"', b'"boot":"another"', kept.read_bytes()))
-        assert known(cache) == ()
+        assert known_verdicts(cache) == ()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"usable":1,"seen":""}', b"\xff"])
@@ -140,5 +140,5 @@ def test_a_verdict_that_nobody_wrote_is_probed_again(tmp_path: Path, garbage: by
 def test_a_device_that_is_not_there_is_not_probed(tmp_path: Path, device: str) -> None:
     with probing(tmp_path, Scenario.BOOTS, device) as (probe, spec):
         verdict = probe.verdict(spec, KERNEL)
-    assert verdict == Verdict(usable=False, seen=f"{device} doesn't exist")
+    assert verdict == KvmVerdict(usable=False, seen=f"{device} doesn't exist")
     assert not list((tmp_path / "cache").iterdir())

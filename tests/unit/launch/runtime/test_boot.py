@@ -20,8 +20,8 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.start import start
-from mvmnix.launch.vmm.boot_watchdog import Verdict
+from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.confinement import Jail
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.model import Digest
@@ -70,7 +70,7 @@ def diagnosis(here: House, boot: int) -> bytes:
 
 def test_a_boot_that_stalls_is_begun_once_more(here: House) -> None:
     host = moody(here, Scenario.STALLS, Scenario.BOOTS)
-    with here.plan("/bin/echo", "x") as plan, start(plan, host) as machine:
+    with here.plan("/bin/echo", "x") as plan, start_machine(plan, host) as machine:
         assert machine.run(stdout=lambda _: None, stderr=lambda _: None).exit_code == 0
     assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, ())]
     begin, again, end = here.log()
@@ -79,13 +79,13 @@ def test_a_boot_that_stalls_is_begun_once_more(here: House) -> None:
     assert again.digests["diagnosis"] == Digest.of(kept)
     assert again.digests["argv"] != begin.digests["argv"], "its descriptors are others"
     (found,) = here.receipts()[0].observed.diagnoses
-    assert (found.file, found.verdict, found.digest) == ("diagnosis-1.txt", Verdict.STALLED, Digest.of(kept))
+    assert (found.file, found.verdict, found.digest) == ("diagnosis-1.txt", StallReason.STALLED, Digest.of(kept))
     assert [notice for notice in here.notices if "has stalled while it boots; it is started once more" in notice]
-    assert len(registry.entries(here.directory("machines"))) == 1
+    assert len(registry.list_entries(here.directory("machines"))) == 1
 
 
 def test_what_is_kept_of_it(here: House) -> None:
-    with here.plan() as plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
+    with here.plan() as plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
         pass
     kept = diagnosis(here, 1).decode("ascii")
     for line in (
@@ -108,7 +108,7 @@ def test_what_is_kept_of_it(here: House) -> None:
 def test_the_second_is_the_last(here: House) -> None:
     host = moody(here, Scenario.STALLS, Scenario.STALLS)
     with here.plan() as plan, pytest.raises(GuestTimeoutError, match="since it stalled") as caught:
-        start(plan, host)
+        start_machine(plan, host)
     assert "diagnosis-1.txt, diagnosis-2.txt" in caught.value.hint
     assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, (STALLED,))]
     (receipt,) = here.receipts()
@@ -119,16 +119,16 @@ def test_the_second_is_the_last(here: House) -> None:
 
 def test_it_is_one_start_of_a_plan_for_once(here: House) -> None:
     with here.plan(use=Use.ONCE) as plan:
-        with start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
+        with start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
             pass
         with pytest.raises(RefusedError, match="may start once"):
-            start(plan, here.host())
+            start_machine(plan, here.host())
     assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END, Kind.REFUSAL]
 
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS])
 def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, scenario: Scenario) -> None:
-    with here.plan(boot_seconds=3) as plan, start(plan, moody(here, scenario, Scenario.BOOTS)):
+    with here.plan(boot_seconds=3) as plan, start_machine(plan, moody(here, scenario, Scenario.BOOTS)):
         pass
     assert told(here) == [(Kind.START, ()), (Kind.RESTART, (EndReason.TIMEOUT,)), (Kind.END, (EndReason.STOPPED,))]
     assert b"no progress: hung" in diagnosis(here, 1)
@@ -136,14 +136,14 @@ def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, sc
 
 def test_one_that_talks_is_not_begun_again(here: House) -> None:
     with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
-        start(plan, moody(here, Scenario.CHATTERS))
+        start_machine(plan, moody(here, Scenario.CHATTERS))
     assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
     assert b"still booting" in diagnosis(here, 1)
 
 
 def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_own(here: House) -> None:
     with here.plan() as plan, pytest.raises(GuestTimeoutError):
-        start(plan, moody(here, Scenario.UNREADY))
+        start_machine(plan, moody(here, Scenario.UNREADY))
     assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
     kept = diagnosis(here, 1)
     assert b"CONFIG was sent: True" in kept
@@ -154,12 +154,12 @@ def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_o
 def test_one_that_may_wait_for_a_share_s_server_has_not_stalled(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.shares.setup.Shares.servers", (1,))
     with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
-        start(plan, moody(here, Scenario.UNREADY))
+        start_machine(plan, moody(here, Scenario.UNREADY))
     assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
 
 
 def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) -> None:
-    with here.plan() as plan, start(plan, moody(here, Scenario.WAKES)):
+    with here.plan() as plan, start_machine(plan, moody(here, Scenario.WAKES)):
         pass
     assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.STOPPED,))]
     assert not list(here.path.glob("machines/*/diagnosis-*"))
@@ -170,7 +170,7 @@ def test_registers_that_come_after_the_configuration_are_not_kept(here: House, m
     """It hangs, is asked for them, reports, and is told all; then the answers come."""
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._USED", 1000.0)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
-        start(plan, moody(here, Scenario.LATE))
+        start_machine(plan, moody(here, Scenario.LATE))
     assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
     kept = diagnosis(here, 1)
     assert b"CONFIG was sent: True" in kept
@@ -179,7 +179,7 @@ def test_registers_that_come_after_the_configuration_are_not_kept(here: House, m
 
 def test_a_hypervisor_that_does_not_answer_is_not_waited_for(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.vm_process._ANSWERS", 0.2)
-    with here.plan() as plan, start(plan, moody(here, Scenario.DEAF, Scenario.BOOTS)):
+    with here.plan() as plan, start_machine(plan, moody(here, Scenario.DEAF, Scenario.BOOTS)):
         pass
     assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END]
     kept = diagnosis(here, 1)
@@ -200,7 +200,7 @@ class OneCell(BareJail, Jail):
 def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
     jail = OneCell()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room"):
-        start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS, jail=jail))
+        start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS, jail=jail))
     assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
     assert [cell.released for cell in jail.cells] == [1]
 
@@ -226,7 +226,7 @@ class Forgetful:
 def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
     host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), BareJail()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room in the log"):
-        start(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
+        start_machine(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
     assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
     assert [bool(cell.released) for cell in jail.cells] == [True, True]
 
@@ -249,14 +249,14 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
     with here.plan(use=Use.ONCE) as plan:
         if (child := os.fork()) == 0:
             with suppress(BaseException):
-                start(plan, replace(host, journal=Deadly(host.journal)), name="web")
+                start_machine(plan, replace(host, journal=Deadly(host.journal)), name="web")
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         machines = here.directory("machines")
         cleanup.tidy(machines, here.ledger(), host.clock)
         assert cleanup.survey(machines).is_tidy
         with pytest.raises(RefusedError, match="may start once"):
-            start(plan, here.host())
+            start_machine(plan, here.host())
     restart = [(Kind.RESTART, (STALLED,))] if logged else []
     assert told(here)[:-1] == [(Kind.START, ()), *restart, (Kind.END, (EndReason.SUPERVISOR_DIED,))]
     assert diagnosis(here, 1)
@@ -267,13 +267,13 @@ def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mvmnix.launch.machines.machine_dir.MachineHome.keep_diagnosis", full)
-    with here.plan() as plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
+    with here.plan() as plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
         pass
     assert len(here.receipts()[0].observed.diagnoses) == 1
 
 
 def test_nothing_that_watched_the_first_boot_is_left(here: House) -> None:
     plan = here.plan(limits=Limits(idle_seconds=60))
-    with plan, start(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
+    with plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
         assert len(machine._timers) == 3, "the boot, the wall clock, idleness"
         machine.ping()

@@ -9,8 +9,8 @@ import pytest
 from mvmnix.audit.record import Kind, Record
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin
-from mvmnix.launch.runtime.creation import check_creation, create, creation_of, home_of
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.creation import check_creation, create_home, creation_of, start_home
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.house import House, house
 from tests.unit.provenance.world import NOW
@@ -72,16 +72,16 @@ def test_all_that_differs_is_said_at_once() -> None:
 def test_a_start_takes_a_recorded_machine_only(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     with here.plan() as plan:
-        with home_of(plan, machines, NOW, "web", Origin()) as home:
+        with start_home(plan, machines, NOW, "web", Origin()) as home:
             unrecorded = home.status.machine
         with pytest.raises(RefusedError) as caught:
-            start(plan, host, created=unrecorded)
+            start_machine(plan, host, created=unrecorded)
         assert caught.value.codes == (ReasonCode.CREATION_MISMATCH,)
         assert [(record.kind, record.reasons) for record in here.log()] == [(Kind.REFUSAL, ("creation-mismatch",))]
         with home.take(machines, unrecorded):
             pass  # its lock was let go of
-        recorded = create(plan, machines, here.ledger(), now=NOW, name="db", origin=Origin())
-        start(plan, host, created=recorded).kill()
+        recorded = create_home(plan, machines, here.ledger(), now=NOW, name="db", origin=Origin())
+        start_machine(plan, host, created=recorded).kill()
     assert [record.kind for record in here.log()[1:]] == [Kind.CREATION, Kind.START, Kind.END]
     assert {record.machine for record in here.log()[1:]} == {recorded}
 
@@ -89,7 +89,7 @@ def test_a_start_takes_a_recorded_machine_only(here: House) -> None:
 def test_a_start_takes_the_plan_that_the_machine_was_created_from(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     with here.plan("true") as plan:
-        machine = create(plan, machines, here.ledger(), now=NOW, name="web", origin=Origin())
+        machine = create_home(plan, machines, here.ledger(), now=NOW, name="web", origin=Origin())
     with here.plan("false") as other, pytest.raises(RefusedError) as caught:
-        start(other, host, created=machine)
+        start_machine(other, host, created=machine)
     assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)

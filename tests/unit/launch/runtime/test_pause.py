@@ -17,7 +17,7 @@ from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
 from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.registry import Entry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.runtime.finalize import Course
@@ -38,16 +38,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         end_machines(it.directory("machines"))
 
 
-def running(here: House, *command: str, **changes: Any) -> Entry:
+def running(here: House, *command: str, **changes: Any) -> MachineEntry:
     with here.plan(*(command or ("linger",)), **changes) as plan:
         machine = detach(plan, here.host, name="web")
-    return registry.find(here.directory("machines"), machine)
+    return registry.find_machine(here.directory("machines"), machine)
 
 
 def become(here: House, asked: Pause | Resume) -> str:
     """Its state afterwards, by whoever looks."""
     change(here.directory("machines"), "web", asked)
-    return registry.find(here.directory("machines"), "web").state
+    return registry.find_machine(here.directory("machines"), "web").state
 
 
 def kinds(here: House) -> list[Kind]:
@@ -55,7 +55,7 @@ def kinds(here: House) -> list[Kind]:
 
 
 def ended(here: House) -> tuple[str, EndReason | None]:
-    entry = registry.find(here.directory("machines"), "web")
+    entry = registry.find_machine(here.directory("machines"), "web")
     return entry.state, entry.status.reason
 
 
@@ -116,7 +116,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: gone(hypervisor))
     machines = here.directory("machines")
-    wait_until(lambda: registry.find(machines, "web").state == "dead")
+    wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
     cleanup.tidy(machines, here.ledger(), here.host().clock)
     assert ended(here) == (MachineState.ENDED, EndReason.SUPERVISOR_DIED)
 
@@ -126,7 +126,7 @@ def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 0.0)
     running(here, wall_seconds=6)
     become(here, Pause())
-    registry.wait(here.directory("machines"), "web")
+    registry.wait_for_end(here.directory("machines"), "web")
     assert ended(here) == (MachineState.ENDED, EndReason.TIMEOUT)
 
 
@@ -164,7 +164,7 @@ def test_one_question_on_a_connection(here: House) -> None:
             seqpacket.send(connection, encode(asked))
         with suppress(ConnectionResetError):  # it hung up before it read the second one
             assert b"failure" in seqpacket.receive(connection)[0]
-    wait_until(lambda: registry.find(here.directory("machines"), "web").state == MachineState.PAUSED)
+    wait_until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
     assert kinds(here) == [Kind.START, Kind.PAUSE]
 
 
@@ -176,4 +176,4 @@ def test_a_log_that_can_not_be_written_leaves_it_running(here: House, monkeypatc
     running(here)
     with pytest.raises(MvmnixError, match="full"):
         become(here, Pause())
-    assert registry.find(here.directory("machines"), "web").state == MachineState.RUNNING
+    assert registry.find_machine(here.directory("machines"), "web").state == MachineState.RUNNING

@@ -27,7 +27,7 @@ from mvmnix.launch.runtime.boot import Another
 from mvmnix.launch.runtime.finalize import Ended, MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
 from mvmnix.private_dirs import Directory
@@ -57,14 +57,14 @@ def kinds(it: House) -> list[Kind]:
     return [record.kind for record in it.log()]
 
 
-def only_entry(it: House) -> registry.Entry:
-    (entry,) = registry.entries(it.directory("machines"))
+def only_entry(it: House) -> registry.MachineEntry:
+    (entry,) = registry.list_entries(it.directory("machines"))
     return entry
 
 
 def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> None:
     said = bytearray()
-    with here.plan("/bin/echo", "hello") as plan, start(plan, here.host(), name="web") as machine:
+    with here.plan("/bin/echo", "hello") as plan, start_machine(plan, here.host(), name="web") as machine:
         entry = only_entry(here)
         assert (entry.state, entry.supervisor, entry.status.name) == ("running", os.getpid(), "web")
         assert (machine.id, machine.name) == (entry.status.machine, "web")
@@ -105,14 +105,14 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
 
 
 def test_what_runs_it_is_written_down(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()):
+    with here.plan() as plan, start_machine(plan, here.host()):
         pass
     assert [record.backend for record in here.log()] == ["qemu", None]
     assert here.receipts()[0].observed.backend is Backend.QEMU
 
 
 def test_the_guest_boots_from_the_verified_descriptors(here: House) -> None:
-    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+    with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine:
         assert exec_(machine, "cat-disk") == (0, here.world.rootfs[:65536])
         _, names = exec_(machine, "descriptors")
         assert b"memfd:" in names
@@ -121,7 +121,7 @@ def test_the_guest_boots_from_the_verified_descriptors(here: House) -> None:
 
 def test_the_commands_status_is_the_guests_own(here: House) -> None:
     said = bytearray()
-    with here.plan("complain", "no") as plan, start(plan, here.host()) as machine:
+    with here.plan("complain", "no") as plan, start_machine(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=said.extend).exit_code == 3
         assert machine.stop().reason is EndReason.GUEST_EXIT
     assert said == b"no"
@@ -129,13 +129,13 @@ def test_the_commands_status_is_the_guests_own(here: House) -> None:
 
 
 def test_a_machine_that_is_stopped_before_its_command_ended(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         assert machine.stop().reason is EndReason.STOPPED
     assert here.receipts()[0].reported.status is None
 
 
 def test_an_error_in_the_callers_own_code_ends_the_machine_too(here: House) -> None:
-    with here.plan() as plan, pytest.raises(ZeroDivisionError), start(plan, here.host()) as machine:
+    with here.plan() as plan, pytest.raises(ZeroDivisionError), start_machine(plan, here.host()) as machine:
         _ = 1 // 0
     assert machine.ended is not None
     assert machine.ended.reason is EndReason.STOPPED
@@ -144,7 +144,7 @@ def test_an_error_in_the_callers_own_code_ends_the_machine_too(here: House) -> N
 
 def test_a_guest_that_does_not_stop_is_ended(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.machine._AFTERMATH", 0.2)
-    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+    with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine:
         os.kill(machine._guest.process.pid, signal.SIGSTOP)
         ended = machine.stop(grace=0.1)
     assert ended.reason is EndReason.STOPPED
@@ -159,7 +159,7 @@ def test_a_guest_that_does_not_stop_is_ended(here: House, monkeypatch: pytest.Mo
     ],
 )
 def test_a_guest_that_fails_while_it_runs_the_command(here: House, argv: str, reason: EndReason) -> None:
-    with here.plan(argv) as plan, start(plan, here.host()) as machine:
+    with here.plan(argv) as plan, start_machine(plan, here.host()) as machine:
         with pytest.raises(MachineFailedError) as caught:
             machine.run(stdout=nowhere, stderr=nowhere)
         with pytest.raises(MachineFailedError):
@@ -185,7 +185,7 @@ def test_a_guest_that_fails_while_it_runs_the_command(here: House, argv: str, re
 )
 def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -> None:
     with here.plan() as plan, pytest.raises(MachineFailedError) as caught:
-        start(plan, here.host(scenario))
+        start_machine(plan, here.host(scenario))
     assert caught.value.ended.reason is reason
     assert kinds(here) == [Kind.START, Kind.END]
     assert only_entry(here).status.reason is reason
@@ -197,7 +197,7 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._TOTAL_FACTOR", 0.7)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
-        start(plan, here.host(scenario))
+        start_machine(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
 
 
@@ -211,7 +211,7 @@ def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: 
 
     monkeypatch.setattr(Machine, "boot", boot)
     with here.plan() as plan, pytest.raises(KeyboardInterrupt):
-        start(plan, here.host())
+        start_machine(plan, here.host())
     (machine,) = begun
     assert not Path(f"/proc/{machine._guest.process.pid}").exists()
     assert kinds(here) == [Kind.START, Kind.END]
@@ -219,7 +219,7 @@ def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: 
 
 def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 0.0)
-    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
+    with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
         exec_(machine, "sleep", "60", timeout=0.2)
     assert here.log()[-1].reasons == (EndReason.TIMEOUT,)
 
@@ -227,7 +227,7 @@ def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch
 def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", -0.5)
     plan = here.plan("sleep", "60", wall_seconds=1)
-    with plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
+    with plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
         machine.run(stdout=nowhere, stderr=nowhere)
     assert machine.ended is not None
     assert machine.ended.reason is EndReason.TIMEOUT
@@ -236,7 +236,7 @@ def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: 
 def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
     """Nobody asks it anything, and it says nothing."""
     plan = here.plan("sleep", "600", limits=Limits(idle_seconds=1))
-    with plan, start(plan, here.host()) as machine, pytest.raises(GuestTimeoutError, match="did nothing"):
+    with plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError, match="did nothing"):
         machine.run(stdout=nowhere, stderr=nowhere)
     assert here.receipts()[0].observed.reason is EndReason.IDLE
     assert here.log()[-1].reasons == (EndReason.IDLE,)
@@ -244,7 +244,7 @@ def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
 
 def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
     """For longer than it may do nothing; the last command says that it lives."""
-    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=4)) as plan, start(plan, here.host()) as machine:
+    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=4)) as plan, start_machine(plan, here.host()) as machine:
         until = time.monotonic() + 5
         while time.monotonic() < until:
             machine.ping()
@@ -254,7 +254,7 @@ def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
 
 def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
     limits = Limits(tasks=9, system_calls=SystemCalls.STRICT, console_kib=1, output_kib=2)
-    with here.plan("flood", "4096", limits=limits) as plan, start(plan, here.host()) as machine:
+    with here.plan("flood", "4096", limits=limits) as plan, start_machine(plan, here.host()) as machine:
         told = machine._config
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (told.tasks, told.system_calls) == (9, SystemCalls.STRICT)
@@ -272,18 +272,18 @@ def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
 def test_the_filter_is_the_image_s_where_the_plan_says_nothing(here: House) -> None:
     here.world.change_manifest(lambda value: value.update(systemCalls="namespaces"))
     here.world.sign_provenance()
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         assert (machine._config.system_calls, machine._config.tasks) == (SystemCalls.NAMESPACES, 0)
 
 
 def test_a_guest_that_ends_without_being_asked(here: House) -> None:
-    with here.plan(verbs=EXEC) as plan, start(plan, here.host(Scenario.NO_BYE)) as machine:
+    with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host(Scenario.NO_BYE)) as machine:
         assert machine.wait().reason is EndReason.GUEST_PANIC
 
 
 def test_a_guest_that_resets_without_a_farewell(here: House) -> None:
     """Whether it did what it was told, or panicked on the way: nobody knows, so nobody says that it ended in order."""
-    with here.plan() as plan, start(plan, here.host(Scenario.MUTE)) as machine:
+    with here.plan() as plan, start_machine(plan, here.host(Scenario.MUTE)) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
         assert machine.stop().reason is EndReason.GUEST_PANIC
 
@@ -303,7 +303,7 @@ def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
         flip(here.path / "rootfs", 3 * 4096 + 17)
         flip(here.path / "rootfs", 9 * 4096)
         with (
-            start(plan, here.host()) as machine,
+            start_machine(plan, here.host()) as machine,
             pytest.raises(RefusedError, match=r"2 of its blocks.*: 3, 9") as caught,
         ):
             machine.run(stdout=nowhere, stderr=nowhere)
@@ -319,7 +319,7 @@ def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
 
 def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.machines.machine_dir.CONSOLE_LIMIT", 65536)
-    with here.plan("flood", "4096") as plan, start(plan, here.host()) as machine:
+    with here.plan("flood", "4096") as plan, start_machine(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (Path(machine.where) / "console.log").stat().st_size < 66000
 
@@ -330,43 +330,43 @@ def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
     assert caught.value.codes == (code,)
     (record,) = here.log()
     assert (record.kind, record.reasons) == (Kind.REFUSAL, (code,))
-    assert not registry.entries(here.directory("machines"))
+    assert not registry.list_entries(here.directory("machines"))
 
 
 def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
     with here.plan(accelerator=Accelerator.KVM) as plan:
-        refused(here, ReasonCode.ACCELERATOR_UNAVAILABLE, lambda: start(plan, here.host()))
+        refused(here, ReasonCode.ACCELERATOR_UNAVAILABLE, lambda: start_machine(plan, here.host()))
 
 
 @pytest.mark.parametrize("backend", [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR])
 def test_a_plan_for_another_backend_than_the_hosts(here: House, backend: Backend) -> None:
     """Whoever wires a host chooses by the plan; if they didn't, nothing starts."""
     with here.plan(backend=backend) as plan:
-        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
+        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start_machine(plan, here.host()))
 
 
 def test_a_container_is_no_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeHypervisor, "backend", Backend.CONTAINER)
     here.world.policy = replace(here.world.policy, isolation=Isolation.CONTAINER)
     with here.plan(backend=Backend.CONTAINER, isolation=Isolation.CONTAINER) as plan:
-        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start(plan, here.host()))
+        refused(here, ReasonCode.BACKEND_UNAVAILABLE, lambda: start_machine(plan, here.host()))
 
 
 def test_a_service_that_the_plan_does_not_grant(here: House) -> None:
     with here.plan() as plan:
         services = {80: lambda wake: pytest.fail(f"called with {wake}")}
-        refused(here, ReasonCode.VERB_NOT_GRANTED, lambda: start(plan, here.host(), services=services))
+        refused(here, ReasonCode.VERB_NOT_GRANTED, lambda: start_machine(plan, here.host(), services=services))
 
 
 def test_a_guest_that_nobody_could_set_up(here: House) -> None:
     here.world.change_manifest(lambda value: value.update(writable=["/tmp"]))
     here.world.sign_provenance()
     with here.plan(scratch_mib=0) as plan:
-        refused(here, ReasonCode.PLAN_MISMATCH, lambda: start(plan, here.host()))
+        refused(here, ReasonCode.PLAN_MISMATCH, lambda: start_machine(plan, here.host()))
 
 
 def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         told = machine._config
     assert (told.hostname, told.time_ns) == (f"mvm-{machine.id}", time_ns(NOW + timedelta(seconds=1)))
     assert told.order is DirectoryOrder.NATURAL
@@ -376,20 +376,20 @@ def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
     """Each of it, by values that nothing else has."""
     limits = Limits(tasks=77, system_calls=SystemCalls.STRICT)
     with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=44) as plan:
-        with start(plan, here.host()) as machine:
+        with start_machine(plan, here.host()) as machine:
             told = machine._config
         assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 44_000, 77)
         assert (told.owner, told.system_calls) == (plan.plan.workload.user, SystemCalls.STRICT)
         assert (told.workload, told.verbs) == (plan.plan.workload, plan.plan.verbs)
         assert (told.writable, told.ports, told.data) == (plan.image.writable, (), "")
-    with here.plan(scratch_mib=34) as plan, start(plan, here.host()) as machine:
+    with here.plan(scratch_mib=34) as plan, start_machine(plan, here.host()) as machine:
         assert machine._config.scratch == 34 << 20
         assert machine._config.tasks == 0
 
 
 def test_a_variation_tells_the_guest_otherwise(here: House) -> None:
     variation = Variation("other", 86_400, "reversed")
-    with here.plan(variation=variation, scratch_mib=128) as plan, start(plan, here.host()) as machine:
+    with here.plan(variation=variation, scratch_mib=128) as plan, start_machine(plan, here.host()) as machine:
         told = machine._config
     assert (told.hostname, told.time_ns) == ("other", time_ns(NOW + timedelta(days=1, seconds=1)))
     assert told.order is DirectoryOrder.REVERSED
@@ -407,14 +407,14 @@ def test_a_variation_that_no_guest_can_show(here: House, variation: Variation, s
     with (
         here.plan(variation=variation, scratch_mib=scratch) as plan,
         pytest.raises(RefusedError) as caught,
-        start(plan, here.host()),
+        start_machine(plan, here.host()),
     ):
         pass
     assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)
 
 
 def test_exec_needs_its_verb(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         with pytest.raises(RefusedError) as caught:
             exec_(machine, "true")
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
@@ -422,7 +422,7 @@ def test_exec_needs_its_verb(here: House) -> None:
 
 
 def test_what_cannot_be_run_is_usage(here: House) -> None:
-    with here.plan(verbs=EXEC) as plan, start(plan, here.host()) as machine:
+    with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine:
         with pytest.raises(UsageError, match="absolute working directory"):
             machine.exec(("true",), environment={}, stdout=nowhere, stderr=nowhere, directory="relative")
         assert exec_(machine, "true") == (0, b"")
@@ -446,15 +446,15 @@ class BrokenJournal:
 def test_nothing_starts_when_the_start_cannot_be_logged(here: House) -> None:
     host = here.host()
     with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"):
-        start(plan, replace(host, journal=BrokenJournal(host, 0)))
-    assert not here.directory("machines").names() or not registry.entries(here.directory("machines"))
+        start_machine(plan, replace(host, journal=BrokenJournal(host, 0)))
+    assert not here.directory("machines").names() or not registry.list_entries(here.directory("machines"))
     assert here.log() == []
 
 
 def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
     host = here.host()
     broken = replace(host, journal=BrokenJournal(host, 1))
-    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start(plan, broken) as machine:
+    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start_machine(plan, broken) as machine:
         pid = machine._guest.process.pid
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
@@ -467,7 +467,7 @@ def test_an_end_that_cannot_be_logged_is_told_for_what_it_is(here: House) -> Non
     """However often somebody asks for it: its directory was let go of, and to say that would help nobody."""
     host = here.host()
     broken = replace(host, journal=BrokenJournal(host, 1))
-    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start(plan, broken) as machine:
+    with here.plan() as plan, pytest.raises(MvmnixError, match="No space left"), start_machine(plan, broken) as machine:
         for end in (machine.stop, machine.kill, machine.stop):
             with pytest.raises(MvmnixError, match="No space left"):
                 end()
@@ -476,7 +476,7 @@ def test_an_end_that_cannot_be_logged_is_told_for_what_it_is(here: House) -> Non
 def test_a_start_that_its_witness_does_not_take_has_an_end(here: House) -> None:
     host = here.host()
     with here.plan() as plan, pytest.raises(RefusedError, match="witness-unavailable"):
-        start(plan, replace(host, journal=Unwitnessed(host)))
+        start_machine(plan, replace(host, journal=Unwitnessed(host)))
     assert kinds(here) == [Kind.START, Kind.END]
     assert here.log()[-1].reasons == (EndReason.NOT_STARTED,)
     assert only_entry(here).status.reason is EndReason.NOT_STARTED
@@ -487,23 +487,23 @@ def test_a_start_that_its_witness_does_not_take_has_an_end(here: House) -> None:
 def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.unit.launch.fake_hypervisor.sys.executable", "/nonexistent/qemu")
     with here.plan() as plan, pytest.raises(MvmnixError, match="/nonexistent/qemu"):
-        start(plan, here.host())
+        start_machine(plan, here.host())
     assert kinds(here) == [Kind.START, Kind.END]
     assert only_entry(here).status.reason is EndReason.HYPERVISOR_DIED
 
 
 def test_a_name_is_given_once(here: House) -> None:
     with here.plan() as plan:
-        with start(plan, here.host(), name="web"), pytest.raises(UsageError, match="'web' is there already"):
-            start(plan, here.host(), name="web")
-        with start(plan, here.host(), name="web"):
+        with start_machine(plan, here.host(), name="web"), pytest.raises(UsageError, match="'web' is there already"):
+            start_machine(plan, here.host(), name="web")
+        with start_machine(plan, here.host(), name="web"):
             pass
         with pytest.raises(UsageError, match="not a machine's name"):
-            start(plan, here.host(), name="../web")
+            start_machine(plan, here.host(), name="../web")
 
 
 def test_a_sealed_guest_runs_its_command_only(here: House) -> None:
-    with here.plan(posture=Posture.SEALED) as plan, start(plan, here.host()) as machine:
+    with here.plan(posture=Posture.SEALED) as plan, start_machine(plan, here.host()) as machine:
         with pytest.raises(RefusedError):
             exec_(machine, "true")
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
@@ -512,7 +512,7 @@ def test_a_sealed_guest_runs_its_command_only(here: House) -> None:
 def test_three_machines_at_once_in_one_process(here: House) -> None:
     host = here.host()
     with here.plan(verbs=EXEC) as plan:
-        machines = [start(plan, host) for _ in range(3)]
+        machines = [start_machine(plan, host) for _ in range(3)]
         pids = {exec_(machine, "pid")[1] for machine in machines}
         with pytest.raises(MachineFailedError):
             exec_(machines[0], "die")
@@ -525,7 +525,7 @@ def test_three_machines_at_once_in_one_process(here: House) -> None:
 def test_nothing_is_left_open(here: House) -> None:
     def once() -> None:
         host = here.host()
-        with here.plan() as plan, start(plan, host) as machine:
+        with here.plan() as plan, start_machine(plan, host) as machine:
             machine.run(stdout=nowhere, stderr=nowhere)
         journal: AuditLog = host.journal  # type: ignore[assignment]
         log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
@@ -540,7 +540,7 @@ def test_nothing_is_left_open(here: House) -> None:
 
 
 def test_additions_come_from_the_fixed_list(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()):
+    with here.plan() as plan, start_machine(plan, here.host()):
         pass
     (addition,) = here.receipts()[0].observed.additions
     assert isinstance(addition, Addition)
@@ -548,7 +548,7 @@ def test_additions_come_from_the_fixed_list(here: House) -> None:
 
 
 def test_states_are_written_as_they_come(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()) as machine:
+    with here.plan() as plan, start_machine(plan, here.host()) as machine:
         assert only_entry(here).status.state is MachineState.RUNNING
         machine.kill()
         assert only_entry(here).status.state is MachineState.ENDED
@@ -573,7 +573,10 @@ class Closed:
 def test_a_guest_that_provokes_refusals_does_not_flood_the_log(here: House) -> None:
     verbs = frozenset({Verb.EXEC, Verb.STREAM})
     services = {port: lambda _wake: Closed() for port in (80, 443)}
-    with here.plan(verbs=verbs, ports=(80, 443)) as plan, start(plan, here.host(), services=services) as machine:
+    with (
+        here.plan(verbs=verbs, ports=(80, 443)) as plan,
+        start_machine(plan, here.host(), services=services) as machine,
+    ):
         for times, port in enumerate(("80", "443", "80", "80"), 1):
             assert exec_(machine, "knock", port, "40") == (0, b"")
             for _ in range(1000):  # each turn of the guest opens one connection

@@ -13,7 +13,7 @@ from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, run_foreground, stopping_signals, supervise
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house, nowhere
@@ -45,7 +45,7 @@ def test_a_running_machine_has_no_memory_for_its_kernels_file(here: House) -> No
     with here.plan() as plan:
         finished = supervise(plan, here.host(), work)
         with pytest.raises(MvmnixError, match="has its kernel"):
-            start(plan, here.host())
+            start_machine(plan, here.host())
         assert len(here.receipts()) == 1, "nothing was made for another one"
     assert finished.ended.reason is EndReason.GUEST_EXIT
     assert sizes["/memfd:kernel (deleted)"] == 0

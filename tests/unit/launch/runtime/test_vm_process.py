@@ -137,7 +137,7 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
         f"    Path({str(tmp_path / 'pid')!r}).write_text(str(guest.process.pid) + '.')\n"
         "    time.sleep(60)\n"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(root)})
     pidfile = tmp_path / "pid"
     try:

@@ -7,15 +7,15 @@ import pytest
 
 from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import Reference, Target, kinds
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Verb
 from tests.leaks import in_files
 from tests.unit.launch.house import House, house, nowhere
 
-FILE = Reference.parse("a-file=env:CONFIDED_FILE", Target.FILE)
-VARIABLE = Reference.parse("TOKEN=env:CONFIDED_VARIABLE", Target.VARIABLE)
+FILE = SecretReference.parse("a-file=env:CONFIDED_FILE", SecretTarget.FILE)
+VARIABLE = SecretReference.parse("TOKEN=env:CONFIDED_VARIABLE", SecretTarget.VARIABLE)
 VALUES = {"file": b"hush-hunter2-in-a-file", "variable": b"hush-hunter2-in-a-variable"}
 
 
@@ -35,7 +35,7 @@ def said_by(machine: Machine) -> bytes:
 
 def test_the_workload_gets_its_file_and_its_variable(here: House) -> None:
     for argv, value in ((("reveal", "a-file"), "file"), (("printenv", "TOKEN"), "variable")):
-        with here.plan(*argv, secrets=(FILE, VARIABLE)) as plan, start(plan, here.host()) as machine:
+        with here.plan(*argv, secrets=(FILE, VARIABLE)) as plan, start_machine(plan, here.host()) as machine:
             assert said_by(machine) == VALUES[value]
 
 
@@ -43,29 +43,29 @@ def test_another_command_gets_no_variable(here: House) -> None:
     said = bytearray()
     with (
         here.plan("printenv", "TOKEN", secrets=(VARIABLE,), verbs=frozenset({Verb.EXEC})) as plan,
-        start(plan, here.host()) as machine,
+        start_machine(plan, here.host()) as machine,
     ):
         machine.exec(("printenv", "TOKEN"), environment={}, stdout=said.extend, stderr=nowhere)
     assert said == b""
 
 
 def test_the_supervisor_forgets_what_it_has_told(here: House) -> None:
-    with here.plan("printenv", "TOKEN", secrets=(FILE, VARIABLE)) as plan, start(plan, here.host()) as machine:
+    with here.plan("printenv", "TOKEN", secrets=(FILE, VARIABLE)) as plan, start_machine(plan, here.host()) as machine:
         assert machine._config.secrets == ()
         assert machine._guest.channel._config is not None
         assert machine._guest.channel._config.secrets == ()
 
 
 def test_the_log_names_them_by_a_digest_and_nothing_holds_a_value(here: House) -> None:
-    with here.plan("/bin/echo", secrets=(FILE, VARIABLE)) as plan, start(plan, here.host()) as machine:
+    with here.plan("/bin/echo", secrets=(FILE, VARIABLE)) as plan, start_machine(plan, here.host()) as machine:
         said_by(machine)
     (begun,) = [record for record in here.log() if record.kind is Kind.START]
-    assert begun.digests["secrets"] == kinds((FILE, VARIABLE))
+    assert begun.digests["secrets"] == kinds_digest((FILE, VARIABLE))
     assert list(in_files(VALUES, [here.path], since=0)) == []
 
 
 def test_without_secrets_the_log_says_nothing_of_them(here: House) -> None:
-    with here.plan() as plan, start(plan, here.host()):
+    with here.plan() as plan, start_machine(plan, here.host()):
         pass
     assert "secrets" not in here.log()[0].digests
 
@@ -75,7 +75,7 @@ def test_one_that_is_missing_starts_nothing(here: House, monkeypatch: pytest.Mon
     with here.plan(secrets=(FILE, VARIABLE)) as plan:
         for _ in range(2):  # nothing was spent by the first
             with pytest.raises(RefusedError) as refused:
-                start(plan, here.host())
+                start_machine(plan, here.host())
             assert refused.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)
     assert [record.kind for record in here.log()] == [Kind.REFUSAL] * 2
     assert not here.directory("machines").names()
@@ -90,5 +90,5 @@ def test_a_machine_that_the_host_answers_gets_none(here: House) -> None:
         here.plan(secrets=(FILE,), verbs=verbs, ports=ports) as plan,
         pytest.raises(RefusedError, match="is given no secrets") as refused,
     ):
-        start(plan, here.host(), services=services)
+        start_machine(plan, here.host(), services=services)
     assert refused.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)

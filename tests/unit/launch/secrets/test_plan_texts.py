@@ -13,7 +13,7 @@ from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import Reference, Target
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.secrets import credentials, plan_texts
@@ -39,8 +39,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A plan in which everything stands that a plan may have, and no credential."""
     made = new_world(tmp_path_factory.mktemp("world")).plan()
     words = {"env": "A=env:VARIABLE", "file": "B=file:/run/b", "keyring": "C=keyring:service/name"}
-    references = [Reference.parse(text, Target.FILE) for text in words.values()]
-    references.append(Reference.parse("D=command:/usr/bin/pass show --name db", Target.VARIABLE))
+    references = [SecretReference.parse(text, SecretTarget.FILE) for text in words.values()]
+    references.append(SecretReference.parse("D=command:/usr/bin/pass show --name db", SecretTarget.VARIABLE))
     return replace(
         made,
         workload=replace(
@@ -67,7 +67,7 @@ def texts(value: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    value = strict.parse_json(plans.to_statement(plan).to_bytes())
+    value = strict.parse_json(plans.plan_statement(plan).to_bytes())
     assert isinstance(value, dict)
     return value
 
@@ -92,7 +92,7 @@ def test_the_full_plan_has_everything(full: Plan) -> None:
 
 def test_a_plan_without_a_credential_passes(full: Plan) -> None:
     credentials.refuse_in_plan(full)
-    assert plans.from_statement(plans.to_statement(full)) == full
+    assert plans.from_statement(plans.plan_statement(full)) == full
 
 
 def test_a_plan_with_a_byte_that_is_no_utf_8_is_refused(full: Plan) -> None:

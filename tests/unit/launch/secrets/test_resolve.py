@@ -16,20 +16,20 @@ import pytest
 from keyring.backend import KeyringBackend
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import LARGEST, LARGEST_SUM, Reference, Target
+from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, SecretReference, SecretTarget
 from mvmnix.launch.secrets import resolve as room
-from mvmnix.launch.secrets.resolve import resolve
+from mvmnix.launch.secrets.resolve import resolve_secrets
 from tests.descriptors import open_below
 
 SECRET = "hush-hunter2"
 
 
-def value(text: str, target: Target = Target.FILE) -> bytes:
-    (found,) = resolve([Reference.parse(text, target)])
+def value(text: str, target: SecretTarget = SecretTarget.FILE) -> bytes:
+    (found,) = resolve_secrets([SecretReference.parse(text, target)])
     return found.value
 
 
-def refusal(text: str, target: Target = Target.FILE) -> str:
+def refusal(text: str, target: SecretTarget = SecretTarget.FILE) -> str:
     with pytest.raises(RefusedError) as refused:
         value(text, target)
     assert set(refused.value.codes) == {ReasonCode.SECRET_UNAVAILABLE}
@@ -71,7 +71,7 @@ def test_a_file_byte_for_byte(file: Path) -> None:
     file.write_bytes(b"\0\xff\n")
     assert value(f"A=file:{file}") == b"\0\xff\n"
     file.write_text(f"{SECRET}\n")
-    assert value(f"A=file:{file}", Target.VARIABLE) == SECRET.encode()
+    assert value(f"A=file:{file}", SecretTarget.VARIABLE) == SECRET.encode()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
@@ -118,24 +118,27 @@ def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
     file.write_bytes(b"")
     assert "there is nothing" in refusal(f"A=file:{file}")
     assert not open_below(tmp_path)
-    file.write_bytes(b"x" * (LARGEST + 1))
+    file.write_bytes(b"x" * (LARGEST_SECRET + 1))
     assert "larger" in refusal(f"A=file:{file}")
-    file.write_bytes(b"x" * LARGEST)
-    assert len(value(f"A=file:{file}")) == LARGEST
+    file.write_bytes(b"x" * LARGEST_SECRET)
+    assert len(value(f"A=file:{file}")) == LARGEST_SECRET
 
 
 def test_a_variable_holds_text(file: Path) -> None:
     for data in (b"a\0b", b"\xff"):
         file.write_bytes(data)
-        assert "have it as a file" in refusal(f"A=file:{file}", Target.VARIABLE)
+        assert "have it as a file" in refusal(f"A=file:{file}", SecretTarget.VARIABLE)
 
 
 def test_all_together_are_bounded(file: Path) -> None:
-    file.write_bytes(b"x" * LARGEST)
-    many = [Reference.parse(f"A{n}=file:{file}", Target.FILE) for n in range(LARGEST_SUM // LARGEST + 1)]
+    file.write_bytes(b"x" * LARGEST_SECRET)
+    many = [
+        SecretReference.parse(f"A{n}=file:{file}", SecretTarget.FILE)
+        for n in range(LARGEST_SECRETS // LARGEST_SECRET + 1)
+    ]
     with pytest.raises(RefusedError, match="all secrets together"):
-        resolve(many)
-    assert len(resolve(many[:-1])) == len(many) - 1
+        resolve_secrets(many)
+    assert len(resolve_secrets(many[:-1])) == len(many) - 1
 
 
 def test_a_command_that_prints_it(script: Callable[[str], Path]) -> None:
@@ -155,7 +158,7 @@ def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Pa
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
     many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
     try:
-        assert value(f"A=command:{script(f'echo {SECRET}')}", Target.VARIABLE) == SECRET.encode()
+        assert value(f"A=command:{script(f'echo {SECRET}')}", SecretTarget.VARIABLE) == SECRET.encode()
     finally:
         for fd in many:
             os.close(fd)
@@ -254,14 +257,14 @@ def test_no_configured_keyring_is_imported(tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(RefusedError) as refused:
-        resolve([Reference.parse(f"A{n}=env:NOT_SET_{n}", Target.FILE) for n in range(3)])
+        resolve_secrets([SecretReference.parse(f"A{n}=env:NOT_SET_{n}", SecretTarget.FILE) for n in range(3)])
     assert [reason.what for reason in refused.value.reasons] == [f"the secret A{n}" for n in range(3)]
 
 
 def test_the_cause_is_kept() -> None:
     """So that the command line can tell root of what wasn't granted."""
     with pytest.raises(RefusedError) as refused:
-        resolve([Reference.parse("A=file:/nonexistent/secret", Target.FILE)])
+        resolve_secrets([SecretReference.parse("A=file:/nonexistent/secret", SecretTarget.FILE)])
     assert isinstance(refused.value.__cause__, FileNotFoundError)
 
 
@@ -272,7 +275,7 @@ def in_a_child(confided: bool) -> tuple[int, tuple[int, int]]:
     if child == 0:
         os.environ["CONFIDED"] = SECRET
         ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-        resolve([Reference.parse("A=env:CONFIDED", Target.FILE)] if confided else [])
+        resolve_secrets([SecretReference.parse("A=env:CONFIDED", SecretTarget.FILE)] if confided else [])
         dumpable, limit = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)
         os.write(write, f"{dumpable} {limit[0]} {limit[1]}".encode())
         os._exit(0)
@@ -295,4 +298,4 @@ def test_nothing_heavy_is_imported_before_a_keyring_is_asked() -> None:
 
 def test_how_large_secrets_may_be() -> None:
     """What docs/secrets.md says, in bytes."""
-    assert (LARGEST, LARGEST_SUM) == (16384, 32768)
+    assert (LARGEST_SECRET, LARGEST_SECRETS) == (16384, 32768)

@@ -9,7 +9,7 @@ from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.shares import opening
-from mvmnix.launch.shares.opening import open_directory, opened, refuse_owner
+from mvmnix.launch.shares.opening import open_directory, open_share, refuse_owner
 from mvmnix.privileges import ids
 
 
@@ -35,7 +35,7 @@ def test_the_descriptor_stays_with_the_directory(where: Path) -> None:
 def test_links_files_and_nothing_are_refused(where: Path, path: str) -> None:
     share = Share(os.path.normpath(where.parent / path), "/data")
     with pytest.raises(RefusedError) as refused:
-        opened(share)
+        open_share(share)
     assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
     if path in {"last", "../first/b"}:
         assert f"--share {where}:/data" in refused.value.hint
@@ -60,7 +60,7 @@ def test_a_closed_directory_is_refused(monkeypatch: pytest.MonkeyPatch, uid: int
     monkeypatch.setattr(opening, "open_directory", closed)
     monkeypatch.setattr(caller, "uid", lambda: uid)
     with pytest.raises(RefusedError) as refused:
-        opened(Share("/srv/theirs", "/data"))
+        open_share(Share("/srv/theirs", "/data"))
     assert "Permission denied" in refused.value.message
     assert hint in refused.value.hint
 

@@ -11,7 +11,7 @@ from mvmnix.audit.record import Kind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.share import Access, Danger, Share, ShareKind, to_json
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import VIRTIOFSD, command
 from mvmnix.launch.shares.setup import Circumstances, Shares
@@ -93,7 +93,7 @@ def test_a_machine_without_shares_has_memory_of_its_own() -> None:
 
 def test_a_refused_share_is_logged_and_starts_nothing(here: House) -> None:
     with here.plan("/bin/echo", shares=(Share("/etc", "/data"),)) as plan, pytest.raises(RefusedError, match="/etc"):
-        start(plan, here.host())
+        start_machine(plan, here.host())
     assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, ("share-forbidden",))]
     assert here.receipts() == []
 
@@ -103,7 +103,7 @@ def test_mvms_own_directories_are_the_hosts_word(here: House, shared: Path) -> N
         here.plan("/bin/echo", shares=(Share(str(shared), "/data", follow=True),)) as plan,
         pytest.raises(RefusedError, match="mvm-state"),
     ):
-        start(plan, replace(here.host(), own=(str(shared / "state"), str(shared))))
+        start_machine(plan, replace(here.host(), own=(str(shared / "state"), str(shared))))
 
 
 def test_the_log_has_the_lists_digest_and_what_was_acknowledged(here: House, shared: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_log_has_the_lists_digest_and_what_was_acknowledged(here: House, sha
     shares = (Share(str(shared), "/data", follow=True, acknowledged=(Danger.CREDENTIALS,)),)
     with here.plan("/bin/echo", shares=shares) as plan, pytest.raises(Exception, match=r".+"):
         # the program in the hypervisor's place knows no shares, and the server's cell has no walls: it starts, and ends
-        start(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
+        start_machine(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
     begin = next(it for it in here.log() if it.kind is Kind.START)
     assert begin.digests["shares"] == Digest.of(canonical(to_json(shares)))
     assert begin.reasons == ("acknowledged-credentials",)
@@ -133,6 +133,6 @@ def test_a_start_that_is_refused_later_leaves_nothing_open(here: House, shared: 
     with here.plan(shares=(Share(str(shared), "/data", follow=True),), accelerator=Accelerator.KVM) as plan:
         before = descriptors()
         with pytest.raises(RefusedError) as refused:
-            start(plan, host)
+            start_machine(plan, host)
         assert refused.value.codes == (ReasonCode.ACCELERATOR_UNAVAILABLE,)
         assert not {it for it in descriptors() - before if "/house/" not in it}, "but for the house's own"

@@ -19,7 +19,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.limits import Limits
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.runtime.finalize import MachineFailedError
-from mvmnix.launch.runtime.start import start
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import Server
 from mvmnix.launch.shares.setup import Circumstances, Shares
@@ -133,7 +133,7 @@ def test_a_machine_that_writes_too_much_is_ended(here: House, shared: Path, monk
     """From its boot on: nothing is waited for."""
     saying(monkeypatch, 31, 4095, 4096)
     with limited(here, shared) as plan, pytest.raises(MachineFailedError, match="wrote more to its shares") as caught:
-        start(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
+        start_machine(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
     assert "--share-limit" in caught.value.hint
     assert here.receipts()[0].observed.reason is EndReason.SHARE_LIMIT
     assert here.log()[-1].reasons == (EndReason.SHARE_LIMIT,)
@@ -145,7 +145,7 @@ def test_a_kernel_that_counts_nothing_starts_nothing(
     monkeypatch.setattr(procfs, "counts_written", lambda: False)
     with limited(here, shared) as plan:
         with pytest.raises(RefusedError, match="/proc/PID/io") as caught:
-            start(plan, here.host())
+            start_machine(plan, here.host())
         assert Nonces(here.directory("replay")).find(nonce_of(plan.plan)) is None, "it is spent"
     assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
     assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, ("limit-unavailable",))]
@@ -157,7 +157,7 @@ def test_a_server_that_can_not_be_counted_has_no_guest(
 ) -> None:
     saying(monkeypatch, None)
     with limited(here, shared) as plan, pytest.raises(RefusedError, match="the server of /out") as caught:
-        start(plan, here.host())
+        start_machine(plan, here.host())
     assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
     assert [(it.kind, it.reasons) for it in here.log()] == [
         (Kind.START, ()),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Patience, Sample, StallRule, Verdict
+from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Patience, Sample, StallReason, StallRule
 from mvmnix.launch.vmm.scheduling import Schedule, Thread
 
 type Look = tuple[float, float, int]
@@ -132,9 +132,9 @@ class Guest:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
 
-def watched(looks: list[Sample], budget: float, *, stalls: bool = True, seconds: float = 1.0) -> list[Verdict]:
+def watched(looks: list[Sample], budget: float, *, stalls: bool = True, seconds: float = 1.0) -> list[StallReason]:
     """What a watchdog on a real loop says of these."""
-    loop, verdicts = Loop(), list[Verdict]()
+    loop, verdicts = Loop(), list[StallReason]()
     dog = BootWatchdog(loop, Guest(looks).look, budget, verdicts.append, stalls=stalls)
     expired: list[None] = []
     loop.after(seconds, lambda: expired.append(None))
@@ -147,8 +147,8 @@ def watched(looks: list[Sample], budget: float, *, stalls: bool = True, seconds:
 
 def test_the_watchdog_tells_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._LOOK", 0.001)
-    assert watched(list(boot()), 60.0) == [Verdict.STALLED]
-    assert watched(list(boot(cpu=lambda now: now)), 20.0) == [Verdict.HUNG]
+    assert watched(list(boot()), 60.0) == [StallReason.STALLED]
+    assert watched(list(boot(cpu=lambda now: now)), 20.0) == [StallReason.HUNG]
     assert watched(list(boot(cpu=lambda now: now, progress=int, seconds=10)), 20.0) == []
 
 

@@ -27,7 +27,7 @@ type Change = Callable[[Any], object]
 def test_sign_and_read_back(algorithm: Algorithm) -> None:
     key = PrivateKey.generate(algorithm)
     bundle = envelope.sign(STATEMENT.to_bytes(), key)
-    again = envelope.parse(bundle.to_bytes())
+    again = envelope.parse_bundle(bundle.to_bytes())
     assert again == bundle
     assert again.material.hint == key.public.hint == base64.b64encode(key.public.fingerprint.raw).decode()
     assert key.public.verified(again.signed_bytes, again.signature) == again.signed_bytes
@@ -84,24 +84,24 @@ def twice(it: Any) -> None:
 )
 def test_refused(change: Change, code: ReasonCode) -> None:
     with pytest.raises(RefusedError) as caught:
-        envelope.parse(changed(change))
+        envelope.parse_bundle(changed(change))
     assert set(caught.value.codes) == {code}
 
 
 @pytest.mark.parametrize("change", [put([], "verificationMaterial", "tlogEntries"), lambda it: None])
 def test_foreign_spellings_that_mean_the_same_are_read(change: Change) -> None:
-    assert envelope.parse(changed(change) + b"\n").payload == STATEMENT.to_bytes()
+    assert envelope.parse_bundle(changed(change) + b"\n").payload == STATEMENT.to_bytes()
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope, "LIMIT", 10)
+    monkeypatch.setattr(envelope, "BUNDLE_LIMIT", 10)
     with pytest.raises(RefusedError, match="larger than 10 bytes"):
-        envelope.parse(b" " * 11)
+        envelope.parse_bundle(b" " * 11)
 
 
 def test_a_large_payload_passes() -> None:
     bundle = envelope.sign(b"x" * 2**20, KEY)
-    assert envelope.parse(bundle.to_bytes()) == bundle
+    assert envelope.parse_bundle(bundle.to_bytes()) == bundle
 
 
 @given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 2), st.binary(max_size=2)), max_size=3))
@@ -138,7 +138,7 @@ def test_a_payload_with_other_characters_than_its_base64_is_refused(payload: str
     canonical = envelope.Bundle(b"", "application/vnd.in-toto+json", b"\1", Material("h" * 43 + "=")).to_bytes()
     data = canonical.replace(b'"payload":""', b'"payload":"%s"' % payload.encode())
     with pytest.raises(RefusedError):
-        envelope.parse(data)
+        envelope.parse_bundle(data)
     assert outcome(envelope.read, data) == outcome(envelope.read, b" " + data)
 
 

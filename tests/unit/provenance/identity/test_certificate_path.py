@@ -23,7 +23,7 @@ def certified(key: Key) -> x509.Certificate:
 
 def test_an_issuer_whose_key_no_sct_is_over() -> None:
     """RFC 6962, section 2.1.4: logs take certificates of RSA and ECDSA keys."""
-    bundle = envelope.parse(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER))
+    bundle = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER))
     leaf, root = certificates.from_der(bundle.material.certificate), trusted_root.parse(OURS.trusted_root)
     assert list(unusable(leaf, certified(ed25519.Ed25519PrivateKey.generate()), root)) == [
         "its SCT does not hold: the key of its issuer is neither RSA nor ECDSA"

@@ -18,7 +18,7 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify.authenticate import authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import authenticate, authenticate_foreign
 from tests.unit.provenance.forgeries import ISSUER as BY
 from tests.unit.provenance.forgeries import NOW, OURS, PAYLOAD, SUBJECT, identity
 
@@ -107,14 +107,14 @@ def test_log_entries_that_were_taken_out() -> None:
     logged = OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY, key=P256)
     value: Any = json.loads(logged)
     del value["verificationMaterial"]["tlogEntries"]
-    bare = envelope.parse(json.dumps(value).encode()).to_bytes()
+    bare = envelope.parse_bundle(json.dumps(value).encode()).to_bytes()
     assert refused(bare, trust(P256, Digest.of(PAYLOAD))) == (Code.BUNDLE_REVOKED,)
 
 
 def test_a_revoked_key_is_none_under_a_certificate() -> None:
     bundle = OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)
     (signer,) = (Signer("ci", identity(), frozenset({Role.BUILDER})),)
-    certificate = load_der_x509_certificate(envelope.parse(bundle).material.certificate)
+    certificate = load_der_x509_certificate(envelope.parse_bundle(bundle).material.certificate)
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     for revoked, codes in ((Digest.of(spki), (Code.SIGNER_REVOKED,)), (Digest.of(b"another"), ())):
         held = Trust((signer,), {OURS.domain: OURS.trusted_root}, Revocations(keys=frozenset({revoked})))

@@ -18,8 +18,8 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import timestamps, transparency
 from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify import authenticate as authenticator
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify import authentication as authenticator
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from tests.private_sigstore import Hooks, merged
 from tests.unit.provenance.forgeries import (
     BUILDER,
@@ -123,7 +123,7 @@ ALGORITHM = bytes.fromhex("06082a8648ce3d040302")
 
 def unheeded(bundle: bytes) -> range:
     """Where in a bundle the base64 of that name stands; nowhere without a timestamp."""
-    material = envelope.parse(bundle).material
+    material = envelope.parse_bundle(bundle).material
     if not material.timestamps:
         return range(0)
     before = material.timestamps[0].rindex(ALGORITHM)
@@ -243,7 +243,7 @@ def test_keys_do_not_need_the_library() -> None:
 import base64
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.provenance.identity.trust import Signer, Trust
 key = PublicKey.from_base64({base64.b64encode(KEY.public.spki).decode()!r})
 root = base64.b64decode({base64.b64encode(OURS.trusted_root).decode()!r})

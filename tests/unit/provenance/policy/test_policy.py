@@ -304,7 +304,7 @@ def config(tmp_path: Path) -> Iterator[Directory]:
 
 
 def load(tmp_path: Path, config: Directory) -> Digest:
-    return policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config)).digest
+    return policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config)).digest
 
 
 def test_files(tmp_path: Path, config: Directory) -> None:
@@ -357,7 +357,7 @@ def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Director
         assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
         roots.write_atomic("ours.json", b"{}")
         floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
-        policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+        policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
         assert policy.serials == (0, 1, 2, 3)
         assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
         (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
@@ -375,20 +375,22 @@ def test_the_root_that_the_library_ships(tmp_path: Path, config: Directory, monk
 
     monkeypatch.setattr(policy_files, "_public_good", shipped)
     config.write_atomic("trust.toml", pinned("public-good", b"{}"))
-    policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
     assert list(policy.trust.roots) == [Digest.of(b"{}")]
     assert not asked, "whoever needs no identity does not pay for it"
     assert [policy.trust.roots[Digest.of(b"{}")] for _ in range(2)] == [b"{}", b"{}"]
     assert asked == [1]
     config.write_atomic("trust.toml", pinned("public-good", b"another"))
-    other = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    other = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
     with pytest.raises(RefusedError) as caught:
         other.trust.roots[Digest.of(b"another")]
     assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
     with config.child("roots") as roots:
         roots.write_atomic("public-good.json", b"another")
     assert (
-        policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config)).trust.roots[Digest.of(b"another")]
+        policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config)).trust.roots[
+            Digest.of(b"another")
+        ]
         == b"another"
     )
     assert len(asked) == 2
@@ -399,7 +401,7 @@ def test_the_shipped_root_is_one(tmp_path: Path, config: Directory) -> None:
     from mvmnix.provenance.identity.sigstore import public_good_root
 
     config.write_atomic("trust.toml", pinned("public-good", public_good_root()))
-    policy = policy_files.in_force(*policy_files.files(str(tmp_path / "floor"), config))
+    policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
     (data,) = policy.trust.roots.values()
     assert trusted_root.parse(data).newest is not None
 

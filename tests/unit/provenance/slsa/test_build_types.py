@@ -13,7 +13,7 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.slsa import build_types
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import Standard, judge
+from mvmnix.provenance.verify.artifact_verifier import Standard, judge_artifact
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
 from tests.private_sigstore import Hooks, der
 from tests.unit.provenance.foreign_world import (
@@ -185,7 +185,7 @@ def judged(
         to_bytes(statement(kind, predicate)), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks, key=key
     )
     try:
-        assert judge("app.img", Blob(DIGEST, lambda: ARTIFACT), [data], Standard(TRUST, wanted)).counted
+        assert judge_artifact("app.img", Blob(DIGEST, lambda: ARTIFACT), [data], Standard(TRUST, wanted)).counted
     except RefusedError as error:
         return list(error.codes)
     return []

@@ -15,7 +15,7 @@ from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Parts
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, RootTree, Variation
+from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, RootTree, Variation
 from mvmnix.provenance.verify.verify import Verified, verify_parts, verify_provenance
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import CACHE_KEY, CACHED, KERNEL, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
@@ -30,14 +30,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World) -> Verified[Any]:
     return verify_provenance(
-        it.provenance_bundle,
+        it.evidence,
         policy=it.policy,
         artifacts=it.image.artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        sbom=it.sbom,
     )
 
 
@@ -58,7 +55,7 @@ def test_all_that_may_come_in_where_the_policy_says_so(world: World) -> None:
         f'[[caches]]\nkey = "{worlds.CACHE_KEY}"\n',
     )
     world.keep_parts()
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
     variation = Variation("other-host", -86_400, "reversed")
     world.sbom = SBOM
     world.sign_provenance(cached=(CACHED,), kept=kept, from_derivation=True, variation=variation, sbom=Digest.of(SBOM))
@@ -70,8 +67,8 @@ def test_all_that_may_come_in_where_the_policy_says_so(world: World) -> None:
 def test_what_the_entries_look_like(world: World) -> None:
     world.keep_parts()
     bundle = Digest.of(world.parts[0])
-    made = world.provenance(cached=(CACHED,), kept=(Kept(KERNEL.path, KERNEL.nar, bundle),), sbom=Digest.of(SBOM))
-    value: Any = predicate.to_statement(made, world.image.artifacts).predicate
+    made = world.provenance(cached=(CACHED,), kept=(KeptPath(KERNEL.path, KERNEL.nar, bundle),), sbom=Digest.of(SBOM))
+    value: Any = predicate.provenance_statement(made, world.image.artifacts).predicate
     *_, cached, kept = value["buildDefinition"]["resolvedDependencies"]
     assert cached == {
         "name": "lib-1.0",
@@ -139,7 +136,7 @@ def test_the_whole_is_worth_no_more_than_its_parts(world: World) -> None:
 
 def test_what_went_into_a_part_is_in_the_image_too(world: World) -> None:
     world.keep_parts()
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
     world.sign_provenance(sources=(), kept=kept)
     assert check(world).claim.sources == ()
     world.sign_provenance(sources=())  # the same parts are there, and nobody names them
@@ -154,7 +151,7 @@ def test_what_went_into_a_part_is_in_the_image_too(world: World) -> None:
         (Code.PARTS_MISMATCH, {"root": RootTree(f"git+file:x?rev={'1' * 40}", Digest.of(b""), "1" * 40)}),
         (Code.PARTS_MISMATCH, {"root": RootTree("path:other", Digest.of(b""), None)}),
         (Code.PARTS_MISMATCH, {"directory": "examples/hello"}),
-        (Code.PARTS_MISMATCH, {"kept": (Kept(TOOLS.path, TOOLS.nar, Digest.of(b"")),)}),
+        (Code.PARTS_MISMATCH, {"kept": (KeptPath(TOOLS.path, TOOLS.nar, Digest.of(b"")),)}),
         (Code.BUILDER_NOT_ADMITTED, {"builder_id": HOST_NIX, "builder_image": ()}),
         (Code.BUILDER_NOT_ADMITTED, {"builder_id": "urn:example:builder"}),
         (Code.BUILD_TIME, {"finished": NOW + timedelta(days=1)}),
@@ -268,7 +265,7 @@ def test_entries_that_are_refused_as_malformed(world: World, change: worlds.Chan
 
 def test_a_kept_part_is_named_by_its_store_path(world: World) -> None:
     world.keep_parts()
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
     for change in (
         put(f"nix-store:{TOOLS.path}", *CACHED_AT, "uri"),
         put("sha256:0", *CACHED_AT, "annotations", "partsBundle"),
@@ -282,7 +279,7 @@ def test_a_kept_part_is_named_by_its_store_path(world: World) -> None:
 def test_a_path_both_cached_and_kept(world: World) -> None:
     allow(world, f'[[caches]]\nkey = "{worlds.CACHE_KEY}"\n')
     world.keep_parts()
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(world.parts[0])),)
     world.sign_provenance(kept=kept, cached=(replace(CACHED, path=KERNEL.path),))
     with pytest.raises(RefusedError) as caught:
         check(world)

@@ -10,7 +10,7 @@ from mvmnix import lock
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, RootTree, Untouched, account
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, RootTree, UntouchedNode, lock_account
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import LOCK, TOUCHED, World
 
@@ -25,10 +25,10 @@ def world(tmp_path: Path) -> World:
 def test_every_lock_node_is_accounted_for() -> None:
     locked = lock.parse(LOCK)
     nixpkgs, used = locked.locked
-    assert account(locked, {TOUCHED}) == Accounted(
-        (Input("used", used.source),), (Untouched("nixpkgs", nixpkgs.nar),), ("mvm",)
+    assert lock_account(locked, {TOUCHED}) == Accounted(
+        (Input("used", used.source),), (UntouchedNode("nixpkgs", nixpkgs.nar),), ("mvm",)
     )
-    assert account(lock.parse(None), set()) == Accounted((), (), ())
+    assert lock_account(lock.parse(None), set()) == Accounted((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_every_lock_node_is_accounted_for() -> None:
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
     claim = world.provenance(**changes)
-    written = predicate.to_statement(claim, world.image.artifacts).to_bytes()
-    assert predicate.from_statement(statement.parse(written)) == claim
+    written = predicate.provenance_statement(claim, world.image.artifacts).to_bytes()
+    assert predicate.read_provenance(statement.parse(written)) == claim
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_came_from_no_cache(changes: dict[str, Any], words: str) -> None:
 
 
 def test_what_slsa_readers_find(world: World) -> None:
-    claim = predicate.to_statement(world.provenance(), world.image.artifacts)
+    claim = predicate.provenance_statement(world.provenance(), world.image.artifacts)
     assert claim.predicate_type == "https://slsa.dev/provenance/v1"
     definition: Any = claim.predicate["buildDefinition"]
     root, used, *files = definition["resolvedDependencies"]
@@ -88,7 +88,7 @@ def test_what_slsa_readers_find(world: World) -> None:
     assert worlds.SEED.mode is HashMode.NAR
     assert definition["externalParameters"]["lock"] == {"digest": {"sha256": Digest.of(LOCK).hex}}
     assert [name["name"] for name in definition["internalParameters"]["lockNodes"]["untouched"]] == ["nixpkgs"]
-    without = predicate.to_statement(world.provenance(lock=None, nodes=Accounted((), (), ())), ()).predicate
+    without = predicate.provenance_statement(world.provenance(lock=None, nodes=Accounted((), (), ())), ()).predicate
     bare: Any = without["buildDefinition"]
     assert bare["externalParameters"]["lock"] == {"inputs": "none"}
 

@@ -18,7 +18,7 @@ from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge
+from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
@@ -40,7 +40,7 @@ def bundle(statement: Any) -> bytes:
 
 
 def judged(*bundles: bytes, wanted: Requirements = ALL, trust: Trust = TRUST) -> Passed:
-    return judge("app.img", Blob(DIGEST), bundles, Standard(trust, wanted))
+    return judge_artifact("app.img", Blob(DIGEST), bundles, Standard(trust, wanted))
 
 
 def test_evidence() -> None:
@@ -158,7 +158,7 @@ def bare(key: PrivateKey = KEY, content: bytes = ARTIFACT) -> bytes:
 
 
 def under(standard: Standard, *bundles: bytes, blob: Blob = BLOB) -> Passed:
-    return judge("app.img", blob, bundles, standard)
+    return judge_artifact("app.img", blob, bundles, standard)
 
 
 def codes(standard: Standard, *bundles: bytes, blob: Blob = BLOB) -> set[Code]:

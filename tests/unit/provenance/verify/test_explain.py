@@ -80,7 +80,7 @@ def test_a_local_copy(world: World) -> None:
 
 def test_who_signed(world: World) -> None:
     signer = builder(policy())
-    assert of_signer(signer) == explain.Finding(
+    assert of_signer(signer) == explain.RuleFinding(
         "signers", True, f"{signer.name!r}, the key {signer.fingerprint}, may sign as builder"
     )
 

@@ -10,7 +10,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge
+from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
 from mvmnix.provenance.verify.registry_responses import MOST, PUBLISH, Form, unpack
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.private_sigstore import Hooks, answers
@@ -34,7 +34,7 @@ def attested(kind: str = V1, *, name: str = WHEEL, hooks: Hooks | None = None, *
 
 def judged(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> Passed:
     read = [each if isinstance(each, bytes) else json.dumps(each, indent=1).encode() for each in data]
-    return judge(name, blob, read, Standard(TRUST, Requirements(**wanted)))
+    return judge_artifact(name, blob, read, Standard(TRUST, Requirements(**wanted)))
 
 
 def refused(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> list[Code]:
@@ -287,13 +287,13 @@ def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Co
     standard = Standard(trust, Requirements())
     if codes:
         with pytest.raises(RefusedError) as caught:
-            judge("app", BLOB, [json.dumps(value).encode()], standard)
+            judge_artifact("app", BLOB, [json.dumps(value).encode()], standard)
         assert set(caught.value.codes) == set(codes)
         return
-    assert judge("app", BLOB, [json.dumps(value).encode()], standard).counted
+    assert judge_artifact("app", BLOB, [json.dumps(value).encode()], standard).counted
     value["dsseEnvelope"]["signatures"][0]["sig"] = encode(KEY.sign(b"something else"))
     with pytest.raises(RefusedError) as caught:
-        judge("app", BLOB, [json.dumps(value).encode()], standard)
+        judge_artifact("app", BLOB, [json.dumps(value).encode()], standard)
     assert Code.SIGNATURE_INVALID in caught.value.codes
 
 

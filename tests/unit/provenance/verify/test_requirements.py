@@ -264,7 +264,7 @@ def test_what_is_no_provenance_tells_no_source_and_no_builder() -> None:
 
 def test_mvms_own_provenance(tmp_path: Any) -> None:
     world = worlds.new_world(tmp_path)
-    made = predicate.to_statement(world.provenance(), world.image.artifacts)
+    made = predicate.provenance_statement(world.provenance(), world.image.artifacts)
     claim = in_toto.parse(made.to_bytes())
     assert foreign_builds.builder_id(claim) == "urn:mvmnix:builder:microvm:1"
     assert foreign_builds.origin(claim) == Origin("https://host/repository", None, worlds.COMMIT)
@@ -288,7 +288,7 @@ def test_mvms_own_provenance(tmp_path: Any) -> None:
 )
 def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: Any, matches: str, why: str) -> None:
     world = worlds.new_world(tmp_path)
-    made = predicate.to_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
+    made = predicate.provenance_statement(replace(world.provenance(), root=root), world.image.artifacts).to_bytes()
     kernel = world.image.kernel.digest
     for wanted in (Requirements(source_uri="git.example/org/app"), Requirements(source_tag="v1")):
         (reason,) = unmet(made, Blob(kernel), wanted, PLACE)

@@ -15,7 +15,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import Surroundings
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Kept, Provenance
+from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
@@ -35,14 +35,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World, rebuilds: tuple[bytes, ...] = ()) -> Verified[Provenance]:
     return verify_provenance(
-        it.provenance_bundle,
+        replace(it.evidence, rebuilds=rebuilds),
         policy=it.policy,
         artifacts=it.image.artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        rebuilds=rebuilds,
     )
 
 
@@ -129,7 +126,7 @@ def test_what_is_just_right(world: World, change: Callable[[World], object]) -> 
 def keep_all(it: World, **fields: Any) -> None:
     """Let the image's one source come in with a kept part alone."""
     it.keep_parts(**fields)
-    kept = (Kept(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0])),)
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0])),)
     it.sign_provenance(kept=kept, sources=(TOOL, SEED))
 
 
@@ -298,10 +295,8 @@ def test_a_first_provenance_that_is_refused_is_not_mended_by_others(world: World
 
 def test_who_keeps_builds_asks_for_one_builder(world: World) -> None:
     world.policy = agreed(2, SECOND)
-    files = world.image.artifacts
-    found = verify_alone(
-        world.provenance_bundle, policy=world.policy, artifacts=files, lock=world.lock, image=world.image, now=NOW
-    )
+    artifacts = world.image.artifacts
+    found = verify_alone(world.evidence, policy=world.policy, artifacts=artifacts, image=world.image, now=NOW)
     assert found.signer.key == BUILDER.public
 
 

@@ -19,7 +19,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.trust import Pattern, Revocations, Signer, Trust
 from mvmnix.provenance.verify import summary as module
 from mvmnix.provenance.verify import vsa, vsa_inputs
-from mvmnix.provenance.verify.authenticate import authenticate
+from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.vsa import Result
 from tests.unit.provenance import world as worlds
@@ -107,7 +107,7 @@ def revoked_identity(world: World) -> bytes:
 
 def revoked_parts(world: World) -> bytes:
     world.keep_parts()
-    return revoked(world, Digest.of(envelope.parse(world.parts[0]).payload))
+    return revoked(world, Digest.of(envelope.parse_bundle(world.parts[0]).payload))
 
 
 ROWS = {
@@ -172,7 +172,7 @@ ROWS = {
     "a revoked statement": Row(
         "step_17_not_revoked",
         Code.BUNDLE_REVOKED,
-        lambda w: revoked(w, Digest.of(envelope.parse(w.provenance_bundle).payload)),
+        lambda w: revoked(w, Digest.of(envelope.parse_bundle(w.provenance_bundle).payload)),
     ),
     "evidence that is revoked in its other spelling": Row(
         "step_17_not_revoked", Code.BUNDLE_REVOKED, lambda w: revoked(w, mirrored_of(w))
@@ -375,7 +375,7 @@ def test_what_a_summary_stands_on(world: World) -> None:
     (part,) = world.parts
     made = relied_on(world)
     assert [(it.name, it.bundle, it.statement) for it in made] == [
-        (name, Digest.of(data), Digest.of(envelope.parse(data).payload))
+        (name, Digest.of(data), Digest.of(envelope.parse_bundle(data).payload))
         for name, data in (("provenance", world.provenance_bundle), ("evidence-1", part))
     ]
     assert {it.key for it in made} == {BUILDER.public.fingerprint}

@@ -19,10 +19,10 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, Provenance, RootTree, Untouched
-from mvmnix.provenance.verify import authenticate as authenticator
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, Provenance, RootTree, UntouchedNode
+from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify import verify
-from mvmnix.provenance.verify.authenticate import Authentic, authenticate
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
@@ -37,14 +37,11 @@ def world(tmp_path: Path) -> World:
 
 def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verified[Provenance]:
     return verify_provenance(
-        it.provenance_bundle,
+        it.evidence,
         policy=it.policy,
         artifacts=it.image.artifacts if artifacts is None else artifacts,
-        lock=it.lock,
         image=it.image,
         now=it.now,
-        parts=it.parts,
-        sbom=it.sbom,
     )
 
 
@@ -151,7 +148,7 @@ def no_key(payload: bytes) -> bytes:
 
 
 def other_payload(data: bytes) -> bytes:
-    parsed = envelope.parse(data)
+    parsed = envelope.parse_bundle(data)
     return replace(parsed, payload=parsed.payload.replace(b"2.26.3", b"2.26.4")).to_bytes()
 
 
@@ -186,7 +183,7 @@ ROWS = (
         ReasonCode.SIGNATURE_INVALID,
         both(
             lambda it: it.sign_provenance(key=STRANGER),
-            bundle(lambda it: replace(envelope.parse(it), material=Material(BUILDER.public.hint)).to_bytes()),
+            bundle(lambda it: replace(envelope.parse_bundle(it), material=Material(BUILDER.public.hint)).to_bytes()),
         ),
         "another key under the builder's name",
     ),
@@ -322,7 +319,7 @@ ROWS = (
     Row(
         13,
         ReasonCode.DEPENDENCY_MISMATCH,
-        with_nodes(lambda it: replace(it, untouched=(*it.untouched, Untouched("more", Digest.of(b"x"))))),
+        with_nodes(lambda it: replace(it, untouched=(*it.untouched, UntouchedNode("more", Digest.of(b"x"))))),
         "an untouched node that the lock does not know",
     ),
     Row(
@@ -334,7 +331,7 @@ ROWS = (
     Row(
         13,
         ReasonCode.DEPENDENCY_MISMATCH,
-        with_nodes(lambda it: replace(it, untouched=(*it.untouched, Untouched(it.inputs[0].node, worlds.TOUCHED)))),
+        with_nodes(lambda it: replace(it, untouched=(*it.untouched, UntouchedNode(it.inputs[0].node, worlds.TOUCHED)))),
         "a node both handed in and untouched",
     ),
     Row(
@@ -433,7 +430,7 @@ def dependencies(it: worlds.Json) -> list[Any]:
 
 
 def retyped(data: bytes, payload_type: str) -> bytes:
-    payload = envelope.parse(data).payload
+    payload = envelope.parse_bundle(data).payload
     signature = BUILDER.sign(envelope.pae(payload_type, payload))
     return envelope.Bundle(payload, payload_type, signature, Material(BUILDER.public.hint)).to_bytes()
 
@@ -592,6 +589,6 @@ def test_builder_image_by_the_hosts_nix_is_admitted(world: World) -> None:
 
 def test_round_trip(world: World) -> None:
     claim = world.provenance()
-    assert predicate.from_statement(predicate.to_statement(claim, world.image.artifacts)) == claim
+    assert predicate.read_provenance(predicate.provenance_statement(claim, world.image.artifacts)) == claim
     assert base64.b64decode(world.image.manifest.digest.sri.removeprefix("sha256-"))
     assert COMMIT in claim.root.uri

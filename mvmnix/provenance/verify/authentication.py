@@ -28,16 +28,20 @@ from typing import Final, NoReturn, assert_never, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
-from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
-from mvmnix.provenance.bundle.verification_material import FINGERPRINT
-from mvmnix.provenance.identity import domain_check, revocation_check
-from mvmnix.provenance.identity.domain_check import Case, IdentityFindings
-from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.identity.revocation_check import Suspect, certified_key, named
-from mvmnix.provenance.identity.trust import Identity, Signer, Trust
+from mvmnix.provenance.bundle import FINGERPRINT, PAYLOAD_TYPE, Blob, Bundle, MessageBundle, envelope
+from mvmnix.provenance.identity import (
+    DomainCase,
+    Identity,
+    IdentityFindings,
+    Inclusion,
+    Signer,
+    Suspect,
+    Trust,
+    certified_key,
+    domain_check,
+    identity_words,
+    revocation_check,
+)
 from mvmnix.provenance.verify.step_results import Steps
 
 
@@ -160,7 +164,7 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     hint = it.bundle.material.hint
     # a certificate for which no domain stands gives no identity: step 3 says why
     if it.signer is None and (hint or it.identity or not it.findings.reasons):
-        certified = "the certified identity" if it.identity is None else named(it.identity)
+        certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
     suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
@@ -258,7 +262,7 @@ def _submitted(
     proof: bool,
 ) -> Submission:
     file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
-    findings = domain_check.hear(Case(what, bundle, trust, file, proof))
+    findings = domain_check.hear(DomainCase(what, bundle, trust, file, proof))
     signer = _signer(bundle.material.hint, findings, trust, role)
     return Submission(what, data, bundle, canonical, trust, role, blob, findings, signer)
 

@@ -4,17 +4,12 @@ from collections.abc import Iterator
 
 from mvmnix import caller
 from mvmnix.api.context import Context
-from mvmnix.cli.commands.doctor_checks import Finding, Health
+from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.shares.image import MKFS
-from mvmnix.launch.shares.server import VIRTIOFSD
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.privileges import client
-from mvmnix.privileges.control_groups import ControlGroups, Controller
-from mvmnix.sandbox import landlock
-from mvmnix.sandbox.bubblewrap import PROGRAM as BUBBLEWRAP
-from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.launch.shares import MKFS, VIRTIOFSD
+from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, LaunchSpec
+from mvmnix.privileges import ControlGroups, Controller, client
+from mvmnix.sandbox import BUBBLEWRAP, landlock, locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
 _NAMESPACES = (

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from mvmnix.api.audit_log import heard
+from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
+from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.signer import key_file
-from mvmnix.audit.witnessed import Heard
-from mvmnix.cli.commands.doctor_checks import Finding, Health
+from mvmnix.audit import WitnessAnswer
 from mvmnix.keys import Role
 
 
@@ -17,12 +17,12 @@ def witnesses(context: Context) -> Iterator[Finding]:
         said = "not asked: there is no host key, so no log of this host's"
         yield from (Finding(f"witness {rule.name}", Health.NOTE, said) for rule in rules)
     elif rules:
-        for each in heard(context.audit, context.log_key, rules):
+        for each in ask_witnesses_of(context.audit, context.log_key, rules):
             hint = each.refused.hint if each.refused else ""
             yield Finding(f"witness {each.witness.name}", _health(each), each.said, hint)
 
 
-def _health(it: Heard) -> Health:
+def _health(it: WitnessAnswer) -> Health:
     if it.refused is not None:
         return Health.BAD if it.contradicts or it.witness.required else Health.NOTE
     return Health.GOOD if it.witness.put_away else Health.NOTE

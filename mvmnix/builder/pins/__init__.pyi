@@ -1,0 +1,19 @@
+from mvmnix.builder.pins import make
+from mvmnix.builder.pins.debian import APT_GET
+from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
+from mvmnix.builder.pins.make import PinChange
+from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.sources import fetch_all, fetch_sources
+
+__all__ = [
+    "APT_GET",
+    "DebianLock",
+    "PinChange",
+    "PythonLock",
+    "Reach",
+    "fetch_all",
+    "fetch_sources",
+    "make",
+    "parse_debian",
+    "parse_python",
+]

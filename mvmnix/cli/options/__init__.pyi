@@ -1,0 +1,43 @@
+from mvmnix.cli.options.audit import (
+    DIRECTORY,
+    KEY,
+    KEY_LIMIT,
+    AuditVerdict,
+    Place,
+    archive_key,
+    audit_verdicts,
+    open_named,
+    public_key,
+)
+from mvmnix.cli.options.backend import isolation_line
+from mvmnix.cli.options.data import data_lines
+from mvmnix.cli.options.environment import env_option
+from mvmnix.cli.options.own_secrets import secret_ref
+from mvmnix.cli.options.plan import plan_option_names, plan_options
+from mvmnix.cli.options.secrets import secret_lines
+from mvmnix.cli.options.shares import share_lines
+from mvmnix.cli.options.signing import signing_options
+from mvmnix.cli.options.trust import wanted_options, whom_options
+
+__all__ = [
+    "DIRECTORY",
+    "KEY",
+    "KEY_LIMIT",
+    "AuditVerdict",
+    "Place",
+    "archive_key",
+    "audit_verdicts",
+    "data_lines",
+    "env_option",
+    "isolation_line",
+    "open_named",
+    "plan_option_names",
+    "plan_options",
+    "public_key",
+    "secret_lines",
+    "secret_ref",
+    "share_lines",
+    "signing_options",
+    "wanted_options",
+    "whom_options",
+]

@@ -1,0 +1,3 @@
+from mvmnix.launch.loop import Loop
+
+__all__ = ["Loop"]

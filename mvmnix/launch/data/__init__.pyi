@@ -1,0 +1,3 @@
+from mvmnix.launch.data.setup import PreparedDisk
+
+__all__ = ["PreparedDisk"]

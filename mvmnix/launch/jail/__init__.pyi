@@ -1,0 +1,3 @@
+from mvmnix.launch.jail.jail import BubblewrapJail
+
+__all__ = ["BubblewrapJail"]

@@ -1,0 +1,90 @@
+from mvmnix.launch.machines import cleanup, control_socket, diagnosis, events, receipt, registry, retention, usage
+from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
+from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
+from mvmnix.launch.machines.ending import (
+    Ending,
+    EndReason,
+    HostAction,
+    LastWord,
+    end_reason,
+    end_words,
+    judge_end,
+    with_disk,
+)
+from mvmnix.launch.machines.filters import Filter, filter_machines
+from mvmnix.launch.machines.logs import read_console, read_output
+from mvmnix.launch.machines.machine_dir import CONSOLE, PLAN, RECEIPT, MachineHome, machine_ids, read_kept, read_status
+from mvmnix.launch.machines.output_log import Missing, Output, OutputLog, Piece
+from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, receipt_statement
+from mvmnix.launch.machines.receipt_check import check_receipt
+from mvmnix.launch.machines.recorded_ends import with_ends
+from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
+from mvmnix.launch.machines.start_notification import Failure, News, Ready, parse_failure, read_news
+from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin
+from mvmnix.launch.machines.traces import Traces
+from mvmnix.launch.machines.usage import Used
+
+__all__ = [
+    "CONSOLE",
+    "EXPORT_KEY",
+    "EXPORT_LOG",
+    "PLAN",
+    "RECEIPT",
+    "Archive",
+    "Corruption",
+    "Diagnosis",
+    "EndReason",
+    "Ending",
+    "Failure",
+    "Filter",
+    "HostAction",
+    "HostFile",
+    "LastWord",
+    "MachineEntry",
+    "MachineHome",
+    "MachineState",
+    "MachineStatus",
+    "Missing",
+    "News",
+    "Observed",
+    "Origin",
+    "Output",
+    "OutputLog",
+    "Piece",
+    "Ready",
+    "Receipt",
+    "Reported",
+    "Traces",
+    "Used",
+    "check_export",
+    "check_receipt",
+    "cleanup",
+    "control_socket",
+    "diagnosis",
+    "diagnosis_file",
+    "end_reason",
+    "end_words",
+    "events",
+    "filter_machines",
+    "find_machine",
+    "is_export",
+    "judge_end",
+    "list_entries",
+    "machine_files",
+    "machine_ids",
+    "parse_failure",
+    "read_console",
+    "read_kept",
+    "read_news",
+    "read_output",
+    "read_status",
+    "receipt",
+    "receipt_statement",
+    "registry",
+    "retention",
+    "usage",
+    "wait_for_end",
+    "with_disk",
+    "with_ends",
+    "write_export",
+]

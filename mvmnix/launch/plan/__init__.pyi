@@ -1,0 +1,76 @@
+from mvmnix.launch.plan import backend, kernel_command_line, labels, plan, share
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.fields import check_directory, check_variables
+from mvmnix.launch.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
+from mvmnix.launch.plan.labels import NO_LABELS, Labels, parse_labels
+from mvmnix.launch.plan.limits import (
+    LEAST_CPU,
+    MOST_CPU,
+    MOST_KIB,
+    MOST_SECONDS,
+    MOST_SHARED_KIB,
+    MOST_TASKS,
+    MOST_WEIGHT,
+    NO_LIMITS,
+    Limits,
+)
+from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
+from mvmnix.launch.plan.secret_reference import (
+    LARGEST_SECRET,
+    LARGEST_SECRETS,
+    MOST_SECRETS,
+    Secret,
+    SecretReference,
+    SecretSource,
+    SecretTarget,
+    kinds_digest,
+)
+from mvmnix.launch.plan.share import MOST_SHARES, Access, Danger, Share, ShareKind, is_within
+from mvmnix.launch.plan.window import Use
+
+__all__ = [
+    "LARGEST_ADDITION",
+    "LARGEST_SECRET",
+    "LARGEST_SECRETS",
+    "LEAST_CPU",
+    "MOST_CPU",
+    "MOST_KIB",
+    "MOST_SECONDS",
+    "MOST_SECRETS",
+    "MOST_SHARED_KIB",
+    "MOST_SHARES",
+    "MOST_TASKS",
+    "MOST_WEIGHT",
+    "NO_LABELS",
+    "NO_LIMITS",
+    "PREDICATE_TYPE",
+    "Accelerator",
+    "Access",
+    "Addition",
+    "Backend",
+    "BackendParameter",
+    "Danger",
+    "DataDisk",
+    "Labels",
+    "Limits",
+    "Plan",
+    "Secret",
+    "SecretReference",
+    "SecretSource",
+    "SecretTarget",
+    "Share",
+    "ShareKind",
+    "Use",
+    "backend",
+    "check_directory",
+    "check_variables",
+    "is_within",
+    "kernel_command_line",
+    "kinds_digest",
+    "labels",
+    "parse_labels",
+    "plan",
+    "plan_statement",
+    "share",
+]

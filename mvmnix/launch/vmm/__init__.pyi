@@ -1,0 +1,52 @@
+from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, Cell, Jail, Layer, Service, ServiceCell
+from mvmnix.launch.vmm.console import CONSOLE_LIMIT, BoundedLog
+from mvmnix.launch.vmm.port import (
+    Acceleration,
+    Attachment,
+    DataAttachment,
+    Hypervisor,
+    Invocation,
+    LaunchSpec,
+    Monitor,
+    MonitorEvent,
+    Usage,
+)
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm.qmp import QmpMonitor
+from mvmnix.launch.vmm.scheduling import Scheduling
+from mvmnix.launch.vmm.tsc import TscClock
+
+__all__ = [
+    "CONSOLE_LIMIT",
+    "SHARE_PLACE",
+    "Acceleration",
+    "Attachment",
+    "BootFiles",
+    "BootWatchdog",
+    "BoundedLog",
+    "Cell",
+    "DataAttachment",
+    "Hypervisor",
+    "HypervisorProcess",
+    "Invocation",
+    "Jail",
+    "LaunchSpec",
+    "Layer",
+    "Monitor",
+    "MonitorEvent",
+    "OpenFiles",
+    "QmpMonitor",
+    "Sample",
+    "Scheduling",
+    "Service",
+    "ServiceCell",
+    "StallReason",
+    "TscClock",
+    "Usage",
+    "read_only",
+    "releasable_copy",
+    "sealed_copy",
+    "verity_reasons",
+]

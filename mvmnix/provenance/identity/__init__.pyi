@@ -1,0 +1,39 @@
+from mvmnix.provenance.identity import (
+    certified_build,
+    domain_check,
+    revocation_check,
+    revocations,
+    sigstore,
+    trusted_root,
+)
+from mvmnix.provenance.identity.domain_check import DomainCase, IdentityFindings
+from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.identity.revocation_check import Suspect, certified_key, identity_words
+from mvmnix.provenance.identity.revocations import RevocationFile, Revoked, read_pattern
+from mvmnix.provenance.identity.sigstore import Instance, public_good_root
+from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
+
+__all__ = [
+    "DomainCase",
+    "Identity",
+    "IdentityFindings",
+    "Inclusion",
+    "Instance",
+    "Pattern",
+    "RevocationFile",
+    "Revocations",
+    "Revoked",
+    "Signer",
+    "Suspect",
+    "Trust",
+    "certified_build",
+    "certified_key",
+    "domain_check",
+    "identity_words",
+    "public_good_root",
+    "read_pattern",
+    "revocation_check",
+    "revocations",
+    "sigstore",
+    "trusted_root",
+]

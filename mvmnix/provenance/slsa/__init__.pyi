@@ -1,0 +1,52 @@
+from mvmnix.provenance.slsa import foreign_builds, in_toto, parts, predicate, provenance
+from mvmnix.provenance.slsa.foreign_builds import Origin
+from mvmnix.provenance.slsa.in_toto import ALGORITHMS, ForeignStatement, predicate_type
+from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
+from mvmnix.provenance.slsa.provenance import (
+    HOST_NIX,
+    MICROVM,
+    PREDICATE_TYPE,
+    Cached,
+    Input,
+    KeptPath,
+    Limits,
+    Provenance,
+    RootTree,
+    UntouchedNode,
+    Variation,
+    Versions,
+    lock_account,
+    subjects_of,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "HOST_NIX",
+    "MICROVM",
+    "PREDICATE_TYPE",
+    "SBOM_NAME",
+    "Cached",
+    "ForeignStatement",
+    "Input",
+    "KeptPath",
+    "Limits",
+    "Origin",
+    "Part",
+    "Parts",
+    "Provenance",
+    "RootTree",
+    "UntouchedNode",
+    "Variation",
+    "Versions",
+    "foreign_builds",
+    "in_toto",
+    "lock_account",
+    "parts",
+    "predicate",
+    "predicate_type",
+    "provenance",
+    "provenance_statement",
+    "read_provenance",
+    "subjects_of",
+]
