@@ -124,6 +124,48 @@ def test_what_is_malformed(case: str, size: int) -> None:
         read(cut(BAD[case], size))
 
 
+def headed(size: int) -> bytes:
+    """A head of so many bytes, and an empty body."""
+    rest = b"\r\nContent-Length: 0\r\n\r\n"
+    return OK + b"A: ".ljust(size - len(OK) - len(rest), b"b") + rest
+
+
+def chunked(extension: int = 2, trailers: bytes = b"") -> bytes:
+    """A chunk whose line has so many bytes before its line feed, and trailers."""
+    line = b"5;".ljust(extension - 1, b"x") + b"\r\n"
+    return OK + b"Transfer-Encoding: chunked\r\n\r\n" + line + b"hello\r\n0\r\n" + trailers + b"\r\n"
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+#: The most of each, and one more.
+BOUNDS: dict[str, tuple[bytes, bytes]] = {
+    "lines of a head": (
+        OK + b"A: b\r\n" * 127 + SIZED[len(OK) :][:19] + b"\r\nhello",
+        OK + b"A: b\r\n" * 129 + b"\r\n",
+    ),
+    "bytes of a head": (headed(64 << 10), headed((64 << 10) + 1)),
+    "answers before it": (INTERIM * 7 + SIZED, INTERIM * 8 + SIZED),
+    "bytes of a chunk's line": (chunked(4096), chunked(4097)),
+    "bytes of a trailer": (
+        chunked(trailers=b"A: ".ljust((64 << 10) - 2, b"b") + b"\r\n"),
+        chunked(trailers=b"A: ".ljust((64 << 10) - 1, b"b") + b"\r\n"),
+    ),
+    "bytes of two trailers": (
+        chunked(trailers=b"A: ".ljust((64 << 10) - 8, b"b") + b"\r\nA: bc\r\n"),
+        chunked(trailers=b"A: ".ljust((64 << 10) - 8, b"b") + b"\r\nA: bcd\r\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_the_most_is_read_and_no_more(case: str, size: int) -> None:
+    most, more = BOUNDS[case]
+    read(cut(most, size))
+    with pytest.raises(MalformedAnswerError):
+        read(cut(more, size))
+
+
 @pytest.mark.parametrize("data", [SIZED, CHUNKED], ids=["sized", "in chunks"])
 def test_an_answer_that_breaks_off_anywhere(data: bytes) -> None:
     """What came of its body is told before."""
