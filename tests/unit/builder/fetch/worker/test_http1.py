@@ -58,6 +58,7 @@ GOOD: dict[str, tuple[bytes, int, int | None, bytes, bool]] = {
     "empty": (OK + b"Content-Length: 0\r\n\r\n", 200, 0, b"", True),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, 0, b"", True),
     "not modified": (b"HTTP/1.1 304 X\r\nContent-Length: 7\r\n\r\n", 304, 0, b"", True),
+    "not modified, in chunks": (b"HTTP/1.1 304 X\r\nTransfer-Encoding: chunked\r\n\r\n", 304, 0, b"", True),
     "line feeds alone": (SIZED.replace(b"\r\n", b"\n"), 200, 5, b"hello", True),
     "no reason": (b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
     "no blank behind the status": (b"HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
