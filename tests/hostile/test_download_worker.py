@@ -392,9 +392,9 @@ def test_what_is_no_document(read: str, said: str, opened: Lanes, monkeypatch: p
 def test_how_many_bytes_the_texts_of_a_document_may_have(opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice its own, and 1 MiB more; the length before each counts."""
     take_over(monkeypatch, read=f"packets.send_all(lane, pack(bytes({1 << 20})))")
-    assert texts(opened, Document.TOKEN, b"{}") == ("\0" * (1 << 20),)
+    assert document_texts(opened, Document.TOKEN, b"{}") == ("\0" * (1 << 20),)
     with pytest.raises(DownloadError, match="something else than a document"):
-        texts(opened, Document.TOKEN, b"0")
+        document_texts(opened, Document.TOKEN, b"0")
 
 
 @pytest.mark.parametrize(

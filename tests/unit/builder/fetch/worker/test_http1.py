@@ -82,6 +82,14 @@ def test_an_answer(case: str, size: int) -> None:
         assert answer.is_reusable is reusable
 
 
+def test_a_connection_is_used_again_only_after_the_body() -> None:
+    head, body = SIZED[:-5], SIZED[-5:]
+    answer = Answer(Pieces(head, body))
+    assert not answer.is_reusable
+    assert b"".join(map(bytes, answer.body())) == body
+    assert answer.is_reusable
+
+
 def test_fields() -> None:
     answer, _ = read([SIZED])
     assert answer.fields == {b"content-length": b"5", b"etag": b'"a"', b"x": b"1, 2"}
