@@ -114,6 +114,7 @@ LIES: Final[dict[str, tuple[str, str | ReasonCode]]] = {
     "a field twice": ("head(lane, b'200', b'', *(b'etag', b'x') * 2)", "a malformed head"),
     "a field without a value": ("head(lane, b'200', b'', b'etag')", "a malformed head"),
     "a long field": ("head(lane, b'302', b'0', b'location', b'x' * 20000)", "a malformed head"),
+    "a field that is longer by one": ("head(lane, b'200', b'', b'etag', b'x' * 16385)", "a malformed head"),
     "many fields": ("head(lane, b'200', b'', *(b'etag', b'x') * 4000)", "too few texts, or too many"),
     "texts that are cut off": ("send(lane, Kind.HEAD, pack(b'200', b'')[:-1])", "truncated texts"),
     "a length behind the end": ("send(lane, Kind.HEAD, b'\\xff' * 4)", "truncated texts"),
@@ -169,6 +170,7 @@ ALL_FIELDS: Final = "*(text for name in packets.FIELDS for text in (name.encode(
     [
         f"send(lane, Kind.WHOLE, pack(b'200', b'4', {ALL_FIELDS}, b'good'))",
         f"head(lane, b'200', b'4', {ALL_FIELDS}); send(lane, Kind.LAST, b'good')",
+        "head(lane, b'200', b'4', b'etag', b'x' * 16384); send(lane, Kind.LAST, b'good')",
     ],
 )
 def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
