@@ -62,7 +62,7 @@ GOOD: dict[str, tuple[bytes, int, int | None, bytes, bool]] = {
     "line feeds alone": (SIZED.replace(b"\r\n", b"\n"), 200, 5, b"hello", True),
     "no reason": (b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
     "no blank behind the status": (b"HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
-    "after others": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nA: b\r\n\r\n" + SIZED, 200, 5, b"hello", True),
+    "after others": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 X\r\nA: b\r\n\r\n" + SIZED, 200, 5, b"hello", True),
     "the size twice": (OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, 5, b"hello", True),
     "closing": (SIZED.replace(b"X: 1", b"Connection: Close"), 200, 5, b"hello", False),
     "of 1.0": (SIZED.replace(b"1.1", b"1.0"), 200, 5, b"hello", False),
