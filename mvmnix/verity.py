@@ -122,7 +122,9 @@ def root_problem(fd: int, verity: Verity) -> str | None:
     """Why the tree's top block does not hash to the root; None when it does. Reads one block, whatever the size."""
     offset = verity.hash_offset + BLOCK if verity.data_blocks > 1 else 0
     found = _read(fd, BLOCK, offset)
-    digest = Digest.of(verity.salt + found)  # of a block that is cut off too, which has another digest
+    if len(found) != BLOCK:
+        return "the file ends within its top hash block"
+    digest = Digest.of(verity.salt + found)
     if digest != verity.root:
         return f"the top hash block hashes to {digest.hex}, the signed root is {verity.root.hex}"
     return None
@@ -151,8 +153,9 @@ def _verified(
     for numbers in batched(range(count), _FAN_OUT, strict=False):
         chunk = memoryview(_read(fd, len(numbers) * BLOCK, offset + numbers[0] * BLOCK))
         for index, number in enumerate(numbers):
-            block = chunk[index * BLOCK : (index + 1) * BLOCK]  # less than one where the file ends
-            yield block if _digest(block, salted) == expected[number] else None
+            block = chunk[index * BLOCK : (index + 1) * BLOCK]
+            # where the file ends within a block, no digest of the rest counts: the kernel reads whole ones
+            yield block if len(block) == BLOCK and _digest(block, salted) == expected[number] else None
 
 
 def _entries(block: memoryview | None) -> list[bytes | None]:

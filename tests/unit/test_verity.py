@@ -152,6 +152,19 @@ def test_a_top_block_that_is_cut_off_in_its_zeros(tmp_path: Path, blocks: int, c
         assert verity.find_corruption(fd, described) == tuple(range(blocks))
 
 
+def test_a_digest_of_a_block_that_is_cut_off(tmp_path: Path) -> None:
+    """Not even where it is the root: who made the image can sign the digest of any bytes."""
+    path = tmp_path / "image"
+    described = build(path, 2)
+    whole = path.read_bytes()
+    short = whole[: 3 * BLOCK + 64]  # data, superblock, two digests
+    path.write_bytes(short)
+    hostile = replace(described, root=Digest.of(SALT + short[-64:]))
+    with opened(path) as fd:
+        assert verity.root_problem(fd, hostile) == "the file ends within its top hash block"
+        assert verity.find_corruption(fd, hostile) == (0, 1)
+
+
 def test_another_salt_is_another_root(tmp_path: Path) -> None:
     described = build(tmp_path / "image", 3)
     with opened(tmp_path / "image") as fd:
