@@ -73,6 +73,7 @@ def test_a_tag_is_refused(text: str, pinned: str) -> None:
         "oci://registry.example/a@sha512:" + "ab" * 64,
         "oci://registry.example/a@blake3:" + "ab" * 32,
         f"oci://registry.exämple/a@{PIN}",
+        "oci://registry.example/ä",
         f"oci://registry.example/a\n@{PIN}",
         "oci://",
         "",
