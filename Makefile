@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
+# Unit tests that start commands, fake machines or git.
+STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
+  launch/test_many_starts.py test_mutants.py
+
 .PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
@@ -44,8 +48,8 @@ test-unit: setup
 coverage: setup      ## the part that boots nothing, with the lines and branches that it misses
 	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
 
-test-fast: setup     ## the part that boots nothing, in minutes
-	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration'
+test-fast: setup     ## of that, what starts no command and no machine: rules, parsers and types, in a minute
+	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration' $(addprefix --ignore tests/unit/,$(STARTING))
 
 lint: setup          ## style, types, floors between rooms
 	@cd $(HOUSE) && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports

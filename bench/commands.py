@@ -20,6 +20,8 @@ from rich.table import Table
 from bench.pairs import Milliseconds, Times, in_turns
 from bench.place import TRUE, Place
 from mvmnix.api.context import Context
+from mvmnix.api.gate import admit_kept
+from mvmnix.api.host import open_host
 from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control
@@ -85,8 +87,8 @@ def opened(place: Place, bundle: bytes) -> Iterator[tuple[Context, Machine]]:
         rooms.policy = effective(None, (place.home.config / FILE_NAME).read_bytes())
         kept = next(rooms.library.read(entry) for entry in rooms.library.entries() if entry.manifest.hex == manifest)
         with (
-            rooms.admitted(bundle, kept, lambda _: None) as verified,
-            start_machine(verified, rooms.host(lambda _: None)) as machine,
+            admit_kept(rooms, bundle, kept, lambda _: None) as verified,
+            start_machine(verified, open_host(rooms, lambda _: None)) as machine,
         ):
             yield rooms, machine
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.pairs import Pair, pair
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import Downloader, Limits
+from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.model import Digest, Source
@@ -22,7 +22,7 @@ from tests.integration.misbehaving import Authority
 from tests.integration.webserver import serving
 
 #: As many at once as mvm's own default.
-PARALLEL = Limits().parallel
+PARALLEL = DownloadLimits().parallel
 
 
 def own_pins() -> list[int]:
@@ -68,7 +68,7 @@ class _Subject:
         with (
             self._empty() as place,
             Directory.open(str(place)) as directory,
-            Downloader(allowed, Limits(), environment=self._environment) as downloader,
+            Downloader(allowed, DownloadLimits(), environment=self._environment) as downloader,
         ):
             fetch_sources(self._sources, Cache(directory), Silent(), registries=[], downloader=downloader)
 

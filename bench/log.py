@@ -16,7 +16,7 @@ from mvmnix.audit.checkpoint_slot import WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.audit.witness import check_against_witness
@@ -62,7 +62,7 @@ def _record(number: int) -> Record:
     """What a launch writes: starts and ends in turn, each start with its end."""
     names = ("kernel", "initrd", "rootfs", "provenance", "argv")
     return Record(
-        kind=Kind.END if number % 2 else Kind.START,
+        kind=RecordKind.END if number % 2 else RecordKind.START,
         time=datetime.now(UTC),
         machine=f"{number // 2:012x}",
         plan=Digest.of(b"plan %d" % number),

@@ -210,7 +210,7 @@ def _cache(record: strict.Record) -> CacheRule:
     url = record.text("url", _CACHE, 1024)
     keys = tuple(CacheKey.parse(key) for key in record.texts("keys", limit=16))
     if not keys or len({key.name for key in keys}) != len(keys):
-        raise ValueError("a cache needs the public keys of those whose signature is believed, each name once")
+        raise ValueError("a cache needs the public keys of those whose signature is trusted, each name once")
     return CacheRule(url.rstrip("/"), keys)
 
 

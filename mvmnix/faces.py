@@ -5,7 +5,6 @@ checkers. A command loads no more than it uses, so nothing is imported here befo
 """
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 
 
@@ -30,8 +29,6 @@ def face(
             return importlib.import_module(f"{package}.{name}")
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found: object = getattr(importlib.import_module(homes[name]), name)
-        setattr(sys.modules[package], name, found)
-        return found
+        return getattr(importlib.import_module(homes[name]), name)
 
     return find, lambda: public, public

@@ -58,7 +58,7 @@ class Store:
         self._hint = hint
 
     def has(self, digest: Digest) -> bool:
-        """Whether there is a file under that name. Its bytes are not believed: they are hashed when it is read."""
+        """Whether there is a file under that name. Its bytes are not trusted: they are hashed when it is read."""
         return self._directory.exists(digest.hex)
 
     def size(self, digest: Digest) -> int:
@@ -149,7 +149,7 @@ class Store:
         return self._open(digest)
 
     def digests(self) -> tuple[Digest, ...]:
-        """The names of all files that are kept, in order; their bytes are not believed."""
+        """The names of all files that are kept, in order; their bytes are not trusted."""
         return tuple(Digest(name) for name in self._directory.names() if is_digest(name))
 
     def where(self, digest: Digest) -> str:

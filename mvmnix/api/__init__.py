@@ -19,11 +19,12 @@ __getattr__, __dir__, __all__ = face(
         "files": "digest_in file_bytes",
         "flake_lock": "lock_flake",
         "frontend": "Frontend SILENT",
+        "gate": "admit_kept open_replay",
         "image_builder": "ImageBuilder open_image_builder",
         "images": "find_images list_images prune_images remove_images SeenImage",
         "kept_plans": "KeptPlan list_plans plan_bytes remove_plans",
         "keyless": "KeylessChoice PUBLIC_INSTANCES",
-        "launch": "admit_plan host_for Ran run_attached start_detached",
+        "launch": "admit_plan host_for run_attached RunResult start_detached",
         "machine_events": "read_events",
         "machine_store": "open_machine_store put_in_order",
         "machines": "change_machines kill_machines MachineUsage remove_machines stop_machines usage_of",
@@ -48,7 +49,7 @@ __getattr__, __dir__, __all__ = face(
         "mvmnix.builder": "Template",
         "mvmnix.builder.lockfile": "InputPath LockChange LockRequest",
         "mvmnix.builder.pins": "Reach",
-        "mvmnix.images": "BUNDLE_NAME Finished Freed Need STATEMENT_LIMIT users_of",
+        "mvmnix.images": "BUNDLE_NAME Need PruneResult STATEMENT_LIMIT users_of VerifiedBuild",
         "mvmnix.launch": "Loop",
         "mvmnix.launch.agent": "End ExitStatus FdSink MOST_ROWS",
         "mvmnix.launch.control": "Call call change Exec Pause Resume Shell Stream TERM",
@@ -59,10 +60,10 @@ __getattr__, __dir__, __all__ = face(
             "write_export"
         ),
         "mvmnix.launch.plan": (
-            "Accelerator Backend DataDisk Labels LEAST_CPU Limits MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
-            "MOST_TASKS MOST_WEIGHT parse_labels Plan plan_statement SecretReference SecretTarget Share Use"
+            "Accelerator Backend DataDisk Labels LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
+            "MOST_TASKS MOST_WEIGHT parse_labels Plan plan_statement PlanLimits SecretReference SecretTarget "
+            "Share Use"
         ),
-        "mvmnix.launch.runtime": "now",
         "mvmnix.launch.shares": "DANGER_MEANINGS",
     },
     modules=["files", "policy_history"],

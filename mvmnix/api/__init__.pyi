@@ -9,11 +9,12 @@ from mvmnix.api.export import export_image, load_image, save_image
 from mvmnix.api.files import digest_in, file_bytes
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.gate import admit_kept, open_replay
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
 from mvmnix.api.kept_plans import KeptPlan, list_plans, plan_bytes, remove_plans
 from mvmnix.api.keyless import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.api.launch import Ran, admit_plan, host_for, run_attached, start_detached
+from mvmnix.api.launch import RunResult, admit_plan, host_for, run_attached, start_detached
 from mvmnix.api.machine_events import read_events
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
@@ -55,7 +56,7 @@ from mvmnix.api.verify import VerifiedImage, verify_artifacts, verify_image
 from mvmnix.builder import Template
 from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
 from mvmnix.builder.pins import Reach
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Finished, Freed, Need, users_of
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedBuild, users_of
 from mvmnix.launch import Loop
 from mvmnix.launch.agent import MOST_ROWS, End, ExitStatus, FdSink
 from mvmnix.launch.control import TERM, Call, Exec, Pause, Resume, Shell, Stream, call, change
@@ -92,8 +93,8 @@ from mvmnix.launch.plan import (
     Backend,
     DataDisk,
     Labels,
-    Limits,
     Plan,
+    PlanLimits,
     SecretReference,
     SecretTarget,
     Share,
@@ -101,7 +102,6 @@ from mvmnix.launch.plan import (
     parse_labels,
     plan_statement,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.launch.shares import DANGER_MEANINGS
 
 __all__ = [
@@ -140,8 +140,6 @@ __all__ = [
     "ExitStatus",
     "FdSink",
     "Filter",
-    "Finished",
-    "Freed",
     "Frontend",
     "ImageBuilder",
     "InputPath",
@@ -149,7 +147,6 @@ __all__ = [
     "KeptPlan",
     "KeylessChoice",
     "Labels",
-    "Limits",
     "LockChange",
     "LockRequest",
     "Loop",
@@ -162,11 +159,13 @@ __all__ = [
     "Piece",
     "PinnedLock",
     "Plan",
+    "PlanLimits",
     "PlanOptions",
     "Progress",
-    "Ran",
+    "PruneResult",
     "Reach",
     "Resume",
+    "RunResult",
     "SecretReference",
     "SecretTarget",
     "SeenImage",
@@ -177,12 +176,14 @@ __all__ = [
     "Stream",
     "Template",
     "Use",
+    "VerifiedBuild",
     "VerifiedImage",
     "VerifiedPlan",
     "add_packages",
     "add_rebuilds",
     "add_signature",
     "admit_created",
+    "admit_kept",
     "admit_plan",
     "ask_witnesses_of",
     "begin_new_log",
@@ -227,10 +228,10 @@ __all__ = [
     "lock_flake",
     "machine_files",
     "machine_names",
-    "now",
     "open_context",
     "open_image_builder",
     "open_machine_store",
+    "open_replay",
     "open_signed",
     "parse_labels",
     "pin_wheels",

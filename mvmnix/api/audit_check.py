@@ -5,14 +5,25 @@ from datetime import datetime
 
 from mvmnix.api.audit_log import ask_witnesses_of
 from mvmnix.api.context import Context
-from mvmnix.audit import Kind, Listed, LogEvidence, NoLogError, NoteKey, Record, Visit, is_begun, lost_log, verify_log
+from mvmnix.audit import (
+    LogEvidence,
+    NoLogError,
+    NoteKey,
+    Record,
+    RecordKind,
+    SealedRecord,
+    Visit,
+    is_begun,
+    lost_log,
+    verify_log,
+)
+from mvmnix.clock import now
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.gate import HostClock, Unkept, looked_at
-from mvmnix.launch.machines import Traces, list_entries
-from mvmnix.launch.runtime import now
+from mvmnix.launch.gate import HostClock, UnkeptStarts, looked_at
+from mvmnix.launch.machines import LogTraces, list_entries
 
 
-def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[Listed, ...]]:
+def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:
     """Check this host's log with its key, against a checkpoint that was kept elsewhere where there is a `note`.
 
     1. What its witnesses keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
@@ -21,9 +32,9 @@ def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[L
     log, and was none as far as its traces tell.
     """
     against = _witnesses(context, key)  # 1
-    if not is_begun(context.audit) and (traces := Traces.of(context.roots.state).said):  # 2
+    if not is_begun(context.audit) and (traces := LogTraces.of(context.roots.state).said):  # 2
         against.append(lost_log(context.audit, traces))
-    starts = Unkept(context.nonces)
+    starts = UnkeptStarts(context.nonces)
     evidence = _verified(context, key, note, against, starts.visit)  # 3
     if unkept := starts.reasons(_past(context)):  # 4
         raise RefusedError(*unkept)
@@ -35,12 +46,12 @@ def begin_new_log(context: Context) -> tuple[str, str]:
 
     Returns the log's origin and what those traces are, "" where there are none. Raises UsageError where there is a log.
     """
-    found = Traces.of(context.roots.state)
-    record = Record(kind=Kind.NEW_LOG, time=now(), digests=found.digests)
+    found = LogTraces.of(context.roots.state)
+    record = Record(kind=RecordKind.NEW_LOG, time=now(), digests=found.digests)
     return context.journal.append(record).checkpoint.origin, found.said
 
 
-def unended_starts(records: Sequence[Listed]) -> tuple[Listed, ...]:
+def unended_starts(records: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """The starts among these records that no end follows."""
     ended = {listed.record.machine for listed in records if listed.record.kind == "end"}
     return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
@@ -85,7 +96,7 @@ def _verified(
     return evidence
 
 
-def _lost(context: Context, unended: Sequence[Listed]) -> tuple[Listed, ...]:
+def _lost(context: Context, unended: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """Those starts without an end whose machine doesn't live, by the kernel's word."""
     living = {entry.status.machine for entry in list_entries(context.machines) if entry.alive} if unended else set()
     return tuple(listed for listed in unended if listed.record.machine not in living)

@@ -18,7 +18,6 @@ from mvmnix.audit import (
 )
 from mvmnix.config import WitnessRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines import Traces
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
@@ -60,7 +59,9 @@ def journal(
     """
 
     def traces() -> str:
-        return Traces.of(state).said
+        from mvmnix.launch.machines import LogTraces  # noqa: PLC0415 - asked for where there is no log
+
+        return LogTraces.of(state).said
 
     if witnesses := tuple(map(witness, rules)):
         return WitnessedLog(directory, signer, witnesses, notice, traces)

@@ -6,17 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
+from mvmnix.api.gate import admit_kept
+from mvmnix.api.host import open_host
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import Connection, Threads, WorkerPool
-from mvmnix.images import Finished
+from mvmnix.clock import now
+from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
 from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.runtime import Host, Machine, now, start_machine, stopping_signals
+from mvmnix.launch.runtime import Host, Machine, start_machine, stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa import Limits
+from mvmnix.provenance.slsa import BuilderLimits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 
@@ -35,7 +38,7 @@ class BuildLimits:
 AS_THE_IMAGE_SAYS = BuildLimits()
 
 
-def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
+def builder_plan(context: Context, builder: VerifiedBuild, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
     """The plan of one builder VM, which starts once: it may be sent nix_commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
@@ -55,20 +58,20 @@ def builder_plan(context: Context, builder: Finished, limits: BuildLimits = AS_T
     )
 
 
-def limits_of(plan: plans.Plan) -> Limits:
+def limits_of(plan: plans.Plan) -> BuilderLimits:
     """What the plan lets a build use, as provenance says it."""
-    return Limits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
+    return BuilderLimits(plan.vcpus, plan.memory_mib, plan.scratch_mib, plan.timeouts.wall_seconds)
 
 
 class BuilderVm:
     """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
 
-    def __init__(self, context: Context, progress: Progress, builder: Finished, plan: plans.Plan) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, plan: plans.Plan) -> None:
         self._context = context
         self._builder = builder
         self._plan = plan
         progress.step_alone("starting the builder VM")
-        self._host: Host = context.host(progress.notice)
+        self._host: Host = open_host(context, progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
         self.errands: WorkerPool = self._threads
@@ -80,7 +83,7 @@ class BuilderVm:
         services = {nix_commands.CACHE_PORT: connect}
         retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
-            self._context.admitted(bundle, self._builder, self._host.notice) as verified,
+            admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
             start_machine(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
             self._context.recorded(),

@@ -1,10 +1,9 @@
-"""Opens state for one operation: directories, policy, keys, stores, log and hypervisor, each when first asked for."""
+"""Opens state for one operation: directories, policy, keys, stores and log, each when first asked for."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,27 +11,30 @@ from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
-from mvmnix.audit import AuditLog, Kind, NoteKey, Record
+from mvmnix.audit import AuditLog, NoteKey, Record, RecordKind
 from mvmnix.audit import Signer as NoteSigner
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images import ImageStore, Kept, PartIndex, Rebuilds, StoreDirectory
+from mvmnix.images import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.backends import choice
-from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit, as_verdict
-from mvmnix.launch.jail import BubblewrapJail
-from mvmnix.launch.plan import backend as kinds
-from mvmnix.launch.runtime import Host, KvmProbe, now
-from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import client
-from mvmnix.provenance.policy import FILE_NAME, FLOOR, Files, TrustPolicy, default_policy, in_force, read_policy_files
+from mvmnix.provenance.policy import (
+    FILE_NAME,
+    FLOOR,
+    Files,
+    TrustPolicy,
+    as_verdict,
+    default_policy,
+    in_force,
+    read_policy_files,
+)
 from mvmnix.roots import Roots
-from mvmnix.sandbox import UidPool, machine_uid_pool
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
     from mvmnix.api.network import Network
+    from mvmnix.images import PartIndex
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
@@ -112,8 +114,10 @@ class Context:
             self.network.rest()
 
     @cached_property
-    def part_book(self) -> PartIndex:
+    def part_book(self) -> "PartIndex":
         """Parts that are kept for later builds."""
+        from mvmnix.images import PartIndex  # noqa: PLC0415 - builds alone pay for it
+
         return PartIndex(
             self.keep(self.roots.state.child("parts")), self.library.rooms[StoreDirectory.BUNDLES], self.sources
         )
@@ -162,42 +166,9 @@ class Context:
         """Where the nonces of plans that started are, and the clock's mark."""
         return self.keep(self.roots.state.child("replay"))
 
-    @cached_property
-    def jail(self) -> BubblewrapJail:
-        """Where hypervisors run, with a pool of uids where there is a broker for root's rights.
-
-        Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
-        """
-        own = client.current() is None
-        pool = UidPool(self.roots.state.child("cells"), first_uid=None) if own else machine_uid_pool()
-        self.keep(pool.directory)
-        return BubblewrapJail(pool, self.roots.cache)
-
-    def host(self, notice: Callable[[str], None], backend: kinds.Backend = kinds.Backend.QEMU) -> Host:
-        """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
-        hypervisor = choice.find(backend)
-        host = Host(
-            hypervisor=hypervisor,
-            jail=self.jail,
-            kvm=KvmProbe(hypervisor, self.jail, self.roots.cache),
-            journal=self.journal,
-            sign=partial(self.sign, Role.HOST),
-            machines=self.machines,
-            replay=self.replay(notice),
-            notice=notice,
-            own=tuple(self.roots.paths.values()),
-        )
-        self._opened.callback(host.loop.close)
-        return host
-
-    def replay(self, notice: Callable[[str], None]) -> Replay:
-        """What was started here; what is odd about the clock is told by `notice`."""
-        return Replay(
-            self.nonces,
-            clock=HostClock(self.nonces, notice),
-            starts=LoggedStarts(self.audit, lambda: self.log_key),
-            witness=lambda: audit_log.hold_against(lambda: self.journal, self.config.witnesses),
-        )
+    def at_end(self, call: Callable[[], object]) -> None:
+        """Call it when the context is closed."""
+        self._opened.callback(call)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -247,7 +218,7 @@ class Context:
         except RefusedError as refused:
             log.info("gate", "refused: %s", ", ".join(refused.codes))
             if self.keys.exists(key_file(Role.HOST)):
-                record = Record(kind=Kind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
+                record = Record(kind=RecordKind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
 
@@ -261,38 +232,6 @@ class Context:
             f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
             f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
         )
-
-    @contextmanager
-    def admitted(self, plan: bytes, kept: Kept, notice: Callable[[str], None]) -> Iterator[VerifiedPlan]:
-        """A plan for a kept build, through the gate; its files are closed at the end.
-
-        What is odd about the clock is told by `notice`.
-        """
-        images = self.library.images
-        fds: list[int] = []
-        try:
-            for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
-                fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-            evidence = replace(kept.evidence, rebuilds=self._rebuilds(kept))
-            verified = self.admit(Submission(plan, evidence, OpenFiles(*fds)), notice)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        with verified:
-            yield verified
-
-    def admit(self, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
-        """Take what was handed in through the gate, at the time of a clock that may be relied on."""
-        with self.recorded(plan=it.digest):
-            moment = HostClock(self.nonces, notice).now()
-        log.info("gate", "verifying the plan %s", it.digest)
-        return admit(it, policy=self.policy, journal=self.journal, clock=lambda: moment)
-
-    def _rebuilds(self, kept: Kept) -> tuple[bytes, ...]:
-        """What other builders testified, where the policy asks for any."""
-        if self.policy.thresholds.rebuilds == 1:
-            return ()
-        return Rebuilds(self.roots.state).bundles(kept.image.manifest.digest)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final, Self
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent import CopyDirection, End, ExitStatus
 from mvmnix.launch.control import Call, Copy, Stream, call
-from mvmnix.launch.copy import Limits, Pack, Reader, TarWriter, Unpack, tarball
+from mvmnix.launch.copy import CopyLimits, Pack, Reader, TarWriter, Unpack, tarball
 from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536
@@ -35,9 +35,9 @@ class CopyOptions:
     limit_mib: int = 1024
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CopyLimits:
         """The bounds of the records."""
-        return Limits(size=self.limit_mib * _MIB)
+        return CopyLimits(size=self.limit_mib * _MIB)
 
 
 _REFUSE_ALL: Final = CopyOptions()

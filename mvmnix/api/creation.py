@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mvmnix.api.context import Context
+from mvmnix.api.gate import open_replay
 from mvmnix.api.launch import admit_plan
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import PLAN, MachineStatus, Origin, read_kept, registry
+from mvmnix.launch.machines import PLAN, MachineSource, MachineStatus, read_kept, registry
 from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import check_creation, now
+from mvmnix.launch.runtime import check_creation
 from mvmnix.launch.runtime import create_home as register
 from mvmnix.model import Digest
 
@@ -22,7 +24,7 @@ def create_machine(context: Context, bundle: bytes, *, name: str = "", image: st
     """
     with context.working(), admit_plan(context, bundle, image, vsa) as verified:  # until then no image is removed
         _refuse_what_could_not_start(context, verified)
-        origin = Origin(*(str(Path(path).absolute()) if path else "" for path in (image, vsa)))
+        origin = MachineSource(*(str(Path(path).absolute()) if path else "" for path in (image, vsa)))
         return register(verified, context.machines, context.journal, now=now(), name=name, origin=origin)
 
 
@@ -43,10 +45,10 @@ def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> No
         if verified.plan.backend is Backend.CONTAINER:
             why, hint = "a container is no machine, and runs in the foreground alone", "run it: `mvm launch`"
             raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
-        context.replay(context.frontend.notice).judge(verified.plan)
+        open_replay(context, context.frontend.notice).judge(verified.plan)
 
 
-def _waiting(context: Context, machine: str) -> tuple[MachineStatus, Origin]:
+def _waiting(context: Context, machine: str) -> tuple[MachineStatus, MachineSource]:
     """A machine that wasn't started yet. Raises UsageError."""
     entry = registry.find_machine(context.machines, machine)
     origin = entry.status.origin

@@ -5,23 +5,23 @@ from pathlib import Path
 
 from mvmnix.api import files
 from mvmnix.api.context import Context
+from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.images import (
     BUNDLE_NAME,
     LOCK_NAME,
     PARTS_NAME,
     REBUILDS_NAME,
-    Finished,
     KeptImages,
-    Rebuilds,
+    RebuildStore,
+    VerifiedBuild,
     image_archive,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.store import chunks
 
 
-def export_image(context: Context, finished: Finished, out: Path) -> None:
+def export_image(context: Context, finished: VerifiedBuild, out: Path) -> None:
     """Write an image's four files and its evidence into a new directory, hashed on the way.
 
     Raises UsageError for a directory that exists.
@@ -42,7 +42,7 @@ def export_image(context: Context, finished: Finished, out: Path) -> None:
         (out / SBOM_NAME).write_bytes(it.sbom)
     if it.parts:
         (out / PARTS_NAME).write_bytes(b"\n".join(it.parts))
-    rebuilds = Rebuilds(context.roots.state).bundles(finished.image.manifest.digest)
+    rebuilds = RebuildStore(context.roots.state).bundles(finished.image.manifest.digest)
     if rebuilds:
         (out / REBUILDS_NAME).write_bytes(b"\n".join(rebuilds))
 
@@ -69,7 +69,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
             raise
 
 
-def load_image(context: Context, file: str) -> Finished:
+def load_image(context: Context, file: str) -> VerifiedBuild:
     """Take an image out of an archive of `save_image`; it is kept once the trust policy admits it.
 
     Raises UsageError for what is no regular file, RefusedError, which is logged.

@@ -9,7 +9,7 @@ from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.source_refs import existing_source_ref
 from mvmnix.builder.flakes import Draft
-from mvmnix.builder.lockfile import Locking, LockRequest, NewLock
+from mvmnix.builder.lockfile import LockRequest, LockSession, NewLock
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 
@@ -35,7 +35,7 @@ def _locked(context: Context, draft: Draft, wish: LockRequest, progress: Progres
         builder = images.builder_image()
         vm = BuilderVm(context, images.progress, builder, builder_plan(context, builder))
         trees = InputFetcher(context, images.progress)
-        work = Locking(draft.source, store=context.sources, trees=trees, progress=images.progress)
+        work = LockSession(draft.source, store=context.sources, trees=trees, progress=images.progress)
         with vm.running(work.connection) as machine:
             return work.run(machine, wish)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import kept_plans
-from mvmnix.images import File, Need, StoreDirectory
+from mvmnix.images import Need, StoredFile, StoreDirectory
 from mvmnix.launch.machines import registry
 
 
@@ -13,9 +13,9 @@ def image_roots(context: Context) -> tuple[Need, ...]:
     return (*_machines(context), *_plans(context))
 
 
-def part_roots(context: Context) -> frozenset[File]:
+def part_roots(context: Context) -> frozenset[StoredFile]:
     """The statements of kept parts: they are among the bundles, and no image names them."""
-    return frozenset(File(StoreDirectory.BUNDLES, part.bundle) for part in context.part_book.needed())
+    return frozenset(StoredFile(StoreDirectory.BUNDLES, part.bundle) for part in context.part_book.needed())
 
 
 def _machines(context: Context) -> tuple[Need, ...]:

@@ -8,9 +8,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.gc_roots import image_roots, part_roots
 from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import BuildKey, Entry, Finished, Freed, KeptImages, Need, Rebuilds
-from mvmnix.launch.runtime import now
+from mvmnix.images import BuildKey, IndexEntry, KeptImages, Need, PruneResult, RebuildStore, VerifiedBuild
 from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.
@@ -22,12 +22,12 @@ class SeenImage:
     """A kept build as it was just found: verified, or None and the reasons why not."""
 
     name: str
-    entry: Entry
-    finished: Finished | None
+    entry: IndexEntry
+    finished: VerifiedBuild | None
     reasons: tuple[str, ...]
 
 
-def _look(context: Context, name: str, entry: Entry) -> SeenImage:
+def _look(context: Context, name: str, entry: IndexEntry) -> SeenImage:
     """Verify a kept build, every byte of it."""
     try:
         return SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
@@ -56,7 +56,7 @@ def find_images(context: Context, digest: str) -> Listed:
         return image_roots(context), tuple(found)
 
 
-def remove_images(context: Context, digests: Iterable[str]) -> Freed:
+def remove_images(context: Context, digests: Iterable[str]) -> PruneResult:
     """Remove the images with these manifest digests, or that begin so, and the files that were theirs alone.
 
     Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
@@ -69,7 +69,7 @@ def remove_images(context: Context, digests: Iterable[str]) -> Freed:
         return freed
 
 
-def prune_images(context: Context, *, every: bool, before: datetime | None, remove: bool) -> Freed:
+def prune_images(context: Context, *, every: bool, before: datetime | None, remove: bool) -> PruneResult:
     """Remove files that no image names any more, and with `every` the images that nothing needs, or say what would go.
 
     `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above.
@@ -91,11 +91,11 @@ def prune_images(context: Context, *, every: bool, before: datetime | None, remo
         return freed
 
 
-def _forget_rebuilds(context: Context, freed: Freed) -> None:
+def _forget_rebuilds(context: Context, freed: PruneResult) -> None:
     """Remove the rebuilds' provenance of images that are gone."""
     left = {entry.manifest for entry in context.library.entries()}
     for manifest in set(freed.builds) - left:
-        Rebuilds(context.roots.state).forget(manifest)
+        RebuildStore(context.roots.state).forget(manifest)
 
 
 def _refuse_unknown(needs: tuple[Need, ...]) -> None:

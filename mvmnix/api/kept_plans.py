@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.images import SHORTEST, STATEMENT_LIMIT
 from mvmnix.launch.gate import read_plan
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 
 #: How a kept plan is named where a file could be.

@@ -10,17 +10,19 @@ from pathlib import Path
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.gate import admit_kept, admit_submission
+from mvmnix.api.host import open_host
 from mvmnix.api.terminal import Terminal, run_in_terminal
 from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Kept
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, StoredImage
 from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin
 from mvmnix.launch.backends import choice
 from mvmnix.launch.container import run_container
 from mvmnix.launch.gate import Submission, SummarizedImage, VerifiedPlan, read_plan
 from mvmnix.launch.machines import read_status, retention
 from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import Finished, Host, Machine, accelerator_line, detach, supervise
+from mvmnix.launch.runtime import Host, Machine, SupervisedEnd, accelerator_line, detach, supervise
 from mvmnix.launch.vmm import Acceleration
 from mvmnix.model import Digest
 from mvmnix.provenance.verify import Summary
@@ -39,7 +41,7 @@ def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") 
     with ExitStack() as stack:
         if image:
             with _handed_in(bundle, Path(image), vsa) as submission:
-                verified = stack.enter_context(context.admit(submission, context.frontend.notice))
+                verified = stack.enter_context(admit_submission(context, submission, context.frontend.notice))
         else:
             verified = stack.enter_context(_kept(context, bundle))
         yield verified
@@ -48,15 +50,15 @@ def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") 
 def host_for(context: Context, plan: VerifiedPlan) -> Host:
     """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
     with context.recorded(plan=plan.digest):
-        return context.host(context.frontend.notice, plan.plan.backend)
+        return open_host(context, context.frontend.notice, plan.plan.backend)
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """A machine that ran to its end, None for a container, and how it ended."""
 
     machine: Machine | None
-    finished: Finished
+    finished: SupervisedEnd
 
     @property
     def machine_id(self) -> str:
@@ -75,7 +77,7 @@ def run_attached(
     created: str = "",
     disposable: bool = False,
     terminal: Terminal | None = None,
-) -> Ran:
+) -> RunResult:
     """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
 
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
@@ -96,11 +98,11 @@ def run_attached(
 
     with _disposing(host, disposable=disposable) as dispose:
         if plan.plan.backend is Backend.CONTAINER:
-            ran = Ran(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
+            ran = RunResult(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
             dispose(ran.machine_id)
             return ran
         finished = supervise(plan, host, work, name=name, created=created)
-    return Ran(machines[0], finished)
+    return RunResult(machines[0], finished)
 
 
 def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
@@ -150,7 +152,7 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
         with context.working():  # until its files are open, the image may not be removed
             with context.recorded(plan=Digest.of(bundle)):
                 kept = _image_of(context, bundle)
-            verified = stack.enter_context(context.admitted(bundle, kept, context.frontend.notice))
+            verified = stack.enter_context(admit_kept(context, bundle, kept, context.frontend.notice))
         yield verified
 
 
@@ -170,10 +172,10 @@ def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]
 
 def _host_of_its_own(backend: Backend) -> Host:
     """What a detached supervisor works with: opened in its own process, since locks don't survive a fork."""
-    return Context(Roots.from_environment(os.environ)).host(lambda _: None, backend)
+    return open_host(Context(Roots.from_environment(os.environ)), lambda _: None, backend)
 
 
-def _image_of(context: Context, bundle: bytes) -> Kept:
+def _image_of(context: Context, bundle: bytes) -> StoredImage:
     """The kept build that a plan names; the plan is read only after its signature was verified.
 
     Nothing of the build is trusted yet: admission verifies it, without hashing a rootfs that verity vouches for.

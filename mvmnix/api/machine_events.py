@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from mvmnix.api.context import Context
-from mvmnix.audit import Listed
+from mvmnix.audit import SealedRecord
 from mvmnix.launch.machines import events, registry
 
 
-def read_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[Listed]:
+def read_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[SealedRecord]:
     """What happened to machines, or to this one, by the log's verified records: the last ones, and then as they come.
 
     Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].

@@ -35,15 +35,16 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     if found.is_tidy and _are_cells_swept(roots):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
+    from mvmnix.api.host import open_jail  # noqa: PLC0415
     from mvmnix.api.signer import key_file  # noqa: PLC0415
+    from mvmnix.clock import now  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
-    from mvmnix.launch.runtime import now  # noqa: PLC0415
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
             cleanup.tidy(machines, journal, now, frontend.notice)
-        context.jail.sweep()
+        open_jail(context).sweep()
 
 
 def _are_cells_swept(roots: Roots) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.launch.control import Pause, Resume, change
-from mvmnix.launch.machines import CONSOLE, MachineEntry, Used, registry, usage
+from mvmnix.launch.machines import CONSOLE, MachineEntry, ProcessUsage, registry, usage
 from mvmnix.private_dirs import Directory
 
 
@@ -59,7 +59,7 @@ class MachineUsage:
     """What a running machine uses: its hypervisor's processes, its supervisor's memory in KiB, bytes on its console."""
 
     entry: MachineEntry
-    used: Used
+    used: ProcessUsage
     supervisor_kib: int
     console_bytes: int
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 
-from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, Fetched, Limits, Outside
+from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, DownloadLimits, Fetched, Outside
 from mvmnix.builder.oci import Registries
 from mvmnix.config import Config
 from mvmnix.private_dirs import Directory
@@ -28,7 +28,7 @@ class Network:
     def downloader(self) -> Downloader:
         """The one downloader, for the hosts that the configuration lists."""
         rules = self._rules.fetch
-        downloader = self._opened.enter_context(Downloader(Allowlist.of(rules), Limits.of(rules)))
+        downloader = self._opened.enter_context(Downloader(Allowlist.of(rules), DownloadLimits.of(rules)))
         self._rests.append(downloader.lanes.rest)
         return downloader
 
@@ -52,7 +52,7 @@ class Network:
         )
         if not rules:
             return None
-        caches = self._opened.enter_context(Caches(rules, Limits.of(self._rules.fetch)))
+        caches = self._opened.enter_context(Caches(rules, DownloadLimits.of(self._rules.fetch)))
         self._rests.append(caches.rest)
         return caches
 

@@ -10,10 +10,10 @@ from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
-from mvmnix.images import Domain, Finished, KeptParts, make_provenance
+from mvmnix.images import KeptParts, PartDomain, VerifiedBuild, make_provenance
 from mvmnix.keys import Role
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa import KeptPath, subjects_of
 from mvmnix.provenance.slsa import parts as claims
@@ -22,14 +22,14 @@ from mvmnix.provenance.slsa import parts as claims
 class PartBuilder:
     """The parts of one domain: this installation's tree, built with this builder image."""
 
-    def __init__(self, context: Context, progress: Progress, builder: Finished, limits: BuildLimits) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, limits: BuildLimits) -> None:
         self._context = context
         self._progress = progress
         self._builder = builder
         self._limits = limits
         own = bootstrap.request()
         #: Whose parts they are.
-        self.domain = Domain(own.flake.nar, subjects_of(builder.image.artifacts))
+        self.domain = PartDomain(own.flake.nar, subjects_of(builder.image.artifacts))
         self._request = BuildRequest(own.flake, own.lock, ATTRIBUTE)
 
     def stock(self) -> KeptParts:

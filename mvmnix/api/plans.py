@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mvmnix.api.context import Context
+from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images import Finished
+from mvmnix.images import VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.gate import plan_of, signatures
 from mvmnix.launch.plan import (
@@ -18,8 +19,8 @@ from mvmnix.launch.plan import (
     Backend,
     DataDisk,
     Labels,
-    Limits,
     Plan,
+    PlanLimits,
     SecretReference,
     Share,
     Use,
@@ -27,7 +28,6 @@ from mvmnix.launch.plan import (
     check_variables,
     plan_statement,
 )
-from mvmnix.launch.runtime import now
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
@@ -39,7 +39,7 @@ SHARE_HINT: Final = (
     "docs/shares.md has the rest"
 )
 DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
-_NO_LIMITS: Final = Limits()
+_NO_LIMITS: Final = PlanLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class PlanOptions:
     secrets: tuple[SecretReference, ...] = ()
     shares: tuple[Share, ...] = ()
     data: DataDisk | None = None
-    limits: Limits = _NO_LIMITS
+    limits: PlanLimits = _NO_LIMITS
     backend: Backend = Backend.QEMU
     accelerator: Accelerator | None = None
     vcpus: int | None = None
@@ -86,7 +86,7 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
 
-def draft_plan(context: Context, finished: Finished, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
+def draft_plan(context: Context, finished: VerifiedBuild, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
     Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential,
@@ -172,7 +172,7 @@ def _signed_before(data: bytes, what: str) -> tuple[tuple[bytes, ...], bytes]:
     return signatures.split(data), signatures.payload(data)
 
 
-def _for_image(context: Context, image: Image, finished: Finished, options: PlanOptions) -> Plan:
+def _for_image(context: Context, image: Image, finished: VerifiedBuild, options: PlanOptions) -> Plan:
     verbs = _grantable(image, options.verbs)
     try:
         made = Plan.for_image(
@@ -218,7 +218,7 @@ def _grantable(image: Image, wanted: frozenset[Verb]) -> frozenset[Verb]:
     return wanted
 
 
-def _with_limits(made: Plan, image: Image, limits: Limits) -> Plan:
+def _with_limits(made: Plan, image: Image, limits: PlanLimits) -> Plan:
     """The plan with these limits, once its shares are in it: a limit of what is written needs one for writing."""
     if (tier := limits.system_calls) and not tier.within(image.system_calls):
         why = f"--system-calls {tier} lets through more than the image's filter, which is {image.system_calls}"

@@ -15,11 +15,11 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder import bootstrap
 from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
 from mvmnix.builder.session import BuildRequest
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.images import Finished, Rebuilds
+from mvmnix.images import RebuildStore, VerifiedBuild
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
-from mvmnix.launch.runtime import now
 from mvmnix.model import DirectoryOrder
 from mvmnix.provenance.slsa import Provenance, Variation, provenance_statement
 from mvmnix.provenance.verify import Verified
@@ -30,7 +30,7 @@ _MOST_PROCESSORS: Final = 64
 
 
 def rebuild_image(
-    context: Context, images: ImageBuilder, request: BuildRequest, first: Finished
+    context: Context, images: ImageBuilder, request: BuildRequest, first: VerifiedBuild
 ) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
@@ -44,10 +44,10 @@ def rebuild_image(
             case Agreement(image):
                 images.progress.step("signing and verifying the second provenance")
                 bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
-                return Rebuilds(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+                return RebuildStore(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
 
 
-def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[Finished, Verified[Provenance]]:
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[VerifiedBuild, Verified[Provenance]]:
     """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
     first = images.builder_image()
     return first, rebuild_image(context, images, bootstrap.request(), first)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.clock import now
 from mvmnix.errors import RefusedError
-from mvmnix.images import STATEMENT_LIMIT, KeptImages, Rebuilds
-from mvmnix.launch.runtime import now
+from mvmnix.images import STATEMENT_LIMIT, KeptImages, RebuildStore
 from mvmnix.model import Digest
 
 
@@ -29,7 +29,7 @@ def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> Rebuild
     """
     bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with context.working(), context.recorded():
-        kept, moment = Rebuilds(context.roots.state), now()
+        kept, moment = RebuildStore(context.roots.state), now()
         ((_, entry), *_) = KeptImages(context.library).find(digest)
         first = context.library.open(entry, policy=context.policy, now=moment)
         for bundle in bundles:

@@ -2,7 +2,7 @@
 
 from mvmnix.api.context import Context
 from mvmnix.api.policy_history import hold_log
-from mvmnix.audit import Kind, Listed, matching_records
+from mvmnix.audit import RecordKind, SealedRecord, matching_records
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
 from mvmnix.launch.machines import RECEIPT, Receipt, check_receipt, read_kept, registry
@@ -20,18 +20,18 @@ def read_receipt(context: Context, machine: str) -> Receipt:
         raise MvmnixError(f"the machine {found} has no receipt", hint="it gets one when it has ended")
     hold_log(context)
     records = _records(context, found)
-    end = records.get(Kind.END)
+    end = records.get(RecordKind.END)
     if end is None:
         hint = "keep both as evidence: one of them is not what the host wrote when the machine ended"
         raise refuse(ReasonCode.LOG_MISMATCH, "the receipt", "there is no record of the machine's end", hint)
-    return check_receipt(bundle, context.key(Role.HOST).public, end=end, start=records.get(Kind.START))
+    return check_receipt(bundle, context.key(Role.HOST).public, end=end, start=records.get(RecordKind.START))
 
 
-def _records(context: Context, machine: str) -> dict[Kind, Listed]:
+def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:
     """The last record of each kind about a machine, back to its start. Raises RefusedError [log-mismatch]."""
-    found = dict[Kind, Listed]()
+    found = dict[RecordKind, SealedRecord]()
     for listed in matching_records(context.audit, context.log_key, f'"machine":"{machine}"'.encode()):
         found.setdefault(listed.record.kind, listed)
-        if listed.record.kind is Kind.START:
+        if listed.record.kind is RecordKind.START:
             break
     return found

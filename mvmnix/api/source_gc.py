@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import Collected, collect_garbage, sources_of
+from mvmnix.images import SourceGcResult, collect_garbage, sources_of
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
@@ -13,7 +13,7 @@ from mvmnix.provenance.slsa import Provenance, read_provenance
 from mvmnix.provenance.verify import authenticate
 
 
-def collect_sources(context: Context, *, remove: bool) -> Collected:
+def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
     """Remove them, or only say what would go; with what killed downloads left. All can be fetched again by hash.
 
     Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.

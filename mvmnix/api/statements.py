@@ -6,7 +6,7 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images import KeptImages, Rebuilds, StoreDirectory
+from mvmnix.images import KeptImages, RebuildStore, StoreDirectory
 from mvmnix.launch.machines import PLAN, RECEIPT, machine_ids, read_kept, registry
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import BUNDLE_LIMIT
@@ -32,7 +32,7 @@ def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)
-    yield from (("rebuild", data) for data in Rebuilds(context.roots.state).bundles(manifest))
+    yield from (("rebuild", data) for data in RebuildStore(context.roots.state).bundles(manifest))
     yield from (("plan", data) for plan in plans_for(context, manifest) for data in plan.splitlines())
     for status in (entry.status for entry in registry.list_entries(context.machines)):
         if status.manifest != manifest:

@@ -9,8 +9,8 @@ __getattr__, __dir__, __all__ = face(
         "merkle": "leaf_hash node_hash",
         "note": "Checkpoint MAX_NOTE NoteError NoteKey Signer",
         "proof": "ConsistencyProof InclusionProof MAGIC MAX_PROOF",
-        "reading": "last_records leaf_hashes Listed matching_records records_backwards",
-        "record": "Kind Record Serials",
+        "reading": "last_records leaf_hashes matching_records records_backwards SealedRecord",
+        "record": "Record RecordKind Serials",
         "segment": "segment_name",
         "tail": (
             "foreign_checkpoint Head hold_writers is_begun lost_log no_log NoLogError read_head read_segment "

@@ -2,8 +2,8 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import leaf_hash, node_hash
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
-from mvmnix.audit.reading import Listed, last_records, leaf_hashes, matching_records, records_backwards
-from mvmnix.audit.record import Kind, Record, Serials
+from mvmnix.audit.reading import SealedRecord, last_records, leaf_hashes, matching_records, records_backwards
+from mvmnix.audit.record import Record, RecordKind, Serials
 from mvmnix.audit.segment import segment_name
 from mvmnix.audit.tail import (
     Head,
@@ -36,13 +36,13 @@ __all__ = [
     "GitWitness",
     "Head",
     "InclusionProof",
-    "Kind",
-    "Listed",
     "LogEvidence",
     "NoLogError",
     "NoteError",
     "NoteKey",
     "Record",
+    "RecordKind",
+    "SealedRecord",
     "Serials",
     "Signer",
     "Tally",

@@ -30,7 +30,7 @@ from mvmnix.audit.end import End
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
-from mvmnix.audit.record import MAX_LINE, Kind, Record, Serials
+from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
 from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
 from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_log, mismatch, read_head, read_segment
 from mvmnix.audit.vouched import vouch
@@ -104,7 +104,7 @@ class AuditLog:
         if self.is_begun():
             for listed in matching_records(self._directory, self._signer.key, f'"machine":"{machine}"'.encode()):
                 found.append(listed.record)
-                if listed.record.kind in {Kind.START, Kind.CREATION}:
+                if listed.record.kind in {RecordKind.START, RecordKind.CREATION}:
                     break
         return tuple(found)
 
@@ -119,13 +119,13 @@ class AuditLog:
         cannot be written: what was to be recorded before it starts must then not start. UsageError for a
         record of kind `new-log` where there is a log.
         """
-        if record.kind is Kind.RECOVERY:
+        if record.kind is RecordKind.RECOVERY:
             raise ValueError("only the log itself writes recoveries")
-        if record.kind is not Kind.NEW_LOG and self._known is None:
+        if record.kind is not RecordKind.NEW_LOG and self._known is None:
             self.is_begun()  # before the lock, whose file would stay
         try:
             with self._directory.lock(LOCK):
-                if self._known is not None and record.kind is not Kind.NEW_LOG:
+                if self._known is not None and record.kind is not RecordKind.NEW_LOG:
                     with suppress(_StaleError):  # another process has written since
                         return self._append(self._known, record)
                 return self._append(self._end(record), record)
@@ -136,7 +136,7 @@ class AuditLog:
     def _end(self, record: Record) -> End | None:
         """The log's end before a record, read and verified, with nothing beyond it; None before the first one."""
         self._known = None
-        is_new = record.kind is Kind.NEW_LOG
+        is_new = record.kind is RecordKind.NEW_LOG
         if is_new and is_begun(self._directory):
             hint = "mvm audit verify checks it; one that is refused is moved away first, as the refusal says"
             raise UsageError(f"there is a log in {self._directory.path}", hint=hint)
@@ -243,7 +243,7 @@ class AuditLog:
         if end is not None:
             end = self._cut(end)  # 2
         digest = Digest.of(tail)
-        self._append(end, Record(kind=Kind.RECOVERY, time=time, digests={"tail": digest}))  # 3
+        self._append(end, Record(kind=RecordKind.RECOVERY, time=time, digests={"tail": digest}))  # 3
         recovered, self._known = self._known, None  # until the file has its name, this is not over
         self._directory.rename(PENDING, f"tail-{digest.hex}")  # 4
         return recovered

@@ -21,7 +21,7 @@ from mvmnix.audit.merkle_proof import (
     roots_by_consistency,
 )
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
-from mvmnix.audit.reading import Listed
+from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import MAX_LINE, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.plural import counted
@@ -43,7 +43,7 @@ _CONSISTENCY: Final = re.compile(rf"old {_NUMBER}\n{_PATH}\n(.*)", re.DOTALL)
 class Proven:
     """A record of a log, and the checkpoint that covers it."""
 
-    listed: Listed
+    listed: SealedRecord
     checkpoint: Checkpoint
 
 
@@ -90,7 +90,7 @@ class InclusionProof:
         if root != checkpoint.root.raw:  # 2
             raise _refused(f"the record is not record {self.index} of the log whose checkpoint it names")
         try:
-            return Proven(Listed(self.index, Record.parse(self.line)), checkpoint)  # 3
+            return Proven(SealedRecord(self.index, Record.parse(self.line)), checkpoint)  # 3
         except MalformedError as error:
             raise _refused(f"what it proves is no record: {error}") from error
 

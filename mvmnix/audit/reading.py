@@ -17,19 +17,19 @@ from mvmnix.strict import MalformedError, show_time
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SealedRecord:
     """A sealed record and its index in the log."""
 
     index: int
     record: Record
 
 
-def last_records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[Listed]:
+def last_records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[SealedRecord]:
     """The last so many sealed records, oldest first; see `records_backwards` for what is checked and raised."""
     yield from reversed(list(islice(records_backwards(directory, key), max(0, last))))
 
 
-def records_backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
+def records_backwards(directory: Directory, key: NoteKey) -> Iterator[SealedRecord]:
     """All sealed records, the last one first; a caller that stops early has read and checked no more than it needed.
 
     The checkpoint proves the header of the last segment, which proves the records of the segment before it and, with
@@ -38,12 +38,12 @@ def records_backwards(directory: Directory, key: NoteKey) -> Iterator[Listed]:
     for segment, lines in _segments(directory, key):
         for offset in range(len(lines) - 1, -1, -1):
             index = segment.first + offset
-            yield Listed(index, _parse(directory, index, lines[offset]))
+            yield SealedRecord(index, _parse(directory, index, lines[offset]))
 
 
 def matching_records(
     directory: Directory, key: NoteKey, text: bytes, *, since: datetime | None = None
-) -> Iterator[Listed]:
+) -> Iterator[SealedRecord]:
     """The sealed records whose lines hold `text`, the last first, checked as by `records_backwards`; no other is read.
 
     The search ends with the first full segment all of whose records are older than `since`. It costs one SHA-256 and
@@ -54,7 +54,7 @@ def matching_records(
         for offset in range(len(lines) - 1, -1, -1):
             if text in lines[offset]:
                 index = segment.first + offset
-                yield Listed(index, _parse(directory, index, lines[offset]))
+                yield SealedRecord(index, _parse(directory, index, lines[offset]))
         if len(lines) == CAPACITY and max(map(_time, lines)) < oldest:
             return
 

@@ -32,7 +32,7 @@ _is_reason: Final = re.compile(_REASON).fullmatch
 type Serials = tuple[int, int, int, int]
 
 
-class Kind(StrEnum):
+class RecordKind(StrEnum):
     """What happened."""
 
     ADMISSION = "admission"
@@ -53,20 +53,20 @@ class Kind(StrEnum):
 
 #: What a record of each kind must say; the rest may be missing.
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    Kind.ADMISSION: ("plan", "policy"),
-    Kind.REFUSAL: ("reasons",),
-    Kind.CREATION: ("machine", "plan", "policy", "digests"),
-    Kind.START: ("machine", "plan", "policy"),
-    Kind.END: ("machine", "plan", "policy"),
-    Kind.EXEC: ("machine", "plan", "policy", "digests"),
-    Kind.PAUSE: ("machine", "plan", "policy"),
-    Kind.RESUME: ("machine", "plan", "policy"),
-    Kind.SHELL: ("machine", "plan", "policy", "digests"),
-    Kind.COPY: ("machine", "plan", "policy", "digests"),
-    Kind.RECOVERY: ("digests",),
-    Kind.WITNESS: ("digests", "reasons"),
-    Kind.NEW_LOG: ("digests",),
-    Kind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
+    RecordKind.ADMISSION: ("plan", "policy"),
+    RecordKind.REFUSAL: ("reasons",),
+    RecordKind.CREATION: ("machine", "plan", "policy", "digests"),
+    RecordKind.START: ("machine", "plan", "policy"),
+    RecordKind.END: ("machine", "plan", "policy"),
+    RecordKind.EXEC: ("machine", "plan", "policy", "digests"),
+    RecordKind.PAUSE: ("machine", "plan", "policy"),
+    RecordKind.RESUME: ("machine", "plan", "policy"),
+    RecordKind.SHELL: ("machine", "plan", "policy", "digests"),
+    RecordKind.COPY: ("machine", "plan", "policy", "digests"),
+    RecordKind.RECOVERY: ("digests",),
+    RecordKind.WITNESS: ("digests", "reasons"),
+    RecordKind.NEW_LOG: ("digests",),
+    RecordKind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"
 _INTEGER: Final = "(?:0|[1-9][0-9]{0,15})"
@@ -79,7 +79,7 @@ _LINE: Final = re.compile(
     rf'(?:"digests":\{{(?P<digests>{_NAMED}(?:,{_NAMED})*)\}},)?'
     rf'(?:"exit":(?P<exit_code>{_INTEGER}),)?'
     r'(?:"expires":"(?P<expires>[^"]{20})",)?'
-    rf'"kind":"(?P<kind>{"|".join(Kind)})"'
+    rf'"kind":"(?P<kind>{"|".join(RecordKind)})"'
     rf'(?:,"machine":"(?P<machine>{_MACHINE})")?'
     rf'(?:,"plan":"(?P<plan>{_HEX})")?'
     rf'(?:,"policy":"(?P<policy>{_HEX})")?'
@@ -103,7 +103,7 @@ class Record:
     `expires` is the end of the plan's window, in the record of a start: until then its nonce has to be kept.
     """
 
-    kind: Kind
+    kind: RecordKind
     time: datetime
     machine: str | None = None
     plan: Digest | None = None
@@ -176,7 +176,7 @@ class Record:
         said = spelled(line)
         named = _named(said["digests"])
         return cls(
-            kind=Kind(said["kind"]),
+            kind=RecordKind(said["kind"]),
             time=strict.parse_time(said["time"]),
             machine=said["machine"],
             plan=_digest(said["plan"]),
@@ -242,13 +242,13 @@ def _check(
         raise ValueError(f"a record of kind {kind} needs {', '.join(missing)}")
     if digests > MAX_DIGESTS or reasons > MAX_REASONS:
         raise ValueError(f"more than {MAX_DIGESTS} digests or {MAX_REASONS} reason codes")
-    if exit_code is not None and (kind != Kind.END or not 0 <= exit_code <= 255):
+    if exit_code is not None and (kind != RecordKind.END or not 0 <= exit_code <= 255):
         raise ValueError(f"not an exit code of an end: {exit_code}")
     if serials is not None and (len(serials) != 4 or not 0 <= min(serials) <= max(serials) <= strict.MAX_INTEGER):
         raise ValueError(f"not the four serial numbers of a policy's record: {serials}")
-    if count is not None and (kind != Kind.REFUSAL or not 1 <= count <= strict.MAX_INTEGER):
+    if count is not None and (kind != RecordKind.REFUSAL or not 1 <= count <= strict.MAX_INTEGER):
         raise ValueError(f"not a count of a refusal's record: {count}")
-    if expires and kind != Kind.START:
+    if expires and kind != RecordKind.START:
         raise ValueError(f"a record of kind {kind} has no end of a plan's window")
 
 

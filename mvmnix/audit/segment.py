@@ -46,7 +46,7 @@ def first_of(name: str) -> int | None:
 class Segment:
     """A segment as it lies on the disk: the tree before it, its complete lines, what follows the last newline.
 
-    `places` are the bytes at the two places for seals, not believed before a seal there was verified. `spare` is
+    `places` are the bytes at the two places for seals, not trusted before a seal there was verified. `spare` is
     the number of spaces at the end.
     """
 

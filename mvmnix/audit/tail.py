@@ -1,6 +1,6 @@
 """The end of a log, read and checked: its last segment and the seal in it; what every start and append stands on.
 
-Nothing unsigned is believed. The last segment's header and records are folded into a root for which the seal must be
+Nothing unsigned is trusted. The last segment's header and records are folded into a root for which the seal must be
 the key's signature; what lies beyond the sealed size is not part of the log and is handed out as bytes only.
 """
 
@@ -21,7 +21,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError
 
 LOCK: Final = "lock"
-#: The key with which the log's checkpoints can be checked, in C2SP's form, for others: mvm doesn't believe it. It is
+#: The key with which the log's checkpoints can be checked, in C2SP's form, for others: mvm doesn't trust it. It is
 #: made after the log's first record, so that where it is without a log there had been one.
 VERIFIER_KEY: Final = "verifier-key"
 #: Bytes that were taken off the log's end, until the record that says so is sealed.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.model import Digest
 from mvmnix.strict import MAX_INTEGER
 
@@ -41,5 +41,11 @@ class Tally:
         """One record for each rule, with the count."""
         for rule, count in self._counts.items():
             yield Record(
-                kind=Kind.REFUSAL, time=time, machine=machine, plan=plan, policy=policy, reasons=(rule,), count=count
+                kind=RecordKind.REFUSAL,
+                time=time,
+                machine=machine,
+                plan=plan,
+                policy=policy,
+                reasons=(rule,),
+                count=count,
             )

@@ -7,8 +7,8 @@ from typing import Final
 
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record, spelled
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind, spelled
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import (
     Head,
@@ -48,7 +48,7 @@ class LogEvidence:
     checkpoint: Checkpoint
     pinned: Checkpoint | None
     tail: int
-    unended: tuple[Listed, ...] = ()
+    unended: tuple[SealedRecord, ...] = ()
 
 
 def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, visit: Visit = no_visit) -> LogEvidence:
@@ -104,9 +104,9 @@ class _Walk:
         self._begun: dict[str | None, tuple[int, bytes]] = {}
 
     @property
-    def unended(self) -> tuple[Listed, ...]:
+    def unended(self) -> tuple[SealedRecord, ...]:
         """The starts without an end so far."""
-        return tuple(Listed(index, Record.parse(line)) for index, line in self._begun.values())
+        return tuple(SealedRecord(index, Record.parse(line)) for index, line in self._begun.values())
 
     def head(self, key: NoteKey) -> Head | None:
         """The log's end, or None when it does not verify, so that the records are looked at all the same."""
@@ -185,7 +185,7 @@ class _Walk:
             except MalformedError as error:
                 self.problem(f"record {index} is none: {error}")
                 continue
-            if said["kind"] == Kind.NEW_LOG:
+            if said["kind"] == RecordKind.NEW_LOG:
                 self._begun_anew = index, said["time"]
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
@@ -201,9 +201,9 @@ class _Walk:
     def _follow(self, kind: str, machine: str | None, index: int, line: bytes) -> None:
         """Keep account of machines that started and ended."""
         match kind:
-            case Kind.START:
+            case RecordKind.START:
                 self._begun[machine] = index, line
-            case Kind.END:
+            case RecordKind.END:
                 self._begun.pop(machine, None)
             case _:
                 pass

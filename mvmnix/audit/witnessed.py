@@ -19,7 +19,7 @@ from typing import Final, override
 from mvmnix import strict
 from mvmnix.audit.log import AuditLog, Entry, no_traces
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.audit.witness import ContradictedError, check_against_witness
 from mvmnix.audit.witnesses import Witness
@@ -28,7 +28,7 @@ from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 
-_HANDED: Final = frozenset({Kind.ADMISSION, Kind.START, Kind.END, Kind.NEW_LOG})
+_HANDED: Final = frozenset({RecordKind.ADMISSION, RecordKind.START, RecordKind.END, RecordKind.NEW_LOG})
 _HINT: Final = "repair it, or change [[witnesses]] in config.toml"
 
 
@@ -59,12 +59,12 @@ class WitnessedLog(AuditLog):
         """
         handed = record.kind in _HANDED
         contradicted = self._contradicted() if handed else None
-        if contradicted is not None and record.kind is not Kind.END:
+        if contradicted is not None and record.kind is not RecordKind.END:
             raise contradicted
         entry = super().append(record)
         if handed and contradicted is None:
             refusals = [self._hand(witness, entry, record) for witness in self._witnesses]
-            if (refused := [each for each in refusals if each is not None]) and record.kind is not Kind.END:
+            if (refused := [each for each in refusals if each is not None]) and record.kind is not RecordKind.END:
                 raise RefusedError(*(reason for each in refused for reason in each.reasons))
         return entry
 
@@ -97,7 +97,7 @@ class WitnessedLog(AuditLog):
             refused = unavailable(witness, error)
             if witness.name not in self._failed:
                 self._failed.add(witness.name)
-                if record.kind is Kind.END or not witness.required:  # otherwise the refusal says it
+                if record.kind is RecordKind.END or not witness.required:  # otherwise the refusal says it
                     self._say(str(refused))
                 super().append(_failure(witness, record.time))
             return refused if witness.required else None
@@ -195,4 +195,4 @@ def _failure(witness: Witness, time: datetime) -> Record:
     """That a checkpoint could not be handed over; the witness stands there by the digest of its name."""
     name = Digest.of(strict.canonical(witness.name))
     reasons = (ReasonCode.WITNESS_UNAVAILABLE,)
-    return Record(kind=Kind.WITNESS, time=time, digests={"witness": name}, reasons=reasons)
+    return Record(kind=RecordKind.WITNESS, time=time, digests={"witness": name}, reasons=reasons)

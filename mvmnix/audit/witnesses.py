@@ -1,7 +1,7 @@
 """Where checkpoints are handed to: a file, a command, or a branch of a git repository; the only writer of any of them.
 
 A witness is of use where those who can write the log can't also write back what it keeps: another disk, another
-machine behind a command, a repository that is pushed from elsewhere. None of them is believed: a checkpoint that comes
+machine behind a command, a repository that is pushed from elsewhere. None of them is trusted: a checkpoint that comes
 back from one is signed by the log's key, or it is none.
 """
 

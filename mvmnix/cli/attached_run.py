@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api import Context, FdSink, Loop, Ran, VerifiedPlan, host_for, refuse_terminal, run_attached
+from mvmnix.api import Context, FdSink, Loop, RunResult, VerifiedPlan, host_for, refuse_terminal, run_attached
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.output import notice
 from mvmnix.cli.raw import raw_option, shape
@@ -91,7 +91,7 @@ def output(loop: Loop, fd: int, *, raw: bool) -> FdSink:
     return FdSink(loop, fd, shape(terminal=os.isatty(fd), raw=raw))
 
 
-def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str = "", created: str = "") -> Ran:
+def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str = "", created: str = "") -> RunResult:
     """Start the machine, run the plan's command with our standard streams, and end it; a container's likewise.
 
     `created` is the id of a machine of `mvm create`; without it there is a new one.

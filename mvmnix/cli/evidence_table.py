@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvmnix.api import Finished, Ran, VerifiedPlan
+from mvmnix.api import RunResult, VerifiedBuild, VerifiedPlan
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa import Provenance
@@ -17,9 +17,9 @@ from mvmnix.provenance.slsa import Provenance
 class Chain:
     """A finished image, the plan that was verified for it, and the machine that ran."""
 
-    image: Finished
+    image: VerifiedBuild
     plan: VerifiedPlan
-    done: Ran
+    done: RunResult
 
     def show(self) -> None:
         """Print it on stderr."""

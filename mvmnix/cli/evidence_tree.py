@@ -9,10 +9,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mvmnix.escaping import escape_line
-from mvmnix.evidence import Graph, Node, Standing
+from mvmnix.evidence import Graph, Node, NodeStatus
 
-_MARKS: Final = {Standing.VERIFIED: "✓", Standing.UNVERIFIED: "?", Standing.REFUSED: "✗"}
-_STYLES: Final = {Standing.VERIFIED: "green", Standing.UNVERIFIED: "yellow", Standing.REFUSED: "bold red"}
+_MARKS: Final = {NodeStatus.VERIFIED: "✓", NodeStatus.UNVERIFIED: "?", NodeStatus.REFUSED: "✗"}
+_STYLES: Final = {NodeStatus.VERIFIED: "green", NodeStatus.UNVERIFIED: "yellow", NodeStatus.REFUSED: "bold red"}
 #: Members of a group that stand well are counted, and so many of those that don't are named.
 _NAMED: Final = 8
 #: Nothing is cut or broken by us: a digest is there to be copied, and the terminal knows its own width.
@@ -32,7 +32,7 @@ def show_tree(graph: Graph, out: TextIO) -> None:
 def summary(graph: Graph) -> str:
     """How the whole stands, in one line."""
     counts = Counter(node.verdict.standing for node in graph.all())
-    told = ", ".join(f"{counts[standing]} {standing}" for standing in Standing if counts[standing])
+    told = ", ".join(f"{counts[standing]} {standing}" for standing in NodeStatus if counts[standing])
     return f"{graph[graph.subject].kind}: {graph.standing} ({told})"
 
 
@@ -87,9 +87,11 @@ def _label(node: Node, words: str) -> Text:
 def _details(node: Node) -> Iterator[Text]:
     """What a reader has to see of a node beside its line: why it was refused, and members that don't stand."""
     for reason in node.verdict.reasons:
-        yield Text(f"why: {escape_line(reason.why)}. Next: {escape_line(reason.hint)}", style=_STYLES[Standing.REFUSED])
-    bad = [member for member in node.members if member.verdict.standing is not Standing.VERIFIED]
+        yield Text(
+            f"why: {escape_line(reason.why)}. Next: {escape_line(reason.hint)}", style=_STYLES[NodeStatus.REFUSED]
+        )
+    bad = [member for member in node.members if member.verdict.standing is not NodeStatus.VERIFIED]
     for member in bad[:_NAMED]:
         yield _label(member, "")
     if len(bad) > _NAMED:
-        yield Text(f"… and {len(bad) - _NAMED} more that are not verified", style=_STYLES[Standing.UNVERIFIED])
+        yield Text(f"… and {len(bad) - _NAMED} more that are not verified", style=_STYLES[NodeStatus.UNVERIFIED])

@@ -13,7 +13,7 @@ from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import Inclusion
-from mvmnix.provenance.verify import Attested, Authentic, Counted, Passed, signer_of
+from mvmnix.provenance.verify import Attested, Authentic, CountedBundle, Passed, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
@@ -53,7 +53,7 @@ def show_json(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
     answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
 
 
-def _said(it: Counted) -> str:
+def _said(it: CountedBundle) -> str:
     claim = "a signature over the file" if it.statement is None else it.statement.predicate_type
     return f"{claim}, signed by {signer_of(it.attested)} ({seen(it.attested)})"
 
@@ -77,7 +77,7 @@ def told_witness(it: Attested | Authentic) -> Mapping[str, object]:
     return told | ({"witness": _unseen(it)} if it.time is None else {})
 
 
-def _text(it: Counted) -> str:
+def _text(it: CountedBundle) -> str:
     """The statement on one line of ASCII: what a terminal could take amiss is written out, as JSON does."""
     return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
 
@@ -92,7 +92,7 @@ def _told(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]
     }
 
 
-def _counted(it: Counted, *, statements: bool) -> Mapping[str, object]:
+def _counted(it: CountedBundle, *, statements: bool) -> Mapping[str, object]:
     told: dict[str, object] = {
         "number": it.number,
         "bundle": str(it.attested.digest),

@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "graph": "Graph Node Standing",
+        "graph": "Graph Node NodeStatus",
         "page": "Page render_page",
         "record": "graph_record",
         "subjects": "find_subject graph_of",

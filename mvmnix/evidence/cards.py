@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mvmnix.evidence.graph import Graph, Node, Standing, Verdict
+from mvmnix.evidence.graph import Graph, Node, NodeStatus, Verdict
 from mvmnix.evidence.markup import CLASSES, Markup, element, joined, mark
 
 _NONE: Final = "none"
@@ -43,7 +43,7 @@ def card(node: Node, graph: Graph, ids: Mapping[str, str]) -> Markup:
 
 def verdict_word(verdict: Verdict) -> Markup:
     """The sign and the words of a verdict, in one line."""
-    codes = str(verdict) if verdict.standing is Standing.REFUSED else str(verdict.standing)
+    codes = str(verdict) if verdict.standing is NodeStatus.REFUSED else str(verdict.standing)
     return element(
         "span", mark(verdict.standing), element("span", codes), class_=f"{CLASSES[verdict.standing]} verdict"
     )
@@ -100,7 +100,7 @@ def _members(node: Node, ids: Mapping[str, str]) -> Iterator[Markup]:
     """What a group holds; open where something in it does not stand."""
     if not node.members:
         return
-    doubtful = any(member.verdict.standing is not Standing.VERIFIED for member in node.members)
+    doubtful = any(member.verdict.standing is not NodeStatus.VERIFIED for member in node.members)
     yield element(
         "details",
         element("summary", _counted(node.members)),

@@ -38,7 +38,7 @@ _ABOUT: Final[Mapping[int, Kind]] = {
 class Checked:
     """What came of it.
 
-    `claim` is what an authentic bundle says, believed or not; `evidence` is there when every step passed; `blamed` has
+    `claim` is what an authentic bundle says, trusted or not; `evidence` is there when every step passed; `blamed` has
     the reasons by the node that they speak of; `doubt` says why nothing of the claim is called verified.
     """
 

@@ -1,4 +1,4 @@
-"""Reads the evidence of an image that lies in a directory of `mvm build --out`; believes nothing of it."""
+"""Reads the evidence of an image that lies in a directory of `mvm build --out`; trusts nothing of it."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +10,7 @@ from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.build import Testimony
 from mvmnix.evidence.held import Held, Paper
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Entry, Finished
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, IndexEntry, VerifiedBuild
 from mvmnix.launch.vmm import verity_reasons
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.bundle import envelope
@@ -32,7 +32,7 @@ def held_in(directory: Path) -> Held:
         lock, sbom = (None if data is None else _paper(data) for data in (it.lock, it.sbom))
         fds = {"kernel": it.files.kernel, "initrd": it.files.initrd, "rootfs": it.files.rootfs}
         hashed = {name: Artifact(name, *digest_of(fd)) for name, fd in fds.items()}
-        entry = Entry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
+        entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
         held = Held(entry, manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
         image = held.image
         if isinstance(image, MvmnixError):
@@ -56,7 +56,7 @@ def _canonical(bundle: bytes) -> bytes:
 def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony:
     """What the rebuilds beside an exported image testify."""
 
-    def told(first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def told(first: VerifiedBuild) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         for bundle in held.rebuilds:
             try:
                 evidence = first.evidence.of_rebuild(bundle)

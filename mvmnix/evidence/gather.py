@@ -1,4 +1,4 @@
-"""Reads what the evidence of an image, plan or machine consists of; believes nothing, and changes nothing."""
+"""Reads what the evidence of an image, plan or machine consists of; trusts nothing, and changes nothing."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,13 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from mvmnix.api import Context, hold_log
-from mvmnix.audit import Kind as RecordKind
-from mvmnix.audit import Listed, records_backwards, verify_log
+from mvmnix.audit import RecordKind, SealedRecord, records_backwards, verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.planned import Gate
 from mvmnix.evidence.running import Ran, Sealed
-from mvmnix.images import Entry, ImageStore, Rebuilds
+from mvmnix.images import ImageStore, IndexEntry, RebuildStore
 from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
 from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
@@ -26,9 +25,9 @@ from mvmnix.provenance.verify import only_refusals
 from mvmnix.store import digest_of
 
 
-def held(context: Context, entry: Entry) -> Held:
+def held(context: Context, entry: IndexEntry) -> Held:
     """A kept build with every file of it hashed, and the build of its builder's image, if that is kept as well."""
-    library, rebuilds = context.library, Rebuilds(context.roots.state)
+    library, rebuilds = context.library, RebuildStore(context.roots.state)
     found = _held(library, entry)
     return with_builder(context, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
 
@@ -39,7 +38,7 @@ def with_builder(context: Context, found: Held) -> Held:
     return found if builder is None else replace(found, builder=_held(context.library, builder))
 
 
-def _held(library: ImageStore, entry: Entry) -> Held:
+def _held(library: ImageStore, entry: IndexEntry) -> Held:
     papers = Held(
         entry,
         _paper(entry.manifest, library.manifest),
@@ -84,7 +83,7 @@ def _verity(library: ImageStore, image: Image) -> tuple[Reason, ...] | MvmnixErr
         os.close(fd)
 
 
-def _builder_of(library: ImageStore, found: Held) -> Entry | None:
+def _builder_of(library: ImageStore, found: Held) -> IndexEntry | None:
     """Where to look for the builder's image, by what an unverified claim says; what is found is verified by itself."""
     if found.bundle.data is None:
         return None
@@ -97,13 +96,13 @@ def _builder_of(library: ImageStore, found: Held) -> Entry | None:
     return next((entry for entry in library.entries() if entry.manifest in wanted), None)
 
 
-def gate(context: Context, entry: Entry) -> Gate:
+def gate(context: Context, entry: IndexEntry) -> Gate:
     """The whole gate for a plan for this kept build, without a record of it: nothing is admitted, nothing starts."""
 
     def passes(plan: gates.SignedPlan, moment: datetime) -> MvmnixError | None:
         try:
             kept = context.library.read(entry)
-            rebuilds = Rebuilds(context.roots.state).bundles(entry.manifest)
+            rebuilds = RebuildStore(context.roots.state).bundles(entry.manifest)
             with ExitStack() as stack:
                 fds = []
                 for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
@@ -157,7 +156,7 @@ def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
     return Sealed(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)
 
 
-def _records(listed: Iterator[Listed], machine: Machine) -> Iterator[Listed]:
+def _records(listed: Iterator[SealedRecord], machine: Machine) -> Iterator[SealedRecord]:
     """The machine's own records, from the last back to the admission before its start."""
     started = False
     for each in listed:

@@ -8,7 +8,7 @@ from typing import override
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 
 
-class Standing(StrEnum):
+class NodeStatus(StrEnum):
     """How something stands after the look that was just taken at it."""
 
     VERIFIED = "verified"
@@ -24,39 +24,39 @@ class Verdict:
     standing. Made by `verified`, `unverified`, `refused` and `of`.
     """
 
-    standing: Standing
+    standing: NodeStatus
     why: str = ""
     reasons: tuple[Reason, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.standing is Standing.REFUSED) != bool(self.reasons) or bool(self.reasons) == bool(self.why):
+        if (self.standing is NodeStatus.REFUSED) != bool(self.reasons) or bool(self.reasons) == bool(self.why):
             raise ValueError("a refusal has reasons, and every other verdict says why it is so")
 
     @override
     def __str__(self) -> str:
         """In one line: `verified`, `refused [code, code]`, `not verified: why`."""
         match self.standing:
-            case Standing.VERIFIED:
+            case NodeStatus.VERIFIED:
                 return "verified"
-            case Standing.REFUSED:
+            case NodeStatus.REFUSED:
                 return f"refused [{', '.join(dict.fromkeys(reason.code for reason in self.reasons))}]"
-            case Standing.UNVERIFIED:
+            case NodeStatus.UNVERIFIED:
                 return f"not verified: {self.why}"
 
 
 def verified(what: str) -> Verdict:
     """It holds; `what` says what was checked."""
-    return Verdict(Standing.VERIFIED, what)
+    return Verdict(NodeStatus.VERIFIED, what)
 
 
 def unverified(why: str) -> Verdict:
     """Nothing can be said of it."""
-    return Verdict(Standing.UNVERIFIED, why)
+    return Verdict(NodeStatus.UNVERIFIED, why)
 
 
 def refused(reasons: Iterable[Reason]) -> Verdict:
     """It was looked at, and does not hold."""
-    return Verdict(Standing.REFUSED, reasons=tuple(dict.fromkeys(reasons)))
+    return Verdict(NodeStatus.REFUSED, reasons=tuple(dict.fromkeys(reasons)))
 
 
 def verdict_of(error: MvmnixError) -> Verdict:
@@ -193,7 +193,7 @@ class Graph:
             yield from whole(node)
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> NodeStatus:
         """How the whole stands: as its worst node."""
         return worst(node.verdict.standing for node in self.all())
 
@@ -201,14 +201,14 @@ class Graph:
     def exit_code(self) -> int:
         """0 when all is verified, 1 when something is refused, 2 when something could not be verified."""
         match self.standing:
-            case Standing.VERIFIED:
+            case NodeStatus.VERIFIED:
                 return 0
-            case Standing.REFUSED:
+            case NodeStatus.REFUSED:
                 return 1
-            case Standing.UNVERIFIED:
+            case NodeStatus.UNVERIFIED:
                 return 2
 
-    def count(self, standing: Standing) -> int:
+    def count(self, standing: NodeStatus) -> int:
         """How many nodes stand so, members included."""
         return sum(node.verdict.standing is standing for node in self.all())
 
@@ -220,14 +220,14 @@ def whole(node: Node) -> Iterator[Node]:
         yield from whole(member)
 
 
-def worst(standings: Iterable[Standing]) -> Standing:
+def worst(standings: Iterable[NodeStatus]) -> NodeStatus:
     """The worst of them; nothing at all was not verified.
 
-    >>> worst([Standing.VERIFIED, Standing.REFUSED, Standing.UNVERIFIED]).value
+    >>> worst([NodeStatus.VERIFIED, NodeStatus.REFUSED, NodeStatus.UNVERIFIED]).value
     'refused'
     """
-    order = list(Standing)
-    return max(standings, key=order.index, default=Standing.UNVERIFIED)
+    order = list(NodeStatus)
+    return max(standings, key=order.index, default=NodeStatus.UNVERIFIED)
 
 
 @dataclass(slots=True)

@@ -1,11 +1,11 @@
-"""What was found of a build when it was looked for: bytes, digests and failures, none of them believed; pure."""
+"""What was found of a build when it was looked for: bytes, digests and failures, none of them trusted; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.images import Entry
+from mvmnix.images import IndexEntry
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.verify import ImageEvidence
 
@@ -37,7 +37,7 @@ class Held:
     bundles of other builds of the image, as they lie there.
     """
 
-    entry: Entry
+    entry: IndexEntry
     manifest: Paper
     bundle: Paper
     lock: Paper | None = None

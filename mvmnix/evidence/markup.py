@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.escaping import escape_html
-from mvmnix.evidence.graph import Standing
+from mvmnix.evidence.graph import NodeStatus
 
 #: Elements without an end tag (HTML, "Void elements").
 _VOID: Final = frozenset({"meta"})
 #: The class of a standing in the style sheet.
-CLASSES: Final = {Standing.VERIFIED: "good", Standing.UNVERIFIED: "open", Standing.REFUSED: "bad"}
-_MARKS: Final = {Standing.VERIFIED: "mark-good", Standing.UNVERIFIED: "mark-open", Standing.REFUSED: "mark-bad"}
+CLASSES: Final = {NodeStatus.VERIFIED: "good", NodeStatus.UNVERIFIED: "open", NodeStatus.REFUSED: "bad"}
+_MARKS: Final = {NodeStatus.VERIFIED: "mark-good", NodeStatus.UNVERIFIED: "mark-open", NodeStatus.REFUSED: "mark-bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def joined(content: Iterable["Markup | str"]) -> Markup:
     return Markup("".join(each.text if isinstance(each, Markup) else escape_html(each) for each in content))
 
 
-def mark(standing: Standing, **place: str) -> Markup:
+def mark(standing: NodeStatus, **place: str) -> Markup:
     """The sign of a standing, which stands beside its word and never alone; `place` says where in a picture."""
     use = element("use", href=f"#{_MARKS[standing]}")
     return element("svg", use, class_="mark", viewBox="0 0 16 16", aria_hidden="true", **place)

@@ -7,7 +7,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.evidence.check import Checked, check_parts
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Standing, Verdict, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, NodeStatus, Verdict, unverified, verdict_of, verified
 from mvmnix.evidence.held import Paper
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.policy import TrustPolicy
@@ -23,7 +23,7 @@ def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime,
         draft.add(_lock(it, it.held.lock, at))
     statements = [draft.add(_statement(paper, policy, now, at)) for paper in it.held.parts]
     if it.claim is None:
-        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no believed provenance names it", unverified(_unknown(it))))
+        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
         return
     derivation = draft.add(_derivation(it, it.claim, at))
     tree = draft.add(_tree(it, it.claim, at))
@@ -166,4 +166,4 @@ def _derivation(it: Checked, claim: Provenance, at: str) -> Node:
 
 def stands(verdict: Verdict) -> bool:
     """Whether it was verified."""
-    return verdict.standing is Standing.VERIFIED
+    return verdict.standing is NodeStatus.VERIFIED

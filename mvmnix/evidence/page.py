@@ -12,7 +12,7 @@ from typing import Final
 from mvmnix import __version__
 from mvmnix.evidence import style
 from mvmnix.evidence.cards import card
-from mvmnix.evidence.graph import Graph, Kind, Node, Standing
+from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus
 from mvmnix.evidence.markup import CLASSES, Markup, element, mark, marks, raw
 from mvmnix.evidence.picture import picture
 from mvmnix.plural import counted
@@ -30,9 +30,9 @@ _STAGES: Final[tuple[tuple[str, tuple[Kind, ...]], ...]] = (
     ("Run", (Kind.PLAN, Kind.MACHINE, Kind.RECORD, Kind.LOG, Kind.RECEIPT)),
 )
 _WORDS: Final = {
-    Standing.VERIFIED: "Everything verified",
-    Standing.UNVERIFIED: "Not everything could be verified",
-    Standing.REFUSED: "Refused",
+    NodeStatus.VERIFIED: "Everything verified",
+    NodeStatus.UNVERIFIED: "Not everything could be verified",
+    NodeStatus.REFUSED: "Refused",
 }
 
 
@@ -74,7 +74,7 @@ def _header(it: Page, subject: Node, ids: Mapping[str, str]) -> Markup:
     count = sum(1 for _ in it.graph.all())
     pieces = counted(count, "piece of evidence was", "pieces of evidence were")
     checked = f"{pieces} checked on {show_time(it.moment)}, by mvm {__version__}. "
-    holds = standing is Standing.VERIFIED
+    holds = standing is NodeStatus.VERIFIED
     said = "Each of them holds." if holds else "These do not hold, or could not be checked:"
     return element(
         "header",
@@ -96,13 +96,13 @@ def _broken(graph: Graph, ids: Mapping[str, str]) -> Iterator[Markup]:
     causes: dict[str, list[Node]] = {}
     for node in graph.all():
         match node.verdict.standing:
-            case Standing.REFUSED:
+            case NodeStatus.REFUSED:
                 first, more = node.verdict.reasons[0].why, len(node.verdict.reasons) - 1
                 told = f"{first}, and {more} more" if more else first
                 yield element("li", _link(node, ids), f": {node.verdict}: {told}")
-            case Standing.UNVERIFIED:
+            case NodeStatus.UNVERIFIED:
                 causes.setdefault(str(node.verdict), []).append(node)
-            case Standing.VERIFIED:
+            case NodeStatus.VERIFIED:
                 pass
     for told, nodes in causes.items():
         others = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
@@ -114,9 +114,9 @@ def _link(node: Node, ids: Mapping[str, str]) -> Markup:
 
 
 def _origin(graph: Graph) -> Iterator[Markup]:
-    """What it was built from, if that is believed."""
+    """What it was built from, if that is trusted."""
     for node in graph.nodes:
-        if node.kind is Kind.TREE and node.verdict.standing is Standing.VERIFIED:
+        if node.kind is Kind.TREE and node.verdict.standing is NodeStatus.VERIFIED:
             yield element("p", f"built from {node.name}", class_="from")
 
 

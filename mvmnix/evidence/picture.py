@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix.escaping import escape
-from mvmnix.evidence.graph import Edge, Graph, Meaning, Node, Standing, worst
+from mvmnix.evidence.graph import Edge, Graph, Meaning, Node, NodeStatus, worst
 from mvmnix.evidence.layout import HEIGHT, WIDTH, Spot, place
 from mvmnix.evidence.markup import CLASSES, Markup, element, mark
 
@@ -30,7 +30,7 @@ def picture(graph: Graph, ids: Mapping[str, str]) -> Markup:
     links = {(edge.earlier, edge.later): edge for edge in graph.edges}
     layout = place((node.key for node in graph.nodes), links)
     # the broken ones last, so that they lie on top
-    paths = sorted(layout.paths.items(), key=lambda it: _standing(links[it[0]], graph) is not Standing.VERIFIED)
+    paths = sorted(layout.paths.items(), key=lambda it: _standing(links[it[0]], graph) is not NodeStatus.VERIFIED)
     wires = (_wire(links[link], graph, points) for link, points in paths)
     boxes = (_box(node, layout.spots[node.key], ids[node.key], node.key == graph.subject) for node in graph.nodes)
     shown = min(layout.width, max(_COLUMN, layout.width * _SMALLEST))
@@ -70,7 +70,7 @@ def _wire(edge: Edge, graph: Graph, points: tuple[Spot, ...]) -> Markup:
     )
 
 
-def _standing(edge: Edge, graph: Graph) -> Standing:
+def _standing(edge: Edge, graph: Graph) -> NodeStatus:
     """A link is as good as what it links."""
     return worst(graph[key].verdict.standing for key in (edge.subject, edge.object))
 

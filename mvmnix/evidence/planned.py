@@ -108,7 +108,7 @@ def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
 def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenance: str) -> str:
     """Add a plan, above the image and the provenance with these keys; returns its own."""
     facts: list[tuple[str, str]] = [fact for each in shown.signed for fact in signing(each)]
-    name = "not believed"
+    name = "not trusted"
     if shown.plan is not None:
         plan, limits = shown.plan, shown.plan.limits.shown()
         name = f"to run {plan.image}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from mvmnix.evidence.graph import Graph, Node, Standing, Verdict
+from mvmnix.evidence.graph import Graph, Node, NodeStatus, Verdict
 from mvmnix.strict import show_time
 
 
@@ -13,7 +13,7 @@ def graph_record(graph: Graph, moment: datetime) -> Mapping[str, object]:
         "subject": graph.subject,
         "verdict": graph.standing,
         "verifiedOn": show_time(moment),
-        "counts": {standing.value: graph.count(standing) for standing in Standing},
+        "counts": {standing.value: graph.count(standing) for standing in NodeStatus},
         "nodes": [_node(node) for node in graph.nodes],
         "edges": [{"from": it.subject, "meaning": it.meaning.words, "to": it.object} for it in graph.edges],
     }

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit import Checkpoint, Listed, NoteKey, Record, leaf_hash
-from mvmnix.audit import Kind as RecordKind
+from mvmnix.audit import Checkpoint, NoteKey, Record, RecordKind, SealedRecord, leaf_hash
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
@@ -38,7 +37,7 @@ class Sealed:
 
     checkpoint: Checkpoint
     key: NoteKey
-    records: tuple[Listed, ...]
+    records: tuple[SealedRecord, ...]
     tail: int = 0
 
     @property
@@ -47,21 +46,21 @@ class Sealed:
         ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
         return next(ends, None)
 
-    def first(self, kind: RecordKind) -> Listed | None:
+    def first(self, kind: RecordKind) -> SealedRecord | None:
         """The machine's first record of a kind."""
         return next((listed for listed in self.records if listed.record.kind is kind), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A machine as it lies there: its status, the log or why it can't be believed, its receipt's bytes, if any."""
+    """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
 
     entry: MachineEntry
     log: Sealed | MvmnixError
     receipt: bytes | MvmnixError | None
 
     @property
-    def start(self) -> Listed | None:
+    def start(self) -> SealedRecord | None:
         """The start of it that the log seals."""
         return self.log.first(RecordKind.START) if isinstance(self.log, Sealed) else None
 
@@ -166,7 +165,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
                 draft.say(MACHINE, Meaning.LOGGED_IN, key)
 
 
-def _record(listed: Listed, log: Sealed) -> Node:
+def _record(listed: SealedRecord, log: Sealed) -> Node:
     record, index = listed.record, listed.index
     facts = [("index", str(index)), ("time", show_time(record.time))]
     facts += [(name, str(digest)) for name, digest in (("plan", record.plan), ("policy", record.policy)) if digest]
@@ -192,7 +191,7 @@ def _receipt(ran: Ran, judge: Judge) -> Node:
         authentic, found = _read(ran.receipt, judge)
     except RefusedError as error:
         verdict = _unknown_host(ran, error) or refused(error.reasons)
-        return Node("receipt", Kind.RECEIPT, "not believed", verdict, str(digest))
+        return Node("receipt", Kind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(ran, found, digest)
     name = f"of {found.observed.machine}"

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials
+from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials, open_replay
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
@@ -25,7 +25,7 @@ from mvmnix.evidence.planned import (
 )
 from mvmnix.evidence.running import Ran, add_machine
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images import SHORTEST, STATEMENT_LIMIT, Entry, KeptImages, Rebuilds
+from mvmnix.images import SHORTEST, STATEMENT_LIMIT, IndexEntry, KeptImages, RebuildStore
 from mvmnix.launch.machines import MachineEntry as Machine
 from mvmnix.launch.machines import machine_ids, registry
 from mvmnix.model import Digest
@@ -35,7 +35,7 @@ _PREFIX: Final = "sha256:"
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 
 #: A plan's bytes, a machine, the kept builds of an image, or the directory of an exported one.
-type Named = bytes | Machine | tuple[Entry, ...] | Path
+type Named = bytes | Machine | tuple[IndexEntry, ...] | Path
 
 
 def find_subject(context: Context, text: str, notice: Callable[[str], None]) -> Named:
@@ -83,13 +83,13 @@ def _machine_called(context: Context, text: str, notice: Callable[[str], None]) 
     return found
 
 
-def _entries(context: Context, text: str) -> tuple[Entry, ...]:
+def _entries(context: Context, text: str) -> tuple[IndexEntry, ...]:
     return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text)))
 
 
 def graph_of(context: Context, found: Named, now: datetime) -> Graph:
     """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
-    rebuilds = Rebuilds(context.roots.state)
+    rebuilds = RebuildStore(context.roots.state)
     policy = context.policy
     judge = Judge(policy, now, lambda first: rebuilds.each(first, policy=policy, now=now))
     draft = Draft()
@@ -106,7 +106,7 @@ def graph_of(context: Context, found: Named, now: datetime) -> Graph:
     return draft.done(subject)
 
 
-def _image(draft: Draft, context: Context, entries: Iterable[Entry], judge: Judge) -> str:
+def _image(draft: Draft, context: Context, entries: Iterable[IndexEntry], judge: Judge) -> str:
     subject = ""
     for number, entry in enumerate(entries):
         subject = add_build(draft, gather.held(context, entry), judge, at=f"{number + 1}/" if number else "")
@@ -130,7 +130,7 @@ def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
     else:
         image = add_build(draft, gather.held(context, entry), judge)
         shown = check_plan(bundle, judge, gather.gate(context, entry))
-    shown = with_replay(shown, context.replay(_silent).judge)
+    shown = with_replay(shown, open_replay(context, _silent).judge)
     return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
 
 
@@ -168,5 +168,5 @@ def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None
     return check_plan(bundle, judge, gate, Past(ran.start.record.time))
 
 
-def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> Entry | None:
+def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> IndexEntry | None:
     return next((it for it in context.library.entries() if (it.manifest, it.bundle) == (manifest, provenance)), None)

@@ -1,11 +1,22 @@
 from mvmnix.images import image_archive, make_provenance, sbom
-from mvmnix.images.gc_roots import File, Need, users_of
-from mvmnix.images.image_archive import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
-from mvmnix.images.part_index import NOTHING_KEPT, Domain, KeptParts, PartIndex
-from mvmnix.images.prune import SHORTEST, Freed, KeptImages
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.source_gc import Collected, collect_garbage, sources_of
-from mvmnix.images.store import STATEMENT_LIMIT, BuildKey, Entry, Finished, ImageStore, Kept, StoreDirectory
+from mvmnix.images.gc_roots import Need, StoredFile, users_of
+from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
+from mvmnix.images.prune import SHORTEST, KeptImages, PruneResult
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
+from mvmnix.images.store import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    REBUILDS_NAME,
+    STATEMENT_LIMIT,
+    BuildKey,
+    ImageStore,
+    IndexEntry,
+    StoredImage,
+    StoreDirectory,
+    VerifiedBuild,
+)
 
 __all__ = [
     "BUNDLE_NAME",
@@ -16,20 +27,20 @@ __all__ = [
     "SHORTEST",
     "STATEMENT_LIMIT",
     "BuildKey",
-    "Collected",
-    "Domain",
-    "Entry",
-    "File",
-    "Finished",
-    "Freed",
     "ImageStore",
-    "Kept",
+    "IndexEntry",
     "KeptImages",
     "KeptParts",
     "Need",
+    "PartDomain",
     "PartIndex",
-    "Rebuilds",
+    "PruneResult",
+    "RebuildStore",
+    "SourceGcResult",
     "StoreDirectory",
+    "StoredFile",
+    "StoredImage",
+    "VerifiedBuild",
     "collect_garbage",
     "image_archive",
     "make_provenance",

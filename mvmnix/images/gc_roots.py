@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mvmnix.images.store import Entry, StoreDirectory
+from mvmnix.images.store import IndexEntry, StoreDirectory
 from mvmnix.model import Digest, Image
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class File:
+class StoredFile:
     """A file of the library: the directory that it lies in, and its name there."""
 
     room: StoreDirectory
@@ -33,41 +33,41 @@ class Shelved:
     """A kept build: the name of its index entry ("" when it has none any more), what that says, and all its files."""
 
     name: str
-    entry: Entry
-    files: frozenset[File]
+    entry: IndexEntry
+    files: frozenset[StoredFile]
 
 
-def files_of(entry: Entry, image: Image) -> frozenset[File]:
+def files_of(entry: IndexEntry, image: Image) -> frozenset[StoredFile]:
     """The files of a build; `image` is what its manifest says."""
-    files = {File(StoreDirectory.IMAGES, artifact.digest) for artifact in image.artifacts}
-    return frozenset(files | {File(StoreDirectory.IMAGES, entry.manifest)} | evidence_of(entry))
+    files = {StoredFile(StoreDirectory.IMAGES, artifact.digest) for artifact in image.artifacts}
+    return frozenset(files | {StoredFile(StoreDirectory.IMAGES, entry.manifest)} | evidence_of(entry))
 
 
-def evidence_of(entry: Entry) -> frozenset[File]:
+def evidence_of(entry: IndexEntry) -> frozenset[StoredFile]:
     """The files of a build beside the image itself."""
-    files = {File(StoreDirectory.BUNDLES, digest) for digest in (entry.bundle, *entry.parts)}
+    files = {StoredFile(StoreDirectory.BUNDLES, digest) for digest in (entry.bundle, *entry.parts)}
     if entry.lock is not None:
-        files.add(File(StoreDirectory.LOCKS, entry.lock))
+        files.add(StoredFile(StoreDirectory.LOCKS, entry.lock))
     if entry.sbom is not None:
-        files.add(File(StoreDirectory.SBOMS, entry.sbom))
+        files.add(StoredFile(StoreDirectory.SBOMS, entry.sbom))
     return frozenset(files)
 
 
-def is_for(need: Need, entry: Entry) -> bool:
+def is_for(need: Need, entry: IndexEntry) -> bool:
     """Whether that need may be for this build."""
     return need.image in {None, (entry.manifest, entry.bundle)}
 
 
-def users_of(entry: Entry, needs: Iterable[Need]) -> tuple[str, ...]:
+def users_of(entry: IndexEntry, needs: Iterable[Need]) -> tuple[str, ...]:
     """Who needs this build."""
     return tuple(need.who for need in needs if is_for(need, entry))
 
 
-def outlived(entries: Collection[Entry], needs: Iterable[Need]) -> tuple[Entry, ...]:
+def outlived(entries: Collection[IndexEntry], needs: Iterable[Need]) -> tuple[IndexEntry, ...]:
     """What is needed of builds that lost their place in the index to others; their locks and the like are unknown."""
     wanted = {need.image for need in needs if need.image is not None}
     known = {(entry.manifest, entry.bundle) for entry in entries}
-    return tuple(Entry(manifest, bundle, None) for manifest, bundle in sorted(wanted - known))
+    return tuple(IndexEntry(manifest, bundle, None) for manifest, bundle in sorted(wanted - known))
 
 
 def unused(
@@ -93,9 +93,9 @@ def unused(
     )
 
 
-def surplus(present: Iterable[File], builds: Iterable[Shelved], needs: Iterable[Need]) -> tuple[File, ...]:
+def surplus(present: Iterable[StoredFile], builds: Iterable[Shelved], needs: Iterable[Need]) -> tuple[StoredFile, ...]:
     """The files that lie there and belong to none of these builds; none as long as a holder can't say what it needs."""
     if any(need.image is None for need in needs):
         return ()
-    kept = frozenset[File]().union(*(build.files for build in builds))
+    kept = frozenset[StoredFile]().union(*(build.files for build in builds))
     return tuple(sorted(file for file in present if file not in kept))

@@ -15,20 +15,20 @@ from typing import Final
 
 from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import STATEMENT_LIMIT, Entry, Finished, ImageStore
+from mvmnix.images.store import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    STATEMENT_LIMIT,
+    ImageStore,
+    IndexEntry,
+    VerifiedBuild,
+)
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.provenance.verify import ImageEvidence, verify_alone
 from mvmnix.strict import canonical
-
-#: Under which names an export and an archive hold the evidence beside the image's four files.
-BUNDLE_NAME: Final = "provenance.sigstore.json"
-LOCK_NAME: Final = "flake.lock"
-#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
-PARTS_NAME: Final = "parts.sigstore.jsonl"
-#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
-REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 
 _OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
 _EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)
@@ -38,7 +38,7 @@ _LARGEST: Final = 8**11 - 1
 _PADDING: Final = 1 << 20
 
 
-def pack(library: ImageStore, finished: Finished, write: Callable[[bytes], object]) -> None:
+def pack(library: ImageStore, finished: VerifiedBuild, write: Callable[[bytes], object]) -> None:
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
@@ -62,7 +62,7 @@ def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
     write(member.tobuf(tarfile.USTAR_FORMAT))
 
 
-def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> Finished:
+def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> VerifiedBuild:
     """Take an image in. Raises RefusedError, and nothing of it stays."""
     with Reception(library.images) as reception:
         evidence: dict[str, _Bytes] = {}
@@ -89,7 +89,7 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
         reception.keep()  # 4
     entry = library.take_in(it)
     library.note(_name(entry), entry)
-    return Finished(image, it, provenance)
+    return VerifiedBuild(image, it, provenance)
 
 
 def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:
@@ -116,7 +116,7 @@ class _Bytes:
         """It is complete."""
 
 
-def _name(entry: Entry) -> str:
+def _name(entry: IndexEntry) -> str:
     """The name of the index entry of something loaded: no build of a flake is ever looked for under it."""
     return Digest.of(canonical(["loaded", entry.manifest.hex, entry.bundle.hex])).hex
 

@@ -4,13 +4,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.builder.session import BuildRecord, Given, PartsRecord
+from mvmnix.builder.session import BuildInputs, BuildRecord, PartsRecord
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.images.store import Finished
+from mvmnix.images.store import VerifiedBuild
 from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
-    Limits,
+    BuilderLimits,
     Part,
     Parts,
     Provenance,
@@ -28,19 +28,21 @@ def by_host_nix(record: BuildRecord, *, mvm: str) -> Provenance:
     return _of_image(record, mvm=mvm, builder=None, limits=None)
 
 
-def by_builder(record: BuildRecord, *, mvm: str, builder: Finished, limits: Limits) -> Provenance:
+def by_builder(record: BuildRecord, *, mvm: str, builder: VerifiedBuild, limits: BuilderLimits) -> Provenance:
     """The provenance of a build in a VM that ran this builder image."""
     return _of_image(record, mvm=mvm, builder=builder, limits=limits)
 
 
-def of_parts(record: PartsRecord, *, mvm: str, builder: Finished, limits: Limits) -> Parts:
+def of_parts(record: PartsRecord, *, mvm: str, builder: VerifiedBuild, limits: BuilderLimits) -> Parts:
     """What is signed of parts that were built in a VM that ran this builder image."""
     provenance = _provenance(record, record.given, mvm=mvm, builder=builder, limits=limits)
     return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
 
 
-def _of_image(record: BuildRecord, *, mvm: str, builder: Finished | None, limits: Limits | None) -> Provenance:
-    given = Given(record.given, record.touched, record.cached, record.kept)
+def _of_image(
+    record: BuildRecord, *, mvm: str, builder: VerifiedBuild | None, limits: BuilderLimits | None
+) -> Provenance:
+    given = BuildInputs(record.given, record.touched, record.cached, record.kept)
     return replace(
         _provenance(record, given, mvm=mvm, builder=builder, limits=limits),
         derivation=record.derivation,
@@ -51,7 +53,12 @@ def _of_image(record: BuildRecord, *, mvm: str, builder: Finished | None, limits
 
 
 def _provenance(
-    record: BuildRecord | PartsRecord, given: Given, *, mvm: str, builder: Finished | None, limits: Limits | None
+    record: BuildRecord | PartsRecord,
+    given: BuildInputs,
+    *,
+    mvm: str,
+    builder: VerifiedBuild | None,
+    limits: BuilderLimits | None,
 ) -> Provenance:
     """What holds of every session: from what, by whom, when."""
     flake, lock = record.request.flake, record.request.lock

@@ -30,7 +30,7 @@ _PATH: Final = r"/nix/store/[0-9a-z]{32}-[0-9a-zA-Z+._?=-]{1,211}"
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
+class PartDomain:
     """Who built from what: mvm's own tree, by its archive, and the files of the builder image."""
 
     tree: Digest
@@ -94,7 +94,7 @@ class PartIndex:
         self._bundles = bundles
         self._archives = archives
 
-    def stock(self, domain: Domain, *, policy: TrustPolicy, now: datetime) -> KeptParts:
+    def stock(self, domain: PartDomain, *, policy: TrustPolicy, now: datetime) -> KeptParts:
         """What is kept for a domain, verified. Raises RefusedError, and MvmnixError where the book can't be read."""
         page = self._page(domain.name)
         bundles = {digest: self._bundles.read(digest, limit=LIMIT) for digest in {part.bundle for part in page.kept}}
@@ -105,7 +105,7 @@ class PartIndex:
         return KeptParts(page, parts, {digest: bundles[digest] for digest in ours}, ours)
 
     def add(
-        self, domain: Domain, known: Mapping[str, StorePath], parts: tuple[KeptPath, ...], bundle: bytes | None
+        self, domain: PartDomain, known: Mapping[str, StorePath], parts: tuple[KeptPath, ...], bundle: bytes | None
     ) -> None:
         """Write down which parts a domain has, and what was built of them, in place of what was said of these paths."""
         if bundle is not None:
@@ -115,7 +115,7 @@ class PartIndex:
         page = Page(known, tuple(sorted(kept, key=lambda part: part.path)))
         self._directory.write_atomic(domain.name, _text(page))
 
-    def forget(self, domain: Domain) -> None:
+    def forget(self, domain: PartDomain) -> None:
         """Say nothing more of a domain."""
         self._directory.remove(domain.name)
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.images import gc_roots as rules
-from mvmnix.images.gc_roots import File, Need, Shelved
-from mvmnix.images.store import Entry, ImageStore, StoreDirectory
+from mvmnix.images.gc_roots import Need, Shelved, StoredFile
+from mvmnix.images.store import ImageStore, IndexEntry, StoreDirectory
 from mvmnix.model import Digest, Image
 from mvmnix.suggestion import did_you_mean
 
@@ -25,11 +25,11 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class PruneResult:
     """What was removed, or would be: builds by their manifests, files, leftovers of died writers, and bytes in all."""
 
     builds: tuple[Digest, ...]
-    files: tuple[File, ...]
+    files: tuple[StoredFile, ...]
     leftovers: tuple[str, ...]
     size: int
 
@@ -40,11 +40,11 @@ class KeptImages:
     `held` are files that other code keeps there, such as the statements of kept parts.
     """
 
-    def __init__(self, library: ImageStore, *, held: Collection[File] = ()) -> None:
+    def __init__(self, library: ImageStore, *, held: Collection[StoredFile] = ()) -> None:
         self._library = library
         self._held = frozenset(held)
 
-    def find(self, text: str) -> tuple[tuple[str, Entry], ...]:
+    def find(self, text: str) -> tuple[tuple[str, IndexEntry], ...]:
         """The index entries of the image with this manifest digest, its beginning, or else with this name.
 
         A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
@@ -67,7 +67,7 @@ class KeptImages:
         """The names of kept images, by their manifests; of those that can be read."""
         return frozenset(filter(None, (self._name(entry) for entry in self._library.entries())))
 
-    def _name(self, entry: Entry) -> str:
+    def _name(self, entry: IndexEntry) -> str:
         """What a manifest says the image is called; empty where it can't be read."""
         try:
             return self._image(entry.manifest).name
@@ -83,7 +83,7 @@ class KeptImages:
         finished: dict[str, datetime] | None = None,
         before: datetime | None = None,
         remove: bool = True,
-    ) -> Freed:
+    ) -> PruneResult:
         """Remove files that no build or holder needs; with `every`, builds too that no holder needs: see needs.unused.
 
         Raises MvmnixError when a build can't be read, so that it isn't known which files are its.
@@ -92,7 +92,7 @@ class KeptImages:
         gone = rules.unused(builds, needs, spared=spared, finished=finished, before=before) if every else ()
         return self._remove(builds, gone, needs, remove=remove)
 
-    def remove(self, names: Collection[str], needs: Collection[Need]) -> Freed:
+    def remove(self, names: Collection[str], needs: Collection[Need]) -> PruneResult:
         """Remove builds by the names of their index entries, and the files that were theirs alone.
 
         Raises UsageError when one of them is needed. They need not be readable themselves.
@@ -115,10 +115,12 @@ class KeptImages:
         *,
         remove: bool,
         theirs: bool = False,
-    ) -> Freed:
+    ) -> PruneResult:
         stay = tuple(build for build in builds if build not in gone)
         stay += tuple(map(self._outlived, rules.outlived([build.entry for build in stay], needs)))
-        present = frozenset[File]().union(*(build.files for build in gone)) if theirs else frozenset(self._present())
+        present = (
+            frozenset[StoredFile]().union(*(build.files for build in gone)) if theirs else frozenset(self._present())
+        )
         files = rules.surplus((file for file in present - self._held if self._has(file)), stay, needs)
         size = sum(self._library.rooms[file.room].weight(file.digest) for file in files)
         if remove:
@@ -128,37 +130,37 @@ class KeptImages:
                 self._library.rooms[file.room].remove(file.digest)
         leftovers = {} if theirs else self._sweep(remove=remove)
         manifests = tuple(sorted({it.entry.manifest for it in gone} - {it.entry.manifest for it in stay}))
-        return Freed(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
+        return PruneResult(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
 
-    def _outlived(self, entry: Entry) -> Shelved:
+    def _outlived(self, entry: IndexEntry) -> Shelved:
         """What is kept of a build that lost its index entry; which evidence else was its is unknown, so all stays."""
         known = self._files(entry) if self._library.images.has(entry.manifest) else self._known_files(entry)
         return Shelved(
             "", entry, known | set(self._present(StoreDirectory.BUNDLES, StoreDirectory.LOCKS, StoreDirectory.SBOMS))
         )
 
-    def _files(self, entry: Entry) -> frozenset[File]:
+    def _files(self, entry: IndexEntry) -> frozenset[StoredFile]:
         try:
             return rules.files_of(entry, self._image(entry.manifest))
         except MvmnixError as error:
             why = f"a kept build can't be read, so that it isn't known which files are its: {error.message}"
             raise MvmnixError(why, hint=f"mvm image rm {entry.manifest}") from error
 
-    def _known_files(self, entry: Entry) -> frozenset[File]:
+    def _known_files(self, entry: IndexEntry) -> frozenset[StoredFile]:
         """The files of a build, as far as its manifest can be read."""
         try:
             return self._files(entry)
         except MvmnixError:
-            return frozenset({File(StoreDirectory.IMAGES, entry.manifest)} | rules.evidence_of(entry))
+            return frozenset({StoredFile(StoreDirectory.IMAGES, entry.manifest)} | rules.evidence_of(entry))
 
     def _image(self, digest: Digest) -> Image:
         return manifest.parse(self._library.manifest(digest))
 
-    def _present(self, *rooms: StoreDirectory) -> Iterator[File]:
+    def _present(self, *rooms: StoreDirectory) -> Iterator[StoredFile]:
         for room in rooms or self._library.rooms:
-            yield from (File(room, digest) for digest in self._library.rooms[room].digests())
+            yield from (StoredFile(room, digest) for digest in self._library.rooms[room].digests())
 
-    def _has(self, file: File) -> bool:
+    def _has(self, file: StoredFile) -> bool:
         return self._library.rooms[file.room].has(file.digest)
 
     def _sweep(self, *, remove: bool) -> dict[str, int]:

@@ -9,7 +9,7 @@ from mvmnix.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class SourceGcResult:
     """What was removed, or would be: sources, what died writers left, and bytes in all."""
 
     sources: tuple[Digest, ...]
@@ -26,7 +26,7 @@ def sources_of(claims: Iterable[Provenance]) -> Iterator[Digest]:
         yield from (path.nar for path in claim.kept)
 
 
-def collect_garbage(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> Collected:
+def collect_garbage(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> SourceGcResult:
     """Remove all other sources. The caller holds the lock that keeps builds and downloads out."""
     gone = tuple(digest for digest in sources.digests() if digest not in needed)
     size = sum(map(sources.weight, gone))
@@ -34,4 +34,4 @@ def collect_garbage(sources: Store, needed: Collection[Digest], *, remove: bool 
         for digest in gone:
             sources.remove(digest)
     leftovers = sources.sweep(remove=remove)
-    return Collected(gone, tuple(sorted(leftovers)), size + sum(leftovers.values()))
+    return SourceGcResult(gone, tuple(sorted(leftovers)), size + sum(leftovers.values()))

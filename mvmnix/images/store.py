@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -22,6 +22,13 @@ from mvmnix.provenance.verify import ImageEvidence, Verified, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
+#: Under which names an export and an archive hold the evidence beside the image's four files.
+BUNDLE_NAME: Final = "provenance.sigstore.json"
+LOCK_NAME: Final = "flake.lock"
+#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
+PARTS_NAME: Final = "parts.sigstore.jsonl"
+#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
+REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024
 _INDEX_LIMIT = 16 * 1024
@@ -53,7 +60,7 @@ class BuildKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """What the index says of a build: digests of its manifest, its provenance bundle, and its flake.lock, if any.
 
     `sbom` is that of its SBOM, `parts` are those of the bundles of kept parts, which lie beside the provenance bundles.
@@ -67,7 +74,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredImage:
     """What is kept of a build, as bytes that have their digests and aren't verified; for a gate that verifies them."""
 
     image: Image
@@ -75,7 +82,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished(Kept):
+class VerifiedBuild(StoredImage):
     """A build whose evidence and bytes were verified just now."""
 
     provenance: Verified[Provenance]
@@ -115,7 +122,7 @@ class ImageStore:
         *,
         policy: TrustPolicy,
         now: datetime,
-    ) -> Finished:
+    ) -> VerifiedBuild:
         """Keep a build's evidence beside its image, which is in `images` already, and find it by `key` from now on.
 
         It is verified first, as it will be each time that it is found. Raises RefusedError.
@@ -125,7 +132,7 @@ class ImageStore:
         self._index.write_atomic(key.name, _text(entry))
         return finished
 
-    def find(self, key: BuildKey, *, policy: TrustPolicy, now: datetime) -> Finished | None:
+    def find(self, key: BuildKey, *, policy: TrustPolicy, now: datetime) -> VerifiedBuild | None:
         """A kept build of exactly this, verified as `open` does, or None. Raises RefusedError.
 
         What the index points at has to say itself that it was built from that tree: an entry that was swapped for that
@@ -142,17 +149,17 @@ class ImageStore:
             raise refuse(ReasonCode.PROVENANCE_MISMATCH, "a kept build", why, hint)
         return finished
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[IndexEntry]:
         """All that the index says. Nothing of it is verified yet."""
         for _, entry in self.index():
             yield entry
 
-    def index(self) -> Iterator[tuple[str, Entry]]:
+    def index(self) -> Iterator[tuple[str, IndexEntry]]:
         """The same, each under the name of its file there. Raises MvmnixError for one that can't be read."""
         for name in self._index.names():
             yield name, self._entry(name)
 
-    def take_in(self, it: ImageEvidence) -> Entry:
+    def take_in(self, it: ImageEvidence) -> IndexEntry:
         """Keep the evidence of an image that is in `images` already; returns what the index will say of it."""
         entry = _entry_of(it)
         self._bundles.put(it.provenance, entry.bundle)
@@ -164,7 +171,7 @@ class ImageStore:
             self._sboms.put(it.sbom, entry.sbom)
         return entry
 
-    def note(self, name: str, entry: Entry) -> None:
+    def note(self, name: str, entry: IndexEntry) -> None:
         """Have the index say that there is such a build; what it says is not trusted."""
         self._index.write_atomic(name, _text(entry))
 
@@ -176,7 +183,7 @@ class ImageStore:
         """What died writers left in the index, as `Directory.sweep` does."""
         return self._index.sweep(remove=remove)
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> IndexEntry:
         try:
             return read(parse_json(self._index.read(name, _INDEX_LIMIT)), "build", _entry)
         except MalformedError as error:
@@ -199,7 +206,7 @@ class ImageStore:
         """The bytes of an SBOM, hashed."""
         return self._sboms.read(digest, limit=STATEMENT_LIMIT)
 
-    def open(self, entry: Entry, *, policy: TrustPolicy, now: datetime) -> Finished:
+    def open(self, entry: IndexEntry, *, policy: TrustPolicy, now: datetime) -> VerifiedBuild:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.
 
         An SBOM that the provenance names has to be kept beside it, and to be that one.
@@ -210,9 +217,9 @@ class ImageStore:
         if provenance.claim.sbom != entry.sbom:
             why = f"its provenance names the SBOM {provenance.claim.sbom}, and none is kept"
             raise refuse(ReasonCode.SBOM_MISMATCH, "a kept build", why, _AGAIN)
-        return Finished(it.image, it.evidence, provenance)
+        return VerifiedBuild(it.image, it.evidence, provenance)
 
-    def read(self, entry: Entry) -> Kept:
+    def read(self, entry: IndexEntry) -> StoredImage:
         """What is kept of a build; its kernel, initrd and rootfs are left where they lie, unread."""
         described = self.manifest(entry.manifest)
         evidence = ImageEvidence(
@@ -222,7 +229,7 @@ class ImageStore:
             sbom=None if entry.sbom is None else self.sbom(entry.sbom),
             parts=tuple(map(self.bundle, entry.parts)),
         )
-        return Kept(manifest.parse(described), evidence)
+        return StoredImage(manifest.parse(described), evidence)
 
     def _hashed(self, artifact: Artifact) -> Artifact:
         """What really lies in the store under that digest: provenance is compared with it, not with a promise."""
@@ -233,24 +240,24 @@ class ImageStore:
             os.close(fd)
 
 
-def _entry_of(it: ImageEvidence) -> Entry:
+def _entry_of(it: ImageEvidence) -> IndexEntry:
     parts = tuple(map(Digest.of, it.parts))
-    return Entry(Digest.of(it.manifest), Digest.of(it.provenance), _digest(it.lock), _digest(it.sbom), parts)
+    return IndexEntry(Digest.of(it.manifest), Digest.of(it.provenance), _digest(it.lock), _digest(it.sbom), parts)
 
 
 def _digest(data: bytes | None) -> Digest | None:
     return None if data is None else Digest.of(data)
 
 
-def _text(entry: Entry) -> bytes:
+def _text(entry: IndexEntry) -> bytes:
     lock = {} if entry.lock is None else {"lock": entry.lock.hex}
     sbom = {} if entry.sbom is None else {"sbom": entry.sbom.hex}
     parts = {"parts": [each.hex for each in entry.parts]} if entry.parts else {}
     return canonical({"manifest": entry.manifest.hex, "bundle": entry.bundle.hex} | lock | sbom | parts)
 
 
-def _entry(record: Record) -> Entry:
-    return Entry(
+def _entry(record: Record) -> IndexEntry:
+    return IndexEntry(
         record.digest("manifest"),
         record.digest("bundle"),
         record.digest("lock") if record.has("lock") else None,

@@ -15,7 +15,7 @@ type Pair = tuple[str, str]
 def mismatches(lock: LockedFlake, pairs: Sequence[Pair] = ()) -> Iterator[Reason]:
     """Every node that was locked to another place than it names as its original, and that no pair admits.
 
-    Nix believes a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
+    Nix trusts a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
     """
     nodes: tuple[LockedNode | RelativeNode, ...] = (*lock.locked, *lock.relative)
     for node in nodes:

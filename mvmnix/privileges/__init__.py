@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = face(
     {
         "control_groups": "ControlGroups Controller Group GroupLimits",
         "descriptors": "received",
-        "entry": "Entry",
+        "entry": "NamespaceEntry",
         "give_up": "give_up_root",
-        "tree": "Served",
+        "tree": "ServedDirectory",
         "withheld": "withheld_words",
     },
     modules=["client", "control_groups", "ids"],

@@ -25,7 +25,7 @@ from typing import Final
 from mvmnix.privileges.control_groups import Controller, GroupLimits, Parent
 from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.rights import Rights
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 from mvmnix.strict import MAX_INTEGER, MalformedError, Record, canonical, parse_json, read
 
 #: How long a line of an error may be.
@@ -89,7 +89,7 @@ def _container(_it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]
 
 def _tree(it: Record, descriptors: list[int], rights: Rights) -> Callable[[], _Done]:
     uid = _uid(it)
-    served = Served(it.flag("writable"), it.integer("lowest-group", 0, 1)) if it.flag("served") else None
+    served = ServedDirectory(it.flag("writable"), it.integer("lowest-group", 0, 1)) if it.flag("served") else None
     (source,) = descriptors
     return lambda: (None, (rights.tree(source, uid, served),))
 

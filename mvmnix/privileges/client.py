@@ -15,7 +15,7 @@ from mvmnix.privileges import control_groups, ids
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.rights import Rights
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 
@@ -36,7 +36,7 @@ class Broker:
         """The user namespace of containers."""
         return self._one({"request": "container"})
 
-    def tree(self, source: int, reader: int, served: Served | None) -> int:
+    def tree(self, source: int, reader: int, served: ServedDirectory | None) -> int:
         """A detached mount of what `source` names, for a uid of the pool."""
         asked: dict[str, object] = {"request": "tree", "uid": reader, "served": served is not None}
         if served is not None:

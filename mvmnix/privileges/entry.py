@@ -30,7 +30,7 @@ def place() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamespaceEntry:
     """Into which user namespace, as which uid and gid inside of it, and with which detached mounts."""
 
     namespace: int

@@ -13,7 +13,7 @@ from mvmnix import procfs
 from mvmnix.privileges import control_groups, ids, tree, user_namespaces
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.grants import Grants
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 from mvmnix.process import is_readable
 
 #: What uid_pool.py and helper_group.py call what belongs to one sandbox.
@@ -41,7 +41,7 @@ class Rights:
         """The user namespace of containers; the caller closes it."""
         return user_namespaces.for_container()
 
-    def tree(self, source: int, reader: int, served: Served | None) -> int:
+    def tree(self, source: int, reader: int, served: ServedDirectory | None) -> int:
         """A detached mount of what `source` names, for a uid of the pool (`tree.made`); the caller closes it."""
         return tree.made(source, self._checked(reader), served, self.grants)
 

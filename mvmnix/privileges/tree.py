@@ -34,14 +34,14 @@ _BENEATH: Final = 0x02 | 0x04 | 0x08
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedDirectory:
     """How a directory is served to a guest: whether it may write; the lowest group that has a place (0 or 1)."""
 
     writable: bool
     lowest_group: int
 
 
-def made(source: int, reader: int, served: Served | None, grants: Grants | None) -> int:
+def made(source: int, reader: int, served: ServedDirectory | None, grants: Grants | None) -> int:
     """The detached mount of what `source` names, for a uid and gid of the pool; the caller closes it.
 
     `served` is None for what a helper reads; `grants` is None where the caller is root itself. Raises OSError: EACCES
@@ -87,7 +87,7 @@ class _Made:
     """
 
     reader: int
-    served: Served | None
+    served: ServedDirectory | None
     whole: bool = True
 
     def of(self, source: int) -> int:

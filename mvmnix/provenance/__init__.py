@@ -1,4 +1,4 @@
-"""What is said about an image, by whom, and whether a trust policy believes it."""
+"""What is said about an image, by whom, and whether a trust policy trusts it."""
 
 from mvmnix.faces import face
 

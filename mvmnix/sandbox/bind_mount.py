@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.privileges import Entry, client
+from mvmnix.privileges import NamespaceEntry, client
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Bound:
 
     words: tuple[str, ...]
     descriptors: tuple[int, ...]
-    entry: Entry | None
+    entry: NamespaceEntry | None
 
 
 @contextmanager
@@ -45,6 +45,6 @@ def bound(files: Mapping[str, Path | int], reader: int | None) -> Iterator[Bound
         trees.extend(rights.tree(fd, reader, None) for fd in held.values())
         namespace = rights.namespace_of(reader)
         stack.callback(os.close, namespace)
-        entry = Entry(namespace, reader, tuple(trees))
+        entry = NamespaceEntry(namespace, reader, tuple(trees))
         words = (("--ro-bind", source, inside) for source, inside in zip(entry.paths, held, strict=True))
         yield Bound(tuple(word for three in words for word in three), (), entry)

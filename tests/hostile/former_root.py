@@ -19,9 +19,9 @@ from mvmnix.privileges import client, idmap, ids
 from mvmnix.privileges.client import Broker
 from mvmnix.privileges.control_groups import Controller, GroupLimits
 from mvmnix.privileges.descriptors import PACKET
-from mvmnix.privileges.entry import Entry, attach, become_private, paths
+from mvmnix.privileges.entry import NamespaceEntry, attach, become_private, paths
 from mvmnix.privileges.give_up import give_up_root
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 
 type Way = Callable[[], object]
 
@@ -41,7 +41,7 @@ def opened(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
-def read_by_tree(broker: Broker, path: str, served: Served | None = None) -> str:
+def read_by_tree(broker: Broker, path: str, served: ServedDirectory | None = None) -> str:
     """What is in a file that the broker was asked to mount for a uid of the pool, read as that uid."""
     source = opened(path)
     tree = broker.tree(source, READER, served)
@@ -50,7 +50,7 @@ def read_by_tree(broker: Broker, path: str, served: Served | None = None) -> str
     if child == 0:
         status = 1
         with suppress(OSError):
-            entry = Entry(broker.namespace_of(READER), READER, (tree,))
+            entry = NamespaceEntry(broker.namespace_of(READER), READER, (tree,))
             entry.enter()
             os.write(writing, Path(entry.paths[0]).read_bytes()[:100] or b"empty")
             status = 0
@@ -70,7 +70,7 @@ def written_by_tree(broker: Broker, path: str) -> str:
     child = os.fork()
     if child == 0:
         try:
-            Entry(broker.namespace_of(READER), READER).enter()
+            NamespaceEntry(broker.namespace_of(READER), READER).enter()
             become_private()
             flags = idmap._MountAttr(attr_clr=1 | 2 | 4)
             if libc.mount_setattr(tree, b"", 0x1000 | 0x8000, ctypes.byref(flags), ctypes.sizeof(flags)):
@@ -131,7 +131,7 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
     yield "another user's file by a tree", partial(read_by_tree, broker, other)
     yield "write to this program by a tree", partial(written_by_tree, broker, os.path.dirname(client.__file__))
     yield "write to the Python library", partial(written_by_tree, broker, os.path.dirname(json.__file__))
-    served = Served(writable=True, lowest_group=0)
+    served = ServedDirectory(writable=True, lowest_group=0)
     for what in ("/", "/etc", "/root", "/proc", os.path.dirname(other), named):
         yield f"{what} to write, for a guest", partial(broker.tree, opened(what), READER, served)
     yield "a descriptor that is none", partial(broker.tree, socket.socket().fileno(), READER, served)

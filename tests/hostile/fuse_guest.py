@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.share import Share
-from mvmnix.launch.shares.setup import Circumstances, Shares
+from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import User
 from tests.hostile.stand_in import jail
 
@@ -223,7 +223,7 @@ class FuseGuest:
 def serving(where: Path, *shares: Share, written: int | None = None) -> Iterator[Shares]:
     """The servers of these shares, started in the jail that is shipped; `where` is for its state."""
     with jail(where, uids=os.geteuid() == 0) as it:
-        made = Shares.ready(shares, Circumstances(it, MEMORY_MIB, USER, (), written))
+        made = Shares.ready(shares, ShareContext(it, MEMORY_MIB, USER, (), written))
         try:
             made.start()
             yield made

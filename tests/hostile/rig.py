@@ -16,15 +16,15 @@ import pytest
 
 from mvmnix import manifest, strict
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.images.store import Entry
+from mvmnix.images.store import IndexEntry
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb
 from mvmnix.provenance.bundle import envelope, statement
@@ -82,17 +82,17 @@ class Rig:
                 return name
         raise LookupError(image)
 
-    def kept(self, name: str) -> Entry:
+    def kept(self, name: str) -> IndexEntry:
         """What the index of builds says under a name."""
         value = json.loads((self.home.state / "builds" / name).read_bytes())
         kinds = ("manifest", "bundle", "lock", "sbom")
         made_of, bundle, lock, sbom = (Digest(value[it]) if it in value else None for it in kinds)
         assert made_of is not None
         assert bundle is not None
-        return Entry(made_of, bundle, lock, sbom, tuple(map(Digest, value.get("parts", ()))))
+        return IndexEntry(made_of, bundle, lock, sbom, tuple(map(Digest, value.get("parts", ()))))
 
     @cached_property
-    def builder(self) -> Entry:
+    def builder(self) -> IndexEntry:
         """The builder image, the other build that is kept: made elsewhere, by somebody else, from other files."""
         return self.kept(self._index_key("builder"))
 
@@ -187,7 +187,7 @@ class Rig:
         assert caught.value.exit_code == 126
         assert all(reason.why and reason.hint for reason in caught.value.reasons)
         (last,) = last_records(self.rooms.audit, self.rooms.log_key, last=1)
-        assert last.record.kind is Kind.REFUSAL
+        assert last.record.kind is RecordKind.REFUSAL
         assert last.record.reasons == tuple(dict.fromkeys(caught.value.codes))
         assert self.marks == before
         return set(caught.value.codes)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mvmnix import nar
 from mvmnix.builder.session.cache import MAX_HEAD, MAX_WAITING, Connection
-from mvmnix.builder.session.ledger import MAX_MISSED, Ledger, Offer
+from mvmnix.builder.session.ledger import MAX_MISSED, Offer, OfferLedger
 from mvmnix.model import Digest, HashMode, Source, StorePath
 
 CONTENT = b"a pin's bytes" * 100
@@ -25,7 +25,7 @@ ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z ]+\r\nContent-Length: (\d+)\r\n
 class Cache:
     """A ledger with one offer, and how often its bytes were read."""
 
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: OfferLedger = field(default_factory=OfferLedger)
     reads: int = 0
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ def test_too_many_at_once_end_the_stream() -> None:
 @pytest.mark.parametrize("sent", [b"\r\n\r\n", b"A" * (MAX_HEAD + 1), get("nix-cache-info"), b"\0"])
 def test_a_stream_that_was_given_up_costs_nothing_more(sent: bytes) -> None:
     """Its answers would wait for ever: nobody pulls from a stream that has ended, while the guest may go on sending."""
-    connection = Connection(Ledger())
+    connection = Connection(OfferLedger())
     connection.data(b"nonsense\r\n\r\n")
     everything(connection)
     for _ in range(1000):
@@ -179,7 +179,7 @@ def test_a_stream_that_was_given_up_costs_nothing_more(sent: bytes) -> None:
 
 
 def test_what_is_asked_in_vain_is_remembered_up_to_a_bound() -> None:
-    ledger = Ledger()
+    ledger = OfferLedger()
     for number in range(MAX_MISSED + 100):
         assert ledger.narinfo(f"{number:032d}") is None
     assert len(ledger.missed) == MAX_MISSED

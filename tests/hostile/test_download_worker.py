@@ -21,7 +21,7 @@ from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import Compression, document_texts, expand, json_value
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.fetch.retry import Limits
+from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
@@ -38,7 +38,7 @@ __all__ = ["bait"]
 
 pytestmark = pytest.mark.integration
 
-LIMITS: Final = Limits(size=1 << 20, seconds=30, stall=10, connect=5, attempts=2)
+LIMITS: Final = DownloadLimits(size=1 << 20, seconds=30, stall=10, connect=5, attempts=2)
 #: Runs in the worker's place: each function named here takes that of the worker's own.
 STAND_IN: Final = """
 import os, signal, socket, sys, time
@@ -82,13 +82,13 @@ def server() -> Iterator[Server]:
 
 
 @contextmanager
-def downloader(*servers: Server, limits: Limits = LIMITS) -> Iterator[Downloader]:
+def downloader(*servers: Server, limits: DownloadLimits = LIMITS) -> Iterator[Downloader]:
     allowed = Allowlist(frozenset(), frozenset(server.origin for server in servers))
     with Downloader(allowed, limits, environment={}, sleep=lambda _: None) as opened:
         yield opened
 
 
-def got(server: Server, limits: Limits = LIMITS) -> bytes:
+def got(server: Server, limits: DownloadLimits = LIMITS) -> bytes:
     data = bytearray()
     with downloader(server, limits=limits) as opened:
         opened.get(f"{server.origin}/file", data.extend)
@@ -181,14 +181,18 @@ def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypa
 @pytest.mark.parametrize(
     ("answer", "limits", "said"),
     [
-        ("time.sleep(600)", Limits(stall=0.2, attempts=2), "says nothing for 1 seconds"),
-        ("while True: send(lane, Kind.ALIVE)", Limits(seconds=1, attempts=2), "longer than 1 seconds"),
-        ("head(lane)\nwhile True: send(lane, Kind.ALIVE)", Limits(seconds=1, attempts=2), "longer than 1 seconds"),
-        ("head(lane); time.sleep(600)", Limits(seconds=1, stall=60, attempts=2), "longer than 1 seconds"),
+        ("time.sleep(600)", DownloadLimits(stall=0.2, attempts=2), "says nothing for 1 seconds"),
+        ("while True: send(lane, Kind.ALIVE)", DownloadLimits(seconds=1, attempts=2), "longer than 1 seconds"),
+        (
+            "head(lane)\nwhile True: send(lane, Kind.ALIVE)",
+            DownloadLimits(seconds=1, attempts=2),
+            "longer than 1 seconds",
+        ),
+        ("head(lane); time.sleep(600)", DownloadLimits(seconds=1, stall=60, attempts=2), "longer than 1 seconds"),
     ],
 )
 def test_what_never_ends_is_ended(
-    answer: str, limits: Limits, said: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    answer: str, limits: DownloadLimits, said: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_over(monkeypatch, answer=answer)
     with pytest.raises(MvmnixError, match=said):
@@ -273,7 +277,7 @@ def test_no_process_stays_when_it_has_ended(server: Server, monkeypatch: pytest.
     found = "[pid for pid in os.listdir('/proc') if pid.isdigit() and ') Z' in open(f'/proc/{pid}/stat').read()]"
     take_over(monkeypatch, answer=f"if b'/end' in request: os._exit(0)\nbody(lane, repr({found}).encode())")
     data = bytearray()
-    with downloader(server, limits=Limits(size=1 << 20, attempts=1)) as opened:
+    with downloader(server, limits=DownloadLimits(size=1 << 20, attempts=1)) as opened:
         with pytest.raises(DownloadError, match="broke off"):
             opened.get(f"{server.origin}/end", lambda _: None)
         opened.get(f"{server.origin}/file", data.extend)
@@ -317,7 +321,7 @@ def ways_of(server: Server, patch: pytest.MonkeyPatch, *, connected: bool) -> di
 
     take_over(patch, answer=WAYS)
     patch.setattr(lanes, "Sandbox", with_program)
-    return judged(got(server, Limits(stall=300, seconds=300, attempts=1)).decode())
+    return judged(got(server, DownloadLimits(stall=300, seconds=300, attempts=1)).decode())
 
 
 @pytest.mark.usefixtures("bait")

@@ -109,11 +109,11 @@ SERVED = """
 import os, sys
 from mvmnix.privileges import client, ids
 from mvmnix.privileges.give_up import give_up_root
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 give_up_root([sys.argv[1]], os.environ)
 for path in sys.argv[1:]:
     try:
-        os.close(client.current().tree(os.open(path, os.O_PATH), ids.FIRST_OF_POOL, Served(True, 0)))
+        os.close(client.current().tree(os.open(path, os.O_PATH), ids.FIRST_OF_POOL, ServedDirectory(True, 0)))
         print("served")
     except OSError as error:
         print(error.strerror)

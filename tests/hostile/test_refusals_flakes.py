@@ -180,7 +180,7 @@ def test_the_same_by_command(rig: Rig, checkout: Path) -> None:
 
 
 def test_a_pin_with_other_bytes(rig: Rig, world: World, tmp_path: Path) -> None:
-    """Its name in the store is a promise that nobody believes: the bytes are hashed when a builder asks for them."""
+    """Its name in the store is a promise that nobody trusts: the bytes are hashed when a builder asks for them."""
     sources = Path(world.home.environment["XDG_CACHE_HOME"]) / "mvmnix/sources"
     mine = tmp_path / "cache/mvmnix/sources"
     mine.mkdir(parents=True, mode=0o700)

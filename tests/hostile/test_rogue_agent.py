@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
@@ -223,7 +223,7 @@ def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
     for text in kept:
         for words in ("RIP=", "CR3=", "LVTT", "pic0:", "IRQ statistics", '"status": "running"', "/cpu.stat", "state S"):
             assert words in text
-    assert [it.kind for it in told] == [Kind.START, Kind.RESTART, Kind.END]
+    assert [it.kind for it in told] == [RecordKind.START, RecordKind.RESTART, RecordKind.END]
     assert {*told[1].reasons, *told[2].reasons} <= {EndReason.BOOT_STALLED, EndReason.TIMEOUT}
     assert told[1].digests["diagnosis"] == Digest.of(kept[0].encode())
 

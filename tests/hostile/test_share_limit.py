@@ -19,7 +19,7 @@ from mvmnix import procfs
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.shares.setup import Shares
-from mvmnix.launch.shares.write_quota import WrittenWatch
+from mvmnix.launch.shares.write_quota import WriteQuota
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 
 pytestmark = pytest.mark.integration
@@ -163,8 +163,8 @@ def test_a_guest_that_runs_away_is_ended_and_its_neighbour_is_not(tmp_path: Path
             shares.strike()
 
         watches = [
-            WrittenWatch(loop, shares.written, 8 * MIB, end),
-            WrittenWatch(loop, calm.written, 8 * MIB, lambda: reached.append("neighbour")),
+            WriteQuota(loop, shares.written, 8 * MIB, end),
+            WriteQuota(loop, calm.written, 8 * MIB, lambda: reached.append("neighbour")),
         ]
         thread = threading.Thread(target=running_away, args=(runaway,))
         thread.start()

@@ -13,7 +13,7 @@ from mvmnix.launch.container.run import run_container
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.supervisor import Finished
+from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.model import Verity
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
@@ -135,7 +135,7 @@ class Containers:
         given = {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER} | changes
         return self.house.plan("/bin/probe", *argv, wall_seconds=seconds, **given)
 
-    def run(self, *argv: str, stdin: Stdin = None, **changes: Any) -> tuple[Finished, str]:
+    def run(self, *argv: str, stdin: Stdin = None, **changes: Any) -> tuple[SupervisedEnd, str]:
         """Run the program; how it ended, and what it said on both of its outputs."""
         said = bytearray()
         with self.plan(*argv, **changes) as plan:

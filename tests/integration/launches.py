@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from mvmnix import private_dirs
 from mvmnix.audit import checkpoint_slot, log
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import clock, nonces, replay
 from mvmnix.launch.gate.nonces import Nonces, Spent
@@ -209,8 +209,8 @@ def told(here: House, ends: Counter[int]) -> dict[str, int]:
     return {
         "started": ends[STARTED],
         "replay": ends[REPLAYED],
-        "logged": sum(it.kind is Kind.START for it in logged),
-        "refusals": sum(it.kind is Kind.REFUSAL and it.reasons == (ReasonCode.REPLAY,) for it in logged),
+        "logged": sum(it.kind is RecordKind.START for it in logged),
+        "refusals": sum(it.kind is RecordKind.REFUSAL and it.reasons == (ReasonCode.REPLAY,) for it in logged),
         "kept": len(list((here.path / "replay").glob("??/*"))),
         "machines": sum(it.is_dir() for it in (here.path / "machines").glob("*")),
     }

@@ -12,7 +12,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.verbs import CopyDirection, copy_request
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, Kind, Limits, Reader, head
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.launch.loop import Loop
 from tests.integration.agent_house import IDLE, USER, build, talk, until, workload
@@ -86,14 +86,14 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_in_and_out_again(guest: Guest, tree: Path, tmp_path: Path) -> None:
-    data = b"".join(Pack(Limits(), leaves_out=False).chunks(tree))
+    data = b"".join(Pack(CopyLimits(), leaves_out=False).chunks(tree))
     assert guest.into(data, ".", "it") == (0, "")
     inside = guest.room / "it/d/x"
     assert (inside.stat().st_uid, inside.stat().st_mode & 0o7777) == (USER.uid, 0o755)
     code, out, err = guest.out("it")
     assert (code, err) == (0, "")
     with Unpack(tmp_path / "back", b"", replaces=False, leaves_out=False) as target:
-        reader = Reader(target, Limits())
+        reader = Reader(target, CopyLimits())
         reader.write(out)
         reader.close()
         target.commit()

@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix import nar
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from tests.fakes import nar_of, source
 
@@ -26,7 +26,7 @@ TREE_ARCHIVE = b"".join(
 TREE = Source("path:x", "source", Digest.of(TREE_ARCHIVE), HashMode.NAR)
 
 
-def bridge(client: socket.socket, ledger: Ledger) -> None:
+def bridge(client: socket.socket, ledger: OfferLedger) -> None:
     """What the channel does between the guest's socket and a connection, without the channel."""
     connection = Connection(ledger)
     with client:
@@ -39,7 +39,7 @@ def bridge(client: socket.socket, ledger: Ledger) -> None:
 
 
 @contextmanager
-def serving(ledger: Ledger) -> Iterator[str]:
+def serving(ledger: OfferLedger) -> Iterator[str]:
     """The cache at a loopback address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
@@ -60,8 +60,8 @@ def serving(ledger: Ledger) -> Iterator[str]:
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    made = Ledger()
+def ledger() -> OfferLedger:
+    made = OfferLedger()
     contents: dict[Source, Callable[[], bytes]] = {
         DEB: lambda: nar_of(b"debian" * 100_000),
         EMPTY: lambda: nar_of(b""),
@@ -90,7 +90,7 @@ def realise(where: Path, cache: str, *paths: StorePath) -> subprocess.CompletedP
     return subprocess.run([*argv, "--realise", *map(str, paths)], capture_output=True, check=False, env=env)
 
 
-def test_fixed_outputs_and_trees_arrive_unsigned(ledger: Ledger, tmp_path: Path) -> None:
+def test_fixed_outputs_and_trees_arrive_unsigned(ledger: OfferLedger, tmp_path: Path) -> None:
     with serving(ledger) as cache:
         done = realise(tmp_path, cache, DEB.store_path, EMPTY.store_path, TREE.store_path)
     assert done.returncode == 0, done.stderr.decode()
@@ -104,7 +104,7 @@ def test_fixed_outputs_and_trees_arrive_unsigned(ledger: Ledger, tmp_path: Path)
     assert not ledger.missed
 
 
-def test_a_miss_is_final(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_miss_is_final(ledger: OfferLedger, tmp_path: Path) -> None:
     unknown = source("unknown", b"?").store_path
     with serving(ledger) as cache:
         done = realise(tmp_path, cache, unknown)
@@ -115,7 +115,7 @@ def test_a_miss_is_final(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_nix_itself_notices_other_bytes(tmp_path: Path) -> None:
     """Should the host's disk change between the two looks: what arrives is not what the path's name promises."""
-    ledger = Ledger()
+    ledger = OfferLedger()
     answers = iter([nar_of(b"good"), nar_of(b"evil"), nar_of(b"evil")])
     it = source("file", b"good")
     ledger.offer([Offer.by_content(it.store_path, it.digest, it.mode, lambda: (next(answers),))])

@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.caches import Asked, Caches, Outcome
-from mvmnix.builder.fetch.https import Limits
+from mvmnix.builder.fetch.https import DownloadLimits
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey, CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
@@ -25,7 +25,7 @@ from tests.integration.webserver import serving
 
 pytestmark = pytest.mark.integration
 
-LIMITS = Limits(size=1 << 24, seconds=30, stall=5, connect=5, attempts=2)
+LIMITS = DownloadLimits(size=1 << 24, seconds=30, stall=5, connect=5, attempts=2)
 NIX = (
     *("nix", "--extra-experimental-features", "nix-command flakes"),
     *("--option", "build-users-group", "", "--option", "substitute", "false"),
@@ -60,7 +60,7 @@ class World:
     def secret(self, key: str) -> str:
         return f"secret-key={self.base / key}.sec"
 
-    def caches(self, *names: str, keys: tuple[str, ...] = ("ours-1",), limits: Limits = LIMITS) -> Caches:
+    def caches(self, *names: str, keys: tuple[str, ...] = ("ours-1",), limits: DownloadLimits = LIMITS) -> Caches:
         trusted = tuple(self.keys[key] for key in keys)
         rules = [CacheRule(name if "://" in name else f"{self.origin}/{name}", trusted) for name in names]
         return Caches(rules, limits, environment={"SSL_CERT_FILE": str(self.authority.bundle)})
@@ -321,7 +321,7 @@ def test_a_redirect_off_the_cache_is_refused(world: World) -> None:
 
 def test_a_cache_that_is_down_is_not_asked_again_and_again(world: World) -> None:
     with Server(world.authority.context("localhost")) as server:
-        quick = Limits(attempts=1)
+        quick = DownloadLimits(attempts=1)
         server.routes["/" + "0" * 32 + ".narinfo"] = lambda it: it.answer(b"", status="503 Service Unavailable")
         with world.caches(server.origin, "good", limits=quick) as caches:
             with pytest.raises(MvmnixError, match="answers 503"):

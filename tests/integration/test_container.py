@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError, ReasonCode, RefusedError
 from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.container.crun import Crun
@@ -19,7 +19,7 @@ from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
@@ -57,7 +57,7 @@ def test_it_runs_and_everything_calls_it_what_it_is(here: Containers) -> None:
     assert (finished.exit_code, said, finished.ended.reason) == (0, "in and out", EndReason.GUEST_EXIT)
     assert here.house.notices[0].startswith("container: not a microVM")
     begin, end = here.house.log()
-    assert (begin.kind, begin.backend, end.kind) == (Kind.START, "container: not a microVM", Kind.END)
+    assert (begin.kind, begin.backend, end.kind) == (RecordKind.START, "container: not a microVM", RecordKind.END)
     (receipt,) = here.house.receipts()
     assert receipt.observed.backend is Backend.CONTAINER
     assert receipt.observed.hypervisor.path == "/usr/bin/crun"
@@ -152,7 +152,7 @@ def test_so_many_processes_and_no_more(here: Containers) -> None:
         {"workload": Workload(("/bin/probe",), {}, "/", User(65_536, 1))},
         {"workload": Workload(("/bin/probe",), {}, "/", User(1, 65_536))},
         {"variation": Variation("other", 0, "natural")},
-        {"limits": Limits(tasks=3)},
+        {"limits": PlanLimits(tasks=3)},
     ],
 )
 def test_what_a_container_cannot_be(here: Containers, changes: dict[str, Any]) -> None:
@@ -276,14 +276,14 @@ def test_a_changed_byte_anywhere_is_refused_before_anything_runs(here: Container
         with pytest.raises(RefusedError) as caught:
             run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
     assert caught.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
-    assert [record.kind for record in here.house.log()] == [Kind.REFUSAL]
+    assert [record.kind for record in here.house.log()] == [RecordKind.REFUSAL]
 
 
 def test_what_is_no_file_system_ends_in_the_jail(tmp_path: Path) -> None:
     here = Containers(tmp_path / "house", world_of(tmp_path, os.urandom(64 * BLOCK)))
     with pytest.raises(MachineFailedError, match="erofs"):
         here.run("id")
-    assert [record.kind for record in here.house.log()] == [Kind.START, Kind.END]
+    assert [record.kind for record in here.house.log()] == [RecordKind.START, RecordKind.END]
 
 
 def test_a_plan_without_the_word_is_no_container(here: Containers) -> None:

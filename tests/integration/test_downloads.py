@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
+from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Authority, Handler, Server
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 BODY = bytes(range(256)) * 1200
 HALF = len(BODY) // 2
 ETAG = 'ETag: "one"'
-LIMITS = Limits(size=1 << 20, seconds=30, stall=0.5, connect=5, attempts=3)
+LIMITS = DownloadLimits(size=1 << 20, seconds=30, stall=0.5, connect=5, attempts=3)
 
 
 @dataclass
@@ -32,12 +32,12 @@ class World:
     authority: Authority
     slept: list[float] = field(default_factory=list)
 
-    def downloader(self, limits: Limits = LIMITS, *, hosts: tuple[str, ...] = ()) -> Downloader:
+    def downloader(self, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()) -> Downloader:
         allowed = Allowlist(frozenset(hosts), frozenset({self.server.origin}))
         environment = {"SSL_CERT_FILE": str(self.authority.bundle)}
         return Downloader(allowed, limits, environment=environment, sleep=self.slept.append)
 
-    def get(self, path: str = "/file", limits: Limits = LIMITS, **headers: str) -> bytes:
+    def get(self, path: str = "/file", limits: DownloadLimits = LIMITS, **headers: str) -> bytes:
         data = bytearray()
         with self.downloader(limits) as downloader:
             response = downloader.get(self.server.origin + path, data.extend, headers=headers)
@@ -230,7 +230,7 @@ def test_it_is_refused_or_given_up(world: World, case: str) -> None:
 def test_a_trickle_ends_with_the_time(world: World, begin: bytes) -> None:
     world.server.routes["/file"] = trickle(begin)
     with pytest.raises(RefusedError) as refusal:
-        world.get(limits=Limits(seconds=3, stall=20, attempts=3))
+        world.get(limits=DownloadLimits(seconds=3, stall=20, attempts=3))
     assert refusal.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert len(world.server.asked) == 1
 
@@ -334,7 +334,7 @@ def test_somebody_is_told_how_far_it_is(world: World) -> None:
     large = BODY * 10
     world.server.routes["/file"] = whole(body=large)
     url = world.server.origin + "/file"
-    with world.downloader(Limits(size=len(large))) as downloader:
+    with world.downloader(DownloadLimits(size=len(large))) as downloader:
         downloader.meter = Meter()
         downloader.get(url, lambda _: None)
     assert [(url, total) for url, _, total in told] == [(url, len(large))] * 2
@@ -355,7 +355,7 @@ def test_whoever_closes_the_downloader_ends_what_runs(world: World) -> None:
         it.stall()
 
     world.server.routes["/file"] = hang
-    downloader = world.downloader(Limits(stall=600, seconds=600, attempts=3))
+    downloader = world.downloader(DownloadLimits(stall=600, seconds=600, attempts=3))
     failed: list[Exception] = []
 
     def run() -> None:

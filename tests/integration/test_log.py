@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import CAPACITY
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.killed import states_of_an_append, survives
@@ -74,4 +74,4 @@ def test_kill_9_loses_no_sealed_record(world: World) -> None:
     evidence = verify_log(world.directory, world.key)
     assert evidence.checkpoint.size > max(sealed)
     found = {listed.index: listed.record.kind for listed in last_records(world.directory, world.key, last=10**6)}
-    assert all(found[index] is Kind.START for index in sealed)
+    assert all(found[index] is RecordKind.START for index in sealed)

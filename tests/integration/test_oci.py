@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import Downloader, DownloadError, Limits
+from mvmnix.builder.fetch.https import Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.oci.image import request, resolve
 from mvmnix.builder.oci.reference import OciRef
@@ -29,7 +29,7 @@ from tests.unit.builder.oci.images import MANIFEST, Pushed, descriptor, name_of,
 
 pytestmark = pytest.mark.integration
 
-LIMITS = Limits(size=1 << 30, seconds=30, stall=5, connect=5, attempts=2)
+LIMITS = DownloadLimits(size=1 << 30, seconds=30, stall=5, connect=5, attempts=2)
 IMAGE = pushed(b"one", b"two" * 100_000, Cmd=["/bin/app"])
 
 

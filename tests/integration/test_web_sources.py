@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import Downloader, Limits
+from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode, Source
@@ -61,7 +61,7 @@ class World:
 
     def fetch(self, *sources: Source) -> None:
         allowed = Allowlist(frozenset(), frozenset({self.server.origin}))
-        limits = Limits(size=1 << 20, seconds=60, stall=5, attempts=2, parallel=3)
+        limits = DownloadLimits(size=1 << 20, seconds=60, stall=5, attempts=2, parallel=3)
         with Downloader(allowed, limits, environment={}) as downloader:
             fetch_sources(sources, self.store, self.told, registries=[], downloader=downloader)
 

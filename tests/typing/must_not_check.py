@@ -91,7 +91,7 @@ def evidence_is_not_subclassed() -> None:
     class Forged(VerifiedPlan):  # E: [misc]
         pass
 
-    class Believed(Verified[Provenance]):  # E: [misc]
+    class Trusted(Verified[Provenance]):  # E: [misc]
         pass
 
     class Other(Signer):

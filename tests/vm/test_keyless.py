@@ -8,7 +8,7 @@ from mvmnix.provenance.bundle import envelope
 from tests.conftest import Home, World
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served
-from tests.unit.cli.test_keyless_build import SUBJECT, believe
+from tests.unit.cli.test_keyless_build import SUBJECT, trust
 
 pytestmark = pytest.mark.vm
 
@@ -18,7 +18,7 @@ def test_a_job_builds_signs_and_plans_keyless(copied: World, tmp_path: Path) -> 
     config, plan, signed = (tmp_path / name for name in ("config.json", "plan.json", "plan.sigstore.json"))
     with served(private) as services:
         issuer, job = services.issuer_url, services.ambient(SUBJECT)
-        believe(home.config, private, issuer)
+        trust(home.config, private, issuer)
         config.write_bytes(services.config(tsa=False))
         keyless = ("--keyless", "--trust-config", config)
         done(home, "build", *keyless, "./examples/hello", "--out", out, cwd=copied.tree, env=job)

@@ -13,10 +13,11 @@ from mvmnix.api.doctor.witnesses import witnesses
 from mvmnix.audit import verify_log
 from mvmnix.builder.nix import NIX, HostNix
 from mvmnix.builder.pins import APT_GET
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.backends import Qemu, choice
 from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import KvmVerdict, known_verdicts, kvm_access_hint, now
+from mvmnix.launch.runtime import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.plural import counted
 from mvmnix.provenance import Boundary
 from mvmnix.sandbox import BUBBLEWRAP, GIT, locate

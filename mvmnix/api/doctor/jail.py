@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from mvmnix import caller
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.api.host import open_jail
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, LaunchSpec
@@ -62,7 +63,7 @@ def _tried(context: Context) -> tuple[str, ...]:
     """Enter a cell with a program that ends at once; what was complained about, if anything."""
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
-    cell = context.jail.cell((), spec, invocation)
+    cell = open_jail(context).cell((), spec, invocation)
     process = HypervisorProcess.spawn(invocation, (), cell)
     try:
         process.wait()

@@ -1,4 +1,4 @@
-"""Gives an account of a whole trust policy: whom it believes, how far, until when, and what the floor leaves of it."""
+"""Gives an account of a whole trust policy: whom it trusts, how far, until when, and what the floor leaves of it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

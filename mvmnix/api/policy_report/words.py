@@ -41,7 +41,7 @@ def _standing(it: Account) -> Iterator[Row]:
     if it.not_compared:
         yield "file", f"not compared with the audit log: {it.not_compared}"
     left = it.policy.expires - it.now
-    when = f"in {counted(left.days, 'day')}" if left > timedelta(0) else "EXPIRED: nothing is believed"
+    when = f"in {counted(left.days, 'day')}" if left > timedelta(0) else "EXPIRED: nothing is trusted"
     yield "expires", f"{show_time(it.policy.expires)}, {when}" + (" (soon)" if timedelta(0) < left < _SOON else "")
 
 
@@ -91,7 +91,7 @@ def _what(it: Account) -> Iterator[Row]:
     yield from (("pair", f"{original} may be locked to {locked}") for original, locked in policy.pairs)
     yield from (("cache", key.text) for key in policy.caches)
     if not policy.caches:
-        yield "cache", "none: no path from a binary cache is believed"
+        yield "cache", "none: no path from a binary cache is trusted"
     taken = "the log's proof" if policy.trust.require_inclusion else "the log's proof, or its promise for files"
     yield "inclusion", taken
     yield "evaluation", f"may {'' if policy.import_from_derivation else 'not '}build, and read what it built"

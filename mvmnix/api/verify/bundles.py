@@ -5,7 +5,6 @@ import json
 from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
-from mvmnix.launch.gate import signatures
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import envelope
 
@@ -53,6 +52,8 @@ def canonical_in(path: str) -> bytes:
 
 def canonical_plan(path: str) -> bytes:
     """A plan's bundle in the same way; several of them, one a line, only as mvm wrote them."""
+    from mvmnix.launch.gate import signatures  # noqa: PLC0415 - what is about no plan doesn't pay for it
+
     data = file_bytes(path, LIMIT)
     signatures.refuse_unsigned(data)
     return data if b"\n{" in data and data.startswith(b'{"dsseEnvelope"') else envelope.parse_bundle(data).to_bytes()

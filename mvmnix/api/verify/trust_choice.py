@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import override
 
 from mvmnix.api.files import file_bytes
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
-from mvmnix.launch.runtime import now
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust, trusted_root

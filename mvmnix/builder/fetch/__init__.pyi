@@ -14,14 +14,14 @@ from mvmnix.builder.fetch.registries import (
     PROXY_PORT,
     Command,
     Failure,
+    FailureKind,
     Mirror,
     Progress,
     Registry,
-    Trouble,
 )
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.builder.fetch.resumable import DownloadError
-from mvmnix.builder.fetch.retry import Limits
+from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 
 __all__ = [
@@ -34,11 +34,12 @@ __all__ = [
     "Command",
     "Credentials",
     "DownloadError",
+    "DownloadLimits",
     "Downloader",
     "Endpoint",
     "Failure",
+    "FailureKind",
     "Fetched",
-    "Limits",
     "Mirror",
     "Outside",
     "Progress",
@@ -47,7 +48,6 @@ __all__ = [
     "Route",
     "ToConfigured",
     "ToProxy",
-    "Trouble",
     "Web",
     "bring_tree",
     "document_texts",

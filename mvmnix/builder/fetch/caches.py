@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, Limits
+from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.config import CacheRule
@@ -71,7 +71,7 @@ class Caches:
     """The caches of the configuration, in its order, for one build; safe for many threads. A context manager."""
 
     def __init__(
-        self, rules: Sequence[CacheRule], limits: Limits, *, environment: Mapping[str, str] | None = None
+        self, rules: Sequence[CacheRule], limits: DownloadLimits, *, environment: Mapping[str, str] | None = None
     ) -> None:
         self._rules = tuple(rules)
         self._limits = limits

@@ -2,7 +2,7 @@
 
 1. The client's only way out is a listening socket on its own loopback, which the gateway serves along a route.
 2. It fetches into memory of its own. The files that were named, if they are regular ones, come out as bytes on standard
-   output; a size stands before each, and neither is believed: they are read within bounds, and hashed by the caller.
+   output; a size stands before each, and neither is trusted: they are read within bounds, and hashed by the caller.
 """
 
 import os

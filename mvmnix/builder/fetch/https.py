@@ -25,11 +25,11 @@ from mvmnix.builder.fetch.asking import Answer, CertificateError, ask, take
 from mvmnix.builder.fetch.dial import Dialled, dial
 from mvmnix.builder.fetch.lanes import Deadline, Lanes
 from mvmnix.builder.fetch.resumable import BrokenError, ChangedError, DownloadError, Transfer
-from mvmnix.builder.fetch.retry import TRANSIENT, Limits, pause
+from mvmnix.builder.fetch.retry import TRANSIENT, DownloadLimits, pause
 from mvmnix.builder.fetch.unpack import certificates
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
-__all__ = ["ChangedError", "DownloadError", "Downloader", "Limits", "Meter", "Response"]
+__all__ = ["ChangedError", "DownloadError", "DownloadLimits", "Downloader", "Meter", "Response"]
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 10
@@ -71,7 +71,7 @@ class Downloader:
     def __init__(
         self,
         allowed: Allowlist,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: DownloadLimits = DownloadLimits(),  # noqa: B008 - frozen
         meter: Meter = Unmetered(),  # noqa: B008 - has no state
         *,
         environment: Mapping[str, str] | None = None,

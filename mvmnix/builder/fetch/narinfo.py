@@ -7,7 +7,7 @@ Nix manual, "narinfo" and "Signatures"; nix: libstore/nar-info.cc and path-info.
 1. Each field that counts stands there once and is well formed.
 2. The archive lies below the cache's own address.
 3. A key that is listed for this cache has signed StorePath, NarHash, NarSize and References. Nothing else is covered,
-   so nothing else is believed: Deriver, System, FileHash and FileSize are not read, a `CA:` field is no signature.
+   so nothing else is trusted: Deriver, System, FileHash and FileSize are not read, a `CA:` field is no signature.
 """
 
 import base64

@@ -17,7 +17,7 @@ INPUT: Final = f"{WORK}/input"
 PROXY_PORT: Final = 1080
 
 
-class Trouble(IntEnum):
+class FailureKind(IntEnum):
     """Why a download failed, the worst last: no such file (any more), could not be asked, had other bytes."""
 
     GONE = 1
@@ -29,7 +29,7 @@ class Trouble(IntEnum):
 class Failure:
     """One failed download; `why` in the registry's own words."""
 
-    trouble: Trouble
+    trouble: FailureKind
     why: str
 
     def joined(self, other: "Failure") -> "Failure":

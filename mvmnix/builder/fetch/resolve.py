@@ -1,7 +1,7 @@
 """Finds out what an unlocked reference means now, for `mvm lock`: its tree, and the attributes that lock it.
 
 The attributes are those that Nix 2.26 writes (nix: libfetchers). Nothing is evaluated: a branch becomes a commit, an
-address a hash, by asking the one place that the reference names. The lock believes what it says now.
+address a hash, by asking the one place that the reference names. The lock trusts what it says now.
 """
 
 import re

@@ -12,7 +12,7 @@ LONGEST: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DownloadLimits:
     """Of one download: bytes, seconds in all, without a byte, and to connect, attempts; and how many run at once."""
 
     size: int = 8 << 30

@@ -1,4 +1,4 @@
-"""Reads the tree of a commit out of a conversation with `git cat-file`, believing no object's name; starts nothing.
+"""Reads the tree of a commit out of a conversation with `git cat-file`, trusting no object's name; starts nothing.
 
 A repository's objects can lie under names that their bytes don't hash to, and small objects can stand for endless
 trees. So each object is hashed (git(1): gitformat-pack, "object names"), its size is asked before it is read, and

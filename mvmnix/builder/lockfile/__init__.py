@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "document": "InputPath LockChange",
-        "session": "Locking LockRequest NewLock",
+        "session": "LockRequest LockSession NewLock",
     },
 )

@@ -22,8 +22,8 @@ from mvmnix.builder.session import (
     BuilderMachine,
     CommandResult,
     Connection,
-    Ledger,
     Offer,
+    OfferLedger,
     Progress,
     last_lines,
     run_command,
@@ -64,7 +64,7 @@ class NewLock:
     changes: tuple[document.LockChange, ...]
 
 
-class Locking:
+class LockSession:
     """One lock. `connection` answers the VM's questions; `run` does the rest."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Locking:
         self._store = store
         self._trees = trees
         self._progress = progress
-        self._ledger = Ledger()
+        self._ledger = OfferLedger()
         self._resolved: dict[tuple[tuple[str, object], ...], Tree] = {}
         self._here: set[Digest] = set()
 
@@ -166,7 +166,7 @@ class Locking:
 class _Questions:
     """A session and its machine as the port of graph.py."""
 
-    def __init__(self, session: Locking, machine: BuilderMachine) -> None:
+    def __init__(self, session: LockSession, machine: BuilderMachine) -> None:
         self._session = session
         self._machine = machine
 

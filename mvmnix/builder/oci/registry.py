@@ -1,4 +1,4 @@
-"""Brings what an OCI reference names into the store of sources, by the one downloader; believes no byte unhashed.
+"""Brings what an OCI reference names into the store of sources, by the one downloader; trusts no byte unhashed.
 
 1. What the store has is not asked for.
 2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.

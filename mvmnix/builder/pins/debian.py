@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mvmnix import process
-from mvmnix.builder.fetch import FILES, Command, Failure, Trouble
+from mvmnix.builder.fetch import FILES, Command, Failure, FailureKind
 from mvmnix.builder.pins import apt_settings
 from mvmnix.builder.pins.apt_settings import AptSettings, ForMirror
 from mvmnix.builder.pins.index import Index
@@ -163,6 +163,6 @@ def _path(source: Source) -> str:
 
 def _failure(why: str) -> Failure:
     if why.startswith(("404", "File not found", "Failed to stat")):
-        return Failure(Trouble.GONE, why)
+        return Failure(FailureKind.GONE, why)
     mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
-    return Failure(Trouble.WRONG if mismatch else Trouble.FAILED, why)
+    return Failure(FailureKind.WRONG if mismatch else FailureKind.FAILED, why)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mvmnix.builder.fetch import FILES, INPUT, Command, Failure, Trouble, downloaded
+from mvmnix.builder.fetch import FILES, INPUT, Command, Failure, FailureKind, downloaded
 from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
 from mvmnix.builder.pins.pip_settings import PipSettings
@@ -162,14 +162,14 @@ class PipIndexes:
         """All when the index can't be reached; else only a batch of one has a culprit: pip stops without naming it."""
         unreachable = next((line for line in stderr.splitlines() if line.startswith(_UNREACHABLE)), None)
         if unreachable:
-            return dict.fromkeys(batch, Failure(Trouble.FAILED, unreachable))
+            return dict.fromkeys(batch, Failure(FailureKind.FAILED, unreachable))
         if len(batch) > 1:
             return {}
         errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
         why = (errors or stderr.splitlines() or ["pip said nothing"])[-1]
         if "DO NOT MATCH THE HASHES" in stderr:
-            return {batch[0]: Failure(Trouble.WRONG, "pip found another hash")}
-        return {batch[0]: Failure(Trouble.GONE if why.startswith(_GONE) else Trouble.FAILED, why)}
+            return {batch[0]: Failure(FailureKind.WRONG, "pip found another hash")}
+        return {batch[0]: Failure(FailureKind.GONE if why.startswith(_GONE) else FailureKind.FAILED, why)}
 
 
 def requirements(pyproject: bytes) -> tuple[str, ...]:

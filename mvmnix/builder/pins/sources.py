@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 
-from mvmnix.builder.fetch import Downloader, Failure, Mirror, Progress, Registry, Trouble, Web, downloaded, is_web
+from mvmnix.builder.fetch import Downloader, Failure, FailureKind, Mirror, Progress, Registry, Web, downloaded, is_web
 from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
@@ -108,7 +108,7 @@ class _Download:
             if down:
                 return dict.fromkeys(batch, down[0])
             failed = self._batch(mirror, batch)
-            if len(failed) == len(batch) and all(one.trouble is Trouble.FAILED for one in failed.values()):
+            if len(failed) == len(batch) and all(one.trouble is FailureKind.FAILED for one in failed.values()):
                 down.append(failed[batch[0]])
             return failed
 
@@ -141,12 +141,12 @@ class _Download:
             for source in [one for one in batch if one not in failed]:
                 content = done.content(mirror.file(source))
                 if content is None:
-                    absent[source] = Failure(Trouble.FAILED, "nothing arrived").because(done.refusals)
+                    absent[source] = Failure(FailureKind.FAILED, "nothing arrived").because(done.refusals)
                     continue
                 try:
                     self._keep(source, content)
                 except RefusedError as error:
-                    failed[source] = Failure(Trouble.WRONG, error.reasons[0].why)
+                    failed[source] = Failure(FailureKind.WRONG, error.reasons[0].why)
         return failed, absent
 
     def _keep(self, source: Source, content: Iterable[bytes]) -> None:
@@ -204,10 +204,10 @@ def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:
 
 def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -> MvmnixError:
     """What to tell of everything that failed: wrong bytes are refused; the rest is an error with one repair."""
-    by_trouble = {trouble: [one for one in sorted(failed) if failed[one].trouble is trouble] for trouble in Trouble}
-    if by_trouble[Trouble.WRONG]:
-        return RefusedError(*(_wrong(source, failed[source], registries) for source in by_trouble[Trouble.WRONG]))
-    gone, unreached = by_trouble[Trouble.GONE], by_trouble[Trouble.FAILED]
+    by_trouble = {trouble: [one for one in sorted(failed) if failed[one].trouble is trouble] for trouble in FailureKind}
+    if by_trouble[FailureKind.WRONG]:
+        return RefusedError(*(_wrong(source, failed[source], registries) for source in by_trouble[FailureKind.WRONG]))
+    gone, unreached = by_trouble[FailureKind.GONE], by_trouble[FailureKind.FAILED]
     lines = [f"{_described(one, registries)} is no longer served ({one.uri}: {failed[one].why})" for one in gone]
     hints = [registry.repair(mine) for registry in registries if (mine := _of(registry, gone))]
     if unreached:

@@ -5,9 +5,9 @@ from mvmnix.builder.session.build_errors import last_lines
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
-from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
-from mvmnix.builder.session.session import BuildRequest, Given
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.builder.session.worker_pool import Threads, WorkerPool
 
 __all__ = [
@@ -17,14 +17,14 @@ __all__ = [
     "OUTPUTS",
     "ArchiveReader",
     "Build",
+    "BuildInputs",
     "BuildRecord",
     "BuildRequest",
     "BuilderMachine",
     "CommandResult",
     "Connection",
-    "Given",
-    "Ledger",
     "Offer",
+    "OfferLedger",
     "PartsBuild",
     "PartsRecord",
     "PartsWantedError",

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from mvmnix.builder.session.ledger import Ledger, Pursuit
+from mvmnix.builder.session.ledger import OfferLedger, Pursuit
 from mvmnix.model import STORE_DIR
 
 #: Bounds on what a guest may send: bytes of a request's head, requests that wait for an answer.
@@ -49,7 +49,7 @@ class Connection:
     `wake` is called when an answer that had to wait is there.
     """
 
-    def __init__(self, ledger: Ledger, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, ledger: OfferLedger, wake: Callable[[], None] = lambda: None) -> None:
         self._ledger = ledger
         self._wake = wake
         self._head = bytearray()

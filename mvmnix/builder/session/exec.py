@@ -121,5 +121,5 @@ def one_path(said: bytes) -> StorePath:
     try:
         return StorePath.parse(said.decode().strip())
     except ValueError as error:
-        hint = "look at the build log; the builder VM is not believed"
+        hint = "look at the build log; the builder VM is not trusted"
         raise refuse(ReasonCode.OUTPUT_MALFORMED, "builder VM", f"expected one store path: {error}", hint) from error

@@ -1,6 +1,6 @@
 """Tells a full disk and a want of memory from a failed build, by what the builder VM's kernel says of them; pure.
 
-The guest isn't believed for more than this: which of three hints its user gets.
+The guest isn't trusted for more than this: which of three hints its user gets.
 """
 
 import re

@@ -94,7 +94,7 @@ class Seeker(Protocol):
 
 
 @dataclass(slots=True)
-class Ledger:
+class OfferLedger:
     """What the builder was offered, what it was given, and what it asked for in vain; one for a session."""
 
     seeker: Seeker | None = None

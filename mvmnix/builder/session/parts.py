@@ -18,7 +18,7 @@ from mvmnix import strict
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, run
-from mvmnix.builder.session.session import BuildRequest, Given, Session
+from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
 from mvmnix.builder.session.substituter import Suppliers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -47,7 +47,7 @@ class PartsRecord:
     request: BuildRequest
     known: dict[str, StorePath]
     built: tuple[BuiltPart, ...]
-    given: Given
+    given: BuildInputs
     nix: str
     started: datetime
     finished: datetime

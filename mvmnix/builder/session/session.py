@@ -8,7 +8,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, exhaustion
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
-from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import Suppliers, Supply
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
@@ -28,7 +28,7 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class BuildInputs:
     """All that came into the VM beside the root tree; `touched` are the archives of the lock's trees."""
 
     sources: tuple[Source, ...]
@@ -57,7 +57,7 @@ class Session:
         self.supply = Supply(suppliers, store, errands, self._asked, self._doubted)
         self.supply.know(request.lock.locked)
         self.supply.know(parts)
-        self.ledger = Ledger(self.supply)
+        self.ledger = OfferLedger(self.supply)
         self.ledger.offer([Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))])
 
     def connection(self, wake: Callable[[], None]) -> Connection:
@@ -81,10 +81,10 @@ class Session:
         self.ask(machine, nix_commands.fetch_tree(flake.store_path))
         return nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
 
-    def given(self) -> Given:
+    def given(self) -> BuildInputs:
         """What the VM was given until now."""
         origins = [offer.origin for offer in self.ledger.given.values()]
-        return Given(
+        return BuildInputs(
             sources=tuple(sorted(it for it in origins if isinstance(it, Source))),
             touched=frozenset(it.nar for it in origins if isinstance(it, LockedNode)),
             cached=tuple(sorted((it for it in origins if isinstance(it, Cached)), key=lambda it: it.path)),

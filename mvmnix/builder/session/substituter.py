@@ -152,7 +152,7 @@ class Supply:
         return Offer(source.store_path, digest, length, archive, address, origin=origin)
 
     def _named(self, path: StorePath, digest: Digest, references: tuple[StorePath, ...], origin: object) -> Offer:
-        size = self._store.size(digest)  # hashed: nothing that lies there is believed
+        size = self._store.size(digest)  # hashed: nothing that lies there is trusted
         archive = partial(_archive, self._store, digest, size, HashMode.NAR)
         return Offer(path, digest, size, archive, references=references, origin=origin)
 

@@ -12,8 +12,8 @@ from mvmnix.audit import (
     Checkpoint,
     ConsistencyProof,
     InclusionProof,
-    Listed,
     NoteError,
+    SealedRecord,
     foreign_checkpoint,
     hold_writers,
     is_begun,
@@ -25,7 +25,7 @@ from mvmnix.audit import (
     rolled_back,
 )
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, Place, audit_verdicts
+from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, AuditSource, audit_verdicts
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
@@ -57,7 +57,7 @@ audit.add_command(verify)
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(context, key_path, directory)
+        place = AuditSource.of(context, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in last_records(place.log, place.note_key, last=most):
             click.echo(json.dumps(_shown(listed)))
@@ -72,7 +72,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
     with open_context(TERMINAL) as context, audit_verdicts(as_json=as_json, elsewhere=directory is not None) as told:
-        place = Place.of(context, key_path, directory)
+        place = AuditSource.of(context, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(context, which, directory))
         if not found:
             return told.not_found(f"the log has no record {which}", as_json=as_json)
@@ -90,7 +90,7 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(context, key_path, directory)
+        place = AuditSource.of(context, key_path, directory)
         if not is_begun(place.log):
             raise no_log(place.log)
         with hold_writers(place.log):
@@ -113,7 +113,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
-        place = Place.of(context, key_path, directory)
+        place = AuditSource.of(context, key_path, directory)
         if not is_begun(place.log):
             raise no_log(place.log)
         with hold_writers(place.log):
@@ -183,19 +183,19 @@ def _is_index(text: str) -> bool:
     return _INDEX.fullmatch(text) is not None
 
 
-def _found(place: Place, which: str) -> list[Listed]:
+def _found(place: AuditSource, which: str) -> list[SealedRecord]:
     listed = records_backwards(place.log, place.note_key)
     if not _is_index(which):
         return [one for one in listed if one.record.machine == which][::-1]
     return [one for one in listed if one.index == int(which)]
 
 
-def _shown(listed: Listed) -> dict[str, object]:
+def _shown(listed: SealedRecord) -> dict[str, object]:
     value: dict[str, object] = json.loads(listed.record.line)
     return {"index": listed.index} | value
 
 
-def _pinned(note: bytes, place: Place) -> Checkpoint:
+def _pinned(note: bytes, place: AuditSource) -> Checkpoint:
     try:
         return Checkpoint.verified(note, place.note_key)
     except NoteError as error:

@@ -17,13 +17,22 @@ from mvmnix.api import (
     open_context,
     unended_starts,
 )
-from mvmnix.audit import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof, Listed, LogEvidence, NoteKey, verify_log
+from mvmnix.audit import (
+    MAGIC,
+    MAX_PROOF,
+    ConsistencyProof,
+    InclusionProof,
+    LogEvidence,
+    NoteKey,
+    SealedRecord,
+    verify_log,
+)
 from mvmnix.cli.options import (
     DIRECTORY,
     KEY,
     KEY_LIMIT,
+    AuditSource,
     AuditVerdict,
-    Place,
     archive_key,
     audit_verdicts,
     open_named,
@@ -64,7 +73,7 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
                 raise UsageError("--pinned goes with a log", hint="name the directory `log` of the export, with --key")
             _archive(check_export(exported, key_of_it), as_json=as_json)
             return told.code
-        place = Place.of(context, key_path, directory)
+        place = AuditSource.of(context, key_path, directory)
         if directory is None:
             evidence, unended = check_own_log(context, place.note_key, note)
         else:
@@ -80,7 +89,7 @@ def _pinned(context: Context, text: str) -> bytes:
     return file_bytes(text, KEY_LIMIT) if name == text else kept_checkpoint(name, context.config.witnesses)
 
 
-def _log(evidence: LogEvidence, lost: Sequence[Listed], *, as_json: bool) -> int:
+def _log(evidence: LogEvidence, lost: Sequence[SealedRecord], *, as_json: bool) -> int:
     checkpoint = evidence.checkpoint
     verdict = AuditVerdict.UNSEALED if evidence.tail else AuditVerdict.VERIFIED
     if as_json:
@@ -139,11 +148,11 @@ def _proof(data: bytes, key: NoteKey, pinned: bytes | None, *, as_json: bool) ->
         click.echo(line)
 
 
-def _indices(lost: Sequence[Listed]) -> list[dict[str, object]]:
+def _indices(lost: Sequence[SealedRecord]) -> list[dict[str, object]]:
     return [{"machine": listed.record.machine, "record": listed.index} for listed in lost]
 
 
-def _tell_lost(lost: Sequence[Listed]) -> None:
+def _tell_lost(lost: Sequence[SealedRecord]) -> None:
     for listed in lost:
         said = f"record {listed.index}: the machine {listed.record.machine} started, and no record tells its end"
         click.echo(said, err=True)

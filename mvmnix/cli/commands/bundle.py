@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import STATEMENT_KINDS, now, open_context, signed_about
+from mvmnix.api import STATEMENT_KINDS, open_context, signed_about
 from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.plural import counted

@@ -6,13 +6,12 @@ from datetime import timedelta
 import click
 
 from mvmnix.api import (
-    Finished,
-    Freed,
     Need,
+    PruneResult,
     SeenImage,
+    VerifiedBuild,
     find_images,
     list_images,
-    now,
     open_context,
     prune_images,
     remove_images,
@@ -20,6 +19,7 @@ from mvmnix.api import (
 )
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
+from mvmnix.clock import now
 from mvmnix.escaping import escape_line
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
@@ -114,7 +114,7 @@ def inspect(digest: str, as_json: bool) -> None:
             click.echo(escape_line(f"{key + ':':<12} {_joined(value)}"))
 
 
-def _details(finished: Finished) -> dict[str, object]:
+def _details(finished: VerifiedBuild) -> dict[str, object]:
     described, claim = finished.image, finished.provenance.claim
     return {
         "files": [f"{artifact.name} {artifact.digest} {artifact.size}" for artifact in described.artifacts],
@@ -173,7 +173,7 @@ def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> 
     _tell(freed, as_json, dry=dry_run)
 
 
-def _tell(freed: Freed, as_json: bool, *, dry: bool) -> None:
+def _tell(freed: PruneResult, as_json: bool, *, dry: bool) -> None:
     if as_json:
         result = {
             "images": [str(digest) for digest in freed.builds],

@@ -46,7 +46,7 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
                 f"{where} is there already", hint="move it away first if you mean to replace it"
             ) from error
         click.echo(
-            f"made {context.keys.where(key_file(Role(role)))}; name it in a trust policy to have it believed", err=True
+            f"made {context.keys.where(key_file(Role(role)))}; name it in a trust policy to have it trusted", err=True
         )
     click.echo(made.public.pem, nl=False)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import now, open_context, policy_history
+from mvmnix.api import open_context, policy_history
 from mvmnix.api.policy_report import Account, Judge, Judged, account_lines, cases
 from mvmnix.api.verify import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
 from mvmnix.plural import counted

@@ -7,6 +7,7 @@ import click
 
 from mvmnix.api import (
     PlanOptions,
+    admit_kept,
     check_terminal,
     draft_plan,
     open_context,
@@ -56,7 +57,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
             with steps() as progress, open_image_builder(context, progress) as images:
                 finished = images.image(wanted)
             bundle = sign_plan(context, draft_plan(context, finished, options))
-            verified = stack.enter_context(context.admitted(bundle, finished, notice))
+            verified = stack.enter_context(admit_kept(context, bundle, finished, notice))
         if attachment.detached:
             click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
             return 0

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import now, open_context
+from mvmnix.api import open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
+from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
 

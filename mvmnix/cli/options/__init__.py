@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "audit": "archive_key audit_verdicts AuditVerdict DIRECTORY KEY KEY_LIMIT open_named Place public_key",
+        "audit": "archive_key audit_verdicts AuditSource AuditVerdict DIRECTORY KEY KEY_LIMIT open_named public_key",
         "backend": "isolation_line",
         "data": "data_lines",
         "environment": "env_option",

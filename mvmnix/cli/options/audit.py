@@ -87,7 +87,7 @@ def _of_a_copy(error: RefusedError) -> RefusedError:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AuditSource:
     """A log, or the export of one, and the key that it is checked with."""
 
     log: Directory

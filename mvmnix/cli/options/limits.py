@@ -14,7 +14,7 @@ from mvmnix.api import (
     MOST_SHARED_KIB,
     MOST_TASKS,
     MOST_WEIGHT,
-    Limits,
+    PlanLimits,
 )
 from mvmnix.syscall_tier import SystemCalls
 
@@ -63,6 +63,6 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def limited(*, system_calls: str | None, **others: Any) -> Any:
         numbers = {field: others.pop(field) for _, field, *_ in _NUMBERS}
         tier = None if system_calls is None else SystemCalls(system_calls)
-        return command(limits=Limits(system_calls=tier, **numbers), **others)
+        return command(limits=PlanLimits(system_calls=tier, **numbers), **others)
 
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), limited)

@@ -17,14 +17,14 @@ from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.container.sandbox import OwnJail
 from mvmnix.launch.container.streams import Drain, Feed
 from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import Ending, EndReason, HostAction, HostFile, LastWord, MachineState
+from mvmnix.launch.machines import ChannelEnd, Ending, EndReason, HostAction, HostFile, MachineState
 from mvmnix.launch.plan import NO_LIMITS, Backend
 from mvmnix.launch.runtime import (
-    Course,
     Ended,
-    Finished,
     Host,
+    RunObservations,
     StopRequestedError,
+    SupervisedEnd,
     begin_start,
     conclude,
     end_failure,
@@ -47,7 +47,7 @@ _COMPLAINT: Final = 4096
 
 def run_container(
     plan: VerifiedPlan, host: Host, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, name: str = ""
-) -> Finished:
+) -> SupervisedEnd:
     """Run the plan's command in a container, to its end; a stopping signal ends it at once.
 
     Raises RefusedError [backend-unavailable, plan-mismatch, artifact-mismatch] before anything is made, and otherwise
@@ -70,7 +70,7 @@ def run_container(
         pipes = _Pipes(stack)
         given = Descriptors(image, config, filter_, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
         invocation = runtime.container(given, plan.image.rootfs.size)
-        course = Course(plan, host, home, invocation, Acceleration.NONE)
+        course = RunObservations(plan, host, home, invocation, Acceleration.NONE)
         begin_start(course)
         running = _Running(course, runtime, _spawned(course, given), pipes)
         return running.finish(stdin, stdout, stderr)
@@ -99,7 +99,7 @@ def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
     return runtime
 
 
-def _spawned(course: Course, given: Descriptors) -> HypervisorProcess:
+def _spawned(course: RunObservations, given: Descriptors) -> HypervisorProcess:
     try:
         course.open_console()
         return HypervisorProcess.spawn(course.invocation, given.all, OwnJail())
@@ -139,7 +139,7 @@ class _Pipes:
 class _Running:
     """A container on its way to whatever end it takes."""
 
-    def __init__(self, course: Course, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
+    def __init__(self, course: RunObservations, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
         self._runtime = runtime
         self._course = course
         self._process = process
@@ -147,7 +147,7 @@ class _Running:
         self._action = HostAction.NOTHING
         self._loop = course.host.loop
 
-    def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> Finished:
+    def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> SupervisedEnd:
         """See it to its end, and conclude it."""
         stopped = 0
         try:
@@ -158,10 +158,10 @@ class _Running:
         finally:
             ended = self._conclude()
         if stopped:
-            return Finished(stopped, ended)
+            return SupervisedEnd(stopped, ended)
         if ended.status is None or not ended.reason.orderly:
             raise end_failure(ended, self._course, "it shares this host's kernel")
-        return Finished(ended.status.exit_code, ended)
+        return SupervisedEnd(ended.status.exit_code, ended)
 
     def _look(self) -> None:
         """Take the digests of what takes part."""
@@ -229,7 +229,7 @@ class _Running:
         course.last_words, course.usage = self._process.last_words, self._process.usage
         course.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
         if course.status is not None:
-            ending = Ending(self._action, LastWord.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))
+            ending = Ending(self._action, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))
         else:
-            ending = Ending(self._action, LastWord.NONE, ())
+            ending = Ending(self._action, ChannelEnd.NONE, ())
         return conclude(course, ending)

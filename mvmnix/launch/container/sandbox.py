@@ -6,7 +6,7 @@ from typing import override
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm import Cell, Layer
-from mvmnix.privileges import Entry, client
+from mvmnix.privileges import NamespaceEntry, client
 
 
 class OwnJail(Cell):
@@ -17,7 +17,7 @@ class OwnJail(Cell):
         rights = client.current()
         if rights is None:
             raise MvmnixError("a container needs a range of uids", hint="run mvm as root")
-        self._entry = Entry(rights.container_namespace(), 0)
+        self._entry = NamespaceEntry(rights.container_namespace(), 0)
         self._open = True
 
     @property

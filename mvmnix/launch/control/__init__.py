@@ -5,10 +5,9 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "authorize": "require_verb",
+        "authorize": "call_record guest_request needed_verb require_verb",
         "client": "Call call change",
         "messages": "Copy Exec Pause Resume Shell Start Stream TERM",
         "server": "Control",
-        "wishes": "call_record guest_request needed_verb",
     },
 )

@@ -1,8 +1,7 @@
-from mvmnix.launch.control.authorize import require_verb
+from mvmnix.launch.control.authorize import call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import TERM, Copy, Exec, Pause, Resume, Shell, Start, Stream
 from mvmnix.launch.control.server import Control
-from mvmnix.launch.control.wishes import call_record, guest_request, needed_verb
 
 __all__ = [
     "TERM",

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "pack": "Pack",
-        "records": "is_name Limits Reader",
+        "records": "CopyLimits is_name Reader",
         "tarball": "TarWriter",
         "unpack": "Unpack",
     },

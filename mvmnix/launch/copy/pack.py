@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.copy.records import DEPTH, Kind, Limits, head, refused
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, head, refused
 
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CHUNK = 65536
@@ -17,7 +17,7 @@ _CHUNK = 65536
 class Pack:
     """What is read, and how far that has come; what is neither file nor directory is refused, or left out and named."""
 
-    limits: Limits
+    limits: CopyLimits
     leaves_out: bool
     skipped: list[str] = field(default_factory=list)
     _records: int = 0

@@ -31,7 +31,7 @@ _LEFT_OUT: Final = {1: "a FIFO", 2: "a character device", 6: "a block device", 1
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CopyLimits:
     """Most records of a copy, and most bytes of all its files together."""
 
     records: int = 100_000
@@ -81,7 +81,7 @@ def is_name(name: bytes) -> bool:
 class Reader:
     """Feed it the stream; it tells the receiver. Raises RefusedError [copy-refused], and whatever the receiver does."""
 
-    def __init__(self, receiver: Receiver, limits: Limits) -> None:
+    def __init__(self, receiver: Receiver, limits: CopyLimits) -> None:
         self._receiver = receiver
         self._limits = limits
         self._buffer = bytearray()

@@ -5,13 +5,13 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "admission": "admit as_verdict",
-        "audit_port": "Journal Ledger",
+        "admission": "admit",
+        "audit_port": "Journal ReadableJournal",
         "checks": "plan_of SummarizedImage",
         "clock": "HostClock looked_at",
         "nonces": "Nonces",
         "replay": "LoggedStarts NONCE Replay",
-        "unkept_nonces": "Unkept",
+        "unkept_nonces": "UnkeptStarts",
         "verify": "read_plan SignedPlan Submission VerifiedPlan verify_plan verify_sheet",
     },
     modules=["checks", "signatures", "verify"],

@@ -9,33 +9,22 @@ too: then the admission would put the older policy back in force, and it is look
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from mvmnix.audit import Kind, Record, Serials
+from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy import TrustPolicy, VerdictLog, as_verdict, refuse_older
 from mvmnix.provenance.verify import VerifiedSummary
 
 
-class Journal(Protocol):
-    """Where verdicts are recorded; `AuditLog` is one."""
-
-    def append(self, record: Record) -> object:
-        """Put it there durably, or raise."""
-
-    def latest_serials(self) -> Serials | None:
-        """The policy's serials of the last verdict, from verified bytes; None where there is none. Or raise."""
-
-
-def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Callable[[], datetime]) -> VerifiedPlan:
+def admit(it: Submission, *, policy: TrustPolicy, journal: VerdictLog, clock: Callable[[], datetime]) -> VerifiedPlan:
     """Verify (verify.py), and log an admission or a refusal. Raises RefusedError, once that is in the log."""
     now, plan = clock(), it.digest
     try:
-        _refuse_older(policy, journal)
+        refuse_older(policy, journal)
         verified = _verified(it, policy, journal, now)
     except RefusedError as refused:
-        refusal = Record(kind=Kind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
+        refusal = Record(kind=RecordKind.REFUSAL, time=now, plan=plan, reasons=refused.codes)
         journal.append(as_verdict(refusal, policy, journal))
         raise
     digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in verified.image.artifacts}
@@ -43,7 +32,7 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
     if isinstance(verified.provenance, VerifiedSummary):
         digests["summary"] = verified.provenance.summary
     try:
-        admission = Record(kind=Kind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
+        admission = Record(kind=RecordKind.ADMISSION, time=now, plan=plan, policy=policy.digest, digests=digests)
         journal.append(replace(admission, serials=policy.serials))
     except BaseException:
         verified.close()
@@ -51,24 +40,12 @@ def admit(it: Submission, *, policy: TrustPolicy, journal: Journal, clock: Calla
     return verified
 
 
-def _verified(it: Submission, policy: TrustPolicy, journal: Journal, now: datetime) -> VerifiedPlan:
+def _verified(it: Submission, policy: TrustPolicy, journal: VerdictLog, now: datetime) -> VerifiedPlan:
     """Verify, under a policy that is still none of the older ones when that is over. Raises RefusedError."""
     verified = verify_plan(it, policy=policy, now=now)
     try:
-        _refuse_older(policy, journal)
+        refuse_older(policy, journal)
     except BaseException:
         verified.close()
         raise
     return verified
-
-
-def _refuse_older(policy: TrustPolicy, journal: Journal) -> None:
-    rolled_back = tuple(policy.rolled_back(journal.latest_serials()))
-    if rolled_back:
-        raise RefusedError(*rolled_back)
-
-
-def as_verdict(record: Record, policy: TrustPolicy, journal: Journal) -> Record:
-    """The record with the policy that decided it, and with its serials unless they are older than the last ones."""
-    older = any(policy.rolled_back(journal.latest_serials()))
-    return replace(record, policy=policy.digest, serials=None if older else policy.serials)

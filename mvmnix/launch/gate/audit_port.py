@@ -23,7 +23,7 @@ class Journal(Protocol):
         """A signed note that says that the log has this record, which was appended or handed out before."""
 
 
-class Ledger(Journal, Protocol):
+class ReadableJournal(Journal, Protocol):
     """A journal that can be asked what it has; `AuditLog` is one."""
 
     def about(self, machine: str) -> tuple[Record, ...]:

@@ -3,7 +3,7 @@
 Windows, expiry and freshness are worth nothing under a clock that was set back. The bound, called the mark, is
 kept in the state directory and never taken from the wall clock again once it is there:
 
-1. the first time, the wall clock is believed: there is nothing else;
+1. the first time, the wall clock is trusted: there is nothing else;
 2. within one boot of the host, the mark moves on by what CLOCK_BOOTTIME counted (it counts suspended time too);
 3. across boots it stays, since it isn't known how long the host was off;
 4. a wall clock that is behind the mark by more than TOLERANCE is refused: clock-went-back;

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from mvmnix.audit import Kind, NoteKey, is_begun, matching_records
+from mvmnix.audit import NoteKey, RecordKind, is_begun, matching_records
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
 from mvmnix.launch.gate.nonces import Nonces, Spent
@@ -73,7 +73,7 @@ class LoggedStarts:
 
     def last(self) -> LoggedStart | None:
         """Reads as far back as it must: one record or two after an orderly run."""
-        return self._first(f'"kind":"{Kind.START}"', None)
+        return self._first(f'"kind":"{RecordKind.START}"', None)
 
     def of(self, nonce: Digest, since: datetime) -> LoggedStart | None:
         """Reads back to the first full segment all of whose records are older than `since` by TOLERANCE."""
@@ -81,7 +81,7 @@ class LoggedStarts:
 
     def _first(self, text: str, since: datetime | None) -> LoggedStart | None:
         found = matching_records(self._log, self._key(), text.encode(), since=since) if is_begun(self._log) else ()
-        starts = (each for each in found if each.record.kind is Kind.START and NONCE in each.record.digests)
+        starts = (each for each in found if each.record.kind is RecordKind.START and NONCE in each.record.digests)
         return next((LoggedStart(it.index, it.record.digests[NONCE], it.record.machine) for it in starts), None)
 
 

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Kind
+from mvmnix.audit import RecordKind
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import NONCE, LoggedStart
@@ -15,7 +15,7 @@ from mvmnix.strict import parse_time
 _NONCE: Final = re.compile(rf'"{NONCE}":"([0-9a-f]{{64}})"')
 
 
-class Unkept:
+class UnkeptStarts:
     """The starts of one log, as a check of the whole log visits them (`verify_log`).
 
     A nonce may be forgotten once its plan's window ended before any time that a clock will be accepted to say
@@ -29,7 +29,7 @@ class Unkept:
 
     def visit(self, index: int, said: re.Match[str]) -> None:
         """Take note of a record."""
-        if said["kind"] == Kind.START and said["expires"] and (nonce := _NONCE.search(said["digests"] or "")):
+        if said["kind"] == RecordKind.START and said["expires"] and (nonce := _NONCE.search(said["digests"] or "")):
             self._starts[nonce[1]] = index, said["machine"], said["expires"]
 
     def reasons(self, past: datetime) -> tuple[Reason, ...]:

@@ -142,7 +142,7 @@ class VerifiedPlan:
 @final
 @dataclass(frozen=True, slots=True)
 class SignedPlan:
-    """What the bundles of a plan say, believed or not: steps 1 to 8 passed, under this policy.
+    """What the bundles of a plan say, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundles, `digest` is that of these, `signed` each of them. Sealed: `read_plan` makes it.
     """

@@ -13,7 +13,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Cell, Layer
-from mvmnix.privileges import ControlGroups, Entry, Group, client
+from mvmnix.privileges import ControlGroups, Group, NamespaceEntry, client
 from mvmnix.process import is_readable
 from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
 from mvmnix.store import memfd
@@ -64,19 +64,19 @@ class BubblewrapCell(Cell):
         self._filter = memfd(filter_, name="mvmnix-filter")
         self._answer, self._told = os.pipe2(os.O_CLOEXEC)
         self._released = False
-        self._entry: Entry | None = None
+        self._entry: NamespaceEntry | None = None
         try:
             self._entry = self._entered()
         except BaseException:
             self.release()
             raise
 
-    def _entered(self) -> Entry | None:
+    def _entered(self) -> NamespaceEntry | None:
         """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
         uid, rights = self._occupied.uid, client.current()
         if uid is None or rights is None:
             return None
-        return Entry(rights.namespace_of(uid), uid, self.trees(uid))
+        return NamespaceEntry(rights.namespace_of(uid), uid, self.trees(uid))
 
     def trees(self, _uid: int) -> tuple[int, ...]:
         """Detached mounts that it finds when it begins, which are the cell's from then on."""

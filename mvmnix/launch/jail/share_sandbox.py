@@ -17,7 +17,7 @@ from typing import Final, override
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Parts
 from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceCell
-from mvmnix.privileges import Served, client
+from mvmnix.privileges import ServedDirectory, client
 from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
@@ -45,7 +45,9 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
             return ()
         service = self._service
         try:
-            return (rights.tree(service.directory, uid, Served(service.writable, 0 if service.root_group else 1)),)
+            return (
+                rights.tree(service.directory, uid, ServedDirectory(service.writable, 0 if service.root_group else 1)),
+            )
         except OSError as error:
             what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
             hint = "as root: name it on the command line or in MVMNIX_GRANT, or share it read only (docs/shares.md)"

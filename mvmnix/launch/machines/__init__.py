@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         "audit_export": "Archive check_export EXPORT_KEY EXPORT_LOG is_export write_export",
         "diagnosis": "Diagnosis diagnosis_file",
-        "ending": "end_reason end_words Ending EndReason HostAction judge_end LastWord with_disk",
+        "ending": "ChannelEnd end_reason end_words Ending EndReason HostAction judge_end with_disk",
         "filters": "Filter filter_machines",
         "logs": "read_console read_output",
         "machine_dir": "CONSOLE machine_ids MachineHome PLAN read_kept read_status RECEIPT",
@@ -16,10 +16,10 @@ __getattr__, __dir__, __all__ = face(
         "receipt_check": "check_receipt",
         "recorded_ends": "with_ends",
         "registry": "find_machine list_entries machine_files MachineEntry wait_for_end",
-        "start_notification": "Failure News parse_failure read_news Ready",
-        "status": "MachineState MachineStatus Origin",
-        "traces": "Traces",
-        "usage": "Used",
+        "start_notification": "Failure parse_failure read_start_notification Ready StartNotification",
+        "status": "MachineSource MachineState MachineStatus",
+        "traces": "LogTraces",
+        "usage": "ProcessUsage",
     },
     modules=["cleanup", "control_socket", "diagnosis", "events", "receipt", "registry", "retention", "usage"],
 )

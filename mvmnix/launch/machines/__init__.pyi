@@ -2,10 +2,10 @@ from mvmnix.launch.machines import cleanup, control_socket, diagnosis, events, r
 from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
 from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.launch.machines.ending import (
+    ChannelEnd,
     Ending,
     EndReason,
     HostAction,
-    LastWord,
     end_reason,
     end_words,
     judge_end,
@@ -19,10 +19,16 @@ from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Recei
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.launch.machines.recorded_ends import with_ends
 from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
-from mvmnix.launch.machines.start_notification import Failure, News, Ready, parse_failure, read_news
-from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin
-from mvmnix.launch.machines.traces import Traces
-from mvmnix.launch.machines.usage import Used
+from mvmnix.launch.machines.start_notification import (
+    Failure,
+    Ready,
+    StartNotification,
+    parse_failure,
+    read_start_notification,
+)
+from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus
+from mvmnix.launch.machines.traces import LogTraces
+from mvmnix.launch.machines.usage import ProcessUsage
 
 __all__ = [
     "CONSOLE",
@@ -31,6 +37,7 @@ __all__ = [
     "PLAN",
     "RECEIPT",
     "Archive",
+    "ChannelEnd",
     "Corruption",
     "Diagnosis",
     "EndReason",
@@ -39,23 +46,22 @@ __all__ = [
     "Filter",
     "HostAction",
     "HostFile",
-    "LastWord",
+    "LogTraces",
     "MachineEntry",
     "MachineHome",
+    "MachineSource",
     "MachineState",
     "MachineStatus",
     "Missing",
-    "News",
     "Observed",
-    "Origin",
     "Output",
     "OutputLog",
     "Piece",
+    "ProcessUsage",
     "Ready",
     "Receipt",
     "Reported",
-    "Traces",
-    "Used",
+    "StartNotification",
     "check_export",
     "check_receipt",
     "cleanup",
@@ -75,8 +81,8 @@ __all__ = [
     "parse_failure",
     "read_console",
     "read_kept",
-    "read_news",
     "read_output",
+    "read_start_notification",
     "read_status",
     "receipt",
     "receipt_statement",

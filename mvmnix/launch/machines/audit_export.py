@@ -1,6 +1,6 @@
 """Writes a log, or what it says of one machine, with the evidence that it names into a directory; checks one like that.
 
-What is checked here was written by its sender: nothing is believed but the host's public key, and that only
+What is checked here was written by its sender: nothing is trusted but the host's public key, and that only
 if the reader knows whose it is.
 
     host.pub, checkpoint            the key, and the signed state of the log that all of this is proven by
@@ -20,10 +20,10 @@ from mvmnix.audit import (
     Checkpoint,
     Head,
     InclusionProof,
-    Kind,
-    Listed,
     NoteError,
     NoteKey,
+    RecordKind,
+    SealedRecord,
     hold_writers,
     is_begun,
     leaf_hashes,
@@ -66,7 +66,7 @@ class Archive:
     """
 
     checkpoint: Checkpoint
-    records: tuple[Listed, ...]
+    records: tuple[SealedRecord, ...]
     is_whole: bool
     receipts: int
     missing: tuple[Digest, ...]
@@ -126,24 +126,27 @@ def check_export(directory: Directory, key: PublicKey) -> Archive:
     return Archive(checkpoint, records, is_whole, receipts, missing)
 
 
-def _about(machine: str, every: Sequence[Listed]) -> tuple[Listed, ...]:
+def _about(machine: str, every: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     """The records that name the machine, and the admissions of its plan before its creation and its start."""
-    found, admitted = dict[int, Listed](), dict[Digest | None, Listed]()
+    found, admitted = dict[int, SealedRecord](), dict[Digest | None, SealedRecord]()
     for listed in every:
         record = listed.record
-        if record.kind is Kind.ADMISSION:
+        if record.kind is RecordKind.ADMISSION:
             admitted[record.plan] = listed
         if record.machine == machine:
             found[listed.index] = listed
-            if record.kind in {Kind.CREATION, Kind.START} and (admission := admitted.get(record.plan)) is not None:
+            if (
+                record.kind in {RecordKind.CREATION, RecordKind.START}
+                and (admission := admitted.get(record.plan)) is not None
+            ):
                 found[admission.index] = admission
     return tuple(found[index] for index in sorted(found))
 
 
-def _named(records: Sequence[Listed]) -> Iterator[Digest]:
+def _named(records: Sequence[SealedRecord]) -> Iterator[Digest]:
     for listed in records:
         record = listed.record
-        if record.plan is not None and record.kind is not Kind.REFUSAL:
+        if record.plan is not None and record.kind is not RecordKind.REFUSAL:
             yield record.plan
         yield from (record.digests[name] for name in _BUNDLES if name in record.digests)
 
@@ -156,7 +159,7 @@ def _write_log(target: Directory, log: Directory, head: Head) -> None:
         copy.write_atomic(segment_name(head.segment.first), head.whole.data)
 
 
-def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequence[Listed]) -> None:
+def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequence[SealedRecord]) -> None:
     leaves = leaf_hashes(log, head)
     with target.child(PROOFS) as proofs:
         for listed in records:
@@ -164,7 +167,7 @@ def _write_proofs(target: Directory, log: Directory, head: Head, records: Sequen
             proofs.write_atomic(f"{listed.index}.tlog-proof", proof.text)
 
 
-def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[Listed]:
+def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[SealedRecord]:
     with directory.existing(EXPORT_LOG) as log:
         evidence = verify_log(log, key, checkpoint.note)
         if evidence.checkpoint != checkpoint or evidence.tail:
@@ -174,7 +177,7 @@ def _logged(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> list[
         return list(reversed(list(records_backwards(log, key))))
 
 
-def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[Listed]:
+def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Iterator[SealedRecord]:
     with directory.existing(PROOFS) as proofs:
         for index, name in sorted((_index(proofs, name), name) for name in proofs.names()):
             proof = InclusionProof.parse(proofs.read(name, MAX_PROOF))
@@ -190,7 +193,7 @@ def _index(proofs: Directory, name: str) -> int:
     return int(match[1])
 
 
-def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, bytes]:
+def _evidence(directory: Directory, records: Sequence[SealedRecord]) -> dict[Digest, bytes]:
     named, found = set(_named(records)), {}
     with directory.existing(EVIDENCE) as evidence:
         for name in evidence.names():
@@ -204,9 +207,9 @@ def _evidence(directory: Directory, records: Sequence[Listed]) -> dict[Digest, b
     return found
 
 
-def _start_of(end: Listed, records: Sequence[Listed]) -> Listed | None:
+def _start_of(end: SealedRecord, records: Sequence[SealedRecord]) -> SealedRecord | None:
     """The record of the start of the machine whose end this is."""
-    starts = (each for each in records if each.record.kind is Kind.START and each.index < end.index)
+    starts = (each for each in records if each.record.kind is RecordKind.START and each.index < end.index)
     return next((start for start in starts if start.record.machine == end.record.machine), None)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.audit import Kind, Record
+from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate import Ledger
+from mvmnix.launch.gate import ReadableJournal
 from mvmnix.launch.machines import control_socket
 from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.machine_dir import (
@@ -71,7 +71,7 @@ def _unsaid(_line: str) -> None:
 
 def tidy(
     machines: Directory,
-    journal: Ledger | None,
+    journal: ReadableJournal | None,
     clock: Callable[[], datetime],
     notice: Callable[[str], None] = _unsaid,
 ) -> tuple[MachineStatus, ...]:
@@ -138,7 +138,7 @@ class _UnrecordedError(Exception):
 
 
 def _settled(
-    directory: Directory, status: MachineStatus, journal: Ledger | None, now: datetime
+    directory: Directory, status: MachineStatus, journal: ReadableJournal | None, now: datetime
 ) -> MachineStatus | None:
     """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 
@@ -149,18 +149,20 @@ def _settled(
         raise _UnrecordedError("its end can't be recorded: there is no host key. Next: mvm key create host")
     known = {record.kind: record for record in journal.about(status.machine)}
     ran = status.state not in {MachineState.CREATED, MachineState.STARTING} or directory.exists(RECEIPT)
-    if Kind.START not in known and not ran:
+    if RecordKind.START not in known and not ran:
         if status.origin is None:
             return None
         directory.write_atomic(STATUS, waiting(status).to_bytes())
         return waiting(status)
-    if not known.keys() & {Kind.START, Kind.CREATION}:
+    if not known.keys() & {RecordKind.START, RecordKind.CREATION}:
         why = "it says that its machine ran, and the log has no record of its start or creation"
         raise _UnrecordedError(f"{why}. Next: look at it; mvm rm {status.machine} removes it")
-    if (end := known.get(Kind.END)) is None:
+    if (end := known.get(RecordKind.END)) is None:
         lost = (EndReason.SUPERVISOR_DIED,)
-        of = known.get(Kind.START, status)  # the status is not signed
-        end = Record(kind=Kind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost)
+        of = known.get(RecordKind.START, status)  # the status is not signed
+        end = Record(
+            kind=RecordKind.END, time=now, machine=status.machine, plan=of.plan, policy=of.policy, reasons=lost
+        )
         journal.append(end)
     directory.write_atomic(END, journal.vouch(end))
     ended = replace(status, state=MachineState.ENDED, reason=EndReason(end_reason(end)), exit_code=end.exit_code)

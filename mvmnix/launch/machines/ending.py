@@ -46,7 +46,7 @@ class HostAction(StrEnum):
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
 
 
-class LastWord(StrEnum):
+class ChannelEnd(StrEnum):
     """How the conversation with the agent ended."""
 
     NONE = "none"
@@ -60,7 +60,7 @@ class Ending:
     """All that the host knows about the end of a machine, before the disk is looked at."""
 
     action: HostAction
-    last_word: LastWord
+    last_word: ChannelEnd
     events: tuple[MonitorEvent, ...]
 
 
@@ -77,20 +77,20 @@ def judge_end(ending: Ending) -> EndReason:
     4. A panic, or a reset that the agent did not announce.
     5. An end that the agent announced.
 
-    >>> judge(Ending(HostAction.NOTHING, LastWord.FAREWELL, (MonitorEvent.GUEST_RESET,)))
+    >>> judge_end(Ending(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,)))
     <EndReason.GUEST_EXIT: 'guest-exit'>
     """
     silent = not _GUEST_ENDS & set(ending.events)
-    unannounced = ending.last_word is not LastWord.FAREWELL
+    unannounced = ending.last_word is not ChannelEnd.FAREWELL
     steps = (
-        (ending.last_word is LastWord.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
+        (ending.last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
         (ending.action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
         (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
         (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
         (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
         (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (MonitorEvent.INTERNAL_ERROR in ending.events or silent, EndReason.HYPERVISOR_DIED),  # 2
-        (ending.last_word is LastWord.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (ending.last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
         (MonitorEvent.GUEST_PANIC in ending.events or unannounced, EndReason.GUEST_PANIC),  # 4
         (ending.action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )

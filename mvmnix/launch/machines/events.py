@@ -4,19 +4,19 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mvmnix.audit import Listed, NoteKey, is_begun, records_backwards
+from mvmnix.audit import NoteKey, SealedRecord, is_begun, records_backwards
 from mvmnix.private_dirs import Directory
 
 #: Seconds between two looks at a log that is followed.
 _LOOK: Final = 0.2
 
 
-def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None = None) -> list[Listed]:
+def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None = None) -> list[SealedRecord]:
     """The last so many verified records about machines, or about this one, the oldest first.
 
     Raises RefusedError [log-mismatch].
     """
-    found = list[Listed]()
+    found = list[SealedRecord]()
     for listed in records_backwards(log, key) if is_begun(log) and last > 0 else ():
         if _concerns(listed, machine):
             found.append(listed)
@@ -30,13 +30,13 @@ def end(log: Directory, key: NoteKey) -> int:
     return next((listed.index + 1 for listed in records_backwards(log, key)), 0) if is_begun(log) else 0
 
 
-def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[Listed]:
+def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[SealedRecord]:
     """The records about machines, or about this one, from index `since` on, as they come; without an end.
 
     Each is verified. Raises RefusedError [log-mismatch].
     """
     while True:
-        fresh = list[Listed]()
+        fresh = list[SealedRecord]()
         for listed in records_backwards(log, key) if is_begun(log) else ():
             if listed.index < since:
                 break
@@ -46,6 +46,6 @@ def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = No
         time.sleep(_LOOK)
 
 
-def _concerns(listed: Listed, machine: str | None) -> bool:
+def _concerns(listed: SealedRecord, machine: str | None) -> bool:
     about = listed.record.machine
     return about is not None and machine in {None, about}

@@ -20,7 +20,7 @@ from mvmnix.launch.machines import control_socket
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.names import new_name
 from mvmnix.launch.machines.output_log import OUTPUT_LIMIT, OutputLog
-from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin, is_id
+from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.launch.plan import NO_LABELS, Labels
 from mvmnix.launch.vmm import CONSOLE_LIMIT, BoundedLog
 from mvmnix.model import Digest
@@ -66,7 +66,7 @@ class MachineHome:
         provenance: Digest | None = None,
         bundle: bytes | None = None,
         labels: Labels = NO_LABELS,
-        origin: Origin | None = None,
+        origin: MachineSource | None = None,
     ) -> Self:
         """Make a directory with a new id and take its lock; `bundle` is the plan's, to be kept there.
 

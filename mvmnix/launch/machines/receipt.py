@@ -15,7 +15,7 @@ from mvmnix.launch.agent import End, ExitStatus, Step
 from mvmnix.launch.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan import LARGEST_ADDITION, MOST_SHARES, Addition, Backend, BackendParameter
-from mvmnix.launch.shares import Shared
+from mvmnix.launch.shares import ShareRecord
 from mvmnix.launch.vmm import Acceleration, Layer, Usage
 from mvmnix.model import Digest
 from mvmnix.provenance import Boundary, Isolation
@@ -76,7 +76,7 @@ class Observed:
     usage: Usage | None = None
     console_bytes: int = 0
     backend: Backend = Backend.QEMU
-    shares: tuple[Shared, ...] = ()
+    shares: tuple[ShareRecord, ...] = ()
     confinement: tuple[Layer, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
 
@@ -199,7 +199,7 @@ def _observed(record: strict.Record) -> Observed:
         start_record=record.integer("startRecord", 0, _LARGEST),
         usage=record.child("hypervisorUsage", _usage) if record.has("hypervisorUsage") else None,
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
-        shares=record.each("shares", Shared.read, MOST_SHARES) if record.has("shares") else (),
+        shares=record.each("shares", ShareRecord.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
     )
     if said not in {None, found.boundary}:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.audit import Listed, Record
+from mvmnix.audit import Record, SealedRecord
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.launch.machines.ending import EndReason, end_reason
@@ -17,7 +17,7 @@ _WHAT: Final = "the receipt"
 _HINT: Final = "keep both as evidence: one of them is not what the host wrote when the machine ended"
 
 
-def check_receipt(bundle: bytes, key: PublicKey, *, end: Listed, start: Listed | None) -> Receipt:
+def check_receipt(bundle: bytes, key: PublicKey, *, end: SealedRecord, start: SealedRecord | None) -> Receipt:
     """The receipt, once it is its host's and agrees with the log's records of the machine's start and end.
 
     1. The bundle's one signature is the host key's. 2. It is a statement with a receipt. 3. Machine, plan, policy and
@@ -51,7 +51,7 @@ def _reason(record: Record, told: EndReason) -> str:
     return told if told.orderly and not record.reasons else end_reason(record)
 
 
-def _start(receipt: Receipt, start: Listed | None) -> Iterator[str]:
+def _start(receipt: Receipt, start: SealedRecord | None) -> Iterator[str]:
     if start is None:
         yield "there is no record of the machine's start"
         return

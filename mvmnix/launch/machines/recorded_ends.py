@@ -7,7 +7,7 @@ The status file says it too, and is not read for that: it is not signed. The rec
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.audit import MAX_NOTE, Kind, NoteKey, Record, vouched_record
+from mvmnix.audit import MAX_NOTE, NoteKey, Record, RecordKind, vouched_record
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.machines.machine_dir import END
 from mvmnix.launch.machines.registry import MachineEntry
@@ -31,4 +31,4 @@ def _with_end(machines: Directory, entry: MachineEntry, key: NoteKey) -> Machine
 
 
 def _is_end(record: Record, machine: str) -> bool:
-    return (record.kind, record.machine) == (Kind.END, machine)
+    return (record.kind, record.machine) == (RecordKind.END, machine)

@@ -59,7 +59,7 @@ class Failure:
         return {"exitCode": self.exit_code, "message": self.message, "hint": self.hint, "reasons": reasons}
 
 
-class News:
+class StartNotification:
     """The supervisor's end; only the first word is heard."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -77,7 +77,7 @@ class News:
             return True
 
 
-def read_news(connection: socket.socket) -> str:
+def read_start_notification(connection: socket.socket) -> str:
     """Wait for the news: the machine's id. Raises what the supervisor raised, MvmnixError if it said nothing."""
     data = bytearray()
     while len(data) <= _LIMIT and (chunk := connection.recv(65536)):

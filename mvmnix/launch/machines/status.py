@@ -54,7 +54,7 @@ def is_id(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class MachineSource:
     """Where a machine of `mvm create` has its image from: a directory, and a summary's path. Empty: what is kept."""
 
     image: str = ""
@@ -85,7 +85,7 @@ class MachineStatus:
     manifest: Digest | None = None
     provenance: Digest | None = None
     labels: Labels = field(default_factory=lambda: NO_LABELS)
-    origin: Origin | None = None
+    origin: MachineSource | None = None
     started: datetime | None = None
 
     @property
@@ -159,5 +159,5 @@ class MachineStatus:
         return read(parse_json(data), "status", parse)
 
 
-def _origin(record: Record) -> Origin:
-    return Origin(record.text("image", limit=4096), record.text("summary", limit=4096))
+def _origin(record: Record) -> MachineSource:
+    return MachineSource(record.text("image", limit=4096), record.text("summary", limit=4096))

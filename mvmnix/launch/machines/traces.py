@@ -20,7 +20,7 @@ REPLAY: Final = "replay"
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
+class LogTraces:
     """The digests of the nonces and of the receipts that are kept, in order."""
 
     nonces: tuple[Digest, ...]

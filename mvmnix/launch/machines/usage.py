@@ -7,7 +7,7 @@ from mvmnix.procfs import children, stat
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class ProcessUsage:
     """By some processes together: their number and threads, processor milliseconds so far, resident memory in KiB.
 
     Resident memory counts a page once for each process that has it.
@@ -19,12 +19,12 @@ class Used:
     resident_kib: int
 
 
-def by_process(process: int) -> Used:
+def by_process(process: int) -> ProcessUsage:
     """What one process uses; nothing when it is gone."""
     return _sum([process])
 
 
-def by_descendants(process: int) -> Used:
+def by_descendants(process: int) -> ProcessUsage:
     """What the processes below this one use: below a supervisor, those of its hypervisor."""
     return _sum(_below(process))
 
@@ -36,9 +36,9 @@ def _below(process: int) -> Iterator[int]:
         yield from _below(child)
 
 
-def _sum(processes: Iterator[int] | list[int]) -> Used:
+def _sum(processes: Iterator[int] | list[int]) -> ProcessUsage:
     found = [it for it in map(stat, processes) if it is not None]
-    return Used(
+    return ProcessUsage(
         len(found),
         sum(each.threads for each in found),
         sum(each.cpu_ms for each in found),

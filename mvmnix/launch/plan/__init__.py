@@ -10,7 +10,9 @@ __getattr__, __dir__, __all__ = face(
         "fields": "check_directory check_variables",
         "kernel_command_line": "Addition BackendParameter LARGEST_ADDITION",
         "labels": "Labels NO_LABELS parse_labels",
-        "limits": "LEAST_CPU Limits MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB MOST_TASKS MOST_WEIGHT NO_LIMITS",
+        "limits": (
+            "LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB MOST_TASKS MOST_WEIGHT NO_LIMITS PlanLimits"
+        ),
         "plan": "Accelerator Plan plan_statement PREDICATE_TYPE",
         "secret_reference": (
             "kinds_digest LARGEST_SECRET LARGEST_SECRETS MOST_SECRETS Secret SecretReference SecretSource SecretTarget"
@@ -18,5 +20,5 @@ __getattr__, __dir__, __all__ = face(
         "share": "Access Danger is_within MOST_SHARES Share ShareKind",
         "window": "Use",
     },
-    modules=["backend", "kernel_command_line", "labels", "plan", "share"],
+    modules=["kernel_command_line", "labels", "plan", "share"],
 )

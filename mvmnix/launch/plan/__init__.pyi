@@ -1,4 +1,4 @@
-from mvmnix.launch.plan import backend, kernel_command_line, labels, plan, share
+from mvmnix.launch.plan import kernel_command_line, labels, plan, share
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.fields import check_directory, check_variables
@@ -13,7 +13,7 @@ from mvmnix.launch.plan.limits import (
     MOST_TASKS,
     MOST_WEIGHT,
     NO_LIMITS,
-    Limits,
+    PlanLimits,
 )
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
 from mvmnix.launch.plan.secret_reference import (
@@ -53,8 +53,8 @@ __all__ = [
     "Danger",
     "DataDisk",
     "Labels",
-    "Limits",
     "Plan",
+    "PlanLimits",
     "Secret",
     "SecretReference",
     "SecretSource",
@@ -62,7 +62,6 @@ __all__ = [
     "Share",
     "ShareKind",
     "Use",
-    "backend",
     "check_directory",
     "check_variables",
     "is_within",

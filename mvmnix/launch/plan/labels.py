@@ -29,7 +29,7 @@ def check(labels: Labels) -> None:
 def parse_labels(texts: Iterable[str]) -> Labels:
     """Labels as a user types them. Raises ValueError.
 
-    >>> parse(["tier=web", "note=a=b", "plain"])
+    >>> parse_labels(["tier=web", "note=a=b", "plain"])
     {'tier': 'web', 'note': 'a=b', 'plain': ''}
     """
     labels = dict[str, str]()

@@ -33,7 +33,7 @@ _FIELDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PlanLimits:
     """None: not bounded here.
 
     `tasks` are processes and threads of all commands in the guest; `cpu_percent` is of one processor of the host, for
@@ -87,4 +87,4 @@ class Limits:
         return cls(system_calls=tier, **numbers)
 
 
-NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = PlanLimits()

@@ -19,7 +19,7 @@ from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import NO_LIMITS, Limits
+from mvmnix.launch.plan.limits import NO_LIMITS, PlanLimits
 from mvmnix.launch.plan.secret_reference import SecretReference
 from mvmnix.launch.plan.share import Share
 from mvmnix.launch.plan.window import Use, Window
@@ -94,7 +94,7 @@ class Plan:
     backend: Backend = Backend.QEMU
     labels: Labels = field(default_factory=lambda: NO_LABELS)
     shares: tuple[Share, ...] = ()
-    limits: Limits = NO_LIMITS
+    limits: PlanLimits = NO_LIMITS
     data: DataDisk | None = None
 
     def __post_init__(self) -> None:
@@ -262,7 +262,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         backend=record.choice("backend", Backend),
         labels=record.child("labels", labels.read) if record.has("labels") else NO_LABELS,
         shares=sharing.from_record(record),
-        limits=record.child("limits", Limits.read) if record.has("limits") else NO_LIMITS,
+        limits=record.child("limits", PlanLimits.read) if record.has("limits") else NO_LIMITS,
         data=record.child("data", DataDisk.read) if record.has("data") else None,
     )
 

@@ -74,7 +74,7 @@ class SecretReference:
 
         Raises ValueError, which doesn't repeat what stands right of the equals sign: it could be the secret.
 
-        >>> Reference.parse("DB=command:/usr/bin/pass show 'my db'", Target.FILE).words
+        >>> SecretReference.parse("DB=command:/usr/bin/pass show 'my db'", SecretTarget.FILE).words
         ('/usr/bin/pass', 'show', 'my db')
         """
         name, equals, reference = text.partition("=")

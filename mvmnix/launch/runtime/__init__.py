@@ -7,10 +7,10 @@ __getattr__, __dir__, __all__ = face(
     {
         "accelerator": "accelerator_line known_verdicts KVM kvm_access_hint KvmProbe KvmVerdict",
         "creation": "check_creation create_home start_home",
-        "finalize": "conclude Course end_failure Ended never_ran",
-        "host": "Host now",
+        "finalize": "conclude end_failure Ended never_ran RunObservations",
+        "host": "Host",
         "machine": "Machine",
         "start": "begin_start refusals_logged start_machine",
-        "supervisor": "detach Finished stopping_signals StopRequestedError supervise",
+        "supervisor": "detach stopping_signals StopRequestedError supervise SupervisedEnd",
     },
 )

@@ -12,9 +12,9 @@ from typing import Final, Self
 from mvmnix.launch.agent import ChannelClosedError, ChannelError, GuestConfig
 from mvmnix.launch.loop import Cancellable
 from mvmnix.launch.machines import HostAction, diagnosis
-from mvmnix.launch.runtime.finalize import Course
+from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares import WrittenWatch
+from mvmnix.launch.shares import WriteQuota
 from mvmnix.launch.vmm import BootWatchdog, MonitorEvent, Sample, Scheduling, StallReason
 from mvmnix.plural import counted
 
@@ -32,7 +32,7 @@ class Boot:
 
     def __init__(
         self,
-        course: Course,
+        course: RunObservations,
         guest: Guest,
         number: int,
         end: Callable[[HostAction], None],
@@ -55,7 +55,7 @@ class Boot:
     @classmethod
     def begin(
         cls,
-        course: Course,
+        course: RunObservations,
         guest: Guest,
         end: Callable[[HostAction], None],
         watches: list[Cancellable],
@@ -68,7 +68,7 @@ class Boot:
         watches.append(boot)
         if most := course.plan.plan.limits.shared_bytes:
             reached = partial(end, HostAction.KILLED_ON_SHARE_LIMIT)
-            watches.append(WrittenWatch(course.host.loop, guest.shares.written, most, reached))
+            watches.append(WriteQuota(course.host.loop, guest.shares.written, most, reached))
         return boot
 
     def again(self, guest: Guest) -> Self:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Kind, Record
+from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.gate import Journal, VerifiedPlan
-from mvmnix.launch.machines import MachineHome, MachineStatus, Origin
+from mvmnix.launch.machines import MachineHome, MachineSource, MachineStatus
 from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -28,7 +28,7 @@ NAME: Final = "name"
 def creation_of(status: MachineStatus, time: datetime) -> Record:
     """The record that this machine was created."""
     return Record(
-        kind=Kind.CREATION,
+        kind=RecordKind.CREATION,
         time=time,
         machine=status.machine,
         plan=status.plan,
@@ -42,8 +42,8 @@ def check_creation(status: MachineStatus, records: Sequence[Record]) -> None:
 
     Raises RefusedError [creation-mismatch] with all that differs.
     """
-    started = any(record.kind is Kind.START for record in records)
-    created = next((record for record in records if record.kind is Kind.CREATION), None)
+    started = any(record.kind is RecordKind.START for record in records)
+    created = next((record for record in records if record.kind is RecordKind.CREATION), None)
     if started or created is None:  # 1
         raise RefusedError(
             _reason(status, f"the log has {'a start' if started else 'no record of the creation'} of it")
@@ -76,7 +76,7 @@ def take(plan: VerifiedPlan, host: Host, machine: str) -> MachineHome:
 
 
 def create_home(
-    plan: VerifiedPlan, machines: Directory, journal: Journal, *, now: datetime, name: str, origin: Origin
+    plan: VerifiedPlan, machines: Directory, journal: Journal, *, now: datetime, name: str, origin: MachineSource
 ) -> str:
     """Make a machine that waits for its start, and record that; returns its id. Raises UsageError, as the log.
 
@@ -93,7 +93,7 @@ def create_home(
 
 
 def start_home(
-    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: Origin | None = None
+    plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: MachineSource | None = None
 ) -> MachineHome:
     """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""
     return MachineHome.create(

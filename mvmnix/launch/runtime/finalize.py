@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mvmnix import strict, verity
-from mvmnix.audit import Kind, Record, Tally
+from mvmnix.audit import Record, RecordKind, Tally
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
 from mvmnix.launch.gate import NONCE, VerifiedPlan
@@ -34,7 +34,7 @@ from mvmnix.launch.plan import kinds_digest
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares import Shared
+from mvmnix.launch.shares import ShareRecord
 from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, Layer, StallReason, Usage
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
@@ -70,7 +70,7 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Course:
+class RunObservations:
     """What the host gets to know of one machine, from its preparation to its end; written down in the receipt."""
 
     plan: VerifiedPlan
@@ -90,7 +90,7 @@ class Course:
     console: BoundedLog | None = None
     output: OutputLog | None = None
     usage: Usage | None = None
-    shares: tuple[Shared, ...] = ()
+    shares: tuple[ShareRecord, ...] = ()
     tally: Tally = field(default_factory=Tally)
     diagnoses: tuple[Diagnosis, ...] = ()
 
@@ -104,7 +104,7 @@ class Course:
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds_digest(secrets)
         record = self._record(
-            Kind.START,
+            RecordKind.START,
             self.home.status.began,
             digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
             backend=self.plan.plan.backend.logged,
@@ -130,7 +130,7 @@ class Course:
         self.invocation, self.acceleration = invocation, acceleration
         last = self.diagnoses[-1]
         digests = {"argv": self._argv, "diagnosis": last.digest}
-        self.record(Kind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
+        self.record(RecordKind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
 
     def keep_diagnosis(self, boot: int, verdict: StallReason, data: bytes) -> None:
         """Keep the evidence of a boot that made no progress, if the disk takes it: its digest is in the receipt."""
@@ -139,18 +139,18 @@ class Course:
             self.home.keep_diagnosis(kept.file, data)
         self.diagnoses += (kept,)
 
-    def record(self, kind: Kind, **more: Any) -> None:
+    def record(self, kind: RecordKind, **more: Any) -> None:
         """Put into the log what happens to the machine while it runs. Raises what the log raises."""
         self.host.journal.append(self._record(kind, self.host.clock(), **more))
 
-    def _record(self, kind: Kind, time: datetime, **more: Any) -> Record:
+    def _record(self, kind: RecordKind, time: datetime, **more: Any) -> Record:
         it = self.home.status
         return Record(kind=kind, time=time, machine=it.machine, plan=it.plan, policy=it.policy, **more)
 
     def record_end(self, reason: EndReason, digests: Mapping[str, Digest], now: datetime) -> None:
         """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
         exit_code = None if self.status is None else self.status.exit_code
-        record = self._record(Kind.END, now, digests=digests, reasons=end_words(reason), exit_code=exit_code)
+        record = self._record(RecordKind.END, now, digests=digests, reasons=end_words(reason), exit_code=exit_code)
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
@@ -193,7 +193,7 @@ class Course:
         self.home.close()
 
 
-def conclude(course: Course, ending: Ending) -> Ended:
+def conclude(course: RunObservations, ending: Ending) -> Ended:
     """Judge the end, look for its cause on the disk, sign the receipt, log it; the hypervisor is gone already.
 
     Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
@@ -212,7 +212,7 @@ def conclude(course: Course, ending: Ending) -> Ended:
     return ended
 
 
-def never_ran(course: Course, reason: EndReason) -> None:
+def never_ran(course: RunObservations, reason: EndReason) -> None:
     """Log the end of a machine whose hypervisor wasn't started: the log says already that it would be."""
     try:
         course.record_end(reason, {}, course.host.clock())
@@ -220,7 +220,7 @@ def never_ran(course: Course, reason: EndReason) -> None:
         course.close()
 
 
-def end_failure(ended: Ended, course: Course, words: str) -> MvmnixError:
+def end_failure(ended: Ended, course: RunObservations, words: str) -> MvmnixError:
     """What a caller who waited for the guest is told; `words` are the channel's about its end."""
     where = f"its console is in {course.home.where}"
     match ended.reason:
@@ -251,14 +251,14 @@ def end_failure(ended: Ended, course: Course, words: str) -> MvmnixError:
             return MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
 
 
-def _reason(course: Course, ending: Ending) -> EndReason:
+def _reason(course: RunObservations, ending: Ending) -> EndReason:
     """A command that the guest itself ended for its time is a timeout, however orderly the machine ended then."""
     reason = judge_end(ending)
     late = course.status is not None and course.status.end is End.TIMED_OUT
     return EndReason.TIMEOUT if late and reason.orderly else reason
 
 
-def _receipt(course: Course, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
+def _receipt(course: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
     if course.program is None:
         raise ValueError("a machine whose hypervisor never ran has no receipt")
     status = course.home.status

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from mvmnix.launch.gate import Ledger, Replay
+from mvmnix.clock import now
+from mvmnix.launch.gate import ReadableJournal, Replay
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
 from mvmnix.launch.vmm import Hypervisor, Jail
@@ -12,11 +13,6 @@ from mvmnix.private_dirs import Directory
 
 #: Makes a bundle of a statement's bytes, with the host's key.
 type Sign = Callable[[bytes], bytes]
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +26,7 @@ class Host:
     hypervisor: Hypervisor
     jail: Jail
     kvm: KvmProbe
-    journal: Ledger
+    journal: ReadableJournal
     sign: Sign
     machines: Directory
     replay: Replay

@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.audit import Kind
+from mvmnix.audit import RecordKind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent import (
     ChannelError,
@@ -23,9 +23,9 @@ from mvmnix.launch.agent import (
 )
 from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines import Ending, HostAction, LastWord, MachineState
+from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineState
 from mvmnix.launch.runtime.boot import Another, Boot
-from mvmnix.launch.runtime.finalize import Course, Ended, conclude, end_failure
+from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.idle_timeout import IdleWatch
 from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
@@ -48,13 +48,13 @@ class Machine:
     the call raises what `conclusion.failure` makes of it; so does every later call.
     """
 
-    def __init__(self, course: Course, guest: Guest, config: GuestConfig) -> None:
+    def __init__(self, course: RunObservations, guest: Guest, config: GuestConfig) -> None:
         """Made by `start.start` only."""
         self._course = course
         self._guest = guest
         self._config = config
         self._action = HostAction.NOTHING
-        self._last_word = LastWord.NONE
+        self._last_word = ChannelEnd.NONE
         self._done = False
         self._timers: list[Cancellable] = []
         self._pausing = Pausing(course, guest)
@@ -181,7 +181,7 @@ class Machine:
         try:
             require_verb(plan, needed_verb(asked))
         except RefusedError as refused:
-            self._course.record(Kind.REFUSAL, reasons=refused.codes)
+            self._course.record(RecordKind.REFUSAL, reasons=refused.codes)
             raise
         if self._ended is not None or self._guest.channel.failure is not None:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
@@ -227,7 +227,7 @@ class Machine:
         except ChannelError as error:
             return self._conclude_after(error)
         if channel.farewell:
-            self._last_word = LastWord.FAREWELL
+            self._last_word = ChannelEnd.FAREWELL
         return self._conclude_after(channel.failure)
 
     def kill(self) -> Ended:
@@ -275,10 +275,10 @@ class Machine:
     def _conclude_after(self, error: ChannelError | None) -> Ended:
         """Conclude, once the hypervisor had time to say what became of its guest."""
         if isinstance(error, ChannelProtocolError):
-            self._last_word = LastWord.VIOLATION
+            self._last_word = ChannelEnd.VIOLATION
             self._guest.kill()
         elif isinstance(error, GuestFailedError):
-            self._last_word = LastWord.FAILURE
+            self._last_word = ChannelEnd.FAILURE
         self._guest.settle(_AFTERMATH)
         return self._conclude()
 

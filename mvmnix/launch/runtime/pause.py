@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from mvmnix.audit import Kind
+from mvmnix.audit import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.loop import Timer
 from mvmnix.launch.machines import MachineState
-from mvmnix.launch.runtime.finalize import Course
+from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.vmm import MonitorEvent
 
@@ -27,7 +27,7 @@ _PAUSED: Final = "let it go on first: mvm resume"
 class Pausing:
     """One machine's. It is the state in `machine.json` that says whether the guest stands still."""
 
-    def __init__(self, course: Course, guest: Guest) -> None:
+    def __init__(self, course: RunObservations, guest: Guest) -> None:
         self._course = course
         self._guest = guest
         self._awaited: tuple[MonitorEvent, Done] | None = None
@@ -68,11 +68,11 @@ class Pausing:
         self._timer = self._course.host.loop.after(_PATIENCE, self._unanswered)
 
     @property
-    def _ways(self) -> Mapping[MachineState, tuple[Kind, MonitorEvent, Callable[[], None]]]:
+    def _ways(self) -> Mapping[MachineState, tuple[RecordKind, MonitorEvent, Callable[[], None]]]:
         """By the state to come: the record, what the hypervisor says then, and what it is told."""
         return {
-            MachineState.PAUSED: (Kind.PAUSE, MonitorEvent.PAUSED, self._guest.pause),
-            MachineState.RUNNING: (Kind.RESUME, MonitorEvent.READY, self._guest.resume),
+            MachineState.PAUSED: (RecordKind.PAUSE, MonitorEvent.PAUSED, self._guest.pause),
+            MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
         }
 
     def let_go(self) -> None:

@@ -29,7 +29,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from mvmnix.audit import Kind, Record
+from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactory, counted_services
 from mvmnix.launch.data import PreparedDisk
@@ -38,12 +38,12 @@ from mvmnix.launch.machines import EndReason, MachineHome, MachineState
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
-from mvmnix.launch.runtime.finalize import Course, never_ran
+from mvmnix.launch.runtime.finalize import RunObservations, never_ran
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.secrets import resolve_secrets
-from mvmnix.launch.shares import Circumstances, Shares
+from mvmnix.launch.shares import ShareContext, Shares
 from mvmnix.launch.vmm import Acceleration, LaunchSpec, TscClock
 from mvmnix.model import Digest, DirectoryOrder
 
@@ -77,7 +77,7 @@ def start_machine(
     try:
         with refusals_logged(plan, host):
             home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
-        course = Course(plan, host, home, preparation.invocation, preparation.acceleration)
+        course = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration)
         begin_start(course)  # 3, 4
     except BaseException:
         preparation.discard()
@@ -91,7 +91,7 @@ def start_machine(
     return machine
 
 
-def begin_start(course: Course) -> None:
+def begin_start(course: RunObservations) -> None:
     """Steps 3 and 4. What fails here leaves nothing of it, or an end beside the start that is in the log."""
     try:
         started = None if course.home.status.origin is None else course.host.clock()
@@ -124,7 +124,7 @@ def refusals_logged(plan: VerifiedPlan, host: Host) -> Iterator[None]:
         if ReasonCode.LOG_MISMATCH not in refused.codes:
             host.journal.append(
                 Record(
-                    kind=Kind.REFUSAL,
+                    kind=RecordKind.REFUSAL,
                     time=host.clock(),
                     plan=plan.digest,
                     policy=plan.policy,
@@ -173,7 +173,7 @@ def _prepared(
 ) -> tuple[GuestConfig, Preparation]:
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
-    given = Circumstances(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
+    given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
     shares, disk = Shares.ready(wanted.shares, given), None
     try:
         config = _config(plan, host, services, shares.mounts)
@@ -227,7 +227,7 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
 
 
 def _spawned(
-    course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
+    course: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
 ) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
@@ -239,7 +239,7 @@ def _spawned(
     return Machine(course, guest, config)
 
 
-def _guest(course: Course, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+def _guest(course: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
     """What is prepared, started.
 
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
@@ -253,7 +253,7 @@ def _guest(course: Course, preparation: Preparation, services: Mapping[int, Serv
         raise
 
 
-def _another(course: Course, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
+def _another(course: RunObservations, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
     """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
     plan, host, tsc = course.plan, course.host, TscClock.start()
     with refusals_logged(plan, host):

@@ -18,7 +18,7 @@ from mvmnix.launch.agent import ExitStatus, ServiceFactory, Sink, Stdin
 from mvmnix.launch.control import Control
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import Failure, News, Ready, read_news
+from mvmnix.launch.machines import Failure, Ready, StartNotification, read_start_notification
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
@@ -40,7 +40,7 @@ class StopRequestedError(MvmnixError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class SupervisedEnd:
     """How a supervised machine ended, and what the supervisor should exit with: the command's own, or 128 + signal."""
 
     exit_code: int
@@ -88,7 +88,7 @@ def supervise(
     name: str = "",
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
     created: str = "",
-) -> Finished:
+) -> SupervisedEnd:
     """Start a machine, do `work` with it once its guest is ready, stop it.
 
     The first stopping signal lets the guest end in order, the second ends it. Raises whatever `start` and `work` raise;
@@ -104,12 +104,12 @@ def supervise(
             machine.kill()
 
 
-def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> Finished:
+def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> SupervisedEnd:
     try:
         status = work(machine)
-        return Finished(status.exit_code, machine.stop(grace=GRACE))
+        return SupervisedEnd(status.exit_code, machine.stop(grace=GRACE))
     except StopRequestedError as request:
-        return Finished(128 + request.number, _stopped(machine))
+        return SupervisedEnd(128 + request.number, _stopped(machine))
 
 
 def run_foreground(
@@ -121,7 +121,7 @@ def run_foreground(
     stdin: Stdin = None,
     name: str = "",
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
-) -> Finished:
+) -> SupervisedEnd:
     """Run the plan's command in a new machine, with the caller's standard streams; see `supervise`."""
     return supervise(
         plan,
@@ -155,7 +155,7 @@ def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "",
     theirs.close()
     os.waitpid(child, 0)
     with ours:
-        return read_news(ours)
+        return read_start_notification(ours)
 
 
 def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> NoReturn:
@@ -166,7 +166,7 @@ def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host
         if os.fork() == 0:
             _let_go(news.fileno())
             os.chdir("/")
-            status = _supervise(News(news), plan, make_host, name, created)
+            status = _supervise(StartNotification(news), plan, make_host, name, created)
         else:
             status = 0
     finally:
@@ -190,7 +190,9 @@ def _unwatched(_data: bytes) -> None:
     """A sink for output that is only kept."""
 
 
-def _supervise(news: News, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> int:
+def _supervise(
+    news: StartNotification, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
+) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not news.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id

@@ -9,8 +9,8 @@ __getattr__, __dir__, __all__ = face(
         "opening": "open_directory open_share refuse_owner",
         "risk_checks": "DANGER_MEANINGS refuse_dangers",
         "server": "VIRTIOFSD",
-        "setup": "Circumstances Shares",
-        "shared": "Shared",
-        "write_quota": "WrittenWatch",
+        "setup": "ShareContext Shares",
+        "shared": "ShareRecord",
+        "write_quota": "WriteQuota",
     },
 )

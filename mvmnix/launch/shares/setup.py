@@ -15,7 +15,7 @@ from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import gives_root_group, open_share, refuse_owner
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.launch.shares.shared import Shared
+from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm import Attachment, Jail, Service
 from mvmnix.model import User
 from mvmnix.sandbox import locate
@@ -28,7 +28,7 @@ _MAKERS: Final = 512 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class ShareContext:
     """What shares are made ready for: the guest's memory in MiB and its workload's user; mvm's own directories.
 
     `written` is how many bytes the guest may write to all of them together; None bounds nothing.
@@ -54,12 +54,12 @@ class _Ready:
         """The hypervisor's end."""
         return self.source.fd if isinstance(self.source, ShareImage) else self.source.connection.fileno()
 
-    def shared(self) -> Shared:
+    def shared(self) -> ShareRecord:
         """For the receipt."""
         program, digest, image = self.source.program, self.source.program_digest(), None
         if isinstance(self.source, ShareImage):
             image = self.source.digest
-        return Shared(self.share.guest, self.share.access, self.mount.kind, program, digest, image)
+        return ShareRecord(self.share.guest, self.share.access, self.mount.kind, program, digest, image)
 
 
 class Shares:
@@ -74,7 +74,7 @@ class Shares:
         self._limited = False
 
     @classmethod
-    def ready(cls, shares: Sequence[Share], given: Circumstances) -> Self:
+    def ready(cls, shares: Sequence[Share], given: ShareContext) -> Self:
         """Open and judge all of them, and then make what they need.
 
         Raises RefusedError [share-forbidden, share-unavailable, state-permissions] with all reasons, RefusedError
@@ -97,7 +97,7 @@ class Shares:
                 os.close(fd)
         return made
 
-    def _add(self, share: Share, tag: str, directories: dict[str, int], given: Circumstances) -> None:
+    def _add(self, share: Share, tag: str, directories: dict[str, int], given: ShareContext) -> None:
         fd = directories[share.guest]
         memory = (_SERVERS_OWN + given.memory_mib) * _MIB
         written = given.written if share.writable else None
@@ -176,7 +176,7 @@ class Shares:
             self.memory = None
 
     @property
-    def shared(self) -> tuple[Shared, ...]:
+    def shared(self) -> tuple[ShareRecord, ...]:
         """For the receipt, once they are started."""
         return tuple(it.shared() for it in self._ready)
 

@@ -12,7 +12,7 @@ _PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class ShareRecord:
     """`program` served it or made its image; `digest` is that of the program's bytes."""
 
     guest: str
@@ -30,7 +30,7 @@ class Shared:
         return value if self.image is None else {**value, "image": self.image.hex}
 
     @classmethod
-    def read(cls, record: strict.Record) -> "Shared":
+    def read(cls, record: strict.Record) -> "ShareRecord":
         """As `value` wrote it. Raises ValueError."""
         program, digest = record.child("program", lambda it: (it.text("path", _PATH), it.digest()))
         image = record.digest("image") if record.has("image") else None

@@ -9,7 +9,7 @@ from mvmnix.launch.loop import Loop
 LOOK: Final = 0.1
 
 
-class WrittenWatch:
+class WriteQuota:
     """Watches until it is cancelled, or has called `reached`, once. `written` and `most` are bytes.
 
     What can't be counted any more, for which `written` answers None, is as bad as too much.

@@ -27,7 +27,7 @@ _REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
 
 @dataclass(frozen=True, slots=True)
 class OpenFiles:
-    """Descriptors of an image's files, opened for reading; they stay the caller's, and are believed to be anything."""
+    """Descriptors of an image's files, opened for reading; they stay the caller's, and may be anything."""
 
     kernel: int
     initrd: int

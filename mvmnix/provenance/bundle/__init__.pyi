@@ -13,7 +13,7 @@ from mvmnix.provenance.bundle.statement import (
 )
 from mvmnix.provenance.bundle.verification_material import (
     FINGERPRINT,
-    Entry,
+    LogEntry,
     Material,
     Proof,
     decode_base64,
@@ -32,7 +32,7 @@ __all__ = [
     "STATEMENT_TYPE",
     "Blob",
     "Bundle",
-    "Entry",
+    "LogEntry",
     "Material",
     "MessageBundle",
     "Proof",

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from mvmnix import strict
 from mvmnix.model import Digest
 
-#: More than any bundle has; only one entry is ever believed.
+#: More than any bundle has; only one entry is ever trusted.
 MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
@@ -51,7 +51,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """What a transparency log says it holds: `body` at `index`, taken in at `integrated` (seconds since 1970).
 
     `promise` is the signed entry timestamp; logs that answer with a proof only have neither it nor a time. `proof` is
@@ -93,7 +93,7 @@ class Material:
 
     hint: str = ""
     certificate: bytes = b""
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LogEntry, ...] = ()
     timestamps: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ def keyless(value: Any) -> Material:
     hashes = proof["hashes"]
     if len(hashes) > _LONGEST_PATH:
         raise ValueError("too long a path")
-    read = Entry(
+    read = LogEntry(
         _decimal(entry["logIndex"]),
         some(entry["logId"]["keyId"]),
         matching(_WORD, kind["kind"]),
@@ -201,7 +201,7 @@ def encode_base64(data: bytes) -> str:
 def decode_base64(text: str | memoryview) -> bytes:
     """The bytes of standard base64 in its only spelling, which may stand within other bytes. Raises ValueError.
 
-    >>> decode("MTI=")
+    >>> decode_base64("MTI=")
     b'12'
     """
     try:
@@ -246,7 +246,7 @@ def _hint(record: strict.Record, form: str) -> str:
 
 
 def _first(record: strict.Record) -> bytes:
-    # older bundles carry the certificates above it too, which mvm does not believe: the trust root has its own
+    # older bundles carry the certificates above it too, which mvm does not trust: the trust root has its own
     chain = record.each("certificates", raw_bytes, 16)
     return chain[0] if chain else b""
 
@@ -257,16 +257,16 @@ def _stamps(record: strict.Record) -> tuple[bytes, ...]:
     return record.each("rfc3161Timestamps", lambda one: some_bytes(one, "signedTimestamp"), MOST_TIMESTAMPS)
 
 
-def _promised_entry(record: strict.Record) -> Entry:
+def _promised_entry(record: strict.Record) -> LogEntry:
     if not record.has("inclusionPromise"):
         raise ValueError("no inclusion promise, which bundles of version 0.1 have to have")
     return _entry(record, proved=record.has("inclusionProof"))
 
 
-def _entry(record: strict.Record, *, proved: bool = True) -> Entry:
+def _entry(record: strict.Record, *, proved: bool = True) -> LogEntry:
     kind, version = record.child("kindVersion", lambda it: (it.text("kind", _WORD), it.text("version", _WORD)))
     promised = record.has("inclusionPromise")
-    return Entry(
+    return LogEntry(
         _integer(record, "logIndex"),
         record.child("logId", lambda it: some_bytes(it, "keyId")),
         kind,

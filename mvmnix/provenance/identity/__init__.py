@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         "domain_check": "DomainCase IdentityFindings",
         "rekor": "Inclusion",
-        "revocation_check": "certified_key identity_words Suspect",
+        "revocation_check": "certified_key identity_words RevocationSubject",
         "revocations": "read_pattern RevocationFile Revoked",
         "sigstore": "Instance public_good_root",
         "trust": "Identity Pattern Revocations Signer Trust",

@@ -8,7 +8,7 @@ from mvmnix.provenance.identity import (
 )
 from mvmnix.provenance.identity.domain_check import DomainCase, IdentityFindings
 from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.identity.revocation_check import Suspect, certified_key, identity_words
+from mvmnix.provenance.identity.revocation_check import RevocationSubject, certified_key, identity_words
 from mvmnix.provenance.identity.revocations import RevocationFile, Revoked, read_pattern
 from mvmnix.provenance.identity.sigstore import Instance, public_good_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
@@ -21,10 +21,10 @@ __all__ = [
     "Instance",
     "Pattern",
     "RevocationFile",
+    "RevocationSubject",
     "Revocations",
     "Revoked",
     "Signer",
-    "Suspect",
     "Trust",
     "certified_build",
     "certified_key",

@@ -23,7 +23,7 @@ from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 class IdentityFindings:
     """What came of it: which domains certified whom, when the signature was seen, and what speaks against it.
 
-    `certified` is subject and OIDC issuer, by domain; `inclusion` what shows that a log that is believed has it,
+    `certified` is subject and OIDC issuer, by domain; `inclusion` what shows that a log that is trusted has it,
     whenever that was.
     """
 
@@ -43,7 +43,7 @@ NOTHING = IdentityFindings({}, None, ())
 
 @dataclass(frozen=True, slots=True)
 class DomainCase:
-    """What is to be heard: a bundle, whom to believe, the file that a bare signature is over.
+    """What is to be heard: a bundle, whom to trust, the file that a bare signature is over.
 
     `proof` says whether a log that has to have the signature has to prove that, as it has for all that starts.
     """

@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.audit import leaf_hash, node_hash
-from mvmnix.provenance.bundle import Entry, Proof, decode_base64, encode_base64
+from mvmnix.provenance.bundle import LogEntry, Proof, decode_base64, encode_base64
 from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
@@ -90,7 +90,7 @@ def root_of(body: bytes, proof: Proof) -> bytes:
     return found
 
 
-def incoherences(entry: Entry, root: TrustedRoot) -> Iterator[str]:
+def incoherences(entry: LogEntry, root: TrustedRoot) -> Iterator[str]:
     """What contradicts itself in an entry, regardless of who signed what: things that no signature covers."""
     if entry.promise is None and entry.integrated:
         yield "it names a time that the log did not promise"
@@ -120,7 +120,7 @@ def _other_tree(proof: Proof, log: Log) -> Iterator[str]:
         yield f"its checkpoint is of the log {checkpoint.origin!r}, and signed in the name of {name!r}"
 
 
-def unproven(entry: Entry, log: Log) -> Iterator[str]:
+def unproven(entry: LogEntry, log: Log) -> Iterator[str]:
     """What the log did not sign, or what its tree does not hold."""
     if entry.proof is not None:
         yield from _unproven(entry.body, entry.proof, log)
@@ -144,21 +144,21 @@ def _unproven(body: bytes, proof: Proof, log: Log) -> Iterator[str]:
         yield f"its checkpoint is not the log's: {error}"
 
 
-def inclusion(entry: Entry) -> Inclusion:
+def inclusion(entry: LogEntry) -> Inclusion:
     """What an entry brings to show that the log holds it; whether that holds, the functions above say."""
     if entry.proof is not None:
         return Inclusion.PROVED
     return Inclusion.NONE if entry.promise is None else Inclusion.PROMISED
 
 
-def promised_time(entry: Entry) -> datetime | None:
+def promised_time(entry: LogEntry) -> datetime | None:
     """When the log promises to have taken the entry in; None where it promises no time."""
     if entry.promise is None or not entry.integrated:
         return None
     return datetime.fromtimestamp(entry.integrated, UTC) if entry.integrated < 2**36 else None
 
 
-def signed_by_promise(entry: Entry) -> bytes:
+def signed_by_promise(entry: LogEntry) -> bytes:
     """What an inclusion promise is a signature over."""
     return strict.canonical(
         {

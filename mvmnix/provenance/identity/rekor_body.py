@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from mvmnix import strict
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT, Entry, decode_base64, hash_output, raw_bytes, some_bytes
+from mvmnix.provenance.bundle import BUNDLE_LIMIT, LogEntry, decode_base64, hash_output, raw_bytes, some_bytes
 from mvmnix.provenance.identity import certificates
 
 
@@ -66,7 +66,7 @@ class Expected:
         return (*named, *([] if self.verifier == found.verifier else ["key or certificate"]))
 
 
-def read(entry: Entry) -> Recorded:
+def read(entry: LogEntry) -> Recorded:
     """What the body of an entry says. Raises MalformedError for one of an unknown kind, too."""
     parse = _KINDS.get((entry.kind, entry.version))
     if parse is None:

@@ -1,4 +1,4 @@
-"""Says why a bundle is believed no more: its signer, its bytes in any spelling, or what it says is revoked; pure.
+"""Says why a bundle is no longer trusted: its signer, its bytes in any spelling, or what it says is revoked; pure.
 
 The holder of a bundle can make others of it that verify as well: in another formatting; with the other of the two
 ECDSA signatures (r, s) and (r, n-s), each of which follows from the other without the key (SEC 1, section 4.1.4); with
@@ -30,7 +30,7 @@ type Named = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class RevocationSubject:
     """A bundle as it came and as mvm writes it; its signer, if the policy knows them; whom its certificate names.
 
     `role` is what the signer is needed as: the statement of a plan is held against the revocations by a step of its own
@@ -53,8 +53,8 @@ class Suspect:
         return frozenset({Digest.of(self.bundle.payload)})
 
 
-def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
-    """Why it is believed no more."""
+def reasons(it: RevocationSubject, revoked: Revocations) -> Iterator[Reason]:
+    """Why it is no longer trusted."""
     if it.signer is not None and it.signer.key is not None and it.signer.fingerprint in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the key {it.signer.fingerprint} is revoked", _LOOK)
     if it.identity is not None and revoked.revokes(*it.identity):
@@ -68,7 +68,7 @@ def reasons(it: Suspect, revoked: Revocations) -> Iterator[Reason]:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "the statement in it is revoked", _LOOK)
 
 
-def _again(it: Suspect, revoked: Revocations) -> str:
+def _again(it: RevocationSubject, revoked: Revocations) -> str:
     """What to do about a bundle that is revoked: what it says may be signed again, unless that is revoked as well."""
     if not isinstance(it.bundle, Bundle) or (said := Digest.of(it.bundle.payload)) in revoked.digests:
         return _LOOK
@@ -80,7 +80,7 @@ def identity_words(identity: Named) -> str:
     return "identity {!r} of the issuer {!r}".format(*identity)
 
 
-def _spellings(it: Suspect) -> frozenset[Digest]:
+def _spellings(it: RevocationSubject) -> frozenset[Digest]:
     other = mirrored(it.bundle)
     return frozenset({Digest.of(it.data), Digest.of(it.canonical)} | ({other} if other is not None else set()))
 

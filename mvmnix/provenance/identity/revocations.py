@@ -1,4 +1,4 @@
-"""Reads a revocations.toml: which keys, identities and files are believed no more, since when and why; pure.
+"""Reads a revocations.toml: which keys, identities and files are no longer trusted, since when and why; pure.
 
 docs/trust-policy.md has the format. Revocations are no part of the policy's digest.
 """
@@ -21,7 +21,7 @@ _LINE: Final = r"[^\x00-\x1f\x7f]{1,255}"
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """One entry, for people: `what` is believed no more, `reason` and `date` where the file has them."""
+    """One entry, for people: `what` is no longer trusted, `reason` and `date` where the file has them."""
 
     what: str
     reason: str

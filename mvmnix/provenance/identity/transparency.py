@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, Entry, Material, MessageBundle
+from mvmnix.provenance.bundle import Bundle, LogEntry, Material, MessageBundle
 from mvmnix.provenance.identity import rekor, rekor_body
 from mvmnix.provenance.identity.rekor import Inclusion, promised_time
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded
@@ -65,7 +65,7 @@ class Hearing:
         return self.bundle.material
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> LogEntry | None:
         """The one log entry."""
         return self.material.entries[0] if len(self.material.entries) == 1 else None
 

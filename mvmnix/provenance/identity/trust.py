@@ -1,4 +1,4 @@
-"""Whom to believe, whatever they say: signers by key or by certified identity, trust roots, revocations; pure."""
+"""Whom to trust, whatever they say: signers by key or by certified identity, trust roots, revocations; pure."""
 
 import re
 from collections.abc import Mapping
@@ -114,7 +114,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """What is believed no more: keys by SPKI digest, identities by (subject, issuer), files by their digest.
+    """What is no longer trusted: keys by SPKI digest, identities by (subject, issuer), files by their digest.
 
     `digests` are those of bundles and of manifests (and so of images); `reasons` says why, where the file does.
     """
@@ -139,7 +139,7 @@ class Revocations:
         return f"is revoked: {reason!r}" if reason else "is revoked"
 
     def revokes(self, subject: str, issuer: str) -> bool:
-        """Whether a certified identity is believed no more."""
+        """Whether a certified identity is no longer trusted."""
         return any(who.matches(subject) and by.matches(issuer) for who, by in self.identities)
 
 

@@ -1,7 +1,7 @@
-"""Reads trusted_root.json: which logs and authorities a trust domain believes, and from when to when; pure.
+"""Reads trusted_root.json: which logs and authorities a trust domain trusts, and from when to when; pure.
 
 The format is protobuf-specs' sigstore_trustroot.proto in Protobuf's JSON. Whose file it is, the policy says by its
-SHA-256; what is in it is believed for that domain alone, and two of them are never put together. Protobuf leaves out
+SHA-256; what is in it is trusted for that domain alone, and two of them are never put together. Protobuf leaves out
 what is empty, and so may a file. A log or authority whose key, hash or certificate is missing or of an unknown kind
 vouches for nothing, and takes nothing from the others.
 """

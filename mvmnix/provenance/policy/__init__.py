@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = face(
         "policy_files": "Files FLOOR in_force read_policy_files",
         "rules": "builder_manifest BuilderRule VerifierRule",
         "trust_text": "FILE_NAME MOST_VOICES",
+        "verdicts": "as_verdict refuse_older VerdictLog",
     },
 )

@@ -14,7 +14,7 @@ from mvmnix.strict import show_time
 YEARS: Final = 10
 
 _TEXT: Final = """\
-# Whom mvm believes on this workstation. Made by mvm with the keys in keys/; docs/trust-policy.md has the format.
+# Whom mvm trusts on this workstation. Made by mvm with the keys in keys/; docs/trust-policy.md has the format.
 # Builds on a workstation are worth SLSA Build level 1: any user of this account can sign what they like.
 version = 1
 serial = 1                        # add one with each change: a file with a lower serial than the last one is refused
@@ -42,7 +42,7 @@ isolation = "{isolation}"
 
 
 def default_policy(keys: Mapping[Role, PublicKey], *, now: datetime) -> bytes:
-    """The text of a trust.toml that believes these keys, each in its role, and expires after YEARS, on a 1 January."""
+    """The text of a trust.toml that trusts these keys, each in its role, and expires after YEARS, on a 1 January."""
     if Role.BUILDER not in keys:
         raise ValueError("a policy needs a builder key")
     signers = "".join(

@@ -46,7 +46,7 @@ def combine(
 
     Raises RefusedError: POLICY_MISSING without any file, POLICY_WIDENS with everything that the user's file adds to
     the floor, ROOT_MISMATCH for pinned roots that are not there, POLICY_EMPTY when nothing is left that could be
-    believed.
+    trusted.
     """
     around = around or Surroundings()
     only = user or floor
@@ -142,10 +142,10 @@ def _rules(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     covered = _covered(user, floor)
     for builder in user.builders:
         if not any(builder.within(other, covered) for other in floor.builders):
-            yield f"builder {builder.builder_id!r} is believed further than in the floor"
+            yield f"builder {builder.builder_id!r} is trusted further than in the floor"
     for verifier in user.verifiers:
         if not any(verifier.within(other, covered) for other in floor.verifiers):
-            yield f"verifier {verifier.verifier_id!r} is believed further than in the floor"
+            yield f"verifier {verifier.verifier_id!r} is trusted further than in the floor"
 
 
 def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

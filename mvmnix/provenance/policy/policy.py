@@ -1,4 +1,4 @@
-"""The trust policy in force: who may say what, and how much of it is believed.
+"""The trust policy in force: who may say what, and how much of it is trusted.
 
 Pure. What files say is read by provenance/policy/trust_text.py and revocations.py, put together by merge.py;
 where they may come from is policy_files.py. The format is docs/trust-policy.md.
@@ -71,7 +71,7 @@ class TrustPolicy:
     """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all trust.toml.
 
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
-    path is believed; `import_from_derivation` says whether evaluation may build, and read what it built.
+    path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built.
     """
 
     trust: Trust
@@ -89,7 +89,7 @@ class TrustPolicy:
 
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):
-            why = "it names no signer, no builder or no source, so nothing could be believed"
+            why = "it names no signer, no builder or no source, so nothing could be trusted"
             hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
 
@@ -109,7 +109,7 @@ class TrustPolicy:
         return tuple(pair for pair in first.pairs if all(pair in rule.pairs for rule in others))
 
     def level(self, it: Provenance, *, signer: Signer, image: str) -> int | None:
-        """The highest SLSA Build level that is granted to such a provenance; None when it is not believed at all."""
+        """The highest SLSA Build level that is granted to such a provenance; None when it is not trusted at all."""
         who = signer.fingerprint
         rules = (rule for rule in self.builders if rule.admits(it, signer=who, image=image))
         return max((rule.level for rule in rules), default=None)

@@ -37,7 +37,7 @@ class BuilderRule:
     builder_images: frozenset[Digest] = frozenset()
 
     def admits(self, it: Provenance, *, signer: Digest, image: str) -> bool:
-        """Whether a provenance by this signer, naming this builder and builder image, is believed for this image."""
+        """Whether a provenance by this signer, naming this builder and builder image, is trusted for this image."""
         return (
             (self.builder_id, self.signer) == (it.builder_id, signer)
             and (not self.images or image in self.images)
@@ -81,7 +81,7 @@ class VerifierRule:
     resources: tuple[str, ...] = ("*",)
 
     def admits_resource(self, uri: str) -> bool:
-        """Whether the verifier is believed about this resource."""
+        """Whether the verifier is trusted about this resource."""
         return any(fnmatchcase(uri, pattern) for pattern in self.resources)
 
     def within(self, other: "VerifierRule", covered: Covered) -> bool:

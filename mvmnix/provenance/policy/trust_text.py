@@ -145,7 +145,7 @@ def _builder(record: strict.Record, names: _Names) -> BuilderRule:
             raise ValueError(f"{name} is empty; leave it out to mean every image")
     if builder_id == HOST_NIX and (images != {BUILDER_IMAGE} or builders):
         raise ValueError(
-            f"the host's Nix is believed for one image only, and runs in none: images = [{BUILDER_IMAGE!r}]"
+            f"the host's Nix is trusted for one image only, and runs in none: images = [{BUILDER_IMAGE!r}]"
         )
     return BuilderRule(builder_id, names.signer(signer), level, images, builders)
 

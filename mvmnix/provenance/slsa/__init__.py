@@ -5,13 +5,13 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "foreign_builds": "Origin",
+        "foreign_builds": "BuildSource",
         "in_toto": "ALGORITHMS ForeignStatement predicate_type",
         "parts": "Part Parts",
         "predicate": "provenance_statement read_provenance SBOM_NAME",
         "provenance": (
-            "Cached HOST_NIX Input KeptPath Limits lock_account MICROVM PREDICATE_TYPE Provenance RootTree "
-            "subjects_of UntouchedNode Variation Versions"
+            "BuilderLimits Cached HOST_NIX KeptPath lock_account LockedInput MICROVM PREDICATE_TYPE Provenance "
+            "RootTree subjects_of UntouchedNode Variation Versions"
         ),
     },
     modules=["foreign_builds", "in_toto", "parts", "predicate", "provenance"],

@@ -1,5 +1,5 @@
 from mvmnix.provenance.slsa import foreign_builds, in_toto, parts, predicate, provenance
-from mvmnix.provenance.slsa.foreign_builds import Origin
+from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.in_toto import ALGORITHMS, ForeignStatement, predicate_type
 from mvmnix.provenance.slsa.parts import Part, Parts
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
@@ -7,10 +7,10 @@ from mvmnix.provenance.slsa.provenance import (
     HOST_NIX,
     MICROVM,
     PREDICATE_TYPE,
+    BuilderLimits,
     Cached,
-    Input,
     KeptPath,
-    Limits,
+    LockedInput,
     Provenance,
     RootTree,
     UntouchedNode,
@@ -26,12 +26,12 @@ __all__ = [
     "MICROVM",
     "PREDICATE_TYPE",
     "SBOM_NAME",
+    "BuildSource",
+    "BuilderLimits",
     "Cached",
     "ForeignStatement",
-    "Input",
     "KeptPath",
-    "Limits",
-    "Origin",
+    "LockedInput",
     "Part",
     "Parts",
     "Provenance",

@@ -9,7 +9,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.slsa.provenance import CACHE_KEY, Cached, Input, KeptPath, Provenance, RootTree
+from mvmnix.provenance.slsa.provenance import CACHE_KEY, Cached, KeptPath, LockedInput, Provenance, RootTree
 
 NAR_MEDIA_TYPE: Final = "application/x-nix-nar"
 STORE_SCHEME: Final = "nix-store:"
@@ -20,7 +20,7 @@ _ROOT: Final = "root"
 _BUNDLE: Final = r"sha256:[0-9a-f]{64}"
 _COMMIT: Final = r"[!-~]{1,255}"
 
-type Dependency = RootTree | Input | Source | Cached | KeptPath
+type Dependency = RootTree | LockedInput | Source | Cached | KeptPath
 
 
 def values(it: Provenance) -> Iterable[Mapping[str, object]]:
@@ -96,7 +96,7 @@ def _annotated(record: strict.Record, name: str, uri: str, digest: Digest, commi
     if record.has("storePath"):
         return _path(record, name, uri, digest)
     source = Source(uri, name, digest, HashMode.NAR)
-    return Input(record.text("lockNode", NODE), source) if record.has("lockNode") else source
+    return LockedInput(record.text("lockNode", NODE), source) if record.has("lockNode") else source
 
 
 def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached | KeptPath:

@@ -27,7 +27,7 @@ _SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class BuildSource:
     """Where a build says that it came from: a repository, a git reference and a commit, as far as it says.
 
     `repository` has no `git+` before it and no reference behind it; `ref` is whole, `refs/tags/v1`.
@@ -88,7 +88,7 @@ def builder_signs(it: ForeignStatement) -> bool:
     return row is not None and row.builder_signs
 
 
-def origin(it: ForeignStatement) -> Origin:
+def origin(it: ForeignStatement) -> BuildSource:
     """Where the source came from, by the statement's word.
 
     Raises RefusedError: PREDICATE_TYPE for what is no provenance, BUILD_TYPE for a build type that is not understood,
@@ -134,12 +134,12 @@ def _build_type(record: strict.Record) -> str:
     return _rest(record.text("buildType", _URI), record)
 
 
-def _own(it: ForeignStatement) -> Origin:
+def _own(it: ForeignStatement) -> BuildSource:
     """What mvm wrote is read as strictly as at a launch."""
     build = predicate.read_provenance(Statement((), it.predicate_type, it.predicate))
     where, _, query = build.root.uri.partition("?")
     ref = next((part[len("ref=") :] for part in query.split("&") if part.startswith("ref=")), None)
-    return Origin(repository_of(where), ref, build.root.commit)
+    return BuildSource(repository_of(where), ref, build.root.commit)
 
 
 type _Dependency = tuple[str, str | None]
@@ -156,7 +156,7 @@ def _stated(parse: _Parse) -> Callable[[strict.Record], tuple[Stated, tuple[_Dep
     return build
 
 
-def _of_table(row: BuildType, it: ForeignStatement) -> Origin:
+def _of_table(row: BuildType, it: ForeignStatement) -> BuildSource:
     build = _stated(row.read)
     stated, dependencies = _read(it, lambda record: _rest(record.child("buildDefinition", build), record))
     _only_known(stated.unknown)
@@ -167,7 +167,7 @@ def _of_table(row: BuildType, it: ForeignStatement) -> Origin:
         raise refuse(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _HINT)
     where, _, ref = uri.partition("@refs/")
     own_ref = stated.ref or (f"refs/{ref}" if ref else None)
-    return Origin(repository_of(stated.repository or where), own_ref, commit)
+    return BuildSource(repository_of(stated.repository or where), own_ref, commit)
 
 
 def _only_known(unknown: tuple[str, ...]) -> None:
@@ -191,14 +191,14 @@ def _invocation(record: strict.Record) -> tuple[_Dependency, tuple[str, ...]]:
     return _rest((record.child("configSource", _source), tuple(named)), record)
 
 
-def _of_v0_2(source: _Dependency, materials: tuple[_Dependency, ...], unknown: tuple[str, ...]) -> Origin:
+def _of_v0_2(source: _Dependency, materials: tuple[_Dependency, ...], unknown: tuple[str, ...]) -> BuildSource:
     _only_known(unknown)
     uri, commit = source
     if _one_commit(materials, uri) != commit:
         why = f"its source {uri} has commit {commit}, and another among the materials"
         raise refuse(ReasonCode.DEPENDENCY_MISMATCH, _WHAT, why, _HINT)
     where, _, ref = uri.partition("@refs/")
-    return Origin(repository_of(where), f"refs/{ref}" if ref else None, commit)
+    return BuildSource(repository_of(where), f"refs/{ref}" if ref else None, commit)
 
 
 def _one_commit(dependencies: tuple[_Dependency, ...], uri: str) -> str | None:

@@ -15,10 +15,10 @@ from mvmnix.provenance.slsa.provenance import (
     BUILD_TYPE,
     PREDICATE_TYPE,
     Accounted,
+    BuilderLimits,
     Cached,
-    Input,
     KeptPath,
-    Limits,
+    LockedInput,
     Provenance,
     RootTree,
     UntouchedNode,
@@ -128,7 +128,7 @@ class _Definition:
     lock: Digest | None
     internal: "_Internal"
     root: RootTree
-    inputs: tuple[Input, ...]
+    inputs: tuple[LockedInput, ...]
     sources: tuple[Source, ...]
     cached: tuple[Cached, ...]
     kept: tuple[KeptPath, ...]
@@ -139,7 +139,7 @@ class _Internal:
     untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
     from_derivation: bool
-    limits: Limits | None
+    limits: BuilderLimits | None
     variation: Variation | None
 
 
@@ -172,7 +172,7 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
         lock,
         internal,
         roots[0],
-        tuple(tree for tree in trees if isinstance(tree, Input)),
+        tuple(tree for tree in trees if isinstance(tree, LockedInput)),
         tuple(tree for tree in trees if isinstance(tree, Source)),
         tuple(tree for tree in trees if isinstance(tree, Cached)),
         tuple(tree for tree in trees if isinstance(tree, KeptPath)),
@@ -219,8 +219,8 @@ def _untouched(record: strict.Record) -> UntouchedNode:
     return UntouchedNode(record.text("name", NODE), record.parsed("narHash", Digest.from_sri, Digest("0" * 64)))
 
 
-def _limits(record: strict.Record) -> Limits:
-    return Limits(
+def _limits(record: strict.Record) -> BuilderLimits:
+    return BuilderLimits(
         record.integer("vcpus", 1, 64),
         record.integer("memoryMiB", 1, 2**20),
         record.integer("scratchMiB", 0, 2**20),

@@ -50,7 +50,7 @@ class RootTree:
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class LockedInput:
     """A locked tree, under the name of its node in flake.lock."""
 
     node: str
@@ -69,7 +69,7 @@ class UntouchedNode:
 class Accounted:
     """Every node of a lock file: handed in, never touched, or a relative path, which the root tree covers."""
 
-    inputs: tuple[Input, ...]
+    inputs: tuple[LockedInput, ...]
     untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
 
@@ -130,7 +130,7 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BuilderLimits:
     """What a build may use: processors, memory and scratch space in MiB, wall time in seconds."""
 
     vcpus: int
@@ -159,7 +159,7 @@ class Provenance:
     builder_id: str
     builder_image: tuple[Subject, ...]
     versions: Versions
-    limits: Limits | None
+    limits: BuilderLimits | None
     invocation: str
     started: datetime
     finished: datetime
@@ -180,7 +180,7 @@ class Provenance:
 def lock_account(lock: LockedFlake, touched: Collection[Digest]) -> Accounted:
     """Sort the nodes of a lock file by whether their tree was handed in; `touched` has the NAR digests that were."""
     return Accounted(
-        tuple(Input(node.name, node.source) for node in lock.locked if node.nar in touched),
+        tuple(LockedInput(node.name, node.source) for node in lock.locked if node.nar in touched),
         tuple(UntouchedNode(node.name, node.nar) for node in lock.locked if node.nar not in touched),
         tuple(node.name for node in lock.relative),
     )

@@ -1,5 +1,5 @@
 from mvmnix.provenance.verify import explain, vsa, vsa_inputs
-from mvmnix.provenance.verify.artifact_verifier import Counted, Passed, Standard, judge_artifact, signer_of
+from mvmnix.provenance.verify.artifact_verifier import CountedBundle, Passed, Standard, judge_artifact, signer_of
 from mvmnix.provenance.verify.authentication import Attested, Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
@@ -25,7 +25,7 @@ __all__ = [
     "Attested",
     "Authentic",
     "Claimed",
-    "Counted",
+    "CountedBundle",
     "ImageEvidence",
     "Passed",
     "ReadBuild",

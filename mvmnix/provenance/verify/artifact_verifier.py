@@ -52,7 +52,7 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedBundle:
     """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature."""
 
     number: int
@@ -67,7 +67,7 @@ class Passed:
 
     name: str
     blob: Blob
-    counted: tuple[Counted, ...]
+    counted: tuple[CountedBundle, ...]
     others: tuple[Reason, ...]
 
     @property
@@ -78,7 +78,7 @@ class Passed:
 
 def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
-    counted, reasons = list[Counted](), list[Reason]()
+    counted, reasons = list[CountedBundle](), list[Reason]()
     unpacked = registry_responses.unpack_all(bundles)
     for number, packed in enumerate(unpacked, 1):
         try:
@@ -99,7 +99,7 @@ def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: St
     return Passed(name, blob, tuple(counted), bounded(reasons))
 
 
-def _voices(counted: Sequence[Counted]) -> int:
+def _voices(counted: Sequence[CountedBundle]) -> int:
     """How many signers vouch, each once, and each for a build of its own: one build that two signed was built once."""
     signers, builds = set[Digest](), set[str]()
     for each in counted:
@@ -120,7 +120,7 @@ def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 
 
-def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Counted:
+def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> CountedBundle:
     data = packed.data
     if packed.problem:
         raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
@@ -138,7 +138,7 @@ def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> Coun
             further = tuple(standard.further(claim, attested, signed))  # 4
             if further:
                 raise RefusedError(*further)
-            return Counted(place.number, attested, claim, attested.content.payload)
+            return CountedBundle(place.number, attested, claim, attested.content.payload)
         case Digest():
             return _signature(attested, packed, standard, signed)  # 2, 3
         case _:
@@ -181,11 +181,11 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         raise RefusedError(*reasons)
 
 
-def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> Counted:
+def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> CountedBundle:
     """A signature over the file itself, which authenticate_foreign was given and has compared."""
     promised_statement = packed.predicate_type is not None
     if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
         raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))
-    return Counted(place.number, attested, None, b"")
+    return CountedBundle(place.number, attested, None, b"")

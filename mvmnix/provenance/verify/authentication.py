@@ -34,8 +34,8 @@ from mvmnix.provenance.identity import (
     Identity,
     IdentityFindings,
     Inclusion,
+    RevocationSubject,
     Signer,
-    Suspect,
     Trust,
     certified_key,
     domain_check,
@@ -160,14 +160,14 @@ def step_1_canonical(it: Submission) -> Iterator[Reason]:
 
 
 def step_2_signer(it: Submission) -> Iterator[Reason]:
-    """2. The policy knows the key or identity, and believes it still."""
+    """2. The policy knows the key or identity, and trusts it still."""
     hint = it.bundle.material.hint
     # a certificate for which no domain stands gives no identity: step 3 says why
     if it.signer is None and (hint or it.identity or not it.findings.reasons):
         certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
-    suspect = Suspect(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
+    suspect = RevocationSubject(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revocation_check.reasons(suspect, it.trust.revocations)
 
 

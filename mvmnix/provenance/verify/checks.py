@@ -12,7 +12,7 @@ from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.provenance.bundle import Statement, Subject
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Input, Provenance, RootTree, UntouchedNode, subjects_of
+from mvmnix.provenance.slsa import LockedInput, Provenance, RootTree, UntouchedNode, subjects_of
 from mvmnix.strict import show_time
 
 #: How far two honest clocks, or one that was set in between, may be apart.
@@ -88,7 +88,7 @@ def step_13_lock_nodes(it: Evidence) -> Iterator[Reason]:
     except RefusedError as error:
         yield from error.reasons
         return
-    inputs = {Input(node.name, node.source) for node in locked.locked}
+    inputs = {LockedInput(node.name, node.source) for node in locked.locked}
     untouched = {UntouchedNode(node.name, node.nar) for node in locked.locked}
     relative = {node.name for node in locked.relative}
     nodes = it.provenance.nodes

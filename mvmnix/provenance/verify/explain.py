@@ -1,6 +1,6 @@
 """Says which rules of a policy admit something, and which do not, without looking at any file; pure.
 
-What it finds is never believed: who starts or passes something verifies it. The refusals are the verifier's own.
+What it finds is never trusted: who starts or passes something verifies it. The refusals are the verifier's own.
 """
 
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def _builders(it: Provenance, signer: Signer, policy: TrustPolicy, image: str | 
             yield RuleFinding("builders", True, f"{who}: level {rule.level} at most, for {_images(rule)}")
     if not found:
         what = "any image" if image is None else f"image {image!r}"
-        yield RuleFinding("builders", False, f"{who}: no rule believes that for {what}")
+        yield RuleFinding("builders", False, f"{who}: no rule trusts that for {what}")
 
 
 def _images(rule: BuilderRule) -> str:

@@ -26,7 +26,7 @@ def strange_inputs(it: Provenance, policy: TrustPolicy) -> Iterator[Reason]:
 
 
 def step_18_cached(it: Evidence) -> Iterator[Reason]:
-    """18. A binary cache is believed for its key, and not for its address."""
+    """18. A binary cache is trusted for its key, and not for its address."""
     yield from strange_caches(it.provenance, it.policy, WHAT)
 
 
@@ -64,7 +64,7 @@ def step_21_sbom(it: Evidence) -> Iterator[Reason]:
 
 
 def step_22_originals(it: Evidence) -> Iterator[Reason]:
-    """22. Nix believes a lock file, whatever flake.nix asked for. One that can't be read was refused by step 13."""
+    """22. Nix trusts a lock file, whatever flake.nix asked for. One that can't be read was refused by step 13."""
     try:
         locked = flake_lock.parse(it.lock)
     except RefusedError:

@@ -44,7 +44,7 @@ class ReleasePolicy:
             yield from place.refused(error)
 
     def level(self, claim: ForeignStatement, signer: Signer) -> int | None:
-        """The SLSA Build level that is granted to such a build; None when it is not believed. Raises RefusedError.
+        """The SLSA Build level that is granted to such a build; None when it is not trusted. Raises RefusedError.
 
         A rule for certain images or builder images is not about other files.
         """

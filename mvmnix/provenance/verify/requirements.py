@@ -12,7 +12,7 @@ from typing import Final
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import ForeignStatement, Origin, foreign_builds, in_toto
+from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, in_toto
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4
@@ -170,7 +170,7 @@ def certified_reasons(claim: ForeignStatement, certificate: bytes, place: Place)
         yield place.reason(ReasonCode.IDENTITY_MALFORMED, why, hint)
 
 
-def _what_would_match(said: Origin) -> str:
+def _what_would_match(said: BuildSource) -> str:
     """The options that this statement meets, as a user would type them, and why mvm's own builds say no more."""
     told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
     options = " ".join(f"{name} {shlex.quote(value)}" for name, value in told.items() if value is not None)

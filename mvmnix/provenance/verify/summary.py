@@ -11,7 +11,7 @@ Then it is held against what is known apart from it; all of these steps are take
 
 9. the policy names this signer with this verifier.id among its [[verifiers]];
 10. its subjects are the image's four files, by the digests of their bytes, and no other file;
-11. its resourceUri is this image's, and one that the policy believes this verifier about;
+11. its resourceUri is this image's, and one that the policy trusts this verifier about;
 12. it was verified under the policy in force, by the digest of the policy's bytes;
 13. the verification passed;
 14. the level is at least the one that the policy asks of this verifier;
@@ -124,7 +124,7 @@ def _out_of_bounds(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
 
 def _strange(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
     if not rule.admits_resource(it.claim.resource):
-        why = f"{it.signer.name!r} is not believed about {it.claim.resource}"
+        why = f"{it.signer.name!r} is not trusted about {it.claim.resource}"
         hint = "hand in the full evidence, or add a pattern to the resources of that [[verifiers]] entry"
         yield Reason(ReasonCode.RESOURCE_MISMATCH, _WHAT, why, hint)
 
@@ -166,7 +166,7 @@ def step_9_verifier(it: Evidence) -> Iterator[Reason]:
     """9. A key alone makes no signer a verifier."""
     if it.rule is None:
         why = f"verifier {it.claim.verifier_id!r}, named by {it.signer.name!r}, is not admitted"
-        hint = "hand in the full evidence, or add a [[verifiers]] entry to trust.toml if you mean to believe it"
+        hint = "hand in the full evidence, or add a [[verifiers]] entry to trust.toml if you mean to trust it"
         yield Reason(ReasonCode.VERIFIER_NOT_ADMITTED, _WHAT, why, hint)
 
 
@@ -176,7 +176,7 @@ def step_10_subjects(it: Evidence) -> Iterator[Reason]:
 
 
 def step_11_resource(it: Evidence) -> Iterator[Reason]:
-    """11. This image, and one about which this verifier is believed."""
+    """11. This image, and one about which this verifier is trusted."""
     expected = vsa.resource_of(it.image)
     if it.claim.resource != expected:
         why = f"it is about {it.claim.resource}, and the image is {expected}"

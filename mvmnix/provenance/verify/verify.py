@@ -101,7 +101,7 @@ class Verified[T]:
 @final
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a provenance bundle says, believed or not: steps 1 to 8 passed, under this policy.
+    """What a provenance bundle says, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundle's bytes. Sealed: `read_claim` makes it.
     """

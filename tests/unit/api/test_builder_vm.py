@@ -10,7 +10,7 @@ from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.machines import registry, retention
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
@@ -52,7 +52,7 @@ class Site:
     def mood(self) -> Scenario:
         return next(self.moods)
 
-    def log(self) -> list[tuple[Kind, tuple[str, ...]]]:
+    def log(self) -> list[tuple[RecordKind, tuple[str, ...]]]:
         """Starts and ends, with the reasons."""
         told = [it.record for it in last_records(self.rooms.audit, self.rooms.log_key, last=9)]
         return [(it.kind, tuple(map(str, it.reasons))) for it in told if it.kind in BOOTS]
@@ -70,7 +70,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield made
 
 
-BOOTS = {Kind.START, Kind.RESTART, Kind.END}
+BOOTS = {RecordKind.START, RecordKind.RESTART, RecordKind.END}
 
 
 def nobody(_: object) -> Any:
@@ -81,19 +81,19 @@ def test_one_that_hangs_is_begun_once_more(site: Site) -> None:
     with site.vm(Scenario.HANGS, Scenario.BOOTS).running(nobody) as machine:
         machine.ping()
     assert [it for it in site.shown.notices if it.endswith("hangs while it boots; it is started once more")]
-    assert site.log() == [(Kind.START, ()), (Kind.RESTART, ("timeout",)), (Kind.END, ("stopped",))]
+    assert site.log() == [(RecordKind.START, ()), (RecordKind.RESTART, ("timeout",)), (RecordKind.END, ("stopped",))]
 
 
 def test_the_second_is_the_last(site: Site) -> None:
     with pytest.raises(GuestTimeoutError), site.vm(Scenario.HANGS, Scenario.HANGS).running(nobody):
         pass
-    assert site.log() == [(Kind.START, ()), (Kind.RESTART, ("timeout",)), (Kind.END, ("timeout",))]
+    assert site.log() == [(RecordKind.START, ()), (RecordKind.RESTART, ("timeout",)), (RecordKind.END, ("timeout",))]
 
 
 def test_what_takes_too_long_once_it_has_booted_is_not_begun_again(site: Site) -> None:
     with pytest.raises(GuestTimeoutError), site.vm(Scenario.BOOTS).running(nobody):
         raise GuestTimeoutError("the build")
-    assert [kind for kind, _ in site.log()] == [Kind.START, Kind.END]
+    assert [kind for kind, _ in site.log()] == [RecordKind.START, RecordKind.END]
 
 
 def test_the_last_ones_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder import bootstrap
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import default, trust_text
 from mvmnix.provenance.verify.verify import verify_parts
@@ -155,7 +155,7 @@ def change_page(site: Site) -> None:
 
 
 def change_key(site: Site) -> None:
-    """The user made new keys, and believes the old one no more."""
+    """The user made new keys, and trusts the old one no more."""
     keys = site.rooms.keys
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import SPARE, Segment
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.world import World, record
@@ -80,7 +80,7 @@ def survives(world: World, size: int, states: Iterable[dict[str, bytes]]) -> Non
         assert found[-1] == record(100)
         between = found[size:-1]
         assert between == ([record(99)] if whole > size else between)
-        assert [item.kind for item in between[whole - size :]] == ([Kind.RECOVERY] if left else [])
+        assert [item.kind for item in between[whole - size :]] == ([RecordKind.RECOVERY] if left else [])
         if left:
             tail = (world.path / f"tail-{between[-1].digests['tail'].hex}").read_bytes()
             assert len(tail) == left

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.audit.checkpoint_slot import PLACES
 from mvmnix.audit.log import AuditLog
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import PENDING
 from mvmnix.audit.verify import verify_log
@@ -73,9 +73,9 @@ def test_killed_at_every_step_of_a_recovery(world: World, monkeypatch: pytest.Mo
         assert verify_log(world.directory, world.key).checkpoint.size >= 2
         world.log.append(record(4))
         found = world.kinds
-        assert found[:2] == [Kind.START, Kind.START]
-        assert Kind.RECOVERY in found[2:]
-        assert found[-1] is Kind.START
+        assert found[:2] == [RecordKind.START, RecordKind.START]
+        assert RecordKind.RECOVERY in found[2:]
+        assert found[-1] is RecordKind.START
         kept = b"".join(file.read_bytes() for file in world.path.iterdir() if file.name.startswith("tail-"))
         assert tail in kept
         assert not (world.path / PENDING).exists()
@@ -106,7 +106,7 @@ def test_a_recovery_is_on_the_disk_before_its_record(world: World, monkeypatch: 
     cut = calls.index("ftruncate")
     assert calls[cut : cut + 3] == ["ftruncate", "pwrite", "fdatasync"]
     assert "pwrite" in calls[cut + 3 :]
-    assert world.kinds[-2:] == [Kind.RECOVERY, Kind.START]
+    assert world.kinds[-2:] == [RecordKind.RECOVERY, RecordKind.START]
 
 
 def kill_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:

@@ -20,7 +20,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import last_records, matching_records, tree_at
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
 from mvmnix.audit.tail import VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
@@ -144,17 +144,17 @@ def test_a_log_that_is_gone_is_not_begun_anew_without_a_word(world: World) -> No
     with pytest.raises(RefusedError):
         AuditLog(world.directory, world.signer, lambda: "2 receipts").append(record(0))
     assert list(world.path.iterdir()) == [], "nothing is left of it, and no lock"
-    log.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    log.append(Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
     assert log.append(record(1)).index == 1
     for writer in (log, AuditLog(world.directory, world.signer)):
         with pytest.raises(UsageError, match="there is a log in"):
-            writer.append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+            writer.append(Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
 
 
 def test_what_the_log_has_of_a_machine(world: World) -> None:
     assert world.log.about("m1") == ()
     world.fill(3)
-    end = replace(record(1), kind=Kind.END)
+    end = replace(record(1), kind=RecordKind.END)
     world.log.append(end)
     assert world.log.about("m1") == (end, record(1))
     assert world.log.about("m7") == ()
@@ -200,7 +200,7 @@ def test_nothing_is_left_open(world: World) -> None:
 
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:
     with pytest.raises(ValueError, match="only the log itself"):
-        world.log.append(Record(kind=Kind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
+        world.log.append(Record(kind=RecordKind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
 
 
 # -- more than one writer, and room ahead
@@ -230,7 +230,7 @@ def test_bytes_that_somebody_put_into_the_room_ahead(world: World) -> None:
     (world.path / FIRST).write_bytes(data)
     assert verify_log(world.directory, world.key).tail == 6
     world.log.append(record(2))
-    assert world.kinds == [Kind.START, Kind.START, Kind.RECOVERY, Kind.START]
+    assert world.kinds == [RecordKind.START, RecordKind.START, RecordKind.RECOVERY, RecordKind.START]
     assert verify_log(world.directory, world.key).tail == 0
 
 
@@ -257,7 +257,7 @@ def test_another_writer_was_killed_at_its_seal(world: World, whole: int, length:
     data[place : place + length] = b'{"seal":"AAAA'.ljust(WIDTH, b"A")[:length]
     (world.path / FIRST).write_bytes(data)
     world.log.append(record(whole + 1))
-    assert world.kinds[whole:] == [Kind.START, Kind.RECOVERY, Kind.START]
+    assert world.kinds[whole:] == [RecordKind.START, RecordKind.RECOVERY, RecordKind.START]
     assert verify_log(world.directory, world.key).tail == 0
 
 

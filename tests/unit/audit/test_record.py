@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvmnix import strict
-from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Kind, Record, spelled
+from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Record, RecordKind, spelled
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.model import Digest
@@ -22,7 +22,7 @@ from tests.unit.audit.world import NOON, record
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
 RECORDS = st.builds(
     Record,
-    kind=st.sampled_from(list(Kind)),
+    kind=st.sampled_from(list(RecordKind)),
     time=st.integers(0, 10**6).map(lambda seconds: NOON.replace(microsecond=0).fromtimestamp(seconds, NOON.tzinfo)),
     machine=st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}", fullmatch=True),
     plan=DIGESTS,
@@ -32,9 +32,9 @@ RECORDS = st.builds(
     serials=st.none() | st.tuples(*[st.integers(0, 2**53 - 1)] * 4),
     backend=st.none() | st.sampled_from([backend.logged for backend in Backend]),
 )
-ENDS = st.builds(replace, RECORDS, kind=st.just(Kind.END), exit_code=st.integers(0, 255))
-STARTS = st.builds(replace, RECORDS, kind=st.just(Kind.START), expires=st.just(NOON))
-REFUSALS = st.builds(replace, RECORDS, kind=st.just(Kind.REFUSAL), count=st.integers(1, 2**53 - 1))
+ENDS = st.builds(replace, RECORDS, kind=st.just(RecordKind.END), exit_code=st.integers(0, 255))
+STARTS = st.builds(replace, RECORDS, kind=st.just(RecordKind.START), expires=st.just(NOON))
+REFUSALS = st.builds(replace, RECORDS, kind=st.just(RecordKind.REFUSAL), count=st.integers(1, 2**53 - 1))
 
 
 @given(RECORDS | ENDS | STARTS | REFUSALS)
@@ -47,7 +47,7 @@ def test_round_trip(original: Record) -> None:
 
 def test_the_spelling_is_what_the_documentation_shows() -> None:
     end = Record(
-        kind=Kind.END,
+        kind=RecordKind.END,
         time=NOON,
         machine="hello-1",
         plan=Digest("a" * 64),
@@ -63,7 +63,7 @@ def test_the_spelling_is_what_the_documentation_shows() -> None:
 
 
 def test_numbers_are_spelled_as_they_are() -> None:
-    refusal = Record(kind=Kind.REFUSAL, time=NOON, reasons=("unsigned",), serials=(1, 2, 3, 4), count=5)
+    refusal = Record(kind=RecordKind.REFUSAL, time=NOON, reasons=("unsigned",), serials=(1, 2, 3, 4), count=5)
     assert refusal.line.decode() == (
         '{"count":5,"kind":"refusal","reasons":["unsigned"],"serials":[1,2,3,4],"time":"2026-01-31T12:00:00Z"}'
     )
@@ -74,7 +74,7 @@ def test_numbers_are_spelled_as_they_are() -> None:
 def test_a_start_says_what_was_started(backend: Backend) -> None:
     """A container never without the word for what it isn't."""
     begin = Record(
-        kind=Kind.START,
+        kind=RecordKind.START,
         time=NOON,
         machine="0123456789ab",
         plan=Digest.of(b"plan"),
@@ -87,7 +87,7 @@ def test_a_start_says_what_was_started(backend: Backend) -> None:
 
 def test_the_longest_record_fits_its_line() -> None:
     longest = Record(
-        kind=Kind.END,
+        kind=RecordKind.END,
         time=NOON,
         machine="m" * 64,
         plan=Digest("a" * 64),
@@ -101,22 +101,22 @@ def test_the_longest_record_fits_its_line() -> None:
 
 
 def test_a_reason_is_written_once() -> None:
-    refusal = Record(kind=Kind.REFUSAL, time=NOON, reasons=(ReasonCode.UNSIGNED,) * 1000)
+    refusal = Record(kind=RecordKind.REFUSAL, time=NOON, reasons=(ReasonCode.UNSIGNED,) * 1000)
     assert refusal.reasons == ("unsigned",)
 
 
 A = Digest("a" * 64)
-GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": A, "policy": A, "exit_code": 1}
+GOOD: dict[str, Any] = {"kind": RecordKind.END, "time": NOON, "machine": "m", "plan": A, "policy": A, "exit_code": 1}
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"time": datetime(2026, 1, 1)},  # of no time zone
-        {"kind": Kind.START, "exit_code": None, "expires": datetime(2026, 1, 1)},
+        {"kind": RecordKind.START, "exit_code": None, "expires": datetime(2026, 1, 1)},
         {"expires": NOON},  # an end
-        {"kind": Kind.CREATION, "exit_code": None},  # without a digest
-        {"kind": Kind.NEW_LOG, "exit_code": None},
+        {"kind": RecordKind.CREATION, "exit_code": None},  # without a digest
+        {"kind": RecordKind.NEW_LOG, "exit_code": None},
         {"machine": None},
         {"plan": None},
         {"policy": None},
@@ -128,9 +128,9 @@ GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": 
         {"machine": "m" * 65},
         {"exit_code": 256},
         {"exit_code": -1},
-        {"kind": Kind.START},  # an exit code, but no end
-        {"kind": Kind.REFUSAL, "exit_code": None},
-        {"kind": Kind.RECOVERY, "exit_code": None},
+        {"kind": RecordKind.START},  # an exit code, but no end
+        {"kind": RecordKind.REFUSAL, "exit_code": None},
+        {"kind": RecordKind.RECOVERY, "exit_code": None},
         {"digests": {"A": Digest("a" * 64)}},
         {"digests": {"--token=secret": Digest("a" * 64)}},
         {"digests": {f"d{number}": Digest("a" * 64) for number in range(MAX_DIGESTS + 1)}},
@@ -142,7 +142,7 @@ GOOD: dict[str, Any] = {"kind": Kind.END, "time": NOON, "machine": "m", "plan": 
         {"backend": "QEMU"},
         {"backend": "container: not a microVM; rm -rf"},
         {"backend": ""},
-        {"kind": Kind.REFUSAL, "exit_code": None, "reasons": ("x",), "count": 0},
+        {"kind": RecordKind.REFUSAL, "exit_code": None, "reasons": ("x",), "count": 0},
         {"reasons": tuple(f"r{number}" for number in range(MAX_REASONS + 1))},
     ],
 )
@@ -154,7 +154,7 @@ def test_records_that_are_none_are_refused(change: dict[str, Any]) -> None:
 
 LINE = record(1).line
 A_HEX = b'":"' + b"a" * 64 + b'"'
-END = replace(record(1), kind=Kind.END, exit_code=1).line
+END = replace(record(1), kind=RecordKind.END, exit_code=1).line
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ ODD: dict[str, list[Any]] = {
                 {f"d{number:02}": "a" * 64 for number in range(MAX_DIGESTS + 1)}],
     "exit": [0, 255, 256, 1.0, "1"],
     "expires": ["2024-02-29T23:59:59Z", "2026-02-29T23:59:59Z", "", None],
-    "kind": [*map(str, Kind), "begin", ""],
+    "kind": [*map(str, RecordKind), "begin", ""],
     "machine": ["m", "-m", "m" * 64, "m" * 65, ""],
     "plan": ["a" * 64, "a" * 63, ""],
     "policy": ["a" * 64, "g" * 64],
@@ -254,7 +254,7 @@ def by_the_book(line: bytes) -> Record:
     """What a reader of JSON and the constructor make of a line, if it is what they write of that again."""
     value = json.loads(line, parse_float=int)  # a record has integers alone: int("1.0") raises ValueError
     record = Record(
-        kind=Kind(value["kind"]),
+        kind=RecordKind(value["kind"]),
         time=strict.parse_time(value["time"]),
         digests={name: Digest(digest) for name, digest in value.get("digests", {}).items()},
         reasons=tuple(value.get("reasons", ())),
@@ -275,7 +275,7 @@ CHANGES = st.lists(
 )
 
 
-@example(replace(record(0), kind=Kind.END, exit_code=0), [("exit", 1.0)], set())
+@example(replace(record(0), kind=RecordKind.END, exit_code=0), [("exit", 1.0)], set())
 @given(RECORDS | ENDS | STARTS | REFUSALS, CHANGES, st.sets(st.sampled_from(sorted(ODD.keys() - {"kind"})), max_size=1))
 def test_a_line_is_read_as_by_the_book(original: Record, changed: list[tuple[str, Any]], gone: set[str]) -> None:
     """Whoever checks lines without making records of them takes neither more nor fewer."""
@@ -294,7 +294,7 @@ def test_a_line_is_read_as_by_the_book(original: Record, changed: list[tuple[str
 def test_the_digests_of_a_record_stay_as_they_are() -> None:
     """The mapping that it was made of may change later; that of the record may not."""
     given = {"image": A}
-    made = Record(kind=Kind.NEW_LOG, time=NOON, digests=given)
+    made = Record(kind=RecordKind.NEW_LOG, time=NOON, digests=given)
     given["more"] = A
     assert made.digests == {"image": A}
     with pytest.raises(TypeError):

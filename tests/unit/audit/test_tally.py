@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tally import LIMIT, OTHERS, Tally
 from mvmnix.model import Digest
 from tests.unit.audit.world import NOON
@@ -32,8 +32,8 @@ def test_each_rule_has_one_record_with_its_count() -> None:
     tally.count("port-81-refused")
     found = records(tally)
     assert [(one.kind, one.reasons, one.count) for one in found] == [
-        (Kind.REFUSAL, ("port-80-refused",), 100_000),
-        (Kind.REFUSAL, ("port-81-refused",), 1),
+        (RecordKind.REFUSAL, ("port-80-refused",), 100_000),
+        (RecordKind.REFUSAL, ("port-81-refused",), 1),
     ]
     assert [Record.parse(one.line) for one in found] == found
 

@@ -15,7 +15,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
@@ -314,7 +314,7 @@ def test_a_segment_that_can_not_be_read_is_named(long: World) -> None:
 
 def test_what_has_begun_and_not_ended(world: World) -> None:
     world.fill(3)
-    world.log.append(replaced(record(1), kind=Kind.END))
+    world.log.append(replaced(record(1), kind=RecordKind.END))
     visited = list[int]()
     found = verify_log(world.directory, world.key, visit=lambda index, _: visited.append(index))
     assert [(it.index, it.record) for it in found.unended] == [(0, record(0)), (2, record(2))]
@@ -425,7 +425,9 @@ def test_a_log_that_was_begun_anew_is_named_beside_the_contradiction(long: World
     """The checkpoint may be one of the log before it, and no sign of a rewrite."""
     for file in long.path.iterdir():
         file.unlink()
-    AuditLog(long.directory, long.signer).append(Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")}))
+    AuditLog(long.directory, long.signer).append(
+        Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
+    )
     verify_log(long.directory, long.key)
     said = refusal(long, notes[SIZE])
     assert "rolled back" in said
@@ -502,7 +504,7 @@ def test_a_log_that_was_begun_anew_is_no_excuse_for_another_problem(world: World
     for file in world.path.iterdir():
         file.unlink()
     AuditLog(world.directory, world.signer).append(
-        Record(kind=Kind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
+        Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
     )
     data = bytearray((world.path / FIRST).read_bytes())
     data[data.index(b"new-log")] ^= 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.audit.vouched import MAGIC, vouch, vouched_record
 from mvmnix.strict import MalformedError
 from tests.unit.audit.world import new_signer, record
@@ -16,7 +16,7 @@ NOTE = vouch(record(1), SIGNER)
 
 def test_it_is_what_the_log_signed() -> None:
     assert vouched_record(NOTE, SIGNER.key) == record(1)
-    end = replace(record(2), kind=Kind.END, exit_code=3)
+    end = replace(record(2), kind=RecordKind.END, exit_code=3)
     assert vouched_record(vouch(end, SIGNER), SIGNER.key) == end
 
 

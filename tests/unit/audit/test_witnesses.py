@@ -12,7 +12,7 @@ from mvmnix.audit import witnesses
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import MAX_NOTE, Checkpoint
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.verify import verify_log
 from mvmnix.audit.witnessed import WitnessedLog, check_against_all
 from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
@@ -218,13 +218,13 @@ def witnessed(world: World) -> Witnessed:
     return Witnessed(world)
 
 
-REFUSAL = Record(kind=Kind.REFUSAL, time=NOON, reasons=("unsigned",))
-END = replace(record(1), kind=Kind.END)
+REFUSAL = Record(kind=RecordKind.REFUSAL, time=NOON, reasons=("unsigned",))
+END = replace(record(1), kind=RecordKind.END)
 
 
 def test_records_of_weight_are_handed_over(witnessed: Witnessed, keeper: Witness) -> None:
     log = witnessed.log(keeper)
-    for one in (replace(record(0), kind=Kind.ADMISSION), record(1), END):
+    for one in (replace(record(0), kind=RecordKind.ADMISSION), record(1), END):
         entry = log.append(one)
         assert keeper.latest() == entry.checkpoint.note
     after = log.append(REFUSAL)
@@ -234,20 +234,22 @@ def test_records_of_weight_are_handed_over(witnessed: Witnessed, keeper: Witness
 
 
 @pytest.mark.parametrize("way", FAILING)
-@pytest.mark.parametrize("kind", [Kind.ADMISSION, Kind.START])
-def test_nothing_starts_without_a_required_witness(witnessed: Witnessed, tmp_path: Path, way: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [RecordKind.ADMISSION, RecordKind.START])
+def test_nothing_starts_without_a_required_witness(
+    witnessed: Witnessed, tmp_path: Path, way: str, kind: RecordKind
+) -> None:
     log = witnessed.log(FAILING[way](tmp_path, True))
     with pytest.raises(RefusedError) as caught:
         log.append(replace(record(0), kind=kind))
     assert caught.value.codes == (ReasonCode.WITNESS_UNAVAILABLE,)
     assert witnessed.said == [], "the refusal says it"
-    assert [one.kind for one in witnessed.records()] == [kind, Kind.WITNESS]
+    assert [one.kind for one in witnessed.records()] == [kind, RecordKind.WITNESS]
     assert witnessed.records()[-1].reasons == ("witness-unavailable",)
 
 
 def test_an_end_has_happened_witnessed_or_not(witnessed: Witnessed, tmp_path: Path) -> None:
     witnessed.log(FAILING["no directory"](tmp_path, True)).append(END)
-    assert [one.kind for one in witnessed.records()] == [Kind.END, Kind.WITNESS]
+    assert [one.kind for one in witnessed.records()] == [RecordKind.END, RecordKind.WITNESS]
     assert len(witnessed.said) == 1
 
 
@@ -256,16 +258,16 @@ def test_what_another_witness_can_not_take_is_said_and_recorded_once(witnessed: 
     log = witnessed.log(*witnesses)
     for _ in range(5):
         log.append(record(0))
-    assert [one.kind for one in witnessed.records()].count(Kind.WITNESS) == 2
-    assert len({one.digests["witness"] for one in witnessed.records() if one.kind is Kind.WITNESS}) == 2
+    assert [one.kind for one in witnessed.records()].count(RecordKind.WITNESS) == 2
+    assert len({one.digests["witness"] for one in witnessed.records() if one.kind is RecordKind.WITNESS}) == 2
     assert len(witnessed.said) == 2
     assert "the log's witness a: refused [witness-unavailable]" in witnessed.said[0]
 
 
-@pytest.mark.parametrize("kind", [Kind.ADMISSION, Kind.START])
+@pytest.mark.parametrize("kind", [RecordKind.ADMISSION, RecordKind.START])
 @pytest.mark.parametrize("required", [True, False])
 def test_a_log_that_was_put_back_never_passes_for_a_later_one(
-    witnessed: Witnessed, keeper: Witness, kind: Kind, required: bool
+    witnessed: Witnessed, keeper: Witness, kind: RecordKind, required: bool
 ) -> None:
     """Refusals and ends make it longer than the witness's; nothing of it reaches the witness."""
     keeper = replace(keeper, required=required)  # type: ignore[type-var]

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 
@@ -32,7 +32,7 @@ class World:
         return self.signer.key
 
     @property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[RecordKind]:
         """Of all sealed records, in order."""
         return [listed.record.kind for listed in last_records(self.directory, self.key, last=10**6)]
 
@@ -56,7 +56,7 @@ def new_signer(seed: int = 1) -> Signer:
 
 def record(number: int) -> Record:
     return Record(
-        kind=Kind.START,
+        kind=RecordKind.START,
         time=NOON + timedelta(seconds=number),
         machine=f"m{number}",
         plan=Digest.of(b"plan %d" % number),

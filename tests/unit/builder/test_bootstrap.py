@@ -1,4 +1,4 @@
-"""The first builder image, from a Nix that is none: what it is asked, and that it is not believed about the output."""
+"""The first builder image, from a Nix that is none: what it is asked, and that it is not trusted about the output."""
 
 import json
 import shlex

@@ -17,14 +17,22 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
+from mvmnix.clock import now
 from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.launch.runtime.host import now
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
 from mvmnix.provenance.slsa.predicate import provenance_statement
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Limits, RootTree, lock_account, subjects_of
+from mvmnix.provenance.slsa.provenance import (
+    HOST_NIX,
+    MICROVM,
+    BuilderLimits,
+    KeptPath,
+    RootTree,
+    lock_account,
+    subjects_of,
+)
 from mvmnix.roots import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.bare import BareJail
@@ -105,7 +113,9 @@ class Station:
                 return FakeHypervisor(scenario)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
-        self.monkeypatch.setattr(Context, "jail", BareJail())
+        jail = BareJail()
+        for place in ("mvmnix.api.host", "mvmnix.api.doctor.jail"):
+            self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""
@@ -143,7 +153,7 @@ class Station:
         world.sbom = sbom
         if parts:
             self._sign_parts(world)
-        self._keep(request, world, MICROVM, builder, Limits(2, 2048, 4096, 3600))
+        self._keep(request, world, MICROVM, builder, BuilderLimits(2, 2048, 4096, 3600))
 
     def world(self, name: str, seed: int = 0, **manifest: Any) -> World:
         where = self.path / f"world-{name}"
@@ -158,7 +168,12 @@ class Station:
             world.parts = (rooms.sign(Role.BUILDER, parts_room.to_statement(made).to_bytes()),)
 
     def _keep(
-        self, request: BuildRequest, world: World, builder_id: str, builder: tuple[Any, ...], limits: Limits | None
+        self,
+        request: BuildRequest,
+        world: World,
+        builder_id: str,
+        builder: tuple[Any, ...],
+        limits: BuilderLimits | None,
     ) -> None:
         flake = request.flake
         world.lock = flake.lock

@@ -15,7 +15,7 @@ from mvmnix.api.context import Context
 from mvmnix.audit.checkpoint_slot import Seal
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.keys import PrivateKey
@@ -116,7 +116,7 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
     other = launched(settled, "true")
     settled.mvm("wait", other)
     with settled.roots() as roots, Context(roots) as rooms:
-        start = next(it for it in rooms.journal.about(machine.name) if it.kind is Kind.START)
+        start = next(it for it in rooms.journal.about(machine.name) if it.kind is RecordKind.START)
         notes = {
             "another machine's end": (machine.parent / other / NOTE).read_bytes(),
             "its own start": rooms.journal.vouch(start),

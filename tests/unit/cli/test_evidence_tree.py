@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.cli.evidence_tree import show_tree, spanning, summary
 from mvmnix.errors import Reason, ReasonCode
-from mvmnix.evidence.graph import Graph, Kind, Node, Standing, refused, unverified, verified
+from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, refused, unverified, verified
 from tests.unit.evidence.exhibits import exhibit
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]:smile:\u202eevil\nforged line"
@@ -33,7 +33,7 @@ def test_every_node_is_there_once(graph: Graph) -> None:
         assert node.digest in vouched
         assert node.signer in vouched
     assert sum("✓" in line for line in lines) == len(graph.nodes)
-    assert lines[-1] == summary(graph) == f"image: verified ({graph.count(Standing.VERIFIED)} verified)"
+    assert lines[-1] == summary(graph) == f"image: verified ({graph.count(NodeStatus.VERIFIED)} verified)"
 
 
 def test_the_subject_is_the_root_and_all_hang_under_it(graph: Graph) -> None:

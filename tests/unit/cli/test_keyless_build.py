@@ -32,7 +32,7 @@ level = 1
 [sources]"""
 
 
-def believe(config: Path, private: Sigstore, issuer: str) -> None:
+def trust(config: Path, private: Sigstore, issuer: str) -> None:
     """Have the user's policy know the job as a builder and a planner."""
     (config / "roots").mkdir(mode=0o700)
     (config / "roots/ours.json").write_bytes(private.trusted_root)
@@ -47,7 +47,7 @@ def test_a_job_signs_a_build_and_its_plan_keyless(settled: Station, monkeypatch:
     with served(private) as services:
         for name, value in services.ambient(SUBJECT).items():
             monkeypatch.setenv(name, value)
-        believe(settled.config, private, services.issuer_url)
+        trust(settled.config, private, services.issuer_url)
         config.write_bytes(services.config(tsa=False))
         (settled.config / "config.toml").write_text(
             f'version = 1\n[signing]\nkeyless = ["builder", "planner"]\nsigstore = "file:{config}"\n'
@@ -81,7 +81,7 @@ def test_a_plan_that_another_job_signed_starts_nothing(settled: Station, monkeyp
     private = Sigstore()
     config, plan, signed = (settled.path / name for name in ("config.json", "plan.json", "plan.sigstore.json"))
     with served(private) as services:
-        believe(settled.config, private, services.issuer_url)
+        trust(settled.config, private, services.issuer_url)
         for name, value in services.ambient(f"not-{SUBJECT}").items():
             monkeypatch.setenv(name, value)
         config.write_bytes(services.config(tsa=False))

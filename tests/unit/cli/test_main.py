@@ -14,6 +14,7 @@ from mvmnix.cli import main as door
 from mvmnix.cli.main import COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.privileges import ids, view, withheld
+from tests.unit import import_lists
 from tests.unit.cli.station import Station
 
 ROOT = Path(__file__).parents[3]
@@ -157,6 +158,10 @@ def imported(code: str) -> set[str]:
 def test_the_version_costs_little() -> None:
     code = "from mvmnix.cli.main import cli\ntry: cli.main(['--version'])\nexcept SystemExit: pass"
     assert not imported(code) & {"rich", "cryptography", "jsonschema", "sigstore", "pyroute2", "asyncio", "tomllib"}
+
+
+def test_what_commands_import_is_listed() -> None:
+    assert import_lists.LISTS.read_text() == import_lists.lists(), "run: .venv/bin/python -m tests.unit.import_lists"
 
 
 @pytest.mark.parametrize("module", ["run", "launch", "ps"])

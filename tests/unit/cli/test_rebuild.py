@@ -13,14 +13,14 @@ from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
+from mvmnix.clock import now
 from mvmnix.images import make_provenance
-from mvmnix.images.store import Finished
+from mvmnix.images.store import VerifiedBuild
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate, provenance
-from mvmnix.provenance.slsa.provenance import Limits
+from mvmnix.provenance.slsa.provenance import BuilderLimits
 from tests.fakes import DERIVATION, files_of
 from tests.unit.cli.station import Station, new_builder, sources_of
 from tests.unit.provenance.world import World, new_world
@@ -30,7 +30,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
     """Have every builder VM make this image."""
 
     def make(
-        images: ImageBuilder, request: BuildRequest, builder: Finished, vary: Callable[[Plan], Plan]
+        images: ImageBuilder, request: BuildRequest, builder: VerifiedBuild, vary: Callable[[Plan], Plan]
     ) -> tuple[BuildRecord, provenance.Provenance]:
         plan = vary(builder_plan(images._context, builder))
         if seen is not None:
@@ -104,7 +104,7 @@ def test_another_tree_is_not_compared(settled: Station, tmp_path: Path) -> None:
     build(settled, settled.world("hello"))
     image = ImageBuilder.image
 
-    def changed_meanwhile(images: ImageBuilder, reference: object) -> Finished:
+    def changed_meanwhile(images: ImageBuilder, reference: object) -> VerifiedBuild:
         finished = image(images, reference)  # type: ignore[arg-type]
         (tmp_path / "flakes/hello/flake.nix").write_text("{ }")
         return finished
@@ -137,6 +137,6 @@ def test_a_builder_image_that_is_not_reproduced(settled: Station) -> None:
 @pytest.mark.parametrize(("before", "after"), [(None, 5), (1, 2), (2, 3), (63, 64), (64, 63)])
 def test_processors_are_other_than_the_first_builds(tmp_path: Path, before: int | None, after: int) -> None:
     world = new_world(tmp_path)
-    limits = None if before is None else Limits(before, 2048, 4096, 3600)
+    limits = None if before is None else BuilderLimits(before, 2048, 4096, 3600)
     plan = varied(world.plan(vcpus=4), world.provenance(limits=limits))
     assert plan == replace(world.plan(), vcpus=after, variation=VARIATION, nonce=plan.nonce)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.runtime.host import now
 from mvmnix.strict import canonical, parse_time
 from tests.unit.cli.commands.test_show import broken, directory, machine, nodes
 from tests.unit.cli.station import Station

@@ -28,7 +28,7 @@ def serial(number: int) -> Callable[[str], str]:
     return lambda text: text.replace(f"serial = {1 if number > 1 else 5}", f"serial = {number}")
 
 
-def believing(text: str, *, roles: str, table: str) -> str:
+def trusting(text: str, *, roles: str, table: str) -> str:
     """The policy with another signer and table."""
     more = f'[[signers]]\nname = "other"\nroles = ["{roles}"]\nkey = """\n{OTHER.public.pem}"""\n{table}\n[launch]'
     return text.replace("[launch]", more)
@@ -69,7 +69,7 @@ def test_an_older_policy_starts_nothing(settled: Station) -> None:
     newer = (settled.config / "trust.toml").read_text()
     assert settled.mvm("run", reference, "--", "true").code == 0
     policy(settled, serial(1))
-    for _ in range(2):  # the refusal is logged, and is not what is believed from then on
+    for _ in range(2):  # the refusal is logged, and is not what is trusted from then on
         assert told(settled, "run", reference, "--", "true") == {Code.POLICY_ROLLBACK}
     refusal = records(settled)[-1]
     assert (refusal["reasons"], "serials" in refusal) == (["policy-rollback"], False)
@@ -114,7 +114,7 @@ def test_a_revoked_image_is_not_found_any_more(settled: Station) -> None:
 def test_a_second_planner_signs_the_same_plan(settled: Station) -> None:
     """What one planner signed is handed to the next; both keys are in turn this station's planner."""
     table = "[thresholds]\nplans = 2"
-    policy(settled, lambda text: believing(text, roles="planner", table=table))
+    policy(settled, lambda text: trusting(text, roles="planner", table=table))
     bundle = planned(settled, settled.flake())
     assert told(settled, "launch", bundle) == {Code.PLAN_THRESHOLD}
     both = settled.path / "both.sigstore.json"
@@ -151,7 +151,7 @@ def test_who_has_signed_a_plan_does_not_sign_it_again(settled: Station) -> None:
 
 
 def test_run_under_two_planners_says_how_a_plan_is_handed_out(settled: Station) -> None:
-    policy(settled, lambda text: believing(text, roles="planner", table="[thresholds]\nplans = 2"))
+    policy(settled, lambda text: trusting(text, roles="planner", table="[thresholds]\nplans = 2"))
     said = settled.mvm("run", settled.flake(), "--", "true")
     assert said.code == 126
     assert "refused [plan-threshold]" in said.err
@@ -171,7 +171,7 @@ def second(settled: Station) -> tuple[str, Path]:
     """An image that needs two builders, by its manifest, and what the other builder says of it."""
     table = '[thresholds]\nrebuilds = 2\n[[builders]]\nid = "urn:mvmnix:builder:microvm:1"\nsigner = "other"\nlevel = 1'
     host_nix = '[[builders]]\nid = "urn:mvmnix:builder:host-nix:1"\nsigner = "other"\nlevel = 1\nimages = ["builder"]'
-    policy(settled, lambda text: believing(text, roles="builder", table=f"{table}\n{host_nix}"))
+    policy(settled, lambda text: trusting(text, roles="builder", table=f"{table}\n{host_nix}"))
     built = settled.mvm("build", "--json", settled.flake()).answer("build")
     bundle = settled.state / "bundles" / built["provenance"].removeprefix("sha256:")
     claim = statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload)

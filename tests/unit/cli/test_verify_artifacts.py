@@ -1,4 +1,4 @@
-"""`mvm verify ARTIFACT…`: bundles of any tool, whom to believe said on the command line; 0, 1 or 2."""
+"""`mvm verify ARTIFACT…`: bundles of any tool, whom to trust said on the command line; 0, 1 or 2."""
 
 import json
 import os
@@ -260,7 +260,7 @@ def test_strangers_words_are_escaped(it: Release) -> None:
 
 
 USAGE: dict[str, tuple[str, ...]] = {
-    "nobody to believe": (),
+    "nobody to trust": (),
     "a key and an identity": ("--key", "{key}", "--certificate-identity", "a"),
     "a key and a policy": ("--key", "{key}", "--policy", "trust.toml"),
     "an identity without an issuer": ("--certificate-identity", "a@b.example"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate

@@ -11,7 +11,7 @@ from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.store import Entry, Finished
+from mvmnix.images.store import IndexEntry, VerifiedBuild
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import trust_text
@@ -49,7 +49,7 @@ class Exhibit:
     def judge(self) -> Judge:
         return Judge(self.world.policy, NOW, self._testimony)
 
-    def _testimony(self, first: Finished) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def _testimony(self, first: VerifiedBuild) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         world = self.world
         for bundle in self.rebuilds:
             try:
@@ -93,7 +93,7 @@ def held_of(world: World) -> Held:
     image, parts = world.image, tuple(paper(data) for data in world.parts)
     manifest, bundle = paper(world.manifest), paper(world.provenance_bundle)
     lock, sbom = (None if data is None else paper(data) for data in (world.lock, world.sbom))
-    entry = Entry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
+    entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
     files = {artifact.name: artifact for artifact in (image.kernel, image.initrd, image.rootfs)}
     return Held(entry, manifest, bundle, lock, sbom, parts, files)
 

@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import MvmnixError, Reason, refuse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.evidence.build import add_build
-from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, Standing
+from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, NodeStatus
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.policy import trust_text
@@ -201,7 +201,7 @@ ROWS = (
     ),
     Row("no parts statement", changed(parts=lambda it: ()), "kept", "refused [parts-mismatch]"),
     Row("a stranger's parts statement", other_parts, "parts", "refused [signer-unknown]"),
-    Row("a cache that is not believed", under(trust()), "cached", "refused [cache-not-admitted]"),
+    Row("a cache that is not trusted", under(trust()), "cached", "refused [cache-not-admitted]"),
     Row(
         "a local copy",
         under(POLICY.replace(b"allow-local = true", b"allow-local = false")),
@@ -221,7 +221,7 @@ def test_a_broken_link_shows_where_it_broke(shown: Exhibit, row: Row) -> None:
     graph = shown.graph(held)
     (broken,) = [each for each in graph.all() if each.key == row.where or each.key.startswith(f"{row.where}/")][:1]
     assert str(broken.verdict) == row.verdict
-    assert graph.exit_code == (1 if broken.verdict.standing is Standing.REFUSED else 2)
+    assert graph.exit_code == (1 if broken.verdict.standing is NodeStatus.REFUSED else 2)
     if row.claim and row.name != "no parts statement":
         lost = {key for key in whole - {each.key for each in graph.nodes} if not key.startswith(("parts/", "rebuild/"))}
         assert lost <= {"file/kernel", "file/initrd", "file/rootfs", "verity"}, "the rest is still shown"
@@ -247,7 +247,7 @@ def test_nothing_of_a_claim_that_does_not_verify_is_ticked(shown: Exhibit, row: 
         shown.sign(root=LOCAL)
     graph = shown.graph(row.break_(shown))
     apart = {"policy", *(each.key for each in graph.nodes if each.kind is Kind.PARTS_STATEMENT)}
-    ticked = {each.key for each in graph.nodes if each.verdict.standing is Standing.VERIFIED}
+    ticked = {each.key for each in graph.nodes if each.verdict.standing is NodeStatus.VERIFIED}
     assert ticked <= apart
     assert not {each.signer for each in graph.nodes if each.key not in {*apart, "provenance"}} - {""}
 
@@ -258,8 +258,8 @@ def test_a_broken_builder_leaves_the_image_s_own_evidence(shown: Exhibit) -> Non
     held = replace(held, builder=replace(held.builder, files={"kernel": UNREADABLE}))
     graph = shown.graph(held)
     assert graph.exit_code == 2
-    assert graph["image"].verdict.standing is Standing.VERIFIED
-    assert node(graph, "builder/evidence").verdict.standing is Standing.UNVERIFIED
+    assert graph["image"].verdict.standing is NodeStatus.VERIFIED
+    assert node(graph, "builder/evidence").verdict.standing is NodeStatus.UNVERIFIED
     assert node(graph, "builder/file/initrd").verdict.why == "it was not looked at"
 
 

@@ -10,7 +10,7 @@ from mvmnix.evidence.graph import (
     Kind,
     Meaning,
     Node,
-    Standing,
+    NodeStatus,
     Verdict,
     refused,
     unverified,
@@ -36,7 +36,7 @@ def test_verdicts_in_words() -> None:
 
 def test_a_failed_look_is_no_tick() -> None:
     assert verdict_of(MvmnixError("gone")) == unverified("gone")
-    assert verdict_of(refuse(ReasonCode.UNSIGNED, "a", "b", "c")).standing is Standing.REFUSED
+    assert verdict_of(refuse(ReasonCode.UNSIGNED, "a", "b", "c")).standing is NodeStatus.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_a_failed_look_is_no_tick() -> None:
         lambda: verified(""),
         lambda: unverified(""),
         lambda: refused([]),
-        lambda: Verdict(Standing.VERIFIED, "it holds", (WHY,)),
-        lambda: Verdict(Standing.REFUSED, "it holds"),
+        lambda: Verdict(NodeStatus.VERIFIED, "it holds", (WHY,)),
+        lambda: Verdict(NodeStatus.REFUSED, "it holds"),
     ],
 )
 def test_a_verdict_without_a_ground_is_none(make: object) -> None:
@@ -56,7 +56,7 @@ def test_a_verdict_without_a_ground_is_none(make: object) -> None:
 
 
 def test_the_worst_counts() -> None:
-    assert [worst(()), worst([Standing.VERIFIED])] == [Standing.UNVERIFIED, Standing.VERIFIED]
+    assert [worst(()), worst([NodeStatus.VERIFIED])] == [NodeStatus.UNVERIFIED, NodeStatus.VERIFIED]
     for verdict, code in ((verified("a"), 0), (refused([WHY]), 1), (unverified("a"), 2)):
         inner = node("inner", verdict)
         graph = Graph("top", (node("top", members=(node("middle", members=(inner,)),)),), ())

@@ -12,7 +12,7 @@ import pytest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.escaping import escape
 from mvmnix.evidence import style
-from mvmnix.evidence.graph import Graph, Kind, Node, Standing, Verdict, refused, unverified, verified
+from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, Verdict, refused, unverified, verified
 from mvmnix.evidence.page import POLICY, Page, render_page
 from tests.unit.evidence.exhibits import exhibit
 from tests.unit.provenance.world import NOW
@@ -262,7 +262,7 @@ LONG = ("x" * 300, "W" * 30, "\u4e16" * 30, "\x1b" * 30, "i" * 60, "/nix/store/"
 def everywhere(node: Node, evil: str) -> Node:
     """A node all of whose text is a stranger's."""
     reason = Reason(ReasonCode.UNEXPECTED, evil, evil, evil)
-    verdict: Verdict = refused([reason]) if node.verdict.standing is Standing.VERIFIED else node.verdict
+    verdict: Verdict = refused([reason]) if node.verdict.standing is NodeStatus.VERIFIED else node.verdict
     members = tuple(everywhere(member, evil) for member in node.members)
     return replace(node, name=evil, digest=evil, signer=evil, verdict=verdict, facts=((evil, evil),), members=members)
 

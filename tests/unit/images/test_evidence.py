@@ -9,9 +9,9 @@ import pytest
 from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.images.gc_roots import File, files_of
+from mvmnix.images.gc_roots import StoredFile, files_of
 from mvmnix.images.prune import KeptImages
-from mvmnix.images.store import Finished, StoreDirectory
+from mvmnix.images.store import StoreDirectory, VerifiedBuild
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
@@ -31,7 +31,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     yield made
 
 
-def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> Finished:
+def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> VerifiedBuild:
     it = shelf.world
     evidence = replace(it.evidence, parts=it.parts if parts is None else parts, sbom=sbom)
     return shelf.library.keep(KEY, evidence, policy=it.policy, now=it.now)
@@ -90,8 +90,8 @@ def test_an_index_that_forgot(shelf: Shelf, field: str, code: Code) -> None:
 def test_nothing_of_it_is_surplus(shelf: Shelf) -> None:
     keep(shelf)
     (entry,) = shelf.library.entries()
-    part = File(StoreDirectory.BUNDLES, Digest.of(shelf.world.parts[0]))
-    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
+    part = StoredFile(StoreDirectory.BUNDLES, Digest.of(shelf.world.parts[0]))
+    assert {part, StoredFile(StoreDirectory.SBOMS, Digest.of(SBOM))} <= files_of(entry, shelf.world.image)
     assert KeptImages(shelf.library).prune((), every=False).files == ()
     freed = KeptImages(shelf.library).prune((), every=True)
-    assert {part, File(StoreDirectory.SBOMS, Digest.of(SBOM))} <= set(freed.files)
+    assert {part, StoredFile(StoreDirectory.SBOMS, Digest.of(SBOM))} <= set(freed.files)

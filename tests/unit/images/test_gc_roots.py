@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mvmnix.images.gc_roots import File, Need, Shelved, outlived, surplus, unused, users_of
-from mvmnix.images.store import Entry, StoreDirectory
+from mvmnix.images.gc_roots import Need, Shelved, StoredFile, outlived, surplus, unused, users_of
+from mvmnix.images.store import IndexEntry, StoreDirectory
 from mvmnix.model import Digest
 
 
@@ -15,9 +15,9 @@ def digest(text: str) -> Digest:
 
 def build(name: str, *files: str) -> Shelved:
     """A build whose manifest and bundle are named after it."""
-    entry = Entry(digest(f"{name} manifest"), digest(f"{name} bundle"), None)
-    named = {File(StoreDirectory.IMAGES, digest(file)) for file in files}
-    own = {File(StoreDirectory.IMAGES, entry.manifest), File(StoreDirectory.BUNDLES, entry.bundle)}
+    entry = IndexEntry(digest(f"{name} manifest"), digest(f"{name} bundle"), None)
+    named = {StoredFile(StoreDirectory.IMAGES, digest(file)) for file in files}
+    own = {StoredFile(StoreDirectory.IMAGES, entry.manifest), StoredFile(StoreDirectory.BUNDLES, entry.bundle)}
     return Shelved(name, entry, frozenset(named | own))
 
 
@@ -34,14 +34,14 @@ def test_a_file_of_two_builds_stays_with_the_second() -> None:
     present = ONE.files | TWO.files
     assert surplus(present, (ONE, TWO), ()) == ()
     assert set(surplus(present, (TWO,), ())) == ONE.files - TWO.files
-    assert File(StoreDirectory.IMAGES, digest("kernel")) not in surplus(present, (TWO,), ())
+    assert StoredFile(StoreDirectory.IMAGES, digest("kernel")) not in surplus(present, (TWO,), ())
     assert set(surplus(present, (), ())) == present
 
 
 def test_the_same_digest_in_another_directory_is_another_file() -> None:
     (bundle,) = (file for file in ONE.files if file.room is StoreDirectory.BUNDLES)
-    assert surplus({File(StoreDirectory.LOCKS, bundle.digest)}, (ONE,), ()) == (
-        File(StoreDirectory.LOCKS, bundle.digest),
+    assert surplus({StoredFile(StoreDirectory.LOCKS, bundle.digest)}, (ONE,), ()) == (
+        StoredFile(StoreDirectory.LOCKS, bundle.digest),
     )
 
 

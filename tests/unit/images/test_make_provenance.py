@@ -12,17 +12,17 @@ from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images import make_provenance
-from mvmnix.images.store import Finished
+from mvmnix.images.store import VerifiedBuild
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Limits, Provenance, Variation
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, BuilderLimits, KeptPath, Provenance, Variation
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.fakes import DERIVATION, artifacts_of, source
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, DEB, KERNEL, LOCK, NOW, SEED, World, new_world
 
-LIMITS = Limits(2, 2048, 4096, 3600)
+LIMITS = BuilderLimits(2, 2048, 4096, 3600)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def verified(claim: Provenance, world: World) -> Verified[Provenance]:
     return verify_provenance(evidence, policy=world.policy, artifacts=artifacts_of(world), image=world.image, now=NOW)
 
 
-def builder_image(world: World) -> Finished:
+def builder_image(world: World) -> VerifiedBuild:
     evidence = ImageEvidence(manifest=world.manifest, provenance=world.provenance_bundle, lock=LOCK)
-    return Finished(world.image, evidence, verified(world.provenance(), world))
+    return VerifiedBuild(world.image, evidence, verified(world.provenance(), world))
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])

@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.images.part_index import NOTHING_KEPT, Domain, KeptParts, PartIndex
+from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
@@ -41,7 +41,7 @@ class Archive:
         self.bundles, self.archives = (Store(self.directory(name)) for name in ("bundles", "sources"))
         self.book = PartIndex(self.directory("parts"), self.bundles, self.archives)
         made = self.world.own_parts()
-        self.domain = Domain(made.provenance.root.nar, made.provenance.builder_image)
+        self.domain = PartDomain(made.provenance.root.nar, made.provenance.builder_image)
         for digest, data in ARCHIVES.items():
             self.archives.put(data, digest)
         self.bundle = self.sign()
@@ -54,7 +54,7 @@ class Archive:
         """A bundle that says how both parts came to be."""
         return signed(claims.to_statement(self.world.own_parts(**fields)), (), key)
 
-    def write(self, bundle: bytes, domain: Domain | None = None) -> tuple[KeptPath, ...]:
+    def write(self, bundle: bytes, domain: PartDomain | None = None) -> tuple[KeptPath, ...]:
         """Have both in the book under this statement."""
         parts = tuple(
             sorted((KeptPath(it.path, it.nar, Digest.of(bundle)) for it in (KERNEL, TOOLS)), key=lambda it: it.path)
@@ -62,7 +62,7 @@ class Archive:
         self.book.add(domain or self.domain, KNOWN, parts, bundle)
         return parts
 
-    def stock(self, domain: Domain | None = None) -> KeptParts:
+    def stock(self, domain: PartDomain | None = None) -> KeptParts:
         return self.book.stock(domain or self.domain, policy=self.world.policy, now=self.now)
 
     def codes(self) -> tuple[Code, ...]:
@@ -114,7 +114,7 @@ def test_a_domain_of_which_nothing_is_known_lacks_everything(archive: Archive) -
         lambda it: replace(it, builder=()),
     ],
 )
-def test_parts_of_another_domain_are_not_used(archive: Archive, other: Callable[[Domain], Domain]) -> None:
+def test_parts_of_another_domain_are_not_used(archive: Archive, other: Callable[[PartDomain], PartDomain]) -> None:
     """Not even when the book says that they are of this one: the statement says which tree, and which builder."""
     foreign = other(archive.domain)
     assert archive.stock(foreign).parts == ()

@@ -11,9 +11,9 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.images.gc_roots import File, Need
-from mvmnix.images.prune import Freed, KeptImages
-from mvmnix.images.store import Entry, StoreDirectory
+from mvmnix.images.gc_roots import Need, StoredFile
+from mvmnix.images.prune import KeptImages, PruneResult
+from mvmnix.images.store import IndexEntry, StoreDirectory
 from mvmnix.model import Digest
 from tests.fakes import files_of
 from tests.unit.images.shelf import KEY, Shelf, other_world, spoil
@@ -53,13 +53,13 @@ def files(world: World) -> set[str]:
     return images | {f"bundles/{Digest.of(world.provenance_bundle).hex}"}
 
 
-def prune(shelf: Shelf, *needs: Need, every: bool = False, remove: bool = True) -> Freed:
+def prune(shelf: Shelf, *needs: Need, every: bool = False, remove: bool = True) -> PruneResult:
     return KeptImages(shelf.library).prune(needs, every=every, remove=remove)
 
 
 def test_nothing_is_surplus(shelf: Shelf, other: World) -> None:
     before = kept(shelf)
-    assert prune(shelf) == Freed((), (), (), 0)
+    assert prune(shelf) == PruneResult((), (), (), 0)
     assert kept(shelf) == before
 
 
@@ -145,7 +145,7 @@ def called(shelf: Shelf, name: str) -> Digest:
     """An image of that name, of which nothing but the manifest is kept."""
     data = strict.canonical({**json.loads(shelf.world.manifest), "name": name, "memoryMiB": 4096})
     shelf.library.images.put(data, Digest.of(data))
-    shelf.library.note(OTHER.name, Entry(Digest.of(data), Digest.of(b"another bundle"), None))
+    shelf.library.note(OTHER.name, IndexEntry(Digest.of(data), Digest.of(b"another bundle"), None))
     return Digest.of(data)
 
 
@@ -179,7 +179,7 @@ def test_a_digest_that_names_none(shelf: Shelf, text: str) -> None:
 
 def test_one_image_of_two_builds_is_one_image(shelf: Shelf) -> None:
     entry = next(shelf.library.entries())
-    shelf.library.note(OTHER.name, Entry(entry.manifest, Digest.of(b"another bundle"), None))
+    shelf.library.note(OTHER.name, IndexEntry(entry.manifest, Digest.of(b"another bundle"), None))
     assert len(KeptImages(shelf.library).find(f"sha256:{entry.manifest.hex}")) == 2
 
 
@@ -211,7 +211,7 @@ def test_what_a_killed_build_was_receiving_goes_and_what_a_living_one_receives_s
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as builder:
         assert builder.stdout is not None
         assert builder.stdout.readline() == b"receiving\n"
-        assert prune(shelf) == Freed((), (), (), 0)
+        assert prune(shelf) == PruneResult((), (), (), 0)
         assert len(kept(shelf) - before) == 2
         builder.kill()
     freed = prune(shelf)
@@ -222,7 +222,7 @@ def test_what_a_killed_build_was_receiving_goes_and_what_a_living_one_receives_s
 def test_what_somebody_else_keeps_there_stays(shelf: Shelf, other: World) -> None:
     """The statement of kept parts lies among the bundles, and no image names it."""
     shelf.library.forget(OTHER.name)
-    statement = File(StoreDirectory.BUNDLES, Digest.of(other.provenance_bundle))
+    statement = StoredFile(StoreDirectory.BUNDLES, Digest.of(other.provenance_bundle))
     assert KeptImages(shelf.library, held=[statement]).prune((), every=False).files
     assert f"bundles/{statement.digest.hex}" in kept(shelf)
     assert not files(other) & kept(shelf) - {f"bundles/{statement.digest.hex}"}

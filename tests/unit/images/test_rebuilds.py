@@ -7,11 +7,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.images.rebuilds import Rebuilds
-from mvmnix.images.store import Finished
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import VerifiedBuild
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Limits, Provenance, Variation
+from mvmnix.provenance.slsa.provenance import BuilderLimits, Provenance, Variation
 from mvmnix.provenance.verify.verify import Verified
 from tests.descriptors import until_the_end
 from tests.unit.images.shelf import Shelf, other_world, spoil
@@ -20,16 +20,16 @@ from tests.unit.provenance.world import PLANNER, new_world
 AGAIN: dict[str, Any] = {
     "invocation": "of-the-second-build",
     "variation": Variation("rebuild", 86_400, "reversed"),
-    "limits": Limits(3, 2048, 4096, 3600),
+    "limits": BuilderLimits(3, 2048, 4096, 3600),
 }
 
 
 class Twice(Shelf):
     """A shelf with a first build on it."""
 
-    def begin(self) -> Finished:
+    def begin(self) -> VerifiedBuild:
         self.first = self.keep()
-        self.rebuilds = Rebuilds(until_the_end(Directory.create(str(self.path))))
+        self.rebuilds = RebuildStore(until_the_end(Directory.create(str(self.path))))
         return self.first
 
     def bundle(self, **changes: Any) -> bytes:

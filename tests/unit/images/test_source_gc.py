@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.images.source_gc import Collected, collect_garbage, sources_of
+from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Accounted, Cached, Input
+from mvmnix.provenance.slsa.provenance import Accounted, Cached, LockedInput
 from mvmnix.store import Cache, Store
 from tests.unit.provenance.world import DEB, SEED, TOOL, new_world
 
@@ -32,14 +32,14 @@ def test_what_a_build_was_made_from(tmp_path: Path) -> None:
         Digest.of(b"nar of hello"),
         f"cache-1:{'A' * 43}=",
     )
-    claim = new_world(tmp_path).provenance(nodes=Accounted((Input("r", tree),), (), ()), cached=(path,))
+    claim = new_world(tmp_path).provenance(nodes=Accounted((LockedInput("r", tree),), (), ()), cached=(path,))
     digests = {DEB.digest, TOOL.digest, SEED.digest, tree.digest, path.nar}
     assert set(sources_of([claim])) == digests
 
 
 def test_the_rest_goes(sources: Store) -> None:
     needed = {DEB.digest, TOOL.digest, Digest.of(b"never fetched")}
-    expected = Collected((Digest.of(b"left over"),), (), len(b"left over"))
+    expected = SourceGcResult((Digest.of(b"left over"),), (), len(b"left over"))
     assert collect_garbage(sources, needed, remove=False) == expected
     assert len(sources.digests()) == 3
     assert collect_garbage(sources, needed) == expected
@@ -49,7 +49,7 @@ def test_the_rest_goes(sources: Store) -> None:
 def test_leftovers_go_and_what_is_being_fetched_stays(sources: Store, tmp_path: Path) -> None:
     (tmp_path / "sources" / ".0123.tmp").write_bytes(b"half")
     incoming = sources.receive()
-    assert collect_garbage(sources, sources.digests()) == Collected((), (".0123.tmp",), 4)
+    assert collect_garbage(sources, sources.digests()) == SourceGcResult((), (".0123.tmp",), 4)
     incoming.write(b"whole")
     incoming.close()
     incoming.keep()

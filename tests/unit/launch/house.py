@@ -12,7 +12,7 @@ from typing import Any
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
@@ -179,6 +179,6 @@ class Unwitnessed:
 
     def append(self, record: Record) -> Indexed:
         entry = self._log.append(record)
-        if record.kind is Kind.START:
+        if record.kind is RecordKind.START:
             raise refuse(ReasonCode.WITNESS_UNAVAILABLE, "the log's witness", "it is out of reach", "repair it")
         return entry

@@ -18,14 +18,14 @@ def step_0_nothing(*_: object) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Believed:
+class Trusted:
     """What a provenance is for a gate that doesn't look."""
 
     steps: tuple[StepResult, ...] = ()
 
 
-def step_23_believed(_: object) -> Believed:
-    return Believed()
+def step_23_believed(_: object) -> Trusted:
+    return Trusted()
 
 
 def step_21_copied(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:

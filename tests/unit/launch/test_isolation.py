@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.machines import registry
 from mvmnix.launch.plan.plan import Accelerator
@@ -41,7 +41,7 @@ def test_without_hardware_no_hypervisor_starts(here: House, monkeypatch: pytest.
             with pytest.raises(RefusedError) as caught:
                 start_machine(plan, here.host())
         assert caught.value.codes == (ReasonCode.HARDWARE_REQUIRED,)
-    assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, (ReasonCode.HARDWARE_REQUIRED,))] * 2
+    assert [(it.kind, it.reasons) for it in here.log()] == [(RecordKind.REFUSAL, (ReasonCode.HARDWARE_REQUIRED,))] * 2
     assert not registry.list_entries(here.directory("machines"))
 
 

@@ -22,7 +22,7 @@ from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLim
 from mvmnix.privileges.descriptors import PACKET
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.rights import Rights
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 
 LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5, weight=7)
 
@@ -43,7 +43,7 @@ class Recorded(Rights):
         raise PermissionError(1, "not here", "container")
 
     @override
-    def tree(self, source: int, reader: int, served: Served | None) -> int:
+    def tree(self, source: int, reader: int, served: ServedDirectory | None) -> int:
         self.asked.append(("tree", os.read(source, 10), reader, served))
         return os.open("/dev/zero", os.O_RDONLY)
 
@@ -88,7 +88,7 @@ def client(rights: Recorded) -> Iterator[Broker]:
 def test_requests_arrive_with_their_types(client: Broker, rights: Recorded, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with (tmp_path / "file").open("rb") as file:
-        for served in (None, Served(writable=True, lowest_group=1)):
+        for served in (None, ServedDirectory(writable=True, lowest_group=1)):
             file.seek(0)
             tree = client.tree(file.fileno(), 5, served)
             assert os.read(tree, 2) == b"\0\0", "it is the descriptor that was made"
@@ -102,7 +102,7 @@ def test_requests_arrive_with_their_types(client: Broker, rights: Recorded, tmp_
     assert client.parents() == rights.parents()
     assert rights.asked == [
         ("tree", b"content", 5, None),
-        ("tree", b"content", 5, Served(writable=True, lowest_group=1)),
+        ("tree", b"content", 5, ServedDirectory(writable=True, lowest_group=1)),
         ("namespace", 7),
         ("make", "name", LIMITS, frozenset(Controller)),
         ("make", "name", GroupLimits(1, 1), frozenset()),

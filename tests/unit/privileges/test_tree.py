@@ -8,9 +8,9 @@ import pytest
 
 from mvmnix.privileges import tree
 from mvmnix.privileges.grants import Grant, Grants
-from mvmnix.privileges.tree import Served
+from mvmnix.privileges.tree import ServedDirectory
 
-READ, WRITE = (Served(writable=writable, lowest_group=1) for writable in (False, True))
+READ, WRITE = (ServedDirectory(writable=writable, lowest_group=1) for writable in (False, True))
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
 
 
-def made(path: Path, served: Served, *, granted: bool, named: bool) -> object:
+def made(path: Path, served: ServedDirectory, *, granted: bool, named: bool) -> object:
     fd = os.open(path, os.O_PATH)
     grants = Grants((Grant(str(path), fd, writable=False, named=named, needed=False),) if granted else (), {})
     try:
@@ -45,7 +45,9 @@ def made(path: Path, served: Served, *, granted: bool, named: bool) -> object:
         (WRITE, False, False, ""),
     ],
 )
-def test_another_user_s_directory(theirs: Path, served: Served, *, granted: bool, named: bool, rights: str) -> None:
+def test_another_user_s_directory(
+    theirs: Path, served: ServedDirectory, *, granted: bool, named: bool, rights: str
+) -> None:
     if rights:
         assert made(theirs, served, granted=granted, named=named) == rights
         return

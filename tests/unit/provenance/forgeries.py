@@ -41,7 +41,7 @@ def identity(subject: str = SUBJECT, issuer: str = ISSUER, domain: Digest | None
 
 @dataclass(frozen=True)
 class Case:
-    """A bundle in the making, and whom to believe. `keyed`: by a plain key whose signatures have to be logged."""
+    """A bundle in the making, and whom to trust. `keyed`: by a plain key whose signatures have to be logged."""
 
     keyed: bool = False
     at_home: Sigstore = OURS
@@ -186,7 +186,7 @@ def other_scts(_: tuple[Sct, ...]) -> tuple[Sct, ...]:
 
 
 def in_a_chain(it: Json) -> None:
-    """The certificate as older bundles have it, and behind it a foreign root to believe."""
+    """The certificate as older bundles have it, and behind it a foreign root to trust."""
     material = it["verificationMaterial"]
     chain = [
         material.pop("certificate"),

@@ -23,7 +23,7 @@ RULE = VerifierRule(VERIFIER.public.fingerprint, ID, timedelta(days=7), 1, ("urn
 
 
 def with_verifier(policy: TrustPolicy, *rules: VerifierRule) -> TrustPolicy:
-    """The policy, believing that verifier too. Its digest is another's: files can't be written here."""
+    """The policy, trusting that verifier too. Its digest is another's: files can't be written here."""
     signers = (*policy.trust.signers, Signer("gate", VERIFIER.public, frozenset({Role.VERIFIER})))
     trust = Trust(signers, policy.trust.roots, policy.trust.revocations)
     return replace(policy, trust=trust, verifiers=rules or (RULE,))

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.builder.fetch import caches as room
 from mvmnix.builder.fetch.caches import Asked, CachedPath, Caches, Outcome
 from mvmnix.builder.fetch.parsing import Compression
-from mvmnix.builder.fetch.retry import Limits
+from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
@@ -17,7 +17,7 @@ from mvmnix.store import Cache
 from tests.integration.misbehaving import Asked as Request
 from tests.integration.misbehaving import Server
 
-LIMITS = Limits(attempts=1)
+LIMITS = DownloadLimits(attempts=1)
 HASHES = ["0" * 32, "1" * 32, "2" * 32]
 
 
@@ -64,7 +64,7 @@ def test_how_large_an_archive_may_be(server: Server, size: int, code: ReasonCode
         f"StorePath: /nix/store/{HASHES[0]}-x\nURL: x\nNarHash: {Digest.of(b'').sri}\nNarSize: {size}\nReferences: \n"
     )
     server.routes[f"/{HASHES[0]}.narinfo"] = lambda it: it.answer(said.encode())
-    limits = Limits(size=1000, attempts=1)
+    limits = DownloadLimits(size=1000, attempts=1)
     with (
         Caches([CacheRule(server.origin, ())], limits, environment={}) as caches,
         pytest.raises(RefusedError) as refused,
@@ -119,7 +119,7 @@ def test_an_archive_that_changed_while_it_came_is_asked_for_anew(server: Server,
     path = archive(server, data, Compression.NONE)
     with (
         Directory.create(str(tmp_path / "store")) as directory,
-        Caches([CacheRule(server.origin, ())], Limits(attempts=2), environment={}) as caches,
+        Caches([CacheRule(server.origin, ())], DownloadLimits(attempts=2), environment={}) as caches,
     ):
         store = Cache(directory)
         caches.bring(path, store)

@@ -10,12 +10,12 @@ import pytest
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.https import MAX_REDIRECTS, Downloader, DownloadError, Response
 from mvmnix.builder.fetch.resumable import BrokenError
-from mvmnix.builder.fetch.retry import Limits
+from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
 
 BODY = b"0123456789"
-LIMITS = Limits(size=100, seconds=60, stall=20, connect=20, attempts=3, parallel=2)
+LIMITS = DownloadLimits(size=100, seconds=60, stall=20, connect=20, attempts=3, parallel=2)
 
 
 @dataclass
@@ -30,12 +30,12 @@ class World:
     def received(self, url: str, size: int, total: int | None) -> None:
         self.told.append((url, size, total))
 
-    def downloader(self, limits: Limits = LIMITS, *, others: tuple[str, ...] = ()) -> Downloader:
+    def downloader(self, limits: DownloadLimits = LIMITS, *, others: tuple[str, ...] = ()) -> Downloader:
         allowed = Allowlist(frozenset({"sources.example"}), frozenset({self.server.origin, *others}))
         return Downloader(allowed, limits, self, environment={}, sleep=self.slept.append)
 
     def get(
-        self, limits: Limits = LIMITS, *, limit: int | None = None, headers: Mapping[str, str] | None = None
+        self, limits: DownloadLimits = LIMITS, *, limit: int | None = None, headers: Mapping[str, str] | None = None
     ) -> Response:
         with self.downloader(limits) as downloader:
             return downloader.get(self.server.origin + "/file", self.data.extend, limit=limit, headers=headers or {})
@@ -67,13 +67,13 @@ def broken(etag: str = "") -> Handler:
     return handle
 
 
-def codes(world: World, limits: Limits = LIMITS, *, limit: int | None = None) -> tuple[ReasonCode, ...]:
+def codes(world: World, limits: DownloadLimits = LIMITS, *, limit: int | None = None) -> tuple[ReasonCode, ...]:
     with pytest.raises(RefusedError) as refused:
         world.get(limits, limit=limit)
     return refused.value.codes
 
 
-def failure(world: World, limits: Limits = LIMITS) -> DownloadError:
+def failure(world: World, limits: DownloadLimits = LIMITS) -> DownloadError:
     with pytest.raises(DownloadError) as failed:
         world.get(limits)
     return failed.value
@@ -96,7 +96,7 @@ def test_bodies_of_any_size_with_heads_of_any_size(world: World, size: int) -> N
     fields = [f'{name}: "{"x" * 16000}"' for name in ("ETag", "Link", "WWW-Authenticate")]
     world.serve(whole(body=body), whole(*fields, body=body))
     for _ in range(2):
-        world.get(Limits(size=1 << 20))
+        world.get(DownloadLimits(size=1 << 20))
     assert world.data == body * 2
 
 
@@ -169,14 +169,14 @@ def test_credentials_stay_at_their_origin(world: World) -> None:
 @pytest.mark.parametrize(("size", "limit"), [(10, None), (100, 10), (10, 100)])
 def test_a_body_of_just_the_limit(world: World, handler: Handler, size: int, limit: int | None) -> None:
     world.serve(handler)
-    assert world.get(Limits(size=size), limit=limit).size == 10
+    assert world.get(DownloadLimits(size=size), limit=limit).size == 10
 
 
 @pytest.mark.parametrize("handler", [whole(), chunked])
 @pytest.mark.parametrize(("size", "limit"), [(9, None), (100, 9), (9, 100)])
 def test_a_body_of_a_byte_more(world: World, handler: Handler, size: int, limit: int | None) -> None:
     world.serve(handler)
-    assert codes(world, Limits(size=size), limit=limit) == (ReasonCode.FETCH_LIMIT,)
+    assert codes(world, DownloadLimits(size=size), limit=limit) == (ReasonCode.FETCH_LIMIT,)
     assert len(world.data) < 10
     assert len(world.server.asked) == 1, "asking again doesn't make it smaller"
 
@@ -184,7 +184,7 @@ def test_a_body_of_a_byte_more(world: World, handler: Handler, size: int, limit:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_time_that_is_over_is_no_reason_to_ask_again(world: World, attempts: int) -> None:
     world.serve(Asked.stall)
-    assert codes(world, Limits(seconds=0.2, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
+    assert codes(world, DownloadLimits(seconds=0.2, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
     assert world.slept == []
     assert len(world.server.asked) <= 1, "none where this machine was too busy to get so far"
 
@@ -198,7 +198,7 @@ def test_time_that_is_over_after_a_pause_is_no_reason_to_ask_again(world: World)
 
     allowed = Allowlist(frozenset(), frozenset({world.server.origin}))
     with (
-        Downloader(allowed, Limits(seconds=0.2, attempts=3), environment={}, sleep=sleep) as downloader,
+        Downloader(allowed, DownloadLimits(seconds=0.2, attempts=3), environment={}, sleep=sleep) as downloader,
         pytest.raises(RefusedError) as refused,
     ):
         downloader.get(world.server.origin + "/file", world.data.extend)
@@ -215,7 +215,7 @@ def test_no_attempt_is_begun_once_time_is_over(monkeypatch: pytest.MonkeyPatch) 
         raise BrokenError("busy")
 
     monkeypatch.setattr(Downloader, "_attempt", attempt)
-    allowed, limits = Allowlist(frozenset({"sources.example"})), Limits(seconds=0.2, attempts=3)
+    allowed, limits = Allowlist(frozenset({"sources.example"})), DownloadLimits(seconds=0.2, attempts=3)
     with (
         Downloader(allowed, limits, environment={}, sleep=lambda _: stopped.wait(0.5)) as downloader,
         pytest.raises(RefusedError) as refused,
@@ -256,14 +256,14 @@ def test_what_stays_so_is_not(world: World, status: int) -> None:
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 def test_so_many_attempts_and_no_more(world: World, attempts: int) -> None:
     world.serve(whole(status="503 Busy", body=b""))
-    error = failure(world, Limits(attempts=attempts))
+    error = failure(world, DownloadLimits(attempts=attempts))
     assert (error.status, f"({attempts} attempts)" in str(error)) == (503, True)
     assert (len(world.server.asked), len(world.slept)) == (attempts, attempts - 1)
 
 
 def test_pauses_become_longer(world: World) -> None:
     world.serve(whole(status="503 Busy", body=b""))
-    failure(world, Limits(attempts=4))
+    failure(world, DownloadLimits(attempts=4))
     assert [low <= wait <= 2 * low for low, wait in zip((0.25, 0.5, 1.0), world.slept, strict=True)] == [True] * 3
 
 
@@ -304,7 +304,7 @@ def test_what_can_not_be_reached_is_tried_again(world: World) -> None:
 
 def test_words_of_a_server_are_no_lines_of_ours(world: World) -> None:
     world.serve(lambda it: it.send(b"\x1b[2J\rmvm: all is well\r\n\r\n"))
-    text = str(failure(world, Limits(attempts=1, stall=1)))
+    text = str(failure(world, DownloadLimits(attempts=1, stall=1)))
     assert not re.search(r"[\x00-\x1f\x7f]", text), ascii(text)
 
 
@@ -386,7 +386,7 @@ def test_so_many_at_once_and_no_more(world: World) -> None:
 def test_who_watches_is_told_each_mebibyte(world: World) -> None:
     body = bytes(3 << 20)
     world.serve(whole(body=body))
-    world.get(Limits(size=len(body)))
+    world.get(DownloadLimits(size=len(body)))
     assert {(url, total) for url, _, total in world.told} == {(world.server.origin + "/file", len(body))}
     sizes = [size for _, size, _ in world.told]
     assert 2 <= len(sizes) <= 3

@@ -232,7 +232,7 @@ def test_the_address_is_not_covered_and_need_not_be() -> None:
 
 
 def test_a_name_without_a_value() -> None:
-    """The worker that takes the text apart is not believed to have written pairs."""
+    """The worker that takes the text apart is not trusted to have written pairs."""
     with pytest.raises(MalformedError, match="a field without a value"):
         narinfo.parse(("StorePath", f"/nix/store/{'0' * 32}-it", "URL"))
 

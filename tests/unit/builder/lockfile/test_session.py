@@ -12,7 +12,7 @@ from mvmnix import nar
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import LockChange
-from mvmnix.builder.lockfile.session import Locking, LockRequest, NewLock
+from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.exec import Ended
 from mvmnix.errors import MvmnixError, RefusedError
@@ -47,7 +47,7 @@ class FakeVm:
     """Reads flakes by their store path and directory; has what it has asked for, and nothing else."""
 
     answers: dict[tuple[StorePath, str], bytes]
-    session: Locking | None = None
+    session: LockSession | None = None
     has: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     fails: Mapping[str, tuple[int, str]] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def draft(lock: bytes | None) -> FlakeSource:
 
 
 def run(vm: FakeVm, trees: FakeTrees, wish: LockRequest = NOTHING, old: bytes | None = None) -> NewLock:
-    session = Locking(
+    session = LockSession(
         lambda lock: draft(old if lock is None else lock), store=trees.store, trees=trees, progress=Progress()
     )
     vm.session = session

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.fetch.registries import Failure, Trouble
+from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured
 from mvmnix.builder.pins.apt_settings import AptSettings
 from mvmnix.builder.pins.debian import Apt, AptMirror, Target, parse_targets
@@ -48,16 +48,16 @@ def test_a_batch_is_one_child_with_uri_file_and_hash_for_each() -> None:
 @pytest.mark.parametrize(
     ("why", "trouble"),
     [
-        ("404  Not Found [IP: 192.0.2.1 80]", Trouble.GONE),
-        ("File not found - /srv/pool/x.deb (2: No such file or directory)", Trouble.GONE),
-        ("Failed to stat - copy-stat (2: No such file or directory)", Trouble.GONE),
-        ("Hash Sum mismatch", Trouble.WRONG),
-        ("File has unexpected size (3 != 4). Mirror sync in progress?", Trouble.WRONG),
-        ("Temporary failure resolving 'mirror.test'", Trouble.FAILED),
-        ("403  Forbidden", Trouble.FAILED),
+        ("404  Not Found [IP: 192.0.2.1 80]", FailureKind.GONE),
+        ("File not found - /srv/pool/x.deb (2: No such file or directory)", FailureKind.GONE),
+        ("Failed to stat - copy-stat (2: No such file or directory)", FailureKind.GONE),
+        ("Hash Sum mismatch", FailureKind.WRONG),
+        ("File has unexpected size (3 != 4). Mirror sync in progress?", FailureKind.WRONG),
+        ("Temporary failure resolving 'mirror.test'", FailureKind.FAILED),
+        ("403  Forbidden", FailureKind.FAILED),
     ],
 )
-def test_failures_are_told_by_uri(why: str, trouble: Trouble) -> None:
+def test_failures_are_told_by_uri(why: str, trouble: FailureKind) -> None:
     stderr = f"""Err:1 something
 W: Download is performed unsandboxed
 E: Failed to fetch http://mirror.test/debian/pool/main/b/bash/bash_5.2.37-2%2bb10_amd64.deb  {why}
@@ -74,8 +74,8 @@ def test_the_repair_names_packages() -> None:
 
 
 def test_failures_of_several_mirrors_join() -> None:
-    gone, failed = Failure(Trouble.GONE, "404"), Failure(Trouble.FAILED, "no route")
-    assert gone.joined(failed) == Failure(Trouble.FAILED, "404; no route")
+    gone, failed = Failure(FailureKind.GONE, "404"), Failure(FailureKind.FAILED, "no route")
+    assert gone.joined(failed) == Failure(FailureKind.FAILED, "404; no route")
     assert gone.joined(gone) == gone
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.fetch.registries import Failure, Trouble
+from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins import pypi
 from mvmnix.builder.pins.pip_settings import PipSettings
@@ -116,21 +116,24 @@ def test_what_pip_is_given_is_on_no_command_line() -> None:
 @pytest.mark.parametrize(
     ("stderr", "trouble"),
     [
-        ("ERROR: Could not find a version\nERROR: No matching distribution found for rich==15.0.0\n", Trouble.GONE),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE\n    Expected\n", Trouble.WRONG),
-        ("WARNING: Retrying (Retry(total=4)) after connection broken\nERROR: No matching distribution", Trouble.FAILED),
-        ("ERROR: disk quota exceeded", Trouble.FAILED),
-        ("", Trouble.FAILED),
+        ("ERROR: Could not find a version\nERROR: No matching distribution found for rich==15.0.0\n", FailureKind.GONE),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE\n    Expected\n", FailureKind.WRONG),
+        (
+            "WARNING: Retrying (Retry(total=4)) after connection broken\nERROR: No matching distribution",
+            FailureKind.FAILED,
+        ),
+        ("ERROR: disk quota exceeded", FailureKind.FAILED),
+        ("", FailureKind.FAILED),
     ],
 )
-def test_failures_of_one(stderr: str, trouble: Trouble) -> None:
+def test_failures_of_one(stderr: str, trouble: FailureKind) -> None:
     assert INDEXES.failures([RICH], stderr)[RICH].trouble is trouble
 
 
 def test_a_batch_has_no_culprit_unless_the_index_is_out_of_reach() -> None:
     assert INDEXES.failures([RICH, CFFI], "ERROR: No matching distribution found") == {}
     line = "WARNING: Retrying (Retry(total=4)) after connection broken"
-    assert INDEXES.failures([RICH, CFFI], line) == dict.fromkeys([RICH, CFFI], Failure(Trouble.FAILED, line))
+    assert INDEXES.failures([RICH, CFFI], line) == dict.fromkeys([RICH, CFFI], Failure(FailureKind.FAILED, line))
 
 
 def test_wheels_are_repaired_together() -> None:

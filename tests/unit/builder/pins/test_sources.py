@@ -8,7 +8,7 @@ from typing import override
 
 import pytest
 
-from mvmnix.builder.fetch.registries import FILES, Command, Failure, Trouble
+from mvmnix.builder.fetch.registries import FILES, Command, Failure, FailureKind
 from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_sources
@@ -55,7 +55,7 @@ class FolderMirror:
 
     def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
         said = {name: word for word, _, name in (line.partition(" ") for line in stderr.splitlines())}
-        troubles = {"gone": Trouble.GONE, "down": Trouble.FAILED}
+        troubles = {"gone": FailureKind.GONE, "down": FailureKind.FAILED}
         return {one: Failure(troubles[said[one.name]], said[one.name]) for one in batch if one.name in said}
 
 

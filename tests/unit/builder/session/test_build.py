@@ -445,7 +445,7 @@ def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
     assert max(map(len, asked)) <= nix_commands.MOST_NAMES + 5
 
 
-# Binary caches that can't be believed
+# Binary caches that can't be trusted
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.ledger import Ledger, Offer
+from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.model import Digest, HashMode, StorePath
 from tests.fakes import nar_of
 
@@ -35,7 +35,7 @@ class Slow:
 class Asking:
     """A guest that asks, and hears when an answer is there."""
 
-    ledger: Ledger
+    ledger: OfferLedger
     woken: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ def slow() -> Slow:
 
 
 def test_an_answer_waits_for_its_search_and_those_behind_it_for_their_turn(slow: Slow) -> None:
-    guest = Asking(Ledger(slow))
+    guest = Asking(OfferLedger(slow))
     guest.connection.data(GET + INFO)
     assert (guest.heard(), guest.woken) == (b"", 0)
     slow.searches[PATH.hash](OFFER)
@@ -68,7 +68,7 @@ def test_an_answer_waits_for_its_search_and_those_behind_it_for_their_turn(slow:
 
 
 def test_two_who_ask_wait_for_the_same_search(slow: Slow) -> None:
-    ledger = Ledger(slow)
+    ledger = OfferLedger(slow)
     guests = [Asking(ledger), Asking(ledger)]
     for guest in guests:
         guest.connection.data(GET)
@@ -82,7 +82,7 @@ def test_two_who_ask_wait_for_the_same_search(slow: Slow) -> None:
 
 @pytest.mark.parametrize("found", [None, Offer(StorePath("0" * 32, "other"), OFFER.nar, 1, lambda: ())])
 def test_nothing_found_or_another_path_is_a_miss_for_good(slow: Slow, found: Offer | None) -> None:
-    guest = Asking(Ledger(slow))
+    guest = Asking(OfferLedger(slow))
     guest.connection.data(GET)
     slow.searches[PATH.hash](found)
     assert guest.heard().startswith(b"HTTP/1.1 404 ")
@@ -92,7 +92,7 @@ def test_nothing_found_or_another_path_is_a_miss_for_good(slow: Slow, found: Off
 
 
 def test_a_miss_may_be_forgiven(slow: Slow) -> None:
-    ledger = Ledger(slow)
+    ledger = OfferLedger(slow)
     guest = Asking(ledger)
     guest.connection.data(GET)
     slow.searches[PATH.hash](None)
@@ -103,7 +103,7 @@ def test_a_miss_may_be_forgiven(slow: Slow) -> None:
 
 
 def test_who_has_gone_is_not_woken(slow: Slow) -> None:
-    guest = Asking(Ledger(slow))
+    guest = Asking(OfferLedger(slow))
     guest.connection.data(GET)
     guest.connection.reset()
     slow.searches[PATH.hash](OFFER)
@@ -112,7 +112,7 @@ def test_who_has_gone_is_not_woken(slow: Slow) -> None:
 
 def test_what_nobody_could_have_is_a_miss_at_once(slow: Slow) -> None:
     slow.hopeless = True
-    guest = Asking(Ledger(slow))
+    guest = Asking(OfferLedger(slow))
     guest.connection.data(GET)
     assert guest.heard().startswith(b"HTTP/1.1 404 ")
     assert guest.connection.pull(10) == b""
@@ -121,7 +121,7 @@ def test_what_nobody_could_have_is_a_miss_at_once(slow: Slow) -> None:
 
 
 def test_a_stream_that_ends_is_still_answered(slow: Slow) -> None:
-    guest = Asking(Ledger(slow))
+    guest = Asking(OfferLedger(slow))
     guest.connection.data(GET)
     guest.connection.eof()
     assert guest.connection.pull(10) == b""

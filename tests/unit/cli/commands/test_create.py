@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mvmnix import strict
 from mvmnix.audit.log import AuditLog, Entry
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest
@@ -188,7 +188,7 @@ def test_a_machine_whose_creation_can_not_be_recorded_is_not_made(settled: Stati
     real = AuditLog.append
 
     def append(self: AuditLog, record: Record) -> Entry:
-        if record.kind is Kind.CREATION:
+        if record.kind is RecordKind.CREATION:
             raise MvmnixError("the audit log cannot be written: No space left on device")
         return real(self, record)
 

@@ -12,8 +12,8 @@ from mvmnix.api.doctor import checks
 from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
+from mvmnix.clock import now
 from mvmnix.launch.runtime.accelerator import KvmVerdict
-from mvmnix.launch.runtime.host import now
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.trusted_executables import Candidates

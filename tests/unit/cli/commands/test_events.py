@@ -71,5 +71,5 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    assert usage.by_process(child) == usage.by_descendants(child) == usage.Used(0, 0, 0, 0)
+    assert usage.by_process(child) == usage.by_descendants(child) == usage.ProcessUsage(0, 0, 0, 0)
     assert usage.by_process(os.getpid()).cpu_ms > 0

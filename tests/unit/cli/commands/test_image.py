@@ -1,4 +1,4 @@
-"""`mvm image` and `mvm store gc`: nothing is believed, and nothing is taken that somebody needs."""
+"""`mvm image` and `mvm store gc`: nothing is trusted, and nothing is taken that somebody needs."""
 
 import json
 import os
@@ -14,9 +14,9 @@ import pytest
 
 from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.cli.output import short
-from mvmnix.images.part_index import Domain
+from mvmnix.clock import now
+from mvmnix.images.part_index import PartDomain
 from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import KeptPath
@@ -384,7 +384,7 @@ def test_kept_parts_stay(settled: Station) -> None:
     part = KeptPath(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
     with settled.roots() as roots, Context(roots) as rooms:
         rooms.sources.put(archive, part.nar)
-        rooms.part_book.add(Domain(Digest.of(b"tree"), ()), {}, (part,), statement)
+        rooms.part_book.add(PartDomain(Digest.of(b"tree"), ()), {}, (part,), statement)
     for command in (("image", "prune", "--all"), ("store", "gc")):
         assert settled.mvm(*command).code == 0
     assert (settled.state / "bundles" / part.bundle.hex).read_bytes() == statement

@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import NO_LIMITS, Limits
+from mvmnix.launch.plan.limits import NO_LIMITS, PlanLimits
 from mvmnix.launch.plan.plan import Accelerator, Plan
 from mvmnix.model import Verb
 from mvmnix.provenance.bundle import envelope, statement
@@ -53,7 +53,7 @@ def test_every_option_changes_its_part(settled: Station) -> None:
 def test_limits_are_what_was_asked_for(settled: Station) -> None:
     options = ("--tasks=9", "--cpu-percent=50", "--cpu-weight=7", "--console-log=1", "--output-log=2", "--idle=3")
     made = create(settled, *options, "--system-calls=strict")
-    assert made.limits == Limits(9, 50, 7, 1, 2, 3, system_calls=SystemCalls.STRICT)
+    assert made.limits == PlanLimits(9, 50, 7, 1, 2, 3, system_calls=SystemCalls.STRICT)
 
 
 def test_nobody_s_limits_are_in_a_plan_unasked(settled: Station) -> None:

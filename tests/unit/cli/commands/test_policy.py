@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_trust import OTHER, believing, planned, policy, serial
+from tests.unit.cli.test_trust import OTHER, planned, policy, serial, trusting
 
 EXAMPLE = Path(__file__).parents[4] / "examples/policy"
 ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [
@@ -99,7 +99,7 @@ def test_what_the_floor_leaves(settled: Station) -> None:
     (settled.path / "etc").mkdir(mode=0o755)
     floor = settled.path / "etc/trust.toml"
     table = '[thresholds]\nplans = 2\n[freshness]\nprovenance = "90d"'
-    floor.write_text(believing((settled.config / "trust.toml").read_text(), roles="planner", table=table))
+    floor.write_text(trusting((settled.config / "trust.toml").read_text(), roles="planner", table=table))
     policy(settled, lambda text: text.replace("level = 1", "level = 0").replace("2037", "2036"))
     told = settled.mvm("policy", "check", "--json").answer("policy")
     assert told["narrowed"] == [
@@ -120,7 +120,7 @@ def test_an_expired_policy_says_so(settled: Station) -> None:
     policy(settled, lambda text: text.replace("expires = 20", "expires = 19"))
     said = settled.mvm("policy", "check")
     assert said.code == 1
-    assert "EXPIRED: nothing is believed" in said.out
+    assert "EXPIRED: nothing is trusted" in said.out
     assert settled.mvm("policy", "check", "git+https://host/x?rev=1").code == 1
 
 
@@ -208,7 +208,7 @@ def test_a_plan_and_the_rules_that_match(settled: Station) -> None:
         *(("signers", True), ("thresholds", True), ("digest", True), ("isolation", True), ("freshness", None))
     }
     table = '[thresholds]\nplans = 2\n[freshness]\nplan-window = "1h"'
-    policy(settled, lambda text: believing(text, roles="planner", table=table))
+    policy(settled, lambda text: trusting(text, roles="planner", table=table))
     said = settled.mvm("policy", "check", "--json", bundle)
     assert said.code == 1
     (judged,) = said.answer("policy check")

@@ -131,10 +131,10 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
     program = (
-        "from pathlib import Path; from mvmnix import own_flake; from mvmnix.api.context import Context\n"
+        "from pathlib import Path; from mvmnix import own_flake; from mvmnix.api import host\n"
         "from mvmnix.launch.backends import choice\n"
         "from tests.unit.launch.bare import BareJail; from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
-        "choice.Qemu.find = lambda: FakeHypervisor(); Context.jail = BareJail()\n"
+        "choice.Qemu.find = lambda: FakeHypervisor(); host.open_jail = lambda _: BareJail()\n"
         f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )

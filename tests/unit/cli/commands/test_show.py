@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.runtime.host import now
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.strict import canonical, show_time
@@ -229,7 +229,7 @@ def test_a_machine_that_lives(settled: Station, built: str) -> None:
         )
         with home:
             record = Record(
-                kind=Kind.START,
+                kind=RecordKind.START,
                 time=home.status.created,
                 machine=home.status.machine,
                 plan=digest,
@@ -239,7 +239,7 @@ def test_a_machine_that_lives(settled: Station, built: str) -> None:
             shown = settled.mvm("show", "web", "--json")
             assert broken(shown) == dict.fromkeys(("log", "machine", "plan"), "not verified"), "its start isn't logged"
             index = rooms.journal.append(record).index
-            rooms.journal.append(replace(record, kind=Kind.PAUSE, digests={}))
+            rooms.journal.append(replace(record, kind=RecordKind.PAUSE, digests={}))
             shown = settled.mvm("show", "web", "--json")
             assert (shown.code, broken(shown)) == (0, {})
             pause = {"from": "machine", "meaning": "logged in", "to": f"record/{index + 1}"}

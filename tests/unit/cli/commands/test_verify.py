@@ -159,7 +159,7 @@ def test_without_a_policy_nothing_can_be_verified(settled: Station, exported: Pa
 
 
 def test_a_floor_that_does_not_know_the_builder(settled: Station, exported: Path) -> None:
-    """The machine's owner says who is believed, whatever the user's file says."""
+    """The machine's owner says who is trusted, whatever the user's file says."""
     other = Station(settled.path / "other", settled.capfd, settled.monkeypatch)
     other.home.mkdir(parents=True, mode=0o700)
     other.settle()

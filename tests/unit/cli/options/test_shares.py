@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.provenance.bundle import statement
@@ -50,7 +50,7 @@ def test_what_is_written_may_be_limited(settled: Station, data: Path) -> None:
     said = settled.mvm("plan", "create", *options, f"--share={data}:/out")
     assert (said.code, "may write to none" in said.err, "--share SRC:DST:rw" in said.err) == (2, True, True)
     assert settled.mvm("plan", "create", *options, f"--share={data}:/out:rw").code == 0
-    assert plans.from_statement(statement.parse(out.read_bytes())).limits == Limits(shared_kib=7)
+    assert plans.from_statement(statement.parse(out.read_bytes())).limits == PlanLimits(shared_kib=7)
 
 
 @pytest.mark.parametrize("command", ["run", "plan create"])

@@ -1,4 +1,4 @@
-"""Claims are signed keyless where that is asked for, and believed by the identity that the policy names."""
+"""Claims are signed keyless where that is asked for, and trusted by the identity that the policy names."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Services:
 
 
 @pytest.fixture
-def believing(settled: Station, services: Services) -> Station:
+def trusting(settled: Station, services: Services) -> Station:
     """A station whose policy knows an identity as planner."""
     (settled.config / "roots").mkdir(mode=0o700)
     (settled.config / "roots/ours.json").write_bytes(PRIVATE.trusted_root)
@@ -79,37 +79,37 @@ def made_plan(it: Station) -> Path:
     return path
 
 
-def test_a_keyless_plan_is_signed_and_launched(believing: Station, services: Services) -> None:
-    plan, bundle = made_plan(believing), believing.path / "plan.sigstore.json"
-    signed = believing.mvm("plan", "sign", "--keyless", "--identity-token", "env:TOKEN", "-o", bundle, plan)
+def test_a_keyless_plan_is_signed_and_launched(trusting: Station, services: Services) -> None:
+    plan, bundle = made_plan(trusting), trusting.path / "plan.sigstore.json"
+    signed = trusting.mvm("plan", "sign", "--keyless", "--identity-token", "env:TOKEN", "-o", bundle, plan)
     assert signed.code == 0, signed.err
     assert services.asked == [{"token": "the token", "interactive": False, "where": sigstore.Instance.PRODUCTION}]
     data = bundle.read_bytes()
     assert envelope.parse_bundle(data).to_bytes() == data
     assert envelope.parse_bundle(data).material.certificate
-    assert "signed by ci, a planner" in believing.mvm("plan", "show", bundle).err
-    launched = believing.mvm("launch", bundle)
+    assert "signed by ci, a planner" in trusting.mvm("plan", "show", bundle).err
+    launched = trusting.mvm("launch", bundle)
     assert (launched.code, launched.out) == (0, "keyless\n")
 
 
-def test_the_configuration_says_who_signs_keyless(believing: Station, services: Services) -> None:
-    plan, bundle = made_plan(believing), believing.path / "plan.sigstore.json"
-    trust_config = believing.path / "config.json"
+def test_the_configuration_says_who_signs_keyless(trusting: Station, services: Services) -> None:
+    plan, bundle = made_plan(trusting), trusting.path / "plan.sigstore.json"
+    trust_config = trusting.path / "config.json"
     trust_config.write_bytes(TRUST_CONFIG)
-    (believing.config / "config.toml").write_text(
+    (trusting.config / "config.toml").write_text(
         f'version = 1\n[signing]\nkeyless = ["planner"]\nsigstore = "file:{trust_config}"\n'
         'identity-token = "env:TOKEN"\n'
     )
-    assert believing.mvm("plan", "sign", "-o", bundle, plan).code == 0
+    assert trusting.mvm("plan", "sign", "-o", bundle, plan).code == 0
     assert services.asked == [{"token": "the token", "interactive": False, "where": TRUST_CONFIG}]
-    assert believing.mvm("launch", bundle).code == 0
+    assert trusting.mvm("launch", bundle).code == 0
     # an option says otherwise
-    assert believing.mvm("plan", "sign", "--sigstore", "staging", "-o", bundle, plan).code == 0
+    assert trusting.mvm("plan", "sign", "--sigstore", "staging", "-o", bundle, plan).code == 0
     assert services.asked[-1]["where"] is sigstore.Instance.STAGING
 
 
-def test_each_role_for_itself(believing: Station, services: Services) -> None:
-    with believing.roots() as roots, Context(roots) as rooms:
+def test_each_role_for_itself(trusting: Station, services: Services) -> None:
+    with trusting.roots() as roots, Context(roots) as rooms:
         rooms.signer.choose(KeylessChoice(keyless=True), Role.BUILDER)
         rooms.signer.prepare(Role.BUILDER)
         assert envelope.parse_bundle(rooms.sign(Role.BUILDER, b"{}")).material.certificate
@@ -127,8 +127,8 @@ def test_each_role_for_itself(believing: Station, services: Services) -> None:
         (("--trust-config", "x", "--sigstore", "staging"), "two answers"),
     ],
 )
-def test_options_that_lead_nowhere(believing: Station, services: Services, options: tuple[str, ...], told: str) -> None:
-    said = believing.mvm("plan", "sign", *options, made_plan(believing))
+def test_options_that_lead_nowhere(trusting: Station, services: Services, options: tuple[str, ...], told: str) -> None:
+    said = trusting.mvm("plan", "sign", *options, made_plan(trusting))
     assert (said.code, said.out) == (2, "")
     assert told in said.err
     assert "eyJ" not in said.err
@@ -149,13 +149,13 @@ NO_CONFIGS = [
 @pytest.mark.parametrize("building", [False, True])
 @pytest.mark.parametrize(("config", "told"), NO_CONFIGS)
 def test_what_is_no_trust_configuration(
-    believing: Station, services: Services, building: bool, config: str, told: str
+    trusting: Station, services: Services, building: bool, config: str, told: str
 ) -> None:
     """A mistake, noticed before anything is built or anybody is asked. The kept build won't do: a key signed it."""
-    path = believing.path / "config.json"
+    path = trusting.path / "config.json"
     path.write_text(config, encoding="latin-1")
-    argv = ("build", believing.flake()) if building else ("plan", "sign", made_plan(believing))
-    said = believing.mvm(*argv, "--trust-config", path, "--identity-token", "env:TOKEN")
+    argv = ("build", trusting.flake()) if building else ("plan", "sign", made_plan(trusting))
+    said = trusting.mvm(*argv, "--trust-config", path, "--identity-token", "env:TOKEN")
     assert (said.code, said.out) == (2, "")
     assert f"{path} is no trust configuration: " in said.err
     assert told in said.err

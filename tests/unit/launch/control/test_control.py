@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mvmnix import strict
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
@@ -104,7 +104,7 @@ def test_a_refusal_in_both_postures(here: House) -> None:
         assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
         last = here.log()[-1]
         assert (last.kind, last.machine, last.reasons) == (
-            Kind.REFUSAL,
+            RecordKind.REFUSAL,
             entry.status.machine,
             (ReasonCode.VERB_NOT_GRANTED,),
         )
@@ -117,7 +117,7 @@ def test_the_log_has_the_command_by_its_digest(here: House) -> None:
     entry = running(here)
     argv = ("echo", "a-word-that-nobody-else-says")
     heard(here, *argv)
-    (record,) = [record for record in here.log() if record.kind is Kind.EXEC]
+    (record,) = [record for record in here.log() if record.kind is RecordKind.EXEC]
     assert (record.machine, record.plan) == (entry.status.machine, entry.status.plan)
     assert record.digests == {"argv": Digest.of(strict.canonical(list(argv)))}
     kept = [path for path in here.path.rglob("*") if path.is_file() and b"nobody-else-says" in path.read_bytes()]
@@ -176,7 +176,7 @@ def test_whoever_hangs_up_has_the_command_killed(here: House) -> None:
     reading, writing = os.pipe()
     with asked(here, "linger", fds=(writing,), streams=(Stream.STDOUT,)):
         os.close(writing)
-        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
     with os.fdopen(reading, "rb") as file:
         assert file.read() == b""  # the supervisor has let go of it
     wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
@@ -193,7 +193,7 @@ def test_the_machines_end_is_the_commands(here: House) -> None:
     machines = here.directory("machines")
     entry = running(here)
     with asked(here, "linger") as it:
-        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
         registry.kill(machines, "web")
         with pytest.raises(MvmnixError, match="has ended"):
             it.wait()
@@ -271,7 +271,7 @@ def test_the_socket_is_private_and_another_user_is_hung_up_on(here: House) -> No
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     where.chmod(0o700)
     os.close(fd)
-    assert [record.kind for record in here.log()] == [Kind.START]
+    assert [record.kind for record in here.log()] == [RecordKind.START]
 
 
 def test_an_impostor_behind_the_socket_is_found(here: House) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import strict
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.agent.verbs import CopyDirection
 from mvmnix.launch.control import seqpacket
@@ -120,12 +120,12 @@ def test_each_verb_is_granted_by_itself(
 def judge(here: House, ask: Callable[[], None], *, allowed: bool) -> None:
     if allowed:
         ask()
-        assert Kind.REFUSAL not in {it.kind for it in here.log()}
+        assert RecordKind.REFUSAL not in {it.kind for it in here.log()}
         return
     with pytest.raises(RefusedError) as caught:
         ask()
     assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
-    assert (here.log()[-1].kind, here.log()[-1].reasons) == (Kind.REFUSAL, (ReasonCode.VERB_NOT_GRANTED,))
+    assert (here.log()[-1].kind, here.log()[-1].reasons) == (RecordKind.REFUSAL, (ReasonCode.VERB_NOT_GRANTED,))
 
 
 @pytest.mark.parametrize("verb", Verb)
@@ -147,7 +147,7 @@ def test_a_shell_and_its_terminal(here: House) -> None:
         os.write(terminal.typing, b"\x04")
         assert terminal.call.wait().exit_code == 7
     terminal.close()
-    (record,) = [it for it in here.log() if it.kind is Kind.SHELL]
+    (record,) = [it for it in here.log() if it.kind is RecordKind.SHELL]
     assert (record.machine, record.digests) == (machine, {"argv": Digest.of(strict.canonical(["sh", "-i"]))})
 
 
@@ -155,7 +155,7 @@ def test_a_shell_and_its_terminal(here: House) -> None:
 def test_a_copy_is_in_the_log_by_its_way_and_the_digest_of_its_path(here: House, way: CopyDirection) -> None:
     machine = running(here, Posture.DEV, Verb.COPY)
     asked_to(here, Copy(way, "/hello", streams=(Stream.STDOUT,)))()
-    (record,) = [it for it in here.log() if it.kind is Kind.COPY]
+    (record,) = [it for it in here.log() if it.kind is RecordKind.COPY]
     assert (record.machine, record.digests) == (machine, {f"copied-{way}": Digest.of(strict.canonical(["/hello"]))})
     kept = [path for path in here.path.rglob("*") if path.is_file() and b"/hello" in path.read_bytes()]
     assert kept == []
@@ -177,7 +177,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
     first = Exec(("linger",), streams=(Stream.STDOUT,))
     with call(here.directory("machines"), "web", first, (writing,)) as it:
         os.close(writing)
-        wait_until(lambda: here.log()[-1].kind is Kind.EXEC)
+        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
         seqpacket.send(it._connection, encode(Exec(("true",))))
         assert it.wait().exit_code == 128 + signal.SIGKILL
     assert os.read(reading, 1) == b""
@@ -210,4 +210,4 @@ def test_what_nobody_can_have(here: House, data: bytes) -> None:
         seqpacket.send(connection, data)
         answer, _ = seqpacket.receive(connection)
         assert b"failure" in answer
-    assert not {Kind.SHELL, Kind.COPY} & {it.kind for it in here.log()}
+    assert not {RecordKind.SHELL, RecordKind.COPY} & {it.kind for it in here.log()}

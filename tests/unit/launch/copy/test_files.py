@@ -13,7 +13,7 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.copy import tarball
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, Kind, Limits, Reader, Receiver, head
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, Receiver, head
 from mvmnix.launch.copy.tarball import TarWriter
 from mvmnix.launch.copy.unpack import Unpack
 
@@ -25,7 +25,7 @@ def file(name: bytes, data: bytes, mode: int = 0o644) -> bytes:
 
 
 def received(receiver: Receiver, chunks: Iterable[bytes]) -> None:
-    reader = Reader(receiver, Limits())
+    reader = Reader(receiver, CopyLimits())
     for chunk in chunks:
         reader.write(chunk)
     reader.close()
@@ -106,7 +106,7 @@ def test_a_link_planted_meanwhile_is_not_followed(tmp_path: Path) -> None:
     """By whoever else may write there: what is written stays in the directory that was made."""
     (tmp_path / "other").mkdir()
     with Unpack(tmp_path / "to", b"", replaces=False, leaves_out=False) as it:
-        reader = Reader(it, Limits())
+        reader = Reader(it, CopyLimits())
         reader.write(ROOT + head(Kind.DIRECTORY, b"d"))
         (temporary,) = tmp_path.glob(".mvm-cp-*")
         (temporary / "d").rename(tmp_path / "moved")
@@ -142,7 +142,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_there_and_back(tree: Path, tmp_path: Path) -> None:
-    unpacked(tmp_path / "back", *Pack(Limits(), leaves_out=False).chunks(tree))
+    unpacked(tmp_path / "back", *Pack(CopyLimits(), leaves_out=False).chunks(tree))
     assert everything(tmp_path / "back") == everything(tree)
     assert stat.S_IMODE((tmp_path / "back/f").stat().st_mode) == 0o711, "setuid is nobody's"
 
@@ -157,29 +157,29 @@ def specials(tree: Path) -> None:
 def test_links_and_special_files_are_refused_or_left_out(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"symbolic"):
         (tmp_path / "link").symlink_to(tree)
-        list(Pack(Limits(), leaves_out=True).chunks(tmp_path / "link"))
+        list(Pack(CopyLimits(), leaves_out=True).chunks(tmp_path / "link"))
     clean = everything(tree)
     specials(tree)
     with pytest.raises(RefusedError) as caught:
-        list(Pack(Limits(), leaves_out=False).chunks(tree))
+        list(Pack(CopyLimits(), leaves_out=False).chunks(tree))
     assert caught.value.codes == (ReasonCode.COPY_REFUSED,)
-    pack = Pack(Limits(), leaves_out=True)
+    pack = Pack(CopyLimits(), leaves_out=True)
     unpacked(tmp_path / "back", *pack.chunks(tree))
     assert everything(tmp_path / "back") == clean
     assert sorted(pack.skipped) == [f"{tree}/{name}" for name in ("d/link", "fifo", "socket")]
     with pytest.raises(RefusedError, match="neither"):
-        list(Pack(Limits(), leaves_out=True).chunks(tree / "fifo"))
+        list(Pack(CopyLimits(), leaves_out=True).chunks(tree / "fifo"))
 
 
 def test_what_is_read_is_bounded(tree: Path, tmp_path: Path) -> None:
-    for limits in (Limits(records=4), Limits(size=199_999)):
+    for limits in (CopyLimits(records=4), CopyLimits(size=199_999)):
         with pytest.raises(RefusedError, match="more than"):
             list(Pack(limits, leaves_out=False).chunks(tree))
     deep = tmp_path.joinpath(*["x"] * (DEPTH + 1))
     deep.mkdir(parents=True)
     with pytest.raises(RefusedError, match="deep"):
-        list(Pack(Limits(), leaves_out=False).chunks(tmp_path / "x"))
-    chunks = Pack(Limits(), leaves_out=False).chunks(tree / "f")
+        list(Pack(CopyLimits(), leaves_out=False).chunks(tmp_path / "x"))
+    chunks = Pack(CopyLimits(), leaves_out=False).chunks(tree / "f")
     next(chunks)
     os.truncate(tree / "f", 10)
     with pytest.raises(MvmnixError, match="shorter"):
@@ -192,13 +192,13 @@ def test_tar_streams_there_and_back(tree: Path, tmp_path: Path) -> None:
     long = tree / ("n" * 200) / "m"
     long.mkdir(parents=True)
     (long / "ü").write_bytes(b"far away")
-    received(writer, Pack(Limits(), leaves_out=False).chunks(tree))
+    received(writer, Pack(CopyLimits(), leaves_out=False).chunks(tree))
     writer.commit()
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
         assert {it.name.partition("/")[2] for it in archive if it.isfile()} == {
             str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()
         }
-    unpacked(tmp_path / "back", *tarball.chunks(io.BytesIO(out.getvalue()), Pack(Limits(), leaves_out=False)))
+    unpacked(tmp_path / "back", *tarball.chunks(io.BytesIO(out.getvalue()), Pack(CopyLimits(), leaves_out=False)))
     assert everything(tmp_path / "back/t") == everything(tree)
 
 
@@ -229,12 +229,12 @@ def tar(*entries: tuple[str, bytes, int]) -> io.BytesIO:
 )
 def test_a_tar_stream_with_what_is_not_copied(entry: tuple[str, bytes, int]) -> None:
     with pytest.raises(RefusedError) as caught:
-        list(tarball.chunks(tar(("good", tarfile.REGTYPE, 3), entry), Pack(Limits(size=1000), leaves_out=False)))
+        list(tarball.chunks(tar(("good", tarfile.REGTYPE, 3), entry), Pack(CopyLimits(size=1000), leaves_out=False)))
     assert caught.value.codes == (ReasonCode.COPY_REFUSED,)
 
 
 def test_a_tar_stream_in_which_something_is_left_out(tmp_path: Path) -> None:
-    pack = Pack(Limits(), leaves_out=True)
+    pack = Pack(CopyLimits(), leaves_out=True)
     stream = tar(("a/b/f", tarfile.REGTYPE, 3), ("link", tarfile.SYMTYPE, 0), ("c", tarfile.DIRTYPE, 0))
     unpacked(tmp_path / "to", *tarball.chunks(stream, pack))
     assert everything(tmp_path / "to") == {"a": None, "a/b": None, "a/b/f": bytes(3), "c": None}
@@ -244,7 +244,7 @@ def test_a_tar_stream_in_which_something_is_left_out(tmp_path: Path) -> None:
 
 def test_what_is_no_tar_stream() -> None:
     with pytest.raises(UsageError, match="not a tar stream"):
-        list(tarball.chunks(io.BytesIO(b"x" * 10240), Pack(Limits(), leaves_out=False)))
+        list(tarball.chunks(io.BytesIO(b"x" * 10240), Pack(CopyLimits(), leaves_out=False)))
 
 
 def test_a_special_file_on_its_way_into_a_tar_stream() -> None:

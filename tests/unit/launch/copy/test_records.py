@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.copy.records import DEPTH, Kind, Limits, Reader, head, is_name
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head, is_name
 
 FILE = head(Kind.FILE, mode=0o644, size=2) + b"hi"
 DIRECTORY, LEAVE, END = head(Kind.DIRECTORY, mode=0o755), head(Kind.LEAVE), head(Kind.END)
@@ -40,9 +40,9 @@ class Heard:
         self.said.append(("left out", name, what))
 
 
-def read(*parts: bytes, limits: Limits | None = None) -> list[tuple[object, ...]]:
+def read(*parts: bytes, limits: CopyLimits | None = None) -> list[tuple[object, ...]]:
     heard = Heard()
-    reader = Reader(heard, limits or Limits())
+    reader = Reader(heard, limits or CopyLimits())
     for part in parts:
         reader.write(part)
     reader.close()
@@ -134,7 +134,7 @@ def test_what_a_guest_may_not_send(data: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_noise_is_refused_or_a_copy(noise: bytes) -> None:
     heard = Heard()
-    reader = Reader(heard, Limits())
+    reader = Reader(heard, CopyLimits())
     try:
         reader.write(noise)
     except RefusedError as error:
@@ -145,8 +145,8 @@ def test_noise_is_refused_or_a_copy(noise: bytes) -> None:
 
 def test_so_many_and_so_much_and_so_deep_and_no_more() -> None:
     tree = (DIRECTORY, INNER, raw(Kind.FILE, b"g", size=1), b"y", LEAVE, END)
-    read(*tree, limits=Limits(records=5, size=2))
-    for limits in (Limits(records=4, size=2), Limits(records=5, size=1)):
+    read(*tree, limits=CopyLimits(records=5, size=2))
+    for limits in (CopyLimits(records=4, size=2), CopyLimits(records=5, size=1)):
         with pytest.raises(RefusedError, match="more than"):
             read(*tree, limits=limits)
     deep = raw(Kind.DIRECTORY, b"d") * (DEPTH - 1)
@@ -154,7 +154,7 @@ def test_so_many_and_so_much_and_so_deep_and_no_more() -> None:
 
 
 def test_a_size_is_refused_before_its_bytes_come() -> None:
-    reader = Reader(Heard(), Limits(size=10))
+    reader = Reader(Heard(), CopyLimits(size=10))
     with pytest.raises(RefusedError, match="more than 10 bytes"):
         reader.write(raw(Kind.FILE, size=11))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.record import Kind, Record, Serials
+from mvmnix.audit.record import Record, RecordKind, Serials
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
@@ -50,7 +50,7 @@ def gate(tmp_path: Path, journal: Journal) -> Iterator[Admit]:
 
 def test_an_admission_has_the_policy_s_serials(journal: Journal, gate: Admit) -> None:
     gate().close()
-    assert [(it.kind, it.serials) for it in journal.records] == [(Kind.ADMISSION, SERIALS)]
+    assert [(it.kind, it.serials) for it in journal.records] == [(RecordKind.ADMISSION, SERIALS)]
 
 
 def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
@@ -64,7 +64,7 @@ def test_what_is_admitted_is_closed_where_it_is_left(gate: Admit) -> None:
 
 
 def test_an_older_policy_verifies_nothing(journal: Journal, gate: Admit, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
+    journal.append(Record(kind=RecordKind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
     monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", lambda *_, **__: pytest.fail("it was verified"))
     with pytest.raises(RefusedError) as caught:
         gate()
@@ -100,7 +100,7 @@ def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
 
     def slowly(it: Submission, **known: Any) -> VerifiedPlan:
         verified.append(verify_plan(it, **known))
-        journal.append(Record(kind=Kind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
+        journal.append(Record(kind=RecordKind.REFUSAL, time=NOW, reasons=("another",), serials=NEWER))
         return verified[-1]
 
     monkeypatch.setattr("mvmnix.launch.gate.admission.verify_plan", slowly)
@@ -109,6 +109,6 @@ def test_a_policy_that_is_replaced_meanwhile_admits_nothing(
     assert caught.value.codes == (ReasonCode.POLICY_ROLLBACK,)
     assert journal.latest_serials() == NEWER
     last = journal.records[-1]
-    assert (last.kind, last.reasons, last.serials) == (Kind.REFUSAL, (ReasonCode.POLICY_ROLLBACK,), None)
+    assert (last.kind, last.reasons, last.serials) == (RecordKind.REFUSAL, (ReasonCode.POLICY_ROLLBACK,), None)
     with pytest.raises(KeyError):
         _ = verified[0].rootfs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit import tail
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.clock import TOLERANCE
@@ -58,7 +58,7 @@ def filled(it: House, count: int, time: datetime) -> None:
     """Records of another machine, at one time."""
     log, digest = it.ledger(), Digest.of(b"filled")
     for _ in range(count):
-        log.append(Record(kind=Kind.PAUSE, time=time, machine="f" * 12, plan=digest, policy=digest))
+        log.append(Record(kind=RecordKind.PAUSE, time=time, machine="f" * 12, plan=digest, policy=digest))
 
 
 @pytest.mark.usefixtures("volatile")

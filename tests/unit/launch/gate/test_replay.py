@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mvmnix import strict
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.gate.clock import CLOCK, TOLERANCE
 from mvmnix.launch.gate.nonces import NEIGHBOURS, Nonces, Spent
@@ -53,7 +53,7 @@ def refused(it: House, plan: VerifiedPlan, code: ReasonCode) -> str:
     assert caught.value.codes == (code,)
     assert len(registry.list_entries(it.directory("machines"))) == machines
     told = it.log()[logged:]
-    expected = [] if code is ReasonCode.LOG_MISMATCH else [(Kind.REFUSAL, plan.digest, (code,))]
+    expected = [] if code is ReasonCode.LOG_MISMATCH else [(RecordKind.REFUSAL, plan.digest, (code,))]
     assert [(record.kind, record.plan, record.reasons) for record in told] == expected
     return caught.value.reasons[0].why
 
@@ -89,7 +89,7 @@ def test_a_plan_for_more_starts_as_often_as_asked(here: House) -> None:
         for _ in range(3):
             run(here, plan)
     assert len(files(here)) == 1
-    assert [record.kind for record in here.log()] == [Kind.START, Kind.END] * 3
+    assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.END] * 3
 
 
 def test_the_same_plan_in_another_bundle_is_the_same_plan(here: House) -> None:

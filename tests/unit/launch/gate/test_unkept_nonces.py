@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind, Record, spelled
+from mvmnix.audit.record import Record, RecordKind, spelled
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate.nonces import Nonces, Spent
-from mvmnix.launch.gate.unkept_nonces import Unkept
+from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.unit.provenance.world import NOW
@@ -18,7 +18,7 @@ from tests.unit.provenance.world import NOW
 SECOND = timedelta(seconds=1)
 NONCE = Digest.of(b"nonce")
 START = Record(
-    kind=Kind.START,
+    kind=RecordKind.START,
     time=NOW,
     machine="0123456789ab",
     plan=Digest.of(b"plan"),
@@ -35,7 +35,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 
 
 def found(directory: Directory, *records: Record, ago: timedelta = SECOND) -> list[str]:
-    unkept = Unkept(directory)
+    unkept = UnkeptStarts(directory)
     for index, record in enumerate(records):
         unkept.visit(index, spelled(record.line))
     reasons = unkept.reasons(NOW - ago)
@@ -69,7 +69,7 @@ def test_of_several_starts_of_one_plan_the_last_is_named(directory: Directory) -
     [
         replace(START, expires=None),
         replace(START, digests={"argv": NONCE}),
-        replace(START, kind=Kind.END, expires=None),
+        replace(START, kind=RecordKind.END, expires=None),
     ],
 )
 def test_what_says_nothing_of_a_nonce_and_its_time(directory: Directory, record: Record) -> None:

@@ -20,7 +20,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
@@ -379,13 +379,15 @@ ROWS = (
     Row(
         20,
         ReasonCode.PLAN_MISMATCH,
-        plan(limits=Limits(system_calls=SystemCalls.NAMESPACES)),
+        plan(limits=PlanLimits(system_calls=SystemCalls.NAMESPACES)),
         "a filter that lets through more than the image's",
     ),
     Row(
         20,
         ReasonCode.PLAN_MISMATCH,
-        both(image(lambda it: it.update(systemCalls="strict")), plan(limits=Limits(system_calls=SystemCalls.DEFAULT))),
+        both(
+            image(lambda it: it.update(systemCalls="strict")), plan(limits=PlanLimits(system_calls=SystemCalls.DEFAULT))
+        ),
         "the usual filter over a strict image",
     ),
     Row(

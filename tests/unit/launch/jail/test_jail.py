@@ -16,7 +16,7 @@ from mvmnix.launch.jail import sandbox as making
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
 from mvmnix.launch.jail.sandbox import BubblewrapCell
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -82,7 +82,7 @@ def test_a_limit_that_nothing_here_enforces_is_refused(
     jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
-    with house(tmp_path / "house") as here, here.plan(limits=Limits(cpu_weight=1)) as plan:
+    with house(tmp_path / "house") as here, here.plan(limits=PlanLimits(cpu_weight=1)) as plan:
         host = replace(here.host(), jail=jail)
         before = open_files()
         with pytest.raises(RefusedError) as caught:

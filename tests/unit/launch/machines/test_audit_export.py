@@ -9,8 +9,8 @@ import pytest
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import Signer
-from mvmnix.audit.reading import Listed
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.machines import audit_export
@@ -57,12 +57,12 @@ def receipt_of(machine: str, start_record: int) -> Receipt:
 def start_of(machine: str) -> Record:
     digests = {subject.name: subject.digest for subject in RECEIPT.subjects} | {"provenance": RECEIPT.provenance}
     plan, policy = Digest.of(PLAN), RECEIPT.policy
-    return Record(kind=Kind.START, time=NOW, machine=machine, plan=plan, policy=policy, digests=digests)
+    return Record(kind=RecordKind.START, time=NOW, machine=machine, plan=plan, policy=policy, digests=digests)
 
 
 def end_of(machine: str, receipt: Digest) -> Record:
     return Record(
-        kind=Kind.END,
+        kind=RecordKind.END,
         time=NOW + timedelta(seconds=9),
         machine=machine,
         plan=Digest.of(PLAN),
@@ -78,12 +78,12 @@ def site(tmp_path: Path) -> Site:
     with here.log as directory:
         log = AuditLog(directory, Signer.of_log(KEY.public.raw, KEY.sign))
         for machine in MACHINES:
-            log.append(Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
+            log.append(Record(kind=RecordKind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy))
             index = log.append(start_of(machine)).index
             bundle = envelope.sign(receipt_statement(receipt_of(machine, index)).to_bytes(), KEY).to_bytes()
             here.kept[Digest.of(bundle)] = bundle
             log.append(end_of(machine, Digest.of(bundle)))
-        log.append(Record(kind=Kind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
+        log.append(Record(kind=RecordKind.REFUSAL, time=NOW, plan=Digest.of(b"refused"), reasons=("unsigned",)))
     return here
 
 
@@ -112,8 +112,8 @@ def test_a_machine_that_was_created_and_started_later(site: Site) -> None:
     machine = "0123456789ac"
     with site.log as directory:
         log = AuditLog(directory, Signer.of_log(KEY.public.raw, KEY.sign))
-        admission = Record(kind=Kind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy)
-        creation = replace(start_of(machine), kind=Kind.CREATION)
+        admission = Record(kind=RecordKind.ADMISSION, time=NOW, plan=Digest.of(PLAN), policy=RECEIPT.policy)
+        creation = replace(start_of(machine), kind=RecordKind.CREATION)
         for record in (admission, creation, admission, start_of(machine), admission):
             log.append(record)
     found = check(site.export(machine))
@@ -217,13 +217,13 @@ CHANGES: dict[str, Receipt] = {
 }
 
 
-def checked(receipt: Receipt, key: PrivateKey = KEY, start: Listed | None = None) -> Receipt:
+def checked(receipt: Receipt, key: PrivateKey = KEY, start: SealedRecord | None = None) -> Receipt:
     bundle = envelope.sign(receipt_statement(receipt).to_bytes(), key).to_bytes()
-    end = Listed(2, end_of(MACHINES[0], Digest.of(bundle)))
+    end = SealedRecord(2, end_of(MACHINES[0], Digest.of(bundle)))
     return check_receipt(bundle, KEY.public, end=end, start=start)
 
 
-STARTED = Listed(1, start_of(MACHINES[0]))
+STARTED = SealedRecord(1, start_of(MACHINES[0]))
 
 
 def test_a_receipt_that_tells_what_the_log_tells() -> None:

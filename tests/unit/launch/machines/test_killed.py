@@ -13,7 +13,7 @@ import pytest
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.machines import cleanup, registry
@@ -21,7 +21,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.machine_dir import LOCK, MachineHome
 from mvmnix.launch.machines.recorded_ends import with_ends
 from mvmnix.launch.machines.registry import MachineEntry
-from mvmnix.launch.machines.status import MachineState, Origin
+from mvmnix.launch.machines.status import MachineSource, MachineState
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.creation import create_home
 from mvmnix.launch.runtime.host import Host
@@ -155,7 +155,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
     """The wait status of a process that supervised a machine."""
     with here.plan(*way.command, use=Use.ONCE) as plan:
         if way.created:
-            create_home(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=Origin())
+            create_home(plan, here.directory("machines"), here.ledger(), now=NOW, name="web", origin=MachineSource())
         if way.spent:
             with here.replay().spending(plan, "0123456789ab"):
                 pass
@@ -208,8 +208,8 @@ def test_nothing_is_left(here: House, tmp_path: Path, step: Step, way: Way, mome
     }
     with machines.existing(entry.status.machine) as directory:
         assert directory.holder(LOCK) is None
-    kinds = [record.kind for record in here.log() if record.kind not in {Kind.PAUSE, Kind.RESUME}]
-    assert kinds == [Kind.START, Kind.END], "one record of the end"
+    kinds = [record.kind for record in here.log() if record.kind not in {RecordKind.PAUSE, RecordKind.RESUME}]
+    assert kinds == [RecordKind.START, RecordKind.END], "one record of the end"
     with here.plan("true") as plan:
         again = run_foreground(plan, host, stdout=nowhere, stderr=nowhere, name="web")
     assert again.exit_code == 0, "the name is free again"
@@ -232,7 +232,7 @@ def test_an_end_that_was_not_kept_yet_is_kept(here: House, call: str) -> None:
     (entry,) = with_ends(machines, registry.list_entries(machines), NoteKey.of_log(LOG_KEY.public.raw))
     expected = ("guest-exit", 3) if call == "keep_end" else ("supervisor-died", None)
     assert (entry.ended, entry.exit_code) == expected
-    assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
+    assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.END]
 
 
 @pytest.mark.parametrize("moment", Moment)
@@ -252,7 +252,7 @@ def test_a_created_machine_waits_again(here: House, tmp_path: Path, step: Step, 
     assert (entry.state, entry.status.waits) == ("created", True)
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}
     assert left == {"machine.json", "plan.sigstore.json", "lock"}
-    assert [record.kind for record in here.log()] == [Kind.CREATION, *([Kind.REFUSAL] if way.spent else [])]
+    assert [record.kind for record in here.log()] == [RecordKind.CREATION, *([RecordKind.REFUSAL] if way.spent else [])]
     with here.verified() as plan:
         if way.spent:
             with pytest.raises(RefusedError) as caught:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
@@ -88,7 +88,10 @@ def assert_ended(here: House, reason: EndReason) -> None:
     assert cleanup.survey(machines).is_tidy, "nothing is left for the next call"
     (entry,) = registry.list_entries(machines)
     assert (entry.state, entry.status.reason) == ("ended", reason)
-    assert [record.kind for record in here.log() if record.kind is not Kind.PAUSE] == [Kind.START, Kind.END]
+    assert [record.kind for record in here.log() if record.kind is not RecordKind.PAUSE] == [
+        RecordKind.START,
+        RecordKind.END,
+    ]
     (receipt,) = here.receipts()
     assert receipt.observed.reason is reason
     left = {path.name for path in (here.path / "machines" / entry.status.machine).iterdir()}

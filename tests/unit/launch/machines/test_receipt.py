@@ -17,7 +17,7 @@ from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Recei
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.share import Access, ShareKind
-from mvmnix.launch.shares.shared import Shared
+from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.confinement import Layer
 from mvmnix.launch.vmm.port import Acceleration, Usage
@@ -44,8 +44,10 @@ OBSERVED = Observed(
     confinement=(Layer.NAMESPACES, Layer.SECCOMP),
 )
 SHARES = (
-    Shared("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
-    Shared("/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")),
+    ShareRecord("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
+    ShareRecord(
+        "/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")
+    ),
 )
 DIAGNOSES = tuple(
     Diagnosis(diagnosis_file(number), verdict, Digest.of(b"")) for number, verdict in enumerate(StallReason, 1)

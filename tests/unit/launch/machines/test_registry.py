@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
@@ -63,7 +63,7 @@ def test_a_detached_machine_runs_its_command_and_ends(here: House) -> None:
     assert list(read_output(machines, "web")) == [Piece(Output.STDERR, b"no")]
     assert list(read_output(machines, "web", (Output.STDOUT,))) == []
     assert list(read_console(machines, entry.status.machine[:6])) == [Piece(Output.STDOUT, b"booted\n")]
-    assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
+    assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.END]
     assert len(here.receipts()) == 1
 
 
@@ -73,7 +73,7 @@ def test_a_detached_machine_spends_its_plan_and_whoever_asks_again_is_told(here:
         with here.verified() as anew, pytest.raises(RefusedError, match=f"spent by machine {machine}") as caught:
             detach(anew, here.host)
     assert caught.value.codes == (ReasonCode.REPLAY,)
-    assert [record.kind for record in here.log()] == [Kind.START, Kind.REFUSAL]
+    assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.REFUSAL]
     registry.stop(here.directory("machines"), machine, patience=LONG)
 
 
@@ -116,8 +116,8 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     after = registry.find_machine(machines, "web")
     assert (after.state, after.status.reason) == ("ended", EndReason.SUPERVISOR_DIED)
     assert [(record.kind, record.reasons) for record in here.log()] == [
-        (Kind.START, ()),
-        (Kind.END, (EndReason.SUPERVISOR_DIED,)),
+        (RecordKind.START, ()),
+        (RecordKind.END, (EndReason.SUPERVISOR_DIED,)),
     ]
 
 
@@ -134,7 +134,7 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
         directory.write_atomic("machine.json", forged.to_bytes())
     cleanup.tidy(machines, here.ledger(), host.clock)
     start, end = here.log()
-    assert (end.kind, end.plan, end.policy) == (Kind.END, start.plan, start.policy)
+    assert (end.kind, end.plan, end.policy) == (RecordKind.END, start.plan, start.policy)
     assert start.plan == entry.status.plan
 
 
@@ -158,7 +158,9 @@ def test_a_failing_start_is_told_to_whoever_detached(here: House) -> None:
 
 def test_a_machine_whose_caller_is_gone_is_stopped(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would know its id."""
-    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.read_news", lambda connection: connection.close())
+    monkeypatch.setattr(
+        "mvmnix.launch.runtime.supervisor.read_start_notification", lambda connection: connection.close()
+    )
     machines = here.directory("machines")
     with here.plan("sleep", "60") as plan:
         assert detach(plan, lambda: here.host(Scenario.SLOW)) is None

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.machines.start_notification import Failure, News, Ready, read_news
+from mvmnix.launch.machines.start_notification import Failure, Ready, StartNotification, read_start_notification
 
 REASONS = (
     Reason(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", "there is no KVM", "use TCG"),
@@ -17,10 +17,10 @@ REASONS = (
 def heard(word: Ready | Failure) -> str:
     ours, theirs = socket.socketpair()
     with ours:
-        news = News(theirs)
+        news = StartNotification(theirs)
         assert news.say(word)
         assert not news.say(Ready("0123456789ab"))
-        return read_news(ours)
+        return read_start_notification(ours)
 
 
 def test_a_machine_that_is_ready() -> None:
@@ -51,9 +51,9 @@ def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
     ]
     ours, theirs = socket.socketpair()
     with ThreadPoolExecutor(1) as another, ours:
-        said = another.submit(News(theirs).say, Failure.of(RefusedError(*reasons)))
+        said = another.submit(StartNotification(theirs).say, Failure.of(RefusedError(*reasons)))
         with pytest.raises(RefusedError) as caught:
-            read_news(ours)
+            read_start_notification(ours)
         assert said.result(60)
     assert caught.value.reasons == tuple(reasons)
 
@@ -68,7 +68,7 @@ def test_a_mistake_of_ours_is_an_error_too() -> None:
 def test_a_caller_that_is_gone() -> None:
     ours, theirs = socket.socketpair()
     ours.close()
-    assert not News(theirs).say(Ready("0123456789ab"))
+    assert not StartNotification(theirs).say(Ready("0123456789ab"))
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[", b'{"machine":"../x"}', b'{"machine":"0123456789ab","more":1}'])
@@ -77,4 +77,4 @@ def test_other_words_are_no_news(data: bytes) -> None:
     with theirs:
         theirs.sendall(data)
     with ours, pytest.raises(ValueError):
-        read_news(ours)
+        read_start_notification(ours)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin, is_id
+from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.model import Digest
 
 STATUS = MachineStatus(
@@ -29,8 +29,8 @@ STATUS = MachineStatus(
         dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.GUEST_EXIT, exit_code=0),
         dataclasses.replace(STATUS, state=MachineState.ENDED, reason=EndReason.HYPERVISOR_DIED),
         dataclasses.replace(STATUS, labels={"tier": "web", "a/b": "ü =\u202e"}),
-        dataclasses.replace(STATUS, state=MachineState.CREATED, acceleration="", origin=Origin()),
-        dataclasses.replace(STATUS, origin=Origin("/a", "/b"), started=datetime(2026, 1, 3, tzinfo=UTC)),
+        dataclasses.replace(STATUS, state=MachineState.CREATED, acceleration="", origin=MachineSource()),
+        dataclasses.replace(STATUS, origin=MachineSource("/a", "/b"), started=datetime(2026, 1, 3, tzinfo=UTC)),
         dataclasses.replace(STATUS, manifest=Digest.of(b"manifest"), provenance=Digest.of(b"bundle")),
     ],
 )

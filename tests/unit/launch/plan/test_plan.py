@@ -10,7 +10,7 @@ from mvmnix.errors import ReasonCode
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Accelerator, Timeouts
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Share
@@ -59,10 +59,10 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"variation": Variation("other", -86400, "reversed")},
         {"variation": Variation("other", 0, "natural")},
         {"labels": {"tier": "web", "empty": ""}},
-        {"limits": Limits(idle_seconds=1)},
-        {"limits": Limits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
-        {"limits": Limits(system_calls=SystemCalls.STRICT)},
-        {"limits": Limits(shared_kib=2**30), "shares": (Share("/srv", "/data", Access.READ_WRITE),)},
+        {"limits": PlanLimits(idle_seconds=1)},
+        {"limits": PlanLimits(tasks=4_194_304, cpu_percent=6450, cpu_weight=10_000, console_kib=1, output_kib=2**20)},
+        {"limits": PlanLimits(system_calls=SystemCalls.STRICT)},
+        {"limits": PlanLimits(shared_kib=2**30), "shares": (Share("/srv", "/data", Access.READ_WRITE),)},
     ],
 )
 def test_round_trip(world: World, changes: dict[str, Any]) -> None:
@@ -87,8 +87,8 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.FIRECRACKER, "isolation": Isolation.CONTAINER},
         {"backend": Backend.CLOUD_HYPERVISOR, "accelerator": Accelerator.TCG},
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
-        {"limits": Limits(shared_kib=1)},
-        {"limits": Limits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
+        {"limits": PlanLimits(shared_kib=1)},
+        {"limits": PlanLimits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
         {"secrets": (SecretReference.parse("A=env:X", SecretTarget.FILE),) * 2},
         {"labels": {"A": "b"}},
         {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
@@ -103,13 +103,13 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
 
 def test_limits_stand_there_only_where_there_are_some(world: World) -> None:
     assert "limits" not in plans.plan_statement(world.plan()).predicate
-    limited = world.plan(limits=Limits(tasks=7, system_calls=SystemCalls.STRICT))
+    limited = world.plan(limits=PlanLimits(tasks=7, system_calls=SystemCalls.STRICT))
     assert plans.plan_statement(limited).predicate["limits"] == {"tasks": 7, "systemCalls": "strict"}
 
 
 def test_limits_have_bounds() -> None:
     with pytest.raises(ValueError, match=r"tasks is between.*cpuPercent is between"):
-        Limits(tasks=0, cpu_percent=4)
+        PlanLimits(tasks=0, cpu_percent=4)
 
 
 @pytest.mark.parametrize(

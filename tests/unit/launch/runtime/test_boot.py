@@ -12,12 +12,12 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
-from mvmnix.launch.gate.audit_port import Indexed, Ledger
+from mvmnix.launch.gate.audit_port import Indexed, ReadableJournal
 from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
@@ -58,7 +58,7 @@ def moody(here: House, *moods: Scenario, **changes: Any) -> Host:
     return replace(here.host(), hypervisor=Moody(moods=moods), **changes)
 
 
-def told(here: House) -> list[tuple[Kind, tuple[str, ...]]]:
+def told(here: House) -> list[tuple[RecordKind, tuple[str, ...]]]:
     return [(record.kind, record.reasons) for record in here.log()]
 
 
@@ -72,7 +72,7 @@ def test_a_boot_that_stalls_is_begun_once_more(here: House) -> None:
     host = moody(here, Scenario.STALLS, Scenario.BOOTS)
     with here.plan("/bin/echo", "x") as plan, start_machine(plan, host) as machine:
         assert machine.run(stdout=lambda _: None, stderr=lambda _: None).exit_code == 0
-    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, ())]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.RESTART, (STALLED,)), (RecordKind.END, ())]
     begin, again, end = here.log()
     assert begin.machine == again.machine == end.machine == machine.id
     kept = diagnosis(here, 1)
@@ -110,7 +110,7 @@ def test_the_second_is_the_last(here: House) -> None:
     with here.plan() as plan, pytest.raises(GuestTimeoutError, match="since it stalled") as caught:
         start_machine(plan, host)
     assert "diagnosis-1.txt, diagnosis-2.txt" in caught.value.hint
-    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (STALLED,)), (Kind.END, (STALLED,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.RESTART, (STALLED,)), (RecordKind.END, (STALLED,))]
     (receipt,) = here.receipts()
     assert receipt.observed.reason is STALLED
     assert [it.file for it in receipt.observed.diagnoses] == ["diagnosis-1.txt", "diagnosis-2.txt"]
@@ -123,28 +123,37 @@ def test_it_is_one_start_of_a_plan_for_once(here: House) -> None:
             pass
         with pytest.raises(RefusedError, match="may start once"):
             start_machine(plan, here.host())
-    assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END, Kind.REFUSAL]
+    assert [kind for kind, _ in told(here)] == [
+        RecordKind.START,
+        RecordKind.RESTART,
+        RecordKind.END,
+        RecordKind.REFUSAL,
+    ]
 
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS])
 def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, scenario: Scenario) -> None:
     with here.plan(boot_seconds=3) as plan, start_machine(plan, moody(here, scenario, Scenario.BOOTS)):
         pass
-    assert told(here) == [(Kind.START, ()), (Kind.RESTART, (EndReason.TIMEOUT,)), (Kind.END, (EndReason.STOPPED,))]
+    assert told(here) == [
+        (RecordKind.START, ()),
+        (RecordKind.RESTART, (EndReason.TIMEOUT,)),
+        (RecordKind.END, (EndReason.STOPPED,)),
+    ]
     assert b"no progress: hung" in diagnosis(here, 1)
 
 
 def test_one_that_talks_is_not_begun_again(here: House) -> None:
     with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.CHATTERS))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
     assert b"still booting" in diagnosis(here, 1)
 
 
 def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_own(here: House) -> None:
     with here.plan() as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.UNREADY))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
     kept = diagnosis(here, 1)
     assert b"CONFIG was sent: True" in kept
     assert b"info lapic" in kept
@@ -155,13 +164,13 @@ def test_one_that_may_wait_for_a_share_s_server_has_not_stalled(here: House, mon
     monkeypatch.setattr("mvmnix.launch.shares.setup.Shares.servers", (1,))
     with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.UNREADY))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
 
 
 def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) -> None:
     with here.plan() as plan, start_machine(plan, moody(here, Scenario.WAKES)):
         pass
-    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.STOPPED,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.STOPPED,))]
     assert not list(here.path.glob("machines/*/diagnosis-*"))
     assert here.receipts()[0].observed.diagnoses == ()
 
@@ -171,7 +180,7 @@ def test_registers_that_come_after_the_configuration_are_not_kept(here: House, m
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._USED", 1000.0)
     with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.LATE))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (EndReason.TIMEOUT,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
     kept = diagnosis(here, 1)
     assert b"CONFIG was sent: True" in kept
     assert b"the hypervisor:" not in kept
@@ -181,7 +190,7 @@ def test_a_hypervisor_that_does_not_answer_is_not_waited_for(here: House, monkey
     monkeypatch.setattr("mvmnix.launch.runtime.vm_process._ANSWERS", 0.2)
     with here.plan() as plan, start_machine(plan, moody(here, Scenario.DEAF, Scenario.BOOTS)):
         pass
-    assert [kind for kind, _ in told(here)] == [Kind.START, Kind.RESTART, Kind.END]
+    assert [kind for kind, _ in told(here)] == [RecordKind.START, RecordKind.RESTART, RecordKind.END]
     kept = diagnosis(here, 1)
     assert b"the hypervisor:" not in kept
     assert b"threads of the hypervisor" in kept
@@ -201,7 +210,7 @@ def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
     jail = OneCell()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room"):
         start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS, jail=jail))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
     assert [cell.released for cell in jail.cells] == [1]
 
 
@@ -209,7 +218,7 @@ def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
 class Forgetful:
     """A log that takes everything but that a boot was begun again."""
 
-    log: Ledger
+    log: ReadableJournal
 
     def about(self, machine: str) -> tuple[Record, ...]:
         return self.log.about(machine)
@@ -218,7 +227,7 @@ class Forgetful:
         return self.log.vouch(record)
 
     def append(self, record: Record) -> Indexed:
-        if record.kind is Kind.RESTART:
+        if record.kind is RecordKind.RESTART:
             raise MvmnixError("no room in the log")
         return self.log.append(record)
 
@@ -227,7 +236,7 @@ def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
     host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), BareJail()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room in the log"):
         start_machine(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
-    assert told(here) == [(Kind.START, ()), (Kind.END, (STALLED,))]
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
     assert [bool(cell.released) for cell in jail.cells] == [True, True]
 
 
@@ -240,9 +249,9 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
     class Deadly(Forgetful):
         @override
         def append(self, record: Record) -> Indexed:
-            if record.kind is Kind.RESTART and logged:
+            if record.kind is RecordKind.RESTART and logged:
                 self.log.append(record)
-            if record.kind is Kind.RESTART:
+            if record.kind is RecordKind.RESTART:
                 os.kill(os.getpid(), signal.SIGKILL)
             return self.log.append(record)
 
@@ -257,8 +266,8 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
         assert cleanup.survey(machines).is_tidy
         with pytest.raises(RefusedError, match="may start once"):
             start_machine(plan, here.host())
-    restart = [(Kind.RESTART, (STALLED,))] if logged else []
-    assert told(here)[:-1] == [(Kind.START, ()), *restart, (Kind.END, (EndReason.SUPERVISOR_DIED,))]
+    restart = [(RecordKind.RESTART, (STALLED,))] if logged else []
+    assert told(here)[:-1] == [(RecordKind.START, ()), *restart, (RecordKind.END, (EndReason.SUPERVISOR_DIED,))]
     assert diagnosis(here, 1)
 
 
@@ -273,7 +282,7 @@ def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch
 
 
 def test_nothing_that_watched_the_first_boot_is_left(here: House) -> None:
-    plan = here.plan(limits=Limits(idle_seconds=60))
+    plan = here.plan(limits=PlanLimits(idle_seconds=60))
     with plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
         assert len(machine._timers) == 3, "the boot, the wall clock, idleness"
         machine.ping()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.machines.status import MachineState, MachineStatus, Origin
+from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus
 from mvmnix.launch.runtime.creation import check_creation, create_home, creation_of, start_home
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
@@ -23,10 +23,10 @@ STATUS = MachineStatus(
     policy=Digest.of(b"policy"),
     state=MachineState.CREATED,
     created=NOW,
-    origin=Origin(),
+    origin=MachineSource(),
 )
 CREATION = creation_of(STATUS, NOW)
-REFUSAL = Record(kind=Kind.REFUSAL, time=NOW, machine=STATUS.machine, reasons=("replay",))
+REFUSAL = Record(kind=RecordKind.REFUSAL, time=NOW, machine=STATUS.machine, reasons=("replay",))
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_the_machine_that_was_created() -> None:
     [
         (STATUS, (), "no record of the creation"),
         (STATUS, (REFUSAL,), "no record of the creation"),
-        (STATUS, (replace(CREATION, kind=Kind.START),), "a start of it"),
-        (STATUS, (replace(CREATION, kind=Kind.START), CREATION), "a start of it"),
+        (STATUS, (replace(CREATION, kind=RecordKind.START),), "a start of it"),
+        (STATUS, (replace(CREATION, kind=RecordKind.START), CREATION), "a start of it"),
         (replace(STATUS, plan=Digest.of(b"x")), (CREATION,), "plan: expected"),
         (replace(STATUS, policy=Digest.of(b"x")), (CREATION,), "policy: expected"),
         (replace(STATUS, name="other"), (CREATION,), "name: expected"),
@@ -72,24 +72,26 @@ def test_all_that_differs_is_said_at_once() -> None:
 def test_a_start_takes_a_recorded_machine_only(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     with here.plan() as plan:
-        with start_home(plan, machines, NOW, "web", Origin()) as home:
+        with start_home(plan, machines, NOW, "web", MachineSource()) as home:
             unrecorded = home.status.machine
         with pytest.raises(RefusedError) as caught:
             start_machine(plan, host, created=unrecorded)
         assert caught.value.codes == (ReasonCode.CREATION_MISMATCH,)
-        assert [(record.kind, record.reasons) for record in here.log()] == [(Kind.REFUSAL, ("creation-mismatch",))]
+        assert [(record.kind, record.reasons) for record in here.log()] == [
+            (RecordKind.REFUSAL, ("creation-mismatch",))
+        ]
         with home.take(machines, unrecorded):
             pass  # its lock was let go of
-        recorded = create_home(plan, machines, here.ledger(), now=NOW, name="db", origin=Origin())
+        recorded = create_home(plan, machines, here.ledger(), now=NOW, name="db", origin=MachineSource())
         start_machine(plan, host, created=recorded).kill()
-    assert [record.kind for record in here.log()[1:]] == [Kind.CREATION, Kind.START, Kind.END]
+    assert [record.kind for record in here.log()[1:]] == [RecordKind.CREATION, RecordKind.START, RecordKind.END]
     assert {record.machine for record in here.log()[1:]} == {recorded}
 
 
 def test_a_start_takes_the_plan_that_the_machine_was_created_from(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     with here.plan("true") as plan:
-        machine = create_home(plan, machines, here.ledger(), now=NOW, name="web", origin=Origin())
+        machine = create_home(plan, machines, here.ledger(), now=NOW, name="web", origin=MachineSource())
     with here.plan("false") as other, pytest.raises(RefusedError) as caught:
         start_machine(other, host, created=machine)
     assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import call, change
@@ -19,8 +19,8 @@ from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.limits import Limits
-from mvmnix.launch.runtime.finalize import Course
+from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.model import Posture, Verb
@@ -50,7 +50,7 @@ def become(here: House, asked: Pause | Resume) -> str:
     return registry.find_machine(here.directory("machines"), "web").state
 
 
-def kinds(here: House) -> list[Kind]:
+def kinds(here: House) -> list[RecordKind]:
     return [record.kind for record in here.log()]
 
 
@@ -64,7 +64,7 @@ def test_it_takes_no_verb_of_the_plan(here: House, posture: Posture) -> None:
     running(here, posture=posture)
     assert become(here, Pause()) == MachineState.PAUSED
     assert become(here, Resume()) == MachineState.RUNNING
-    assert kinds(here) == [Kind.START, Kind.PAUSE, Kind.RESUME]
+    assert kinds(here) == [RecordKind.START, RecordKind.PAUSE, RecordKind.RESUME]
 
 
 def test_the_guest_stands_still(here: House) -> None:
@@ -78,7 +78,7 @@ def test_the_guest_stands_still(here: House) -> None:
         ):
             it.wait()
         assert "mvm resume" in caught.value.hint
-        assert kinds(here).count(Kind.EXEC) == 1, "what was refused was not run"
+        assert kinds(here).count(RecordKind.EXEC) == 1, "what was refused was not run"
         become(here, Resume())
         assert before.wait().code == signal.SIGUSR1, "what was under way goes on"
 
@@ -105,7 +105,7 @@ def test_a_paused_machine_is_ended(here: House, end: Any) -> None:
     assert ended(here) == (MachineState.ENDED, EndReason.STOPPED)
     (receipt,) = here.receipts()
     assert receipt.observed.reason is EndReason.STOPPED
-    assert kinds(here) == [Kind.START, Kind.PAUSE, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.PAUSE, RecordKind.END]
 
 
 def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
@@ -132,7 +132,7 @@ def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nothing_that_waits_for_signs_of_life_ends_it(here: House) -> None:
     """The boot's watch is over when the guest is ready, and what stands still isn't idle."""
-    running(here, boot_seconds=1, limits=Limits(idle_seconds=8))
+    running(here, boot_seconds=1, limits=PlanLimits(idle_seconds=8))
     become(here, Pause())
     wait_until(lambda: _age(here) > 10)  # five times a boot's seconds are the end of it
     assert become(here, Resume()) == MachineState.RUNNING
@@ -165,14 +165,14 @@ def test_one_question_on_a_connection(here: House) -> None:
         with suppress(ConnectionResetError):  # it hung up before it read the second one
             assert b"failure" in seqpacket.receive(connection)[0]
     wait_until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
-    assert kinds(here) == [Kind.START, Kind.PAUSE]
+    assert kinds(here) == [RecordKind.START, RecordKind.PAUSE]
 
 
 def test_a_log_that_can_not_be_written_leaves_it_running(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> NoReturn:
         raise MvmnixError("the log is full")
 
-    monkeypatch.setattr(Course, "record", full)
+    monkeypatch.setattr(RunObservations, "record", full)
     running(here)
     with pytest.raises(MvmnixError, match="full"):
         become(here, Pause())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.log import AuditLog
-from mvmnix.audit.record import Kind, Record
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.gate.audit_port import Indexed
@@ -21,7 +21,7 @@ from mvmnix.launch.machines.output_log import NEWER, OLDER, Missing, OutputReade
 from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.boot import Another
 from mvmnix.launch.runtime.finalize import Ended, MachineFailedError
@@ -53,7 +53,7 @@ def exec_(machine: Machine, *argv: str, timeout: float | None = None) -> tuple[i
     return status.exit_code, bytes(said)
 
 
-def kinds(it: House) -> list[Kind]:
+def kinds(it: House) -> list[RecordKind]:
     return [record.kind for record in it.log()]
 
 
@@ -88,7 +88,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     assert (receipt.plan, receipt.policy, receipt.provenance) == (plan.digest, plan.policy, plan.provenance.bundle)
 
     begin, end = here.log()
-    assert (begin.kind, end.kind) == (Kind.START, Kind.END)
+    assert (begin.kind, end.kind) == (RecordKind.START, RecordKind.END)
     assert begin.machine == end.machine == machine.id
     assert begin.digests["kernel"] == plan.image.kernel.digest
     assert {"argv", "provenance", "initrd", "rootfs", "manifest"} < set(begin.digests)
@@ -139,7 +139,7 @@ def test_an_error_in_the_callers_own_code_ends_the_machine_too(here: House) -> N
         _ = 1 // 0
     assert machine.ended is not None
     assert machine.ended.reason is EndReason.STOPPED
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
 
 
 def test_a_guest_that_does_not_stop_is_ended(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
     with here.plan() as plan, pytest.raises(MachineFailedError) as caught:
         start_machine(plan, here.host(scenario))
     assert caught.value.ended.reason is reason
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert only_entry(here).status.reason is reason
     assert here.receipts()[0].observed.ready is None
 
@@ -214,7 +214,7 @@ def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: 
         start_machine(plan, here.host())
     (machine,) = begun
     assert not Path(f"/proc/{machine._guest.process.pid}").exists()
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
 
 
 def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: 
 
 def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
     """Nobody asks it anything, and it says nothing."""
-    plan = here.plan("sleep", "600", limits=Limits(idle_seconds=1))
+    plan = here.plan("sleep", "600", limits=PlanLimits(idle_seconds=1))
     with plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError, match="did nothing"):
         machine.run(stdout=nowhere, stderr=nowhere)
     assert here.receipts()[0].observed.reason is EndReason.IDLE
@@ -244,7 +244,7 @@ def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
 
 def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
     """For longer than it may do nothing; the last command says that it lives."""
-    with here.plan(verbs=EXEC, limits=Limits(idle_seconds=4)) as plan, start_machine(plan, here.host()) as machine:
+    with here.plan(verbs=EXEC, limits=PlanLimits(idle_seconds=4)) as plan, start_machine(plan, here.host()) as machine:
         until = time.monotonic() + 5
         while time.monotonic() < until:
             machine.ping()
@@ -253,7 +253,7 @@ def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
 
 
 def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
-    limits = Limits(tasks=9, system_calls=SystemCalls.STRICT, console_kib=1, output_kib=2)
+    limits = PlanLimits(tasks=9, system_calls=SystemCalls.STRICT, console_kib=1, output_kib=2)
     with here.plan("flood", "4096", limits=limits) as plan, start_machine(plan, here.host()) as machine:
         told = machine._config
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
@@ -329,7 +329,7 @@ def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
         begin()
     assert caught.value.codes == (code,)
     (record,) = here.log()
-    assert (record.kind, record.reasons) == (Kind.REFUSAL, (code,))
+    assert (record.kind, record.reasons) == (RecordKind.REFUSAL, (code,))
     assert not registry.list_entries(here.directory("machines"))
 
 
@@ -374,7 +374,7 @@ def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> 
 
 def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
     """Each of it, by values that nothing else has."""
-    limits = Limits(tasks=77, system_calls=SystemCalls.STRICT)
+    limits = PlanLimits(tasks=77, system_calls=SystemCalls.STRICT)
     with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=44) as plan:
         with start_machine(plan, here.host()) as machine:
             told = machine._config
@@ -460,7 +460,7 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
     assert only_entry(here).state == "dead"
     (dead,) = cleanup.tidy(here.directory("machines"), here.ledger(), host.clock)
     assert dead.machine == machine.id
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
 
 
 def test_an_end_that_cannot_be_logged_is_told_for_what_it_is(here: House) -> None:
@@ -477,7 +477,7 @@ def test_a_start_that_its_witness_does_not_take_has_an_end(here: House) -> None:
     host = here.host()
     with here.plan() as plan, pytest.raises(RefusedError, match="witness-unavailable"):
         start_machine(plan, replace(host, journal=Unwitnessed(host)))
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert here.log()[-1].reasons == (EndReason.NOT_STARTED,)
     assert only_entry(here).status.reason is EndReason.NOT_STARTED
     assert only_entry(here).state == "ended"
@@ -488,7 +488,7 @@ def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.Mo
     monkeypatch.setattr("tests.unit.launch.fake_hypervisor.sys.executable", "/nonexistent/qemu")
     with here.plan() as plan, pytest.raises(MvmnixError, match="/nonexistent/qemu"):
         start_machine(plan, here.host())
-    assert kinds(here) == [Kind.START, Kind.END]
+    assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert only_entry(here).status.reason is EndReason.HYPERVISOR_DIED
 
 
@@ -585,9 +585,9 @@ def test_a_guest_that_provokes_refusals_does_not_flood_the_log(here: House) -> N
                     break
     *_, first, second, end = here.log()
     assert [(it.kind, it.reasons, it.count) for it in (first, second)] == [
-        (Kind.REFUSAL, ("port-80-refused",), 120),
-        (Kind.REFUSAL, ("port-443-refused",), 40),
+        (RecordKind.REFUSAL, ("port-80-refused",), 120),
+        (RecordKind.REFUSAL, ("port-443-refused",), 40),
     ]
     assert len(here.log()) == 4
     assert first.machine == end.machine == machine.id
-    assert end.kind is Kind.END
+    assert end.kind is RecordKind.END

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.loop import Loop
@@ -75,7 +75,7 @@ def test_a_signal_stops_the_machine(here: House, number: signal.Signals) -> None
     os.close(reading)
     assert (finished.exit_code, finished.ended.reason) == (128 + number, EndReason.STOPPED)
     assert signal.getsignal(number) == before
-    assert [record.kind for record in here.log()] == [Kind.START, Kind.END]
+    assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.END]
 
 
 def test_a_second_signal_does_not_wait(here: House) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
 from mvmnix.launch.runtime.machine import Machine
@@ -59,7 +59,7 @@ def test_the_supervisor_forgets_what_it_has_told(here: House) -> None:
 def test_the_log_names_them_by_a_digest_and_nothing_holds_a_value(here: House) -> None:
     with here.plan("/bin/echo", secrets=(FILE, VARIABLE)) as plan, start_machine(plan, here.host()) as machine:
         said_by(machine)
-    (begun,) = [record for record in here.log() if record.kind is Kind.START]
+    (begun,) = [record for record in here.log() if record.kind is RecordKind.START]
     assert begun.digests["secrets"] == kinds_digest((FILE, VARIABLE))
     assert list(in_files(VALUES, [here.path], since=0)) == []
 
@@ -77,7 +77,7 @@ def test_one_that_is_missing_starts_nothing(here: House, monkeypatch: pytest.Mon
             with pytest.raises(RefusedError) as refused:
                 start_machine(plan, here.host())
             assert refused.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)
-    assert [record.kind for record in here.log()] == [Kind.REFUSAL] * 2
+    assert [record.kind for record in here.log()] == [RecordKind.REFUSAL] * 2
     assert not here.directory("machines").names()
 
 

@@ -11,7 +11,7 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share
@@ -53,7 +53,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         secrets=tuple(references),
         labels={"tier": "web", "note": "of the test"},
         shares=(Share("/srv/data", "/data", Access.READ_WRITE, acknowledged=(Danger.MOUNTS,)),),
-        limits=Limits(tasks=9, shared_kib=9, system_calls=SystemCalls.STRICT),
+        limits=PlanLimits(tasks=9, shared_kib=9, system_calls=SystemCalls.STRICT),
         data=DataDisk(32, "/tmp/data"),
     )
 

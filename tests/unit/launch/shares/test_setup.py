@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.share import Access, Danger, Share, ShareKind, to_json
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import VIRTIOFSD, command
-from mvmnix.launch.shares.setup import Circumstances, Shares
+from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import Digest, User
 from mvmnix.strict import canonical
 from tests.unit.launch.bare import BareJail
@@ -56,7 +56,7 @@ def test_what_the_guest_and_the_hypervisor_get(shared: Path) -> None:
         Share(str(shared), "/out", Access.READ_WRITE),
         Share(str(shared), "/live", follow=True),
     )
-    made = Shares.ready(wanted, Circumstances(jail, 64, USER, ()))
+    made = Shares.ready(wanted, ShareContext(jail, 64, USER, ()))
     assert [(it.tag, it.place, it.kind, it.read_only) for it in made.mounts] == [
         ("share0", "/out", ShareKind.VIRTIOFS, False),
         ("share1", "/live", ShareKind.VIRTIOFS, True),
@@ -80,21 +80,21 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_made(shared: Path) -> 
         Share(str(shared / "nothing"), "/nothing"),
     )
     with pytest.raises(RefusedError) as refused:
-        Shares.ready(wanted, Circumstances(jail, 64, USER, ()))
+        Shares.ready(wanted, ShareContext(jail, 64, USER, ()))
     assert set(refused.value.codes) == {ReasonCode.SHARE_FORBIDDEN, ReasonCode.SHARE_UNAVAILABLE}
     assert jail.cells == []
     assert descriptors() == before
 
 
 def test_a_machine_without_shares_has_memory_of_its_own() -> None:
-    made = Shares.ready((), Circumstances(BareJail(), 64, USER, ()))
+    made = Shares.ready((), ShareContext(BareJail(), 64, USER, ()))
     assert (made.memory, made.mounts, made.attachments, made.shared) == (None, (), (), ())
 
 
 def test_a_refused_share_is_logged_and_starts_nothing(here: House) -> None:
     with here.plan("/bin/echo", shares=(Share("/etc", "/data"),)) as plan, pytest.raises(RefusedError, match="/etc"):
         start_machine(plan, here.host())
-    assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, ("share-forbidden",))]
+    assert [(it.kind, it.reasons) for it in here.log()] == [(RecordKind.REFUSAL, ("share-forbidden",))]
     assert here.receipts() == []
 
 
@@ -112,7 +112,7 @@ def test_the_log_has_the_lists_digest_and_what_was_acknowledged(here: House, sha
     with here.plan("/bin/echo", shares=shares) as plan, pytest.raises(Exception, match=r".+"):
         # the program in the hypervisor's place knows no shares, and the server's cell has no walls: it starts, and ends
         start_machine(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
-    begin = next(it for it in here.log() if it.kind is Kind.START)
+    begin = next(it for it in here.log() if it.kind is RecordKind.START)
     assert begin.digests["shares"] == Digest.of(canonical(to_json(shares)))
     assert begin.reasons == ("acknowledged-credentials",)
 

@@ -9,21 +9,21 @@ from typing import Any, override
 import pytest
 
 from mvmnix import procfs
-from mvmnix.audit.record import Kind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.limits import Limits
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import Server
-from mvmnix.launch.shares.setup import Circumstances, Shares
-from mvmnix.launch.shares.write_quota import WrittenWatch
+from mvmnix.launch.shares.setup import ShareContext, Shares
+from mvmnix.launch.shares.write_quota import WriteQuota
 from mvmnix.model import User
 from tests.unit.launch.bare import BareJail
 from tests.unit.launch.house import House, house, nowhere
@@ -77,7 +77,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def limited(here: House, shared: Path, kib: int = 4, **changes: Any) -> VerifiedPlan:
     share = Share(str(shared), "/out", Access.READ_WRITE)
-    return here.plan("sleep", "600", shares=(share,), limits=Limits(shared_kib=kib), **changes)
+    return here.plan("sleep", "600", shares=(share,), limits=PlanLimits(shared_kib=kib), **changes)
 
 
 def saying(monkeypatch: pytest.MonkeyPatch, *values: int | None) -> None:
@@ -89,7 +89,7 @@ def saying(monkeypatch: pytest.MonkeyPatch, *values: int | None) -> None:
 @pytest.mark.parametrize("last", [100, 101, MANY, None])
 def test_it_is_said_once_when_it_is_too_much_or_nobody_knows(loop: Steps, last: int | None) -> None:
     said, values = list[str](), [0, 99, last]
-    WrittenWatch(loop, lambda: values.pop(0), 100, lambda: said.append("reached"))
+    WriteQuota(loop, lambda: values.pop(0), 100, lambda: said.append("reached"))
     for seen in ([], [], ["reached"], ["reached"]):
         loop.step()
         assert said == seen
@@ -97,10 +97,10 @@ def test_it_is_said_once_when_it_is_too_much_or_nobody_knows(loop: Steps, last: 
 
 
 def test_who_has_cancelled_it_hears_nothing(loop: Steps) -> None:
-    watch = WrittenWatch(loop, lambda: MANY, 100, lambda: pytest.fail("it was said"))
+    watch = WriteQuota(loop, lambda: MANY, 100, lambda: pytest.fail("it was said"))
     watch.cancel()
     loop.step()
-    WrittenWatch(loop, lambda: 0, 100, lambda: pytest.fail("it was said")).cancel()
+    WriteQuota(loop, lambda: 0, 100, lambda: pytest.fail("it was said")).cancel()
     loop.step()
 
 
@@ -109,7 +109,7 @@ def test_what_can_be_written_is_bounded_and_counted(shared: Path, monkeypatch: p
     jail, wanted = BareJail(), []
     for place, access in (("/a", Access.READ_WRITE), ("/b", Access.READ_WRITE), ("/c", Access.READ_ONLY)):
         wanted.append(Share(str(shared), place, access, follow=access is Access.READ_ONLY))
-    made = Shares.ready(wanted, Circumstances(jail, 64, User(1000, 1000), (), 4096))
+    made = Shares.ready(wanted, ShareContext(jail, 64, User(1000, 1000), (), 4096))
     assert [it.written for it in jail.services] == [4096, 4096, None]
     saying(monkeypatch, 10, 10, 1010, 2010)
     made.start()
@@ -123,7 +123,7 @@ def test_without_a_limit_nothing_is_counted(shared: Path, monkeypatch: pytest.Mo
     saying(monkeypatch, None)
     jail = BareJail()
     share = Share(str(shared), "/a", Access.READ_WRITE)
-    made = Shares.ready((share,), Circumstances(jail, 64, User(1000, 1000), ()))
+    made = Shares.ready((share,), ShareContext(jail, 64, User(1000, 1000), ()))
     made.start()
     assert (made.written(), jail.services[0].written) == (0, None)
     made.close()
@@ -148,7 +148,7 @@ def test_a_kernel_that_counts_nothing_starts_nothing(
             start_machine(plan, here.host())
         assert Nonces(here.directory("replay")).find(nonce_of(plan.plan)) is None, "it is spent"
     assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
-    assert [(it.kind, it.reasons) for it in here.log()] == [(Kind.REFUSAL, ("limit-unavailable",))]
+    assert [(it.kind, it.reasons) for it in here.log()] == [(RecordKind.REFUSAL, ("limit-unavailable",))]
     assert here.directory("machines").names() == ()
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_can_not_be_counted_has_no_guest(
         start_machine(plan, here.host())
     assert caught.value.codes == (ReasonCode.LIMIT_UNAVAILABLE,)
     assert [(it.kind, it.reasons) for it in here.log()] == [
-        (Kind.START, ()),
-        (Kind.REFUSAL, ("limit-unavailable",)),
-        (Kind.END, (EndReason.NOT_STARTED,)),
+        (RecordKind.START, ()),
+        (RecordKind.REFUSAL, ("limit-unavailable",)),
+        (RecordKind.END, (EndReason.NOT_STARTED,)),
     ]

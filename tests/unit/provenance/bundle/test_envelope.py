@@ -15,7 +15,7 @@ from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.bundle.verification_material import Entry, Material, Proof
+from mvmnix.provenance.bundle.verification_material import LogEntry, Material, Proof
 
 KEY = PrivateKey.generate()
 STATEMENT = Statement((Subject("a", Digest.of(b"a")), Subject("b", Digest.of(b"b"))), "urn:x", {"k": [1, None, "é"]})
@@ -173,7 +173,7 @@ def test_a_predicate_is_an_object(predicate: object) -> None:
     assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}
 
 
-ENTRY = Entry(
+ENTRY = LogEntry(
     7, b"log", "dsse", "0.0.1", 1_700_000_000, b"promise", Proof(3, 9, b"root", (b"h", b"i"), "log\n\u2014 x\n"), b"b"
 )
 KEYLESS = envelope.Bundle(b"{}", "x/y", b"\1\2\3", Material(certificate=b"DER", entries=(ENTRY,)))

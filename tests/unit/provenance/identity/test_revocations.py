@@ -1,4 +1,4 @@
-"""What is believed no more: read strictly, joined from both files, and never forgotten without notice."""
+"""What is no longer trusted: read strictly, joined from both files, and never forgotten without notice."""
 
 from datetime import UTC, datetime
 

@@ -88,7 +88,7 @@ def take_out(step: str, keyed: bool, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(transparency, "forged", lambda _: None)
 
 
-#: Without what these find there is nobody to believe, or nothing to look at.
+#: Without what these find there is nobody to trust, or nothing to look at.
 MAKERS = {("0", False), ("0", True), ("2", False), ("2", True), ("3.1", False), ("3.8", False)}
 MAKING = {"no time", "no subject at all"}
 

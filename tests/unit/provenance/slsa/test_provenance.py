@@ -10,7 +10,7 @@ from mvmnix import lock
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, RootTree, UntouchedNode, lock_account
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, LockedInput, RootTree, UntouchedNode, lock_account
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import LOCK, TOUCHED, World
 
@@ -26,7 +26,7 @@ def test_every_lock_node_is_accounted_for() -> None:
     locked = lock.parse(LOCK)
     nixpkgs, used = locked.locked
     assert lock_account(locked, {TOUCHED}) == Accounted(
-        (Input("used", used.source),), (UntouchedNode("nixpkgs", nixpkgs.nar),), ("mvm",)
+        (LockedInput("used", used.source),), (UntouchedNode("nixpkgs", nixpkgs.nar),), ("mvm",)
     )
     assert lock_account(lock.parse(None), set()) == Accounted((), (), ())
 

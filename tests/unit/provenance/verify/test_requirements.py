@@ -13,7 +13,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
-from mvmnix.provenance.slsa.foreign_builds import Origin
+from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.provenance import RootTree
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
@@ -267,7 +267,7 @@ def test_mvms_own_provenance(tmp_path: Any) -> None:
     made = predicate.provenance_statement(world.provenance(), world.image.artifacts)
     claim = in_toto.parse(made.to_bytes())
     assert foreign_builds.builder_id(claim) == "urn:mvmnix:builder:microvm:1"
-    assert foreign_builds.origin(claim) == Origin("https://host/repository", None, worlds.COMMIT)
+    assert foreign_builds.origin(claim) == BuildSource("https://host/repository", None, worlds.COMMIT)
     for artifact in world.image.artifacts:
         assert found(made.to_bytes(), Requirements(source_digest=worlds.COMMIT), artifact.digest) == []
     strange = json.loads(made.to_bytes())

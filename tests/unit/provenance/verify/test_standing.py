@@ -217,7 +217,7 @@ def test_old_parts_make_a_new_image_stale(world: World) -> None:
 
 
 def agreed(wanted: int, *keys: PrivateKey) -> TrustPolicy:
-    """A policy that believes these builders besides the first, and asks for so many."""
+    """A policy that trusts these builders besides the first, and asks for so many."""
     more = "".join(
         f'[[signers]]\nname = "b{n}"\nroles = ["builder"]\nkey = """\n{key.public.pem}"""\n'
         f'[[builders]]\nid = "urn:mvmnix:builder:microvm:1"\nsigner = "b{n}"\nlevel = 1\n'

@@ -19,7 +19,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, Input, Provenance, RootTree, UntouchedNode
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, LockedInput, Provenance, RootTree, UntouchedNode
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
@@ -153,7 +153,7 @@ def other_payload(data: bytes) -> bytes:
 
 
 DEFINITION = ("predicate", "buildDefinition")
-OTHER = Input("other", Source("https://host/other.tar.gz", "source", Digest.of(b"other"), HashMode.NAR))
+OTHER = LockedInput("other", Source("https://host/other.tar.gz", "source", Digest.of(b"other"), HashMode.NAR))
 
 NAMESAKE = worlds.CACHE_KEY.replace("AA", "BB")
 CACHES = f'[[caches]]\nkey = "{worlds.CACHE_KEY}"\n[launch]'

@@ -1,0 +1,60 @@
+"""Takes plans through the gate, with this host's policy, log, clock and nonces."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from mvmnix import log
+from mvmnix.api import audit_log
+from mvmnix.api.context import Context
+from mvmnix.images import RebuildStore, StoredImage
+from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit
+from mvmnix.launch.vmm import OpenFiles
+
+
+def admit_submission(context: Context, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
+    """Take what was handed in through the gate, at the time of a clock that may be relied on."""
+    with context.recorded(plan=it.digest):
+        moment = HostClock(context.nonces, notice).now()
+    log.info("gate", "verifying the plan %s", it.digest)
+    return admit(it, policy=context.policy, journal=context.journal, clock=lambda: moment)
+
+
+@contextmanager
+def admit_kept(
+    context: Context, plan: bytes, kept: StoredImage, notice: Callable[[str], None]
+) -> Iterator[VerifiedPlan]:
+    """A plan for a kept build, through the gate; its files are closed at the end.
+
+    What is odd about the clock is told by `notice`.
+    """
+    images = context.library.images
+    fds: list[int] = []
+    try:
+        for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
+            fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
+        evidence = replace(kept.evidence, rebuilds=_rebuilds(context, kept))
+        verified = admit_submission(context, Submission(plan, evidence, OpenFiles(*fds)), notice)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    with verified:
+        yield verified
+
+
+def _rebuilds(context: Context, kept: StoredImage) -> tuple[bytes, ...]:
+    """What other builders testified, where the policy asks for any."""
+    if context.policy.thresholds.rebuilds == 1:
+        return ()
+    return RebuildStore(context.roots.state).bundles(kept.image.manifest.digest)
+
+
+def open_replay(context: Context, notice: Callable[[str], None]) -> Replay:
+    """What was started here; what is odd about the clock is told by `notice`."""
+    return Replay(
+        context.nonces,
+        clock=HostClock(context.nonces, notice),
+        starts=LoggedStarts(context.audit, lambda: context.log_key),
+        witness=lambda: audit_log.hold_against(lambda: context.journal, context.config.witnesses),
+    )
