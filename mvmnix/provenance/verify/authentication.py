@@ -52,6 +52,10 @@ class _Seal:
 _SEAL: Final = _Seal()
 
 
+def _spki(signer: Signer, certificate: bytes) -> Digest:
+    return certified_key(certificate) if signer.key is None else signer.fingerprint
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Authentic:
@@ -75,8 +79,8 @@ class Authentic:
 
     @property
     def spki(self) -> Digest:
-        """The SHA-256 of the key that made the signature, certified or not; asked of plans that several sign."""
-        return certified_key(self.certificate) if self.signer.key is None else self.signer.fingerprint
+        """The SHA-256 of the key that made the signature, certified or not."""
+        return _spki(self.signer, self.certificate)
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -113,6 +117,11 @@ class Attested:
     inclusion: Inclusion = Inclusion.NONE
     certificate: bytes = b""
     steps: tuple[StepResult, ...] = ()
+
+    @property
+    def spki(self) -> Digest:
+        """The SHA-256 of the key that made the signature, certified or not."""
+        return _spki(self.signer, self.certificate)
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
