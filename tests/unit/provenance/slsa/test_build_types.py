@@ -10,7 +10,9 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.slsa import build_types, foreign_builds
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
@@ -387,3 +389,19 @@ def test_how_many_unknown_parameters_a_reason_names(count: int, told: str) -> No
     with pytest.raises(RefusedError, match=told) as caught:
         foreign_builds.origin(ForeignStatement((), V0_2, made))
     assert caught.value.codes == (Code.EXTERNAL_PARAMETERS,)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"invocationId": "1-1"}])
+def test_a_run_that_is_called_by_no_address_is_not_compared(metadata: Json) -> None:
+    """What a certificate calls the run is an address (oid-info.md)."""
+    made = workflow()
+    made["runDetails"] = {"builder": made["runDetails"]["builder"], "metadata": metadata}
+    hooks = Hooks(
+        leaf=lambda it: replace(it, fields={**it.fields, f"{ARC}.21": der.utf8(f"{REPOSITORY}/actions/runs/1")})
+    )
+    data = OURS.attest(to_bytes(statement(V1, made)), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks)
+    certificate = envelope.parse_bundle(data).material.certificate
+    assert not list(certified_build.disagreements(ForeignStatement((), V1, made), certificate))
+    made["runDetails"]["metadata"] = {"invocationId": f"{REPOSITORY}/actions/runs/2"}
+    (found,) = certified_build.disagreements(ForeignStatement((), V1, made), certificate)
+    assert (found.code, found.what) == (Code.BUILDER_MISMATCH, "run")
