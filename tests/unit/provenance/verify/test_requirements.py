@@ -104,9 +104,11 @@ def test_a_source_that_says_neither_reference_nor_commit() -> None:
         f"expected refs/tags/{TAG}, statement 2 of 3 says no git reference (signer the release key)",
         f"expected commit {COMMIT}, statement 2 of 3 says no commit (signer the release key)",
     ]
-    other = unmet(to_bytes(statement(V0_2, generator(commit="6" * 40))), Blob(DIGEST), wanted, PLACE)
+    said = generator(ref="refs/heads/main", commit="6" * 40)
+    other = unmet(to_bytes(statement(V0_2, said)), Blob(DIGEST), wanted, PLACE)
     assert [reason.why for reason in other] == [
-        f"expected commit {COMMIT}, statement 2 of 3 says commit {'6' * 40} (signer the release key)"
+        f"expected refs/tags/{TAG}, statement 2 of 3 says refs/heads/main (signer the release key)",
+        f"expected commit {COMMIT}, statement 2 of 3 says commit {'6' * 40} (signer the release key)",
     ]
 
 
