@@ -202,6 +202,7 @@ def test_how_many_files_a_reason_names(count: int, shown: int, more: str) -> Non
     (reason,) = unmet(to_bytes(several), Blob(DIGEST), Requirements(), PLACE)
     assert reason.why.count("sha256:") == 1 + shown, "the one that was expected is named too"
     assert reason.why.endswith(f"{more} (signer the release key)")
+    assert (" more (signer" in reason.why) is bool(more)
 
 
 @pytest.mark.parametrize(
