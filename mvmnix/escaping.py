@@ -101,4 +101,4 @@ def _without_command(found: str) -> str:
 
 def _written_out(character: str) -> str:
     code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return f"\\u{code:04x}" if character <= "\uffff" else f"\\U{code:08x}"

@@ -171,7 +171,7 @@ class PrivateKey:
         Raises FileExistsError: a key is never replaced.
         """
         key = cls.generate(algorithm)
-        fd = directory.create_file(name, 0o600)
+        fd = directory.create_file(name)
         try:
             os.fchmod(fd, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -194,7 +194,7 @@ class PrivateKey:
         try:
             fd = directory.open_file(name)
         except RefusedError as error:
-            raise _loose(where, error.reasons[0].why) from error
+            raise _loose(where, "; ".join(reason.why for reason in error.reasons)) from error
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != os.geteuid():

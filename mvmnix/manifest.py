@@ -8,7 +8,7 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode
 from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, User, Verb, Verity, Workload
-from mvmnix.strict import MalformedError, Record, parse_json, read
+from mvmnix.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
 from mvmnix.syscall_tier import SystemCalls
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
@@ -26,7 +26,7 @@ _URI: Final = r"[a-z+]+://[!-~]+"
 
 def _artifact(name: str, record: Record) -> Artifact:
     record.text("file", name)
-    return Artifact(name, record.digest(), record.integer("size", 1, 2**53 - 1))
+    return Artifact(name, record.digest(), record.integer("size", 1, MAX_INTEGER))
 
 
 def _artifacts(record: Record) -> tuple[Artifact, Artifact, Artifact]:
@@ -101,7 +101,7 @@ def _image(record: Record, data: bytes) -> Image:
         memory_mib=record.integer("memoryMiB", 96, 2**20),
         scratch_mib=record.integer("scratchMiB", 1, 2**20),
         posture=record.choice("posture", Posture),
-        verbs=frozenset(Verb(verb) for verb in _distinct("verbs", record.texts("verbs", "|".join(Verb), limit=8))),
+        verbs=frozenset(map(Verb, _distinct("verbs", record.texts("verbs", "|".join(Verb), limit=len(Verb))))),
         writable=_distinct("writable", record.texts("writable", _PATH, limit=64)),
         sources=record.each("sources", _source),
         system_calls=_system_calls(record),

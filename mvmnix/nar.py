@@ -152,13 +152,16 @@ def _contents(file: File) -> Iterator[bytes]:
     for chunk in file.open():
         left -= len(chunk)
         if left < 0:
-            break
+            raise _changed(file, "more")
         yield chunk
-    if left != 0:
-        kind = "more" if left < 0 else f"{left} fewer"
-        raise MvmnixError(
-            f"a file of {file.size} bytes gave {kind} bytes while it was read", hint="keep it still, and try again"
-        )
+    if left:
+        raise _changed(file, f"{left} fewer")
+
+
+def _changed(file: File, kind: str) -> MvmnixError:
+    return MvmnixError(
+        f"a file of {file.size} bytes gave {kind} bytes while it was read", hint="keep it still, and try again"
+    )
 
 
 class _Reader:

@@ -196,7 +196,7 @@ class Cache(Store):
 
 
 class Incoming:
-    """A file on its way into a store: written and closed, looked at, then kept under its digest, or discarded."""
+    """A file on its way into a store: written, looked at, then kept under its digest, or discarded."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -224,7 +224,8 @@ class Incoming:
         return b"".join(chunks(self.fd))
 
     def keep(self) -> Digest:
-        """Give it its name in the store."""
+        """Give it its name in the store, once it is durable."""
+        self.close()
         self._directory.rename(self._temporary, self.digest.hex)
         return self.digest
 

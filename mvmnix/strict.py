@@ -20,6 +20,9 @@ from mvmnix.model import Digest
 MAX_DEPTH: Final = 32
 #: Largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER: Final = 2**53 - 1
+#: Bytes of a JSON text; characters of a text in it, or values of an array: unless the caller says another number.
+_MAX_BYTES: Final = 16 << 20
+_MAX_LENGTH: Final = 65_536
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
 #: The beginning of an escape that makes half a surrogate pair (RFC 8259, section 7), and maybe the other.
@@ -32,7 +35,7 @@ _NO_BRACKETS: Final = bytes(frozenset(range(256)) - frozenset(b"[]{}"))
 _ANY: Final = r"[^\x00]*"
 #: Stand for what is missing.
 _NO_DIGEST: Final = Digest("0" * 64)
-_NO_TIME: Final = datetime.fromtimestamp(0, UTC)
+_NO_TIME: Final = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
 class MalformedError(ValueError):
@@ -56,7 +59,8 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+    # of a number with thousands of digits, int() takes none
+    if len(text) > len(str(-MAX_INTEGER)) or abs(int(text)) > MAX_INTEGER:
         raise MalformedError(f"the number {text[:24]} is too large")
     return int(text)
 
@@ -65,10 +69,10 @@ def _no_number(text: str) -> NoReturn:
     raise MalformedError(f"the number {text[:24]} is not an integer")
 
 
-def _has_more(data: bytes, what: bytes, times: int) -> bool:
-    """Whether it is found more often than that; `count` looks at every byte, even where there are few."""
+def _has_many(data: bytes, bracket: bytes) -> bool:
+    """Whether it is found more often than for half of the levels; `count` looks at every byte, even of a long text."""
     at = -1
-    return all((at := data.find(what, at + 1)) >= 0 for _ in range(times + 1))
+    return all((at := data.find(bracket, at + 1)) >= 0 for _ in range(MAX_DEPTH // 2 + 1))
 
 
 def _check_depth(data: bytes) -> None:
@@ -80,7 +84,7 @@ def _check_depth(data: bytes) -> None:
         raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def parse_json(data: bytes, *, limit: int = 16 * 2**20, fraction: Callable[[str], object] = _no_number) -> object:
+def parse_json(data: bytes, *, limit: int = _MAX_BYTES, fraction: Callable[[str], object] = _no_number) -> object:
     """The value of a JSON text (RFC 8259) in UTF-8 of at most `limit` bytes.
 
     Duplicate keys, NaN, lone surrogates and deep nesting raise MalformedError, and so do numbers that are no integers,
@@ -97,9 +101,9 @@ def parse_json(data: bytes, *, limit: int = 16 * 2**20, fraction: Callable[[str]
             parse_constant=_no_number,
         )
         # what is looked for takes as many brackets, or an escape of a surrogate: most texts have neither
-        if _has_more(data, b"[", MAX_DEPTH // 2) or _has_more(data, b"{", MAX_DEPTH // 2):
+        if _has_many(data, b"[") or _has_many(data, b"{"):
             _check_depth(data)
-        if b"\\u" in data and _SURROGATE.search(data):
+        if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False, default=str).encode()  # UnicodeEncodeError where half a pair is left
     except MalformedError:
         raise
@@ -129,7 +133,7 @@ def parse_time(text: str) -> datetime:
 
 
 #: `re` has a cache too, which takes as long to ask as most patterns take to match.
-_compiled: Final = lru_cache(maxsize=256)(re.compile)
+_compiled: Final = lru_cache(re.compile)
 
 
 def _matches(pattern: str, value: str) -> bool:
@@ -177,7 +181,7 @@ class Record:
         """All keys, for objects whose keys are data."""
         return tuple(self._fields)
 
-    def text(self, name: str, pattern: str = _ANY, limit: int = 65_536) -> str:
+    def text(self, name: str, pattern: str = _ANY, limit: int = _MAX_LENGTH) -> str:
         """A string that matches `pattern` in full and has at most `limit` characters; without one, it has no NUL."""
         value = self._take(name)
         if isinstance(value, str) and len(value) <= limit and _matches(pattern, value):
@@ -198,7 +202,7 @@ class Record:
             return value
         return self._unfit(name, f"neither true nor false: {str(value)[:80]!r}", False)
 
-    def parsed[T](self, name: str, parse: Callable[[str], T], stand_in: T, limit: int = 65_536) -> T:
+    def parsed[T](self, name: str, parse: Callable[[str], T], stand_in: T, limit: int = _MAX_LENGTH) -> T:
         """A string that `parse` accepts, which raises ValueError otherwise."""
         value = self.text(name, limit=limit)
         try:
@@ -211,7 +215,7 @@ class Record:
     def digest(self, name: str = "sha256") -> Digest:
         """A SHA-256 digest in hexadecimal."""
         value = self._take(name)
-        if isinstance(value, str) and len(value) == 64:  # most of what a long log has is digests
+        if isinstance(value, str):  # most of what a long log has is digests
             with suppress(ValueError):
                 return Digest(value)
         return self.parsed(name, Digest, _NO_DIGEST)
@@ -224,14 +228,14 @@ class Record:
         """A member of an enumeration, by its value."""
         return self.parsed(name, kind, next(iter(kind)))
 
-    def array(self, name: str, limit: int = 65_536) -> tuple[object, ...]:
+    def array(self, name: str, limit: int = _MAX_LENGTH) -> tuple[object, ...]:
         """An array of at most `limit` values that the caller will read."""
         value = self._take(name)
         if isinstance(value, list) and len(value) <= limit:
             return tuple(value)
         return self._unfit(name, f"not an array of at most {limit} values", ())
 
-    def texts(self, name: str, pattern: str = _ANY, limit: int = 65_536, form: str = "") -> tuple[str, ...]:
+    def texts(self, name: str, pattern: str = _ANY, limit: int = _MAX_LENGTH, form: str = "") -> tuple[str, ...]:
         """An array of strings that match `pattern` in full; `form` says for a message which these are."""
         values = self.array(name, limit)
         good = tuple(value for value in values if isinstance(value, str) and re.fullmatch(pattern, value))
@@ -239,7 +243,7 @@ class Record:
             self._problem(name, f"not an array of strings {form or 'of the expected form'}")
         return good
 
-    def integers(self, name: str, low: int, high: int, limit: int = 65_536) -> tuple[int, ...]:
+    def integers(self, name: str, low: int, high: int, limit: int = _MAX_LENGTH) -> tuple[int, ...]:
         """An array of integers in [low, high]."""
         values = self.array(name, limit)
         good = tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool) and low <= v <= high)
@@ -255,7 +259,7 @@ class Record:
         """An object in this object. Raises MalformedError when it is none, or when `parse` does."""
         return _read(self._needed(name), f"{self._where}.{name}", parse, self._problems)
 
-    def each[T](self, name: str, parse: "Callable[[Record], T]", limit: int = 65_536) -> tuple[T, ...]:
+    def each[T](self, name: str, parse: "Callable[[Record], T]", limit: int = _MAX_LENGTH) -> tuple[T, ...]:
         """An array of objects; a broken one is noted and left out, so that the others are looked at too."""
         result = []
         for index, item in enumerate(self.array(name, limit)):
@@ -271,9 +275,8 @@ class Record:
 
     def close(self) -> None:
         """Note the keys that were not asked for."""
-        if not self._fields.keys() <= self._asked:
-            for name in sorted(self._fields.keys() - self._asked):
-                self._problem(name, "unknown")
+        for name in sorted(self._fields.keys() - self._asked):
+            self._problem(name, "unknown")
 
 
 def _read[T](value: object, where: str, parse: Callable[[Record], T], problems: list[str]) -> T:

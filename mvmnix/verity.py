@@ -122,9 +122,11 @@ def root_problem(fd: int, verity: Verity) -> str | None:
     """Why the tree's top block does not hash to the root; None when it does. Reads one block, whatever the size."""
     offset = verity.hash_offset + BLOCK if verity.data_blocks > 1 else 0
     found = _read(fd, BLOCK, offset)
-    digest = next(_digests(found.ljust(BLOCK, b"\0"), hashlib.sha256(verity.salt)))
-    if len(found) != BLOCK or digest != verity.root.raw:
-        return f"the top hash block hashes to {digest.hex()}, the signed root is {verity.root.hex}"
+    if len(found) != BLOCK:
+        return "the file ends within its top hash block"
+    digest = Digest.of(verity.salt + found)
+    if digest != verity.root:
+        return f"the top hash block hashes to {digest.hex}, the signed root is {verity.root.hex}"
     return None
 
 
@@ -150,10 +152,10 @@ def _verified(
     """The blocks from `offset` on, None in place of each that does not hash to what is expected of it."""
     for numbers in batched(range(count), _FAN_OUT, strict=False):
         chunk = memoryview(_read(fd, len(numbers) * BLOCK, offset + numbers[0] * BLOCK))
-        found = list(_digests(chunk[: len(chunk) // BLOCK * BLOCK], salted))
         for index, number in enumerate(numbers):
-            intact = index < len(found) and found[index] == expected[number]
-            yield chunk[index * BLOCK : (index + 1) * BLOCK] if intact else None
+            block = chunk[index * BLOCK : (index + 1) * BLOCK]
+            # where the file ends within a block, no digest of the rest counts: the kernel reads whole ones
+            yield block if len(block) == BLOCK and _digest(block, salted) == expected[number] else None
 
 
 def _entries(block: memoryview | None) -> list[bytes | None]:
@@ -165,19 +167,20 @@ def _entries(block: memoryview | None) -> list[bytes | None]:
 def _digests(blocks: bytes | memoryview, salted: "hashlib._Hash") -> Iterator[bytes]:
     view = memoryview(blocks)
     for start in range(0, len(view), BLOCK):
-        state = salted.copy()
-        state.update(view[start : start + BLOCK])
-        yield state.digest()
+        yield _digest(view[start : start + BLOCK], salted)
+
+
+def _digest(block: memoryview, salted: "hashlib._Hash") -> bytes:
+    state = salted.copy()
+    state.update(block)
+    return state.digest()
 
 
 def _read(fd: int, size: int, offset: int) -> bytes:
     """Up to `size` bytes; fewer at the end of the file only."""
     parts = []
-    while size > 0:
-        part = os.pread(fd, size, offset)
-        if not part:
-            break
+    while part := os.pread(fd, size, offset):
         parts.append(part)
         size -= len(part)
         offset += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)

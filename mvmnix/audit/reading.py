@@ -25,7 +25,7 @@ class SealedRecord:
 
 
 def last_records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[SealedRecord]:
-    """The last so many sealed last_records, oldest first; see `records_backwards` for what is checked and raised."""
+    """The last so many sealed records, oldest first; see `records_backwards` for what is checked and raised."""
     yield from reversed(list(islice(records_backwards(directory, key), last)))
 
 

@@ -82,8 +82,8 @@ def _node(name: str, record: strict.Record) -> _Node:
         raise ValueError("not the name of a node")
     raw = RawNode(
         name,
-        record.child("locked", _attributes) if record.has("locked") else None,
-        record.child("original", _attributes) if record.has("original") else None,
+        record.child("locked", _attributes) if record.has("locked") else {},
+        record.child("original", _attributes) if record.has("original") else {},
         record.flag("flake") if record.has("flake") else True,
         record.texts("parent", _NAME) if record.has("parent") else (),
     )

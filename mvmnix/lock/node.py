@@ -29,6 +29,8 @@ _UNSUPPORTED: Final = {
     "publicKey": "signatures of commits are not verified",
     "publicKeys": "signatures of commits are not verified",
 }
+#: What Nix writes of a tree with changes that are not committed: refused for a reason of its own.
+_DIRTY: Final = frozenset({"dirtyRev", "dirtyShortRev"})
 _KNOWN: Final[Mapping[NodeKind, frozenset[str]]] = {
     **dict.fromkeys(FORGES, _COMMON | {"owner", "repo", "host", "treeHash"}),
     NodeKind.GIT: _COMMON | {"url", "shallow", "allRefs", *_UNSUPPORTED},
@@ -113,29 +115,32 @@ class RelativeNode:
 
 @dataclass(frozen=True, slots=True)
 class RawNode:
-    """A node as it stands in the file: `locked` is what is fetched, `original` what flake.nix asked for."""
+    """A node as it stands in the file: `locked` is what is fetched, `original` what flake.nix asked for.
+
+    One that is missing is empty.
+    """
 
     name: str
-    locked: Attributes | None
-    original: Attributes | None
+    locked: Attributes
+    original: Attributes
     flake: bool
     parent: tuple[str, ...]
 
     @property
     def kind(self) -> str:
         """The fetcher's name as the file has it, "" when the node is not locked."""
-        return str((self.locked or {}).get("type", ""))
+        return str(self.locked.get("type", ""))
 
 
 def relative(node: RawNode) -> RelativeNode:
     """The typed node of a relative path that has no reasons against it."""
-    locked = node.locked or {}
+    locked = node.locked
     return RelativeNode(node.name, str(locked["path"]), node.parent, _asked(node), str(locked.get("dir", "")))
 
 
 def locked(node: RawNode) -> LockedNode:
     """The typed node of a tree that has no reasons against it."""
-    attributes = node.locked or {}
+    attributes = node.locked
     where = place(attributes)
     if not isinstance(where, Forge | Git | Web):
         raise TypeError(f"no place to fetch from: {where}")
@@ -169,25 +174,24 @@ def original(name: str, attributes: Attributes) -> Forge | Git | Web:
 
 
 def _asked(node: RawNode) -> Asked:
-    original = node.original or {}
-    return Asked(place(original), str(original.get("dir", "")))
+    return Asked(place(node.original), str(node.original.get("dir", "")))
 
 
 def reasons(node: RawNode) -> Iterator[Reason]:
     """Everything for which a node is refused."""
     what = f"{FILE_NAME}: node {node.name!r}"
     locked = node.locked
-    if locked is None or "type" not in locked:
+    if "type" not in locked:
         yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it is not locked", "run `mvm lock`")
         return
-    if (node.original or {}).get("type") == "indirect" or node.kind == "indirect":
+    if "indirect" in {node.original.get("type"), node.kind}:
         hint = "write the input's whole URL into flake.nix, and lock it again"
         yield Reason(
             ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a registry entry, which is no fixed source", hint
         )
-    if "dirtyRev" in locked or "dirtyShortRev" in locked:
+    if not _DIRTY.isdisjoint(locked):
         yield Reason(ReasonCode.FLAKE_DIRTY, what, "it was locked from a dirty tree", "commit there, and lock again")
-    yield from _text_reasons(what, locked, node.original or {})
+    yield from _text_reasons(what, locked, node.original)
     if node.kind == "path":
         yield from _path_reasons(what, locked)
     elif node.kind in set(NodeKind):
@@ -243,8 +247,7 @@ def _attribute_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterato
         if locked[name] not in {False, ""}:
             hint = "lock it without, or fetch it from somewhere else"
             yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, f"{name}: {_UNSUPPORTED[name]}", hint)
-    dirty = {name for name in locked if name in {"dirtyRev", "dirtyShortRev"}}  # have their own reason
-    yield from _unknown(what, locked, _KNOWN[kind] | dirty)
+    yield from _unknown(what, locked, _KNOWN[kind] | _DIRTY)
     yield from _place_reasons(what, kind, locked)
 
 

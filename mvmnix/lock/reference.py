@@ -148,8 +148,12 @@ def differences(original: Place, locked: Place) -> Iterator[str]:
 
 
 def _versions(original: Forge | Git, locked: Forge | Git) -> dict[str, tuple[str, str]]:
-    both = {"rev": (original.rev, locked.rev), "ref": (original.ref, locked.ref)}
-    return {name: pair for name, pair in both.items() if all(pair) or (name == "rev" and original.rev)}
+    found = {}
+    if original.rev:
+        found["rev"] = (original.rev, locked.rev)
+    if original.ref and locked.ref:
+        found["ref"] = (original.ref, locked.ref)
+    return found
 
 
 def _origin(url: str) -> str:

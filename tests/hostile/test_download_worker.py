@@ -114,6 +114,7 @@ LIES: Final[dict[str, tuple[str, str | ReasonCode]]] = {
     "a field twice": ("head(lane, b'200', b'', *(b'etag', b'x') * 2)", "a malformed head"),
     "a field without a value": ("head(lane, b'200', b'', b'etag')", "a malformed head"),
     "a long field": ("head(lane, b'302', b'0', b'location', b'x' * 20000)", "a malformed head"),
+    "a field that is longer by one": ("head(lane, b'200', b'', b'etag', b'x' * 16385)", "a malformed head"),
     "many fields": ("head(lane, b'200', b'', *(b'etag', b'x') * 4000)", "too few texts, or too many"),
     "texts that are cut off": ("send(lane, Kind.HEAD, pack(b'200', b'')[:-1])", "truncated texts"),
     "a length behind the end": ("send(lane, Kind.HEAD, b'\\xff' * 4)", "truncated texts"),
@@ -159,6 +160,22 @@ def test_what_is_no_answer_is_an_error_with_its_reason(
         error.match(said)
     assert not re.search(r"[\x00-\x1f\x7f]", error.value.message)
     assert len(error.value.message) < 1000
+
+
+ALL_FIELDS: Final = "*(text for name in packets.FIELDS for text in (name.encode(), b'1'))"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"send(lane, Kind.WHOLE, pack(b'200', b'4', {ALL_FIELDS}, b'good'))",
+        f"head(lane, b'200', b'4', {ALL_FIELDS}); send(lane, Kind.LAST, b'good')",
+        "head(lane, b'200', b'4', b'etag', b'x' * 16384); send(lane, Kind.LAST, b'good')",
+    ],
+)
+def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_over(monkeypatch, answer=answer)
+    assert got(server) == b"good"
 
 
 @pytest.mark.parametrize(
@@ -376,6 +393,14 @@ def test_what_is_no_document(read: str, said: str, opened: Lanes, monkeypatch: p
     take_over(monkeypatch, read=read)
     with pytest.raises(DownloadError, match=said):
         document_texts(opened, Document.TOKEN, b"{}")
+
+
+def test_how_many_bytes_the_texts_of_a_document_may_have(opened: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice its own, and 1 MiB more; the length before each counts."""
+    take_over(monkeypatch, read=f"packets.send_all(lane, pack(bytes({1 << 20})))")
+    assert document_texts(opened, Document.TOKEN, b"{}") == ("\0" * (1 << 20),)
+    with pytest.raises(DownloadError, match="something else than a document"):
+        document_texts(opened, Document.TOKEN, b"0")
 
 
 @pytest.mark.parametrize(

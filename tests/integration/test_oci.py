@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import override
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -218,12 +219,47 @@ def test_other_demands(challenge: str, error: type[MvmnixError], said: str, stag
 def test_a_layer_that_may_not_be_had_is_not_asked_for_as_a_manifest(stage: Stage, store: Store) -> None:
     layer = stage.wanted.sibling(Digest(stage.image.manifest["layers"][0]["digest"].removeprefix("sha256:")))
     data = stage.image.blobs[str(layer.digest)]
-    stage.server.routes[stage.path("blobs", data)] = lambda it: it.answer(b"no", status="403 Forbidden")
+    login = f'WWW-Authenticate: Bearer realm="{stage.server.origin}/token"'
+    stage.server.routes[stage.path("blobs", data)] = lambda it: it.answer(b"no", login, status="403 Forbidden")
     stage.serve("manifests", data)
     with registries(store, stage.server.origin) as them, pytest.raises(DownloadError) as caught:
         them.fetch([layer.source], Silent())
     assert caught.value.status == 403
     assert stage.server.paths() == [stage.path("blobs", data)]
+
+
+def test_a_document_is_asked_for_as_a_manifest_where_it_is_no_blob(stage: Stage, store: Store) -> None:
+    with registries(store, stage.server.origin) as them:
+        them.fetch([stage.wanted.source], Silent())
+    document = stage.image.document
+    assert stage.server.paths() == [stage.path("blobs", document), stage.path("manifests", document)]
+    assert store.has(stage.wanted.digest)
+
+
+def test_a_token_that_is_no_good_is_not_asked_for_again(stage: Stage, store: Store) -> None:
+    stage.demand(f'Bearer realm="{stage.server.origin}/wrong"', "abc")
+    stage.server.routes["/wrong"] = lambda it: it.answer(b'{"token": "xyz"}')
+    with registries(store, stage.server.origin) as them:
+        for _ in range(2):
+            with pytest.raises(DownloadError) as caught:
+                resolve(stage.wanted, them)
+            assert caught.value.status == 401
+    asked = [path.partition("?")[0] for path in stage.server.paths()]
+    assert asked.count("/wrong") == 1
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1])
+def test_how_large_the_answer_of_a_token_service_may_be(size: int, stage: Stage, store: Store) -> None:
+    stage.demand(f'Bearer realm="{stage.server.origin}/token"', "abc")
+    stage.server.routes["/token"] = lambda it: it.answer(b'{"token": "abc"}'.ljust(size))
+    with registries(store, stage.server.origin) as them:
+        if size == 1 << 16:
+            assert them.document(stage.wanted) == stage.image.document
+            return
+        with pytest.raises(RefusedError) as caught:
+            them.document(stage.wanted)
+    assert caught.value.codes == (Code.FETCH_LIMIT,)
 
 
 def test_what_came_is_on_the_disk_before_it_has_its_name(
@@ -261,6 +297,22 @@ def test_progress_says_how_many_come_and_which(stage: Stage, store: Store) -> No
     assert told == [len(sources), *((it.name, size) for it, size in zip(sources, sizes, strict=True))]
 
 
+def test_bytes_that_two_repositories_have_come_once(stage: Stage, store: Store) -> None:
+    sizes: list[int] = []
+
+    class Told(Silent):
+        @override
+        def advance(self, name: str, size: int) -> None:
+            sizes.append(size)
+
+    data = next(iter(stage.image.blobs.values()))
+    here = stage.wanted.sibling(Digest.of(data))
+    with registries(store, stage.server.origin) as them:
+        them.fetch([here.source, OciRef(here.host, "team/other", here.digest).source], Told())
+    assert sizes == [len(data), 0]
+    assert stage.server.paths() == [stage.path("blobs", data)]
+
+
 def test_other_bytes(stage: Stage, store: Store) -> None:
     evil = stage.image.document.replace(b"team", b"evil") + b" "
     stage.server.routes[stage.path("manifests", stage.image.document)] = lambda it: it.answer(evil)
@@ -290,6 +342,19 @@ def test_layers_may_lie_where_the_list_says(stage: Stage, store: Store) -> None:
         with registries(store, stage.server.origin, storage.origin) as them:
             them.fetch([layer.source], Silent())
     assert store.has(layer.digest)
+
+
+@pytest.mark.parametrize("size", [4 << 20, (4 << 20) + 1])
+def test_how_large_a_manifest_may_be(size: int, stage: Stage, store: Store) -> None:
+    data = stage.image.document.ljust(size)
+    stage.serve("manifests", data)
+    with registries(store, stage.server.origin) as them:
+        if size == 4 << 20:
+            assert them.document(stage.wanted.sibling(Digest.of(data))) == data
+            return
+        with pytest.raises(RefusedError) as caught:
+            them.document(stage.wanted.sibling(Digest.of(data)))
+    assert caught.value.codes == (Code.FETCH_LIMIT,)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,18 @@ def test_a_file_that_is_no_key_is_not_quoted(directory: Directory, text: bytes) 
     assert caught.value.__cause__ is None
 
 
+def test_how_large_a_file_with_a_key_may_be(directory: Directory) -> None:
+    """What follows byte 4,096 is not read."""
+    made = PrivateKey.create(directory, NAME)
+    text = path(directory).read_bytes().strip()
+    directory.write_atomic(NAME, text.rjust(4096, b"\n") + b"\n")
+    assert PrivateKey.load(directory, NAME).public == made.public
+    directory.write_atomic(NAME, text.rjust(4097, b"\n"))
+    with pytest.raises(RefusedError) as caught:
+        PrivateKey.load(directory, NAME)
+    assert caught.value.codes == (ReasonCode.KEY_MALFORMED,)
+
+
 def test_a_foreign_key_is_refused(directory: Directory) -> None:
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     key = rsa.generate_private_key(65537, 2048)

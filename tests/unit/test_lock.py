@@ -21,6 +21,7 @@ GITHUB: dict[str, Any] = {
     "lastModified": 1785692966,
 }
 GIT: dict[str, Any] = {"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR}
+ASKED = {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}
 
 
 def file(nodes: dict[str, Any], root: dict[str, Any] | None = None) -> bytes:
@@ -101,6 +102,7 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (b"\xff", ReasonCode.LOCK_MALFORMED),
         (b"[" * 100_000, ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{"root":{}},"root":"root","version":6}', ReasonCode.LOCK_MALFORMED),
+        (b'{"nodes":{"root":{}},"root":"root","version":8}', ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{"root":{}},"root":"root","version":7.0}', ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{"root":{}},"root":"root","root":"root","version":7}', ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{"root":{}},"root":"root","version":7,"more":1}', ReasonCode.LOCK_MALFORMED),
@@ -116,7 +118,12 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (node(GITHUB | {"host": "h/../x"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB | {"deep": {}}), ReasonCode.LOCK_MALFORMED),
         (node({"type": "tarball", "url": "no url", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "tarball", "url": "https://h/a b", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "tarball", "url": "h.test/t.tar.gz", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "tarball", "narHash": NAR}), ReasonCode.LOCK_MALFORMED),
         (node({"type": "path", "path": ""}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "path", "path": 1}), ReasonCode.LOCK_MALFORMED),
+        (node({"type": "path"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB | {"dir": "../x"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB, original={"type": "github", "dir": "/x"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB, original={"type": "github", "ref": "a\x1b[2J"}), ReasonCode.LOCK_MALFORMED),
@@ -134,7 +141,10 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (file({"n": {"locked": GITHUB, "original": {"type": "indirect"}}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "file", "url": "file:///etc/shadow", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "tarball", "url": "https://u:p@h/t", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (file({"n": {"locked": {"type": "indirect"}, "original": ASKED}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (file({"n": {}}), ReasonCode.FLAKE_UNLOCKED),
+        (file({"n": {"locked": {}}}), ReasonCode.FLAKE_UNLOCKED),
+        (file({"n": {"locked": {"narHash": NAR}, "original": ASKED}}), ReasonCode.FLAKE_UNLOCKED),
         (file({"n": {"original": {"type": "github"}}}), ReasonCode.FLAKE_UNLOCKED),
         (node({k: v for k, v in GITHUB.items() if k != "narHash"}), ReasonCode.FLAKE_UNLOCKED),
         (node({k: v for k, v in GITHUB.items() if k != "rev"}), ReasonCode.FLAKE_UNLOCKED),
@@ -142,6 +152,7 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
             node({"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR, "dirtyRev": REV + "-dirty"}),
             ReasonCode.FLAKE_DIRTY,
         ),
+        (node(GIT | {"dirtyShortRev": REV[:7] + "-dirty"}), ReasonCode.FLAKE_DIRTY),
     ],
 )
 def test_refused(data: bytes, code: ReasonCode) -> None:
@@ -179,7 +190,6 @@ def test_harmless_attributes_of_git_are_taken() -> None:
 
 TARBALL = {"type": "tarball", "url": "https://h.test/a/t.tar.gz", "narHash": NAR}
 FILE = TARBALL | {"type": "file"}
-ASKED = {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}
 GIT_ASKED = {"type": "git", "url": "https://h/r"}
 
 
@@ -196,6 +206,7 @@ def substituted(locked: dict[str, Any], original: dict[str, Any], *pairs: lock.P
         (GITHUB, ASKED),
         (GITHUB, ASKED | {"ref": "nixos-unstable"}),
         (GITHUB, ASKED | {"rev": REV}),
+        (GITHUB, ASKED | {"rev": REV, "ref": "nixos-unstable"}),
         (GITHUB | {"host": "h.test"}, ASKED | {"host": "h.test"}),
         (GITHUB | {"dir": "d"}, ASKED | {"dir": "d"}),
         (GIT | {"ref": "main"}, GIT_ASKED),
@@ -256,8 +267,8 @@ def test_a_tree_by_its_attributes() -> None:
         lock.tree("n", {"type": "path", "path": "./x"})
 
 
-@pytest.mark.parametrize("attributes", [{"type": "path", "path": "x"}, {"type": "hg", "url": "x"}, None])
-def test_a_node_that_is_nowhere_has_no_type(attributes: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("attributes", [{"type": "path", "path": "x"}, {"type": "hg", "url": "x"}, {}])
+def test_a_node_that_is_nowhere_has_no_type(attributes: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="no place to fetch from"):
         locked(RawNode("a", attributes, attributes, True, ()))
 
@@ -280,6 +291,27 @@ def test_what_an_input_asks_for(attributes: dict[str, Any], codes: set[ReasonCod
         assert not codes
 
 
+@pytest.mark.parametrize(
+    ("attributes", "shown"),
+    [
+        ({"type": "indirect", "id": "nixpkgs"}, "flake:nixpkgs"),
+        ({"type": "hg", "url": "https://h/r"}, "hg:https://h/r"),
+        ({"type": "path", "path": "./x"}, "path:./x"),
+    ],
+)
+def test_what_is_no_place_to_fetch_from_is_shown(attributes: dict[str, Any], shown: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        original("a", attributes)
+    assert f"{shown} is no fixed source" in [reason.why for reason in refused.value.reasons]
+
+
+def test_how_many_inputs_a_path_may_have() -> None:
+    """Each of them is the root again."""
+    inputs: dict[str, Any] = {"here": "root"}
+    assert lock.parse(file({}, inputs | {"a": ["here"] * 64})).locked == ()
+    assert set(codes(file({}, inputs | {"a": ["here"] * 65}))) == {ReasonCode.LOCK_MALFORMED}
+
+
 @pytest.mark.parametrize("name", ["", "\n", "\x7f", "a" * 256])
 def test_a_node_has_a_name(name: str) -> None:
     with pytest.raises(RefusedError, match="not the name of a node") as refused:
@@ -291,6 +323,7 @@ def test_a_node_has_a_name(name: str) -> None:
     ("attributes", "codes"),
     [
         ({"type": "path", "path": "x"}, (ReasonCode.LOCK_NODE_UNSUPPORTED,)),
+        ({"type": "path", "path": ""}, (ReasonCode.LOCK_MALFORMED,)),
         (GITHUB | {"ref": "a..b"}, (ReasonCode.LOCK_MALFORMED,)),
         (GITHUB | {"ref": "main"}, ()),
     ],

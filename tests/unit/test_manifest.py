@@ -59,6 +59,7 @@ WRONG: tuple[object, ...] = (
     *("x" * 65_536, "x" * 65_537, "12345678-1234-4234-8234-123456789abc", "a\0b"),
     *([], [[]], [1], ["exec"], ["exec", "exec"], ["/tmp", "/tmp"], ["/x"] * 65, ["x"] * 1025, ["\0"], [{}], {}),
     *({"x": "y"}, {"X": 1}, {"1X": "y"}, {"": "y"}, {"X\n": "y"}, {"X": "a\0"}, {"ü": "y"}, {"X": "x" * 65_537}),
+    ["x"] * 1024,
     [f"/{number}" for number in range(64)],
     [f"/{number}" for number in range(65)],
 )
@@ -118,6 +119,28 @@ def test_the_hash_tree_follows_the_data(good: Json, blocks: int, offset: int) ->
 @pytest.mark.parametrize(("blocks", "offset"), [(0, 0), (2**40 + 1, (2**40 + 1) * 4096), (1, 4097), (1, 0)])
 def test_bounds_of_the_hash_tree(good: Json, blocks: int, offset: int) -> None:
     assert not agree(changed(changed(good, BOUND[0], blocks), BOUND[1], offset))
+
+
+@pytest.mark.parametrize(
+    ("path", "low", "high"),
+    [
+        (("artifacts", "rootfs", "size"), 1, 2**53 - 1),
+        (("verity", "dataBlocks"), 1, 2**40),
+        (("verity", "hashOffset"), 4096, 2**52),
+        (("workload", "user", "uid"), 1, 2**32 - 2),
+        (("workload", "user", "gid"), 1, 2**32 - 2),
+        (("vcpus",), 1, 64),
+        (("memoryMiB",), 96, 2**20),
+        (("scratchMiB",), 1, 2**20),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_with_its_place(good: Json, path: tuple[str, ...], low: int, high: int) -> None:
+    """By the parser, before any constructor sees it; that no integer is larger than 2**53 - 1 is a rule of its own."""
+    for number in (low, high):
+        assert "not an integer" not in parsed(changed(good, path, number))
+    for number in (low - 1, high + 1):
+        problem = f"manifest.{'.'.join(path)}: not an integer from {low} to {high}"
+        assert ("too large" if number > strict.MAX_INTEGER else problem) in parsed(changed(good, path, number))
 
 
 def test_the_filter_s_tier_is_left_out_where_it_is_the_usual_one(good: Json) -> None:

@@ -85,9 +85,18 @@ def test_impossible_sizes_are_refused(size: int) -> None:
         File(size, lambda: ())
 
 
-@pytest.mark.parametrize(("size", "chunks"), [(3, [b"ab"]), (3, [b"ab", b"cd"]), (0, [b"x"]), (1, [])])
-def test_a_file_that_gives_another_number_of_bytes_is_an_error(size: int, chunks: list[bytes]) -> None:
-    with pytest.raises(MvmnixError, match=r"while it was read"):
+@pytest.mark.parametrize(
+    ("size", "chunks", "given"),
+    [
+        (3, [b"ab"], "1 fewer"),
+        (3, [b"ab", b"cd"], "more"),
+        (0, [b"x"], "more"),
+        (1, [], "1 fewer"),
+        (2, [b"ab", b"c", b""], "more"),
+    ],
+)
+def test_a_file_that_gives_another_number_of_bytes_is_an_error(size: int, chunks: list[bytes], given: str) -> None:
+    with pytest.raises(MvmnixError, match=f"a file of {size} bytes gave {given} bytes while it was read"):
         nar_hash(nar_of_file(size, chunks))
 
 
@@ -134,6 +143,8 @@ def directory(*names: bytes) -> bytes:
         (HEAD + NOTHING + b"\0" * 8, "follows its end"),
         (HEAD + NOTHING[:-1], "no archive"),
         (HEAD + strings(b"(", b"type", b"regular", b"contents") + b"\xff" * 8, "cut off"),
+        (HEAD + strings(b"(", b"type", b"regular", b"contents", b"8 bytes."), "no archive at byte 104"),
+        (HEAD + strings(b"(", b"type", b"regular", b"contents", b"8 bytes.")[:-1], "cut off in the string at byte 88"),
         (HEAD + strings(b"(", b"type", b"symlink", b"target", b"", b")"), "not the target"),
         (HEAD + strings(b"(", b"type", b"device", b")"), "no archive"),
         (directory(b"b", b"a"), "the entry b'a' after b'b'"),
@@ -145,6 +156,17 @@ def directory(*names: bytes) -> bytes:
 def test_what_nix_would_not_write(archive: bytes, why: str) -> None:
     with pytest.raises(MalformedError, match=why):
         tree_of_nar(archive)
+
+
+def test_how_deep_it_goes() -> None:
+    """A node in 64 directories is read, and none in 65, whatever it is."""
+    for inner in (File.of(b"x"), Symlink(b"x"), Dir({})):
+        tree: Node = inner
+        for _ in range(64):
+            tree = Dir({b"a": tree})
+        assert tree_of_nar(bytes_of(tree)) is not None
+        with pytest.raises(MalformedError, match="nested deeper than 64 directories"):
+            tree_of_nar(bytes_of(Dir({b"a": tree})))
 
 
 def test_how_large_a_file_may_be() -> None:

@@ -74,6 +74,12 @@ def test_dots_are_resolved_in_the_text(home: Path) -> None:
         assert not (home / "x").exists()
 
 
+def test_the_top_can_be_used_too() -> None:
+    with Directory.open("/") as top:
+        assert "proc" in top.names()
+        top.sync()
+
+
 @pytest.mark.parametrize("path", ["", "relative", "./x", "~", "/a\0b"])
 def test_paths_that_are_not_absolute_are_refused(path: str) -> None:
     with pytest.raises(UsageError):

@@ -163,6 +163,26 @@ def test_a_sweep_leaves_what_is_being_received(store: Store, tmp_path: Path) -> 
     assert (files(tmp_path), store.sweep()) == ([DIGEST.hex], {})
 
 
+def test_what_is_kept_is_on_the_disk_before_it_has_its_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[list[str]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(files(tmp_path))
+        real(fd)
+
+    incoming = store.receive()
+    incoming.write(DATA)
+    monkeypatch.setattr(os, "fsync", fsync)
+    incoming.keep()
+    incoming.discard()
+    (before, *_), after = synced[0], synced[-1]
+    assert before.startswith(".incoming.")
+    assert after == [DIGEST.hex], "the directory is made durable too"
+
+
 def test_a_sweep_leaves_what_is_being_put(store: Store, tmp_path: Path) -> None:
     def content() -> Iterator[bytes]:
         yield DATA[:9]

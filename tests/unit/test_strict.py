@@ -1,6 +1,7 @@
 """What the strict reader takes, and that it names every problem."""
 
 import json
+from collections.abc import Callable, Sized
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
@@ -29,7 +30,8 @@ class Colour(StrEnum):
         (b"1e3", "not an integer"),
         (b"NaN", "not an integer"),
         (b"-Infinity", "not an integer"),
-        (b"9007199254740993", "too large"),
+        (b"9007199254740992", "too large"),
+        (b"-9007199254740992", "too large"),
         (b"1" * 5000, "too large"),
         (b'"\\ud800"', "not JSON"),
         (b'{"\\ud800":1}', "not JSON"),
@@ -84,9 +86,24 @@ def test_escapes_that_are_well(text: str) -> None:
     assert strict.parse_json(text.encode()) == json.loads(text)
 
 
+def test_largest_and_smallest_integer() -> None:
+    """RFC 8259, section 6."""
+    assert strict.parse_json(b"[9007199254740991,-9007199254740991]") == [2**53 - 1, -(2**53) + 1]
+
+
+def test_only_the_keys_that_stand_there_twice_are_named() -> None:
+    with pytest.raises(MalformedError) as caught:
+        strict.parse_json(b'{"b":1,"a":2,"b":3}')
+    assert caught.value.problems == ("the key 'b' stands there twice",)
+
+
 def test_a_limit_comes_before_the_parser() -> None:
+    assert strict.parse_json(b"  1", limit=3) == 1
     with pytest.raises(MalformedError, match="larger than 3 bytes"):
         strict.parse_json(b"    ", limit=3)
+    assert strict.parse_json(b"1".rjust(16 << 20)) == 1
+    with pytest.raises(MalformedError, match="larger than 16777216 bytes"):
+        strict.parse_json(b"1".rjust((16 << 20) + 1))
 
 
 JSON = st.recursive(
@@ -170,11 +187,42 @@ def test_what_is_missing_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "value"])
-@pytest.mark.parametrize("value", [None, 10, -1, 1.5, "", "A", "a\n", [None], [10], [True], {"y": 1}, {}, "a" * 70_000])
+@pytest.mark.parametrize(
+    "value",
+    [None, 10, -1, 1.5, "", "A", "a\n", [None], [10], [True], ["A"], ["b", "bb"], {"y": 1}, {}, "a" * 70_000],
+)
 def test_what_is_wrong_is_named(name: str, value: object) -> None:
     with pytest.raises(MalformedError) as caught:
         strict.read(GOOD | {name: value}, "it", everything)
     assert all(problem.startswith(f"it.{name}") for problem in caught.value.problems)
+
+
+def test_bounds_of_an_integer() -> None:
+    for number in (1, 9):
+        assert strict.read({"n": number}, "it", lambda record: record.integer("n", 1, 9)) == number
+        assert strict.read({"n": [number]}, "it", lambda record: record.integers("n", 1, 9)) == (number,)
+    for number in (0, 10):
+        with pytest.raises(MalformedError, match=r"it\.n: not an integer from 1 to 9"):
+            strict.read({"n": number}, "it", lambda record: record.integer("n", 1, 9))
+        with pytest.raises(MalformedError, match=r"it\.n: not an array of integers from 1 to 9"):
+            strict.read({"n": [number]}, "it", lambda record: record.integers("n", 1, 9))
+
+
+@pytest.mark.parametrize(
+    ("read", "one"),
+    [
+        (lambda record: record.text("it"), "a"),
+        (lambda record: record.parsed("it", str, ""), "a"),
+        (lambda record: record.array("it"), [1]),
+        (lambda record: record.texts("it"), ["a"]),
+        (lambda record: record.integers("it", 0, 9), [1]),
+        (lambda record: record.each("it", lambda item: item.has("n")), [{}]),
+    ],
+)
+def test_how_long_a_text_or_an_array_may_be(read: Callable[[Record], Sized], one: str | list[object]) -> None:
+    assert len(strict.read({"it": one * 65_536}, "it", read)) == 65_536
+    with pytest.raises(MalformedError, match=r"it\.it: not"):
+        strict.read({"it": one * 65_537}, "it", read)
 
 
 def test_a_truth_value_is_no_number() -> None:

@@ -132,6 +132,39 @@ def test_a_truncated_file_is_corruption_not_a_crash(tmp_path: Path) -> None:
             verity.compute_root(fd, data_blocks=135, salt=SALT)
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("cut", [1, 3000, BLOCK])
+def test_a_top_block_that_is_cut_off_in_its_zeros(tmp_path: Path, blocks: int, cut: int) -> None:
+    """What is missing is not read as zeros: the kernel would refuse to read it."""
+    path = tmp_path / "image"
+    path.write_bytes(bytes(blocks * BLOCK))
+    with opened(path) as fd:
+        tree = verity.hash_tree(fd, data_blocks=blocks, salt=SALT)
+    described = Verity(tree.root, SALT, UUID, blocks, blocks * BLOCK)
+    whole = bytes(blocks * BLOCK) + (verity.superblock(described) + tree.blocks if blocks > 1 else b"")
+    path.write_bytes(whole)
+    with opened(path) as fd:
+        assert verity.root_problem(fd, described) is None
+        assert verity.find_corruption(fd, described) == ()
+    path.write_bytes(whole[:-cut])
+    with opened(path) as fd:
+        assert "top hash block" in (verity.root_problem(fd, described) or "")
+        assert verity.find_corruption(fd, described) == tuple(range(blocks))
+
+
+def test_a_digest_of_a_block_that_is_cut_off(tmp_path: Path) -> None:
+    """Not even where it is the root: who made the image can sign the digest of any bytes."""
+    path = tmp_path / "image"
+    described = build(path, 2)
+    whole = path.read_bytes()
+    short = whole[: 3 * BLOCK + 64]  # data, superblock, two digests
+    path.write_bytes(short)
+    hostile = replace(described, root=Digest.of(SALT + short[-64:]))
+    with opened(path) as fd:
+        assert verity.root_problem(fd, hostile) == "the file ends within its top hash block"
+        assert verity.find_corruption(fd, hostile) == (0, 1)
+
+
 def test_another_salt_is_another_root(tmp_path: Path) -> None:
     described = build(tmp_path / "image", 3)
     with opened(tmp_path / "image") as fd:

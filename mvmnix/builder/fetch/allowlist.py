@@ -117,7 +117,8 @@ def must_be_peer(url: str, address: str, *, local: bool) -> None:
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        _, client = address.teredo or (None, None)
+        inner = address.ipv4_mapped or address.sixtofour or client
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
@@ -127,13 +128,13 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not address.is_multicast and address != _METADATA
 
 
-@lru_cache(maxsize=64)
+@lru_cache
 def _origins(listed: frozenset[str]) -> frozenset[str]:
     """The listed origins, with their ports written out."""
     return frozenset(_origin(one) for one in listed)
 
 
-@lru_cache(maxsize=64)
+@lru_cache
 def _places(listed: frozenset[str]) -> frozenset[str]:
     """The listed hosts, with their ports written out."""
     return frozenset(one if ":" in one else f"{one}:443" for one in listed)

@@ -26,6 +26,8 @@ from mvmnix.model import Digest, StorePath
 from mvmnix.store import Incoming, Store
 from mvmnix.strict import MalformedError
 
+#: Bytes of an answer to a question; a larger one is none.
+_MAX_NARINFO: Final = 1 << 20
 #: Questions of one build.
 MAX_ASKED: Final = 20_000
 #: What a cache answers that hasn't got it; 403 is how some object stores say so.
@@ -160,7 +162,7 @@ class Caches:
         text = bytearray()
         downloader = self._downloaders[rule.url]
         try:
-            downloader.get(url, text.extend, limit=narinfo.LIMIT)
+            downloader.get(url, text.extend, limit=_MAX_NARINFO)
         except DownloadError as error:
             if error.status in _MISSES:
                 return None
@@ -197,7 +199,6 @@ class Caches:
             self._receive(path, incoming)
             if (incoming.digest, incoming.size) != (path.nar, path.size):
                 raise _mismatch(path, f"it is {incoming.digest.sri} of {incoming.size} bytes")
-            incoming.close()
             incoming.keep()
         finally:
             incoming.discard()

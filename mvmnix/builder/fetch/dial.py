@@ -84,6 +84,6 @@ def _connected(place: Endpoint, addresses: list[str], seconds: float) -> socket.
         except OSError as error:
             problem = error.strerror or str(error)
         else:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             return connection
     raise BrokenError(f"{place.host}:{place.port} can't be reached: {problem}")

@@ -90,7 +90,6 @@ class Web:
             self._downloader.get(source.uri, incoming.write, written=lambda: incoming.digest.hex)
             if incoming.digest != source.digest:
                 raise _mismatch(source, [incoming.digest])
-            incoming.close()
             incoming.keep()
         finally:
             incoming.discard()

@@ -27,8 +27,7 @@ from mvmnix.errors import ReasonCode, refuse
 from mvmnix.model import NIX32, STORE_DIR, Digest, StorePath
 from mvmnix.strict import MalformedError
 
-#: Larger answers are none, in bytes; and how many paths and signatures one may name.
-LIMIT: Final = 1 << 20
+#: How many paths and signatures an answer may name.
 MAX_REFERENCES: Final = 10_000
 MAX_SIGNATURES: Final = 64
 
@@ -62,30 +61,29 @@ def parse(texts: Sequence[str]) -> NarInfo:
     problems: list[str] = []
 
     def read[T](name: str, parse_it: Callable[[str], T]) -> T | None:
+        (value,) = fields[name]
         try:
-            return parse_it(fields[name][0])
+            return parse_it(value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             return None
 
-    path = read("StorePath", StorePath.parse)
-    url = read("URL", _url)
-    nar, size = read("NarHash", _digest), read("NarSize", _size)
-    references = read("References", _references)
     signatures = tuple(signature for text in fields.get("Sig", ()) if (signature := _signature(text, problems)))
     fields.setdefault("Compression", ["bzip2"])  # as Nix takes it (nar-info.cc)
-    compression = read("Compression", _compression)
-    if (
-        problems
-        or path is None
-        or url is None
-        or nar is None
-        or size is None
-        or references is None
-        or compression is None
-    ):
-        raise MalformedError(*problems)
-    return NarInfo(path, url, compression, nar, size, references, signatures)
+    place = read("StorePath", StorePath.parse), read("URL", _url), read("Compression", _compression)
+    archive = read("NarHash", _digest), read("NarSize", _size), read("References", _references)
+    match (*place, *archive):
+        case (
+            StorePath() as path,
+            str() as url,
+            Compression() as how,
+            Digest() as nar,
+            int() as size,
+            tuple() as needed,
+        ) if not problems:
+            return NarInfo(path, url, how, nar, size, needed, signatures)
+        case _:
+            raise MalformedError(*problems)
 
 
 def vouched(info: NarInfo, keys: Iterable[CacheKey]) -> CacheKey:

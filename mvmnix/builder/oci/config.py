@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.builder.oci.descriptors import Decode
+from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.model import Digest
 from mvmnix.strict import MalformedError, Record, read
@@ -71,7 +71,7 @@ def _config(record: Record, layers: int) -> tuple[str, ImageConfig]:
 
 def _rootfs(record: Record) -> tuple[Digest, ...]:
     record.text("type", "layers")
-    return tuple(Digest(text.removeprefix("sha256:")) for text in record.texts("diff_ids", _DIFF_ID, 1024))
+    return tuple(Digest(text.removeprefix("sha256:")) for text in record.texts("diff_ids", _DIFF_ID, MAX_LAYERS))
 
 
 def _execution(record: Record, diff_ids: tuple[Digest, ...]) -> ImageConfig:

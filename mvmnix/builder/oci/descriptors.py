@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.strict import MalformedError, Record, read
+from mvmnix.strict import MAX_INTEGER, MalformedError, Record, read
 
 #: Larger documents are refused unread, in bytes (the distribution specification asks registries to take this much).
 LIMIT: Final = 4 << 20
@@ -134,7 +134,7 @@ def _descriptor(record: Record) -> Descriptor:
         record.has(name)
     media_type = record.text("mediaType", _MEDIA_TYPE)
     digest = record.parsed("digest", _digest, Digest("0" * 64))
-    return Descriptor(media_type, digest, record.integer("size", 1, 2**53 - 1))
+    return Descriptor(media_type, digest, record.integer("size", 1, MAX_INTEGER))
 
 
 def _digest(text: str) -> Digest:

@@ -89,7 +89,6 @@ class Registries:
             if incoming.digest != reference.digest:
                 why = f"what was served hashes to {incoming.digest}"
                 raise refuse(ReasonCode.SOURCE_MISMATCH, str(reference), why, "find out who serves it")
-            incoming.close()
             incoming.keep()
             return incoming.size
         finally:

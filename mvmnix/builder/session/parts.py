@@ -100,7 +100,6 @@ class PartsBuild:
         try:
             if run(machine, nix_commands.dump(path), take, log) != 0:
                 raise build_errors.of_build(self._session.where, log.text)
-            incoming.close()
             return BuiltPart(path, incoming.keep())
         finally:
             incoming.discard()

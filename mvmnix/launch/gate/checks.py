@@ -1,6 +1,5 @@
 """The steps by which verify.py holds a plan against everything else; each yields the reasons that it finds."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +17,7 @@ from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import (
     Authentic,
     ImageEvidence,
+    Quorum,
     Summary,
     Verified,
     VerifiedSummary,
@@ -160,17 +160,12 @@ def step_15_signers(it: Sheet) -> Iterator[Reason]:
         if each.payload != first.payload:
             why = f"bundle {number} is about another statement than the first"
             yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
-    signers = Counter(each.signer.fingerprint for each in it.signed)
+    quorum = Quorum()
     for each in it.signed:
-        if signers[each.signer.fingerprint] > 1:
-            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, f"{each.signer.name!r} signed more than once", hint)
-    keys = {each.spki: each.signer for each in it.signed}
-    for each in it.signed:
-        if each.signer.fingerprint != keys[each.spki].fingerprint:
-            why = f"{each.signer.name!r} and {keys[each.spki].name!r} signed with the same key, {each.spki}"
+        if why := quorum.count(each):
             yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
-    if len(signers) < it.policy.thresholds.plans:
-        why = f"{len(signers)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
+    if len(quorum) < it.policy.thresholds.plans:
+        why = f"{len(quorum)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
         yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
 
 

@@ -53,11 +53,10 @@ def challenge(data: bytes) -> tuple[str, ...]:
     """Realm and service of a WWW-Authenticate field for bearer tokens (RFC 9110, section 11.6.1); "" for no service."""
     scheme, _, rest = data.decode("latin-1").strip().partition(" ")
     parameters: dict[str, str] = {}
-    position = 0
-    while match := _PARAMETER.match(rest, position):
+    while match := _PARAMETER.match(rest):
         parameters.setdefault(match[1].lower(), match[2])
-        position = match.end()
-    if scheme.lower() != "bearer" or position != len(rest) or not parameters.get("realm"):
+        rest = rest[match.end() :]
+    if scheme.lower() != "bearer" or rest or not parameters.get("realm"):
         raise BadDocumentError("it is no challenge for a bearer token")
     return parameters["realm"], parameters.get("service", "")
 

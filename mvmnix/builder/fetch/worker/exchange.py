@@ -196,7 +196,7 @@ class _Secured:
         size = 0
         while True:
             try:
-                while size < len(buffer) and (more := self._tls.read(len(buffer) - size, buffer[size:])):
+                while more := self._tls.read(len(buffer) - size, buffer[size:]):  # 0 where it is full
                     size += int(more)
             except ssl.SSLWantReadError:
                 if not size:

@@ -80,7 +80,7 @@ class Answer:
         if self._chunked:
             while size := self._chunk_size():
                 yield from self._exactly(size, piece)
-                if self._line(2):
+                if self._line(len(b"\r")):
                     raise MalformedAnswerError("a chunk has another size than it says")
             self._skip_trailers()
         elif self.length is not None:

@@ -105,7 +105,8 @@ def unpack(data: bytes | memoryview) -> tuple[bytes, ...]:
         begin = position + _LENGTH.size
         if begin > len(data):
             raise ValueError("a length is cut off")
-        position = begin + _LENGTH.unpack_from(data, position)[0]
+        (length,) = _LENGTH.unpack_from(data, position)
+        position = begin + length
         if position > len(data):
             raise ValueError("a text is cut off")
         texts.append(bytes(data[begin:position]))

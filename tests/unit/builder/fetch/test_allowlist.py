@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.fetch.allowlist import MAX_URL, Allowlist, must_be_peer
+from mvmnix.builder.fetch.allowlist import Allowlist, must_be_peer
 from mvmnix.errors import ReasonCode, RefusedError
 
 #: The house looks for hosts in every file, and can't read these.
@@ -60,6 +60,8 @@ REFUSED = [
     "https://sources.example/a\n",
     "https://sources.example/\x00",
     f"https:{SLASHES}sourc\u00e9s.example/a",
+    f"https:{SLASHES}sources.example/\u00e9",
+    f"https:{SLASHES}sources.example/a?\u00e9",
     f"https:{SLASHES}sources.example:0443443/a",
     "https://sources.example:/a",
     "https:///a",
@@ -100,9 +102,17 @@ def test_each_rule_refuses_by_itself(url: str, why: str) -> None:
         ALLOWED.admit(url)
 
 
+def test_a_refusal_shows_the_beginning_of_an_address_alone() -> None:
+    url = "https://me:hush@other.example/" + "a" * 170
+    for longer in ("", "b", "b" * 5000):
+        with pytest.raises(RefusedError) as refusal:
+            ALLOWED.admit(url + longer)
+        assert refusal.value.reasons[0].what == "https://…@other.example/" + "a" * 170
+
+
 def test_the_longest_address() -> None:
     url = "https://sources.example/"
-    longest = url + "a" * (MAX_URL - len(url))
+    longest = url.ljust(4096, "a")
     assert str(ALLOWED.admit(longest)) == longest
     with pytest.raises(RefusedError, match="not a plain"):
         ALLOWED.admit(longest + "a")
@@ -114,6 +124,7 @@ def test_the_longest_address() -> None:
         ("https://sources.example/a/b", "c?d", "https://sources.example/a/c?d"),
         ("https://sources.example/a/b", "/c", "https://sources.example/c"),
         ("https://sources.example/a/b", "//git.example:8443/c", "https://git.example:8443/c"),
+        ("http://127.0.0.1:8080/", "/c", "http://127.0.0.1:8080/c"),
         ("http://127.0.0.1:8080/", "https://localhost:8443/c", "https://localhost:8443/c"),
         ("http://127.0.0.1:8080/", "https://sources.example/c", "https://sources.example/c"),
     ],
@@ -148,6 +159,16 @@ PRIVATE = [
     *("::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"),
     # compatible with IPv4, translated, SRv6, unallocated
     *("::10.0.0.1", "::8.8.8.8", "::ffff:0:10.0.0.1", "5f00::1", "4000::1"),
+    # what an address of IPv6 holds of IPv4: translated, 6to4, Teredo (the client's, its bits turned round)
+    *("::ffff:168.63.129.16", "64:ff9b::a83f:8110", "2002:a00:1::1", "2001:0:808:808::f5ff:fffe"),
+]
+
+
+PUBLIC = [
+    *("1.1.1.1", "8.8.8.8", "168.63.129.15", "168.63.129.17", "2606:4700::1111"),
+    # the same, with a public one inside; a Teredo server may have any address
+    *("::ffff:8.8.8.8", "64:ff9b::808:808", "64:ff9b::a83f:8111", "2002:808:808::1"),
+    *("2001:0:808:808::f7f7:f7f7", "2001:0:a00:1::f7f7:f7f7"),
 ]
 
 
@@ -158,7 +179,7 @@ def test_a_listed_name_does_not_lead_to(address: str) -> None:
     assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+@pytest.mark.parametrize("address", PUBLIC)
 def test_a_listed_name_leads_to_the_internet_and_a_loopback_origin_does_not(address: str) -> None:
     must_be_peer("sources.example", address, local=False)
     with pytest.raises(RefusedError):

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -78,14 +79,33 @@ def test_a_bomb_is_not_unpacked_to_its_end(lanes: Lanes, kind: Compression) -> N
         unpacked(lanes, kind, PACK[kind](bytes(64 << 20)), 1 << 20, 1 << 20)
 
 
-def test_an_xz_stream_that_asks_for_more_memory_than_it_may(lanes: Lanes) -> None:
-    """Its block says that the dictionary has 4 GiB (xz-file-format, 3.1 and 5.3.1)."""
+def with_dictionary(size: int) -> bytes:
+    """A stream whose block says that its dictionary is so large: its code in xz-file-format, 3.1 and 5.3.1."""
     data = bytearray(lzma.compress(DATA))
     end = 12 + 4 * (data[12] + 1)
-    data[16] = 40
+    data[16] = size
     data[end - 4 : end] = zlib.crc32(data[12 : end - 4]).to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [32, 40])
+def test_an_xz_stream_that_asks_for_more_memory_than_it_may(lanes: Lanes, size: int) -> None:
+    """256 MiB and a little more than those, and 4 GiB."""
     with pytest.raises(MalformedError, match="Memory usage limit exceeded"):
-        unpacked(lanes, Compression.XZ, bytes(data), len(DATA))
+        unpacked(lanes, Compression.XZ, with_dictionary(size), len(DATA))
+
+
+def test_an_xz_stream_that_asks_for_as_much_as_it_may(lanes: Lanes) -> None:
+    """192 MiB are the next smaller size that there is."""
+    assert unpacked(lanes, Compression.XZ, with_dictionary(31), len(DATA)) == DATA
+
+
+def test_gzip_is_gzip_with_the_largest_window(lanes: Lanes) -> None:
+    far = random.Random(1).randbytes(20_000) * 2
+    assert unpacked(lanes, Compression.GZIP, gzip.compress(far), len(far)) == far
+    for other in (zlib.compress(far), zlib.compress(far, wbits=-15)):
+        with pytest.raises(MalformedError, match="can't be unpacked"):
+            unpacked(lanes, Compression.GZIP, other, len(far))
 
 
 @pytest.mark.parametrize("kind", PACKED)

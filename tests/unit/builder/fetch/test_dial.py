@@ -89,6 +89,32 @@ def test_one_address_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("93.184.215.14", 443), ("2606:2800:21f::1", 443)]
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TimeoutError("timed out"), r"sources\.example:443 can't be reached: timed out"),
+        (OSError(113, "No route to host"), r"sources\.example:443 can't be reached: No route to host"),
+    ],
+)
+def test_why_it_can_not_be_reached(error: OSError, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    resolving(monkeypatch, "93.184.215.14")
+    monkeypatch.setattr(socket, "create_connection", fail)
+    with pytest.raises(BrokenError, match=why):
+        dial(FAR, {}, 20)
+
+
+def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(BrokenError, match=r"sources\.example can't be resolved: label too long"):
+        dial(FAR, {}, 20)
+
+
 def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -120,6 +146,19 @@ def test_a_proxy_by_tls_is_asked_by_the_worker(listening: socket.socket) -> None
         assert accepted.recv(4096) == b""
 
 
-def test_a_proxy_of_another_kind() -> None:
+@pytest.mark.parametrize(
+    ("proxy", "port"),
+    [("http://proxy.example", 80), ("https://proxy.example", 443), ("http://proxy.example:3128", 3128)],
+)
+def test_the_port_of_a_proxy(proxy: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, "192.0.2.1")
+    asked = connecting(monkeypatch)
+    with pytest.raises(BrokenError, match=f"proxy.example:{port} can't be reached: Connection refused"):
+        dial(FAR, {"https_proxy": proxy}, 20)
+    assert asked == [("192.0.2.1", port)]
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://me:hush@127.0.0.1", "http://:3128"])
+def test_a_proxy_of_another_kind(proxy: str) -> None:
     with pytest.raises(MvmnixError, match="no http or https proxy"):
-        dial(FAR, {"https_proxy": "socks5h://me:hush@127.0.0.1"}, 20)
+        dial(FAR, {"https_proxy": proxy}, 20)

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +16,9 @@ from mvmnix.builder.fetch import lanes
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.asking import request
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.lanes import Lane, Lanes
+from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes
 from mvmnix.builder.fetch.parsing import document_texts
-from mvmnix.builder.fetch.resumable import BrokenError
+from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
@@ -70,6 +71,19 @@ def test_lanes_that_are_idle_are_bounded() -> None:
     for lane in again:
         opened.give_back(lane)  # whose worker has ended
     assert (threads(), descriptors()) == ([], before)
+    opened.close()
+
+
+def test_nothing_holds_a_lane_that_was_dropped() -> None:
+    """A build asks thousands of questions, each by a lane of its own."""
+    opened = Lanes("", stall=5, idle=0)
+    for let_go in (opened.drop, opened.give_back):
+        lane = opened.take(None, Work.FETCH, b"", b"5")
+        still = weakref.ref(lane)
+        let_go(lane)
+        opened.rest()
+        del lane
+        assert still() is None
     opened.close()
 
 
@@ -140,6 +154,33 @@ def test_a_lane_that_is_cut_ends_what_a_thread_waits_for(ends: tuple[Lane, socke
     lane.cut()
     thread.join(30)
     assert said == ["the worker is gone"]
+
+
+def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:
+    lane, theirs = ends
+    theirs.send(bytes((Kind.DATA,)) + bytes(1 << 17))
+    kind, content = lane.receive()
+    assert (kind, len(content)) == (Kind.DATA, 1 << 17)
+    theirs.send(bytes((Kind.DATA,)) + bytes((1 << 17) + 1))
+    with pytest.raises(DownloadError, match="a packet that is too large"):
+        lane.receive()
+
+
+def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    deadline = Deadline.after(5)
+    for now[0], left, is_over in ((104.5, 0.5, False), (105.0, 0.0, True), (106.0, 0.0, True)):
+        assert (deadline.left, deadline.is_over) == (left, is_over)
+
+
+def test_what_comes_after_the_deadline_is_not_taken(ends: tuple[Lane, socket.socket]) -> None:
+    """However fast it comes."""
+    lane, theirs = ends
+    theirs.send(bytes((Kind.DATA,)))
+    with pytest.raises(BrokenError, match="time for this download is over"):
+        lane.receive(Deadline.after(0))
+    assert lane.receive(Deadline.after(5))[0] is Kind.DATA
 
 
 def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket]) -> None:

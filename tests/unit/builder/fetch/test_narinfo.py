@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.builder.fetch import narinfo
-from mvmnix.builder.fetch.narinfo import MAX_REFERENCES, MAX_SIGNATURES, NarInfo, vouched
+from mvmnix.builder.fetch.narinfo import NarInfo, vouched
 from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey
@@ -117,7 +117,8 @@ MALFORMED = {
     "two spaces": text(References=f"{A}  {B}"),
     "packed with zstd": text(Compression="zstd"),
     "packed with nothing known": text(Compression="rot13"),
-    "a signature without a name": text(Sig=":" + "A" * 88),
+    "a signature without a name": text(Sig=f":{base64.b64encode(bytes(64)).decode()}"),
+    "a long signature": text(Sig=f"a:{base64.b64encode(bytes(65)).decode()}"),
     "a short signature": text(Sig="a:AAAA"),
     "a signature that is not base64": text(Sig="a:!!!"),
     "too many signatures": text() + b"Sig: a:%s\n" % base64.b64encode(bytes(64)) * 65,
@@ -163,8 +164,8 @@ BOUNDS = {
         text(NarHash=f"sha256:{Digest('ff' * 32).nix32}"),
         text(NarHash=f"sha256:2{Digest('ff' * 32).nix32[1:]}"),
     ),
-    "references": (text(References=many(MAX_REFERENCES)), text(References=many(MAX_REFERENCES + 1))),
-    "signatures": (text() + SIGNATURE * MAX_SIGNATURES, text() + SIGNATURE * (MAX_SIGNATURES + 1)),
+    "references": (text(References=many(10_000)), text(References=many(10_001))),
+    "signatures": (text() + SIGNATURE * 64, text() + SIGNATURE * 65),
 }
 
 
@@ -217,6 +218,13 @@ def test_who_is_not_believed(case: str) -> None:
     with pytest.raises(RefusedError) as refusal:
         vouched(UNTRUSTED[case](), [TRUSTED])
     assert refusal.value.codes == (ReasonCode.CACHE_SIGNATURE,)
+
+
+def test_a_refusal_names_who_has_signed() -> None:
+    stranger = signed(signed(text(), "stranger-1"), "stranger-2")
+    for data, names in ((text(), "no key"), (stranger + stranger.splitlines()[-1], "stranger-1, stranger-2")):
+        with pytest.raises(RefusedError, match=f"it says it was signed by {names}\\. "):
+            vouched(parse(data), [TRUSTED])
 
 
 def test_the_address_is_not_covered_and_need_not_be() -> None:

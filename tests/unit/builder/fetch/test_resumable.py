@@ -57,6 +57,18 @@ def test_another_part_is_not_taken_and_the_next_question_is_for_the_whole(header
     assert (it.headers(), bytes(data)) == ({}, b"12345")
 
 
+@pytest.mark.parametrize("etag", [None, 'W/"a"', ""])
+def test_an_unsolicited_part_is_not_taken(etag: str | None) -> None:
+    """Without a strong ETag there is no saying that it is a part of the same file."""
+    headers = {} if etag is None else {"etag": etag}
+    it, data = transfer()
+    it.begin(200, headers, 10)
+    it.take(b"12345")
+    with pytest.raises(BrokenError, match="another part"):
+        it.begin(206, {**headers, "content-range": "bytes 5-9/10"}, 5)
+    assert data == b"12345"
+
+
 def test_the_callers_own_digest_tells_whether_it_is_the_same() -> None:
     for start, same in ((b"12345678", True), (b"12X45678", False)):
         data = bytearray()

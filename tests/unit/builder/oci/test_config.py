@@ -55,6 +55,14 @@ def test_nothing_of_it(document: Document) -> None:
     assert (found.command, found.environment, found.directory, found.user, found.volumes) == ((), {}, "/", "", ())
 
 
+def test_the_most_layers() -> None:
+    layers = [b"%d" % number for number in range(128)]
+    found = parse(text(config_of(layers[:127])), "it", Memory().decode, layers=127)
+    assert len(found.diff_ids) == 127
+    with pytest.raises(RefusedError, match="not an array of at most 127 values"):
+        parse(text(config_of(layers)), "it", Memory().decode, layers=128)
+
+
 def test_the_most_of_it() -> None:
     found = read(
         execution(

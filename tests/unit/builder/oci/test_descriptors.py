@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.oci import descriptors
-from mvmnix.builder.oci.descriptors import LIMIT, MAX_BYTES, Index, Manifest
+from mvmnix.builder.oci.descriptors import Index, Manifest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from tests.unit.builder.oci.images import (
@@ -93,10 +93,11 @@ def test_an_index_without_our_platform() -> None:
     assert caught.value.codes == (Code.OCI_UNSUPPORTED,)
 
 
+OTHER = descriptor(b"other", LAYER)
 MALFORMED: dict[str, bytes] = {
     "no JSON": b"{",
     "no object": b"[]",
-    "too large": b" " * LIMIT + b"{}",
+    "too large": text(IMAGE.manifest).ljust((4 << 20) + 1),
     "a key twice": b'{"schemaVersion": 2, "schemaVersion": 2}',
     "neither": text({"schemaVersion": 2}),
     "both": manifest(manifests=[]),
@@ -111,11 +112,15 @@ MALFORMED: dict[str, bytes] = {
     "a short digest": manifest(layers=[layer(digest="sha256:00")]),
     "capitals": manifest(layers=[layer(digest=layer()["digest"].upper())]),
     "a negative size": manifest(layers=[layer(size=-1)]),
+    "a size of nothing": manifest(layers=[layer(size=0)]),
+    "a size that not every reader keeps": manifest(layers=[layer(size=2**53)]),
     "no size": manifest(layers=[layer(size=None)]),
     "a size that is text": manifest(layers=[layer(size="1")]),
     "a fraction": manifest(layers=[layer(size=1.5)]),
     "an unknown field of a layer": manifest(layers=[layer(offset=1)]),
+    "a later schema": manifest(schemaVersion=3),
     "too many layers": manifest(layers=[layer()] * 128),
+    "too many images": text(json.loads(IMAGE.index()) | {"manifests": [layer()] * 1025}),
     "layers that are none": manifest(layers="all"),
 }
 
@@ -125,6 +130,12 @@ def test_malformed(data: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
         parse(data, "it")
     assert set(caught.value.codes) == {Code.OCI_MALFORMED}
+
+
+@pytest.mark.parametrize("case", ["neither", "both", "an index with layers"])
+def test_which_of_the_two_it_is_is_said_once(case: str) -> None:
+    with pytest.raises(RefusedError, match="neither an index nor a manifest, or both"):
+        parse(MALFORMED[case], "it")
 
 
 UNSUPPORTED: dict[str, tuple[bytes, str]] = {
@@ -140,14 +151,15 @@ UNSUPPORTED: dict[str, tuple[bytes, str]] = {
     "a layer elsewhere": (manifest(layers=[layer(urls=["https://elsewhere.example/x"])]), "lies elsewhere"),
     "an encrypted layer": (manifest(layers=[layer(mediaType=f"{LAYER}+encrypted")]), "encrypted"),
     "no layers": (manifest(layers=[]), "no layers"),
-    "too large": (manifest(layers=[layer(size=MAX_BYTES + 1)]), "larger than"),
+    "too large": (manifest(layers=[layer(size=(2 << 30) + 1)]), "larger than"),
+    "too large together": (manifest(layers=[layer(size=2 << 30), OTHER | {"size": 1}]), "larger than 2147483648"),
     "an artifact": (manifest(artifactType="application/vnd.example+json"), "artifact"),
     "a chart": (
         manifest(config=IMAGE.manifest["config"] | {"mediaType": "application/vnd.example.chart+json"}),
         "no image",
     ),
     "a large configuration": (
-        manifest(config=IMAGE.manifest["config"] | {"size": LIMIT + 1}),
+        manifest(config=IMAGE.manifest["config"] | {"size": (4 << 20) + 1}),
         "configuration is larger",
     ),
 }
@@ -168,8 +180,22 @@ def test_all_reasons_at_once() -> None:
 
 
 def test_a_layer_that_comes_twice_counts_once() -> None:
-    found = parse(manifest(layers=[layer(size=MAX_BYTES)] * 2), "it")
+    found = parse(manifest(layers=[layer(size=2 << 30)] * 2), "it")
     assert isinstance(found, Manifest)
+
+
+def test_the_most_of_each() -> None:
+    assert isinstance(parse(text(json.loads(IMAGE.index()) | {"manifests": [layer()] * 1024}), "it"), Index)
+    found = parse(
+        manifest(
+            config=IMAGE.manifest["config"] | {"size": 4 << 20},
+            layers=[descriptor(b"%d" % number, LAYER) | {"size": 1} for number in range(126)]
+            + [OTHER | {"size": (2 << 30) - 126}],
+        ).ljust(4 << 20),
+        "it",
+    )
+    assert isinstance(found, Manifest)
+    assert (len(found.layers), found.config.size) == (127, 4 << 20)
 
 
 @given(

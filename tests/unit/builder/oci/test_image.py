@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.oci.image import request, resolve
+from mvmnix.builder.oci.image import describe, request, resolve
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from tests.unit.builder.oci.images import INDEX, Memory, descriptor, pushed, text
@@ -79,6 +80,14 @@ def test_the_tree(tmp_path: Path) -> None:
     pins = [pin["url"] for pin in described["pins"] + described["layers"]]
     assert pins[0] == str(wanted)
     assert {pin.partition("@")[2] for pin in pins} == {str(wanted.digest), *IMAGE.blobs}
+
+
+@pytest.mark.parametrize(("name", "short"), [("team/" + "a" * 64, "a" * 64), ("a" * 65, "a" * 64), ("team/app", "app")])
+def test_what_an_image_is_called(name: str, short: str) -> None:
+    """A manifest takes 64 characters."""
+    registry = Memory()
+    wanted = replace(registry.hold(IMAGE.document, image=IMAGE), name=name)
+    assert json.loads(describe(resolve(wanted, registry)))["name"] == short
 
 
 def test_the_same_image_is_the_same_tree() -> None:

@@ -73,6 +73,7 @@ def test_a_tag_is_refused(text: str, pinned: str) -> None:
         "oci://registry.example/a@sha512:" + "ab" * 64,
         "oci://registry.example/a@blake3:" + "ab" * 32,
         f"oci://registry.exämple/a@{PIN}",
+        "oci://registry.example/ä",
         f"oci://registry.example/a\n@{PIN}",
         "oci://",
         "",
@@ -92,6 +93,13 @@ def test_whatever_is_typed(text: str) -> None:
 def test_siblings_share_the_repository() -> None:
     found = OciRef.parse(f"oci://registry.example/team/app@{PIN}").sibling(Digest("0" * 64))
     assert str(found) == f"oci://registry.example/team/app@sha256:{'0' * 64}"
+
+
+def test_how_long_the_host_of_a_registry_may_be() -> None:
+    host = ".".join(["a" * 62] * 4)
+    assert OciRef(f"{host}.ab:65535", "app", Digest.of(b"")).host == f"{host}.ab:65535"
+    with pytest.raises(ValueError, match="not the host of a registry"):
+        OciRef(f"{host}.abc:65535", "app", Digest.of(b""))
 
 
 def test_how_long_the_name_of_a_repository_may_be() -> None:

@@ -11,6 +11,8 @@ from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.documents import (
     BadDocumentError,
     challenge,
+    github,
+    gitlab,
     immutable,
     json_texts,
     narinfo,
@@ -29,6 +31,25 @@ VALUES = st.recursive(
 def test_a_value_comes_out_as_mvm_itself_reads_it(value: object) -> None:
     data = json.dumps(value).encode()
     assert parsing._value(iter(json_texts(data)), 32) == parse_json(data) == value
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_how_deep_a_value_may_be(opening: str, closing: str) -> None:
+    """By both ends alike, and as mvm reads its own."""
+    levels = 32 // len(closing)
+    deepest = (opening * levels + "1" + closing * levels).encode()
+    texts = json_texts(deepest)
+    assert parsing._value(iter(texts), 32) == parse_json(deepest)
+    with pytest.raises(BadDocumentError, match="nested deeper than 32 levels"):
+        json_texts(b"[" + deepest + b"]")
+    with pytest.raises(DownloadError, match="a malformed value"):
+        parsing._value(iter(("[1", *texts)), 32)
+
+
+def test_how_many_values_there_may_be() -> None:
+    assert len(json_texts(b"[" + b"0," * 99_999 + b"0]")) == 100_001
+    with pytest.raises(BadDocumentError, match="more than 100000 values"):
+        json_texts(b"[" + b"0," * 100_000 + b"0]")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +80,19 @@ def test_fields_of_a_narinfo_in_their_order() -> None:
     assert narinfo(b"URL: a\nSystem: x\nSig: b\nSig: c\n") == ("URL", "a", "Sig", "b", "Sig", "c")
 
 
+def test_the_line_of_a_narinfo_that_is_none() -> None:
+    with pytest.raises(BadDocumentError, match=r"^line 2 is not `Name: value`$"):
+        narinfo(b"URL: a\nURL\n")
+
+
+def test_commits() -> None:
+    assert github(b'{"sha": "1", "node_id": "x"}') == ("1",)
+    assert gitlab(b'[{"id": "1"}, {"id": "2"}]') == ("1",)
+    for parse, data in ((github, b'[{"sha": "1"}]'), (github, b"{}"), (gitlab, b"[]"), (gitlab, b'{"id": "1"}')):
+        with pytest.raises(BadDocumentError, match=r"there is no (sha|id) in its answer"):
+            parse(data)
+
+
 def test_tokens() -> None:
     assert token(b'{"access_token": "b", "token": "a", "expires_in": 60}') == ("a",)
     assert token(b'{"access_token": "b"}') == ("b",)
@@ -70,7 +104,17 @@ def test_tokens() -> None:
 def test_challenges() -> None:
     assert challenge(b'Bearer realm="https://a/b",service="c d", scope="e"') == ("https://a/b", "c d")
     assert challenge(b'bearer REALM="x"') == ("x", "")
-    for data in (b"", b"Bearer", b'Basic realm="x"', b"Bearer realm=x", b'Bearer realm="x";a', b'Bearer service="x"'):
+    assert challenge(b'Bearer realm="x",realm="y" , service="z"') == ("x", "z")
+    assert challenge(b'Bearer realm="%s"' % (b"x" * 1024)) == ("x" * 1024, "")
+    for data in (
+        b"",
+        b"Bearer",
+        b'Basic realm="x"',
+        b"Bearer realm=x",
+        b'Bearer realm="x";a',
+        b'Bearer service="x"',
+        b'Bearer a realm="x"',
+    ):
         with pytest.raises(BadDocumentError):
             challenge(data)
 

@@ -58,10 +58,11 @@ GOOD: dict[str, tuple[bytes, int, int | None, bytes, bool]] = {
     "empty": (OK + b"Content-Length: 0\r\n\r\n", 200, 0, b"", True),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, 0, b"", True),
     "not modified": (b"HTTP/1.1 304 X\r\nContent-Length: 7\r\n\r\n", 304, 0, b"", True),
+    "not modified, in chunks": (b"HTTP/1.1 304 X\r\nTransfer-Encoding: chunked\r\n\r\n", 304, 0, b"", True),
     "line feeds alone": (SIZED.replace(b"\r\n", b"\n"), 200, 5, b"hello", True),
     "no reason": (b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
     "no blank behind the status": (b"HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", 404, 0, b"", True),
-    "after others": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nA: b\r\n\r\n" + SIZED, 200, 5, b"hello", True),
+    "after others": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 X\r\nA: b\r\n\r\n" + SIZED, 200, 5, b"hello", True),
     "the size twice": (OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, 5, b"hello", True),
     "closing": (SIZED.replace(b"X: 1", b"Connection: Close"), 200, 5, b"hello", False),
     "of 1.0": (SIZED.replace(b"1.1", b"1.0"), 200, 5, b"hello", False),
@@ -79,6 +80,14 @@ def test_an_answer(case: str, size: int) -> None:
     assert (answer.status, answer.length, found) == (status, length, body)
     if "behind" not in case or size > len(data):
         assert answer.is_reusable is reusable
+
+
+def test_a_connection_is_used_again_only_after_the_body() -> None:
+    head, body = SIZED[:-5], SIZED[-5:]
+    answer = Answer(Pieces(head, body))
+    assert not answer.is_reusable
+    assert b"".join(map(bytes, answer.body())) == body
+    assert answer.is_reusable
 
 
 def test_fields() -> None:
@@ -122,6 +131,48 @@ BAD: dict[str, bytes] = {
 def test_what_is_malformed(case: str, size: int) -> None:
     with pytest.raises(MalformedAnswerError):
         read(cut(BAD[case], size))
+
+
+def headed(size: int) -> bytes:
+    """A head of so many bytes, and an empty body."""
+    rest = b"\r\nContent-Length: 0\r\n\r\n"
+    return OK + b"A: ".ljust(size - len(OK) - len(rest), b"b") + rest
+
+
+def chunked(extension: int = 2, trailers: bytes = b"") -> bytes:
+    """A chunk whose line has so many bytes before its line feed, and trailers."""
+    line = b"5;".ljust(extension - 1, b"x") + b"\r\n"
+    return OK + b"Transfer-Encoding: chunked\r\n\r\n" + line + b"hello\r\n0\r\n" + trailers + b"\r\n"
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+#: The most of each, and one more.
+BOUNDS: dict[str, tuple[bytes, bytes]] = {
+    "lines of a head": (
+        OK + b"A: b\r\n" * 127 + SIZED[len(OK) :][:19] + b"\r\nhello",
+        OK + b"A: b\r\n" * 129 + b"\r\n",
+    ),
+    "bytes of a head": (headed(64 << 10), headed((64 << 10) + 1)),
+    "answers before it": (INTERIM * 7 + SIZED, INTERIM * 8 + SIZED),
+    "bytes of a chunk's line": (chunked(4096), chunked(4097)),
+    "bytes of a trailer": (
+        chunked(trailers=b"A: ".ljust((64 << 10) - 2, b"b") + b"\r\n"),
+        chunked(trailers=b"A: ".ljust((64 << 10) - 1, b"b") + b"\r\n"),
+    ),
+    "bytes of two trailers": (
+        chunked(trailers=b"A: ".ljust((64 << 10) - 8, b"b") + b"\r\nA: bc\r\n"),
+        chunked(trailers=b"A: ".ljust((64 << 10) - 8, b"b") + b"\r\nA: bcd\r\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_the_most_is_read_and_no_more(case: str, size: int) -> None:
+    most, more = BOUNDS[case]
+    read(cut(most, size))
+    with pytest.raises(MalformedAnswerError):
+        read(cut(more, size))
 
 
 @pytest.mark.parametrize("data", [SIZED, CHUNKED], ids=["sized", "in chunks"])
