@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 import click
 
 from mvmnix import strict
-from mvmnix.api.verify import ArtifactVerdict, FailedArtifact, VerifiedImage
+from mvmnix.api.verify import ArtifactVerdict, FailedArtifact
 from mvmnix.cli.output import answer
-from mvmnix.errors import Reason, RefusedError
+from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import Inclusion
 from mvmnix.provenance.verify import Attested, Authentic, CountedBundle, Passed, signer_of
 
@@ -103,35 +102,3 @@ def _counted(it: CountedBundle, *, statements: bool) -> Mapping[str, object]:
         **told_witness(it.attested),
     }
     return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})
-
-
-def image_line(it: VerifiedImage) -> str:
-    """What a verified image is, and who signed for it, for people."""
-    claim = it.provenance.claim
-    where = f"?dir={claim.directory}" if claim.directory else ""
-    root = f"{claim.root.uri}{where}#{claim.attribute}"
-    authentic, level = it.provenance.authentic, it.provenance.level
-    return f"verified: {root}, signed by {signer_of(authentic)}, SLSA Build L{level} ({seen(authentic)})"
-
-
-def image_record(it: VerifiedImage) -> Mapping[str, object]:
-    """The same for machines."""
-    evidence = it.provenance
-    return {
-        "verified": True,
-        "signer": evidence.signer.name,
-        "level": evidence.level,
-        "builder": evidence.claim.builder_id,
-        "bundle": str(evidence.bundle),
-        "payload": str(Digest.of(envelope.parse_bundle(it.evidence.provenance).payload)),
-        "policy": str(evidence.policy),
-        **told_witness(evidence.authentic),
-        "steps": [step.record for step in evidence.steps],
-    }
-
-
-def refusal_record(it: RefusedError) -> Mapping[str, object]:
-    """A refusal for machines: every reason, and each step that was taken."""
-    steps = [step.record for step in it.steps]
-    reasons = [reason.record for reason in it.reasons]
-    return {"verified": False, "reasons": reasons, **({"steps": steps} if steps else {})}

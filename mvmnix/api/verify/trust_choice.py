@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import override
+from typing import TYPE_CHECKING, override
 
 from mvmnix.api.files import file_bytes
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
+from mvmnix.errors import RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust, trusted_root
-from mvmnix.provenance.policy import FILE_NAME, Files, TrustPolicy, in_force
-from mvmnix.provenance.verify import ReleasePolicy, Requirements, Standard
+from mvmnix.provenance.verify import Requirements, Standard
+
+if TYPE_CHECKING:
+    from mvmnix.provenance.policy import TrustPolicy
 
 _KEY_LIMIT = 64 * 1024
 _WHOM = "say whom to trust: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
@@ -43,17 +43,20 @@ class TrustChoice:
         """Whether anything other than a policy is chosen."""
         return bool(self.key) or self.certified or bool(self.trusted_root)
 
-    def standard(self, wanted: Requirements) -> tuple[Standard, TrustPolicy | None]:
+    def standard(self, wanted: Requirements) -> "tuple[Standard, TrustPolicy | None]":
         """What bundles are held against, and the policy where one was named.
 
         Raises UsageError, and UnreadableError for what can't be read: without it nothing can be verified.
         """
         if sum((bool(self.key), self.certified, bool(self.policy))) != 1:
-            raise UsageError("it takes one of a key, an identity and a policy", hint=_WHOM)
+            raise UsageError("give exactly one of --key, --certificate-identity and --policy", hint=_WHOM)
         if self.policy:
             if self.trusted_root:
                 hint = "pin it in the policy: [[roots]], docs/trust-policy.md"
                 raise UsageError("--trusted-root goes with a key or an identity, not with a policy", hint=hint)
+            from mvmnix.api.verify.policy_at import named_policy  # noqa: PLC0415 - keys don't pay for it
+            from mvmnix.provenance.verify import ReleasePolicy  # noqa: PLC0415
+
             policy = named_policy(self.policy)
             further = ReleasePolicy(policy, now()).further
             return Standard(policy.trust, wanted, Role.BUILDER, further, policy.thresholds.rebuilds), policy
@@ -93,33 +96,6 @@ def public_key(data: bytes) -> PublicKey:
     """A public key in PEM, or as the base64 of its DER. Raises ValueError."""
     text = data.decode("ascii")
     return PublicKey.from_pem(text) if "-----BEGIN" in text else PublicKey.from_base64(text.strip())
-
-
-def named_policy(path: str) -> TrustPolicy:
-    """The policy at a path that the caller named: a trust.toml, or the directory that holds one.
-
-    What lies beside it belongs to it: revocations.toml, roots/. The machine's floor and the user's own policy have no
-    part in it, and it has none in what starts here. Raises UnreadableError: without it nothing can be verified.
-    """
-    try:
-        return in_force(Files(None), named_files(path))
-    except (UsageError, UnreadableError):
-        raise
-    except MvmnixError as error:
-        raise UnreadableError(f"the policy {path} can't be used: {error.message}", hint=error.hint) from error
-
-
-def named_files(path: str) -> Files:
-    """What the trust.toml at this path says, or that in this directory. Raises MvmnixError as it was found."""
-    where = Path(path)
-    directory = where if where.is_dir() else where.parent
-    if not where.is_dir() and where.name != FILE_NAME:
-        raise UsageError(f"{path} is not called {FILE_NAME}", hint=f"name a {FILE_NAME}, or the directory with it")
-    try:
-        with Directory.open(str(directory.absolute())) as opened:
-            return Files(opened)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UnreadableError(f"{path} is not there", hint="name a trust.toml: docs/trust-policy.md") from error
 
 
 def _pattern(option: str, exact: str, regexp: str) -> Pattern:

@@ -3,47 +3,19 @@
 Exit codes: 0 verified, 1 refused, 2 could not verify.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from mvmnix.api import BUNDLE_NAME, digest_in, open_context, policy_history
-from mvmnix.api.verify import (
-    SUFFIX,
-    Finding,
-    TrustChoice,
-    finding_of_files,
-    finding_of_image,
-    named_policy,
-    verify_artifacts,
-    verify_image,
-    write_summary,
-)
+from mvmnix.api import digest_in
+from mvmnix.api.verify import SUFFIX, TrustChoice, verify_artifacts
 from mvmnix.cli.completers import file
-from mvmnix.cli.options import wanted_options, whom_options
-from mvmnix.cli.output import TERMINAL, answer
-from mvmnix.cli.verdicts import image_line, image_record, refusal_record, show, show_json, tell_reasons
-from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError, UsageError
-from mvmnix.escaping import escape_line
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.cli.options import VerifyOptions, wanted_options, whom_options
+from mvmnix.cli.verdicts import show, show_json
+from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.provenance.verify import Passed, Requirements
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What was asked for besides whom to trust."""
-
-    bundle: str
-    plan: str
-    as_json: bool
-    statements: bool
-    vsa: str
-    verifier_id: str
-    resource_uri: str
 
 
 @click.command()
@@ -53,7 +25,7 @@ class _Wish:
 @click.option(
     "--bundle",
     default="",
-    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
+    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/provenance.sigstore.json.",
 )
 @whom_options
 @wanted_options
@@ -84,14 +56,16 @@ def verify(
     """
     if verifier_id and not vsa:
         raise UsageError("--verifier-id goes with --vsa", hint="say where to write the summary")
-    wish = _Wish(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
+    wish = VerifyOptions(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
     with could_not_verify():
         if any(Path(artifact).is_dir() for artifact in artifacts):
-            return _image(artifacts, whom, wanted, wish)
+            from mvmnix.cli.commands.verify_image import verify_one_image  # noqa: PLC0415 - files don't pay for it
+
+            return verify_one_image(artifacts, whom, wanted, wish)
         return _files(artifacts, whom, wanted, wish)
 
 
-def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: _Wish) -> int:
+def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: VerifyOptions) -> int:
     if wish.plan:
         raise UsageError("--plan goes with a directory", hint="name the directory of `mvm build --out`")
     if bool(wish.vsa) != bool(wish.resource_uri):
@@ -110,58 +84,12 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     verdicts = verify_artifacts(artifacts, wish.bundle, standard)
     passed = [verdict for verdict in verdicts if isinstance(verdict, Passed)]
     if policy is not None and wish.vsa and len(passed) == len(verdicts):
-        _write_summary(finding_of_files(passed, policy, wish.resource_uri), wish)
+        from mvmnix.api.verify import finding_of_files  # noqa: PLC0415 - nor do those without a summary
+        from mvmnix.cli.commands.verify_image import write_finding  # noqa: PLC0415
+
+        write_finding(finding_of_files(passed, policy, wish.resource_uri), wish)
     (show_json if wish.as_json else show)(verdicts, statements=wish.statements)
     return int(len(passed) != len(verdicts))
-
-
-def _image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: _Wish) -> int:
-    if wish.resource_uri:
-        raise UsageError("an image has a resource URI of its own", hint="leave --resource-uri out")
-    if len(artifacts) != 1:
-        raise UsageError("an image is verified alone", hint="name one directory, or files only")
-    if whom.named or wanted != Requirements():
-        hint = "name the image's files instead: they are verified each, like any other"
-        raise UsageError("an image's directory is held against a policy: --policy, or yours", hint=hint)
-    directory = Path(artifacts[0])
-    try:
-        policy, older = (named_policy(whom.policy), ()) if whom.policy else _policy_in_force()
-    except RefusedError as refused:
-        return _told(refused, 2, wish)  # without a policy nothing can be verified
-    if older:
-        return _told(RefusedError(*older), 1, wish)
-    try:
-        found = verify_image(policy, directory, wish.bundle, wish.plan)
-    except RefusedError as refused:
-        return _told(refused, 1, wish)
-    if wish.vsa:
-        _write_summary(finding_of_image(found, policy), wish)
-    if wish.as_json:
-        answer("verdict", {**image_record(found), **({"statement": found.statement} if wish.statements else {})})
-    else:
-        if wish.statements:
-            click.echo(json.dumps(found.statement, sort_keys=True))
-        click.echo(escape_line(f"{directory}: {image_line(found)}"), err=wish.statements)
-    return 0
-
-
-def _write_summary(finding: Finding, wish: _Wish) -> None:
-    with open_context(TERMINAL) as context:
-        write_summary(context, finding, wish.vsa, wish.verifier_id)
-
-
-def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
-    """The policy, and why it is older than the last one in the log: no launch takes anything under it."""
-    with open_context(TERMINAL) as context:
-        return context.policy, policy_history.not_older(context, context.policy)
-
-
-def _told(refused: RefusedError, status: int, wish: _Wish) -> int:
-    if wish.as_json:
-        answer("verdict", refusal_record(refused))
-    else:
-        tell_reasons(refused.reasons)
-    return status
 
 
 @contextmanager

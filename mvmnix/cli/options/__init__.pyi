@@ -17,7 +17,7 @@ from mvmnix.cli.options.plan import plan_option_names, plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.options.trust import wanted_options, whom_options
+from mvmnix.cli.options.trust import VerifyOptions, wanted_options, whom_options
 
 __all__ = [
     "DIRECTORY",
@@ -25,6 +25,7 @@ __all__ = [
     "KEY_LIMIT",
     "AuditSource",
     "AuditVerdict",
+    "VerifyOptions",
     "archive_key",
     "audit_verdicts",
     "data_lines",

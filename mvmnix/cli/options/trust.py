@@ -1,6 +1,7 @@
 """The options of `mvm verify` that say whom to trust and what is required, each handed on as one noun."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 
 import click
@@ -10,6 +11,20 @@ from mvmnix.api.verify import TrustChoice
 from mvmnix.errors import UsageError
 from mvmnix.provenance.slsa import predicate_type
 from mvmnix.provenance.verify import Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What was asked for besides whom to trust."""
+
+    bundle: str
+    plan: str
+    as_json: bool
+    statements: bool
+    vsa: str
+    verifier_id: str
+    resource_uri: str
+
 
 _REGEXP = "The same, as a regular expression that matches in full."
 _WHOM = (

@@ -65,7 +65,7 @@ def test_verified(settled: Station, exported: Path) -> None:
 
 def test_a_verdict_is_one_line(settled: Station, exported: Path) -> None:
     """Names in it are a stranger's."""
-    settled.monkeypatch.setattr("mvmnix.cli.commands.verify.image_line", lambda _: "verified: a\nverified: b")
+    settled.monkeypatch.setattr("mvmnix.cli.commands.verify_image._image_line", lambda _: "verified: a\nverified: b")
     assert settled.mvm("verify", exported).out == f"{exported}: verified: a\\nverified: b\n"
 
 
@@ -207,4 +207,4 @@ def test_a_file_that_is_not_there_is_named_before_whom_to_believe(settled: Stati
     said = settled.mvm("verify", settled.path / "nowhere")
     assert (said.code, "nowhere can't be read" in said.err) == (2, True)
     assert "check the path" in said.err
-    assert "it takes one of a key" in settled.mvm("verify", f"sha256:{'0' * 64}").err
+    assert "give exactly one of --key" in settled.mvm("verify", f"sha256:{'0' * 64}").err
