@@ -529,7 +529,6 @@ def test_a_log_that_was_begun_anew_is_no_excuse_for_another_problem(world: World
     AuditLog(world.directory, world.signer).append(
         Record(kind=RecordKind.NEW_LOG, time=NOON, digests={"was": Digest.of(b"")})
     )
-    data = bytearray((world.path / FIRST).read_bytes())
-    data[data.index(b"new-log")] ^= 1
-    (world.path / FIRST).write_bytes(data)
+    world.log.append(record(1))
+    replace(FIRST, -1, b'"m1"', b'"m2"')(world)
     assert "begun on purpose" not in refusal(world)

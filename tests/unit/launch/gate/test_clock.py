@@ -233,6 +233,18 @@ def test_a_file_that_is_not_ours(host: Clocks, data: bytes) -> None:
     host.refused(ReasonCode.STATE_MISMATCH)
 
 
+def test_who_only_looks_sees_what_a_start_would(host: Clocks) -> None:
+    """The mark as it is on the disk, or as it would be written."""
+    for waited, least in ((0, 0), (30, 0), (29, 0), (1, 60), (3600, 3660)):
+        host.wait(waited * SECOND)
+        before = host.directory.names()
+        seen = host.clock.look()
+        assert host.directory.names() == before
+        assert seen.least == BEGIN + least * SECOND
+        with host.directory.lock(clocks.LOCK):
+            assert host.clock.moment() == seen
+
+
 @pytest.mark.parametrize("way", [1, -1])
 def test_a_step_of_ten_seconds_is_not_told(host: Clocks, way: int) -> None:
     host.now()

@@ -185,6 +185,13 @@ def test_a_hard_link_of_a_secret_is_that_secret(plain: Path) -> None:
     assert words(share(plain)) == {"credentials"}
 
 
+def test_credentials_of_a_home_are_found_at_any_depth(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain / "a/b/c/d/me/.ssh").mkdir(parents=True)
+    assert words(share(plain)) == set(), "no home"
+    monkeypatch.setenv("HOME", str(plain / "a/b/c/d/me"))
+    assert words(share(plain)) == {"home-directory", "credentials"}
+
+
 def own_state(plain: Path) -> tuple[str, ...]:
     (plain / "state").mkdir()
     return (str(plain / "state"),)
