@@ -168,7 +168,7 @@ def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:
 
 def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(lanes.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("mvmnix.builder.fetch.lanes.time.monotonic", lambda: now[0])
     deadline = Deadline.after(5)
     for now[0], left, is_over in ((104.5, 0.5, False), (105.0, 0.0, True), (106.0, 0.0, True)):
         assert (deadline.left, deadline.is_over) == (left, is_over)
