@@ -162,8 +162,9 @@ class AuditLog:
         else:
             known = self._go_on(end, line + b"\n", checkpoint, tree)
         self._known = known
-        log.info("audit", "record %d: %s", tree.size - 1, record.kind)
-        return Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
+        entry = Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
+        log.info("audit", "record %d: %s", entry.index, record.kind)
+        return entry
 
     def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """Another segment, whole at once."""
@@ -237,7 +238,7 @@ class AuditLog:
             self._publish_key()
         if kept is None and not left:
             return end
-        tail = kept if kept is not None and kept.endswith(left) else (kept or b"") + left
+        tail = (kept or b"").removesuffix(left) + left
         if tail != kept:
             self._directory.write_atomic(PENDING, tail)  # 1
         if end is not None:
@@ -279,6 +280,6 @@ def _is_blank(data: bytes) -> bool:
 
 
 def _write_at(fd: int, data: bytes, offset: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], offset + written)
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written

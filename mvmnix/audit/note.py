@@ -74,8 +74,9 @@ class NoteKey:
         ours = [raw[4:] for name, raw in signatures if (name, raw[:4]) == (self.name, self.identity)]
         if len(ours) != 1:
             raise NoteError(f"{len(ours)} signatures of {self.name} stand under it, not one")
+        (signature,) = ours
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(ours[0], text)
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, text)
         except (InvalidSignature, ValueError) as error:
             raise NoteError(f"the signature of {self.name} does not fit it") from error
         return text
@@ -127,15 +128,17 @@ class Checkpoint:
         no extension, each in its only spelling.
         """
         text = key.verified(note)  # 1
-        lines = text.decode().split("\n")
-        if lines[0] != key.name:  # 2
-            raise NoteError(f"it speaks of the log {lines[0]!r}, not of {key.name}")
-        if len(lines) != 4 or lines[3] or not _SIZE.fullmatch(lines[1]):  # 3
-            raise NoteError("it is not the three lines of a checkpoint")
-        root = _base64(lines[2])
+        origin, *others = text.decode().removesuffix("\n").split("\n")
+        if origin != key.name:  # 2
+            raise NoteError(f"it speaks of the log {origin!r}, not of {key.name}")
+        match others:  # 3
+            case [size, encoded] if _SIZE.fullmatch(size):
+                root = _base64(encoded)
+            case _:
+                raise NoteError("it is not the three lines of a checkpoint")
         if len(root) != hashlib.sha256().digest_size:
             raise NoteError("its root hash has not 32 bytes")
-        return cls(key.name, int(lines[1]), Digest(root.hex()), note)
+        return cls(key.name, int(size), Digest(root.hex()), note)
 
 
 def _text(size: int, root: bytes, key: NoteKey) -> str:
@@ -169,9 +172,9 @@ def _split(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
         raise NoteError("it holds control characters")
     signatures = []
     for line in block.removesuffix("\n").split("\n"):
-        name, space, encoded = line.removeprefix(_DASH).partition(" ")
+        name, _, encoded = line.removeprefix(_DASH).partition(" ")
         raw = _base64(encoded)
-        if not line.startswith(_DASH) or not space or not _NAME.fullmatch(name) or len(raw) < 5:
+        if not line.startswith(_DASH) or not _NAME.fullmatch(name) or len(raw) < 5:
             raise NoteError("a line under it is no signature")
         signatures.append((name, raw))
     return body.encode() + b"\n", signatures

@@ -26,7 +26,7 @@ class SealedRecord:
 
 def last_records(directory: Directory, key: NoteKey, *, last: int) -> Iterator[SealedRecord]:
     """The last so many sealed records, oldest first; see `records_backwards` for what is checked and raised."""
-    yield from reversed(list(islice(records_backwards(directory, key), max(0, last))))
+    yield from reversed(list(islice(records_backwards(directory, key), last)))
 
 
 def records_backwards(directory: Directory, key: NoteKey) -> Iterator[SealedRecord]:
@@ -35,10 +35,9 @@ def records_backwards(directory: Directory, key: NoteKey) -> Iterator[SealedReco
     The checkpoint proves the header of the last segment, which proves the records of the segment before it and, with
     them, its header, and so on. Raises RefusedError [log-mismatch], UnreadableError when there is no log.
     """
-    for segment, lines in _segments(directory, key):
-        for offset in range(len(lines) - 1, -1, -1):
-            index = segment.first + offset
-            yield SealedRecord(index, _parse(directory, index, lines[offset]))
+    for segment in _segments(directory, key):
+        for index, line in _reversed(segment):
+            yield SealedRecord(index, _parse(directory, index, line))
 
 
 def matching_records(
@@ -50,31 +49,40 @@ def matching_records(
     one look for each record on the way: about 1 ms for each segment of 128. Raises as `records_backwards`.
     """
     oldest = b"" if since is None else show_time(since).encode()
-    for segment, lines in _segments(directory, key):
-        for offset in range(len(lines) - 1, -1, -1):
-            if text in lines[offset]:
-                index = segment.first + offset
-                yield SealedRecord(index, _parse(directory, index, lines[offset]))
-        if len(lines) == CAPACITY and max(map(_time, lines)) < oldest:
+    for segment in _segments(directory, key):
+        for index, line in _reversed(segment):
+            if text in line:
+                yield SealedRecord(index, _parse(directory, index, line))
+        if len(segment.lines) == CAPACITY and max(map(_time, segment.lines)) < oldest:
             return
 
 
 def _time(line: bytes) -> bytes:
     """When a record was written, as its line ends: `…"time":"2026-01-31T12:00:00Z"}`; sorts as the times do."""
-    return line[-22:-2]
+    return line.removesuffix(b'"}')[-20:]
 
 
-def _segments(directory: Directory, key: NoteKey) -> Iterator[tuple[Segment, tuple[bytes, ...]]]:
-    """All segments, the last one first, each with the lines that are sealed; verified before it is handed out."""
+def _reversed(segment: Segment) -> Iterator[tuple[int, bytes]]:
+    """The lines of a segment with their indices, the last one first."""
+    return reversed([*enumerate(segment.lines, segment.first)])
+
+
+def _segments(directory: Directory, key: NoteKey) -> Iterator[Segment]:
+    """The segments of a log whose end is read and verified here; see `_chain`."""
     if not is_begun(directory):
         raise no_log(directory)
     with hold_writers(directory):
         head = read_head(directory, key)
-    yield head.segment, head.whole.lines
-    segment = head.segment
-    while (before := _before(directory, segment)) is not None:
-        yield before, before.lines
-        segment = before
+    yield from _chain(directory, head)
+
+
+def _chain(directory: Directory, head: Head) -> Iterator[Segment]:
+    """All segments, the last one first, without what lies beyond its sealed records; verified before it is yielded."""
+    segment = head.whole
+    yield segment
+    while segment.first:
+        segment = _before(directory, segment)
+        yield segment
 
 
 def tree_at(directory: Directory, head: Head, size: int) -> CompactRange:
@@ -86,24 +94,16 @@ def tree_at(directory: Directory, head: Head, size: int) -> CompactRange:
         raise ValueError(f"a log of {counted(head.checkpoint.size, 'record')} has no state of {size}")
     if size == head.checkpoint.size:
         return head.tree
-    segment: Segment | None = head.segment
-    while segment is not None and segment.first > size:
-        segment = _before(directory, segment)
-    return CompactRange() if segment is None else segment.after(size)
+    return next(segment.after(size) for segment in _chain(directory, head) if segment.first <= size)
 
 
 def leaf_hashes(directory: Directory, head: Head) -> list[bytes]:
     """The hashes of all sealed records, in order, all of them verified. Raises RefusedError [log-mismatch]."""
-    chain = [head.whole]
-    while (segment := _before(directory, chain[-1])) is not None:
-        chain.append(segment)
-    return [leaf_hash(line) for segment in reversed(chain) for line in segment.lines]
+    return [leaf_hash(line) for segment in reversed([*_chain(directory, head)]) for line in segment.lines]
 
 
-def _before(directory: Directory, segment: Segment) -> Segment | None:
-    """The segment before a verified one, verified; None before the first."""
-    if segment.first == 0:
-        return None
+def _before(directory: Directory, segment: Segment) -> Segment:
+    """The segment before a verified one that is not the first, verified."""
     before = read_segment(directory, segment.first - CAPACITY)
     if _after(before, segment.first) != segment.before:
         why = f"the records {before.first} to {segment.first - 1} are not those that were sealed"

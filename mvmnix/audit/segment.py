@@ -131,5 +131,5 @@ def _header(before: CompactRange) -> bytes:
 
 def _parse_header(fields: strict.Record) -> CompactRange:
     fields.integer("version", _VERSION, _VERSION)
-    hashes = fields.texts("hashes", _HASH, 64)
+    hashes = fields.texts("hashes", _HASH, strict.MAX_INTEGER.bit_count())
     return CompactRange(fields.integer("first", 0, strict.MAX_INTEGER), tuple(bytes.fromhex(item) for item in hashes))

@@ -7,7 +7,7 @@ the key's signature; what lies beyond the sealed size is not part of the log and
 import os
 import shlex
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.audit.checkpoint_slot import BLANK, PLACES, Seal
@@ -53,7 +53,7 @@ class Head:
     def whole(self) -> Segment:
         """The last segment without what lies beyond its sealed records."""
         lines = self.segment.lines[: self.checkpoint.size - self.segment.first]
-        return replace(self.segment, lines=lines, torn=b"", spare=0)
+        return Segment(self.segment.before, lines, places=self.segment.places)
 
 
 def mismatch(directory: Directory, why: str) -> Reason:
@@ -99,7 +99,7 @@ def hold_writers(directory: Directory) -> AbstractContextManager[Lock | None]:
 
 def is_begun(directory: Directory) -> bool:
     """Whether there is anything of a log. False also when all of it was removed: only a pinned checkpoint tells."""
-    return any(map(directory.exists, (segment_name(0), VERIFIER_KEY))) or bool(segment_indices(directory))
+    return directory.exists(VERIFIER_KEY) or bool(segment_indices(directory))
 
 
 class NoLogError(UnreadableError):

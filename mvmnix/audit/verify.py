@@ -81,7 +81,7 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
         if head is None or first < head.segment.first:
             walk.full(walk.read(first), head)
         elif first == head.segment.first:
-            walk.fold(head.segment, head.segment.lines[: head.checkpoint.size - first])
+            walk.fold(head.whole)
         else:
             sealed = counted(head.checkpoint.size, "record that is", "records that are")
             walk.problem(f"{segment_name(first)} begins beyond the {sealed} sealed")
@@ -134,14 +134,13 @@ class _Walk:
             left = head.checkpoint.size
             self._contradicted(rolled_back(pinned.size, left))
         self._pinned = pinned
-        self._compare()
         return pinned
 
     def full(self, segment: Segment | None, head: Head | None) -> None:
         """Walk over a segment that another one follows."""
         if segment is None:
             return
-        self.fold(segment, segment.lines)
+        self.fold(segment)
         name = segment_name(segment.first)
         if segment.torn:  # 6
             self.problem(f"{name} ends in the middle of a line, though another one follows")
@@ -172,14 +171,14 @@ class _Walk:
         """Note something for `finish`."""
         self._reasons.append(mismatch(self._directory, why))
 
-    def fold(self, segment: Segment, lines: tuple[bytes, ...]) -> None:
-        """Walk over records of a segment."""
+    def fold(self, segment: Segment) -> None:
+        """Walk over the records of a segment."""
         if segment.before.size != self._tree.size:  # 3
             self.problem(f"after record {self._tree.size - 1} comes the segment of record {segment.first}")
         elif segment.before != self._tree:
             name = segment_name(segment.first)
             self.problem(f"a record before {segment.first} was changed, or the header of {name}")
-        for index, line in enumerate(lines, segment.first):
+        for index, line in enumerate(segment.lines, segment.first):
             try:
                 said = spelled(line)  # 4
             except MalformedError as error:
@@ -189,14 +188,10 @@ class _Walk:
                 self._begun_anew = index, said["time"]
             self._follow(said["kind"], said["machine"], index, line)
             self._visit(index, said)
+        if self._pinned is not None:
+            self._compare(segment, self._pinned)
         # go on from what the header says, so that a change further on is found too
-        self._tree = segment.before
-        pinned = 0 if self._pinned is None else self._pinned.size - segment.first
-        if 0 < pinned <= len(lines):
-            self._tree = segment.before.extend(lines[:pinned])
-            self._compare()
-            lines = lines[pinned:]
-        self._tree = self._tree.extend(lines)
+        self._tree = segment.before.extend(segment.lines)
 
     def _follow(self, kind: str, machine: str | None, index: int, line: bytes) -> None:
         """Keep account of machines that started and ended."""
@@ -208,7 +203,8 @@ class _Walk:
             case _:
                 pass
 
-    def _compare(self) -> None:
-        pinned = self._pinned
-        if pinned is not None and pinned.size == self._tree.size and pinned.root.raw != self._tree.root():  # 5
+    def _compare(self, segment: Segment, pinned: Checkpoint) -> None:
+        """Hold the pinned checkpoint against the segment in which it ends; that of no records, against the first."""
+        is_here = segment.first < pinned.size <= segment.first + len(segment.lines) or pinned.size == segment.first == 0
+        if is_here and segment.after(pinned.size).root() != pinned.root.raw:  # 5
             self._contradicted(f"the {other_root(pinned.size)}")

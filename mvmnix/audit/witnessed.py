@@ -141,7 +141,7 @@ def ask_witnesses(directory: Directory, key: NoteKey, witnesses: Iterable[Witnes
             note = witness.latest()
         except (MvmnixError, OSError) as error:
             refused = unavailable(witness, error)
-            yield WitnessAnswer(witness, f"can't be asked: {refused.reasons[0].why}", refused)
+            yield WitnessAnswer(witness, f"can't be asked: {_why(refused)}", refused)
             continue
         if note is None:
             said = "keeps no checkpoint yet" if witness.put_away else "takes checkpoints, and gives none back"
@@ -150,11 +150,15 @@ def ask_witnesses(directory: Directory, key: NoteKey, witnesses: Iterable[Witnes
         try:
             ours = _held(directory, key, witness, note)
         except RefusedError as refused:
-            yield WitnessAnswer(witness, f"can't vouch for the log: {refused.reasons[0].why}", refused)
+            yield WitnessAnswer(witness, f"can't vouch for the log: {_why(refused)}", refused)
         else:
             yield WitnessAnswer(
                 witness, f"has seen {Checkpoint.verified(note, key).size} of {counted(ours.size, 'record')}"
             )
+
+
+def _why(refused: RefusedError) -> str:
+    return "; ".join(reason.why for reason in refused.reasons)
 
 
 def _held(directory: Directory, key: NoteKey, witness: Witness, note: bytes) -> Checkpoint:
@@ -162,7 +166,7 @@ def _held(directory: Directory, key: NoteKey, witness: Witness, note: bytes) -> 
     try:
         return check_against_witness(directory, key, note)
     except ContradictedError as error:
-        reason = error.reasons[0]
+        (reason,) = error.reasons
         why = f"{reason.why}, says the witness {witness.name} ({witness.where})"
         raise RefusedError(replace(reason, why=why, hint=_begin_anew(directory, witness, error))) from error
 
@@ -171,7 +175,7 @@ def _begin_anew(directory: Directory, witness: Witness, error: ContradictedError
     """What to do: the evidence is put away, not deleted."""
     away = f"`{witness.put_away}`"
     if isinstance(error.__cause__, NoteError):
-        return f"{error.reasons[0].hint}: {away}"
+        return f"{error.hint}: {away}"
     where = shlex.quote(directory.path)
     log = f"`mv {where} {where}.bad`, " if is_begun(directory) else ""
     steps = f"{log}{away}, and the same for any other witness that objects"

@@ -233,7 +233,7 @@ def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
     assert "\nflake-registry = \n" in shown
 
 
-@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "PROGRAM"), (helper_command, "UNSHARE"), (helper, "SH")])
+@pytest.mark.parametrize(("module", "name"), [(bubblewrap, "BUBBLEWRAP"), (helper_command, "UNSHARE"), (helper, "SH")])
 def test_a_missing_program_is_named_with_its_package(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,11 @@ class Lane:
 
     def receive(self, deadline: Deadline | None = None) -> tuple[Kind, memoryview]:
         """The next packet; its content is valid until the one after it. Raises BrokenError, DownloadError."""
-        seconds = self._quiet if deadline is None else min(self._quiet, deadline.left + 0.001)
+        seconds = self._quiet
+        if deadline is not None:
+            if deadline.is_over:  # a server that sends a packet each moment would have no end otherwise
+                raise BrokenError("the time for this download is over")
+            seconds = min(seconds, deadline.left + 0.001)
         self._end.settimeout(seconds)
         try:
             size, _, flags, _ = self._end.recvmsg_into([self._buffer])

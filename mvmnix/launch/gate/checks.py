@@ -1,6 +1,5 @@
 """The steps by which verify.py holds a plan against everything else; each yields the reasons that it finds."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +17,7 @@ from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import (
     Authentic,
     ImageEvidence,
+    Quorum,
     Summary,
     Verified,
     VerifiedSummary,
@@ -155,21 +155,17 @@ def step_14_provenance(it: Sheet) -> Iterator[Reason]:
 def step_15_signers(it: Sheet) -> Iterator[Reason]:
     """15. The first bundle's bytes are those that were read; a signer counts once, by key or identity, a key once."""
     hint = "have another planner sign it too: `mvm plan sign`; instead of `mvm run`, begin with `mvm plan create`"
-    for number, each in enumerate(it.signed, 1):
-        if each.payload != it.signed[0].payload:
+    first, *others = it.signed
+    for number, each in enumerate(others, 2):
+        if each.payload != first.payload:
             why = f"bundle {number} is about another statement than the first"
             yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
-    signers = Counter(each.signer.fingerprint for each in it.signed)
+    quorum = Quorum()
     for each in it.signed:
-        if signers[each.signer.fingerprint] > 1:
-            yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, f"{each.signer.name!r} signed more than once", hint)
-    keys = {each.spki: each.signer for each in it.signed}
-    for each in it.signed:
-        if each.signer.fingerprint != keys[each.spki].fingerprint:
-            why = f"{each.signer.name!r} and {keys[each.spki].name!r} signed with the same key, {each.spki}"
+        if why := quorum.count(each):
             yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
-    if len(signers) < it.policy.thresholds.plans:
-        why = f"{len(signers)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
+    if len(quorum) < it.policy.thresholds.plans:
+        why = f"{len(quorum)} of {it.policy.thresholds.plans} signers that the policy asks for have signed it"
         yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
 
 
@@ -193,7 +189,7 @@ def step_17_fresh(it: Sheet) -> Iterator[Reason]:
 def step_18_not_revoked(it: Sheet) -> Iterator[Reason]:
     """18. As the bundles that were handed in, as one of them, or as the statement in them; and the image."""
     revoked, hint = it.policy.trust.revocations.digests, "look into revocations.toml: `mvm policy check` lists it"
-    ours = {it.handed.plan, Digest.of(it.signed[0].payload), *(each.digest for each in it.signed)}
+    ours = {it.handed.plan, *(digest for each in it.signed for digest in (each.digest, Digest.of(each.payload)))}
     for digest in sorted(revoked & ours):
         yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)
     for subject in it.plan.subjects:

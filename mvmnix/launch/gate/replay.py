@@ -149,7 +149,7 @@ class Replay:
         it = self._allowed(plan, self._clock.moment)
         keep = frozenset({it.nonce} if it.last is None else {it.nonce, it.last.nonce})
         self._nonces.forget(it.nonce, before=it.moment.past, keep=keep)  # 6
-        before = (it.last.machine or "") if it.last is not None and it.last.nonce == it.nonce else ""
+        before = it.last.machine if it.last is not None and it.last.nonce == it.nonce else ""
         spent = Spent(it.statement, machine, it.moment.now, plan.window.not_after, it.moment.least, before)
         try:
             (self._nonces.spend if it.kept is None else self._nonces.renew)(it.nonce, spent)  # 7

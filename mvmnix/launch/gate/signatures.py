@@ -36,7 +36,7 @@ def split(data: bytes) -> tuple[bytes, ...]:
 
 def refuse_unsigned(data: bytes) -> None:
     """Refuse an unsigned plan, in any formatting; everything else is left to the reader of bundles."""
-    if is_statement(data) and _kind(data) == PREDICATE_TYPE:
+    if _kind(data) == PREDICATE_TYPE:
         raise refuse(ReasonCode.UNSIGNED, _WHAT, "this plan isn't signed", "sign it: `mvm plan sign FILE`")
 
 

@@ -4,7 +4,6 @@ import re
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import RecordKind
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import NONCE, LoggedStart
@@ -28,8 +27,8 @@ class UnkeptStarts:
         self._starts: dict[str, tuple[int, str | None, str]] = {}
 
     def visit(self, index: int, said: re.Match[str]) -> None:
-        """Take note of a record."""
-        if said["kind"] == RecordKind.START and said["expires"] and (nonce := _NONCE.search(said["digests"] or "")):
+        """Take note of a record. The start of a machine alone has an end of its plan's window."""
+        if said["expires"] and (nonce := _NONCE.search(said["digests"] or "")):
             self._starts[nonce[1]] = index, said["machine"], said["expires"]
 
     def reasons(self, past: datetime) -> tuple[Reason, ...]:

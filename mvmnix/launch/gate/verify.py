@@ -95,7 +95,8 @@ class VerifiedPlan:
     @property
     def signer(self) -> Signer:
         """Whose signature comes first."""
-        return self.signers[0]
+        first, *_ = self.signers
+        return first
 
     @property
     def kernel(self) -> int:
@@ -174,7 +175,8 @@ def read_plan(data: bytes, policy: TrustPolicy) -> SignedPlan:
     with only_refusals(_WHAT):
         signed = signatures.gather(data, policy.trust)
         taken = Steps("plan", (step for each in signed for step in each.steps))
-        claim = taken.need(checks.step_6_statement, signed[0])
+        first, *_ = signed
+        claim = taken.need(checks.step_6_statement, first)
         taken.need(checks.step_7_predicate_type, claim)
         plan = taken.need(checks.step_8_plan, claim)
         return SignedPlan(data, Digest.of(data), signed, plan, policy, taken.results, _SEAL)

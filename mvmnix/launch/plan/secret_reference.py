@@ -17,6 +17,8 @@ MOST_SECRETS: Final = 32
 LARGEST_SECRET: Final = 16 << 10
 LARGEST_SECRETS: Final = 32 << 10
 
+#: Words of a command.
+_MOST_WORDS: Final = 64
 _FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 _WORD: Final = r"[^\x00-\x1f\x7f]{1,4096}"
@@ -43,7 +45,7 @@ _FORMS: Final[Mapping[SecretSource, tuple[range, str]]] = {
     SecretSource.VARIABLE: (range(1, 2), _VARIABLE),
     SecretSource.FILE: (range(1, 2), r"/.+"),
     SecretSource.KEYRING: (range(2, 3), _WORD),
-    SecretSource.COMMAND: (range(1, 65), r"/.+"),
+    SecretSource.COMMAND: (range(1, _MOST_WORDS + 1), r"/.+"),
 }
 
 
@@ -78,8 +80,8 @@ class SecretReference:
         ('/usr/bin/pass', 'show', 'my db')
         """
         name, equals, reference = text.partition("=")
-        kind, colon, rest = reference.partition(":")
-        if not (equals and colon and kind in set(SecretSource)):
+        kind, _, rest = reference.partition(":")
+        if kind not in set(SecretSource):
             what = name if re.fullmatch(_FILE_NAME, name) and equals else "NAME"
             raise ValueError(f"not a reference to a secret: {what}=env:{what}, or file:, keyring:, command:")
         source = SecretSource(kind)
@@ -155,8 +157,8 @@ def kinds_digest(references: Sequence[SecretReference]) -> Digest:
 
 def _read(record: strict.Record) -> SecretReference:
     return SecretReference(
-        name=record.text("name", limit=64),
+        name=record.text("name", _FILE_NAME),  # which a variable's is, too
         target=record.choice("as", SecretTarget),
         source=record.choice("from", SecretSource),
-        words=record.texts("reference", _WORD, 64),
+        words=record.texts("reference", _WORD, _MOST_WORDS),
     )

@@ -19,7 +19,7 @@ from mvmnix.launch.plan.backend import Backend
 MOST_SHARES: Final = 8
 _LONGEST: Final = 1024
 #: Two slashes at its beginning would be a path of their own to PurePosixPath, and lie in no directory.
-_PATH: Final = r"/(?!/)[^\x00-\x1f\x7f]{0,1023}"
+_PATH: Final = rf"/(?!/)[^\x00-\x1f\x7f]{{0,{_LONGEST - 1}}}"
 #: What the agent makes itself in the guest, and no plan puts anything over.
 _TAKEN: Final = ("/proc", "/sys", "/dev", "/run")
 _ACKNOWLEDGE: Final = "acknowledge="

@@ -24,6 +24,9 @@ from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
 
 #: Seconds that a command may take; the user may have to type a passphrase meanwhile.
 _PATIENCE: Final = 60.0
+#: Bytes of a file or of what a command prints: the largest value, the newline that may follow it, and one that tells
+#: that there are more.
+_MOST_READ: Final = LARGEST_SECRET + 2
 #: What password managers need of our environment, beside what every child sees.
 _INHERITED: Final = (
     *INHERITED_BY_USERS_PROGRAMS,
@@ -53,10 +56,9 @@ def resolve_secrets(references: Sequence[SecretReference]) -> tuple[Secret, ...]
         except (OSError, ValueError, MvmnixError) as error:
             reasons.append(_reason(reference, _why(error)))
             last = error
-    if not reasons and (size := sum(len(secret.value) for secret in found)) > LARGEST_SECRETS:
-        reasons = [
-            _reason(references[-1], f"all secrets together have {size} bytes, and {LARGEST_SECRETS} are the most")
-        ]
+    if (size := sum(len(secret.value) for secret in found)) > LARGEST_SECRETS:
+        why = f"all secrets together have {size} bytes, and {LARGEST_SECRETS} are the most"
+        reasons.append(_reason(references[-1], why))
     if reasons:
         raise RefusedError(*reasons) from last
     return tuple(found)
@@ -101,15 +103,17 @@ def _is_text(value: bytes) -> bool:
 
 
 def _variable(words: Sequence[str]) -> bytes:
-    value = os.environb.get(os.fsencode(words[0]))
+    (name,) = words
+    value = os.environb.get(os.fsencode(name))
     if value is None:
-        raise ValueError(f"there is nothing: the environment variable {words[0]} is not set")
+        raise ValueError(f"there is nothing: the environment variable {name} is not set")
     return value
 
 
 def _file(words: Sequence[str]) -> bytes:
     """A regular file of ours that no other user may read, without a symbolic link on the way to it."""
-    opened = _opened(words[0], os.O_RDONLY | os.O_NONBLOCK)
+    (path,) = words
+    opened = _opened(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with os.fdopen(opened, "rb", closefd=False) as file:  # which takes no directory, and would leave it open
             status = os.fstat(opened)
@@ -119,7 +123,7 @@ def _file(words: Sequence[str]) -> bytes:
                 raise ValueError(f"it belongs to uid {status.st_uid}")
             if status.st_mode & 0o077:
                 raise ValueError(f"others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
-            return file.read(LARGEST_SECRET + 1)
+            return file.read(_MOST_READ)
     finally:
         os.close(opened)
 
@@ -170,16 +174,17 @@ def _keyring(words: Sequence[str]) -> bytes:
 
 def _command(words: Sequence[str]) -> bytes:
     """What a command prints; its program is a real path that only our user and root can change. No shell."""
-    program = _opened(words[0], os.O_PATH)
+    program, *_ = words
+    opened = _opened(program, os.O_PATH)
     try:
-        status = os.fstat(program)
+        status = os.fstat(opened)
     finally:
-        os.close(program)
+        os.close(opened)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"the program is a symbolic link or no file{_real(words[0])}")
-    judge(words[0], status)
-    done = first_bytes(words, env=environment(_INHERITED), limit=LARGEST_SECRET + 2, timeout=_PATIENCE)
-    if done.status != 0 and len(done.stdout) <= LARGEST_SECRET + 1:
+        raise ValueError(f"the program is a symbolic link or no file{_real(program)}")
+    judge(program, status)
+    done = first_bytes(words, env=environment(_INHERITED), limit=_MOST_READ, timeout=_PATIENCE)
+    if done.status != 0 and len(done.stdout) < _MOST_READ:  # one that prints more is killed
         raise ValueError(f"the command failed with status {done.status}")
     return done.stdout
 

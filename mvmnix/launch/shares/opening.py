@@ -28,12 +28,11 @@ def open_directory(path: str) -> int:
 
     Raises OSError; ELOOP or ENOTDIR for what is a link or no directory.
     """
-    names = PurePosixPath(path).parts[1:]
-    fd = os.open("/", _PASSED if names else _OPENED)
-    for index, name in enumerate(names, 1):
+    fd = os.open("/", _PASSED)
+    for name, flags in (*((name, _PASSED) for name in PurePosixPath(path).parts), (".", _OPENED)):
         parent = fd
         try:
-            fd = os.open(name, _PASSED if index < len(names) else _OPENED, dir_fd=parent)
+            fd = os.open(name, flags, dir_fd=parent)
         finally:
             os.close(parent)
     return fd

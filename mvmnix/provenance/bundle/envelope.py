@@ -186,7 +186,7 @@ def _quick(payload: bytes, rest: bytes) -> Bundle | None:
     is not read here, and nothing stands there in another form.
     """
     try:
-        value = _decode(rest.decode())[0]
+        value, _ = _decode(rest.decode())
         (signature,) = value["dsseEnvelope"]["signatures"]
         kind = matching(_TYPE, value["dsseEnvelope"]["payloadType"])
         bundle = Bundle(payload, kind, some(signature["sig"]), materials.keyless(value["verificationMaterial"]))
@@ -208,10 +208,10 @@ def _cut(data: bytes) -> tuple[bytes, bytes]:
     It is nearly all of the bytes, and no base64 has a quote, an escape or a bracket in it: what JSON makes of the rest
     is the same without it.
     """
-    end = data.find(b'"', len(_HEAD))
-    if not data.startswith(_HEAD) or end < 0 or len(data) > BUNDLE_LIMIT:
+    if not data.startswith(_HEAD) or len(data) > BUNDLE_LIMIT:
         return b"", data
     try:
+        end = data.index(b'"', len(_HEAD))
         return decode_base64(memoryview(data)[len(_HEAD) : end]), b"".join((_HEAD, data[end:]))
     except ValueError:
         return b"", data
@@ -244,12 +244,13 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
 def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
     payload = envelope.parsed("payload", decode_base64, b"", BUNDLE_LIMIT) or cut
     payload_type = envelope.text("payloadType", _TYPE)
-    signatures = envelope.each("signatures", lambda it: _signature(it, key_id), 16)
-    if len(signatures) > 1:
-        raise ValueError("it has more than one signature")
-    if not signatures or not signatures[0][0]:
-        return None
-    return Bundle(payload, payload_type, signatures[0][0], material, signatures[0][1])
+    match envelope.each("signatures", lambda it: _signature(it, key_id)):
+        case ((signature, found),) if signature:
+            return Bundle(payload, payload_type, signature, material, found)
+        case () | (_,):
+            return None
+        case _:
+            raise ValueError("it has more than one signature")
 
 
 def _signature(record: strict.Record, key_id: str) -> tuple[bytes, str]:

@@ -6,9 +6,10 @@ integers as decimal text. Each value has one spelling, so that no byte can chang
 
 import binascii
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, cast
 
 from mvmnix import strict
@@ -19,13 +20,14 @@ MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
 _LONGEST_PATH: Final = 63
-#: base64 of an entry that repeats a whole attestation (`intoto` 0.0.2 may).
-_BODY_LIMIT: Final = 24 * 2**20
+#: Of an entry, which may repeat a whole attestation (`intoto` 0.0.2): the bundle that it stands in has a limit.
+_BODY_LIMIT: Final = sys.maxsize
 #: Of all other texts.
 _TEXT_LIMIT: Final = 65_536
 #: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
 FINGERPRINT: Final = r"[A-Za-z0-9+/]{43}="
 _WORD: Final = r"[A-Za-z0-9.]{1,32}"
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
 
 
@@ -100,6 +102,15 @@ class Material:
         if bool(self.hint) == bool(self.certificate):
             raise ValueError("it names neither one key nor one certificate")
 
+    @property
+    def entry(self) -> LogEntry | None:
+        """The one log entry; None without one, and of several, of which the wrong one could be looked at."""
+        match self.entries:
+            case (only,):
+                return only
+            case _:
+                return None
+
     def to_value(self) -> Mapping[str, object]:
         """`VerificationMaterial`; what is empty does not stand there."""
         value: dict[str, object] = {}
@@ -163,8 +174,8 @@ def keyless(value: Any) -> Material:
     return Material(certificate=some(value["certificate"]["rawBytes"]), entries=(read,))
 
 
-#: `re` has a cache too, which takes longer to ask.
-_compiled: Final = lru_cache(maxsize=16)(re.compile)
+#: Of the few patterns that stand in the code. `re` has a cache too, which takes longer to ask.
+_compiled: Final = cache(re.compile)
 
 
 def matching(pattern: str, text: str) -> str:
@@ -176,7 +187,7 @@ def matching(pattern: str, text: str) -> str:
 
 def some(text: str) -> bytes:
     """The bytes of base64, of which there are some and not too many. Raises ValueError."""
-    if not 0 < len(text) <= _TEXT_LIMIT:
+    if not text or len(text) > _TEXT_LIMIT:
         raise ValueError("empty, or too long")
     return decode_base64(text)
 
@@ -209,8 +220,9 @@ def decode_base64(text: str | memoryview) -> bytes:
     except ValueError as error:
         raise ValueError("not base64") from error
     # strict mode settles all but the bits of the last character that mean nothing, where there are some
-    tail = text[-4:].encode() if isinstance(text, str) else text[-4:]
-    if (rest := len(data) % 3) and tail != binascii.b2a_base64(data[-rest:], newline=False):
+    tail = text[-4:]
+    last = tail.encode() if isinstance(tail, str) else tail
+    if (rest := len(data) % 3) and last != binascii.b2a_base64(data[-rest:], newline=False):
         raise ValueError("not the only base64 of these bytes")
     return data
 
@@ -220,7 +232,7 @@ def raw_bytes(record: strict.Record) -> bytes:
     return some_bytes(record, "rawBytes")
 
 
-def some_bytes(record: strict.Record, name: str, limit: int = 65_536) -> bytes:
+def some_bytes(record: strict.Record, name: str, limit: int = _TEXT_LIMIT) -> bytes:
     """A field of bytes that are not empty; b"" where that was noted as a problem."""
     return record.parsed(name, _some, b"", limit)
 
@@ -239,7 +251,7 @@ def _some(text: str) -> bytes:
 
 
 def _hint(record: strict.Record, form: str) -> str:
-    text = record.text("hint", form, 1024)
+    text = record.text("hint", form)
     # how npm's registry names its keys (its endpoint -/npm/v1/keys): without the padding
     prefix, _, digest = text.rpartition("SHA256:")
     return f"{digest}=" if not prefix and re.fullmatch(FINGERPRINT, f"{digest}=") else text
@@ -295,7 +307,6 @@ def _integer(record: strict.Record, name: str) -> int:
 
 
 def _decimal(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if str(number) != text or number >= 2**63:
+    if not _DECIMAL.fullmatch(text) or (number := int(text)) >= 2**63:
         raise ValueError("not a 64-bit integer in its only decimal form")
     return number

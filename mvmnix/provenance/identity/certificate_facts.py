@@ -32,6 +32,9 @@ class Times:
         return (*(() if self.logged is None else (self.logged,)), *(stamp.time for stamp in self.stamps))
 
 
+type _Paths = tuple[tuple[datetime, tuple[Issued, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
     """What was found; `certificate` is None where it can't be read, and then nothing else was found but times.
@@ -43,7 +46,7 @@ class CertificateFacts:
 
     times: Times
     certificate: x509.Certificate | None = None
-    paths: tuple[tuple[datetime, tuple[Issued, ...]], ...] = ()
+    paths: _Paths = ()
     ct_logs: tuple[Log, ...] = ()
     unusable: tuple[str, ...] = ()
     names: tuple[str, str] | str = "its certificate can't be read"
@@ -55,9 +58,9 @@ class CertificateFacts:
         return bool(self.paths) and all(found for _, found in self.paths)
 
     def outside(self, moment: datetime) -> bool:
-        """Whether the certificate was not valid at that moment."""
+        """Whether the certificate was not valid at that moment; one that can't be read says nothing of it."""
         it = self.certificate
-        return it is None or not it.not_valid_before_utc <= moment <= it.not_valid_after_utc
+        return it is not None and not it.not_valid_before_utc <= moment <= it.not_valid_after_utc
 
 
 def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | None) -> CertificateFacts:
@@ -67,13 +70,12 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
         certificate = x509.load_der_x509_certificate(bundle.material.certificate)
         certificate.public_key()
         paths = _paths(certificate, times, root)
-        issuers = [found.issuer for found in paths[0][1]]
         return CertificateFacts(
             times,
             certificate,
             paths,
             _ct_logs(certificate, root),
-            tuple(certificate_path.unusable(certificate, issuers[0], root)) if issuers else (),
+            _unusable(certificate, paths, root),
             _names(certificate),
             _forged(certificate, bundle, file),
         )
@@ -82,7 +84,7 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
 
 
 def _times(material: Material, signature: bytes, root: TrustedRoot) -> Times:
-    logged = promised_time(material.entries[0]) if len(material.entries) == 1 else None
+    logged = None if material.entry is None else promised_time(material.entry)
     stamps, broken = list[Stamp](), list[str]()
     for token in material.timestamps:
         try:
@@ -92,15 +94,22 @@ def _times(material: Material, signature: bytes, root: TrustedRoot) -> Times:
     return Times(logged, tuple(stamps), tuple(broken))
 
 
-def _paths(
-    certificate: x509.Certificate, times: Times, root: TrustedRoot
-) -> tuple[tuple[datetime, tuple[Issued, ...]], ...]:
+def _paths(certificate: x509.Certificate, times: Times, root: TrustedRoot) -> _Paths:
     """Where it wasn't valid at a time, the nearest at which it was: whether it was then is another question."""
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     moments = [(moment, min(max(moment, first), last)) for moment in times.all] or [(first, first)]
     return tuple(
         (moment, certificate_path.issued(certificate, root.authorities, nearest)) for moment, nearest in moments
     )
+
+
+def _unusable(certificate: x509.Certificate, paths: _Paths, root: TrustedRoot) -> tuple[str, ...]:
+    """As the first authority certified it; where none did, that is what is told."""
+    match paths:
+        case ((_, (first, *_)), *_):
+            return tuple(certificate_path.unusable(certificate, first.issuer, root))
+        case _:
+            return ()
 
 
 def _ct_logs(certificate: x509.Certificate, root: TrustedRoot) -> tuple[Log, ...]:
@@ -118,11 +127,11 @@ def _names(certificate: x509.Certificate) -> tuple[str, str] | str:
 
 
 def _forged(certificate: x509.Certificate, bundle: Bundle | MessageBundle, file: Digest | None) -> str | None:
-    if isinstance(bundle, MessageBundle) and file is None:
-        return "it is a bare signature, and the file that it is over was not given"
     over = bundle.signed_bytes if isinstance(bundle, Bundle) else file
+    if over is None:
+        return "it is a bare signature, and the file that it is over was not given"
     try:
-        certificate_path.verify_signature(certificate, bundle.signature, over=over or b"")
+        certificate_path.verify_signature(certificate, bundle.signature, over=over)
     except ValueError as error:
         return str(error)
     return None

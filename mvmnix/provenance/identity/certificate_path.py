@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import verification
-from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
+from cryptography.x509.certificate_transparency import SignedCertificateTimestamp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mvmnix.model import Digest
@@ -112,18 +112,19 @@ def _sct(certificate: x509.Certificate) -> SignedCertificateTimestamp:
         found = certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
     except x509.ExtensionNotFound as error:
         raise ValueError("it has none") from error
-    if len(found) != 1:
-        raise ValueError(f"it has {len(found)}, not one")
-    sct: SignedCertificateTimestamp = found[0]
-    return sct
+    match list(found):
+        case [SignedCertificateTimestamp() as only]:
+            return only
+        case several:
+            raise ValueError(f"it has {len(several)}, not one")
 
 
 def _sct_verified(certificate: x509.Certificate, issuer: x509.Certificate, logs: tuple[Log, ...]) -> None:
     sct = _sct(certificate)
     if not logs:
         raise ValueError(f"no CT log of the trust root has the ID {sct.log_id.hex()}")
-    if sct.entry_type is not LogEntryType.PRE_CERTIFICATE or not isinstance(sct.signature_hash_algorithm, SHA256):
-        raise ValueError("it is not one that is embedded in a certificate and signed by SHA-256")
+    if not isinstance(sct.signature_hash_algorithm, SHA256):
+        raise ValueError("it is not signed by SHA-256")  # noqa: TRY004 - the certificate is wrong
     signed = _sct_message(sct, certificate, issuer)
     for number, log in enumerate(logs, 1):
         try:

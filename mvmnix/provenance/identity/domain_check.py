@@ -4,17 +4,16 @@ A certificate is heard before each domain that the policy has identities of, bef
 whose log its signer needs, or the one whose log an entry names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import transparency, trusted_root
-from mvmnix.provenance.identity.rekor import Inclusion, promised_time
+from mvmnix.provenance.identity.rekor import Inclusion
 from mvmnix.provenance.identity.transparency import Hearing
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 
@@ -67,7 +66,8 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
     material = case.bundle.material
     domain = signer.log
     if domain is None and material.entries:
-        domain = _domain_of(material.entries[0].log_id, case.trust)
+        first, *_ = material.entries
+        domain = _domain_of(first.log_id, case.trust)
         if domain is None:
             looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
             why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
@@ -80,23 +80,25 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
     it = Hearing(
         case.what,
         case.bundle,
-        domain or signer.fingerprint,
+        domain,
         None if root is None else trusted_root.parse(root),
         signer.key,
         case.file,
         proof=case.proof,
     )
     reasons = tuple(reason for step in steps for reason in step(it))
-    time = None if it.entry is None else promised_time(it.entry)
-    return IdentityFindings({}, time, reasons, Inclusion.NONE if reasons else transparency.inclusion(it))
+    included = Inclusion.NONE if reasons else transparency.inclusion(material)
+    return IdentityFindings({}, min(it.times, default=None), reasons, included)
 
 
 def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
     return next((digest for digest in sorted(trust.roots) if trusted_root.parse(trust.roots[digest]).log(log_id)), None)
 
 
-#: Of trust roots, which are the same each time.
-_digest: Final = lru_cache(maxsize=16)(Digest.of)
+@lru_cache(maxsize=16)
+def _digest(root: bytes) -> Digest:
+    """Of a trust root, which is the same each time."""
+    return Digest.of(root)
 
 
 def _root(domain: Digest, trust: Trust) -> bytes | None:
@@ -107,16 +109,27 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
 
 def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
-    heard = [_heard(case, domain) for domain in domains]
-    passed = [it for it, reasons in heard if not reasons and it.facts is not None]
-    if passed or not heard:
-        certified = {it.domain: it.facts.names for it in passed if it.facts and not isinstance(it.facts.names, str)}
-        moment = min((time for it in passed if it.facts for time in it.facts.times.all), default=None)
-        included = transparency.inclusion(passed[0]) if passed else Inclusion.NONE
-        return IdentityFindings(certified, moment, (), included)
+    heard = [(domain, *_heard(case, domain)) for domain in domains]
+    passed = {domain: it for domain, it, reasons in heard if not reasons}
+    if passed:
+        certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
+        moment = min((time for it in passed.values() for time in it.times), default=None)
+        return IdentityFindings(certified, moment, (), transparency.inclusion(case.bundle.material))
     # of several domains, those tell what is wrong whose authority the certificate is of
-    concerned = [reasons for it, reasons in heard if not _is_strange(reasons)] or [reasons for _, reasons in heard]
+    told = [reasons for _, _, reasons in heard]
+    concerned = [reasons for reasons in told if not _is_strange(reasons)] or told
     return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
+
+
+def _certified(it: Hearing) -> Iterator[tuple[str, str]]:
+    """Subject and issuer of the certificate, where it names exactly one of each."""
+    from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - as below
+
+    match it.facts:
+        case certificate_facts.CertificateFacts(names=(subject, issuer)):
+            yield subject, issuer
+        case _:
+            pass
 
 
 def _is_strange(reasons: tuple[Reason, ...]) -> bool:

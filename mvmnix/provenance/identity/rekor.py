@@ -44,9 +44,9 @@ class Checkpoint:
     @classmethod
     def parse(cls, note: str) -> "Checkpoint":
         """Read a note. Lines after the third are extensions. Raises ValueError."""
-        text, separator, block = note.rpartition("\n\n")
+        text, _, block = note.rpartition("\n\n")
         lines = text.split("\n")
-        if not separator or not block.endswith("\n") or len(lines) < 3 or not lines[0]:
+        if not block.endswith("\n") or len(lines) < 3 or not lines[0]:
             raise ValueError("not a signed note with origin, size and root")
         if not _SIZE.fullmatch(lines[1]):
             raise ValueError("its size is no number")
@@ -61,9 +61,11 @@ class Checkpoint:
         """Name and bytes of the log's own signature; those of others (witnesses) are left alone. Raises ValueError."""
         # the key's ID in a note is the beginning of its log's, in Rekor's first version as in its second
         ours = [(name, signature) for name, key, signature in self.signatures if key == log.log_id[:4]]
-        if len(ours) != 1:
-            raise ValueError(f"{len(ours)} signatures of the log stand under it, not one")
-        return ours[0]
+        match ours:
+            case [only]:
+                return only
+            case _:
+                raise ValueError(f"{len(ours)} signatures of the log stand under it, not one")
 
 
 def root_of(body: bytes, proof: Proof) -> bytes:
@@ -80,7 +82,8 @@ def root_of(body: bytes, proof: Proof) -> bytes:
             raise ValueError("its path is too long, or holds something that is no hash")
         if index & 1 or index == last:
             found = node_hash(sibling, found)
-            while not index & 1 and index:
+            # it ends: the index is odd, or it is the last one, which is not 0 here
+            while not index & 1:
                 index, last = index >> 1, last >> 1
         else:
             found = node_hash(found, sibling)

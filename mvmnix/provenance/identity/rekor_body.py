@@ -84,7 +84,7 @@ def _dsse(spec: strict.Record) -> Recorded:
     # of the envelope as it was submitted, in a formatting that the bundle doesn't have
     spec.child("envelopeHash", _hash)
     payload = spec.child("payloadHash", _hash)
-    signature, verifier = _one(spec.each("signatures", _dsse_signature, 4))
+    signature, verifier = _one(spec, _dsse_signature)
     return Recorded(verifier, signature, payload)
 
 
@@ -98,7 +98,7 @@ def _dsse_2(spec: strict.Record) -> Recorded:
 
 def _dsse_2_content(record: strict.Record) -> Recorded:
     payload = record.child("payloadHash", hash_output)
-    signature, verifier = _one(record.each("signatures", _signature_2, 4))
+    signature, verifier = _one(record, _signature_2)
     return Recorded(verifier, signature, payload)
 
 
@@ -130,7 +130,7 @@ def _intoto_envelope(envelope: strict.Record) -> tuple[str, bytes, bytes]:
     kind = envelope.text("payloadType", r"[!-~]{1,255}")
     if envelope.has("payload"):
         envelope.text("payload", limit=BUNDLE_LIMIT)
-    return kind, *_one(envelope.each("signatures", _intoto_signature, 4))
+    return kind, *_one(envelope, _intoto_signature)
 
 
 def _intoto_signature(record: strict.Record) -> tuple[bytes, bytes]:
@@ -176,10 +176,13 @@ def _hash(record: strict.Record) -> Digest:
     return record.digest("value")
 
 
-def _one(signatures: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bytes]:
-    if len(signatures) != 1:
-        raise ValueError("it is not about exactly one signature")
-    return signatures[0]
+def _one(record: strict.Record, parse: Callable[[strict.Record], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """The one signature that an entry is about, and who made it."""
+    match record.each("signatures", parse, 1):
+        case (found,):
+            return found
+        case _:
+            raise ValueError("it is not about exactly one signature")
 
 
 def _pem(text: str) -> bytes:

@@ -59,12 +59,14 @@ def reasons(it: RevocationSubject, revoked: Revocations) -> Iterator[Reason]:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the key {it.signer.fingerprint} is revoked", _LOOK)
     if it.identity is not None and revoked.revokes(*it.identity):
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"{identity_words(it.identity)} is revoked", _LOOK)
-    certified = certified_key(it.bundle.material.certificate) if revoked.keys else None
+    certified = _claimed_key(it.bundle.material.certificate) if revoked.keys else None
     if certified in revoked.keys:
         yield Reason(ReasonCode.SIGNER_REVOKED, it.what, f"the certified key {certified} is revoked", _LOOK)
-    if revoked.digests and _spellings(it) & revoked.digests:
+    if not revoked.digests:  # then none of the bundle is taken, which may be large
+        return
+    if _spellings(it) & revoked.digests:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "this very bundle is revoked", _again(it, revoked))
-    elif revoked.digests and it.said & revoked.digests:
+    elif it.said & revoked.digests:
         yield Reason(ReasonCode.BUNDLE_REVOKED, it.what, "the statement in it is revoked", _LOOK)
 
 
@@ -100,12 +102,20 @@ def _other_signature(signature: bytes) -> bytes | None:
     return encode_dss_signature(r, _ORDER - s) if 0 < s < _ORDER else None
 
 
-def certified_key(der: bytes) -> Digest | None:
-    """SHA-256 of the SubjectPublicKeyInfo in a certificate; None where that can't be read."""
+def _claimed_key(der: bytes) -> Digest | None:
+    """The certified key; None for a plain key, which has no certificate, and for a certificate that can't be read."""
     if not der:
         return None
     try:
-        key = certificates.from_der(der).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+        return certified_key(der)
+    except ValueError:
         return None
+
+
+def certified_key(der: bytes) -> Digest:
+    """SHA-256 of the SubjectPublicKeyInfo in a certificate. Raises ValueError where that can't be read."""
+    try:
+        key = certificates.from_der(der).public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError("a key of a kind that mvm does not know") from error
     return Digest.of(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))

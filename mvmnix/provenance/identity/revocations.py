@@ -90,6 +90,6 @@ def read_pattern(record: strict.Record, name: str) -> Pattern:
 
 
 def _plain(text: str) -> str:
-    if not 1 <= len(text) <= 1024 or not text.isprintable():
-        raise ValueError(f"not a pattern of 1 to 1024 printable characters: {text[:80]!r}")
+    if len(text) > 1024 or not text.isprintable():
+        raise ValueError(f"not a pattern of at most 1024 printable characters: {text[:80]!r}")
     return text

@@ -45,9 +45,12 @@ def shipped_root(instance: Instance = Instance.PRODUCTION) -> bytes:
     """The trusted_root.json of a public instance that the installed library ships; nothing is fetched."""
     stores = [each for each in (files("sigstore") / "_store").iterdir() if (each / "trusted_root.json").is_file()]
     found = [each for each in stores if ("sigstage" in each.name) == (instance is Instance.STAGING)]
-    if len(found) != 1:
-        raise MvmnixError("the installed sigstore library ships no trust root", hint="name one: --trusted-root FILE")
-    return (found[0] / "trusted_root.json").read_bytes()
+    match found:
+        case [only]:
+            return (only / "trusted_root.json").read_bytes()
+        case _:
+            hint = "name one: --trusted-root FILE"
+            raise MvmnixError("the installed sigstore library ships no trust root", hint=hint)
 
 
 def public_good_root() -> bytes:
@@ -78,7 +81,7 @@ def look_at_config(text: bytes) -> None:
     except Exception as error:
         # of what pydantic tells, which is a page, the first place and what is wrong there
         told = [line.strip().partition(" [type=")[0] for line in str(error).splitlines()]
-        raise ValueError(" ".join(told[1:3] if len(told) > 2 else told)) from error
+        raise ValueError(" ".join(told[1:3] or told)) from error
 
 
 def _config(where: Instance | bytes) -> ClientTrustConfig:

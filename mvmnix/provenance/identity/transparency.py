@@ -46,13 +46,14 @@ _AGAIN: Final = "get an unchanged copy of the bundle, or have it signed again"
 class Hearing:
     """A signature before one trust domain. `root` is None where its file is not at hand; `file` is for bare signatures.
 
-    `key` is None for a certificate, `facts` is None for a key, and without a root. `proof` says whether a log has to
-    prove that it holds the signature: then neither its promise nor a timestamp is enough.
+    `domain` is None for a key that needs no log, `key` for a certificate, `facts` for a key, and without a root.
+    `proof` says whether a log has to prove that it holds the signature: then neither its promise nor a timestamp is
+    enough.
     """
 
     what: str
     bundle: Bundle | MessageBundle
-    domain: Digest
+    domain: Digest | None
     root: TrustedRoot | None
     key: PublicKey | None = None
     file: Digest | None = None
@@ -67,7 +68,15 @@ class Hearing:
     @property
     def entry(self) -> LogEntry | None:
         """The one log entry."""
-        return self.material.entries[0] if len(self.material.entries) == 1 else None
+        return self.material.entry
+
+    @property
+    def times(self) -> tuple[datetime, ...]:
+        """When a log or a timestamp authority says that it saw the signature."""
+        if self.facts is not None:
+            return self.facts.times.all
+        logged = None if self.entry is None else promised_time(self.entry)
+        return () if logged is None else (logged,)
 
     @property
     def is_without_log(self) -> bool:
@@ -147,14 +156,14 @@ def step_3_5_time(it: Hearing) -> Iterator[Reason]:
     logged = None if it.entry is None else promised_time(it.entry)
     if logged is None and not it.material.timestamps and len(it.material.entries) <= 1:
         yield it.reason(ReasonCode.SIGNING_TIME, "neither a log nor a timestamp says when it was signed")
-    if logged is not None and it.entry is not None and (it.entry.kind, it.entry.version) in TIMELESS:
+    if it.entry is not None and (it.entry.kind, it.entry.version) in TIMELESS and logged is not None:
         why = f"its log entry has a time, which entries of the kind {it.entry.kind} {it.entry.version} have not"
         yield it.reason(ReasonCode.SIGNING_TIME, why)
     if it.facts is None:
         return
     for why in it.facts.times.broken:
         yield it.reason(ReasonCode.SIGNING_TIME, f"a timestamp of it does not hold: {why}")
-    for moment in () if it.facts.certificate is None else it.facts.times.all:
+    for moment in it.times:
         if it.facts.outside(moment):
             why = f"it was signed at {show_time(moment)}, when its certificate was not valid"
             yield it.reason(ReasonCode.SIGNING_TIME, why)
@@ -166,10 +175,10 @@ def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
         if windows and not any(window.holds(moment) for window in windows):
             why = f"it is of {show_time(moment)}, when {who} of the trust root was not trusted"
             yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
-    log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
-    if it.key is None or log is None or it.entry is None:
+    if it.key is None or it.root is None or it.entry is None or it.times:
         return
-    if promised_time(it.entry) is None and log.window.end is not None:
+    log = it.root.log(it.entry.log_id)
+    if log is not None and log.window.end is not None:
         why = f"the log was trusted until {show_time(log.window.end)}, and did not promise when it took it in"
         yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
 
@@ -177,13 +186,11 @@ def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
 def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
     """Who was relied on at which time, and when they were trusted; several windows where several entries would do."""
     log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
-    logged = None if it.entry is None else promised_time(it.entry)
-    times = it.facts.times.all if it.facts is not None else () if logged is None else (logged,)
     if log is not None:
-        yield from (("the log", [log.window], moment) for moment in times)
+        yield from (("the log", [log.window], moment) for moment in it.times)
     if it.facts is None:
         return
-    for moment, found in it.facts.paths if it.facts.times.all else ():
+    for moment, found in it.facts.paths if it.times else ():
         yield "the certificate authority", [each.authority.window for each in found], moment
         yield "the CT log", [log.window for log in it.facts.ct_logs], moment
     for stamp in it.facts.times.stamps:
@@ -192,13 +199,14 @@ def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
 
 def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
     """3.7 There is a path to it from an authority, it is for signing code, and its SCT holds."""
-    if it.key is not None or it.root is None or it.facts is None:
+    if it.facts is None:
         return
     if not it.facts.is_issued:
         yield it.reason(ReasonCode.CERTIFICATE_INVALID, f"no authority of the trust root {it.domain} certified its key")
-    elif it.facts.unusable and it.facts.forged is None and not any(True for step in _OTHERS for _ in step(it)):
+    elif it.facts.forged is None:
         for why in it.facts.unusable:
-            yield it.reason(ReasonCode.CERTIFICATE_INVALID, why)
+            if not any(True for step in _OTHERS for _ in step(it)):
+                yield it.reason(ReasonCode.CERTIFICATE_INVALID, why)
 
 
 def step_3_8_names(it: Hearing) -> Iterator[Reason]:
@@ -223,6 +231,6 @@ def forged(it: Hearing) -> str | None:
     return None if it.facts is None else it.facts.forged
 
 
-def inclusion(it: Hearing) -> Inclusion:
+def inclusion(material: Material) -> Inclusion:
     """What shows that a log holds the signature, once no step refuses."""
-    return Inclusion.NONE if it.entry is None else rekor.inclusion(it.entry)
+    return Inclusion.NONE if material.entry is None else rekor.inclusion(material.entry)

@@ -161,5 +161,9 @@ class Trust:
         A hint in another form names no key: then it can only be the one that is trusted alone.
         """
         if not re.fullmatch(FINGERPRINT, hint):
-            return self.signers[0] if len(self.signers) == 1 and self.signers[0].key is not None else None
+            match self.signers:
+                case (Signer(credential=PublicKey()) as only,):
+                    return only
+                case _:
+                    return None
         return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)

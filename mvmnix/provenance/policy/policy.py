@@ -123,7 +123,9 @@ class TrustPolicy:
 
     def rolled_back(self, latest: Serials | None) -> Iterator[Reason]:
         """Why this policy is older than the one that the audit log saw last; `latest` are the serials there, if any."""
-        for name, here, before in zip(SERIAL_FILES, self.serials, latest or (0, 0, 0, 0), strict=True):
+        if latest is None:
+            return
+        for name, here, before in zip(SERIAL_FILES, self.serials, latest, strict=True):
             if here < before:
                 found = f"has serial {here}" if here else "is not there"
                 why = f"it {found}, and the last one in the audit log had serial {before}"

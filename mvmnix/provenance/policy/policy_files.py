@@ -79,7 +79,7 @@ class Files:
         revoked = _read(directory, revocations.FILE_NAME)
         self.revoked = None if revoked is None else RevocationFile.parse(revoked)
         pins = () if self.policy is None else self.policy.roots
-        self.roots = {pin.digest: data for pin in pins for data in _root(directory, pin)}
+        self.roots = {} if directory is None else {pin.digest: data for pin in pins for data in _root(directory, pin)}
         self.shipped = {pin.digest: _public_good for pin in pins if pin.name == PUBLIC_GOOD}
 
 
@@ -90,9 +90,9 @@ def in_force(floor: Files, user: Files) -> TrustPolicy:
     return combine(floor.policy, user.policy, digest_of(floor.text, user.text), around)
 
 
-def _root(directory: Directory | None, pin: RootPin) -> Iterator[bytes]:
+def _root(directory: Directory, pin: RootPin) -> Iterator[bytes]:
     """The bytes of the pinned file, if it is there and is that one."""
-    if directory is None or not directory.exists(ROOTS):
+    if not directory.exists(ROOTS):
         return
     with directory.existing(ROOTS) as roots:
         data = _read(roots, f"{pin.name}.json")

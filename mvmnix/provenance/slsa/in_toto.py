@@ -90,7 +90,7 @@ def _fraction(text: str) -> object:
 
 def _statement(record: strict.Record) -> ForeignStatement:
     record.text("_type", rf"{re.escape(STATEMENT_TYPE)}|{re.escape(STATEMENT_TYPE_0_1)}")
-    subjects = record.each("subject", _subject, 65_536)
+    subjects = record.each("subject", _subject)
     kind = record.text("predicateType", r"[!-~]{1,1024}")
     # it may be left out, and PyPI's publish attestations have `null` there
     predicate = record.value("predicate") if record.has("predicate") else {}

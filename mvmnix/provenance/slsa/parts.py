@@ -62,7 +62,7 @@ def from_statement(statement: Statement) -> Parts:
 
 def foreign(it: Provenance) -> Iterator[Reason]:
     """Why this is no build of mvm's own tree alone."""
-    if it.root.uri != OWN_TREE or it.root.commit is not None or it.directory:
+    if it.root.uri != OWN_TREE or it.directory:
         why = f"it is about {it.root.uri} and not about mvm's own tree, {OWN_TREE}"
         yield Reason(ReasonCode.PARTS_MISMATCH, _WHAT, why, _HINT)
     if it.kept:

@@ -162,16 +162,18 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
     trees = record.each("resolvedDependencies", dependencies.parse)
     if len(trees) != len(record.array("resolvedDependencies")):
         raise ValueError("a dependency could not be read")  # which one was said already
-    roots = [tree for tree in trees if isinstance(tree, RootTree)]
-    if len(roots) != 1 or roots[0] is not trees[0]:
-        raise strict.MalformedError(f"{_DEPENDENCIES}: the root tree is not named exactly once, as the first")
-    if roots[0].uri != flake[0]:
+    match trees:
+        case (RootTree() as root, *others) if not any(isinstance(tree, RootTree) for tree in others):
+            pass
+        case _:
+            raise strict.MalformedError(f"{_DEPENDENCIES}: the root tree is not named exactly once, as the first")
+    if root.uri != flake[0]:
         raise strict.MalformedError(f"{_EXTERNAL}: the flake's URI is not that of the root tree")
     return _Definition(
         flake,
         lock,
         internal,
-        roots[0],
+        root,
         tuple(tree for tree in trees if isinstance(tree, LockedInput)),
         tuple(tree for tree in trees if isinstance(tree, Source)),
         tuple(tree for tree in trees if isinstance(tree, Cached)),
@@ -209,9 +211,9 @@ def _internal(record: strict.Record) -> _Internal:
 
 def _variation(record: strict.Record) -> Variation:
     return Variation(
-        record.text("hostname", limit=63),
+        record.text("hostname"),
         record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
-        record.text("directoryOrder", limit=63),
+        record.text("directoryOrder"),
     )
 
 
@@ -233,7 +235,7 @@ def _run(record: strict.Record, it: _Definition) -> Provenance:
     invocation, started, finished = record.child(
         "metadata", lambda meta: (meta.text("invocationId", _WORD), meta.time("startedOn"), meta.time("finishedOn"))
     )
-    byproducts = record.each("byproducts", _byproduct, 2) if record.has("byproducts") else ()
+    byproducts = record.each("byproducts", _byproduct) if record.has("byproducts") else ()
     derivations = [it for it in byproducts if isinstance(it, StorePath)]
     boms = [it for it in byproducts if isinstance(it, Digest)]
     if len(derivations) > 1 or len(boms) > 1:

@@ -45,7 +45,7 @@ class RootTree:
                 raise ValueError("a tree without a commit is named path:…, for it is a local copy")
         elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.commit):
             raise ValueError(f"not a commit: {self.commit[:80]!r}")
-        elif not self.uri.startswith("git+") or f"rev={self.commit}" not in re.split(r"[?&]", self.uri)[1:]:
+        elif not self.uri.startswith("git+") or f"rev={self.commit}" not in re.split(r"[?&]", self.uri):
             raise ValueError("a tree with a commit is named git+…?rev=<commit>")
 
 

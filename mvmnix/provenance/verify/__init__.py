@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "checks": "differences REBUILD",
         "explain": "rule_owners RuleFinding",
         "image_evidence": "ImageEvidence",
+        "quorum": "Quorum",
         "release_checks": "ReleasePolicy",
         "requirements": "Requirements",
         "step_results": "Steps",

@@ -4,6 +4,7 @@ from mvmnix.provenance.verify.authentication import Attested, Authentic, authent
 from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.release_checks import ReleasePolicy
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.provenance.verify.step_results import Steps
@@ -28,6 +29,7 @@ __all__ = [
     "CountedBundle",
     "ImageEvidence",
     "Passed",
+    "Quorum",
     "ReadBuild",
     "ReleasePolicy",
     "Requirements",

@@ -26,6 +26,7 @@ from mvmnix.provenance.identity import Trust
 from mvmnix.provenance.slsa import ForeignStatement, foreign_builds, in_toto
 from mvmnix.provenance.verify import registry_responses
 from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
 
@@ -101,20 +102,19 @@ def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: St
 
 def _voices(counted: Sequence[CountedBundle]) -> int:
     """How many signers vouch, each once, and each for a build of its own: one build that two signed was built once."""
-    signers, builds = set[Digest](), set[str]()
+    quorum = Quorum()
     for each in counted:
-        signer = each.attested.signer.fingerprint
-        named = {f"payload {Digest.of(each.payload)}"} if each.statement is not None else set[str]()
-        run = None if each.statement is None else foreign_builds.invocation(each.statement)
-        named |= set() if run is None else {f"run {run}"}
-        if signer not in signers and not named & builds:
-            signers.add(signer)
-            builds |= named
-    return len(signers)
+        builds = set[str]()
+        if each.statement is not None:
+            builds.add(f"payload {Digest.of(each.payload)}")
+            if (run := foreign_builds.invocation(each.statement)) is not None:
+                builds.add(f"run {run}")
+        quorum.count(each.attested, builds)
+    return len(quorum)
 
 
 def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
-    if blob.digest is not None and blob.digest in standard.trust.revocations.digests:
+    if blob.digest in standard.trust.revocations.digests:
         told = standard.trust.revocations.told(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
@@ -176,7 +176,7 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         said = ", ".join(repr(each.name) for each in claim.subjects[:2])
         expected = "a file with a name" if file is None else f"one subject with the file's own name {file!r}"
         hint = "name the distribution as it was published: PEP 740 ties an attestation to that name"
-        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said or "none", hint))
+        reasons.append(place.mismatch(ReasonCode.SUBJECT_MISMATCH, expected, said, hint))
     if reasons:
         raise RefusedError(*reasons)
 

@@ -52,6 +52,10 @@ class _Seal:
 _SEAL: Final = _Seal()
 
 
+def _spki(signer: Signer, certificate: bytes) -> Digest:
+    return certified_key(certificate) if signer.key is None else signer.fingerprint
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Authentic:
@@ -74,9 +78,9 @@ class Authentic:
     steps: tuple[StepResult, ...] = ()
 
     @property
-    def spki(self) -> Digest | None:
-        """The SHA-256 of the key that made the signature, certified or not; asked of plans that several sign."""
-        return certified_key(self.certificate) if self.signer.key is None else self.signer.fingerprint
+    def spki(self) -> Digest:
+        """The SHA-256 of the key that made the signature, certified or not."""
+        return _spki(self.signer, self.certificate)
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -113,6 +117,11 @@ class Attested:
     inclusion: Inclusion = Inclusion.NONE
     certificate: bytes = b""
     steps: tuple[StepResult, ...] = ()
+
+    @property
+    def spki(self) -> Digest:
+        """The SHA-256 of the key that made the signature, certified or not."""
+        return _spki(self.signer, self.certificate)
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -163,7 +172,7 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     """2. The policy knows the key or identity, and trusts it still."""
     hint = it.bundle.material.hint
     # a certificate for which no domain stands gives no identity: step 3 says why
-    if it.signer is None and (hint or it.identity or not it.findings.reasons):
+    if it.signer is None and not it.findings.reasons:
         certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
         yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
@@ -211,9 +220,12 @@ def step_4_role(it: Submission) -> Iterator[Reason]:
 
 def step_5_payload_type(it: Submission) -> Iterator[Reason]:
     """5. The signature is about an in-toto statement."""
-    if isinstance(it.bundle, Bundle) and it.bundle.payload_type != PAYLOAD_TYPE:
-        why = f"its payload is {it.bundle.payload_type!r}, not {PAYLOAD_TYPE!r}"
-        yield Reason(ReasonCode.BUNDLE_MALFORMED, it.what, why, "sign an in-toto statement")
+    match it.bundle:
+        case Bundle(payload_type=kind) if kind != PAYLOAD_TYPE:
+            why = f"its payload is {kind!r}, not {PAYLOAD_TYPE!r}"
+            yield Reason(ReasonCode.BUNDLE_MALFORMED, it.what, why, "sign an in-toto statement")
+        case _:
+            pass
 
 
 STEPS: tuple[Step, ...] = (step_1_canonical, step_2_signer, step_3_signature, step_4_role, step_5_payload_type)
@@ -261,7 +273,7 @@ def _submitted(
     blob: Blob | None,
     proof: bool,
 ) -> Submission:
-    file = None if blob is None or isinstance(bundle, Bundle) else blob.digest
+    file = None if blob is None else blob.digest
     findings = domain_check.hear(DomainCase(what, bundle, trust, file, proof))
     signer = _signer(bundle.material.hint, findings, trust, role)
     return Submission(what, data, bundle, canonical, trust, role, blob, findings, signer)

@@ -62,16 +62,16 @@ class Packed:
 def unpack(data: bytes) -> tuple[Packed, ...]:
     """Every bundle in an answer, or the one that it is itself. What can't be read is left to the bundle's reader."""
     value: object = None
-    if any(mark in data for mark in _MARKS) or (b'"payloadType"' in data and b'"mediaType"' not in data):
+    if b'"mediaType"' not in data or any(mark in data for mark in _MARKS):
         with suppress(strict.MalformedError):
             value = strict.parse_json(data, limit=BUNDLE_LIMIT)
     match value:
         case {"mediaType": _}:
             return (Packed(data),)
         case {"attestations": list() as attestations}:
-            return _bounded([_attestation(each) for each in attestations[: MOST + 1]])
+            return _bounded(map(_attestation, attestations))
         case {"attestation_bundles": list() as bundles}:
-            return _bounded(list(islice(_provenance(cast("Json", value), bundles), MOST + 1)))
+            return _bounded(_provenance(cast("Json", value), bundles))
         case {"verification_material": _, "envelope": _}:
             return (_pypi(value),)
         case {"payloadType": _, "payload": _, "signatures": _}:
@@ -80,18 +80,20 @@ def unpack(data: bytes) -> tuple[Packed, ...]:
             return (Packed(data),)
 
 
-def _bounded(found: Sequence[Packed]) -> tuple[Packed, ...]:
-    if not found:
-        return (Packed(b"", problem="it is an answer without attestations"),)
-    if len(found) > MOST:
-        return (Packed(b"", problem=f"it has more than {MOST} attestations"),)
-    return tuple(found)
+def _bounded(found: Iterator[Packed]) -> tuple[Packed, ...]:
+    without = Packed(b"", problem="it is an answer without attestations")
+    return _at_most(found, f"it has more than {MOST} attestations") or (without,)
+
+
+def _at_most(found: Iterator[Packed], problem: str) -> tuple[Packed, ...]:
+    """All of them; where there are too many, one that says so, and no further ones are looked at."""
+    first = tuple(islice(found, MOST))
+    return first if next(found, None) is None else (Packed(b"", problem=problem),)
 
 
 def unpack_all(bundles: Iterable[bytes]) -> tuple[Packed, ...]:
     """Every bundle in all of these; one that says so where there are too many."""
-    found = tuple(islice((packed for data in bundles for packed in unpack(data)), MOST + 1))
-    return found if len(found) <= MOST else (Packed(b"", problem=f"there are more than {MOST} bundles"),)
+    return _at_most((packed for data in bundles for packed in unpack(data)), f"there are more than {MOST} bundles")
 
 
 def _attestation(value: object) -> Packed:
@@ -114,10 +116,10 @@ def _provenance(fields: Json, bundles: Sequence[object]) -> Iterator[Packed]:
     if fields.get("version") != 1:
         yield Packed(b"", Form.PYPI, problem=f"its version is {str(fields.get('version'))[:16]!r}, not 1")
         return
-    for each in bundles[: MOST + 1]:
+    for each in bundles:
         match each:
             case {"attestations": list() as attestations}:
-                yield from (_pypi(one) for one in attestations[: MOST + 1])
+                yield from map(_pypi, attestations)
             case _:
                 yield Packed(b"", Form.PYPI, problem="a bundle of attestations has none")
 
@@ -133,15 +135,13 @@ def _pypi(value: object) -> Packed:
 def _pypi_bundle(record: strict.Record) -> Json:
     """PEP 740, "Attestation objects", in the words of a bundle; its parts are read as those of any other."""
     record.integer("version", 1, 1)
-    certificate, entries = record.child("verification_material", lambda it: (it.value("certificate"), _entries(it)))
+    certificate, entries = record.child(
+        "verification_material", lambda it: (it.value("certificate"), it.array("transparency_entries"))
+    )
     payload, signature = record.child("envelope", lambda it: (it.value("statement"), it.value("signature")))
     envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": signature, "keyid": ""}]}
     material = {"certificate": {"rawBytes": certificate}, "tlogEntries": list(entries)}
     return {"mediaType": _BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope}
-
-
-def _entries(record: strict.Record) -> tuple[object, ...]:
-    return record.array("transparency_entries", 16)
 
 
 def _written(bundle: Json) -> bytes:
@@ -164,8 +164,11 @@ def names_file(it: Packed, claim: ForeignStatement, file: str | None) -> bool:
     """Whether the one subject is named like the distribution, where the packaging is PyPI's; any name otherwise."""
     if it.form is not Form.PYPI:
         return True
-    subjects = claim.subjects
-    return file is not None and len(subjects) == 1 and _distribution(subjects[0].name) == _distribution(file)
+    match claim.subjects:
+        case (only,):
+            return file is not None and _distribution(only.name) == _distribution(file)
+        case _:
+            return False
 
 
 def _distribution(name: str) -> tuple[object, ...]:

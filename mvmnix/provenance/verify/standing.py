@@ -9,10 +9,11 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest
-from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.checks import REBUILD, WHAT, Evidence
+from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.strict import show_time
 
 _LOOK: Final = "revocations.toml says why (`mvm policy check`); build it again from what is not revoked"
@@ -62,8 +63,8 @@ def step_25_policy(it: Evidence) -> Iterator[Reason]:
     yield from it.policy.expired(it.now)
 
 
-#: A provenance that verified, by whom, in which bundle.
-type Told = tuple[Provenance, Signer, Digest]
+#: A provenance that verified, and what was established of its signature.
+type Told = tuple[Provenance, Authentic]
 
 
 def disagreement(
@@ -74,27 +75,24 @@ def disagreement(
     `alone` takes a bundle through all the steps that the first one took, for the same files, and raises RefusedError;
     what it refuses does not count. Nor does a statement of another build, or of one that is counted already.
     """
-    voices, runs, doubts = {first[1].fingerprint}, {first[0].invocation}, list[str]()
+    built, signed = first
+    quorum, doubts = Quorum(), list[str]()
+    quorum.count(signed, {built.invocation})
     for bundle in others:
-        if len(voices) >= wanted:
+        if len(quorum) >= wanted:
             return
         try:
-            claim, signer, digest = alone(bundle)
+            claim, authentic = alone(bundle)
         except RefusedError as error:
             doubts.append(f"{Digest.of(bundle)}: {', '.join(error.codes)}")
             continue
-        if _build(claim) != _build(first[0]):
-            doubts.append(f"{digest}: it is of another tree, lock, attribute or derivation")
-        elif claim.invocation in runs:
-            doubts.append(f"{digest}: it is of a build that is counted already")
-        elif signer.fingerprint in voices:
-            doubts.append(f"{digest}: {signer.name!r} is counted already")
-        else:
-            voices.add(signer.fingerprint)
-            runs.add(claim.invocation)
-    if len(voices) < wanted:
+        if _build(claim) != _build(built):
+            doubts.append(f"{authentic.digest}: it is of another tree, lock, attribute or derivation")
+        elif why := quorum.count(authentic, {claim.invocation}):
+            doubts.append(f"{authentic.digest}: {why}")
+    if len(quorum) < wanted:
         rest = f"; what does not count: {'; '.join(doubts)}" if doubts else ""
-        why = f"{len(voices)} of {wanted} builders that the policy asks for have built it alike{rest}"
+        why = f"{len(quorum)} of {wanted} builders that the policy asks for have built it alike{rest}"
         hint = "have it built by another builder, and hand in its provenance: `mvm image testify`"
         yield Reason(ReasonCode.REBUILDS_MISSING, WHAT, why, hint)
 

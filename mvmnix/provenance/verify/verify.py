@@ -217,7 +217,7 @@ def step_26_rebuilds(
     """26. One builder can be broken into; several that agree are harder to."""
 
     def told(it: Verified[Provenance]) -> standing.Told:
-        return it.claim, it.signer, it.bundle
+        return it.claim, it.authentic
 
     wanted = policy.thresholds.rebuilds
     yield from standing.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))

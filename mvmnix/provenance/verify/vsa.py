@@ -135,7 +135,8 @@ def _verifier(record: strict.Record) -> tuple[str, str]:
 
 
 def _level(record: strict.Record) -> int:
-    levels = record.texts("verifiedLevels", rf"{_LEVEL}[0-3]", 16)
-    if len(levels) != 1:
-        raise ValueError(f"{len(levels)} SLSA Build levels are claimed instead of one")
-    return int(levels[0].removeprefix(_LEVEL))
+    match record.texts("verifiedLevels", rf"{_LEVEL}[0-3]"):
+        case (level,):
+            return int(level.removeprefix(_LEVEL))
+        case levels:
+            raise ValueError(f"{len(levels)} SLSA Build levels are claimed instead of one")

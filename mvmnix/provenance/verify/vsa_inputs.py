@@ -70,8 +70,6 @@ def relied_on(bundles: Iterable[tuple[bytes, ReadBuild]], trust: Trust) -> tuple
 
 def _read(data: bytes, read: ReadBuild, trust: Trust, name: str) -> SummaryInput:
     authentic = authenticate(data, trust=trust, role=Role.BUILDER, what=name)
-    if authentic.spki is None:
-        raise ValueError("a signature was verified with a key that can't be read")
     return SummaryInput(
         name=name,
         bundle=authentic.digest,
@@ -110,7 +108,7 @@ def from_record(record: strict.Record, bundles: tuple[Subject, ...]) -> tuple[Su
     if not record.has(FIELD):
         return None
     digests = {subject.name: subject.digest for subject in bundles}
-    found = record.each(FIELD, lambda it: _parse(it, digests), MOST)
+    found = record.each(FIELD, lambda it: _parse(it, digests))
     if [it.name for it in found] != list(digests):
         raise ValueError(f"{FIELD} and inputAttestations don't name the same bundles")
     return found

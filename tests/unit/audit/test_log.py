@@ -22,9 +22,9 @@ from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import last_records, matching_records, tree_at
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
-from mvmnix.audit.tail import VERIFIER_KEY, read_head
+from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.model import Digest
 from tests.descriptors import open_below
 from tests.unit.audit.killed import restore, snapshot
@@ -61,9 +61,9 @@ def test_files_are_what_the_documentation_shows(world: World) -> None:
 def test_a_full_segment_is_followed_by_another(world: World) -> None:
     world.fill(2 * CAPACITY + 3)
     assert sorted(file.name for file in world.path.glob("*.jsonl")) == [
-        segment_name(0),
-        segment_name(CAPACITY),
-        segment_name(2 * CAPACITY),
+        "0000000000000000.jsonl",
+        "0000000000000128.jsonl",
+        "0000000000000256.jsonl",
     ]
     header = json.loads((world.path / segment_name(2 * CAPACITY)).read_bytes().splitlines()[0])
     assert (header["first"], len(header["hashes"])) == (2 * CAPACITY, 1)
@@ -73,7 +73,7 @@ def test_a_full_segment_is_followed_by_another(world: World) -> None:
 @pytest.mark.usefixtures("volatile")
 def test_a_start_does_not_read_old_segments(world: World) -> None:
     world.fill(CAPACITY + 2)
-    flip(world.path / FIRST, -20)
+    (world.path / FIRST).write_bytes(b"")
     AuditLog(world.directory, world.signer).append(record(0))
     with pytest.raises(RefusedError):
         verify_log(world.directory, world.key)
@@ -103,6 +103,7 @@ def test_records_are_found_by_a_text_of_theirs(world: World) -> None:
     assert found('"machine":"m5"') == [5]
     assert found('"machine":"m5"', CAPACITY) == [5], "its segment is looked through to the end"
     assert found('"machine":"m5"', CAPACITY + 1) == [5], "the segment behind it has a record of then"
+    assert found('"machine":"m5"', 2 * CAPACITY - 1) == [5], "so has the last record of the full segment behind it"
     assert found('"machine":"m5"', 2 * CAPACITY) == [], "none of the records of the full segment behind it is of then"
     assert found('"machine":"m5"', 10**6) == [], "one that isn't full never ends the search"
     assert found(f'"machine":"m{CAPACITY + 5}"', 10**6) == [CAPACITY + 5]
@@ -198,6 +199,18 @@ def test_nothing_is_left_open(world: World) -> None:
     assert open_below(world.path) == before
 
 
+def test_no_key_is_published_before_the_first_record(world: World) -> None:
+    """Where it is without a log there had been one."""
+
+    def sign(_: bytes) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(MvmnixError, match="cannot be written"):
+        AuditLog(world.directory, replace(world.signer, sign=sign)).append(record(0))
+    assert not (world.path / VERIFIER_KEY).exists()
+    assert not world.log.is_begun()
+
+
 def test_nothing_but_the_log_writes_recoveries(world: World) -> None:
     with pytest.raises(ValueError, match="only the log itself"):
         world.log.append(Record(kind=RecordKind.RECOVERY, time=NOON, digests={"tail": Digest("a" * 64)}))
@@ -219,6 +232,15 @@ def test_room_is_made_ahead(world: World) -> None:
         world.log.append(record(0))
         full = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
         assert (full == full.closed) == (more == 2)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_room_ahead_is_used_to_the_last_byte(world: World, missing: int) -> None:
+    world.fill(1)
+    size = len(content(world.path / FIRST)) + len(record(1).line) + 1
+    os.truncate(world.path / FIRST, size - missing)
+    AuditLog(world.directory, world.signer).append(record(1))
+    assert (world.path / FIRST).stat().st_size == size + (SPARE if missing else 0)
 
 
 @pytest.mark.usefixtures("volatile")
@@ -377,6 +399,9 @@ REFUSED: dict[str, Callable[[World], object]] = {
     "two records planted": lambda world: (world.path / FIRST).write_bytes(
         content(world.path / FIRST) + 2 * (record(9).line + b"\n")
     ),
+    "a record and an empty line planted": lambda world: (world.path / FIRST).write_bytes(
+        content(world.path / FIRST) + record(9).line + b"\n\n"
+    ),
     "a segment from the future": lambda world: (world.path / FIRST).rename(world.path / segment_name(7)),
     "a segment that follows too early": lambda world: shutil.copy(
         world.path / FIRST, world.path / segment_name(CAPACITY)
@@ -400,6 +425,34 @@ def test_a_log_that_does_not_verify_is_not_appended_to(world: World, name: str) 
             action()
         assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
     assert snapshot(world.path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a seal of another key", f"the records up to 5 do not give the root that a seal in {FIRST} signs"),
+        ("a dropped last record", "a seal knows 5 records, but only 4 are there"),
+        ("no segment", f"{FIRST} is missing"),
+    ],
+)
+def test_why_a_log_is_refused(world: World, name: str, why: str) -> None:
+    world.fill(5)
+    REFUSED[name](world)
+    with pytest.raises(RefusedError) as caught:
+        world.log.check()
+    assert caught.value.reasons[0].why == why
+
+
+def test_how_much_of_an_unfinished_recovery_is_read(world: World) -> None:
+    """Two segments: what it kept, and what a writer that was killed after it left."""
+    kept = b"x" * 2_195_976
+    (world.path / PENDING).write_bytes(kept + b"x")
+    with pytest.raises(UnreadableError, match="is larger than"):
+        world.log.append(record(0))
+    (world.path / PENDING).write_bytes(kept)
+    world.log.append(record(0))
+    assert (world.path / f"tail-{Digest.of(kept).hex}").read_bytes() == kept
+    assert world.kinds == [RecordKind.RECOVERY, RecordKind.START]
 
 
 FULL: dict[str, Callable[[bytes], bytes]] = {

@@ -86,3 +86,7 @@ def test_leaves_are_no_nodes() -> None:
 def test_ranges_that_are_none_are_refused(size: int, hashes: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match=r"subtrees|32 bytes"):
         CompactRange(size, hashes)
+
+
+def test_the_largest_tree() -> None:
+    assert CompactRange(2**63 - 1, (bytes(32),) * 63).size == 2**63 - 1

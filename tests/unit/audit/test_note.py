@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey, Signer
+from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from tests.unit.audit.world import new_signer
 
 SIGNER = new_signer()
@@ -39,8 +39,10 @@ def test_a_checkpoint_survives_the_round_trip() -> None:
     assert lines[4].startswith(f"\u2014 {SIGNER.key.name} ")
 
 
-def test_verifier_keys_survive_the_round_trip() -> None:
-    assert NoteKey.parse(str(SIGNER.key)) == SIGNER.key
+@pytest.mark.parametrize("key", [SIGNER.key, NoteKey("a", bytes(2) + b"\xfb\xef\xbe" * 10)], ids=str)
+def test_verifier_keys_survive_the_round_trip(key: NoteKey) -> None:
+    """Base64 has the sign that stands between the parts, too."""
+    assert NoteKey.parse(str(key)) == key
 
 
 def test_signatures_of_witnesses_are_left_alone() -> None:
@@ -82,6 +84,7 @@ ME = SIGNER.key.name
     [
         f"other\n1\n{ROOT}\n",
         f"{ME}\n1\n{ROOT}\nextension\n",
+        f"{ME}\n1\n{ROOT}\n\n",
         f"{ME}\n1\n",
         f"{ME}\n01\n{ROOT}\n",
         f"{ME}\n-1\n{ROOT}\n",
@@ -133,9 +136,18 @@ def test_each_line_under_it_is_a_signature(line: str) -> None:
         Checkpoint.verified(CHECKPOINT.note + f"{line}\n".encode(), SIGNER.key)
 
 
+def test_signatures_without_a_text_are_no_note() -> None:
+    note = signed("\n")
+    assert SIGNER.key.verified(note) == b"\n"
+    with pytest.raises(NoteError, match="not a text, an empty line and lines of signature"):
+        SIGNER.key.verified(note.removeprefix(b"\n\n"))
+
+
 def test_size_is_bounded() -> None:
+    signature = len(signed("\n")) - 1
+    assert SIGNER.key.verified(signed("x" * (16_383 - signature) + "\n"))
     with pytest.raises(NoteError, match="longer"):
-        SIGNER.key.verified(b"x" * (MAX_NOTE + 1))
+        SIGNER.key.verified(signed("x" * (16_384 - signature) + "\n"))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\nb", "a\u2003b", "x" * 129])

@@ -130,6 +130,28 @@ def test_files_that_are_none(data: bytes) -> None:
         assert "it does not parse" in refusal(lambda: parse(data))  # noqa: B023
 
 
+def test_how_long_a_path_may_be(world: World) -> None:
+    """A log of 2^63 records has paths of 63 hashes; one of an older state may have another."""
+    note = notes(world, 3)[3]
+    for made in (
+        InclusionProof.make(leaves(world), 1, record(1).line, note),
+        ConsistencyProof.make(leaves(world), 2, note),
+    ):
+        longest = replace(made, path=(bytes(32),) * 64)
+        assert type(made).parse(longest.text) == longest
+        assert "it does not parse" in refusal(
+            lambda: type(made).parse(replace(made, path=(bytes(32),) * 65).text)  # noqa: B023 - called at once
+        )
+
+
+def test_how_large_a_file_may_be() -> None:
+    """A checkpoint's note, and four times the longest record."""
+    made = InclusionProof(0, b"x" * 30_000, (), b"")
+    largest = replace(made, note=b"y" * (49_152 - len(made.text)))
+    assert InclusionProof.parse(largest.text) == largest
+    assert "it does not parse" in refusal(lambda: InclusionProof.parse(largest.text + b"y"))
+
+
 def test_leaves_come_from_all_segments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fdatasync", lambda _: None)
     world.fill(CAPACITY + 3)

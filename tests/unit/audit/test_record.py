@@ -1,7 +1,7 @@
 """Records: one spelling each, nothing in them that must not be written down, every malformed line refused."""
 
 import json
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -98,6 +98,27 @@ def test_the_longest_record_fits_its_line() -> None:
         serials=(2**53 - 1,) * 4,
     )
     assert len(longest.line) < MAX_LINE
+
+
+@pytest.mark.parametrize(("digests", "reasons", "fits"), [(16, 64, True), (17, 64, False), (16, 65, False)])
+def test_how_many_digests_and_reasons_a_record_has(digests: int, reasons: int, *, fits: bool) -> None:
+    fields: dict[str, Any] = {
+        "digests": {f"d{number:02}": A for number in range(digests)},
+        "reasons": tuple(f"r{number}" for number in range(reasons)),
+    }
+    expected = nullcontext() if fits else pytest.raises(ValueError, match="more than 16 digests or 64 reason codes")
+    with expected:
+        Record(kind=RecordKind.REFUSAL, time=NOON, **fields)
+    line = strict.canonical(
+        {
+            "kind": "refusal",
+            "time": "2026-01-31T12:00:00Z",
+            "digests": {name: digest.hex for name, digest in fields["digests"].items()},
+            "reasons": list(fields["reasons"]),
+        }
+    )
+    with expected:
+        spelled(line)
 
 
 def test_a_reason_is_written_once() -> None:

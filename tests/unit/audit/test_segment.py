@@ -19,6 +19,7 @@ def test_round_trip() -> None:
     segment = Segment.parse(segment_name(CAPACITY), data)
     assert segment == Segment(BEFORE, LINES, b"to")
     assert (segment.first, segment.data) == (CAPACITY, data)
+    assert Segment.parse(segment_name(0), EMPTY) == Segment(CompactRange(), ())
 
 
 @pytest.mark.parametrize("count", range(4))

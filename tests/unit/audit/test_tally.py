@@ -25,6 +25,13 @@ def test_nothing_is_lost_and_nothing_grows(ports: list[int]) -> None:
     assert (OTHERS in tally.counts) == (len(set(ports)) > LIMIT)
 
 
+def test_how_many_rules_are_told_apart() -> None:
+    tally = Tally()
+    for port in range(18):
+        tally.count(f"port-{port}-refused")
+    assert tally.counts == {**{f"port-{port}-refused": 1 for port in range(16)}, "others": 2}
+
+
 def test_each_rule_has_one_record_with_its_count() -> None:
     tally = Tally()
     for _ in range(100_000):

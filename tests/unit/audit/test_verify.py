@@ -325,9 +325,21 @@ def test_the_root_of_no_records_is_known(world: World) -> None:
     world.fill(1)
     pinned = Checkpoint.sign(0, CompactRange().root(), world.signer).note
     assert verify_log(world.directory, world.key, pinned).pinned is not None
-    assert "the first 0 records do not give the root" in refusal(
-        world, Checkpoint.sign(0, bytes(32), world.signer).note
-    )
+
+
+@pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, SIZE])
+def test_a_pinned_root_that_is_another_is_told_once(long: World, size: int) -> None:
+    said = refusal(long, Checkpoint.sign(size, bytes(32), long.signer).note)
+    assert said.count("not give the root of the checkpoint kept elsewhere") == 1
+
+
+def test_records_are_compared_where_the_end_does_not_verify(long: World, notes: dict[int, bytes]) -> None:
+    replace(FIRST, HEAD, b'"m0"', b'"m1"')(long)
+    put_seal(long, FIRST, parse(long, THIRD).seals[0])
+    blank_seals(long)
+    said = refusal(long, notes[5])
+    assert "the first 5 records do not give the root" in said
+    assert "rolled back" not in said, "how many there are is not known"
 
 
 def test_a_gap_is_located(long: World) -> None:
@@ -449,6 +461,17 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
     with pytest.raises(RefusedError) as caught:
         list(last_records(world.directory, world.key, last=1))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+
+
+def test_of_many_problems_the_first_are_named(world: World) -> None:
+    """A log of which everything was changed is refused in few words."""
+    lines = [b"%d" % number for number in range(21)]
+    seal = Seal.of(Checkpoint.sign(21, CompactRange().extend(lines).root(), world.signer))
+    segment = Segment(CompactRange(), tuple(lines[:-1])).sealed(lines[-1], seal)
+    world.directory.write_atomic(FIRST, segment.data)
+    with pytest.raises(RefusedError) as caught:
+        verify_log(world.directory, world.key)
+    assert [it.why.partition(" is none")[0] for it in caught.value.reasons] == [f"record {it}" for it in range(20)]
 
 
 # -- no log at all

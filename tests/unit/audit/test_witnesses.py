@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from mvmnix.audit import witnessed as witnessed_by
 from mvmnix.audit import witnesses
 from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import MAX_NOTE, Checkpoint
+from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.verify import verify_log
@@ -116,7 +117,7 @@ def test_nothing_of_a_repositorys_configuration_is_run(
     assert not run.exists()
 
 
-@pytest.mark.parametrize("which", ["commit", "tree", "blob"])
+@pytest.mark.parametrize("which", ["nothing", "commit", "tree", "blob"])
 def test_what_a_branch_holds_is_not_read_before_its_size_is_known(tmp_path: Path, which: str) -> None:
     keeper, repository = git_witness(tmp_path), tmp_path / "kept.git"
 
@@ -126,13 +127,16 @@ def test_what_a_branch_holds_is_not_read_before_its_size_is_known(tmp_path: Path
         )
         return said.stdout.decode().strip()
 
-    long = "a" * (MAX_NOTE + 1)
-    blob = made("hash-object", "-w", "--stdin", given=long if which == "blob" else "a")
+    long = "a" * 16_385
+    blob = made("hash-object", "-w", "--stdin", given=long if which == "blob" else long[1:])
     names = ("checkpoint", *(f"name-{number:04}" for number in range(600 if which == "tree" else 0)))
     tree = made("mktree", given="".join(f"100644 blob {blob}\t{name}\n" for name in names))
     who = ("-c", "user.name=a", "-c", "user.email=b")
     commit = made(*who, "commit-tree", tree, given=long if which == "commit" else "a")
     made("update-ref", "refs/heads/audit/host-1", commit)
+    if which == "nothing":
+        assert keeper.latest() == long[1:].encode()
+        return
     for ask in (keeper.latest, lambda: keeper.take(checkpoint(1), KEY)):
         with pytest.raises(MvmnixError, match=r"keeps no checkpoint, but [0-9]+ bytes"):
             ask()
@@ -156,20 +160,24 @@ def test_a_branch_that_moves_meanwhile(tmp_path: Path, monkeypatch: pytest.Monke
     assert keeper.latest() == checkpoint(2).note
 
 
-def test_a_branch_that_moves_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("times", "is_kept"), [(7, True), (8, False)])
+def test_a_branch_that_moves_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, *, is_kept: bool
+) -> None:
     keeper, real = git_witness(tmp_path), GitWitness._git
-    sizes = iter(range(1, 100))
+    sizes = iter(range(1, times + 1))
 
     def moving(self: GitWitness, *words: str, input_: bytes = b"") -> str:
-        if words[0] == "update-ref":
+        if words[0] == "update-ref" and (size := next(sizes, 0)):
             monkeypatch.setattr(GitWitness, "_git", real)
-            keeper.take(checkpoint(next(sizes)), KEY)
+            keeper.take(checkpoint(size), KEY)
             monkeypatch.setattr(GitWitness, "_git", moving)
         return real(self, *words, input_=input_)
 
     monkeypatch.setattr(GitWitness, "_git", moving)
-    with pytest.raises(MvmnixError, match="moves all the time"):
+    with nullcontext() if is_kept else pytest.raises(MvmnixError, match="moves all the time"):
         keeper.take(checkpoint(100), KEY)
+    assert keeper.latest() == checkpoint(100 if is_kept else times).note
 
 
 def test_a_branch_that_can_not_be_moved(tmp_path: Path) -> None:
@@ -295,8 +303,10 @@ def hold(world: World, *witnesses: Witness) -> list[str]:
 
 
 def test_what_each_says_of_a_log(world: World, keeper: Witness, tmp_path: Path) -> None:
-    def said(*witnesses: Witness) -> list[str]:
-        return [heard.said for heard in witnessed_by.ask_witnesses(world.directory, KEY, witnesses)]
+    def said(*witnesses: Witness, contradicts: bool = False) -> list[str]:
+        found = list(witnessed_by.ask_witnesses(world.directory, KEY, witnesses))
+        assert {heard.contradicts for heard in found} == {contradicts}
+        return [heard.said for heard in found]
 
     world.fill(2)
     command = CommandWitness("post", True, ("/bin/cat",), 10)
@@ -309,7 +319,7 @@ def test_what_each_says_of_a_log(world: World, keeper: Witness, tmp_path: Path) 
     for file in world.path.iterdir():
         file.unlink()
     world.fill(1)
-    assert said(keeper)[0].startswith("can't vouch for the log: ")
+    assert said(keeper, contradicts=True)[0].startswith("can't vouch for the log: it was rolled back: ")
 
 
 def test_nothing_is_said_twice(witnessed: Witnessed, tmp_path: Path) -> None:
@@ -327,8 +337,10 @@ def test_a_log_that_went_on_passes(world: World, keeper: Witness) -> None:
     assert hold(world, keeper, CommandWitness("post", True, ("/bin/false",), 1)) == []
 
 
-def test_a_log_older_than_its_witness_is_refused(world: World, keeper: Witness) -> None:
+@pytest.mark.parametrize("required", [True, False])
+def test_a_log_older_than_its_witness_is_refused(world: World, keeper: Witness, *, required: bool) -> None:
     world.fill(2)
+    keeper = replace(keeper, required=required)  # type: ignore[type-var]
     keeper.take(checkpoint(3), KEY)
     with pytest.raises(RefusedError, match="rolled back") as caught:
         hold(world, keeper)

@@ -256,6 +256,11 @@ def test_each_bundle_tells_what_it_lacks(world: World, tmp_path: Path) -> None:
     assert [reason.what for reason in refused.reasons] == ["bundle 2 of the plan", "bundle 3 of the plan"]
 
 
+def test_a_bundle_about_another_plan_is_named(world: World, tmp_path: Path) -> None:
+    both(planners(1), beside(SECOND, lambda it: replace(it, vcpus=it.vcpus + 1)))(world)
+    assert refusal(world, tmp_path).reasons[0].why == "bundle 2 is about another statement than the first"
+
+
 def test_a_bundle_of_several_that_is_revoked(world: World, tmp_path: Path) -> None:
     both(planners(1), signed_too(SECOND))(world)
     revoked = replace(world.policy.trust.revocations, digests=frozenset({Digest.of(world.plan_bundle)}))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, override
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -183,6 +183,18 @@ def other_scts(_: tuple[Sct, ...]) -> tuple[Sct, ...]:
 
     OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=Hooks(scts=keep))
     return tuple(found)
+
+
+class _Sha384(Sct):
+    """One that names SHA-384 (RFC 5246, section 7.4.1.4.1), and is signed by SHA-256 all the same."""
+
+    @override
+    def to_bytes(self) -> bytes:
+        return Sct.to_bytes(self).replace(b"\0\0\x04\x03", b"\0\0\x05\x03", 1)
+
+
+def by_sha384(every: tuple[Sct, ...]) -> tuple[Sct, ...]:
+    return tuple(_Sha384(it.log_id, it.time, it.signature) for it in every)
 
 
 def in_a_chain(it: Json) -> None:

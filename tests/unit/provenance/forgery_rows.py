@@ -11,7 +11,8 @@ from mvmnix.keys import Role
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.envelope import MEDIA_TYPE
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer
-from tests.private_sigstore import Hooks, Json, name
+from tests.private_sigstore import Hooks, Json, Window, name
+from tests.private_sigstore.der import utf8
 from tests.unit.provenance.forgeries import (
     BUILDER,
     EARLIER,
@@ -31,6 +32,7 @@ from tests.unit.provenance.forgeries import (
     TSA,
     Row,
     blob_entry,
+    by_sha384,
     case,
     drop,
     edited,
@@ -64,6 +66,8 @@ CERTIFICATE, NAMES, UNKNOWN = {Code.CERTIFICATE_INVALID}, {Code.IDENTITY_MALFORM
 
 HOST = frozenset({Role.HOST})
 _VERIFIER = "spec", "signatures", 0, "verifier"
+#: A name as a certificate of Windows has it, not as Fulcio does.
+OTHER_NAME = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), utf8(SUBJECT))
 #: Another certificate that the same instance gave the same subject.
 OTHERS = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
 
@@ -195,6 +199,16 @@ WITNESSES = (
     Row("3.5", TIME, case(options=TSA), "a timestamp beside a key", KEYED),
     Row("3.6", WINDOW, window(ca=replace(OURS.ca, valid_for=EARLIER)), "a CA that was trusted till then", KEYLESS),
     Row("3.6", WINDOW, window(ca=replace(OURS.ca, valid_for=LATER)), "a CA that is trusted since", KEYLESS),
+    Row(
+        "3.6",
+        WINDOW,
+        lambda it: replace(
+            window(ca=replace(OURS.ca, valid_for=Window(end=NOW - HOUR / 60)))(it),
+            hooks=Hooks(leaf=lambda it: replace(it, not_before=NOW - HOUR / 30)),
+        ),
+        "a CA that was trusted when the certificate began",
+        KEYLESS,
+    ),
     Row("3.6", WINDOW, window(ct=replace(OURS.ct, valid_for=EARLIER)), "a CT log till then", KEYLESS),
     Row("3.6", WINDOW, window(log=replace(OURS.log, valid_for=EARLIER)), "a log till then"),
     Row("3.6", WINDOW, window(log=replace(OURS.log, valid_for=LATER)), "a log since"),
@@ -220,12 +234,14 @@ WITNESSES = (
     Row("3.7", CERTIFICATE, hooks(scts=other_scts), "the SCT of another certificate", KEYLESS),
     Row("3.7", CERTIFICATE, sct(lambda it: replace(it, signature=flip(it.signature))), "a flipped SCT", KEYLESS),
     Row("3.7", CERTIFICATE, sct(lambda it: replace(it, time=it.time + 1)), "an SCT of another time", KEYLESS),
+    Row("3.7", CERTIFICATE, hooks(scts=by_sha384), "an SCT that says SHA-384", KEYLESS),
     Row("3.7", CERTIFICATE, leaf(usages=(ExtendedKeyUsageOID.SERVER_AUTH,)), "not for signing code", KEYLESS),
     Row("3.7", CERTIFICATE, leaf(signs=False), "not for signing", KEYLESS),
     Row("3.7", CERTIFICATE, leaf(is_ca=True), "a CA's own certificate", KEYLESS),
     Row("3.7", CERTIFICATE, leaf(names=()), "no subject at all", KEYLESS),
     Row("3.8", NAMES, leaf(names=(name(SUBJECT), name("other@mvmnix.test"))), "two subjects", KEYLESS),
     Row("3.8", NAMES, leaf(names=(x509.DNSName("mvmnix.test"),)), "a subject of an unknown kind", KEYLESS),
+    Row("3.8", NAMES, leaf(names=(OTHER_NAME,)), "another name than Fulcio's", KEYLESS),
     Row("3.8", NAMES, fields(v1=None, v2=None), "no issuer", KEYLESS),
     Row("3.8", NAMES, fields(v1=b"https://other.test"), "two issuers", KEYLESS),
     Row("3.8", NAMES, fields(v2=b"\x0c\x7fshort"), "an issuer in broken DER", KEYLESS),

@@ -11,16 +11,15 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.revocations import MOST, RevocationFile
+from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.identity.trust import Pattern
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.trust_toml import LIMIT
 from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
-from tests.unit.provenance.forgeries import OURS
+from tests.unit.provenance.forgeries import OURS, PAYLOAD
 from tests.unit.provenance.world import new_world, trust
 
 
@@ -76,9 +75,9 @@ HEADS = {
 def test_how_large_a_policy_s_file_is(tmp_path: Path, name: str, *, is_floor: bool) -> None:
     with Directory.create(str(tmp_path / "config")) as directory:
         where = (str(tmp_path / "config"), None) if is_floor else (None, directory)
-        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT, b"#"))
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(2**20, b"#"))
         policy_files.read_policy_files(*where)
-        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(LIMIT + 1, b"#"))
+        (tmp_path / "config" / name).write_bytes(HEADS[name].ljust(2**20 + 1, b"#"))
         with pytest.raises(RefusedError, match=f"{name}.*larger") as refused:
             policy_files.read_policy_files(*where)
     assert refused.value.codes == (ReasonCode.POLICY_MALFORMED,)
@@ -99,6 +98,10 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
         now=world.now,
     )
     assert found.level == 0
+    without_parts = new_world(tmp_path).evidence
+    image = world.image
+    found = verify_provenance(without_parts, policy=world.policy, artifacts=image.artifacts, image=image, now=world.now)
+    assert found.level == 0
 
 
 def test_how_many_logs_a_trusted_root_names() -> None:
@@ -109,6 +112,33 @@ def test_how_many_logs_a_trusted_root_names() -> None:
     with pytest.raises(RefusedError) as refused:
         trusted_root.parse(json.dumps({**value, "tlogs": value["tlogs"][:65]}).encode())
     assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)
+
+
+def test_how_many_certificates_an_authority_has() -> None:
+    value = json.loads(OURS.trusted_root)
+    chain = value["certificateAuthorities"][0]["certChain"]
+    many = chain["certificates"] * 9
+    chain["certificates"] = many[:16]
+    assert len(trusted_root.parse(json.dumps(value).encode()).authorities[0].certificates) == 16
+    chain["certificates"] = many[:17]
+    with pytest.raises(RefusedError) as refused:
+        trusted_root.parse(json.dumps(value).encode())
+    assert refused.value.codes == (ReasonCode.ROOT_MALFORMED,)
+
+
+@pytest.mark.parametrize(
+    ("read_it", "data", "most"),
+    [
+        (trusted_root.parse, OURS.trusted_root, 4 * 2**20),
+        (statement.parse, PAYLOAD, 16 * 2**20),
+        (envelope.parse_bundle, envelope.sign(PAYLOAD, PrivateKey.generate()).to_bytes(), 24 * 2**20),
+    ],
+    ids=["trusted root", "statement", "bundle"],
+)
+def test_how_many_bytes_are_read(read_it: Callable[[bytes], object], data: bytes, most: int) -> None:
+    assert read_it(data.ljust(most))
+    with pytest.raises(RefusedError, match=f"larger than {most} bytes"):
+        read_it(data.ljust(most + 1))
 
 
 KEYS = [f"{number:032x}" for number in range(257)]
@@ -130,6 +160,7 @@ def pin(number: int) -> str:
 BUILDER = '[[builders]]\nid = "urn:x:{}"\nsigner = "builder"\nlevel = 1\n'
 VERIFIER = '[[verifiers]]\nid = "urn:x:{}"\nsigner = "verifier"\nmax-age = "1d"\nmin-level = 1\n'
 VERIFIER_KEY = base64.b64encode(PrivateKey.generate().public.spki).decode()
+AS_VERIFIER = f'[[signers]]\nname = "verifier"\nroles = ["verifier"]\nkey = "{VERIFIER_KEY}"\n'
 TRUST, PATTERNS = trust().decode(), 'patterns = ["*"]\n'
 
 
@@ -143,16 +174,14 @@ def beside(more: str) -> str:
 
 #: How many of each a trust.toml has at most, what is there already among them; and the file with so many.
 COUNTED: dict[str, tuple[int, Callable[[int], str]]] = {
+    "roles of a signer": (16, lambda count: TRUST.replace('["planner"]', json.dumps(["planner"] * count))),
     "roots": (16, lambda count: beside("".join(map(pin, range(count))))),
     "signers": (256, lambda count: beside(pin(0) + "".join(map(a_signer, range(count - 3))))),
     "builders": (256, lambda count: beside("".join(BUILDER.format(number) for number in range(count - 2)))),
     "caches": (256, lambda count: beside("".join(map(cache, range(count))))),
     "verifiers": (
         64,
-        lambda count: beside(
-            f'[[signers]]\nname = "verifier"\nroles = ["verifier"]\nkey = "{VERIFIER_KEY}"\n'
-            + "".join(VERIFIER.format(number) for number in range(count))
-        ),
+        lambda count: beside(AS_VERIFIER + "".join(VERIFIER.format(number) for number in range(count))),
     ),
     "images of a builder": (256, lambda count: beside(BUILDER.format(1) + listed("images", count))),
     "builder images of a builder": (
@@ -185,6 +214,7 @@ def test_how_many_a_policy_names(what: str) -> None:
         (TRUST.replace("serial = 1 ", "serial = {} "), 1, 2**53 - 1),
         (TRUST.replace("version = 1", "version = {}"), 1, 1),
         (f'{TRUST}[[builders]]\nid = "urn:x"\nsigner = "builder"\nlevel = {{}}\n', 0, 3),
+        (f"{TRUST}{AS_VERIFIER}{VERIFIER.replace('= 1', '= {}').format('x', '{}')}", 0, 3),
         (f"{TRUST}[thresholds]\nplans = {{}}\n", 1, 16),
         (f"{TRUST}[thresholds]\nrebuilds = {{}}\n", 1, 16),
     ],
@@ -201,18 +231,20 @@ def test_numbers_of_a_policy(text: str, least: int, most: int) -> None:
 @pytest.mark.parametrize("list_", ["keys", "digests"])
 def test_how_many_are_revoked(list_: str) -> None:
     head = "version = 1\nserial = 1\n"
-    entries = [f'[[{list_}]]\nsha256 = "{number:064x}"\n' for number in range(MOST + 1)]
-    assert len(RevocationFile.parse((head + "".join(entries[:MOST])).encode()).entries) == MOST
+    entries = [f'[[{list_}]]\nsha256 = "{number:064x}"\n' for number in range(4097)]
+    assert len(RevocationFile.parse((head + "".join(entries[:4096])).encode()).entries) == 4096
     with pytest.raises(RefusedError) as refused:
         RevocationFile.parse((head + "".join(entries)).encode())
     assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
 
 
-@pytest.mark.parametrize("text", ["", "a" * 1025, "a\\u0007"])
-def test_how_long_a_name_is_that_is_revoked(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "an empty pattern"), ("a" * 1025, "printable"), ("a\\u0007", "printable")]
+)
+def test_how_long_a_name_is_that_is_revoked(text: str, words: str) -> None:
     head = 'version = 1\nserial = 1\n[[identities]]\nissuer = "i"\nidentity = '
     assert RevocationFile.parse(f'{head}"{"a" * 1024}"\n'.encode()).entries
-    with pytest.raises(RefusedError, match="printable characters") as refused:
+    with pytest.raises(RefusedError, match=words) as refused:
         RevocationFile.parse(f'{head}"{text}"\n'.encode())
     assert set(refused.value.codes) == {ReasonCode.POLICY_MALFORMED}
 

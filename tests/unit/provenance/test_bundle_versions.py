@@ -35,6 +35,7 @@ from tests.unit.provenance.forgeries import (
     flip,
     identity,
     put,
+    twice,
     unpromised,
 )
 
@@ -174,6 +175,19 @@ def test_a_chain_of_certificates_ended_with_version_0_2(version: str) -> None:
     assert refused(Case(hooks=of_version(version, chained))) == {Code.BUNDLE_MALFORMED}
 
 
+@pytest.mark.parametrize("keyed", MODES)
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_a_chain_stands_in_the_place_of_a_key_or_certificate(version: str, keyed: bool) -> None:
+    """Beside either it is unknown, also an empty one: no reader could choose another signer."""
+    good = json.loads(Case(keyed, hooks=of_version(version)).bundle())
+    material = good["verificationMaterial"]
+    first = [] if keyed else material["x509CertificateChain"]["certificates"][:1]
+    beside = {"x509CertificateChain": {"certificates": first}} | ({} if keyed else {"certificate": first[0]})
+    with pytest.raises(RefusedError, match="x509CertificateChain: unknown") as caught:
+        check(Case(keyed), json.dumps(good | {"verificationMaterial": material | beside}).encode())
+    assert set(caught.value.codes) == {Code.BUNDLE_MALFORMED}
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -249,15 +263,20 @@ def test_it_launches_nothing_and_is_no_inclusion() -> None:
     [
         (OURS.trusted_root, {}, {Code.LOG_ENTRIES}),
         (without_log(OURS, "tlogs"), {}, {Code.CERTIFICATE_INVALID}),
+        (without_log(OURS, "ctlogs"), {"options": {"log": True}}, {Code.CERTIFICATE_INVALID}),
         (without_log(), {"options": {"tsa": False}}, {Code.LOG_ENTRIES, Code.SIGNING_TIME}),
         (without_log(), {"options": {"log": True}}, {Code.LOG_INCLUSION}),
+        (without_log(), {"options": {"log": True}, "hooks": {"bundle": edited(twice)}}, {Code.LOG_ENTRIES}),
         (without_log(), {"hooks": {"token": flip}}, {Code.SIGNING_TIME}),
         (without_log(), {"hooks": {"token_time": lambda it: it + HOUR}}, {Code.SIGNING_TIME}),
         (without_log(), {"hooks": {"signature": flip}}, {Code.SIGNATURE_INVALID}),
         (without_log(OURS, "tlogs", "ctlogs", "timestampAuthorities"), {}, {Code.SIGNING_TIME}),
         (without_log(THEIRS), {}, {Code.SIGNING_TIME, Code.CERTIFICATE_INVALID}),
     ],
-    ids=["a log", "a CT log", "no time", "an entry", "broken", "late", "forged", "no authority", "another domain"],
+    ids=[
+        *("a log", "a CT log", "no CT log", "no time", "an entry", "entries"),
+        *("broken", "late", "forged", "no authority", "another domain"),
+    ],
 )
 def test_what_a_domain_without_a_log_still_needs(root: bytes, changes: dict[str, Any], codes: set[Code]) -> None:
     assert refused(in_domain(root, **changes)) == codes

@@ -20,9 +20,18 @@ def test_a_library_that_ships_no_root(tmp_path: Path, monkeypatch: pytest.Monkey
         sigstore.shipped_root()
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"\xff", b'{"mediaType": "application/x"}'])
-def test_a_text_that_is_no_trust_configuration(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r".+"):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", r"Invalid JSON: EOF .*"),
+        (b"{}", r"mediaType Field required"),
+        (b"\xff", r"'utf-8' codec can't decode .*"),
+        (b'{"mediaType": "application/x"}', r"mediaType Input should be '[^']*'"),
+    ],
+)
+def test_a_text_that_is_no_trust_configuration(text: bytes, told: str) -> None:
+    """The first place and what is wrong there, of all that the library says."""
+    with pytest.raises(ValueError, match=rf"\A{told}\Z"):
         sigstore.look_at_config(text)
 
 
@@ -32,8 +41,20 @@ def test_nobody_to_sign_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sigstore, "_config", lambda where: where)
     with pytest.raises(MvmnixError, match=r"^there is no OIDC token"):
         sigstore.sign(b"{}", token=None, interactive=False, where=sigstore.Instance.STAGING)
-    with pytest.raises(MvmnixError, match=r"^signing keyless failed: "):
+    with pytest.raises(MvmnixError, match=r"^signing keyless failed: IdentityError: .+"):
         sigstore.sign(b"{}", token="no token", interactive=False, where=sigstore.Instance.STAGING)
+
+
+@pytest.mark.parametrize(("variable", "asked"), [("", True), ("BUILDKITE", False), ("CIRCLECI", False)])
+def test_the_token_of_a_job(variable: str, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the CI job, where no program is asked for it (ambient.py of the library `id`)."""
+    monkeypatch.setattr(sigstore, "detect_credential", lambda: "no token")
+    monkeypatch.setattr(sigstore, "_config", lambda where: where)
+    for each in ("BUILDKITE", "CIRCLECI"):
+        monkeypatch.setenv(each, "true" if each == variable else "")
+    told = r"^signing keyless failed: IdentityError: .+" if asked else r"^there is no OIDC token"
+    with pytest.raises(MvmnixError, match=told):
+        sigstore.sign(b"{}", token=None, interactive=False, where=sigstore.Instance.STAGING)
 
 
 def test_a_certificate_of_two_names_is_none_to_sign_for() -> None:

@@ -168,10 +168,19 @@ def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:
 
 def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("mvmnix.builder.fetch.lanes.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     deadline = Deadline.after(5)
     for now[0], left, is_over in ((104.5, 0.5, False), (105.0, 0.0, True), (106.0, 0.0, True)):
         assert (deadline.left, deadline.is_over) == (left, is_over)
+
+
+def test_what_comes_after_the_deadline_is_not_taken(ends: tuple[Lane, socket.socket]) -> None:
+    """However fast it comes."""
+    lane, theirs = ends
+    theirs.send(bytes((Kind.DATA,)))
+    with pytest.raises(BrokenError, match="time for this download is over"):
+        lane.receive(Deadline.after(0))
+    assert lane.receive(Deadline.after(5))[0] is Kind.DATA
 
 
 def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket]) -> None:

@@ -1,5 +1,6 @@
 """The host's clock, faked: set back, set forward and put right again, across boots, suspended, in other namespaces."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,11 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate import clock as clocks
 from mvmnix.launch.gate.clock import CLOCK, NOTICED, TOLERANCE, HostClock, Mark, Reading, read_clocks
 from mvmnix.private_dirs import Directory
+from mvmnix.strict import MalformedError
 
 BEGIN = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=it) for it in (1, 60, 3600, 86400))
+MICROSECOND = timedelta(microseconds=1)
 YEARS = 10 * 365 * DAY
 
 
@@ -230,6 +233,28 @@ def test_a_file_that_is_not_ours(host: Clocks, data: bytes) -> None:
     host.refused(ReasonCode.STATE_MISMATCH)
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_step_of_ten_seconds_is_not_told(host: Clocks, way: int) -> None:
+    host.now()
+    first = host.directory.read(CLOCK, 4096)
+    host.set(10 * SECOND * way)
+    host.now()
+    assert (host.notices, host.directory.read(CLOCK, 4096)) == ([], first), "nor is the mark written for it"
+    host.set(MICROSECOND * way)
+    host.now()
+    assert len(host.notices) == 1
+    assert host.directory.read(CLOCK, 4096) != first
+
+
+def test_how_large_a_mark_is_read(host: Clocks) -> None:
+    host.now()
+    data = host.directory.read(CLOCK, 4096)
+    host.directory.write_atomic(CLOCK, data.ljust(4096))
+    assert host.now() == BEGIN
+    host.directory.write_atomic(CLOCK, data.ljust(4097))
+    host.refused(ReasonCode.STATE_MISMATCH)
+
+
 def test_a_mark_that_was_taken_away_from_the_nonces(host: Clocks) -> None:
     host.now()
     host.directory.child("00").close()
@@ -256,6 +281,30 @@ def test_clocks_that_can_not_be_read(host: Clocks, ask: Callable[[HostClock], ob
         ask(HostClock(host.directory, host.notices.append, broken))
 
 
+def test_a_mark_on_the_disk() -> None:
+    """In microseconds since 1970. Another version is not read."""
+    data = (
+        b'{"elapsedMicros":3600000001,"epoch":"boot 1","leastMicros":1788264000000000,"version":1,'
+        b'"wallMicros":1788264000000001}'
+    )
+    mark = Mark(BEGIN, Reading(BEGIN + MICROSECOND, HOUR + MICROSECOND, "boot 1"))
+    assert mark.to_bytes() == data
+    assert Mark.parse(data) == mark
+    for number in (b"0", b"2"):
+        with pytest.raises(MalformedError, match="version"):
+            Mark.parse(data.replace(b'"version":1', b'"version":' + number))
+
+
+@pytest.mark.parametrize("name", [b"elapsedMicros", b"leastMicros", b"wallMicros"])
+def test_the_least_number_in_a_mark(name: bytes) -> None:
+    data = Mark(BEGIN, Reading(BEGIN, HOUR, "boot 1")).to_bytes()
+    before, after = data.split(b'"' + name + b'":')
+    rest = after.lstrip(b"0123456789")
+    Mark.parse(before + b'"' + name + b'":0' + rest)
+    with pytest.raises(MalformedError, match=name.decode()):
+        Mark.parse(before + b'"' + name + b'":-1' + rest)
+
+
 def test_a_mark_is_read_as_it_was_written() -> None:
     mark = Mark(BEGIN + timedelta(microseconds=7), Reading(BEGIN, YEARS, "boot time:[1]"))
     assert Mark.parse(mark.to_bytes()) == mark
@@ -264,7 +313,9 @@ def test_a_mark_is_read_as_it_was_written() -> None:
 
 
 def test_the_clocks_of_this_host() -> None:
+    begin = time.clock_gettime(time.CLOCK_BOOTTIME)
     one, two = read_clocks(), read_clocks()
+    assert begin - 0.001 <= one.elapsed.total_seconds() <= time.clock_gettime(time.CLOCK_BOOTTIME)
     assert one.epoch == two.epoch
     assert one.elapsed <= two.elapsed
     assert one.wall.tzinfo is UTC

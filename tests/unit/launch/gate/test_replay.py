@@ -459,6 +459,14 @@ def test_a_judgement_spends_nothing(here: House) -> None:
         assert (contents(here), here.notices[1:]) == (before, []), "that the clock was set is for a start to tell"
 
 
+def test_a_window_that_ends_while_another_start_is_waited_for(here: House) -> None:
+    with for_hours(here, FIRST, 1) as plan:
+        wait(here, plan.plan.window.not_after - here.reading.wall - SECOND)
+        here.replay().judge(plan.plan)
+        wait(here, SECOND)
+        refused(here, plan, ReasonCode.PLAN_EXPIRED)
+
+
 def test_the_commit_refuses_too_what_was_spent_meanwhile(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exclusive by itself, whatever the step before it saw."""
     with plan_no(here, 1) as plan:

@@ -69,6 +69,7 @@ def test_of_several_starts_of_one_plan_the_last_is_named(directory: Directory) -
     [
         replace(START, expires=None),
         replace(START, digests={"argv": NONCE}),
+        replace(START, digests={}),
         replace(START, kind=RecordKind.END, expires=None),
     ],
 )

@@ -22,6 +22,7 @@ from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.plan.window import Window
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance.isolation import Isolation
@@ -278,7 +279,7 @@ ROWS = (
             "no processor": put(0, *PREDICATE, "resources", "vcpus"),
             "65 processors": put(65, *PREDICATE, "resources", "vcpus"),
             "a truth value as number": put(True, *PREDICATE, "resources", "vcpus"),
-            "63 MiB": put(63, *PREDICATE, "resources", "memoryMiB"),
+            "95 MiB": put(95, *PREDICATE, "resources", "memoryMiB"),
             "more than a TiB": put(2**20 + 1, *PREDICATE, "resources", "memoryMiB"),
             "root as user": put(0, *PREDICATE, "workload", "user", "uid"),
             "no command": put([], *PREDICATE, "workload", "command"),
@@ -433,6 +434,11 @@ ROWS = (
 
 def label(row: Row) -> str:
     return f"{row.step}-{row.name}"
+
+
+def test_a_plan_is_valid_from_the_first_moment_of_its_window(world: World, tmp_path: Path) -> None:
+    world.sign_plan(window=Window(world.now, world.now + timedelta(hours=1)))
+    check(world, tmp_path).close()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=label)

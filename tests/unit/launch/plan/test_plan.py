@@ -37,6 +37,7 @@ def test_a_plan_for_an_image(world: World) -> None:
     assert plan.workload == image.workload
     assert plan.verbs == frozenset()
     assert plan.use is Use.WITHIN_WINDOW
+    assert plans.plan_statement(plan).predicate["timeouts"] == {"bootSeconds": 120, "wallSeconds": 86_400}
     assert plan.window.not_after - plan.window.not_before == timedelta(hours=24)
     assert plan.nonce != world.plan().nonce
     assert len(plan.nonce) == 32
@@ -56,6 +57,7 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"workload": Workload((), {}, "/", User(1, 1)), "verbs": frozenset({Verb.EXEC})},
         {"use": Use.ONCE},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
+        {"vcpus": 1, "memory_mib": 96, "scratch_mib": 2**20},
         {"variation": Variation("other", -86400, "reversed")},
         {"variation": Variation("other", 0, "natural")},
         {"labels": {"tier": "web", "empty": ""}},

@@ -8,14 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import (
-    MOST_SECRETS,
-    Secret,
-    SecretReference,
-    SecretSource,
-    SecretTarget,
-    kinds_digest,
-)
+from mvmnix.launch.plan.secret_reference import Secret, SecretReference, SecretSource, SecretTarget, kinds_digest
 from mvmnix.launch.secrets import credentials
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
@@ -32,9 +25,13 @@ TYPED = {
 WRONG = (
     "DB=hunter2",
     "hunter2",
+    "DB=hunter2:DB",
     "DB=",
+    "DB=env",
+    "env:X",
     "=env:X",
     "DB=vault:hunter2",
+    "hunter2 =vault:DB",
     "DB=env:",
     "DB=env:1X",
     "DB=env:A B",
@@ -115,6 +112,7 @@ def test_they_stand_in_the_plan_and_come_back(plan: Plan) -> None:
         SecretReference.parse(text.replace("DB", f"DB{n}", 1), SecretTarget.FILE) for n, text in enumerate(TYPED)
     )
     confided += (SecretReference.parse("TOKEN=env:TOKEN", SecretTarget.VARIABLE),)
+    confided += (SecretReference("a" * 64, SecretTarget.FILE, SecretSource.COMMAND, ("/a", *["b"] * 63)),)
     with_secrets = replace(plan, secrets=confided)
     written = plans.plan_statement(with_secrets).to_bytes()
     assert plans.from_statement(statement.parse(written)) == with_secrets
@@ -142,7 +140,9 @@ def item(**changes: Any) -> dict[str, Any]:
         [item(**{"from": "file"}, reference=["relative"])],
         [item(**{"from": "command"}, reference=["sh", "-c", "x"])],
         [item(), item()],
-        [item(name=f"A{n}") for n in range(MOST_SECRETS + 1)],
+        [item(name=f"A{n}") for n in range(33)],
+        [item(name="A" * 65)],
+        [item(**{"from": "command"}, reference=["/a", *["b"] * 64])],
     ],
     ids=repr,
 )
@@ -160,14 +160,16 @@ def test_names_are_taken_once(plan: Plan) -> None:
     with pytest.raises(ValueError, match="stand there twice: A"):
         replace(plan, secrets=(once, once))
     taken = replace(plan.workload, environment={"A": "1"})
+    replace(plan, workload=taken, secrets=(replace(once, target=SecretTarget.FILE),))
     with pytest.raises(ValueError, match="names of variables that the plan sets: A"):
         replace(plan, workload=taken, secrets=(once,))
 
 
 def test_so_many_at_most(plan: Plan) -> None:
-    confided = tuple(SecretReference.parse(f"A{number}=env:X", SecretTarget.FILE) for number in range(MOST_SECRETS + 1))
-    assert replace(plan, secrets=confided[:MOST_SECRETS]).secrets == confided[:MOST_SECRETS]
-    with pytest.raises(ValueError, match=f"more than {MOST_SECRETS} secrets"):
+    confided = tuple(SecretReference.parse(f"A{number}=env:X", SecretTarget.FILE) for number in range(33))
+    with_secrets = replace(plan, secrets=confided[:32])
+    assert plans.from_statement(plans.plan_statement(with_secrets)) == with_secrets
+    with pytest.raises(ValueError, match="more than 32 secrets"):
         replace(plan, secrets=confided)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.share import MOST_SHARES, Access, Danger, Share, acknowledged, check, from_record, to_json
+from mvmnix.launch.plan.share import Access, Danger, Share, acknowledged, check, from_record, to_json
 
 SHARE = Share("/srv/data", "/data")
 
@@ -46,16 +46,30 @@ def test_typed(text: str, share: Share) -> None:
     [
         *("", "/srv", "/srv:", ":/data", "srv:/data", "/srv:data", "/srv:/", "/srv/:/data", "/srv/../etc:/data"),
         *("/srv:/data/..", "/srv:/proc", "/srv:/sys/x", "/srv:/dev/shm", "/srv:/run/secrets", "/srv:/da\nta"),
-        *("/srv:/data:rx", "/srv:/data:rw,follow", "/srv:/data:acknowledge=all", "/srv//x:/data", "/s\x1bv:/data"),
+        *("/srv:/data:rw,follow", "/srv//x:/data", "/s\x1bv:/data"),
         *("/srv:/data:rw,ro", "/srv:/data:ro,rw", "/srv:/data:rw,rw", "/srv:/data:ro,follow,follow"),
         *("/srv://data", "/srv://proc", "//srv:/data"),
-        "/" + "x" * 1024 + ":/data",
+        *("/" + "x" * 1024 + ":/data", "/srv:/" + "x" * 1024),
     ],
 )
 def test_what_is_no_share(text: str) -> None:
     told = "not a share" if "" in text.partition(":")[::2] else r".+"
     with pytest.raises(ValueError, match=told):
         Share.parse(text)
+
+
+@pytest.mark.parametrize("word", ["rx", "acknowledge=all", "acknowledge=", "acknowledge", "root-directory", "RO"])
+def test_what_is_no_word(word: str) -> None:
+    with pytest.raises(ValueError, match="is none of ro, rw, follow, acknowledge=root-directory"):
+        Share.parse(f"/srv:/data:{word}")
+
+
+def test_how_long_its_paths_may_be() -> None:
+    longest = Share("/" + "x" * 1023, "/" + "y" * 1023)
+    assert Share.parse(longest.typed) == longest
+    assert again((longest,)) == (longest,)
+    with pytest.raises(ValueError, match="at most 1024 plain characters"):
+        replace(longest, host=longest.host + "x")
 
 
 @pytest.mark.parametrize("other", ["/data", "/data/in/it"])
@@ -67,9 +81,10 @@ def test_no_share_lies_over_another(other: str) -> None:
 
 
 def test_not_more_than_a_plan_may_name() -> None:
-    many = tuple(Share("/srv", f"/data/{number}") for number in range(MOST_SHARES))
+    many = tuple(Share("/srv", f"/data/{number}") for number in range(8))
     check(many, Backend.QEMU)
-    with pytest.raises(ValueError, match=f"more than {MOST_SHARES}"):
+    assert again(many) == many
+    with pytest.raises(ValueError, match="more than 8 shares"):
         check((*many, SHARE), Backend.QEMU)
     with pytest.raises(strict.MalformedError, match="shares"):
         strict.read({"shares": to_json((*many, SHARE))}, "plan", from_record)

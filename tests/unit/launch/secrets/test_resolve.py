@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import override
 
 import keyring
@@ -16,7 +17,13 @@ import pytest
 from keyring.backend import KeyringBackend
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, SecretReference, SecretTarget
+from mvmnix.launch.plan.secret_reference import (
+    LARGEST_SECRET,
+    LARGEST_SECRETS,
+    SecretReference,
+    SecretSource,
+    SecretTarget,
+)
 from mvmnix.launch.secrets import resolve as room
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from tests.descriptors import open_below
@@ -74,7 +81,7 @@ def test_a_file_byte_for_byte(file: Path) -> None:
     assert value(f"A=file:{file}", SecretTarget.VARIABLE) == SECRET.encode()
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666])
 def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
     file.chmod(mode)
     assert "chmod 600" in refusal(f"A=file:{file}")
@@ -82,15 +89,17 @@ def test_a_file_that_others_may_use(file: Path, mode: int) -> None:
 
 def test_a_file_of_somebody_else(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may hold what they chose; root's may be read."""
-    looked, owner = os.fstat, [4711]
+    looked, owner = os.fstat, [0]
 
     def fstat(fd: int) -> os.stat_result:
         found = looked(fd)
         return os.stat_result((*found[:4], *owner, *found[5:])) if stat.S_ISREG(found.st_mode) else found
 
-    monkeypatch.setattr("mvmnix.launch.secrets.resolve.os.fstat", fstat)
-    assert "it belongs to uid 4711" in refusal(f"A=file:{file}")
-    for owner[0] in (0, os.geteuid()):
+    ours = {**vars(os), "fstat": fstat, "geteuid": lambda: 4321}  # not for what looks at the directories
+    monkeypatch.setattr(room, "os", SimpleNamespace(**ours))
+    for owner[0] in (1, 4711):
+        assert f"it belongs to uid {owner[0]}" in refusal(f"A=file:{file}")
+    for owner[0] in (0, 4321):
         assert value(f"A=file:{file}") == SECRET.encode()
 
 
@@ -124,6 +133,28 @@ def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
     assert len(value(f"A=file:{file}")) == LARGEST_SECRET
 
 
+@pytest.mark.parametrize("source", [SecretSource.FILE, SecretSource.COMMAND])
+def test_a_newline_follows_the_largest_variable(
+    file: Path, script: Callable[[str], Path], source: SecretSource
+) -> None:
+    """What follows the newline is not cut off: the value is too large then."""
+    text = f"A={source}:{file if source is SecretSource.FILE else script(f'exec cat {file}')}"
+    for data in (b"x" * LARGEST_SECRET, b"x" * LARGEST_SECRET + b"\n"):
+        file.write_bytes(data)
+        assert value(text, SecretTarget.VARIABLE) == b"x" * LARGEST_SECRET
+    for data in (b"x" * LARGEST_SECRET + b"\ny", b"x" * LARGEST_SECRET + b"\n\n", b"x" * (LARGEST_SECRET + 1)):
+        file.write_bytes(data)
+        assert "larger" in refusal(text, SecretTarget.VARIABLE)
+
+
+def test_an_error_without_words(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(*_: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr(room, "walk", walk)
+    assert "it can't be read" in refusal(f"A=file:{file}")
+
+
 def test_a_variable_holds_text(file: Path) -> None:
     for data in (b"a\0b", b"\xff"):
         file.write_bytes(data)
@@ -136,8 +167,12 @@ def test_all_together_are_bounded(file: Path) -> None:
         SecretReference.parse(f"A{n}=file:{file}", SecretTarget.FILE)
         for n in range(LARGEST_SECRETS // LARGEST_SECRET + 1)
     ]
-    with pytest.raises(RefusedError, match="all secrets together"):
+    with pytest.raises(RefusedError, match="all secrets together") as refused:
         resolve_secrets(many)
+    assert [reason.what for reason in refused.value.reasons] == ["the secret A2"]
+    with pytest.raises(RefusedError) as refused:
+        resolve_secrets([*many, SecretReference.parse("B=env:NOT_SET", SecretTarget.FILE)])
+    assert [reason.what for reason in refused.value.reasons] == ["the secret B", "the secret B"]
     assert len(resolve_secrets(many[:-1])) == len(many) - 1
 
 
@@ -167,6 +202,11 @@ def test_a_command_in_a_process_with_many_descriptors(script: Callable[[str], Pa
 
 def test_a_command_that_fails(script: Callable[[str], Path]) -> None:
     assert "status 3" in refusal(f"A=command:{script(f'echo {SECRET}; echo {SECRET} >&2; exit 3')}")
+
+
+def test_a_command_that_fails_after_the_most_that_is_read(script: Callable[[str], Path], file: Path) -> None:
+    file.write_bytes(b"x" * LARGEST_SECRET + b"\n")
+    assert "status 3" in refusal(f"A=command:{script(f'cat {file}; exit 3')}")
 
 
 def test_a_command_that_prints_too_much(script: Callable[[str], Path]) -> None:
@@ -205,7 +245,7 @@ def test_a_program_that_is_not_to_be_trusted(script: Callable[[str], Path], tmp_
     said = refusal(f"A=command:{tmp_path}/directory/program")
     assert f"{tmp_path}/directory: it is a symbolic link or no directory: name the real one, {program}" in said
     program.chmod(0o722)
-    assert "may write to it" in refusal(f"A=command:{program}")
+    assert "may write to it" in refusal(f"A=command:{program} argument")
     program.chmod(0o600)
     assert "A" in refusal(f"A=command:{program}")
     assert "No such file" in refusal(f"A=command:{tmp_path}/none")

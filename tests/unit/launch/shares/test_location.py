@@ -63,6 +63,19 @@ def test_what_the_kernel_does_not_list_is_nowhere(tmp_path: Path) -> None:
     assert here().of_descriptor(read) is None, "closed"
 
 
+def test_a_mount_that_is_listed_elsewhere_says_nothing(tmp_path: Path) -> None:
+    """As in another mount namespace, or beneath another root."""
+    fd = os.open(tmp_path, os.O_PATH)
+    (number,) = [
+        line.split()[1]
+        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+        if line.startswith("mnt_id:")
+    ]
+    os.close(fd)
+    assert Mounts([f"{number} 1 8:1 / / rw - ext4 x rw"]).of_path(str(tmp_path)) == Location("8:1", str(tmp_path))
+    assert Mounts([f"{number} 1 8:1 / /elsewhere rw - ext4 x rw"]).of_path(str(tmp_path)) is None
+
+
 def test_a_process_that_is_not_dumpable_may_look_at_itself(tmp_path: Path) -> None:
     """As mvm's are while they hold secrets (prctl(2), PR_SET_DUMPABLE), without root too."""
     tmp_path.chmod(0o755)

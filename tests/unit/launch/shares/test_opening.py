@@ -1,5 +1,6 @@
 """Directories that are opened: no link on the way, and held whatever becomes of their path."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_under_root_no_directory_of_root_s_is_written(where: Path) -> None:
         with pytest.raises(RefusedError, match="belongs to root") as refused:
             refuse_owner(write, fd)
         assert "chown" in refused.value.hint
+    os.fchown(fd, 1234, 0)
+    refuse_owner(write, fd)
+    (where / "in").mkdir()
+    (where / "in").chmod(0o2755)  # whose files get root's group
+    with pytest.raises(RefusedError, match="group of root"):
+        refuse_owner(write, fd)
     os.fchown(fd, 1234, 77)
     refuse_owner(write, fd)
     os.close(fd)
@@ -102,20 +109,19 @@ def test_whose_files_get_roots_group(where: Path, place: str, mode: int, group: 
 
 
 def test_what_is_too_large_to_tell_counts_as_if(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_ENTRIES", 3)
-    for number in range(2):
-        (where / f"{number}").touch()
-    assert not gives(where), "three entries"
-    (where / "2").touch()
-    assert gives(where)
+    with os.scandir(where) as found:
+        (file,) = found
+    for count in (20_000, 20_001):
+        monkeypatch.setattr(opening, "walk", lambda *_: itertools.repeat(((), file), count))  # noqa: B023 - called at once
+        assert gives(where) is (count > 20_000)
 
 
-def test_what_is_too_deep_to_tell_counts_as_if(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_LEVELS", 3)
-    (where / "1" / "2").mkdir(parents=True)
-    (where / "1" / "2" / "file").touch()
+def test_what_is_too_deep_to_tell_counts_as_if(where: Path) -> None:
+    last = where.joinpath(*["in"] * 63)
+    last.mkdir(parents=True)
+    (last / "file").touch()
     assert not gives(where)
-    (where / "1" / "2" / "3").mkdir()
+    (last / "in").mkdir()
     assert gives(where)
 
 

@@ -12,6 +12,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.shares import risk_checks
+from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 
@@ -49,14 +50,52 @@ def test_a_plain_directory_passes(plain: Path) -> None:
     assert words(share(plain), (str(plain.parent / "state"),)) == set()
 
 
-@pytest.mark.parametrize("path", ["/etc", "/proc", "/sys", "/dev", "/run"])
+@pytest.mark.parametrize("path", ["/etc", "/proc", "/sys", "/dev", "/run", "/var/run"])
 def test_the_system(path: str) -> None:
     assert "system-directory" in words(share(path), is_there=False)
     assert "system-directory" in words(share(f"{path}/in/it"), is_there=False)
 
 
+def test_a_directory_in_the_root_is_not_the_root() -> None:
+    assert "root-directory" not in words(share("/etc"))
+
+
 def test_the_root_is_everything_at_once() -> None:
-    assert {"root-directory", "system-directory", "home-directory"} <= words(share("/"))
+    for is_there in (True, False):
+        found = words(share("/"), is_there=is_there)
+        assert {"root-directory", "system-directory", "home-directory"} <= found
+
+
+def test_the_root_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    fd = os.open("/proc/self/root", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(RefusedError, match="root-directory"):
+            refuse_dangers(share("/srv/elsewhere"), fd, ())
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        ("/", "root-directory"),
+        ("{0}/home", "home-directory"),
+        ("{0}", "home-directory"),
+        ("{0}/state", "mvm-state"),
+        ("{0}/state/machines", "mvm-state"),
+    ],
+)
+def test_what_is_mounted_in_it(plain: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str) -> None:
+    """By the kernel's list alone; tests/integration/test_share_dangers.py mounts."""
+    own = plain.parent / "state"
+    (own / "machines").mkdir(parents=True)
+    lines = risk_checks._lines("/proc/self/mountinfo")
+    found = Mounts(lines).of_path(what.format(plain.parent))
+    assert found is not None
+    bind = f"999999 1 {found.device} {found.path} {plain}/in rw - ext4 disk rw"
+    monkeypatch.setattr(risk_checks, "_lines", lambda path: (*lines, bind) if path.endswith("mountinfo") else ())
+    assert {word, "mounts"} <= words(share(plain), (str(own),))
 
 
 def test_homes_and_what_holds_them(plain: Path) -> None:
@@ -122,6 +161,30 @@ def test_credentials_of_every_home_by_what_they_are(plain: Path, monkeypatch: py
     assert words(share(plain / "data")) == words(share(plain / "data" / "in")) == {"credentials"}
 
 
+@pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by its path"])
+def test_a_home_behind_a_link(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+    if not mounts:
+        monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    (plain / "homes" / "me").mkdir(parents=True)
+    (plain.parent / "link").symlink_to(plain / "homes")
+    monkeypatch.setenv("HOME", str(plain.parent / "link" / "me"))
+    assert words(share(plain)) == words(share(plain / "homes" / "me")) == {"home-directory"}
+
+
+def test_a_home_that_leads_out_of_it(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes to the share says where the home is then."""
+    (plain / "me").symlink_to(plain.parent / "home")
+    monkeypatch.setenv("HOME", str(plain / "me"))
+    assert words(share(plain)) == {"home-directory"}
+
+
+def test_a_hard_link_of_a_secret_is_that_secret(plain: Path) -> None:
+    (plain.parent / "home" / ".netrc").write_text("machine example.test password secret")
+    (plain / "in").mkdir()
+    (plain / "in" / "notes").hardlink_to(plain.parent / "home" / ".netrc")
+    assert words(share(plain)) == {"credentials"}
+
+
 def own_state(plain: Path) -> tuple[str, ...]:
     (plain / "state").mkdir()
     return (str(plain / "state"),)
@@ -132,6 +195,12 @@ def test_mvms_own(plain: Path, which: str) -> None:
     own = own_state(plain)
     (plain / "state/machines").mkdir()
     assert words(share(plain / which), own) == {"mvm-state"}
+
+
+def test_what_is_to_be_in_mvms_own_behind_a_link(plain: Path) -> None:
+    own = own_state(plain)
+    (plain / "link").symlink_to(own[0])
+    assert words(share(plain / "state" / "later"), (str(plain / "link"),), is_there=False) == {"mvm-state"}
 
 
 @pytest.mark.parametrize(
@@ -150,19 +219,15 @@ def test_no_link_is_followed_to_credentials(plain: Path) -> None:
     assert words(share(plain)) == set()
 
 
-def test_a_large_directory_is_looked_through_to_a_bound(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(risk_checks, "_ENTRIES", 100)
-    for number in range(150):
-        (plain / f"{number}").mkdir()
-    assert words(share(plain)) == set()
-
-
-@pytest.mark.parametrize(("most", "is_found"), [(1, True), (0, False)])
+@pytest.mark.parametrize(("before", "is_found"), [(19_999, True), (20_000, False)])
 def test_the_last_entry_that_is_looked_at(
-    plain: Path, monkeypatch: pytest.MonkeyPatch, most: int, *, is_found: bool
+    plain: Path, monkeypatch: pytest.MonkeyPatch, before: int, *, is_found: bool
 ) -> None:
-    monkeypatch.setattr(risk_checks, "_ENTRIES", most)
     (plain / ".ssh").mkdir()
+    (plain / "file").touch()
+    with os.scandir(plain) as found:
+        last, other = sorted(found, key=lambda entry: entry.name)
+    monkeypatch.setattr(risk_checks, "walk", lambda *_: [*[((), other)] * before, ((), last)])
     assert words(share(plain)) == ({"credentials"} if is_found else set())
 
 
@@ -178,6 +243,9 @@ def test_a_daemon_that_listens(plain: Path) -> None:
         assert words(share(plain)) == set(), "nobody listens yet"
         daemon.listen(1)
         assert words(share(plain)) == {"daemon-socket"}
+        assert words(share(plain.parent / "home")) == {"home-directory"}
+        (plain / "docker.sock").unlink()
+        assert words(share(plain)) == {"daemon-socket"}, "where it was bound"
         assert words(share(plain.parent / "home")) == {"home-directory"}
 
 
@@ -243,11 +311,26 @@ def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
-def test_another_name_for_the_same_is_the_same(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+def test_a_home_by_another_name_is_a_home(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
+    if not mounts:
+        monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
+    fd = open_directory(str(plain.parent / "home"))
+    try:
+        with pytest.raises(RefusedError, match="home-directory"):
+            refuse_dangers(share(plain), fd, ())
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
+@pytest.mark.parametrize("path", ["etc", "etc/ssl"])
+def test_another_name_for_the_same_is_the_same(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, path: str, mounts: bool
+) -> None:
     """As a bind mount is one: here /proc/self/root, through which the system's directories have other names."""
     if not mounts:
         monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
-    fd = os.open("/proc/self/root/etc", os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(f"/proc/self/root/{path}", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with pytest.raises(RefusedError, match="system-directory"):
             refuse_dangers(share(plain), fd, ())

@@ -99,6 +99,14 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         envelope.parse_bundle(b" " * 11)
 
 
+def test_how_many_subjects_a_statement_has() -> None:
+    subjects = tuple(Subject(f"file-{number}", Digest.of(b"it")) for number in range(1025))
+    most = Statement(subjects[:1024], "urn:x", {})
+    assert statement.parse(most.to_bytes()) == most
+    with pytest.raises(RefusedError, match="subject: not an array of at most 1024 values"):
+        statement.parse(Statement(subjects, "urn:x", {}).to_bytes())
+
+
 def test_a_large_payload_passes() -> None:
     bundle = envelope.sign(b"x" * 2**20, KEY)
     assert envelope.parse_bundle(bundle.to_bytes()) == bundle

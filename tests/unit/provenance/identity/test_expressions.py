@@ -22,7 +22,7 @@ FOR_EVER = (
 TAKEN = (
     *("a+", "a+(b|c)d*", "(abc)+", "(a{3})+", "(a+){1}", "(a+)?", "[(a+)+]+", r"\(a+\)+", "a{2}", r"(\d){2,5}"),
     *("[]a+]+", "[^]a+]+", "(?i)abc+", "(b)(?(1)a|c)", r".*@mvmnix\.test", ".*@left[.]example", "ci|dev", "a{", "a{x}"),
-    r"(?#\))a+",
+    *(r"(?#\))a+", "(a{3,3})+"),
     *(r"https://github\.com/org/.*/\.github/workflows/.*@refs/tags/v.*", r"https://issuer\.(test|example)"),
 )
 

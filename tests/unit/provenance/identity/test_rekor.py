@@ -12,7 +12,7 @@ from mvmnix.audit.merkle_proof import inclusion_path
 from mvmnix.provenance.bundle import verification_material
 from mvmnix.provenance.bundle.verification_material import Proof
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.rekor import Checkpoint, incoherences, root_of
+from mvmnix.provenance.identity.rekor import Checkpoint, incoherences, promised_time, root_of, signed_by_promise
 from tests.unit.provenance.forgeries import OURS, Case
 
 ROOT = base64.b64encode(bytes(32)).decode()
@@ -84,6 +84,7 @@ def test_a_path_leads_to_the_root(size: int) -> None:
         ({}, []),
         ({"promise": None}, ["it names a time that the log did not promise"]),
         ({"promise": None, "integrated": None}, []),
+        ({"promise": None, "integrated": None, "proof": None}, ["it has neither a proof nor the log's promise"]),
         (
             {"promise": None, "integrated": None, "index": 2**40},
             ["the log did not promise its index, which is not that of the proof"],
@@ -98,6 +99,53 @@ def test_what_no_signature_covers_has_to_fit(changes: dict[str, Any], words: lis
     assert entry.proof is not None
     entry = replace(entry, index=entry.proof.index)
     assert list(incoherences(replace(entry, **changes), trusted_root.parse(OURS.trusted_root))) == words
+
+
+@pytest.mark.parametrize(
+    ("integrated", "year"),
+    [(None, None), (0, None), (1, 1970), (2**36 - 1, 4147), (2**36, None), (2**63 - 1, None)],
+)
+def test_which_times_are_promised(integrated: int | None, year: int | None) -> None:
+    """Not 0, which Protobuf writes for none; nor what is beyond any calendar."""
+    (entry,) = verification_material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    found = promised_time(replace(entry, integrated=integrated))
+    assert (None if found is None else found.year) == year
+    assert promised_time(replace(entry, integrated=1, promise=None)) is None
+    assert json.loads(signed_by_promise(replace(entry, integrated=integrated))) == {
+        "body": base64.b64encode(entry.body).decode(),
+        "integratedTime": integrated or 0,
+        "logID": entry.log_id.hex(),
+        "logIndex": entry.index,
+    }
+
+
+@pytest.mark.parametrize(
+    ("origin", "good"), [("{}", True), ("{} - 12", True), ("{} -12", False), ("{}x", False), ("x{} - 12", False)]
+)
+def test_whose_checkpoint_it_is(origin: str, *, good: bool) -> None:
+    """Rekor's first version puts the ID of a tree behind its name."""
+    (entry,) = verification_material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
+    assert entry.proof is not None
+    name, _, rest = entry.proof.checkpoint.partition("\n")
+    name = name.partition(" - ")[0]
+    checkpoint = f"{origin.format(name)}\n{rest}"
+    entry = replace(entry, proof=replace(entry.proof, checkpoint=checkpoint))
+    found = list(incoherences(entry, trusted_root.parse(OURS.trusted_root)))
+    assert found == (
+        [] if good else [f"its checkpoint is of the log {origin.format(name)!r}, and signed in the name of {name!r}"]
+    )
+
+
+@pytest.mark.parametrize("count", [1, 0, 2])
+def test_the_log_signs_its_checkpoint_once(count: int) -> None:
+    (log,) = trusted_root.parse(OURS.trusted_root).logs
+    line = f"\u2014 log {base64.b64encode(log.log_id[:4] + b'it').decode()}\n"
+    found = Checkpoint.parse(f"log\n7\n{ROOT}\n\n{SIGNATURE}{line * count}")
+    if count == 1:
+        assert found.signature_of(log) == ("log", b"it")
+        return
+    with pytest.raises(ValueError, match=f"{count} signatures of the log stand under it"):
+        found.signature_of(log)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
+from mvmnix.provenance.identity import revocation_check
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate, authenticate_foreign
 from tests.unit.provenance.forgeries import ISSUER as BY
@@ -67,7 +68,18 @@ def test_the_other_signature_over_a_file() -> None:
     held, blob = trust(P256, Digest.of(signed.to_bytes())), Blob(Digest.of(FILE))
     for one in (signed, mirrored(signed)):
         assert refused(pretty(one.to_bytes()), held, foreign=True, blob=blob) == (Code.BUNDLE_REVOKED,)
-        assert authenticate_foreign(one.to_bytes(), trust=trust(P256), what="it", blob=blob).content == blob.digest
+        for free in (trust(P256), trust(P256, Digest.of(b"another"))):
+            assert authenticate_foreign(one.to_bytes(), trust=free, what="it", blob=blob).content == blob.digest
+
+
+@pytest.mark.parametrize(("s", "other"), [(0, None), (1, ORDER - 1), (ORDER - 1, 1), (ORDER, None), (ORDER + 1, None)])
+def test_which_signatures_have_another(s: int, other: int | None) -> None:
+    """SEC 1, section 4.1.4: s is in [1, n - 1]."""
+    it = MessageBundle(encode_dss_signature(7, s), None, Material(P256.public.hint))
+    found = revocation_check.mirrored(it)
+    assert found == (
+        None if other is None else Digest.of(replace(it, signature=encode_dss_signature(7, other)).to_bytes())
+    )
 
 
 @pytest.mark.parametrize("key", [P256, ED25519])
@@ -99,8 +111,8 @@ def test_a_revoked_bundle_names_what_revokes_it_however_it_is_signed(role: Role)
     assert told is not None
     statement = Digest(told.rpartition("sha256:")[2])
     assert "name the statement's digest" not in str(hint(bundle, Digest.of(bundle), statement))
-    if role is Role.BUILDER:  # a plan's statement is looked at by a step of its own: plan-revoked
-        assert hint(again, statement) is not None
+    # a plan's statement is looked at by a step of its own: plan-revoked
+    assert (hint(again, statement) is None) is (role is Role.PLANNER)
 
 
 def test_log_entries_that_were_taken_out() -> None:
@@ -109,6 +121,28 @@ def test_log_entries_that_were_taken_out() -> None:
     del value["verificationMaterial"]["tlogEntries"]
     bare = envelope.parse_bundle(json.dumps(value).encode()).to_bytes()
     assert refused(bare, trust(P256, Digest.of(PAYLOAD))) == (Code.BUNDLE_REVOKED,)
+
+
+def test_keys_of_certificates_that_can_not_be_read() -> None:
+    """No certificate; and one of a key on prime192v2 (RFC 5480), which the library doesn't have."""
+    der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)).material.certificate
+    strange = der.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102"))
+    assert revocation_check.certified_key(der).hex
+    for unread in (b"", b"no certificate", strange):
+        with pytest.raises(ValueError, match=r".+"):
+            revocation_check.certified_key(unread)
+        if unread:
+            it = MessageBundle(P256.sign(FILE), None, Material(certificate=unread))
+            suspect = revocation_check.RevocationSubject("it", b"", b"", it, None, None, None)
+            assert not list(revocation_check.reasons(suspect, Revocations(keys=frozenset({Digest.of(unread)}))))
+
+
+def test_an_identity_is_not_revoked_as_a_key() -> None:
+    """What stands under `keys` are digests of keys, also where one is what an identity is counted by."""
+    bundle = OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=BY)
+    signer = Signer("ci", identity(), frozenset({Role.BUILDER}))
+    held = Trust((signer,), {OURS.domain: OURS.trusted_root}, Revocations(keys=frozenset({signer.fingerprint})))
+    assert authenticate(bundle, trust=held, role=Role.BUILDER, what="it").signer == signer
 
 
 def test_a_revoked_key_is_none_under_a_certificate() -> None:

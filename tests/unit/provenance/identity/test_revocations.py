@@ -44,6 +44,7 @@ def test_what_a_file_says() -> None:
     )
     assert found.revocations.revokes("me@left.example", "https://issuer.example")
     assert not found.revocations.revokes("me@left.example", "https://other.example")
+    assert not found.revocations.revokes("me@here.example", "https://issuer.example")
     assert found.entries[0] == Revoked(f"key {KEY}", "the laptop was stolen", datetime(2026, 11, 25, tzinfo=UTC))
     assert found.revocations.told(FILE) == "is revoked"
     assert [entry.reason for entry in found.entries] == ["the laptop was stolen", "", ""]

@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from itertools import cycle
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.x509 import verification
 
 from mvmnix.errors import ReasonCode, RefusedError
@@ -20,14 +22,17 @@ from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from tests.private_sigstore import Hooks, merged
+from tests.private_sigstore import Hooks, der, merged, name
 from tests.unit.provenance.forgeries import (
     BUILDER,
+    EARLIER,
+    HOUR,
     ISSUER,
     KEY,
     NOW,
     OURS,
     PAYLOAD,
+    STRANGER,
     SUBJECT,
     THEIRS,
     TSA,
@@ -207,6 +212,93 @@ def test_one_identity_in_two_roles_is_the_signer_with_the_role() -> None:
     assert check(Case(signers=signers)).signer.name == "builds"
 
 
+def test_a_user_name_of_fulcio_s_own_kind() -> None:
+    """As Fulcio certifies who has neither address nor URI (oid-info.md)."""
+    who = "somebody!realm.example"
+    user_name = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), der.utf8(who))
+    it = Case(
+        hooks=Hooks(leaf=lambda it: replace(it, names=(user_name,))),
+        signers=(Signer("ci", identity(subject=who), BUILDER),),
+    )
+    assert check(it).identity == (who, ISSUER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({"roots": {}}, {ReasonCode.ROOT_MISMATCH}),
+        ({"at_home": replace(OURS, log=THEIRS.log)}, {ReasonCode.LOG_INCLUSION}),
+        ({"options": {"log": False}}, {ReasonCode.LOG_ENTRIES}),
+    ],
+    ids=["no root", "another log", "no entry"],
+)
+def test_a_key_s_signature_of_which_no_log_says_when(changes: dict[str, Any], codes: set[ReasonCode]) -> None:
+    assert refused(Case(True, hooks=Hooks(entry=edited(untimed)), **changes)) == codes
+
+
+def test_a_certificate_without_a_time_and_a_log_that_was_trusted_till_then() -> None:
+    """Nothing says when: whether the log was trusted then is no question."""
+    its = replace(OURS, log=replace(OURS.log, valid_for=EARLIER))
+    signers = (Signer("ci", identity(domain=its.domain), BUILDER),)
+    it = Case(at_home=its, roots={its.domain: its.trusted_root}, signers=signers, hooks=Hooks(entry=edited(untimed)))
+    assert refused(it) == {ReasonCode.SIGNING_TIME}
+
+
+def test_the_names_of_a_certificate_that_does_not_hold_are_not_told() -> None:
+    two = (name(SUBJECT), name("other@mvmnix.test"))
+    hooks = Hooks(leaf=lambda it: replace(it, names=two), scts=lambda _: ())
+    assert refused(Case(hooks=hooks)) == {ReasonCode.CERTIFICATE_INVALID}
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 999])
+def test_an_sct_s_time_is_in_milliseconds(milliseconds: int) -> None:
+    at = NOW + timedelta(milliseconds=milliseconds)
+    hooks = Hooks(leaf=lambda it: replace(it, not_before=NOW, not_after=NOW + HOUR))
+    data = OURS.attest(PAYLOAD, at=at, subject=SUBJECT, issuer=ISSUER, hooks=hooks)
+    assert check(Case(), data).time == NOW
+
+
+def test_neither_a_root_nor_an_entry() -> None:
+    assert refused(Case(roots={}, options={"log": False})) == {
+        *(ReasonCode.ROOT_MISMATCH, ReasonCode.LOG_ENTRIES, ReasonCode.SIGNING_TIME)
+    }
+
+
+@pytest.mark.parametrize(
+    ("it", "who"),
+    [
+        (Case(subject="other@mvmnix.test"), f"identity 'other@mvmnix.test' of the issuer '{ISSUER}'"),
+        (Case(signers=(Signer("x", STRANGER.public, BUILDER),)), "the certified identity"),
+        (
+            Case(keyed=True, signers=(Signer("x", STRANGER.public, BUILDER),)),
+            f"the key with the hint {KEY.public.hint} (sha256 {KEY.public.fingerprint.hex})",
+        ),
+    ],
+    ids=["an identity", "no identities", "a key"],
+)
+def test_a_signer_that_is_not_trusted_is_named(it: Case, who: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        check(it)
+    assert [reason.why for reason in caught.value.reasons] == [f"{who} is no trusted signer"]
+
+
+@pytest.mark.parametrize(
+    ("it", "words"),
+    [
+        (Case(keyed=True, roots={}), f"the trust root {OURS.domain}, which"),
+        (Case(keyed=True, signers=(Signer("key", KEY.public, BUILDER),), roots={}), "(looked into: none)"),
+        (
+            Case(keyed=True, signers=(Signer("key", KEY.public, BUILDER),), at_home=THEIRS),
+            f"(looked into: {OURS.domain})",
+        ),
+    ],
+    ids=["the one that is needed", "none", "those that there are"],
+)
+def test_a_root_that_is_missing_is_named(it: Case, words: str) -> None:
+    with pytest.raises(RefusedError, match=re.escape(words)):
+        check(it)
+
+
 def test_a_key_that_needs_no_log_may_bring_an_entry() -> None:
     free = (Signer("key", KEY.public, BUILDER),)
     assert check(Case(keyed=True, signers=free)).time == NOW
@@ -289,6 +381,7 @@ def test_a_name_of_any_length(count: int) -> None:
         b"\x0c\x82\x00\xff" + b"a" * 255,
         b"\x0c\x82\x01\x01" + b"a" * 256,
         b"\x0c\x83\x01\x00\x00" + b"a" * 65_536,
+        b"\x0c\x82\x00\x00" + b"a" * 65_536,
         b"\x0c\x02\xc3\x28",
         b"\x16\x05hello",
     ],

@@ -18,6 +18,7 @@ from mvmnix.provenance.policy.merge import Surroundings
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
+from mvmnix.provenance.trust_toml import duration, show_duration
 from mvmnix.strict import show_time
 from tests.unit.provenance.policy.test_policy import IMAGE, NOW, by
 
@@ -32,6 +33,7 @@ PINS = "".join(
 MIB = IMAGE.hex
 LEFT_OUT = DEFAULT[: DEFAULT.index("[launch]")]
 HARDWARE = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"')
+COMMITTED = DEFAULT.replace("allow-local = true", "allow-local = false")
 PROVED, PROMISED = (DEFAULT.replace("serial = 1", f"serial = 1\nrequire-inclusion = {it}") for it in ("true", "false"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
@@ -234,7 +236,14 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (key(), key('log = "ours"')),
         (DEFAULT, image(MIB)),
         (image(MIB, "0" * 64), image(MIB)),
+        (image(MIB), image(MIB)),
+        (COMMITTED, COMMITTED),
+        (DEFAULT, COMMITTED),
         (verifier(), DEFAULT),
+        (verifier(), verifier()),
+        (verifier(resources='["oci:*"]'), verifier(resources='["oci:*"]')),
+        *((table(text), table(text)) for text in ("[thresholds]\nplans = 2", "[thresholds]\nrebuilds = 2")),
+        *((table(f'[freshness]\n{it} = "1d"'),) * 2 for it in ("provenance", "plan-window", "plan-age")),
         (verifier(), verifier(max_age='"1d"', min_level="2", resources='["oci:*"]')),
         (DEFAULT, DEFAULT.replace("expires = 2037", "expires = 2036")),
         (DEFAULT.replace("serial = 1", "serial = 9"), DEFAULT),
@@ -245,6 +254,8 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (HARDWARE, HARDWARE),
         (HARDWARE, LEFT_OUT),
         (DEFAULT, PROVED),
+        (DEFAULT, PROMISED),
+        (PROMISED, PROMISED),
         (PROMISED, PROVED),
         (PROVED, PROVED),
         (PROVED, DEFAULT),
@@ -281,6 +292,13 @@ OURS = 'root = "ours"'
             identity(SAN, ISSUER, OURS),
             identity(SAN, ISSUER, OURS, roles='["planner", "host"]'),
             "signer 'ci' has the role host, which the floor's 'ci' has not",
+        ),
+        (
+            key('log = "ours"'),
+            key('log = "ours"').replace(
+                "[launch]", f'[[signers]]\nname = "ci"\nroles = ["host"]\n{SAN}\n{ISSUER}\n{OURS}\n[launch]'
+            ),
+            "signer 'ci' is none of the floor's",
         ),
         (key('log = "ours"'), key(), "signer 'planner' needs no log, unlike the floor's 'planner'"),
         (key('log = "ours"'), key('log = "other"'), "signer 'planner' needs another log, unlike the floor's 'planner'"),
@@ -339,6 +357,15 @@ def test_a_key_that_is_none_is_told_with_its_signer_and_in_our_words(text: str, 
         read(None, DEFAULT.replace(PLANNER.pem, text))
     (told,) = [reason.why for reason in caught.value.reasons if "the key of signer" in reason.why]
     assert told.endswith(f"the key of signer 'planner': {why}")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [(1, "1m"), (59, "59m"), (60, "1h"), (61, "61m"), (1380, "23h"), (1440, "1d"), (1500, "25h"), (129_600, "90d")],
+)
+def test_how_a_duration_is_written(minutes: int, text: str) -> None:
+    assert show_duration(timedelta(minutes=minutes)) == text
+    assert duration(text) == duration(f"{minutes}m") == timedelta(minutes=minutes)
 
 
 def test_times_are_told_as_everywhere() -> None:

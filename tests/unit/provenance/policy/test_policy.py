@@ -14,12 +14,12 @@ from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import digest_of
-from mvmnix.provenance.policy.rules import BUILDER_IMAGE, Freshness, SourceRule, Thresholds
+from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Accounted, Provenance, RootTree, Versions
 
@@ -92,6 +92,39 @@ def test_the_default_policy_of_a_workstation() -> None:
     assert policy.isolation is Isolation.MICROVM
     assert "level 1" in DEFAULT.decode()
     assert all(rule.problem(root) is None for rule in policy.sources for root in (COMMITTED, LOCAL))
+
+
+@pytest.mark.parametrize(
+    ("builder", "images", "image", "admitted"),
+    [
+        (HOST_NIX, set(), BUILDER_IMAGE, True),
+        (HOST_NIX, set(), "hello", False),
+        (HOST_NIX, {"hello"}, "hello", False),
+        (HOST_NIX, {"hello"}, BUILDER_IMAGE, False),
+        (MICROVM, set(), "hello", True),
+        (MICROVM, {"hello"}, "hello", True),
+        (MICROVM, {"hello"}, BUILDER_IMAGE, False),
+    ],
+)
+def test_the_host_s_nix_builds_the_first_builder_image_alone(
+    builder: str, images: set[str], image: str, *, admitted: bool
+) -> None:
+    rule = BuilderRule(builder, IMAGE, 1, frozenset(images))
+    assert rule.admits(by(builder), signer=IMAGE, image=image) is admitted
+
+
+def test_a_hint_that_names_no_key_means_the_only_one() -> None:
+    key, other = (Signer(f"key-{n}", it, frozenset(Role)) for n, it in enumerate((OTHER, KEYS[Role.HOST])))
+    somebody = Signer("ci", Identity(Pattern("ci"), Pattern("https://issuer.example"), IMAGE), frozenset(Role))
+    for signers, found in (
+        ((), None),
+        ((key,), key),
+        ((somebody,), None),
+        ((key, other), None),
+        ((somebody, key), None),
+    ):
+        assert Trust(signers).by_hint("release-key") == found
+    assert Trust((somebody, other, key)).by_hint(OTHER.hint) == key
 
 
 def test_a_key_in_base64_is_the_same_key() -> None:
@@ -275,10 +308,30 @@ def test_inputs_pairs_caches_and_import_from_derivation_within_the_floor() -> No
         assert narrow.admits_input(uri) is admitted
 
 
+def test_a_policy_without_signers_is_empty() -> None:
+    policy = effective(None, DEFAULT)
+    with pytest.raises(RefusedError) as caught:
+        replace(policy, trust=Trust(()))
+    assert caught.value.codes == (ReasonCode.POLICY_EMPTY,)
+
+
+def test_how_a_digest_is_made() -> None:
+    """Plans name it: another version of mvm has to find the same one."""
+    both = b"mvmnix trust policy 1\0\1\0\0\0\0\0\0\0\2ab\1\0\0\0\0\0\0\0\1c"
+    assert digest_of(b"ab", b"c") == Digest.of(both)
+    assert digest_of(None, None) == Digest.of(b"mvmnix trust policy 1\0\0\0")
+
+
 def test_the_digest_is_over_the_exact_bytes_of_both() -> None:
     pairs = [(b"ab", b"c"), (b"a", b"bc"), (b"abc", None), (None, b"abc"), (b"abc", b""), (b"", b"abc"), (None, None)]
     assert len({digest_of(floor, user) for floor, user in pairs}) == len(pairs)
     assert effective(None, DEFAULT).digest == digest_of(None, DEFAULT) != digest_of(None, DEFAULT + b"\n")
+
+
+def test_how_many_stars_a_pattern_has() -> None:
+    assert effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c"]')).sources[0].patterns == ("*a*b*c",)
+    with pytest.raises(RefusedError, match="has more than three stars"):
+        effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c*"]'))
 
 
 @pytest.mark.parametrize(
@@ -355,6 +408,10 @@ def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Director
         with pytest.raises(RefusedError) as caught:
             load(tmp_path, config)
         assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+        roots.remove("ours.json")
+        with pytest.raises(RefusedError) as caught:
+            load(tmp_path, config)
+        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
         roots.write_atomic("ours.json", b"{}")
         floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
         policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.slsa import build_types
+from mvmnix.provenance.slsa import build_types, foreign_builds
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.artifact_verifier import Standard, judge_artifact
 from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
@@ -288,3 +290,100 @@ def test_a_builder_that_can_not_be_compared_is_refused() -> None:
     broken = put({"id": 1}, "runDetails", "builder")(predicate)
     wanted = Requirements(source_uri=REPOSITORY)
     assert judged(kind, broken, utf8(CERTIFIED), wanted) == [Code.STATEMENT_MALFORMED]
+
+
+ONE, OTHER = "1" * 40, "2" * 40
+
+
+@pytest.mark.parametrize(
+    ("digests", "commit"),
+    [
+        ({}, None),
+        ({"gitCommit": ONE}, ONE),
+        ({"sha1": ONE}, ONE),
+        ({"gitCommit": ONE, "sha1": ONE}, ONE),
+        ({"gitCommit": ONE, "sha256": OTHER}, ONE),
+        ({"gitCommit": "1" * 64}, "1" * 64),
+        ({"sha256": ONE}, ONE),
+        ({"sha256": "1" * 39}, None),
+        ({"sha256": "1" * 41}, None),
+        ({"sha256": "1" * 64}, None),
+        ({"sha512": ONE}, None),
+    ],
+)
+def test_which_digest_is_a_commit(digests: Json, commit: str | None) -> None:
+    assert strict.read(digests, "digest", build_types.commit) == commit
+
+
+@pytest.mark.parametrize("digests", [{"gitCommit": ONE, "sha1": OTHER}, {"gitCommit": ONE[1:]}, {"sha1": "main"}])
+def test_what_is_no_commit(digests: Json) -> None:
+    with pytest.raises(strict.MalformedError, match="not a commit"):
+        strict.read(digests, "digest", build_types.commit)
+
+
+@pytest.mark.parametrize(
+    ("kind", "builder_signs", "parameters_known"),
+    [
+        (f"{HOME}/generic@v1", True, False),
+        (f"{HOME}/unknown@v1", False, False),
+        (RUNNER, False, True),
+        (f"{RUNNER}x", False, False),
+        ("https://gitlab.com/other", False, False),
+        ("urn:x", False, False),
+    ],
+)
+def test_types_of_the_older_version(kind: str, *, builder_signs: bool, parameters_known: bool) -> None:
+    assert build_types.builder_signs_v0_2(kind) is builder_signs
+    assert build_types.parameters_known(kind) is parameters_known
+
+
+@pytest.mark.parametrize(
+    ("kind", "builder_signs"),
+    [
+        (build_types.WORKFLOW_TYPES[0], True),
+        ("https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1", False),
+        ("https://actions.github.io/buildtypes/workflow/v1", True),
+        (f"{HOME}/delegator-generic@v0", False),
+        ("https://slsa.dev/container-based-build/v0.1?draft", True),
+        (RUNNER, False),
+        ("urn:x", False),
+        (7, False),
+    ],
+)
+def test_whose_builder_signs(kind: object, *, builder_signs: bool) -> None:
+    it = ForeignStatement((), V1, {"buildDefinition": {"buildType": kind}})
+    assert foreign_builds.builder_signs(it) is builder_signs
+    assert not foreign_builds.builder_signs(ForeignStatement((), V0_2, {"buildType": kind}))
+    assert foreign_builds.builder_signs(ForeignStatement((), V0_2, {"buildType": f"{HOME}/go@v1"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicate", "run"),
+    [
+        (V1, {"runDetails": {"metadata": {"invocationId": "1"}}}, "1"),
+        (V1, {"runDetails": {"metadata": {"invocationId": ""}}}, None),
+        (V1, {"runDetails": {"metadata": {"invocationId": 1}}}, None),
+        (V1, {"runDetails": {"metadata": []}}, None),
+        (V1, {"metadata": {"buildInvocationID": "1"}}, None),
+        (V0_2, {"metadata": {"buildInvocationID": "1"}}, "1"),
+        (V0_2, {"runDetails": {"metadata": {"invocationId": "1"}}}, None),
+        ("urn:x", {"runDetails": {"metadata": {"invocationId": "1"}}}, None),
+    ],
+)
+def test_what_a_builder_calls_a_run(kind: str, predicate: Json, run: str | None) -> None:
+    assert foreign_builds.invocation(ForeignStatement((), kind, predicate)) == run
+
+
+@pytest.mark.parametrize("ref", [REF, "v1.2.3", "main"])
+def test_a_repository_is_what_the_parameters_call_so(ref: str) -> None:
+    found = foreign_builds.origin(ForeignStatement((), V1, workflow(ref=ref)))
+    assert found == foreign_builds.BuildSource(REPOSITORY, ref, COMMIT)
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "p0 mean"), (8, "p7 mean"), (9, "p7 … mean")])
+def test_how_many_unknown_parameters_a_reason_names(count: int, told: str) -> None:
+    made = generator()
+    made["invocation"]["parameters"] = {f"p{number}": 1 for number in range(count)}
+    with pytest.raises(RefusedError, match=told) as caught:
+        foreign_builds.origin(ForeignStatement((), V0_2, made))
+    assert caught.value.codes == (Code.EXTERNAL_PARAMETERS,)

@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 
 from mvmnix import lock
+from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, HashMode, StorePath
-from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, LockedInput, RootTree, UntouchedNode, lock_account
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.world import LOCK, TOUCHED, World
+from tests.unit.provenance.world import LOCK, TOUCHED, World, drop, put
 
+DEPENDENCIES = ("buildDefinition", "resolvedDependencies")
 DERIVATION = StorePath.recursive("image.drv", Digest.of(b"drv"))
 
 
@@ -116,8 +119,32 @@ def test_a_directory_stays_in_its_tree(world: World, directory: str) -> None:
         world.provenance(directory=directory)
 
 
+def test_how_many_files_the_builder_s_image_has(world: World) -> None:
+    files = tuple(Subject(f"file-{number}", Digest.of(b"it")) for number in range(17))
+    most = predicate.provenance_statement(world.provenance(builder_image=files[:16]), ())
+    assert predicate.read_provenance(most).builder_image == files[:16]
+    with pytest.raises(RefusedError, match="builderDependencies: not an array of at most 16"):
+        predicate.read_provenance(predicate.provenance_statement(world.provenance(builder_image=files), ()))
+
+
 def test_the_builders_image_is_named_exactly_when_there_is_one(world: World) -> None:
     with pytest.raises(ValueError, match="builder VM"):
         world.provenance(builder_id=HOST_NIX)
     with pytest.raises(ValueError, match="builder VM"):
         replace(world.provenance(), builder_image=())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("tree", "predicate", *DEPENDENCIES, 0, "name"),
+        put(False, "predicate", *DEPENDENCIES, 0, "annotations", "committed"),
+        drop("predicate", *DEPENDENCIES, 0, "digest", "gitCommit"),
+    ],
+    ids=["another name", "said not to be committed", "without its commit"],
+)
+def test_what_is_no_root_tree(world: World, change: worlds.Change) -> None:
+    world.sign_provenance(change)
+    claim = statement.parse(envelope.parse_bundle(world.provenance_bundle).payload)
+    with pytest.raises(RefusedError, match="it is neither a root tree nor another source"):
+        predicate.read_provenance(claim)

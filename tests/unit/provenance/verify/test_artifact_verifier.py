@@ -17,11 +17,14 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa.provenance import BUILD_TYPE
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
+from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
-from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
+from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1, WORKFLOW
 
 KEY = PrivateKey.generate()
 TRUST = Trust((Signer("release", KEY.public, frozenset(Role)),))
@@ -182,6 +185,7 @@ def test_the_role_that_is_asked_for_is_needed() -> None:
         ((run("1"), run("1", OTHER, number=2)), 1),
         ((run(None), run(None, OTHER, number=2)), 2),
         ((run("1"), run("2")), 1),
+        ((run("1"), run("2"), run("2", OTHER)), 2),
         ((run("1"), run("1")), 1),
         ((run(None), run("1", OTHER)), 2),
         ((run(None), run(None, OTHER)), 1),
@@ -194,6 +198,23 @@ def test_each_signer_counts_once_and_for_a_run_of_its_own(bundles: tuple[bytes, 
     """One run that two signed was built once, and so was what nobody tells apart: the same bytes without a run."""
     assert len(under(Standard(BUILDERS, Requirements(), signers=voices), *bundles).counted) == len(bundles)
     assert codes(Standard(BUILDERS, Requirements(), signers=voices + 1), *bundles) == {Code.REBUILDS_MISSING}
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicate", "own"),
+    [
+        (V1, {"buildDefinition": {"buildType": BUILD_TYPE}}, True),
+        (V1, {"buildDefinition": {"buildType": WORKFLOW}}, False),
+        (V1, {"buildDefinition": {}}, False),
+        (V1, {"buildDefinition": [BUILD_TYPE]}, False),
+        (V1, {"buildDefinition": BUILD_TYPE}, False),
+        (V1, {}, False),
+        (V0_2, {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
+        ("urn:x", {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
+    ],
+)
+def test_whether_mvm_s_own_build_type_is_claimed(kind: str, predicate: dict[str, Any], *, own: bool) -> None:
+    assert is_own(ForeignStatement((), kind, predicate)) is own
 
 
 @pytest.mark.parametrize(
@@ -241,6 +262,20 @@ def test_a_bare_signature_over_another_file() -> None:
 def test_a_statement_of_another_payload_type() -> None:
     odd = Bundle(b"{}", "text/plain", KEY.sign(pae("text/plain", b"{}")), Material(KEY.public.hint)).to_bytes()
     assert codes(Standard(TRUST, Requirements()), odd) == {Code.BUNDLE_MALFORMED}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"x", "statement 1 of 1: the bundle: not JSON"),
+        (run("1", PrivateKey.generate()), "statement 1 of 1: the key with the hint"),
+    ],
+)
+def test_a_reason_says_what_it_is_about_once(data: bytes, words: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        under(Standard(BUILDERS, ALL), data)
+    (reason,) = caught.value.reasons
+    assert reason.why.startswith(words)
 
 
 def test_nothing_at_all() -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
+from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.slsa.provenance import RootTree
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.provenance.verify import explain
-from mvmnix.provenance.verify.explain import of_build, of_signer, of_source, refusals
+from mvmnix.provenance.verify.explain import of_build, of_input, of_signer, of_source, refusals
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import CACHE_KEY, CACHED, NOW, World
 
@@ -28,7 +29,8 @@ provenance = "30d"
 rebuilds = 2
 [launch]"""
 
-
+#: How far apart clocks may be.
+SKEW, SECOND = timedelta(minutes=5), timedelta(seconds=1)
 ELSEWHERE = RootTree(f"git+https://elsewhere/x?rev={worlds.COMMIT}", worlds.KERNEL.nar, worlds.COMMIT)
 
 
@@ -76,6 +78,59 @@ def test_a_local_copy(world: World) -> None:
         assert "does not allow local copies" in found.text or allowed
         assert not (allowed and "does not allow" in found.text)
         assert found.admits is (allowed and any(rule.matching(local.uri) for rule in it.sources))
+        (committed,) = of_source("git+https://host/a", it)
+        assert committed.admits
+
+
+def test_which_pattern_matches() -> None:
+    it = policy('inputs = ["https://host/*"]\n[launch]')
+    told = [
+        *(next(of_source(uri, it)).text for uri in ("git+https://host/a", "git+https://other/a")),
+        *(next(of_input(uri, it)).text for uri in ("https://host/a", "https://other/a")),
+    ]
+    assert told == [
+        "git+https://host/a matches 'git+https://host/*' of the user's trust.toml",
+        "git+https://other/a matches none of git+https://host/* of the user's trust.toml",
+        "https://host/a matches 'https://host/*' of the user's trust.toml",
+        "https://other/a matches none of https://host/* of the user's trust.toml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (None, [(True, "level 1 at most, for every image"), (True, "level 2 at most, for the images a, hello")]),
+        ("hello", [(True, "level 1 at most, for every image"), (True, "level 2 at most, for the images a, hello")]),
+        ("other", [(True, "level 1 at most, for every image")]),
+    ],
+)
+def test_for_which_images_a_builder_is_trusted(
+    world: World, image: str | None, told: list[tuple[bool | None, str]]
+) -> None:
+    """Without the image's name, rules for some images are named too."""
+    rule = f'[[builders]]\nid = "{MICROVM}"\nsigner = "builder"\nlevel = 2\nimages = ["hello", "a"]\n[launch]'
+    it = policy(rule)
+    found = [each for each in of_build(world.provenance(), builder(it), it, image=image) if each.rule == "builders"]
+    who = f"{MICROVM} by 'builder', running {Digest.of(b'manifest.json')}: "
+    assert [(each.admits, each.text.removeprefix(who)) for each in found] == told
+
+
+def test_a_builder_that_ran_in_no_image(world: World) -> None:
+    (found,) = [
+        each
+        for each in of_build(
+            world.provenance(builder_id=HOST_NIX, builder_image=()), builder(policy()), policy(), image="builder"
+        )
+        if each.rule == "builders"
+    ]
+    assert found.text == f"{HOST_NIX} by 'builder': level 1 at most, for the images builder"
+
+
+def test_for_which_images_no_builder_is_trusted(world: World) -> None:
+    for image, told in ((None, "any image"), ("hello", "image 'hello'")):
+        made = of_build(world.provenance(builder_id="urn:other"), builder(policy()), policy(), image=image)
+        (found,) = [each for each in made if each.rule == "builders"]
+        assert found.text.endswith(f"no rule trusts that for {told}")
 
 
 def test_who_signed(world: World) -> None:
@@ -90,7 +145,10 @@ def test_who_signed(world: World) -> None:
     [
         ({}, []),
         ({"root": ELSEWHERE}, [ReasonCode.SOURCE_NOT_ADMITTED]),
-        ({"finished": NOW + timedelta(days=1)}, [ReasonCode.BUILD_TIME]),
+        ({"finished": NOW + SKEW}, []),
+        ({"finished": NOW + SKEW + SECOND}, [ReasonCode.BUILD_TIME]),
+        ({"started": NOW, "finished": NOW}, []),
+        ({"started": NOW + SECOND, "finished": NOW}, [ReasonCode.BUILD_TIME]),
         ({"cached": (CACHED,)}, [ReasonCode.CACHE_NOT_ADMITTED]),
         ({"from_derivation": True}, [ReasonCode.IMPORT_FROM_DERIVATION]),
     ],

@@ -95,8 +95,25 @@ def test_all_reasons_at_once_and_as_people_read_them() -> None:
     )
 
 
+def test_a_source_that_says_neither_reference_nor_commit() -> None:
+    made, source = generator(), {"uri": f"git+{REPOSITORY}", "digest": {}}
+    made["invocation"]["configSource"], made["materials"] = source, [source]
+    wanted = Requirements(source_tag=TAG, source_digest=COMMIT)
+    reasons = unmet(to_bytes(statement(V0_2, made)), Blob(DIGEST), wanted, PLACE)
+    assert [reason.why for reason in reasons] == [
+        f"expected refs/tags/{TAG}, statement 2 of 3 says no git reference (signer the release key)",
+        f"expected commit {COMMIT}, statement 2 of 3 says no commit (signer the release key)",
+    ]
+    other = unmet(to_bytes(statement(V0_2, generator(commit="6" * 40))), Blob(DIGEST), wanted, PLACE)
+    assert [reason.why for reason in other] == [
+        f"expected commit {COMMIT}, statement 2 of 3 says commit {'6' * 40} (signer the release key)"
+    ]
+
+
 def test_a_branch_that_is_called_like_a_tag_is_none() -> None:
-    for ref in ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "tags/v1.2.3", "v1.2.3", "tag v1.2.3"):
+    """Nor is a pull request, `refs/pull/`, which has as many letters."""
+    branches = ("refs/heads/v1.2.3", "refs/heads/refs/tags/v1.2.3", "refs/pull/v1.2.3")
+    for ref in (*branches, "tags/v1.2.3", "v1.2.3", "tag v1.2.3"):
         value = statement(V1, workflow(ref=ref))
         wanted = Requirements(source_tag=TAG)
         assert set(found(value, wanted)) == {Code.STATEMENT_MALFORMED if " " in ref else Code.SOURCE_MISMATCH}
@@ -148,6 +165,8 @@ def test_a_file_that_changes_meanwhile() -> None:
 
     value = put(statement(V1, workflow()), "subject", 0, "digest", to=OWN)
     assert found(value, blob=Blob(DIGEST, others=changed)) == [Code.SUBJECT_MISMATCH]
+    known = put(value, "subject", 0, "digest", to={"sha256": DIGEST.hex})
+    assert found(known, blob=Blob(DIGEST, others=changed)) == [], "nothing else is asked of the file"
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -169,10 +188,18 @@ def test_a_digest_alone_is_compared_with_its_own_kind() -> None:
         assert found(value) == [Code.SUBJECT_MISMATCH]
     both = put(statement(V1, workflow()), "subject", 0, "digest", to={"sha256": DIGEST.hex, "sha512": "0" * 128})
     assert found(both) == []
-    assert found(statement(V1, workflow()) | {"subject": []}) == [Code.SUBJECT_MISMATCH]
-    many = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(9)))
-    (reason,) = unmet(to_bytes(many), Blob(DIGEST), Requirements(), PLACE)
-    assert "and 5 more" in reason.why
+    (reason,) = unmet(to_bytes(statement(V1, workflow()) | {"subject": []}), Blob(DIGEST), Requirements(), PLACE)
+    assert "statement 2 of 3 says no file's SHA-256, SHA-384 or SHA-512 (signer" in reason.why
+
+
+@pytest.mark.parametrize(
+    ("count", "shown", "more"), [(1, 1, ""), (4, 4, ""), (5, 4, " and 1 more"), (9, 4, " and 5 more")]
+)
+def test_how_many_files_a_reason_names(count: int, shown: int, more: str) -> None:
+    several = statement(V1, workflow(), *(Digest.of(bytes([n])) for n in range(count)))
+    (reason,) = unmet(to_bytes(several), Blob(DIGEST), Requirements(), PLACE)
+    assert reason.why.count("sha256:") == 1 + shown, "the one that was expected is named too"
+    assert reason.why.endswith(f"{more} (signer the release key)")
 
 
 @pytest.mark.parametrize(
@@ -361,3 +388,12 @@ def test_when_the_certificate_has_to_agree(
         in_toto.parse(to_bytes(statement(V1, workflow()))), Blob(DIGEST), Requirements(**wanted), PLACE, b"x"
     )
     assert list(requirements.as_certified(held)) == [reason] * asked
+
+
+@pytest.mark.parametrize(
+    ("number", "good"), [("1.5", True), ("1." + "0" * 62, True), ("1." + "0" * 63, False), ("1e999", False)]
+)
+def test_numbers_with_a_fraction(number: str, *, good: bool) -> None:
+    """Other tools' claims may have some, in up to 64 characters, and none that is infinite."""
+    text = to_bytes(statement("urn:x", {"number": 7})).replace(b": 7", b": " + number.encode())
+    assert found(text, Requirements()) == ([] if good else [Code.STATEMENT_MALFORMED])

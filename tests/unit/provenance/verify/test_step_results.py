@@ -60,10 +60,13 @@ def test_what_passes_and_what_refuses() -> None:
 
 def test_a_step_that_is_needed() -> None:
     taken = Steps("plan")
+    taken.take(step_3_passing_by)
+    taken.take(step_3_passing_by)
     assert taken.need(step_5_needed) == "found"
     inner = Steps("provenance")
     inner.take(step_3_passing_by)
     taken.consists_of(inner.results)
+    assert [(step.number, step.within) for step in taken.results] == [(3, ()), (3, ()), (5, inner.results)]
     assert taken.results[-1].record["within"] == [step.record for step in inner.results]
     taken.take(step_4_refusing)
     with pytest.raises(RefusedError) as caught:

@@ -365,6 +365,20 @@ def test_it_is_written_and_read_alike(world: World) -> None:
     ]
 
 
+def test_how_much_a_summary_stands_on(world: World) -> None:
+    subjects = vsa.inputs_of(Digest.of(b"%d" % number) for number in range(1025))
+    most = summary(world, inputs=subjects[:1024], relied_on=None)
+    assert vsa.from_statement(vsa.to_statement(most)) == most
+    with pytest.raises(RefusedError, match="inputAttestations: not an array of at most 1024 values"):
+        vsa.from_statement(vsa.to_statement(replace(most, inputs=subjects)))
+    (one,) = relied_on(world)
+    files = vsa.inputs_of(Digest.of(b"%d" % number) for number in range(17))
+    most = summary(world, relied_on=(replace(one, builder_image=files[:16]),))
+    assert vsa.from_statement(vsa.to_statement(most)) == most
+    with pytest.raises(RefusedError, match="builderImage: not an array of at most 16 values"):
+        vsa.from_statement(vsa.to_statement(replace(most, relied_on=(replace(one, builder_image=files),))))
+
+
 def test_an_older_summary_holds_where_nothing_is_revoked(world: World) -> None:
     assert check(world, sign(world, relied_on=None)).claim.relied_on is None
 
