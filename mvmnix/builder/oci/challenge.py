@@ -32,9 +32,11 @@ def token_url(texts: Sequence[str], name: str) -> str:
 
 def token(texts: Sequence[str]) -> str:
     """The token in a token service's answer. Raises MvmnixError."""
-    if len(texts) != 1 or not _WORD.fullmatch(texts[0]):
-        raise none("it is not printable ASCII")
-    return texts[0]
+    match texts:
+        case [text] if _WORD.fullmatch(text):
+            return text
+        case _:
+            raise none("it is not printable ASCII")
 
 
 def unknown(why: str) -> MvmnixError:

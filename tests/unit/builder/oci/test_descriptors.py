@@ -91,6 +91,8 @@ def test_an_index_without_our_platform() -> None:
     with pytest.raises(RefusedError, match="linux/arm64, linux/riscv64") as caught:
         found.choose("linux/amd64", "it")
     assert caught.value.codes == (Code.OCI_UNSUPPORTED,)
+    with pytest.raises(RefusedError, match="no image for linux/amd64; it has: none"):
+        Index(()).choose("linux/amd64", "it")
 
 
 OTHER = descriptor(b"other", LAYER)

@@ -90,6 +90,15 @@ def test_whatever_is_typed(text: str) -> None:
         assert str(OciRef.parse(text)) == text
 
 
+def test_of_a_long_tag_the_beginning_is_shown() -> None:
+    text = "oci://registry.example/" + "a" * 400 + ":1"
+    with pytest.raises(RefusedError) as caught:
+        OciRef.parse(text)
+    (reason,) = caught.value.reasons
+    assert reason.what == text[:300]
+    assert reason.hint.endswith(f": {text[:300]}")
+
+
 def test_siblings_share_the_repository() -> None:
     found = OciRef.parse(f"oci://registry.example/team/app@{PIN}").sibling(Digest("0" * 64))
     assert str(found) == f"oci://registry.example/team/app@sha256:{'0' * 64}"
