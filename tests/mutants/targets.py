@@ -50,14 +50,16 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
             *("unit/launch/plan/test_secret_reference.py", "unit/launch/plan/test_share.py", "unit/launch/data"),
         ),
     ),
-    ("launch/plan/fields.py", ("unit/launch/plan/test_plan.py", "unit/launch/gate/test_verify.py")),
-    ("launch/gate", ("unit/launch/gate",)),
-    ("launch/plan/secret_reference.py", ("unit/launch/secrets",)),
+    (
+        "launch/plan/fields.py",
+        ("unit/launch/plan/test_plan.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_bounds.py"),
+    ),
+    ("launch/plan/secret_reference.py", ("unit/launch/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),
-    ("launch/plan/share.py", ("unit/launch/shares",)),
+    ("launch/plan/share.py", ("unit/launch/plan/test_share.py", "unit/launch/shares")),
     (
         "launch/runtime/start.py",
         (
@@ -79,6 +81,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "launch/gate/verify.py",
         ("unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/gate/test_admission.py"),
     ),
+    ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
         "provenance/verify/release_checks.py",
