@@ -30,6 +30,7 @@ def found(source: str, kind: Kind) -> set[str]:
         (Kind.CONDITION, "if a or b:\n    c", {"if (not (a or b)):\n    c"}),
         (Kind.CONDITION, "x = [i for i in a if b]", {"x = [i for i in a if (not (b))]"}),
         (Kind.CONDITION, "x = a if b else c", {"x = a if (not (b)) else c"}),
+        (Kind.CONDITION, "if TYPE_CHECKING:\n    pass", set()),
         (Kind.LOGIC, "x = a and b", {"x = a or b", "x = True and b", "x = a and True"}),
         (Kind.LOGIC, "x = a or b", {"x = a and b", "x = False or b", "x = a or False"}),
         (Kind.LOGIC, "x = not a", {"x = bool(a)"}),

@@ -1,5 +1,7 @@
 """Segment files: their names, their header's only spelling, where the log's end lies in them."""
 
+from dataclasses import replace
+
 import pytest
 
 from mvmnix.audit.checkpoint_slot import BLANK, NO_SEALS, PLACES, WIDTH, Seal
@@ -94,6 +96,7 @@ def test_seals_that_a_segment_may_have() -> None:
     sealed = segment.sealed(b"line 4", seal(CAPACITY + 4))
     assert (sealed.lines, sealed.seals) == ((*LINES, b"line 4"), (seal(CAPACITY + 4),))
     assert sealed.closed.places == NO_SEALS
+    assert replace(sealed, spare=3).closed.data == replace(sealed, places=NO_SEALS, spare=0).data
     for size in (CAPACITY, 2 * CAPACITY + 2):
         assert segment.sealed(b"", seal(size)).seals == (), "those of other segments"
     both = Segment(BEFORE, LINES, b"", (seal(CAPACITY + 2).line, seal(CAPACITY + 3).line))

@@ -49,6 +49,13 @@ def test_a_manifest() -> None:
     assert [one.gzip for one in plain.layers] == [False]
 
 
+@pytest.mark.parametrize("name", ["annotations", "data", "urls", "artifactType", "platform"])
+def test_what_a_descriptor_may_say_besides(name: str) -> None:
+    """Of its configuration, from which nothing but digest and size is taken."""
+    config = IMAGE.manifest["config"]
+    assert parse(manifest(config=config | {name: {}}), "it") == parse(manifest(config=config), "it")
+
+
 def test_dockers_types() -> None:
     document = manifest(
         mediaType=f"{DOCKER}distribution.manifest.v2+json",

@@ -74,6 +74,7 @@ def test_a_file_that_revokes_nothing_yet() -> None:
     ("old", "new"),
     [
         ("version = 1", "version = 2"),
+        ("version = 1", "version = 0"),
         ("version = 1\n", ""),
         ("serial = 7", ""),
         ("serial = 7", "serial = 0"),

@@ -281,6 +281,10 @@ def test_parameters_that_are_not_understood_are_that_and_not_malformed() -> None
     for predicate in (delegated(), container(), gitlab()):
         changed = put(1, *_PARAMETERS, "more")(predicate)
         assert found(V1, changed, Requirements(source_uri=REPOSITORY)) == [Code.EXTERNAL_PARAMETERS]
+    nothings: tuple[Json | None, ...] = ({}, None)
+    for nothing in nothings:
+        changed = put(nothing, *_PARAMETERS, "inputs")(workflow())
+        assert found(V1, changed, Requirements(source_uri=REPOSITORY)) == []
     for path in ((), ("workflow",)):
         changed = put(1, *_PARAMETERS, *path, "more")(workflow())
         assert found(V1, changed, Requirements(source_uri=REPOSITORY)) == [Code.EXTERNAL_PARAMETERS]
