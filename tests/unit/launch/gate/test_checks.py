@@ -11,11 +11,13 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.gate.checks import Candidate, SummarizedImage, plan_of, step_23_provenance
+from mvmnix.launch.gate.checks import Candidate, SummarizedImage, plan_of, step_20_agreement, step_23_provenance
 from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.model import Digest
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified
+from mvmnix.syscall_tier import SystemCalls
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.summaries import sign, with_verifier
 from tests.unit.provenance.verify.test_standing import SECOND, agreed, rebuilt
@@ -103,3 +105,13 @@ def test_a_summary_in_its_place(world: World, candidate: Any) -> None:
     plan = replace(world.plan(), provenance=Digest.of(b"another"))
     assert refused(candidate(evidence=said, plan=plan)) == {ReasonCode.PROVENANCE_MISMATCH}
     assert refused(candidate(evidence=said, now=world.now + timedelta(days=8))) == {ReasonCode.SUMMARY_STALE}
+
+
+@pytest.mark.parametrize("theirs", SystemCalls)
+@pytest.mark.parametrize("ours", SystemCalls)
+def test_a_filter_of_system_calls_is_no_wider_than_the_image_s(
+    world: World, candidate: Any, ours: SystemCalls, theirs: SystemCalls
+) -> None:
+    plan = replace(world.plan(), limits=PlanLimits(system_calls=ours))
+    found = step_20_agreement(candidate(plan=plan, image=replace(world.image, system_calls=theirs)))
+    assert {it.code for it in found} == (set() if ours.within(theirs) else {ReasonCode.PLAN_MISMATCH})
