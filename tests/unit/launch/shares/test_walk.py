@@ -34,9 +34,9 @@ def deep(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def few_descriptors() -> Iterator[None]:
-    """As many as a process has by default on many machines."""
+    """As many as a process has by default on many machines, beyond those that this one has open already."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024 + len([*Path("/proc/self/fd").iterdir()]), limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
