@@ -87,6 +87,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "provenance/verify/release_checks.py",
         ("unit/provenance/verify/test_artifact_verifier.py", "unit/cli/test_verify_policy.py"),
     ),
+    ("provenance/policy/verdicts.py", ("unit/launch/gate/test_admission.py",)),
     ("provenance", ("unit/provenance", "unit/launch/gate/test_verify.py")),
     ("escaping.py", ("unit/test_escaping.py",)),
     ("keys.py", ("unit/test_keys.py",)),
