@@ -6,7 +6,6 @@ integers as decimal text. Each value has one spelling, so that no byte can chang
 
 import binascii
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +19,8 @@ MOST_ENTRIES: Final = 16
 MOST_TIMESTAMPS: Final = 16
 #: The path to a leaf of a tree with 2**63 leaves.
 _LONGEST_PATH: Final = 63
-#: Of an entry, which may repeat a whole attestation (`intoto` 0.0.2): the bundle that it stands in has a limit.
-_BODY_LIMIT: Final = sys.maxsize
+#: base64 of an entry that repeats a whole attestation (`intoto` 0.0.2 may).
+_BODY_LIMIT: Final = 24 * 2**20
 #: Of all other texts.
 _TEXT_LIMIT: Final = 65_536
 #: A hint that is the SHA-256 of a key's SubjectPublicKeyInfo in base64.
@@ -251,7 +250,7 @@ def _some(text: str) -> bytes:
 
 
 def _hint(record: strict.Record, form: str) -> str:
-    text = record.text("hint", form)
+    text = record.text("hint", form, 1024)
     # how npm's registry names its keys (its endpoint -/npm/v1/keys): without the padding
     prefix, _, digest = text.rpartition("SHA256:")
     return f"{digest}=" if not prefix and re.fullmatch(FINGERPRINT, f"{digest}=") else text

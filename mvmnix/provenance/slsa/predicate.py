@@ -235,7 +235,7 @@ def _run(record: strict.Record, it: _Definition) -> Provenance:
     invocation, started, finished = record.child(
         "metadata", lambda meta: (meta.text("invocationId", _WORD), meta.time("startedOn"), meta.time("finishedOn"))
     )
-    byproducts = record.each("byproducts", _byproduct) if record.has("byproducts") else ()
+    byproducts = record.each("byproducts", _byproduct, 2) if record.has("byproducts") else ()
     derivations = [it for it in byproducts if isinstance(it, StorePath)]
     boms = [it for it in byproducts if isinstance(it, Digest)]
     if len(derivations) > 1 or len(boms) > 1:

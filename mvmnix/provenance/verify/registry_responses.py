@@ -136,7 +136,7 @@ def _pypi_bundle(record: strict.Record) -> Json:
     """PEP 740, "Attestation objects", in the words of a bundle; its parts are read as those of any other."""
     record.integer("version", 1, 1)
     certificate, entries = record.child(
-        "verification_material", lambda it: (it.value("certificate"), it.array("transparency_entries"))
+        "verification_material", lambda it: (it.value("certificate"), it.array("transparency_entries", 16))
     )
     payload, signature = record.child("envelope", lambda it: (it.value("statement"), it.value("signature")))
     envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": signature, "keyid": ""}]}

@@ -135,7 +135,7 @@ def _verifier(record: strict.Record) -> tuple[str, str]:
 
 
 def _level(record: strict.Record) -> int:
-    match record.texts("verifiedLevels", rf"{_LEVEL}[0-3]"):
+    match record.texts("verifiedLevels", rf"{_LEVEL}[0-3]", 16):
         case (level,):
             return int(level.removeprefix(_LEVEL))
         case levels:
