@@ -1,7 +1,9 @@
 """What a test has open: asked of the kernel below a directory, and closed at its end."""
 
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 
 def open_below(directory: Path) -> set[str]:
@@ -13,15 +15,24 @@ def open_below(directory: Path) -> set[str]:
     return {name for name in found if name.startswith(str(directory))}
 
 
-_OPEN = ExitStack()
+_OPEN: Final[list[ExitStack]] = []
+
+
+@contextmanager
+def closed_at_the_end() -> Iterator[None]:
+    """Around a test: what it opens `until_the_end` is closed then."""
+    with ExitStack() as opened:
+        _OPEN.append(opened)
+        try:
+            yield
+        finally:
+            _OPEN.pop()
 
 
 def until_the_end[T: AbstractContextManager[object]](opened: T) -> T:
-    """Leave it open for as long as the test runs; for whoever builds a test's world in a constructor."""
-    _OPEN.enter_context(opened)
+    """Leave it open for as long as the test runs; for whoever builds a test's world in a constructor.
+
+    Raises IndexError outside of `closed_at_the_end`: nothing would ever close it.
+    """
+    _OPEN[-1].enter_context(opened)
     return opened
-
-
-def close_all() -> None:
-    """The test has ended."""
-    _OPEN.close()
