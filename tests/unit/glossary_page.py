@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.repository import ROOT
-from tests.unit.test_faces import FACES, names_of
+from tests.unit.faces import FACES, names_of
 
 PAGE = ROOT / "docs/glossary.md"
 HEAD: Final = """\

@@ -15,7 +15,7 @@ from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError, ReasonCode
 from tests.repository import ROOT, tracked
 from tests.unit import command_line_page, glossary_page
-from tests.unit.test_faces import FACES
+from tests.unit.faces import FACES
 
 README = (ROOT / "README.md").read_text()
 TRACKED = tracked()

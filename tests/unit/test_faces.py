@@ -7,26 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.repository import ROOT
-
-PACKAGES = sorted(
-    str(path.parent.relative_to(ROOT)).replace("/", ".") for path in (ROOT / "mvmnix").rglob("__init__.py")
-)
-#: Those without one: the package itself, whose modules are rooms; the download worker, which sees no other folder.
-WITHOUT = {"mvmnix", "mvmnix.builder.fetch.worker"}
-FACES = [package for package in PACKAGES if package not in WITHOUT]
-
-
-def names_of(package: str) -> list[str]:
-    """What its stub, or its own text where it has none, says that it has."""
-    folder = ROOT / package.replace(".", "/")
-    stub = folder / "__init__.pyi"
-    for node in ast.parse((stub if stub.exists() else folder / "__init__.py").read_text()).body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
-                return sorted(ast.literal_eval(value))
-            case _:
-                pass
-    return []
+from tests.unit.faces import FACES, PACKAGES, WITHOUT, names_of
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -73,17 +54,26 @@ def test_it_has_what_it_says(package: str) -> None:
     assert not hasattr(face, "House")
 
 
-@pytest.mark.parametrize("package", [it for it in FACES if it != "mvmnix.api"])
+def taken() -> Iterator[tuple[str, str]]:
+    """Each face of another folder that a module or a face imports from, with what it imports of it."""
+    for module, tree in (*MODULES.items(), *STUBS.items()):
+        for node in ast.walk(tree):
+            match node:
+                case ast.ImportFrom(module=str(source)) if source in FACES and not f"{module}.".startswith(
+                    f"{source}."
+                ):
+                    yield from ((source, it.name) for it in node.names)
+                case _:
+                    pass
+
+
+TAKEN = set(taken())
+
+
+@pytest.mark.parametrize("package", [it for it in FACES if it not in {"mvmnix.api", "mvmnix.lock"}])
 def test_it_has_nothing_that_no_other_folder_needs(package: str) -> None:
-    used = {
-        it.name
-        for module, tree in (*MODULES.items(), *STUBS.items())
-        if module != package and not module.startswith(f"{package}.")
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == package
-        for it in node.names
-    }
-    assert package == "mvmnix.lock" or not {*names_of(package)} - used  # all rooms name mvmnix.lock's as its own
+    """But for the face under all others, and mvmnix.lock's, whose names all rooms take for the room's own."""
+    assert [name for name in names_of(package) if (package, name) not in TAKEN] == []
 
 
 def test_others_import_faces_only() -> None:
