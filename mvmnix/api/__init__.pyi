@@ -9,7 +9,7 @@ from mvmnix.api.export import export_image, load_image, save_image
 from mvmnix.api.files import digest_in, file_bytes
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
-from mvmnix.api.gate import admit_kept, open_replay
+from mvmnix.api.gate import admit_kept, open_replay, submit_kept
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
 from mvmnix.api.kept_plans import KeptPlan, list_plans, plan_bytes, remove_plans
@@ -52,11 +52,11 @@ from mvmnix.api.source_refs import (
 from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
 from mvmnix.api.terminal import check_terminal, refuse_terminal
 from mvmnix.api.verified_ends import with_verified_ends
-from mvmnix.api.verify import VerifiedImage, verify_artifacts, verify_image
+from mvmnix.api.verify import verify_artifacts, verify_image
 from mvmnix.builder import Template
 from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
 from mvmnix.builder.pins import Reach
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedBuild, users_of
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedImage, users_of
 from mvmnix.launch import Loop
 from mvmnix.launch.agent import MOST_ROWS, End, ExitStatus, FdSink
 from mvmnix.launch.control import TERM, Call, Exec, Pause, Resume, Shell, Stream, call, change
@@ -176,7 +176,6 @@ __all__ = [
     "Stream",
     "Template",
     "Use",
-    "VerifiedBuild",
     "VerifiedImage",
     "VerifiedPlan",
     "add_packages",
@@ -261,6 +260,7 @@ __all__ = [
     "source_ref",
     "start_detached",
     "stop_machines",
+    "submit_kept",
     "unended_starts",
     "update_packages",
     "usage_of",

@@ -12,7 +12,7 @@ from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import Connection, Threads, WorkerPool
 from mvmnix.clock import now
-from mvmnix.images import VerifiedBuild
+from mvmnix.images import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
 from mvmnix.launch.plan import Use
@@ -38,8 +38,8 @@ class BuildLimits:
 AS_THE_IMAGE_SAYS = BuildLimits()
 
 
-def builder_plan(context: Context, builder: VerifiedBuild, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
-    """The plan of one builder VM, which starts once: it may be sent nix_commands, and may ask on one port."""
+def builder_plan(context: Context, builder: VerifiedImage, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
+    """The plan of one builder VM, which starts once: it may be sent commands, and may ask on one port."""
     made = plans.Plan.for_image(
         builder.image,
         policy=context.policy.digest,
@@ -66,7 +66,7 @@ def limits_of(plan: plans.Plan) -> BuilderLimits:
 class BuilderVm:
     """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
 
-    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, plan: plans.Plan) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedImage, plan: plans.Plan) -> None:
         self._context = context
         self._builder = builder
         self._plan = plan

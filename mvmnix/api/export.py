@@ -14,14 +14,14 @@ from mvmnix.images import (
     REBUILDS_NAME,
     KeptImages,
     RebuildStore,
-    VerifiedBuild,
+    VerifiedImage,
     image_archive,
 )
 from mvmnix.provenance.slsa import SBOM_NAME
 from mvmnix.store import chunks
 
 
-def export_image(context: Context, finished: VerifiedBuild, out: Path) -> None:
+def export_image(context: Context, finished: VerifiedImage, out: Path) -> None:
     """Write an image's four files and its evidence into a new directory, hashed on the way.
 
     Raises UsageError for a directory that exists.
@@ -69,7 +69,7 @@ def save_image(context: Context, digest: str, out: Path) -> None:
             raise
 
 
-def load_image(context: Context, file: str) -> VerifiedBuild:
+def load_image(context: Context, file: str) -> VerifiedImage:
     """Take an image out of an archive of `save_image`; it is kept once the trust policy admits it.
 
     Raises UsageError for what is no regular file, RefusedError, which is logged.

@@ -9,7 +9,7 @@ from mvmnix import log
 from mvmnix.api import audit_log
 from mvmnix.api.context import Context
 from mvmnix.images import RebuildStore, StoredImage
-from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, Submission, VerifiedPlan, admit
+from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, SignedPlan, Submission, VerifiedPlan, admit
 from mvmnix.launch.vmm import OpenFiles
 
 
@@ -29,18 +29,24 @@ def admit_kept(
 
     What is odd about the clock is told by `notice`.
     """
+    with submit_kept(context, plan, kept) as submission:
+        verified = admit_submission(context, submission, notice)
+    with verified:
+        yield verified
+
+
+@contextmanager
+def submit_kept(context: Context, plan: bytes | SignedPlan, kept: StoredImage) -> Iterator[Submission]:
+    """What is handed in for a plan for a kept build: its evidence, and its files, which are closed at the end."""
     images = context.library.images
     fds: list[int] = []
     try:
         for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
             fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-        evidence = replace(kept.evidence, rebuilds=_rebuilds(context, kept))
-        verified = admit_submission(context, Submission(plan, evidence, OpenFiles(*fds)), notice)
+        yield Submission(plan, replace(kept.evidence, rebuilds=_rebuilds(context, kept)), OpenFiles(*fds))
     finally:
         for fd in fds:
             os.close(fd)
-    with verified:
-        yield verified
 
 
 def _rebuilds(context: Context, kept: StoredImage) -> tuple[bytes, ...]:

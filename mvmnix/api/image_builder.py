@@ -19,7 +19,7 @@ from mvmnix.builder.oci import OciRef
 from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, VerifiedBuild, make_provenance
+from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, VerifiedImage, make_provenance
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
@@ -43,7 +43,7 @@ class ImageBuilder:
         """Where its work is shown."""
         return self._progress
 
-    def image(self, source: SourceRef | KeptImage) -> VerifiedBuild:
+    def image(self, source: SourceRef | KeptImage) -> VerifiedImage:
         """A finished image of this flake: a kept one, once it verifies, else a new one; or the kept image itself.
 
         Raises UsageError where no image, or more than one, has that name.
@@ -62,7 +62,7 @@ class ImageBuilder:
     def _wait(self) -> None:
         self._progress.notice("the same is being built already: waiting for it")
 
-    def new_image(self, source: SourceRef) -> VerifiedBuild:
+    def new_image(self, source: SourceRef) -> VerifiedImage:
         """A new image of this flake, whatever is kept; so is the builder's where the kept one is of no use."""
         request = self.request(source)
         try:
@@ -72,12 +72,12 @@ class ImageBuilder:
             builder = self._new_builder(bootstrap.request())
         return self._build(request, builder)
 
-    def builder_image(self) -> VerifiedBuild:
+    def builder_image(self) -> VerifiedImage:
         """The builder image of this installation; the host's Nix builds it the first time."""
         request = bootstrap.request()
         return self._kept(_key(request, provenance.HOST_NIX)) or self._new_builder(request)
 
-    def _new_builder(self, request: BuildRequest) -> VerifiedBuild:
+    def _new_builder(self, request: BuildRequest) -> VerifiedImage:
         from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
@@ -94,7 +94,7 @@ class ImageBuilder:
         claim = make_provenance.by_host_nix(record, mvm=__version__)
         return self._keep(_key(request, provenance.HOST_NIX), record, claim)
 
-    def _build(self, request: BuildRequest, builder: VerifiedBuild) -> VerifiedBuild:
+    def _build(self, request: BuildRequest, builder: VerifiedImage) -> VerifiedImage:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
         from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
 
@@ -111,7 +111,7 @@ class ImageBuilder:
     def build_unsigned(
         self,
         request: BuildRequest,
-        builder: VerifiedBuild,
+        builder: VerifiedImage,
         *,
         vary: Callable[[Plan], Plan] | None = None,
         stock: KeptParts = NOTHING_KEPT,
@@ -146,7 +146,7 @@ class ImageBuilder:
 
     def _keep(
         self, key: BuildKey, record: BuildRecord, claim: provenance.Provenance, parts: tuple[bytes, ...] = ()
-    ) -> VerifiedBuild:
+    ) -> VerifiedImage:
         """Sign a build's provenance and keep it; the build is taken over only once it verifies, like any other."""
         from mvmnix.images import sbom  # noqa: PLC0415 - builds alone pay for it
 
@@ -177,7 +177,7 @@ class ImageBuilder:
                 raise RefusedError(*reasons)
             return BuildRequest(flake, locked, source.attribute)
 
-    def _named(self, text: str) -> VerifiedBuild:
+    def _named(self, text: str) -> VerifiedImage:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
         entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
         with self._context.recorded():
@@ -186,12 +186,12 @@ class ImageBuilder:
                     return self._context.library.open(entry, policy=self._context.policy, now=now())
             return self._context.library.open(entries[-1], policy=self._context.policy, now=now())
 
-    def _kept(self, key: BuildKey) -> VerifiedBuild | None:
+    def _kept(self, key: BuildKey) -> VerifiedImage | None:
         with self._context.recorded():
             return self._context.library.find(key, policy=self._context.policy, now=now())
 
 
-def _name_of(builder: VerifiedBuild) -> str:
+def _name_of(builder: VerifiedImage) -> str:
     return str(builder.provenance.claim.derivation)
 
 

@@ -10,7 +10,7 @@ from mvmnix.api.kept_plans import drop_expired
 from mvmnix.builder import bootstrap
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import BuildKey, IndexEntry, KeptImages, Need, PruneResult, RebuildStore, VerifiedBuild
+from mvmnix.images import BuildKey, IndexEntry, KeptImages, Need, PruneResult, RebuildStore, VerifiedImage
 from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.
@@ -23,7 +23,7 @@ class SeenImage:
 
     name: str
     entry: IndexEntry
-    finished: VerifiedBuild | None
+    finished: VerifiedImage | None
     reasons: tuple[str, ...]
 
 

@@ -12,7 +12,7 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
-from mvmnix.images import KeptParts, PartDomain, VerifiedBuild, make_provenance
+from mvmnix.images import KeptParts, PartDomain, VerifiedImage, make_provenance
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa import KeptPath, subjects_of
@@ -22,7 +22,7 @@ from mvmnix.provenance.slsa import parts as claims
 class PartBuilder:
     """The parts of one domain: this installation's tree, built with this builder image."""
 
-    def __init__(self, context: Context, progress: Progress, builder: VerifiedBuild, limits: BuildLimits) -> None:
+    def __init__(self, context: Context, progress: Progress, builder: VerifiedImage, limits: BuildLimits) -> None:
         self._context = context
         self._progress = progress
         self._builder = builder

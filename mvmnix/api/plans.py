@@ -10,7 +10,7 @@ from typing import Any, Final
 from mvmnix.api.context import Context
 from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images import VerifiedBuild
+from mvmnix.images import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.gate import plan_of, signatures
 from mvmnix.launch.plan import (
@@ -86,7 +86,7 @@ def refuse_early(context: Context, options: PlanOptions) -> None:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
 
-def draft_plan(context: Context, finished: VerifiedBuild, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
+def draft_plan(context: Context, finished: VerifiedImage, options: PlanOptions = _AS_THE_IMAGE_SAYS) -> Plan:
     """The plan to run an image, not signed yet; nothing in it looks like a credential.
 
     Raises RefusedError [verb-not-granted] for a verb that the image doesn't offer, [plaintext-credential,
@@ -172,7 +172,7 @@ def _signed_before(data: bytes, what: str) -> tuple[tuple[bytes, ...], bytes]:
     return signatures.split(data), signatures.payload(data)
 
 
-def _for_image(context: Context, image: Image, finished: VerifiedBuild, options: PlanOptions) -> Plan:
+def _for_image(context: Context, image: Image, finished: VerifiedImage, options: PlanOptions) -> Plan:
     verbs = _grantable(image, options.verbs)
     try:
         made = Plan.for_image(

@@ -17,7 +17,7 @@ from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compar
 from mvmnix.builder.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.images import RebuildStore, VerifiedBuild
+from mvmnix.images import RebuildStore, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
 from mvmnix.model import DirectoryOrder
@@ -30,7 +30,7 @@ _MOST_PROCESSORS: Final = 64
 
 
 def rebuild_image(
-    context: Context, images: ImageBuilder, request: BuildRequest, first: VerifiedBuild
+    context: Context, images: ImageBuilder, request: BuildRequest, first: VerifiedImage
 ) -> Verified[Provenance]:
     """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
     built = first.provenance.claim
@@ -47,7 +47,7 @@ def rebuild_image(
                 return RebuildStore(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
 
 
-def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[VerifiedBuild, Verified[Provenance]]:
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[VerifiedImage, Verified[Provenance]]:
     """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
     first = images.builder_image()
     return first, rebuild_image(context, images, bootstrap.request(), first)

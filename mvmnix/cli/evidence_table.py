@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvmnix.api import RunResult, VerifiedBuild, VerifiedPlan
+from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa import Provenance
@@ -17,7 +17,7 @@ from mvmnix.provenance.slsa import Provenance
 class Chain:
     """A finished image, the plan that was verified for it, and the machine that ran."""
 
-    image: VerifiedBuild
+    image: VerifiedImage
     plan: VerifiedPlan
     done: RunResult
 

@@ -21,7 +21,7 @@ from mvmnix.evidence.graph import (
 from mvmnix.evidence.held import Held
 from mvmnix.evidence.origin import add_origin, flake_name, stands
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.images import VerifiedBuild
+from mvmnix.images import VerifiedImage
 from mvmnix.model import Artifact, Image
 from mvmnix.plural import counted
 from mvmnix.provenance.policy import TrustPolicy
@@ -30,10 +30,10 @@ from mvmnix.provenance.verify import REBUILD, Verified, differences
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.
-type Testimony = Callable[[VerifiedBuild], Iterable[tuple[str, Verified[Provenance] | RefusedError]]]
+type Testimony = Callable[[VerifiedImage], Iterable[tuple[str, Verified[Provenance] | RefusedError]]]
 
 
-def no_testimony(_: VerifiedBuild) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
+def no_testimony(_: VerifiedImage) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
     """It was not rebuilt."""
     return ()
 
@@ -221,7 +221,7 @@ def _renamed(node: Node, at: str) -> Node:
 def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) -> None:
     if it.evidence is None or isinstance(it.image, MvmnixError) or it.held.bundle.data is None:
         return
-    for bundle, found in judge.testimony(VerifiedBuild(it.image, it.held.evidence, it.evidence)):
+    for bundle, found in judge.testimony(VerifiedImage(it.image, it.held.evidence, it.evidence)):
         key, name, digest = f"{at}rebuild/{bundle}", "a second build", f"sha256:{bundle}"
         if isinstance(found, MvmnixError):
             node = Node(key, Kind.REBUILD, name, verdict_of(found), digest)

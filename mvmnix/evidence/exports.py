@@ -10,7 +10,7 @@ from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.build import Testimony
 from mvmnix.evidence.held import Held, Paper
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, IndexEntry, VerifiedBuild
+from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, IndexEntry, VerifiedImage
 from mvmnix.launch.vmm import verity_reasons
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.bundle import envelope
@@ -56,7 +56,7 @@ def _canonical(bundle: bytes) -> bytes:
 def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony:
     """What the rebuilds beside an exported image testify."""
 
-    def told(first: VerifiedBuild) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def told(first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         for bundle in held.rebuilds:
             try:
                 evidence = first.evidence.of_rebuild(bundle)

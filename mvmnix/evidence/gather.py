@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 
-from mvmnix.api import Context, hold_log
+from mvmnix.api import Context, hold_log, submit_kept
 from mvmnix.audit import RecordKind, SealedRecord, records_backwards, verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.held import Held, Paper
@@ -17,7 +16,7 @@ from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
 from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
 from mvmnix.launch.machines import MachineEntry as Machine
-from mvmnix.launch.vmm import OpenFiles, verity_reasons
+from mvmnix.launch.vmm import verity_reasons
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import parse_bundle, statement
 from mvmnix.provenance.slsa import read_provenance
@@ -101,15 +100,7 @@ def gate(context: Context, entry: IndexEntry) -> Gate:
 
     def passes(plan: gates.SignedPlan, moment: datetime) -> MvmnixError | None:
         try:
-            kept = context.library.read(entry)
-            rebuilds = RebuildStore(context.roots.state).bundles(entry.manifest)
-            with ExitStack() as stack:
-                fds = []
-                for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
-                    fds.append(context.library.images.unhashed(artifact.digest))
-                    stack.callback(os.close, fds[-1])
-                evidence = replace(kept.evidence, rebuilds=rebuilds)
-                submission = gates.Submission(plan, evidence, OpenFiles(*fds))
+            with submit_kept(context, plan, context.library.read(entry)) as submission:
                 gates.verify_plan(submission, policy=context.policy, now=moment).close()
         except MvmnixError as error:
             return error

@@ -1,21 +1,18 @@
 from mvmnix.images import image_archive, make_provenance, sbom
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
 from mvmnix.images.gc_roots import Need, StoredFile, users_of
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
 from mvmnix.images.prune import SHORTEST, KeptImages, PruneResult
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
 from mvmnix.images.store import (
-    BUNDLE_NAME,
-    LOCK_NAME,
-    PARTS_NAME,
-    REBUILDS_NAME,
     STATEMENT_LIMIT,
     BuildKey,
     ImageStore,
     IndexEntry,
     StoredImage,
     StoreDirectory,
-    VerifiedBuild,
+    VerifiedImage,
 )
 
 __all__ = [
@@ -40,7 +37,7 @@ __all__ = [
     "StoreDirectory",
     "StoredFile",
     "StoredImage",
-    "VerifiedBuild",
+    "VerifiedImage",
     "collect_garbage",
     "image_archive",
     "make_provenance",

@@ -15,15 +15,8 @@ from typing import Final
 
 from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import (
-    BUNDLE_NAME,
-    LOCK_NAME,
-    PARTS_NAME,
-    STATEMENT_LIMIT,
-    ImageStore,
-    IndexEntry,
-    VerifiedBuild,
-)
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME
+from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import SBOM_NAME
@@ -38,7 +31,7 @@ _LARGEST: Final = 8**11 - 1
 _PADDING: Final = 1 << 20
 
 
-def pack(library: ImageStore, finished: VerifiedBuild, write: Callable[[bytes], object]) -> None:
+def pack(library: ImageStore, finished: VerifiedImage, write: Callable[[bytes], object]) -> None:
     """Write an image that was verified just now, hashed once more on the way. The same image, the same bytes."""
     if too_large := [artifact.name for artifact in finished.image.artifacts if artifact.size > _LARGEST]:
         raise MvmnixError(f"{', '.join(too_large)}: larger than an archive can say", hint="mvm build --out DIR FLAKE")
@@ -62,7 +55,7 @@ def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
     write(member.tobuf(tarfile.USTAR_FORMAT))
 
 
-def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> VerifiedBuild:
+def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> VerifiedImage:
     """Take an image in. Raises RefusedError, and nothing of it stays."""
     with Reception(library.images) as reception:
         evidence: dict[str, _Bytes] = {}
@@ -89,7 +82,7 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
         reception.keep()  # 4
     entry = library.take_in(it)
     library.note(_name(entry), entry)
-    return VerifiedBuild(image, it, provenance)
+    return VerifiedImage(image, it, provenance)
 
 
 def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mvmnix.builder.session import BuildInputs, BuildRecord, PartsRecord
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.images.store import VerifiedBuild
+from mvmnix.images.store import VerifiedImage
 from mvmnix.provenance.slsa import (
     HOST_NIX,
     MICROVM,
@@ -28,19 +28,19 @@ def by_host_nix(record: BuildRecord, *, mvm: str) -> Provenance:
     return _of_image(record, mvm=mvm, builder=None, limits=None)
 
 
-def by_builder(record: BuildRecord, *, mvm: str, builder: VerifiedBuild, limits: BuilderLimits) -> Provenance:
+def by_builder(record: BuildRecord, *, mvm: str, builder: VerifiedImage, limits: BuilderLimits) -> Provenance:
     """The provenance of a build in a VM that ran this builder image."""
     return _of_image(record, mvm=mvm, builder=builder, limits=limits)
 
 
-def of_parts(record: PartsRecord, *, mvm: str, builder: VerifiedBuild, limits: BuilderLimits) -> Parts:
+def of_parts(record: PartsRecord, *, mvm: str, builder: VerifiedImage, limits: BuilderLimits) -> Parts:
     """What is signed of parts that were built in a VM that ran this builder image."""
     provenance = _provenance(record, record.given, mvm=mvm, builder=builder, limits=limits)
     return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
 
 
 def _of_image(
-    record: BuildRecord, *, mvm: str, builder: VerifiedBuild | None, limits: BuilderLimits | None
+    record: BuildRecord, *, mvm: str, builder: VerifiedImage | None, limits: BuilderLimits | None
 ) -> Provenance:
     given = BuildInputs(record.given, record.touched, record.cached, record.kept)
     return replace(
@@ -57,7 +57,7 @@ def _provenance(
     given: BuildInputs,
     *,
     mvm: str,
-    builder: VerifiedBuild | None,
+    builder: VerifiedImage | None,
     limits: BuilderLimits | None,
 ) -> Provenance:
     """What holds of every session: from what, by whom, when."""

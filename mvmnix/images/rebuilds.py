@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.images.store import STATEMENT_LIMIT, VerifiedBuild
+from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy import TrustPolicy
@@ -33,19 +33,19 @@ class RebuildStore:
     def __init__(self, state: Directory) -> None:
         self._state = state
 
-    def keep(self, first: VerifiedBuild, bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Provenance]:
+    def keep(self, first: VerifiedImage, bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Provenance]:
         """Keep a rebuild's bundle, once it verifies beside the first. Raises RefusedError."""
         verified = _verified(first, bundle, "", policy=policy, now=now)
         with self._state.child("rebuilds") as all_, all_.child(first.image.manifest.digest.hex) as here:
             here.write_atomic(verified.bundle.hex, bundle)
         return verified
 
-    def of(self, first: VerifiedBuild, *, policy: TrustPolicy, now: datetime) -> tuple[Verified[Provenance], ...]:
+    def of(self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime) -> tuple[Verified[Provenance], ...]:
         """What is kept of rebuilds of this image, verified. Raises RefusedError."""
         return tuple(_verified(first, bundle, where, policy=policy, now=now) for where, bundle in self._bundles(first))
 
     def each(
-        self, first: VerifiedBuild, *, policy: TrustPolicy, now: datetime
+        self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime
     ) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         """The same one by one, each under the name of its file: verified, or why not. Raises as reading a file does."""
         for name in self._names(first):
@@ -68,10 +68,10 @@ class RebuildStore:
             with all_.child(manifest.hex) as here:
                 return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST])
 
-    def _bundles(self, first: VerifiedBuild) -> Iterator[tuple[str, bytes]]:
+    def _bundles(self, first: VerifiedImage) -> Iterator[tuple[str, bytes]]:
         return (self._read(first, name) for name in self._names(first))
 
-    def _names(self, first: VerifiedBuild) -> tuple[str, ...]:
+    def _names(self, first: VerifiedImage) -> tuple[str, ...]:
         name = first.image.manifest.digest.hex
         with self._state.child("rebuilds") as all_:
             if not all_.exists(name):
@@ -79,7 +79,7 @@ class RebuildStore:
             with all_.child(name) as here:
                 return here.names()
 
-    def _read(self, first: VerifiedBuild, name: str) -> tuple[str, bytes]:
+    def _read(self, first: VerifiedImage, name: str) -> tuple[str, bytes]:
         """A bundle by the name of its file, and where it lies. Raises RefusedError for other bytes than that says."""
         with self._state.child("rebuilds") as all_, all_.child(first.image.manifest.digest.hex) as here:
             data, where = here.read(name, STATEMENT_LIMIT), here.where(name)
@@ -90,7 +90,7 @@ class RebuildStore:
 
 
 def _verified(
-    first: VerifiedBuild, bundle: bytes, where: str, *, policy: TrustPolicy, now: datetime
+    first: VerifiedImage, bundle: bytes, where: str, *, policy: TrustPolicy, now: datetime
 ) -> Verified[Provenance]:
     """The numbered checks of this module's docstring."""
     evidence = first.evidence.of_rebuild(bundle)
@@ -106,7 +106,7 @@ def _verified(
     raise refuse(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, hint)
 
 
-def _alike(again: Verified[Provenance], first: VerifiedBuild) -> bool:
+def _alike(again: Verified[Provenance], first: VerifiedImage) -> bool:
     return again.signer.fingerprint == first.provenance.signer.fingerprint
 
 

@@ -10,25 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
+from mvmnix.provenance.bundle import parse_bundle
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, Provenance
 from mvmnix.provenance.verify import ImageEvidence, Verified, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
-#: Under which names an export and an archive hold the evidence beside the image's four files.
-BUNDLE_NAME: Final = "provenance.sigstore.json"
-LOCK_NAME: Final = "flake.lock"
-#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
-PARTS_NAME: Final = "parts.sigstore.jsonl"
-#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
-REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024
 _INDEX_LIMIT = 16 * 1024
@@ -82,10 +76,15 @@ class StoredImage:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedBuild(StoredImage):
-    """A build whose evidence and bytes were verified just now."""
+class VerifiedImage(StoredImage):
+    """An image whose provenance passed every step just now, over the bytes of all four files; and its evidence."""
 
     provenance: Verified[Provenance]
+
+    @property
+    def statement(self) -> object:
+        """The provenance as it was signed."""
+        return parse_json(parse_bundle(self.evidence.provenance).payload)
 
 
 class ImageStore:
@@ -122,7 +121,7 @@ class ImageStore:
         *,
         policy: TrustPolicy,
         now: datetime,
-    ) -> VerifiedBuild:
+    ) -> VerifiedImage:
         """Keep a build's evidence beside its image, which is in `images` already, and find it by `key` from now on.
 
         It is verified first, as it will be each time that it is found. Raises RefusedError.
@@ -132,7 +131,7 @@ class ImageStore:
         self._index.write_atomic(key.name, _text(entry))
         return finished
 
-    def find(self, key: BuildKey, *, policy: TrustPolicy, now: datetime) -> VerifiedBuild | None:
+    def find(self, key: BuildKey, *, policy: TrustPolicy, now: datetime) -> VerifiedImage | None:
         """A kept build of exactly this, verified as `open` does, or None. Raises RefusedError.
 
         What the index points at has to say itself that it was built from that tree: an entry that was swapped for that
@@ -206,7 +205,7 @@ class ImageStore:
         """The bytes of an SBOM, hashed."""
         return self._sboms.read(digest, limit=STATEMENT_LIMIT)
 
-    def open(self, entry: IndexEntry, *, policy: TrustPolicy, now: datetime) -> VerifiedBuild:
+    def open(self, entry: IndexEntry, *, policy: TrustPolicy, now: datetime) -> VerifiedImage:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.
 
         An SBOM that the provenance names has to be kept beside it, and to be that one.
@@ -217,7 +216,7 @@ class ImageStore:
         if provenance.claim.sbom != entry.sbom:
             why = f"its provenance names the SBOM {provenance.claim.sbom}, and none is kept"
             raise refuse(ReasonCode.SBOM_MISMATCH, "a kept build", why, _AGAIN)
-        return VerifiedBuild(it.image, it.evidence, provenance)
+        return VerifiedImage(it.image, it.evidence, provenance)
 
     def read(self, entry: IndexEntry) -> StoredImage:
         """What is kept of a build; its kernel, initrd and rootfs are left where they lie, unread."""

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         "artifacts": "ArtifactVerdict FailedArtifact verify_artifacts",
         "bundles": "SUFFIX",
-        "image": "open_exported read_image_claim VerifiedImage verify_image",
+        "image": "open_exported read_image_claim verify_image",
         "policy_at": "named_files named_policy",
         "summaries": "Finding finding_of_files finding_of_image write_summary",
         "trust_choice": "TrustChoice",

@@ -1,6 +1,6 @@
 from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact, verify_artifacts
 from mvmnix.api.verify.bundles import SUFFIX
-from mvmnix.api.verify.image import VerifiedImage, open_exported, read_image_claim, verify_image
+from mvmnix.api.verify.image import open_exported, read_image_claim, verify_image
 from mvmnix.api.verify.policy_at import named_files, named_policy
 from mvmnix.api.verify.summaries import Finding, finding_of_files, finding_of_image, write_summary
 from mvmnix.api.verify.trust_choice import TrustChoice
@@ -11,7 +11,6 @@ __all__ = [
     "FailedArtifact",
     "Finding",
     "TrustChoice",
-    "VerifiedImage",
     "finding_of_files",
     "finding_of_image",
     "named_files",

@@ -7,35 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mvmnix import manifest, strict
+from mvmnix import manifest
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.clock import now
-from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT
+from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT, VerifiedImage
 from mvmnix.launch.vmm import OpenFiles
-from mvmnix.model import Artifact, Image
-from mvmnix.provenance.bundle import envelope
+from mvmnix.model import Artifact
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import SBOM_NAME, Provenance
-from mvmnix.provenance.verify import Claimed, ImageEvidence, Verified, read_claim, verify_claim
+from mvmnix.provenance.slsa import SBOM_NAME
+from mvmnix.provenance.verify import Claimed, ImageEvidence, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"
 _FILES = ("kernel", "initrd", "rootfs")
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedImage:
-    """An image whose provenance passed every step, over the bytes of all four files; and its evidence."""
-
-    image: Image
-    evidence: ImageEvidence
-    provenance: Verified[Provenance]
-
-    @property
-    def statement(self) -> object:
-        """The provenance as it was signed."""
-        return strict.parse_json(envelope.parse_bundle(self.evidence.provenance).payload)
 
 
 @dataclass(frozen=True, slots=True)

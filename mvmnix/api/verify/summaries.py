@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mvmnix import __version__
 from mvmnix.api.context import Context
-from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
+from mvmnix.images import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Statement, Subject, distinct

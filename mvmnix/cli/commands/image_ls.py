@@ -9,7 +9,7 @@ from mvmnix.api import (
     Need,
     PruneResult,
     SeenImage,
-    VerifiedBuild,
+    VerifiedImage,
     find_images,
     list_images,
     open_context,
@@ -114,7 +114,7 @@ def inspect(digest: str, as_json: bool) -> None:
             click.echo(escape_line(f"{key + ':':<12} {_joined(value)}"))
 
 
-def _details(finished: VerifiedBuild) -> dict[str, object]:
+def _details(finished: VerifiedImage) -> dict[str, object]:
     described, claim = finished.image, finished.provenance.claim
     return {
         "files": [f"{artifact.name} {artifact.digest} {artifact.size}" for artifact in described.artifacts],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import digest_in
+from mvmnix.api import BUNDLE_NAME, digest_in
 from mvmnix.api.verify import SUFFIX, TrustChoice, verify_artifacts
 from mvmnix.cli.completers import file
 from mvmnix.cli.options import VerifyOptions, wanted_options, whom_options
@@ -25,7 +25,7 @@ from mvmnix.provenance.verify import Passed, Requirements
 @click.option(
     "--bundle",
     default="",
-    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/provenance.sigstore.json.",
+    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
 )
 @whom_options
 @wanted_options

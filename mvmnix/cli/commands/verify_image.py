@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from mvmnix.api import open_context, policy_history
+from mvmnix.api import VerifiedImage, open_context, policy_history
 from mvmnix.api.verify import (
     Finding,
     TrustChoice,
-    VerifiedImage,
     finding_of_image,
     named_policy,
     verify_image,

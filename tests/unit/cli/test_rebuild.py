@@ -15,7 +15,7 @@ from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.images import make_provenance
-from mvmnix.images.store import VerifiedBuild
+from mvmnix.images.store import VerifiedImage
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
@@ -30,7 +30,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
     """Have every builder VM make this image."""
 
     def make(
-        images: ImageBuilder, request: BuildRequest, builder: VerifiedBuild, vary: Callable[[Plan], Plan]
+        images: ImageBuilder, request: BuildRequest, builder: VerifiedImage, vary: Callable[[Plan], Plan]
     ) -> tuple[BuildRecord, provenance.Provenance]:
         plan = vary(builder_plan(images._context, builder))
         if seen is not None:
@@ -104,7 +104,7 @@ def test_another_tree_is_not_compared(settled: Station, tmp_path: Path) -> None:
     build(settled, settled.world("hello"))
     image = ImageBuilder.image
 
-    def changed_meanwhile(images: ImageBuilder, reference: object) -> VerifiedBuild:
+    def changed_meanwhile(images: ImageBuilder, reference: object) -> VerifiedImage:
         finished = image(images, reference)  # type: ignore[arg-type]
         (tmp_path / "flakes/hello/flake.nix").write_text("{ }")
         return finished

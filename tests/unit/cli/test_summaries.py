@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.api.verify.image import VerifiedImage
 from mvmnix.api.verify.summaries import finding_of_image
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope

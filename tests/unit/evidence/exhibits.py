@@ -11,7 +11,7 @@ from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node
 from mvmnix.evidence.held import Held, Paper
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.store import IndexEntry, VerifiedBuild
+from mvmnix.images.store import IndexEntry, VerifiedImage
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import trust_text
@@ -49,7 +49,7 @@ class Exhibit:
     def judge(self) -> Judge:
         return Judge(self.world.policy, NOW, self._testimony)
 
-    def _testimony(self, first: VerifiedBuild) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def _testimony(self, first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         world = self.world
         for bundle in self.rebuilds:
             try:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.images.store import BuildKey, ImageStore, VerifiedBuild
+from mvmnix.images.store import BuildKey, ImageStore, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.descriptors import until_the_end
@@ -31,11 +31,11 @@ class Shelf:
         for data in files_of(world).values():
             self.library.images.put(data, Digest.of(data))
 
-    def keep(self, key: BuildKey = KEY, world: World | None = None) -> VerifiedBuild:
+    def keep(self, key: BuildKey = KEY, world: World | None = None) -> VerifiedImage:
         it = world or self.world
         return self.library.keep(key, it.evidence, policy=it.policy, now=it.now)
 
-    def find(self, key: BuildKey = KEY) -> VerifiedBuild | None:
+    def find(self, key: BuildKey = KEY) -> VerifiedImage | None:
         return self.library.find(key, policy=self.world.policy, now=self.world.now)
 
     def file(self, room: str, data: bytes) -> Path:

@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.gc_roots import StoredFile, files_of
 from mvmnix.images.prune import KeptImages
-from mvmnix.images.store import StoreDirectory, VerifiedBuild
+from mvmnix.images.store import StoreDirectory, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
@@ -31,7 +31,7 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
     yield made
 
 
-def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> VerifiedBuild:
+def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> VerifiedImage:
     it = shelf.world
     evidence = replace(it.evidence, parts=it.parts if parts is None else parts, sbom=sbom)
     return shelf.library.keep(KEY, evidence, policy=it.policy, now=it.now)

@@ -12,7 +12,7 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images import image_archive
-from mvmnix.images.store import STATEMENT_LIMIT, VerifiedBuild
+from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
@@ -49,7 +49,7 @@ def packed(shelf: Shelf) -> bytes:
     return bytes(data)
 
 
-def unpack(shelf: Shelf, data: bytes, size: int = 1000) -> VerifiedBuild:
+def unpack(shelf: Shelf, data: bytes, size: int = 1000) -> VerifiedImage:
     chunks = (data[offset : offset + size] for offset in range(0, len(data), size))
     return image_archive.unpack(shelf.library, chunks, policy=shelf.world.policy, now=shelf.world.now)
 

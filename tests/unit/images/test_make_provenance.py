@@ -12,7 +12,7 @@ from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.images import make_provenance
-from mvmnix.images.store import VerifiedBuild
+from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
@@ -52,9 +52,9 @@ def verified(claim: Provenance, world: World) -> Verified[Provenance]:
     return verify_provenance(evidence, policy=world.policy, artifacts=artifacts_of(world), image=world.image, now=NOW)
 
 
-def builder_image(world: World) -> VerifiedBuild:
+def builder_image(world: World) -> VerifiedImage:
     evidence = ImageEvidence(manifest=world.manifest, provenance=world.provenance_bundle, lock=LOCK)
-    return VerifiedBuild(world.image, evidence, verified(world.provenance(), world))
+    return VerifiedImage(world.image, evidence, verified(world.provenance(), world))
 
 
 @pytest.mark.parametrize("commit", [COMMIT, None])

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.rebuilds import RebuildStore
-from mvmnix.images.store import VerifiedBuild
+from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import BuilderLimits, Provenance, Variation
@@ -27,7 +27,7 @@ AGAIN: dict[str, Any] = {
 class Twice(Shelf):
     """A shelf with a first build on it."""
 
-    def begin(self) -> VerifiedBuild:
+    def begin(self) -> VerifiedImage:
         self.first = self.keep()
         self.rebuilds = RebuildStore(until_the_end(Directory.create(str(self.path))))
         return self.first

@@ -1,0 +1,11 @@
+"""Under which names the evidence of an image lies beside its four files; text alone, which every reader can load."""
+
+from typing import Final
+
+#: In exports and archives.
+BUNDLE_NAME: Final = "provenance.sigstore.json"
+LOCK_NAME: Final = "flake.lock"
+#: The bundles of kept parts that the provenance names, one a line: canonical JSON has no line breaks.
+PARTS_NAME: Final = "parts.sigstore.jsonl"
+#: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
+REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
