@@ -1,8 +1,10 @@
 """The only reader and writer of files that are kept by their digest; what it hands out is exactly what it hashed."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import override
 
@@ -14,6 +16,9 @@ _CHUNK = 1 << 20
 _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it again"
 _REBUILD = "build the image again: `mvm build --again FLAKE`; or copy its directory again, if it was copied"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+#: How often, and with how many seconds between, it's tried to seal memory.
+_TRIES = 50
+_BETWEEN_TRIES = 0.1
 
 
 def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int = _SEALS) -> int:
@@ -30,12 +35,29 @@ def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int 
             hasher.update(chunk)
             _write(memory, chunk)
         _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name, hint=_REBUILD)
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+        seal(memory, seals)
         os.lseek(memory, 0, os.SEEK_SET)
     except BaseException:
         os.close(memory)
         raise
     return memory
+
+
+def seal(memory: int, seals: int) -> None:
+    """Add seals, fcntl(2)'s F_SEAL_…, to a memfd, and wait some seconds for what uses its pages at this moment.
+
+    The kernel waits 0.15 s for references to pages that come and go, for instance while memory is compacted, and then
+    refuses F_SEAL_WRITE (EBUSY; memfd_wait_for_pins() in mm/memfd.c). Raises OSError.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not left:
+                raise
+            time.sleep(_BETWEEN_TRIES)
+        else:
+            return
 
 
 def memfd(data: bytes, *, name: str) -> int:

@@ -1,6 +1,7 @@
 """The store: what it hands out is what it hashed, and tampering is found when a file is read."""
 
 import fcntl
+import mmap
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache, Store, sealed_memfd
+from mvmnix.store import Cache, Store, seal, sealed_memfd
 
 DATA = b"some bytes" * 1000
 DIGEST = Digest.of(DATA)
@@ -216,3 +217,40 @@ def test_what_a_killed_process_was_receiving_is_swept(store: Store, tmp_path: Pa
     assert files(tmp_path) == [name]
     assert store.sweep() == {name: len(b"half of an image")}
     assert files(tmp_path) == []
+
+
+def test_memory_whose_pages_are_in_use_is_sealed_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    memory = os.memfd_create("busy", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, 4096)
+    mapped = mmap.mmap(memory, 4096)
+
+    def unmap(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            mapped.close()
+
+    monkeypatch.setattr("mvmnix.store.time.sleep", unmap)
+    seal(memory, fcntl.F_SEAL_WRITE)
+    assert fcntl.fcntl(memory, fcntl.F_GET_SEALS) == fcntl.F_SEAL_WRITE
+    os.close(memory)
+    assert len(waited) == 3
+
+
+def test_memory_that_somebody_goes_on_writing_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("mvmnix.store.time.sleep", waited.append)
+    memory = os.memfd_create("busy", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, 4096)
+    with mmap.mmap(memory, 4096), pytest.raises(OSError, match="busy"):
+        seal(memory, fcntl.F_SEAL_WRITE)
+    os.close(memory)
+    assert 1 < sum(waited) < 10
+
+
+def test_what_cannot_be_sealed_at_all_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.store.time.sleep", pytest.fail)
+    memory = os.memfd_create("never")
+    with pytest.raises(PermissionError):
+        seal(memory, fcntl.F_SEAL_WRITE)
+    os.close(memory)

@@ -18,6 +18,7 @@ from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service
 from mvmnix.model import Digest
 from mvmnix.sandbox import Candidates, trusted_executables
+from mvmnix.store import seal
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",
@@ -91,7 +92,7 @@ def make(jail: Jail, service: Service) -> ShareImage:
     memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         _run(HypervisorProcess.spawn(Invocation(command(service.program, memory), ()), (memory,), cell))
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        seal(memory, _SEALS)
         readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory)
