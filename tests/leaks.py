@@ -3,11 +3,14 @@
 import base64
 import lzma
 import os
+import struct
 import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from mvmnix.launch.machines.output_log import NEWER, OLDER
 
 #: Bytes that a compressed piece may have when it is inflated, and how often pieces may lie in pieces.
 INFLATED = 64 << 20
@@ -66,9 +69,22 @@ def in_files(
         texts = [os.fsencode(path.name)]
         try:
             texts.append(os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes())
+            if path.name in {NEWER, OLDER}:
+                texts.append(printed(path.read_bytes()))
         except OSError:  # others work in the same /tmp, and take their files away
             continue
-        yield from (Leak(f"{it.where} in {path}", it.form) for text in texts for it in in_bytes(secrets, text))
+        found = dict.fromkeys(leak for text in texts for leak in in_bytes(secrets, text))
+        yield from (Leak(f"{it.where} in {path}", it.form) for it in found)
+
+
+def printed(log: bytes) -> bytes:
+    """The output in a file that holds a machine's: what was printed at once may lie in two records."""
+    found, at = b"", 0
+    while at + 5 <= len(log):
+        kind, size = struct.unpack_from(">BI", log, at)
+        found += log[at + 5 : at + 5 + size] if kind else b""
+        at += 5 + size
+    return found
 
 
 def written(roots: Iterable[Path], since: float) -> Iterator[Path]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.launch.machines import Output, OutputLog
+from mvmnix.private_dirs import Directory
 from tests.leaks import Leak, in_bytes, in_files
 
 SECRET = b"hush/~planted+" + bytes(range(200, 216))
@@ -66,3 +68,16 @@ def test_what_is_older_is_not(tmp_path: Path) -> None:
 
 def test_a_finding_says_where_and_how() -> None:
     assert list(in_bytes(SECRETS, b".." + SECRET)) == [Leak("S", "plain")]
+
+
+def test_what_was_printed_in_two_pieces_is_found(tmp_path: Path) -> None:
+    """gzip writes its header by itself: between both in the log there is a record's head."""
+    secret = b"hush" * 10
+    packed = gzip.compress(secret)
+    with Directory.create(str(tmp_path / "machine")) as directory:
+        log = OutputLog(directory, 4096)
+        log.write(Output.STDOUT, packed[:10])
+        log.write(Output.STDOUT, packed[10:])
+        log.close()
+    found = list(in_files({"S": secret}, [tmp_path], since=0))
+    assert found == [Leak(f"S in {tmp_path / 'machine/output.log'}", "gzip: plain")]
