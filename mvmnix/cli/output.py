@@ -16,6 +16,8 @@ from mvmnix.plural import counted
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
 MIB = 1 << 20
+#: Under this key click's context holds the notices that its command has shown.
+_SHOWN: Final = "mvmnix.notices"
 
 
 def color() -> bool | None:
@@ -45,9 +47,18 @@ def tell(error: MvmnixError) -> int:
     return error.exit_code
 
 
+def is_news(text: str) -> bool:
+    """Whether the command that runs in this thread shows this notice for the first time, and may show notices."""
+    context = click.get_current_context(silent=True)
+    shown: set[str] = set() if context is None else context.meta.setdefault(_SHOWN, set())
+    is_first = text not in shown
+    shown.add(text)
+    return is_first and not is_quiet()
+
+
 def notice(text: str) -> None:
-    """A line for the user, on stderr, unless quiet was asked for."""
-    if not is_quiet():
+    """A line for the user, on stderr, once in a command; none if quiet was asked for."""
+    if is_news(text):
         click.secho(escape(f"mvm: {text}"), err=True, fg="yellow", color=color())
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from mvmnix.cli.output import is_news
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
@@ -30,11 +31,13 @@ class Steps:
         self._files = self._bytes = 0
         self._status = self._console.status(_plain(f"{name} …"))
         self._status.start()
+        self._announce()
 
     def step_alone(self, name: str) -> None:
         """A new step that forks: no thread of ours may draw meanwhile."""
         self._done()
         self._name, self._begun = name, time.monotonic()
+        self._announce()
 
     def log(self, data: bytes) -> None:
         """What a builder says is in its log file, and not shown."""
@@ -61,7 +64,8 @@ class Steps:
 
     def notice(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(escape(text), style="yellow", highlight=False, markup=False)
+        if is_news(text):
+            self._print(Text(f"mvm: {escape(text)}", "yellow"))
 
     def close(self) -> None:
         """The last step is done."""
@@ -79,7 +83,16 @@ class Steps:
         if name:
             took = time.monotonic() - self._begun
             files = f", {counted(self._files, 'file')}" if self._files else ""
-            self._console.print(Text.assemble(("✓", "green"), f" {escape(name)} ", (f"({took:.1f} s{files})", "dim")))
+            self._print(Text.assemble(("✓", "green"), f" {escape(name)} ", (f"({took:.1f} s{files})", "dim")))
+
+    def _announce(self) -> None:
+        """Where no terminal shows what runs, a line says it: a log of a pipeline may be read while it is written."""
+        if not self._console.is_terminal:
+            self._print(_plain(f"… {self._name}"))
+
+    def _print(self, line: Text) -> None:
+        """A line as long as it is: a terminal wraps it, and a file shows it whole."""
+        self._console.print(line, soft_wrap=True)
 
 
 def _plain(text: str) -> Text:
