@@ -51,11 +51,10 @@ class ImageBuilder:
         if isinstance(source, KeptImage):
             return self._named(source.text)
         request = self.request(source)
+        if (kept := self._finished(request)) is not None:
+            return kept
         builder = self.builder_image()
         key = _key(request, _name_of(builder))
-        kept = self._kept(key)
-        if kept is not None:
-            return kept
         with self._context.building(key.name, self._wait):  # another process may have built it meanwhile
             return self._kept(key) or self._build(request, builder)
 
@@ -176,6 +175,13 @@ class ImageBuilder:
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
             return BuildRequest(flake, locked, source.attribute)
+
+    def _finished(self, request: BuildRequest) -> VerifiedImage | None:
+        """A kept image, as the builder image's provenance says which; its files are hashed only if it has to build."""
+        with self._context.recorded():
+            host_nix = _key(bootstrap.request(), provenance.HOST_NIX)
+            builder = self._context.library.claim(host_nix, policy=self._context.policy)
+        return None if builder is None else self._kept(_key(request, str(builder.derivation)))
 
     def _named(self, text: str) -> VerifiedImage:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""

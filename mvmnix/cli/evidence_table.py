@@ -3,10 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
@@ -23,6 +19,10 @@ class Chain:
 
     def show(self) -> None:
         """Print it on stderr."""
+        from rich.console import Console  # noqa: PLC0415 - a run that shows no table does without
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
         table = Table(title="chain of evidence", show_header=False, title_justify="left")
         table.add_column(style="bold")
         table.add_column(overflow="fold")

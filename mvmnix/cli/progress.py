@@ -1,28 +1,35 @@
 """What long steps look like on stderr: a line while one runs, a tick when it is done."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.status import Status
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mvmnix.cli.output import is_news
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+    from rich.text import Text
+
 
 class Steps:
-    """The progress of builds and downloads (api/progress.py), drawn by rich."""
+    """The progress of builds and downloads (api/progress.py), drawn by rich, which is imported for the first line."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: "Callable[[], Console]") -> None:
+        self._make_console = console
         self._status: Status | None = None
         self._name = ""
         self._begun = 0.0
         self._files = self._bytes = 0
+
+    @cached_property
+    def _console(self) -> "Console":
+        return self._make_console()
 
     def step(self, name: str) -> None:
         """A new step has begun; the one before is done."""
@@ -65,6 +72,8 @@ class Steps:
     def notice(self, text: str) -> None:
         """A line that stays."""
         if is_news(text):
+            from rich.text import Text  # noqa: PLC0415 - what shows nothing does without rich
+
             self._print(Text(f"mvm: {escape(text)}", "yellow"))
 
     def close(self) -> None:
@@ -81,6 +90,8 @@ class Steps:
         name = self._name
         self.stop()
         if name:
+            from rich.text import Text  # noqa: PLC0415 - see above
+
             took = time.monotonic() - self._begun
             files = f", {counted(self._files, 'file')}" if self._files else ""
             self._print(Text.assemble(("✓", "green"), f" {escape(name)} ", (f"({took:.1f} s{files})", "dim")))
@@ -90,20 +101,28 @@ class Steps:
         if not self._console.is_terminal:
             self._print(_plain(f"… {self._name}"))
 
-    def _print(self, line: Text) -> None:
+    def _print(self, line: "Text") -> None:
         """A line as long as it is: a terminal wraps it, and a file shows it whole."""
         self._console.print(line, soft_wrap=True)
 
 
-def _plain(text: str) -> Text:
+def _plain(text: str) -> "Text":
     """Text that is no markup, wherever it came from."""
+    from rich.text import Text  # noqa: PLC0415 - see above
+
     return Text(escape(text))
+
+
+def _standard_error() -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    return Console(stderr=True, quiet=is_quiet())
 
 
 @contextmanager
 def steps() -> Iterator[Steps]:
     """A display on stderr for as long as the context lasts."""
-    shown = Steps(Console(stderr=True, quiet=is_quiet()))
+    shown = Steps(_standard_error)
     try:
         yield shown
     except BaseException:

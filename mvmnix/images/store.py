@@ -19,7 +19,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import parse_bundle
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, Provenance
-from mvmnix.provenance.verify import ImageEvidence, Verified, verify_alone
+from mvmnix.provenance.verify import ImageEvidence, Verified, read_claim, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
@@ -147,6 +147,15 @@ class ImageStore:
             hint = f"remove that entry, and build again: {self._index.where(key.name)}"
             raise refuse(ReasonCode.PROVENANCE_MISMATCH, "a kept build", why, hint)
         return finished
+
+    def claim(self, key: BuildKey, *, policy: TrustPolicy) -> Provenance | None:
+        """What a trusted builder signed about the kept build of exactly this; its files are not looked at, nor its age.
+
+        None without one. Raises RefusedError.
+        """
+        if not self._index.exists(key.name):
+            return None
+        return read_claim(self.bundle(self._entry(key.name).bundle), policy).provenance
 
     def entries(self) -> Iterator[IndexEntry]:
         """All that the index says. Nothing of it is verified yet."""

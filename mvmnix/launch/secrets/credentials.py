@@ -2,8 +2,8 @@
 
 The detectors are those of detect-secrets, by their `analyze_string`, which looks at a text and at nothing else: not at
 its comments that allow a line, and not at the services that could say whether a token is valid. Importing them costs
-0.3 s, so `_WORTH_A_LOOK` spares that for texts in which none of them could find anything. Neither verification nor the
-supervisor imports this module (pyproject.toml): a heuristic is no protection, it only helps a careless caller.
+0.06 s, so that is spared for texts in which none of them could find anything. Neither verification nor the supervisor
+imports this module (pyproject.toml): a heuristic is no protection, it only helps a careless caller.
 """
 
 import re
@@ -22,6 +22,16 @@ _WORTH_A_LOOK: Final = re.compile(
     r"(?i)xox|eyJ|pass|pwd|secret|contrase|token|key|bearer|cred|authorization|://\S+@"
     r"|[A-Za-z0-9_=+-]{11}|[A-Za-z0-9_=+/-]{20}"
 )
+#: What a name of a secret has, in the library's list and in ours; a test holds the library's against it.
+_SECRET_NAME: Final = re.compile(r"(?i)pass|pwd|secret|contrase|token|key|cred|bearer")
+#: Of such words plans are made by themselves: the schema's, digests, UUIDs, times, kernel parameters, dm-verity's
+#: among them. No detector takes a text of them for anything, unless it has one of `_TELLING`; a test holds it to this.
+_ORDINARY: Final = re.compile(
+    r"[a-z]{1,16}(?:(?:-[a-z]|[A-Z][a-z])[a-z]{0,16}){0,3}|[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}Z"
+    r"|(?:[0-9a-f]{32}){1,2}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?:[a-z_.]{1,24}=)?(?:-?[a-z0-9_]{1,16}|ttyS0)|mvm\.verity=[0-9a-f]{64}:[0-9a-f]{32}(?::[0-9]{1,16}){2}"
+)
+_TELLING: Final = re.compile(rf"{_SECRET_NAME.pattern}|auth|private|xox|eyj")
 #: Names that the library's own list lacks; what they name is judged as what is named `secret`.
 _ALSO_SECRET: Final = re.compile(r"(?i)token|passphrase|credential|bearer|^pass$")
 #: Names that say of a secret where it is, or what it is like.
@@ -115,7 +125,7 @@ def _first(where: str, kinds: Iterable[tuple[str, str]]) -> Iterator[Suspect]:
 
 def _kinds(content: str) -> Iterator[tuple[str, str]]:
     """What kinds of credential a text seems to hold, each with the name that it is given there, or none."""
-    if not _WORTH_A_LOOK.search(content):
+    if not _WORTH_A_LOOK.search(content) or _is_ordinary(content):
         return
     if whole := _WHOLE.fullmatch(content):
         yield from _named(whole[1], whole[2])
@@ -125,11 +135,15 @@ def _kinds(content: str) -> Iterator[tuple[str, str]]:
         yield from ((kind, "") for kind in _by_form(line))
 
 
+def _is_ordinary(content: str) -> bool:
+    return not _TELLING.search(content) and all(map(_ORDINARY.fullmatch, content.split(" ")))
+
+
 def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
     """Whether the name says that the value is a secret."""
-    if not name or _ABOUT.search(name) or _NO_SECRET.fullmatch(value) or not _WORTH_A_LOOK.search(f"{name}={value}"):
+    if not _SECRET_NAME.search(name) or _ABOUT.search(name) or _NO_SECRET.fullmatch(value):
         return
-    from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.3 s, see above
+    from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.06 s, see above
 
     if named_secret("secret" if _ALSO_SECRET.search(name) else name.replace("-", "_"), value):
         yield "its name says so", name
@@ -137,7 +151,7 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 def _by_form(line: str) -> Iterator[str]:
     """What the text itself gives away."""
-    from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.3 s, see above
+    from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.06 s, see above
 
     yield from kinds_of(line)
     if _BEARER.search(line):

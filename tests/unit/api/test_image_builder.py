@@ -32,6 +32,19 @@ def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: St
         assert len(built) == 1
 
 
+def test_for_what_is_finished_the_builder_image_is_not_hashed(
+    settled: Station, built: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flake = settled.flake()
+    with settled.roots() as roots, Context(roots) as rooms:
+        images = ImageBuilder(rooms, Shown())
+        with monkeypatch.context() as patched:
+            patched.setattr(ImageBuilder, "builder_image", pytest.fail)
+            assert images.image(source_ref(flake)).image.name == "hello"
+        images.image(source_ref(f"{flake}#another"))
+    assert len(built) == 1
+
+
 def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station, built: list[object]) -> None:
     """The other holds the lock, and what it made is there only once this one has said that it waits."""
     index, aside = settled.state / "builds", settled.path / "aside"

@@ -14,7 +14,7 @@ from mvmnix.cli.progress import Steps
 
 def shown() -> tuple[Steps, io.StringIO]:
     said = io.StringIO()
-    return Steps(Console(file=said, width=80)), said
+    return Steps(lambda: Console(file=said, width=80)), said
 
 
 @pytest.mark.parametrize("name", ["[/red]", "[bold]x", "x[/]", "\x1b[2J", "[link=https://host.example]x"])

@@ -8,7 +8,8 @@ import string
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from detect_secrets.plugins.keyword import DENYLIST
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
@@ -158,6 +159,27 @@ PATTERNS = [pattern for detector in detectors._by_pattern() for pattern in detec
 def test_the_quick_look_drops_nothing_that_a_detector_finds(pattern: "re.Pattern[str]", data: st.DataObject) -> None:
     found = data.draw(st.from_regex(pattern, alphabet=st.characters(codec="ascii")))
     assert credentials._WORTH_A_LOOK.search(found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(words=st.lists(st.from_regex(credentials._ORDINARY, fullmatch=True), min_size=1, max_size=8))
+def test_no_detector_finds_anything_in_ordinary_words(words: list[str]) -> None:
+    text = " ".join(words)
+    assume(credentials._is_ordinary(text))
+    assert not list(credentials._by_form(text))
+
+
+@pytest.mark.parametrize("name", DENYLIST)
+def test_no_name_of_the_library_s_list_is_overlooked(name: str) -> None:
+    """They are patterns, such as `api_?key`."""
+    assert credentials._SECRET_NAME.search(name)
+
+
+def test_a_plan_of_ordinary_words_needs_no_detector(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own fields are most of a plan, and each start would pay for them."""
+    monkeypatch.setattr(detectors, "kinds_of", pytest.fail)
+    monkeypatch.setattr(detectors, "named_secret", pytest.fail)
+    credentials.refuse_in_plan(plan)
 
 
 @pytest.mark.parametrize("keyword", ["api_key", "db_pass", "password", "passwd", "pwd", "secret", "private_key"])
