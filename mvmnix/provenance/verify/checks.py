@@ -1,4 +1,7 @@
-"""Holds an authentic provenance against files, manifest, lock, policy and time: steps 9 to 16 of verify.py; pure."""
+"""Holds an authentic provenance against files, manifest, lock, policy and time; pure.
+
+Steps 9 to 25 of verify.py, but for step 19.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +23,7 @@ SKEW: Final = timedelta(minutes=5)
 #: What the reasons call it, and what to do about most of them.
 WHAT: Final = "the provenance"
 REBUILD: Final = "build the image again: `mvm build --again FLAKE`"
+_LOOK: Final = "revocations.toml says why (`mvm policy check`); build it again from what is not revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,111 @@ def untimely(it: Provenance, now: datetime, what: str) -> Iterator[Reason]:
     if not it.started <= it.finished <= now + SKEW:
         why = f"the build ran from {show_time(it.started)} to {show_time(it.finished)}, and now it is {show_time(now)}"
         yield Reason(ReasonCode.BUILD_TIME, what, why, "set the clock; if it is right, build the image again")
+
+
+def step_17_inputs(it: Evidence) -> Iterator[Reason]:
+    """17. The trees that evaluation was given come from where the policy allows; untouched ones came from nowhere."""
+    yield from strange_inputs(it.provenance, it.policy)
+
+
+def strange_inputs(it: Provenance, policy: TrustPolicy) -> Iterator[Reason]:
+    """Which trees that were handed in are locked to places that the policy does not admit."""
+    for node in it.nodes.inputs:
+        if not policy.admits_input(node.source.uri):
+            why = f"lock node {node.node!r} is locked to {node.source.uri}, which no pattern of inputs matches"
+            hint = "lock it to another place, or extend inputs in [sources] of trust.toml if you mean to"
+            yield Reason(ReasonCode.INPUT_NOT_ADMITTED, WHAT, why, hint)
+
+
+def step_18_cached(it: Evidence) -> Iterator[Reason]:
+    """18. A binary cache is trusted for its key, and not for its address."""
+    yield from strange_caches(it.provenance, it.policy, WHAT)
+
+
+def strange_caches(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[Reason]:
+    """The paths from binary caches that the policy does not admit, or that are listed twice."""
+    known = {key.text for key in policy.caches}
+    for key in sorted({each.key for each in it.cached} - known):
+        paths = sorted(str(each.path) for each in it.cached if each.key == key)
+        why = f"{len(paths)} store paths, such as {paths[0]}, stand on the cache key {key!r}, which the policy lacks"
+        hint = "build without that cache, or add its key as [[caches]] to trust.toml if you mean to"
+        yield Reason(ReasonCode.CACHE_NOT_ADMITTED, what, why, hint)
+    for path, count in Counter((*(each.path for each in it.cached), *(each.path for each in it.kept))).items():
+        if count > 1:
+            yield Reason(ReasonCode.DEPENDENCY_MISMATCH, what, f"{path} stands there {count} times", REBUILD)
+
+
+def step_20_evaluation(it: Evidence) -> Iterator[Reason]:
+    """20. What evaluation asks for after it read what was built can tell others what it read."""
+    yield from built_by_evaluation(it.provenance, it.policy, WHAT)
+
+
+def built_by_evaluation(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[Reason]:
+    """Why this evaluation had more power than the policy gives it."""
+    if it.from_derivation and not policy.import_from_derivation:
+        why = "evaluation was allowed to build, and to read what it built"
+        hint = "build without it, or set import-from-derivation = true in [evaluation] of trust.toml if you mean to"
+        yield Reason(ReasonCode.IMPORT_FROM_DERIVATION, what, why, hint)
+
+
+def step_21_sbom(it: Evidence) -> Iterator[Reason]:
+    """21. The SBOM that was handed in is the one that was made with the image."""
+    if it.sbom is not None and Digest.of(it.sbom) != it.provenance.sbom:
+        why = f"it names the SBOM {it.provenance.sbom or 'not at all'}, and this one is {Digest.of(it.sbom)}"
+        yield Reason(ReasonCode.SBOM_MISMATCH, WHAT, why, REBUILD)
+
+
+def step_22_originals(it: Evidence) -> Iterator[Reason]:
+    """22. Nix trusts a lock file, whatever flake.nix asked for. One that can't be read was refused by step 13."""
+    try:
+        locked = flake_lock.parse(it.lock)
+    except RefusedError:
+        return
+    yield from flake_lock.mismatches(locked, it.policy.pairs)
+
+
+def step_23_fresh(it: Evidence) -> Iterator[Reason]:
+    """23. What was built long ago lacks what was mended since."""
+    yield from stale(it.provenance, it.policy, it.now, WHAT)
+
+
+def stale(it: Provenance, policy: TrustPolicy, now: datetime, what: str) -> Iterator[Reason]:
+    """Why this build is too old for the policy."""
+    bound = policy.freshness.provenance
+    if bound is not None and now - it.finished > bound:
+        ended, here = show_time(it.finished), show_time(now)
+        why = f"the build ended at {ended}, and now it is {here}; the policy takes it for {bound}"
+        yield Reason(ReasonCode.PROVENANCE_STALE, what, why, REBUILD)
+
+
+def step_24_not_revoked(it: Evidence) -> Iterator[Reason]:
+    """24. The files of the image, and those of the image that built it."""
+    yield from revoked(it.artifacts, it.policy, it.image.name)
+    yield from revoked_builder(it.provenance, it.policy, WHAT)
+
+
+def revoked(artifacts: Iterable[Artifact], policy: TrustPolicy, name: str) -> Iterator[Reason]:
+    """Which of these files are revoked."""
+    revocations = policy.trust.revocations
+    for artifact in artifacts:
+        if artifact.digest in revocations.digests:
+            why = f"its {artifact.name} ({artifact.digest}) {revocations.told(artifact.digest)}"
+            yield Reason(ReasonCode.IMAGE_REVOKED, f"the image {name!r}", why, _LOOK)
+
+
+def revoked_builder(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[Reason]:
+    """Which files of the image that built are revoked: then so is what it built."""
+    revocations = policy.trust.revocations
+    for subject in it.builder_image:
+        if subject.digest in revocations.digests:
+            told = revocations.told(subject.digest)
+            why = f"the {subject.name} of the image that built it ({subject.digest}) {told}"
+            yield Reason(ReasonCode.IMAGE_REVOKED, what, why, _LOOK)
+
+
+def step_25_policy(it: Evidence) -> Iterator[Reason]:
+    """25. An expired policy decides nothing."""
+    yield from it.policy.expired(it.now)
 
 
 def differences(

@@ -13,7 +13,7 @@ from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import BuilderRule, TrustPolicy, builder_manifest
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.trust_toml import show_duration
-from mvmnix.provenance.verify import checks, origins, standing
+from mvmnix.provenance.verify import checks
 from mvmnix.strict import show_time
 
 _WHAT = "the provenance"
@@ -103,10 +103,10 @@ def refusals(it: Provenance, policy: TrustPolicy, now: datetime) -> tuple[Reason
     return (
         *checks.strange_root(it.root, policy),
         *checks.untimely(it, now, _WHAT),
-        *origins.strange_inputs(it, policy),
-        *origins.strange_caches(it, policy, _WHAT),
-        *origins.built_by_evaluation(it, policy, _WHAT),
-        *standing.stale(it, policy, now, _WHAT),
-        *standing.revoked_builder(it, policy, _WHAT),
+        *checks.strange_inputs(it, policy),
+        *checks.strange_caches(it, policy, _WHAT),
+        *checks.built_by_evaluation(it, policy, _WHAT),
+        *checks.stale(it, policy, now, _WHAT),
+        *checks.revoked_builder(it, policy, _WHAT),
         *policy.expired(now),
     )

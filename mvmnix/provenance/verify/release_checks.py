@@ -14,7 +14,7 @@ from mvmnix.provenance.bundle import Statement
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import ForeignStatement, Provenance, foreign_builds, predicate, provenance
-from mvmnix.provenance.verify import standing
+from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Attested
 from mvmnix.provenance.verify.requirements import Place, certified_reasons
 
@@ -62,8 +62,8 @@ class ReleasePolicy:
             if why is not None:
                 yield _strange_source(why, place)
         for reason in (
-            *standing.stale(it, self.policy, self.now, place.name),
-            *standing.revoked_builder(it, self.policy, place.name),
+            *checks.stale(it, self.policy, self.now, place.name),
+            *checks.revoked_builder(it, self.policy, place.name),
         ):
             yield place.reason(reason.code, f"{place.name}: {reason.why}", reason.hint)
 

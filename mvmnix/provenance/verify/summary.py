@@ -36,7 +36,7 @@ from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import Statement, statement
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy, VerifierRule
-from mvmnix.provenance.verify import standing, vsa, vsa_inputs
+from mvmnix.provenance.verify import checks, vsa, vsa_inputs
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import SKEW, differences
 from mvmnix.provenance.verify.step_results import Steps
@@ -223,7 +223,7 @@ def step_16_provenance(it: Evidence) -> Iterator[Reason]:
 def step_17_not_revoked(it: Evidence) -> Iterator[Reason]:
     """17. The files, and the evidence behind the summary; the summary itself is step 2's."""
     revocations = it.policy.trust.revocations
-    yield from standing.revoked(it.artifacts, it.policy, it.image.name)
+    yield from checks.revoked(it.artifacts, it.policy, it.image.name)
     if it.claim.relied_on is None and (revocations.keys or revocations.identities or revocations.digests):
         why = (
             "it doesn't name the statements, signers and builder images that it stands on, and the policy revokes some"

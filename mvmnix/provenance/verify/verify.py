@@ -31,7 +31,7 @@ That is one builder's word. What starts or is passed on needs one more step:
 
 26. as many builders as the policy asks for have built the image alike, each of them under all of these steps.
 
-Steps 9 to 16 are in checks.py, 17 to 22 but for step 19 in origins.py, 23 to 26 in standing.py. A parts statement is
+Steps 9 to 25 are in checks.py, but for step 19; the rule of step 26 is in quorum.py. A parts statement is
 taken through steps 1 to 8 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder
 VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
 """
@@ -48,7 +48,7 @@ from mvmnix.provenance.bundle import Statement, statement
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Part, Parts, Provenance, parts, predicate
-from mvmnix.provenance.verify import checks, origins, standing
+from mvmnix.provenance.verify import checks, quorum
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
@@ -157,15 +157,15 @@ STEPS: tuple[Step, ...] = (
     checks.step_14_sources,
     checks.step_15_root,
     checks.step_16_times,
-    origins.step_17_inputs,
-    origins.step_18_cached,
+    checks.step_17_inputs,
+    checks.step_18_cached,
     step_19_kept,
-    origins.step_20_evaluation,
-    origins.step_21_sbom,
-    origins.step_22_originals,
-    standing.step_23_fresh,
-    standing.step_24_not_revoked,
-    standing.step_25_policy,
+    checks.step_20_evaluation,
+    checks.step_21_sbom,
+    checks.step_22_originals,
+    checks.step_23_fresh,
+    checks.step_24_not_revoked,
+    checks.step_25_policy,
 )
 
 
@@ -216,11 +216,11 @@ def step_26_rebuilds(
 ) -> Iterator[Reason]:
     """26. One builder can be broken into; several that agree are harder to."""
 
-    def told(it: Verified[Provenance]) -> standing.Told:
+    def told(it: Verified[Provenance]) -> quorum.Told:
         return it.claim, it.authentic
 
     wanted = policy.thresholds.rebuilds
-    yield from standing.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
+    yield from quorum.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
 
 
 def verify_alone(
@@ -266,8 +266,8 @@ def _judged_parts(found: Parts, authentic: Authentic, policy: TrustPolicy, now: 
         build, signer = found.provenance, authentic.signer
         level = policy.level(build, signer=signer, image=parts.IMAGE)
         reasons = [*parts.foreign(build), *checks.untimely(build, now, _PARTS)]
-        reasons += [*origins.strange_caches(build, policy, _PARTS), *origins.built_by_evaluation(build, policy, _PARTS)]
-        reasons += [*standing.stale(build, policy, now, _PARTS), *standing.revoked_builder(build, policy, _PARTS)]
+        reasons += [*checks.strange_caches(build, policy, _PARTS), *checks.built_by_evaluation(build, policy, _PARTS)]
+        reasons += [*checks.stale(build, policy, now, _PARTS), *checks.revoked_builder(build, policy, _PARTS)]
         reasons += policy.expired(now)
         if level is None or build.builder_id != MICROVM:
             why = f"builder {build.builder_id!r}, named by {signer.name!r}, is not admitted for {parts.IMAGE!r}"

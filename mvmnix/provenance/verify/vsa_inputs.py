@@ -132,7 +132,7 @@ def _identity(record: strict.Record) -> tuple[str, str]:
 
 
 def revoked(it: SummaryInput, revocations: Revocations) -> Iterator[Reason]:
-    """Why this bundle is no longer trusted: as revocation_check.py and standing.py say it of a bundle at hand."""
+    """Why this bundle is no longer trusted: as revocation_check.py and checks.py say it of a bundle at hand."""
     for what, digest in (("bundle", it.bundle), ("mirrored bundle", it.mirrored), ("statement", it.statement)):
         if digest in revocations.digests:
             why = f"the {what} {digest} ({it.name}), at which the verifier looked, {revocations.told(digest)}"

@@ -513,7 +513,7 @@ def test_the_contract_the_steps_and_the_rows_have_the_same_numbers() -> None:
     assert described == named == [str(number) for number in range(1, 27)]
     for step in steps:
         assert (step.__doc__ or "").startswith(step.__name__.split("_")[1] + ". ")
-    # 23 to 26 have their rows in test_standing.py
+    # 23 to 26 have their rows in test_time_and_rebuilds.py
     assert {row.step for row in ROWS} | {10} == set(range(1, 23))
 
 
