@@ -42,11 +42,6 @@ class StandIn(Hypervisor):
 
     @property
     @override
-    def name(self) -> str:
-        return "taken-over"
-
-    @property
-    @override
     def firmware(self) -> tuple[str, ...]:
         return ()
 

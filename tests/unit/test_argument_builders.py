@@ -35,10 +35,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
 from mvmnix.cli.commands.verify_step import arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
-from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.backends.vsock_machine import VsockSpec
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures
 from mvmnix.launch.plan import kernel_command_line
@@ -349,7 +346,6 @@ def test_what_is_downloaded_is_named_behind_constants(names: list[str]) -> None:
 
 QEMU: Final = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC: Final = LaunchSpec(10, 11, 12, 13, 14, 15, 2, 256, HARMLESS, Acceleration.TCG, 2_596_132, memory=16)
-VSOCK: Final = VsockSpec(10, 11, 12, "/run/vsock", 2, 256, HARMLESS)
 
 
 @given(TEXTS)
@@ -369,41 +365,6 @@ def test_a_tag_of_a_share_for_qemu(text: str) -> None:
     built, usual = refused(build, text), build("share1")
     assert built is None or re.fullmatch(r"[a-z][a-z0-9]{0,19}", text)
     assert len(usual) == len(build("share0"))
-
-
-@given(TEXTS)
-def test_firecracker_and_cloud_hypervisor(text: str) -> None:
-    """Their texts are values of JSON, each where it stood; what stands on their command lines are numbers."""
-
-    def with_command_line(it: str) -> Sequence[str]:
-        return described(replace(VSOCK, command_line=it))
-
-    def with_socket(it: str) -> Sequence[str]:
-        return described(replace(VSOCK, socket=f"/run/{it}"))
-
-    for build, before, after in ((with_command_line, HARMLESS, text), (with_socket, VSOCK.socket, f"/run/{text}")):
-        built = refused(build, text)
-        if built is not None:
-            expected = [json.dumps(after) if leaf == json.dumps(before) else leaf for leaf in described(VSOCK)]
-            assert built == expected
-    for argv in (Firecracker("/f").arguments(7), CloudHypervisor("/c").arguments(7, 8)):
-        assert all(re.fullmatch(r"/[fc]|--?[a-z-]+|(fd=)?[0-9]+|/proc/self/fd/[0-9]+|true", word) for word in argv)
-
-
-def described(spec: VsockSpec) -> list[str]:
-    """All that both are told, member by member and value by value."""
-    bodies = [request.body for request in CloudHypervisor("/c").requests(spec)]
-    return [json.dumps(leaf) for leaf in leaves([json.loads(Firecracker("/f").configuration(spec)), bodies])]
-
-
-def leaves(value: object) -> list[object]:
-    match value:
-        case dict():
-            return [leaf for key in sorted(value) for leaf in (key, *leaves(value[key]))]
-        case list() | tuple():
-            return [leaf for item in value for leaf in leaves(item)]
-        case _:
-            return [value]
 
 
 @given(TEXTS)

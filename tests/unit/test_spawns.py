@@ -91,7 +91,6 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         (
             f"{BUILDERS}::test_qemu",
             f"{BUILDERS}::test_a_tag_of_a_share_for_qemu",
-            f"{BUILDERS}::test_firecracker_and_cloud_hypervisor",
             f"{BUILDERS}::test_parameters_of_a_kernel_stay_apart",
         ),
     ),

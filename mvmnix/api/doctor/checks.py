@@ -87,7 +87,7 @@ def probed(verdicts: tuple[KvmVerdict, ...]) -> Finding:
     return Finding("KVM", Health.GOOD, verdicts[0].seen)
 
 
-def _preview_backends(_: Context) -> Iterator[Finding]:
+def _other_backends(_: Context) -> Iterator[Finding]:
     """What a plan may name beside QEMU; that one of them can't be used is no fault of the machine."""
     for backend, title in _TITLES.items():
         missing = choice.lacks(backend)
@@ -122,10 +122,10 @@ def _log(context: Context) -> Iterator[Finding]:
     yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
-#: How backends that are Preview are named, so that no user takes one for the default.
+#: How they are named, so that no user takes one for the default.
 _TITLES = {
-    Backend.FIRECRACKER: "Firecracker (Preview)",
-    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Preview)",
+    Backend.FIRECRACKER: "Firecracker (Planned)",
+    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Planned)",
     Backend.CONTAINER: "container (Preview)",
 }
 
@@ -134,7 +134,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
     ("jail", jail),
-    ("backends", _preview_backends),
+    ("backends", _other_backends),
     ("trust", _trust),
     ("audit log", _log),
     ("witnesses", witnesses),

@@ -19,7 +19,7 @@ def backend_option[F: Callable[..., object]](command: F) -> F:
         default=Backend.QEMU.value,
         show_default=True,
         callback=_chosen,
-        help="What runs it; all but qemu are Preview, and container is not a microVM.",
+        help="What runs it. container is Preview, no microVM; firecracker and cloud-hypervisor are Planned: refused.",
     )(command)
 
 

@@ -66,11 +66,6 @@ class Qemu(Hypervisor):
 
     @property
     @override
-    def name(self) -> str:
-        return "qemu-microvm"
-
-    @property
-    @override
     def firmware(self) -> tuple[str, ...]:
         return (self.bios,)
 

@@ -77,11 +77,6 @@ class Crun(Hypervisor):
 
     @property
     @override
-    def name(self) -> str:
-        return "crun"
-
-    @property
-    @override
     def firmware(self) -> tuple[str, ...]:
         return (self.bubblewrap, self.unpacker)
 

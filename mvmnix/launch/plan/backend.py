@@ -6,7 +6,7 @@ from mvmnix.provenance import Isolation
 
 
 class Backend(StrEnum):
-    """What runs a machine. All but QEMU are Preview, and `container` is no machine at all: see `isolation`."""
+    """What a plan may name; docs/backends.md says which are started. `container` is no machine: see `isolation`."""
 
     QEMU = "qemu"
     FIRECRACKER = "firecracker"

@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "accelerator": "accelerator_line known_verdicts KVM kvm_access_hint KvmProbe KvmVerdict",
+        "accelerator": "accelerator_line known_verdicts kvm_access_hint KvmProbe KvmVerdict",
         "creation": "check_creation create_home start_home",
         "finalize": "conclude end_failure Ended never_ran RunObservations",
         "host": "Host",

@@ -1,5 +1,4 @@
 from mvmnix.launch.runtime.accelerator import (
-    KVM,
     KvmProbe,
     KvmVerdict,
     accelerator_line,
@@ -14,7 +13,6 @@ from mvmnix.launch.runtime.start import begin_start, refusals_logged, start_mach
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, stopping_signals, supervise
 
 __all__ = [
-    "KVM",
     "Ended",
     "Host",
     "KvmProbe",

@@ -194,10 +194,6 @@ class Hypervisor(Protocol):
         """Which one a plan has to name."""
 
     @property
-    def name(self) -> str:
-        """How receipts and messages call it."""
-
-    @property
     def firmware(self) -> tuple[str, ...]:
         """Absolute paths of the files, besides the executable, that run in the guest without being the plan's."""
 

@@ -66,11 +66,6 @@ class FakeHypervisor(Hypervisor):
 
     @property
     @override
-    def name(self) -> str:
-        return "fake"
-
-    @property
-    @override
     def firmware(self) -> tuple[str, ...]:
         return (__file__,)
 

@@ -1,150 +1,103 @@
-"""What is composed for Firecracker and Cloud Hypervisor fits the API that each publishes."""
+"""What docs/backends.md would have Firecracker and Cloud Hypervisor told fits the API that each publishes."""
 
 import json
+import re
 import shlex
-import socket
-from dataclasses import replace
+from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mvmnix.launch.backends.cloud_hypervisor import CloudHypervisor
-from mvmnix.launch.backends.firecracker import MOST_VCPUS, Firecracker
-from mvmnix.launch.backends.http_api import ApiRequest
-from mvmnix.launch.backends.vsock_machine import LONGEST_PATH, VsockSpec
+from tests.repository import ROOT
 
-FIRECRACKER = Firecracker("/usr/bin/firecracker")
-CLOUD_HYPERVISOR = CloudHypervisor("/usr/bin/cloud-hypervisor")
-SPEC = VsockSpec(
-    kernel=10,
-    initrd=11,
-    rootfs=12,
-    socket="/var/lib/mvm/machines/0123456789ab/vsock",
-    vcpus=2,
-    memory_mib=256,
-    command_line="console=ttyS0 quiet reboot=t panic=-1",
-)
-#: What a signed plan, a user's directory and a host can say; the text is as hostile as it can be.
-SPECS = st.builds(
-    VsockSpec,
-    kernel=st.integers(3, 1023),
-    initrd=st.integers(3, 1023),
-    rootfs=st.none() | st.integers(3, 1023),
-    socket=st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=20).map("/run/".__add__),
-    vcpus=st.integers(1, MOST_VCPUS),
-    memory_mib=st.integers(96, 2**20),
-    command_line=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=200),
-)
+#: By hypervisor: the heading of its section, and what the JSON in it is, in its published schema.
+BACKENDS = {
+    "firecracker": ("Firecracker", "FullVmConfiguration"),
+    "cloud-hypervisor": ("Cloud Hypervisor", "VmConfig"),
+}
+#: unix(7): sun_path has 108 bytes, with the zero that ends it.
+LONGEST_PATH = 107
 
 
-@cache
-def schema(name: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((Path("tests/fixtures/backends") / f"{name}.schema.json").read_text())
+def blocks(text: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+
+
+def section(name: str) -> str:
+    heading, _ = BACKENDS[name]
+    page = (ROOT / "docs/backends.md").read_text()
+    return page.split(f"\n### {heading} (Planned)\n")[1].split("\n### ")[0]
+
+
+def words(name: str) -> list[str]:
+    (line,) = blocks(section(name), "sh")
+    return shlex.split(line)
+
+
+def configuration(name: str) -> dict[str, Any]:
+    (text,) = blocks(section(name), "json")
+    value: dict[str, Any] = json.loads(text)
     return value
 
 
 @cache
-def validator(name: str, kind: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator({"$defs": schema(name)["$defs"], "$ref": f"#/$defs/{kind}"})
+def schema(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((ROOT / f"tests/fixtures/backends/{name}.schema.json").read_text())
+    return value
 
 
 def errors(name: str, kind: str, value: object) -> list[str]:
-    return [error.message for error in validator(name, kind).iter_errors(value)]
+    validator = jsonschema.Draft202012Validator({"$defs": schema(name)["$defs"], "$ref": f"#/$defs/{kind}"})
+    return [error.message for error in validator.iter_errors(value)]
 
 
-def body(name: str, request: ApiRequest, path: str) -> None:
-    """Hold a request against what its path takes: the body on the wire, not the one in memory."""
-    head, _, content = request.to_bytes().partition(b"\r\n\r\n")
-    line, *fields = head.decode("ascii").split("\r\n")
-    assert line == f"PUT {request.path} HTTP/1.1"
-    assert f"Content-Length: {len(content)}" in fields
-    wanted = schema(name)["paths"][path]
-    if wanted is None:
-        assert content == b""
-    else:
-        assert errors(name, wanted["$ref"].rpartition("/")[2], json.loads(content)) == []
+def members(value: object, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where each member of an object is, however deep, outermost first."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield (*path, key)
+                yield from members(inner, *path, key)
+        case list():
+            for number, inner in enumerate(value):
+                yield from members(inner, *path, number)
+        case _:
+            pass
 
 
-@given(SPECS)
-def test_firecracker_takes_the_configuration_and_each_request(spec: VsockSpec) -> None:
-    configuration = json.loads(FIRECRACKER.configuration(spec))
-    assert errors("firecracker", "FullVmConfiguration", configuration) == []
-    for request in FIRECRACKER.requests(spec):
-        body("firecracker", request, request.path.replace("/drives/root", "/drives/{drive_id}"))
-    assert configuration["boot-source"]["boot_args"] == spec.command_line
-    assert configuration["vsock"]["uds_path"] == spec.socket
+MEMBERS = [(name, path) for name in BACKENDS for path in members(configuration(name))]
 
 
-@given(SPECS)
-def test_cloud_hypervisor_takes_each_request(spec: VsockSpec) -> None:
-    create, boot = CLOUD_HYPERVISOR.requests(spec)
-    for request in (create, boot):
-        body("cloud-hypervisor", request, request.path.removeprefix("/api/v1"))
-    assert create.body is not None
-    payload = create.body["payload"]
-    assert isinstance(payload, dict)
-    assert payload["cmdline"] == spec.command_line
+def changed(name: str, path: tuple[str | int, ...]) -> tuple[dict[str, Any], Any, str]:
+    """A copy, the object in it that has the member, and the member's name."""
+    *way, last = path
+    whole: dict[str, Any] = deepcopy(configuration(name))
+    inner: Any = whole
+    for step in way:
+        inner = inner[step]
+    return whole, inner, str(last)
 
 
-def test_the_whole_of_what_firecracker_is_told() -> None:
-    assert FIRECRACKER.arguments(9) == ("/usr/bin/firecracker", "--no-api", "--config-file", "/proc/self/fd/9")
-    assert json.loads(FIRECRACKER.configuration(SPEC)) == {
-        "machine-config": {"vcpu_count": 2, "mem_size_mib": 256, "smt": False, "track_dirty_pages": False},
-        "boot-source": {
-            "kernel_image_path": "/proc/self/fd/10",
-            "initrd_path": "/proc/self/fd/11",
-            "boot_args": "console=ttyS0 quiet reboot=t panic=-1",
-        },
-        "vsock": {"guest_cid": 3, "uds_path": "/var/lib/mvm/machines/0123456789ab/vsock"},
-        "drives": [
-            {
-                "drive_id": "root",
-                "path_on_host": "/proc/self/fd/12",
-                "is_root_device": False,
-                "is_read_only": True,
-                "cache_type": "Unsafe",
-                "io_engine": "Sync",
-            }
-        ],
-    }
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_configuration_is_one_by_the_published_schema(name: str) -> None:
+    assert errors(name, BACKENDS[name][1], configuration(name)) == []
 
 
-def test_the_whole_of_what_cloud_hypervisor_is_told() -> None:
-    line = "/usr/bin/cloud-hypervisor --api-socket fd=8 --event-monitor fd=9 --seccomp true"
-    assert CLOUD_HYPERVISOR.arguments(8, 9) == tuple(shlex.split(line))
-    create, boot = CLOUD_HYPERVISOR.requests(SPEC)
-    assert (create.path, boot) == ("/api/v1/vm.create", ApiRequest("/api/v1/vm.boot"))
-    assert create.body == {
-        "cpus": {"boot_vcpus": 2, "max_vcpus": 2},
-        "memory": {"size": 256 * 1024 * 1024, "shared": False, "mergeable": False},
-        "payload": {
-            "kernel": "/proc/self/fd/10",
-            "initramfs": "/proc/self/fd/11",
-            "cmdline": "console=ttyS0 quiet reboot=t panic=-1",
-        },
-        "disks": [{"path": "/proc/self/fd/12", "readonly": True, "serial": "root", "id": "root", "image_type": "Raw"}],
-        "serial": {"mode": "Tty"},
-        "console": {"mode": "Off"},
-        "vsock": {"cid": 3, "socket": "/var/lib/mvm/machines/0123456789ab/vsock"},
-        "rng": {"src": "/dev/urandom"},
-        "watchdog": False,
-        "pvpanic": False,
-    }
+@pytest.mark.parametrize(("name", "path"), MEMBERS)
+def test_a_member_with_another_name_is_none(name: str, path: tuple[str | int, ...]) -> None:
+    whole, inner, last = changed(name, path)
+    inner[f"{last}_"] = inner.pop(last)
+    assert errors(name, BACKENDS[name][1], whole)
 
 
-def test_no_disk_and_no_network_that_nobody_asked_for() -> None:
-    probe = replace(SPEC, rootfs=None)
-    assert json.loads(FIRECRACKER.configuration(probe))["drives"] == []
-    (create, _) = CLOUD_HYPERVISOR.requests(probe)
-    assert create.body is not None
-    assert create.body["disks"] == []
-    assert "net" not in create.body
-    assert b"network-interfaces" not in FIRECRACKER.configuration(SPEC)
+@pytest.mark.parametrize(("name", "path"), MEMBERS)
+def test_a_member_of_another_type_is_none(name: str, path: tuple[str | int, ...]) -> None:
+    whole, inner, last = changed(name, path)
+    inner[last] = None
+    assert errors(name, BACKENDS[name][1], whole)
 
 
 @pytest.mark.parametrize(
@@ -163,31 +116,57 @@ def test_the_schemas_can_refuse(name: str, kind: str, value: object) -> None:
     assert errors(name, kind, value)
 
 
-def test_what_firecracker_would_refuse_is_not_composed() -> None:
-    with pytest.raises(ValueError, match="32 processors at most"):
-        FIRECRACKER.configuration(replace(SPEC, vcpus=33))
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_page_names_the_schema_that_it_is_held_against(name: str) -> None:
+    source = schema(name)["$comment"]
+    (file,) = re.findall(r"[\w/-]+\.yaml", source)
+    (commit,) = re.findall(r"[0-9a-f]{40}", source)
+    assert f"`{file}`" in section(name)
+    assert commit in section(name)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"vcpus": 0},
-        {"memory_mib": 0},
-        {"command_line": "quiet\n"},
-        {"command_line": "quiét"},
-        {"socket": "vsock"},
-        {"socket": "/" + "x" * (LONGEST_PATH - len("_1024"))},
-        {"socket": "/" + "é" * 52},
-    ],
-)
-def test_what_no_machine_can_be(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"positive|ASCII|socket"):
-        replace(SPEC, **changes)
+def test_what_cloud_hypervisor_is_asked_is_in_its_api() -> None:
+    create, boot = re.findall(r"`PUT /api/v1([^`]+)`", section("cloud-hypervisor"))
+    paths = schema("cloud-hypervisor")["paths"]
+    assert (paths[create], paths[boot]) == ({"$ref": "#/$defs/VmConfig"}, None)
 
 
-def test_the_longest_path_of_a_socket_is_one_that_the_kernel_takes(tmp_path: Path) -> None:
-    stem = f"{tmp_path}/"
-    spec = replace(SPEC, socket=stem + "x" * (LONGEST_PATH - len("_1024") - len(stem.encode())))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(spec.agent_socket)
-    assert len(spec.agent_socket.encode()) == LONGEST_PATH
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_member_is_explained(name: str) -> None:
+    rows = "".join(re.findall(r"(?m)^\| (`[^|]*) \|", section(name)))
+    explained = set(re.findall(r"`([^`]+)`", rows))
+    assert explained == {*configuration(name), *(it for it in words(name) if it.startswith("--"))}
+
+
+def test_both_are_what_the_example_plan_says() -> None:
+    example, *_ = blocks((ROOT / "docs/plan.md").read_text(), "json")
+    plan = json.loads(example)
+    vcpus, memory = plan["resources"]["vcpus"], plan["resources"]["memoryMiB"]
+    one, other = configuration("firecracker"), configuration("cloud-hypervisor")
+    machine = one["machine-config"]
+    assert (machine["vcpu_count"], machine["mem_size_mib"]) == (vcpus, memory)
+    assert (other["cpus"]["boot_vcpus"], other["cpus"]["max_vcpus"]) == (vcpus, vcpus)
+    assert other["memory"]["size"] == memory << 20
+    command_line = plan["image"]["kernelCommandLine"]
+    assert (one["boot-source"]["boot_args"], other["payload"]["cmdline"]) == (command_line, command_line)
+    assert one["vsock"]["uds_path"] == other["vsock"]["socket"]
+    assert len(f"{one['vsock']['uds_path']}_1024".encode()) <= LONGEST_PATH
+
+
+def test_nothing_writes_to_the_image_and_nothing_is_said_of_a_network() -> None:
+    one, other = configuration("firecracker"), configuration("cloud-hypervisor")
+    assert [(it["is_read_only"], it["is_root_device"]) for it in one["drives"]] == [(True, False)]
+    assert [(it["readonly"], it["image_type"]) for it in other["disks"]] == [(True, "Raw")]
+    assert not {"network-interfaces", "mmds-config"} & one.keys()
+    assert not {"net", "fs", "devices"} & other.keys()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_command_line_has_constants_and_descriptors_alone(name: str) -> None:
+    """None of them is the descriptor of anything in the machine."""
+    program, *others = words(name)
+    assert program == f"/usr/bin/{name}"
+    assert all(re.fullmatch(r"--[a-z-]+|fd=\d+|/proc/self/fd/\d+|true", it) for it in others)
+    own = {int(it) for word in others for it in re.findall(r"\d+$", word)}
+    inside = {int(it) for it in re.findall(r"/proc/self/fd/(\d+)", json.dumps(configuration(name)))}
+    assert (own <= {8, 9}, inside) == (True, {10, 11, 12})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict, choose, known_verdicts
@@ -142,3 +143,17 @@ def test_a_device_that_is_not_there_is_not_probed(tmp_path: Path, device: str) -
         verdict = probe.verdict(spec, KERNEL)
     assert verdict == KvmVerdict(usable=False, seen=f"{device} doesn't exist")
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(("uid", "hint"), [(1000, "join the group kvm"), (0, "chgrp kvm DEVICE && chmod 0660 DEVICE")])
+def test_a_device_that_may_not_be_opened_is_not_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, hint: str
+) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for every uid but root's own
+    monkeypatch.setattr(caller, "uid", lambda: uid)
+    with probing(tmp_path, Scenario.BOOTS, str(device)) as (probe, spec):
+        verdict = probe.verdict(spec, KERNEL)
+    assert not verdict.usable
+    assert verdict.seen == f"{device} may not be opened ({hint.replace('DEVICE', str(device))})"
