@@ -80,8 +80,8 @@ def store(path: Path) -> Store:
 
 
 def jail(path: Path) -> BubblewrapJail:
-    cells, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
-    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
+    leases, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
+    return BubblewrapJail(UidPool(leases, first_uid=None), cache)
 
 
 def plain(act: Callable[[Path], object]) -> Row:
@@ -267,11 +267,11 @@ def resolved(_: Path) -> None:
 
 
 def confined(path: Path) -> None:
-    """QEMU, in a cell."""
+    """QEMU, in a sandbox."""
     path.chmod(0o700)
     qemu = Qemu.find()
     invocation = Invocation((qemu.executable, "--version"), ())
-    ended(HypervisorProcess.spawn(invocation, (), jail(path).cell(qemu.files, SPEC, invocation)))
+    ended(HypervisorProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
 
 
 def ended(process: HypervisorProcess) -> None:
@@ -294,10 +294,10 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
         return Service(locate(program), fd, False, User(1000, 1000), 512 << 20)
 
     def act() -> None:
-        cells = jail(path)
-        made = image.make(cells, service(image.MKFS))
+        built = jail(path)
+        made = image.make(built, service(image.MKFS))
         made.let_go()
-        serving = server.Server(cells, service(server.VIRTIOFSD))
+        serving = server.Server(built, service(server.VIRTIOFSD))
         try:
             serving.start()
             serving.entered()

@@ -40,7 +40,7 @@ from mvmnix.launch.backends.firecracker import Firecracker
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.backends.vsock_machine import VsockSpec
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxTools
 from mvmnix.launch.plan import kernel_command_line
 from mvmnix.launch.plan.kernel_command_line import Addition
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
@@ -434,18 +434,18 @@ def test_a_rule_of_landlock_is_one_word(text: str) -> None:
     assert argv is None or (argv[-3:-1] == ("--landlock-rule", f"path-beneath:read-file:/{text}") and argv[-1] == "--")
 
 
-class Bare(BubblewrapCell):
-    """A cell of which nothing is there but its words."""
+class FakeSandbox(BubblewrapSandbox):
+    """A sandbox of which nothing is there but its words."""
 
     def __init__(self) -> None:
-        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
+        self._tools = SandboxTools("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
         self._root = Root((), ())
-        self._filter, self._told = 7, 8
+        self._filter, self._info_write = 7, 8
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_a_cell_hands_a_command_on_behind_its_own(words: list[str]) -> None:
-    usual, argv = Bare().command(["/program"]), Bare().command(["/program", *words])
+def test_a_sandbox_hands_a_command_on_behind_its_own(words: list[str]) -> None:
+    usual, argv = FakeSandbox().command(["/program"]), FakeSandbox().command(["/program", *words])
     assert argv == (*usual, *words)
     assert usual[-2:] == ("--", "/program")
 

@@ -99,7 +99,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.landlock:command",
         (
             f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",
-            f"{BUILDERS}::test_a_cell_hands_a_command_on_behind_its_own",
+            f"{BUILDERS}::test_a_sandbox_hands_a_command_on_behind_its_own",
         ),
     ),
     "mvmnix/launch/jail/root.py:_asked": None,

@@ -3,7 +3,7 @@
 The steps, which the code repeats by number:
 
 1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
-   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
+   disk is made, and sandboxes for the hypervisor and for what serves the shares. A plan or policy that demands
    what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
    that the plan doesn't grant, is refused, and that is logged.
 2. The machine gets its directory, and the lock that says that it lives; or takes the one that `mvm create` made for it,

@@ -30,8 +30,8 @@ from mvmnix.model import Digest, Verb, Workload
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import HOST, NOW, World, new_world
 
 
@@ -66,8 +66,8 @@ class House:
         self.loops.append(Loop())
         return Host(
             hypervisor=hypervisor,
-            jail=BareJail(),
-            kvm=KvmProbe(hypervisor, BareJail(), self.directory("cache"), device=device, seconds=10),
+            jail=NullJail(),
+            kvm=KvmProbe(hypervisor, NullJail(), self.directory("cache"), device=device, seconds=10),
             journal=self.ledger(),
             sign=lambda payload: envelope.sign(payload, HOST).to_bytes(),
             machines=self.directory("machines"),
