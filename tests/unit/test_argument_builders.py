@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvmnix import config, process
-from mvmnix.audit import witnesses
-from mvmnix.audit.witnesses import GitWitness
+from mvmnix.audit import anchors
+from mvmnix.audit.anchors import GitAnchor
 from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
@@ -226,26 +226,26 @@ def test_the_reader_of_repositories(text: str) -> None:
     assert objects.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
 
 
-def test_the_witness_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_anchor_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     """What config.toml names; it is the user's, and is held to be one repository and one branch all the same."""
-    calls = captured(monkeypatch, witnesses, b"0" * 40)
+    calls = captured(monkeypatch, anchors, b"0" * 40)
 
-    def witness(repository: str = "/r", branch: str = "b") -> GitWitness:
+    def anchor(repository: str = "/r", branch: str = "b") -> GitAnchor:
         text = f"""version = 1
-[[witnesses]]
+[[anchors]]
 name = "w"
 required = false
 git = {json.dumps(repository)}
 branch = {json.dumps(branch)}
 """
-        (rule,) = config.parse(text.encode()).witnesses
-        return GitWitness(rule.name, rule.required, rule.git, rule.branch, 1)
+        (rule,) = config.parse(text.encode()).anchors
+        return GitAnchor(rule.name, rule.required, rule.git, rule.branch, 1)
 
     @given(TEXTS)
     def configured(text: str) -> None:
-        for make in (lambda it: witness(repository=f"/{it}"), lambda it: witness(branch=it)):
+        for make in (lambda it: anchor(repository=f"/{it}"), lambda it: anchor(branch=it)):
 
-            def build(it: str, make: Callable[[str], GitWitness] = make) -> Sequence[str]:
+            def build(it: str, make: Callable[[str], GitAnchor] = make) -> Sequence[str]:
                 make(it)._tip()
                 return calls[-1][0]
 

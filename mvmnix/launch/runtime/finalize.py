@@ -114,8 +114,8 @@ class RunObservations:
         try:
             self.start_record = self.host.journal.append(record).index
         except RefusedError as refused:
-            # a required witness did not take the checkpoint of a record that is in the log
-            self.start_is_logged = ReasonCode.WITNESS_UNAVAILABLE in refused.codes
+            # a required anchor did not take the checkpoint of a record that is in the log
+            self.start_is_logged = ReasonCode.ANCHOR_UNAVAILABLE in refused.codes
             raise
 
     @property
