@@ -22,7 +22,7 @@ from mvmnix.process import environment, run
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import UidPool
-from tests.unit.launch.bare import BareJail
+from tests.unit.launch.null_sandbox import NullJail
 
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")
 
@@ -31,10 +31,10 @@ def jailing(console: Console, *, rounds: int) -> None:
     """Print what the jail adds to a start."""
     with ExitStack() as stack:
         base = stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-"))
-        cells, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
-        jail = BubblewrapJail(UidPool(cells, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
+        leases, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
+        jail = BubblewrapJail(UidPool(leases, first_uid=FIRST_UID if os.geteuid() == 0 else None), cache)
         firmware = Path(Qemu.find().bios).read_bytes()
-        found = pair(_started(jail, firmware), _started(BareJail(), firmware), rounds=10 * rounds)
+        found = pair(_started(jail, firmware), _started(NullJail(), firmware), rounds=10 * rounds)
     _show(console, "QEMU from nothing to its first event, and ended again", found, rounds=10 * rounds)
     env = environment(())
     helper = pair(lambda: Sandbox().run(TRUE), lambda: run(TRUE.paths, env=env), rounds=10 * rounds)

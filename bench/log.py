@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
+from mvmnix.audit.anchor_check import check_against_anchor
 from mvmnix.audit.checkpoint_slot import WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
@@ -19,7 +20,6 @@ from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment, segment_name
 from mvmnix.audit.verify import verify_log
-from mvmnix.audit.witness import check_against_witness
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 
@@ -115,7 +115,7 @@ def _checks(directory: Directory, signer: Signer, note: bytes, rounds: int) -> d
     latest = AuditLog(directory, signer).append(_record(1)).checkpoint.note
     subjects: dict[str, Callable[[], object]] = {
         f"verify of {MANY:,} records": lambda: verify_log(directory, signer.key, note),
-        f"check against a witness that has seen the last of {MANY:,} records": lambda: check_against_witness(
+        f"check against an anchor that has seen the last of {MANY:,} records": lambda: check_against_anchor(
             directory, signer.key, latest
         ),
     }

@@ -1,13 +1,13 @@
-"""Reads the text of config.toml: where downloads may go, caches, credentials, the audit log's witnesses; pure."""
+"""Reads the text of config.toml: where downloads may go, caches, credentials, checkpoint anchors; pure."""
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Self, override
 
 from mvmnix import strict, toml
-from mvmnix.errors import ReasonCode
+from mvmnix.errors import Reason, ReasonCode, RefusedError
 
 FILE_NAME: Final = "config.toml"
 #: No configuration that people read is larger, in bytes.
@@ -25,7 +25,7 @@ _KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _REFERENCE: Final = r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\x00]{1,4095})"
 _PATH: Final = r"/[^\x00-\x1f\x7f]{1,4095}"
 _WORD: Final = r"[^\x00]{0,4096}"
-_WITNESS_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
+_ANCHOR_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 #: A part of git's rule for names (git-check-ref-format) that needs no further look.
 _BRANCH: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(/[A-Za-z0-9][A-Za-z0-9_-]{0,63}){0,7}"
 _LOOPBACK_FORM: Final = "such as http://127.0.0.1:8080: an origin of this machine"
@@ -33,6 +33,8 @@ _HOSTS_FORM: Final = (
     "such as sources.example or sources.example:8443, which https reaches; a server on this machine stands in "
     "`loopback`, such as http://127.0.0.1:8080"
 )
+#: A key that has another name now.
+_FORMER: Final = ("witnesses", "anchors")
 _HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md and docs/audit.md have the format"
 
 
@@ -86,8 +88,8 @@ class CacheRule:
 
 
 @dataclass(frozen=True, slots=True)
-class WitnessRule:
-    """A witness, to which the audit log's checkpoints are handed; one of `file`, `command` and `git` is there.
+class AnchorRule:
+    """A checkpoint anchor: where the audit log's checkpoints are put; one of `file`, `command` and `git` is there.
 
     `required` says that nothing starts when it can't be reached; `seconds` is how long a command or git may take.
     """
@@ -160,7 +162,7 @@ class Config:
     fetch: FetchRules = FetchRules()
     caches: tuple[CacheRule, ...] = ()
     credentials: tuple[CredentialRule, ...] = ()
-    witnesses: tuple[WitnessRule, ...] = ()
+    anchors: tuple[AnchorRule, ...] = ()
     signing: SigningRule = SigningRule()
     key_password: SecretRef | None = None
 
@@ -170,7 +172,16 @@ def parse(data: bytes) -> Config:
     try:
         return toml.read(data, FILE_NAME, _file, schema="config", limit=LIMIT)
     except strict.MalformedError as error:
-        raise error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT) from error
+        refused = error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT)
+        raise RefusedError(*map(_renamed, refused.reasons)) from error
+
+
+def _renamed(reason: Reason) -> Reason:
+    """The same, with the new name of a key that was renamed."""
+    old, new = _FORMER
+    if reason.why != f"{FILE_NAME}.{old}: unknown":
+        return reason
+    return replace(reason, hint=f"`{old}` is called `{new}` now: write [[{new}]]; docs/audit.md has the format")
 
 
 def _file(record: strict.Record) -> Config:
@@ -182,12 +193,12 @@ def _file(record: strict.Record) -> Config:
         raise ValueError("a cache stands there twice")
     if len({rule.node for rule in credentials}) != len(credentials):
         raise ValueError("two credentials are for the same node")
-    witnesses = record.each("witnesses", _witness, 8) if record.has("witnesses") else ()
-    if len({rule.name for rule in witnesses}) != len(witnesses):
-        raise ValueError("two witnesses have the same name")
+    anchors = record.each("anchors", _anchor, 8) if record.has("anchors") else ()
+    if len({rule.name for rule in anchors}) != len(anchors):
+        raise ValueError("two anchors have the same name")
     signing = record.child("signing", _signing) if record.has("signing") else SigningRule()
     password = record.child("keys", _keys) if record.has("keys") else None
-    return Config(fetch, caches, credentials, witnesses, signing, password)
+    return Config(fetch, caches, credentials, anchors, signing, password)
 
 
 def _fetch(record: strict.Record) -> FetchRules:
@@ -214,15 +225,15 @@ def _cache(record: strict.Record) -> CacheRule:
     return CacheRule(url.rstrip("/"), keys)
 
 
-def _witness(record: strict.Record) -> WitnessRule:
+def _anchor(record: strict.Record) -> AnchorRule:
     kinds = [kind for kind in ("file", "command", "git") if record.has(kind)]
     if len(kinds) != 1:
-        raise ValueError("a witness is one of file, command and git")
+        raise ValueError("an anchor is one of file, command and git")
     command = record.texts("command", _WORD, 64) if "command" in kinds else ()
     if "command" in kinds and not re.fullmatch(_PATH, (*command, "")[0]):
-        raise ValueError("a witness's command begins with the absolute path of a program")
-    return WitnessRule(
-        name=record.text("name", _WITNESS_NAME),
+        raise ValueError("an anchor's command begins with the absolute path of a program")
+    return AnchorRule(
+        name=record.text("name", _ANCHOR_NAME),
         required=record.flag("required"),
         file=record.text("file", _PATH) if "file" in kinds else "",
         command=command,

@@ -130,7 +130,7 @@ class ReasonCode(StrEnum):
     STATE_LOCATION = "state-location"
     NAMESPACE_UNUSABLE = "namespace-unusable"
     LOG_MISMATCH = "log-mismatch"
-    WITNESS_UNAVAILABLE = "witness-unavailable"
+    ANCHOR_UNAVAILABLE = "anchor-unavailable"
     STATE_MISMATCH = "state-mismatch"
     CREATION_MISMATCH = "creation-mismatch"
     CLOCK_WENT_BACK = "clock-went-back"

@@ -33,7 +33,7 @@ class Held:
     """What is held: by this process, and on the host. Memory in KiB.
 
     `files` are those of the user's state, machines' directories, sockets, locks and temporary files among them, but for
-    the audit log, which grows by what it is for; `hypervisors` are the user's; `left` files of cells that nobody has.
+    the audit log, which grows by what it is for; `hypervisors` are the user's; `left` leases that no process holds.
     """
 
     descriptors: int
@@ -75,11 +75,11 @@ def _hypervisors(home: Home) -> Iterator[Path]:
 
 
 def _left() -> set[str]:
-    """Cells that nobody holds: others' machines may come and go meanwhile. Control groups are written down there."""
+    """Leases that no process holds: others' machines may come and go meanwhile. They list control groups."""
     if not Path(POOL_DIRECTORY).exists():
         return set()
-    with Directory.open(POOL_DIRECTORY) as cells:
-        return {name for name in cells.names() if cells.holder(f"{name.partition('.')[0]}.lock") is None}
+    with Directory.open(POOL_DIRECTORY) as leases:
+        return {name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None}
 
 
 def _left_for_good() -> set[str]:

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 #include "kmodules.h"
 #include "protocol.h"
@@ -45,12 +45,12 @@ static int mount_kernel_file_systems(void)
     if (make_directory("/dev", 0755) != 0)
         return -1;
     if (mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL) != 0 && errno != EBUSY)
-        return fault_errno("can't mount /dev");
+        return error_set_errno("can't mount /dev");
     return 0;
 }
 
 // TIOCSTI types into a terminal for whoever sits at it: nobody here needs that (since Linux 6.2 it can be turned off).
-static void forbid_typing_for_others(void)
+static void disable_tiocsti(void)
 {
     int fd = open("/proc/sys/dev/tty/legacy_tiocsti", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -64,14 +64,14 @@ static int bring_up_loopback(void)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return fault_errno("socket");
+        return error_set_errno("socket");
     struct ifreq request = {.ifr_name = "lo"};
     int result = ioctl(fd, SIOCGIFFLAGS, &request);
     request.ifr_flags = (short)(request.ifr_flags | IFF_UP | IFF_RUNNING);
     if (result == 0)
         result = ioctl(fd, SIOCSIFFLAGS, &request);
     if (result != 0)
-        (void)fault_errno("can't bring up lo");
+        (void)error_set_errno("can't bring up lo");
     (void)close(fd);
     return result;
 }
@@ -81,11 +81,11 @@ int boot_prepare(void)
     if (mount_kernel_file_systems() != 0)
         return -1;
     open_console();
-    forbid_typing_for_others();
+    disable_tiocsti();
     return kmodules_load() != 0 || bring_up_loopback() != 0 ? -1 : 0;
 }
 
-static bool is_ours(const char *port)
+static bool is_agent_port(const char *port)
 {
     char path[300];
     char name[64];
@@ -105,12 +105,12 @@ static int find_port(void *context)
     int *fd = context;
     DIR *ports = opendir(PORTS);
     if (ports == NULL)
-        return fault_errno(PORTS);
+        return error_set_errno(PORTS);
     *fd = -1;
     for (struct dirent *entry = readdir(ports); entry != NULL && *fd < 0; entry = readdir(ports)) {
         char path[300];
         (void)snprintf(path, sizeof path, "/dev/%s", entry->d_name);
-        if (is_ours(entry->d_name))
+        if (is_agent_port(entry->d_name))
             *fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     }
     (void)closedir(ports);
@@ -118,7 +118,7 @@ static int find_port(void *context)
         (void)close(*fd);
         *fd = -1;
     }
-    return *fd < 0 ? fault("there is no port named " PORT_NAME) : 0;
+    return *fd < 0 ? error_set("there is no port named " PORT_NAME) : 0;
 }
 
 int boot_open_port(void)

@@ -2,7 +2,7 @@
 #ifndef AGENT_BOOT_H
 #define AGENT_BOOT_H
 
-// Each returns -1 with fault() told.
+// Each returns -1 with error_set() called.
 int boot_prepare(void);
 // The port's descriptor, non-blocking.
 int boot_open_port(void);

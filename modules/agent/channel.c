@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "fault.h"
-#include "handover.h"
+#include "errors.h"
 #include "loop.h"
 #include "protocol.h"
+#include "splice.h"
 
 #define OUT_BYTES (512u * 1024u)
 // A frame lies in one piece, so at the end of the memory less than one frame is left unused.
@@ -23,7 +23,7 @@
 
 static uint8_t in[HEADER_BYTES + MAX_PAYLOAD];
 static size_t in_length;
-// What is queued comes behind what is handed over, which is only done while nothing is queued. It lies at `out_start`,
+// What is queued comes behind what is spliced, which is only done while nothing is queued. It lies at `out_start`,
 // and when there was no more room behind it, then at the beginning. Nothing is moved to make room: where the processor
 // is emulated, that costs more than all else that is done with a byte.
 static uint8_t out[OUT_MEMORY];
@@ -48,9 +48,9 @@ void channel_end(void)
     ended = true;
 }
 
-static void break_off(void)
+static void fail(void)
 {
-    complain(fault_text());
+    log_error(error_text());
     channel_end();
 }
 
@@ -60,23 +60,23 @@ bool channel_has_room(void)
 }
 
 // What is watched follows from how full the buffer for the host is.
-static void settle(void)
+static void update_watch(void)
 {
     if (ended)
         return;
-    uint32_t events = out_length + handover_waiting() > 0 ? (uint32_t)EPOLLOUT : 0;
+    uint32_t events = out_length + splice_waiting() > 0 ? (uint32_t)EPOLLOUT : 0;
     if (out_length <= OUT_CONTROL_MARK)
         events |= (uint32_t)EPOLLIN;
     if (loop_watch(SET_ALWAYS, &port, events) != 0 || loop_pause_streams(!channel_has_room()) != 0)
-        break_off();
+        fail();
 }
 
 // Room for a frame of `length` bytes behind what is queued; NULL ends the channel, since it was promised.
 static uint8_t *make_room(size_t length)
 {
     if (length > OUT_BYTES - out_length) {
-        (void)fault("no room for a frame of %zu bytes", length);
-        break_off();
+        (void)error_set("no room for a frame of %zu bytes", length);
+        fail();
         return NULL;
     }
     if (out_second > 0 || out_start + out_first + length > OUT_MEMORY)
@@ -109,15 +109,15 @@ static void sent(size_t count)
 // A virtio port takes at most 32 KiB at a time: write until it takes no more.
 static void write_some(void)
 {
-    if (handover_send(port.fd) != 0)
-        break_off();
-    if (handover_waiting() > 0)
+    if (splice_send(port.fd) != 0)
+        fail();
+    if (splice_waiting() > 0)
         return;
     while (out_length > 0) {
         ssize_t count = write(port.fd, out + out_start, out_first);
         if (count < 0 && errno != EAGAIN && errno != EINTR) {
-            (void)fault_errno("the channel can't be written");
-            break_off();
+            (void)error_set_errno("the channel can't be written");
+            fail();
         }
         if (count <= 0)
             return;
@@ -126,10 +126,10 @@ static void write_some(void)
 }
 
 // At once where the port takes it: to be told that it does would cost more than the try.
-static void pass_on(void)
+static void write_now(void)
 {
     write_some();
-    settle();
+    update_watch();
 }
 
 void channel_send(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length)
@@ -141,13 +141,13 @@ void channel_send(uint8_t type, uint32_t stream, const uint8_t *payload, size_t 
     if (length > 0)
         memcpy(room + HEADER_BYTES, payload, length);
     queued(room, HEADER_BYTES + length);
-    pass_on();
+    write_now();
 }
 
-void channel_send_window(uint32_t stream, uint8_t lane, uint32_t credit)
+void channel_send_window(uint32_t stream, uint8_t flow, uint32_t credit)
 {
     uint8_t payload[5];
-    put_number(payload, 1, lane);
+    put_number(payload, 1, flow);
     put_number(payload + 1, 4, credit);
     channel_send(FRAME_WINDOW, stream, payload, sizeof payload);
 }
@@ -165,19 +165,19 @@ ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit)
     if (count > 0) {
         put_header(room, type, stream, (uint32_t)count);
         queued(room, HEADER_BYTES + (size_t)count);
-        pass_on();
+        write_now();
     }
     return count;
 }
 
-ssize_t channel_hand_over(uint8_t type, uint32_t stream, int fd, size_t limit)
+ssize_t channel_splice(uint8_t type, uint32_t stream, int fd, size_t limit)
 {
-    if (ended || out_length > 0 || !handover_has_room())
+    if (ended || out_length > 0 || !splice_has_room())
         return channel_forward(type, stream, fd, limit);
-    ssize_t count = handover_take(type, stream, fd, limit);
+    ssize_t count = splice_take(type, stream, fd, limit);
     if (count < 0 && errno == EPIPE) {
-        (void)fault("the channel lost bytes");
-        break_off();
+        (void)error_set("the channel lost bytes");
+        fail();
     }
     return count;
 }
@@ -185,7 +185,7 @@ ssize_t channel_hand_over(uint8_t type, uint32_t stream, int fd, size_t limit)
 void channel_push(void)
 {
     if (!ended)
-        pass_on();
+        write_now();
 }
 
 static void handle_frames(void)
@@ -198,9 +198,9 @@ static void handle_frames(void)
         if (parsed == PARSE_MORE)
             break;
         if (parsed == PARSE_BAD)
-            (void)fault("the host broke the protocol");
+            (void)error_set("the host broke the protocol");
         if (parsed == PARSE_BAD || handle(&frame) != 0) {
-            break_off();
+            fail();
             break;
         }
         start += used;
@@ -218,7 +218,7 @@ static void read_some(void)
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count <= 0) {
-            (void)fault("the host hung up");
+            (void)error_set("the host hung up");
             hung_up = true;
             return;
         }
@@ -235,8 +235,8 @@ static void on_port(struct watch *watch, uint32_t events)
         read_some();
     handle_frames();
     if (hung_up)
-        break_off();
-    settle();
+        fail();
+    update_watch();
 }
 
 int channel_open(int fd, frame_handler handler)
@@ -244,14 +244,14 @@ int channel_open(int fd, frame_handler handler)
     port = (struct watch){.fd = fd, .ready = on_port};
     handle = handler;
     ended = false;
-    settle();
+    update_watch();
     return ended ? -1 : 0;
 }
 
 void channel_flush(int milliseconds)
 {
     struct pollfd poll_port = {.fd = port.fd, .events = POLLOUT};
-    while (!ended && out_length + handover_waiting() > 0 && poll(&poll_port, 1, milliseconds) > 0) {
+    while (!ended && out_length + splice_waiting() > 0 && poll(&poll_port, 1, milliseconds) > 0) {
         if ((poll_port.revents & (POLLERR | POLLHUP)) != 0)
             return;
         write_some();

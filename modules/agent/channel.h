@@ -9,7 +9,7 @@
 
 #include "frames.h"
 
-// Called for each frame; -1 (with fault() told) ends the channel.
+// Called for each frame; -1 (with error_set() called) ends the channel.
 typedef int (*frame_handler)(const struct frame *frame);
 
 int channel_open(int fd, frame_handler handler);
@@ -23,13 +23,13 @@ void channel_await_hangup(int milliseconds);
 // Queue a small frame, which always has room; `length` at most MAX_CONTROL.
 #define MAX_CONTROL 4096u
 void channel_send(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
-void channel_send_window(uint32_t stream, uint8_t lane, uint32_t credit);
+void channel_send_window(uint32_t stream, uint8_t flow, uint32_t credit);
 
 // Read up to `limit` bytes (at most MAX_PAYLOAD) from `fd` straight into a frame: the number of bytes, 0 at the end of
 // file, -1 with errno. To be called by watches of the set of streams only, which is paused while there is no room.
 ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit);
 // The same for a pipe, without copying where that can be done; to be followed by channel_push().
-ssize_t channel_hand_over(uint8_t type, uint32_t stream, int fd, size_t limit);
+ssize_t channel_splice(uint8_t type, uint32_t stream, int fd, size_t limit);
 void channel_push(void);
 bool channel_has_room(void);
 

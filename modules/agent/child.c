@@ -12,10 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tasks.h"
 #include "copy.h"
 #include "pty.h"
-#include "raw.h"
+#include "syscalls.h"
+#include "tasks.h"
 
 #define REPORT_FD 3
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
@@ -31,41 +31,41 @@ struct launch {
     _Alignas(16) uint8_t stack[STACK_BYTES];
     struct request request;
     struct child_fds fds;
-    bool taken;
+    bool in_use;
 };
 
 static struct launch launches[MAX_LAUNCHES];
 
-static _Noreturn void leave(int status)
+static _Noreturn void exit_now(int status)
 {
     for (;;)
-        (void)raw(SYS_exit_group, status, 0, 0, 0);
+        (void)raw_syscall(SYS_exit_group, status, 0, 0, 0);
 }
 
-static _Noreturn void give_up(int report_fd, enum step step, long failure)
+static _Noreturn void report_failure(int report_fd, enum step step, long failure)
 {
     const struct child_report report = {(int32_t)step, (int32_t)-failure};
-    long count = raw(SYS_write, report_fd, (long)&report, sizeof report, 0);
-    leave(count == (long)sizeof report ? 127 : 126);
+    long count = raw_syscall(SYS_write, report_fd, (long)&report, sizeof report, 0);
+    exit_now(count == (long)sizeof report ? 127 : 126);
 }
 
 // Move four descriptors to 0…3, though they may lie there already in another order, and close all others.
-static long place(const struct child_fds *fds)
+static long place_fds(const struct child_fds *fds)
 {
     const int from[4] = {fds->input, fds->output, fds->error, fds->report};
     long high[4];
     for (int i = 0; i < 4; i++) {
-        high[i] = from[i] > REPORT_FD ? from[i] : raw(SYS_fcntl, from[i], F_DUPFD, REPORT_FD + 1, 0);
+        high[i] = from[i] > REPORT_FD ? from[i] : raw_syscall(SYS_fcntl, from[i], F_DUPFD, REPORT_FD + 1, 0);
         if (high[i] < 0)
             return high[i];
     }
     for (int i = 0; i < 4; i++) {
-        long result = raw(SYS_dup2, high[i], i, 0, 0);
+        long result = raw_syscall(SYS_dup2, high[i], i, 0, 0);
         if (result < 0)
             return result;
     }
-    long result = raw(SYS_close_range, REPORT_FD + 1, ~0u, 0, 0);
-    return result != 0 ? result : raw(SYS_fcntl, REPORT_FD, F_SETFD, FD_CLOEXEC, 0);
+    long result = raw_syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0, 0);
+    return result != 0 ? result : raw_syscall(SYS_fcntl, REPORT_FD, F_SETFD, FD_CLOEXEC, 0);
 }
 
 // What the agent ignores or holds back; all else is at its default (confine.c).
@@ -73,22 +73,22 @@ static void default_signals(void)
 {
     const uint64_t default_action[4] = {0};  // the kernel's struct: handler, flags, restorer, mask
     const uint64_t none = 0;
-    (void)raw(SYS_rt_sigaction, SIGPIPE, (long)default_action, 0, sizeof none);
-    (void)raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof none);
+    (void)raw_syscall(SYS_rt_sigaction, SIGPIPE, (long)default_action, 0, sizeof none);
+    (void)raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof none);
 }
 
 // The rest has been given up by the agent already (confine.c).
-static long become(const struct request *request)
+static long drop_privileges(const struct request *request)
 {
     const struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
     long result = 0;
-    if (raw(SYS_geteuid, 0, 0, 0, 0) == 0) {
-        result = raw(SYS_setresgid, request->gid, request->gid, request->gid, 0);
+    if (raw_syscall(SYS_geteuid, 0, 0, 0, 0) == 0) {
+        result = raw_syscall(SYS_setresgid, request->gid, request->gid, request->gid, 0);
         if (result == 0)
-            result = raw(SYS_setresuid, request->uid, request->uid, request->uid, 0);
+            result = raw_syscall(SYS_setresuid, request->uid, request->uid, request->uid, 0);
     }
-    return result != 0 ? result : raw(SYS_capset, (long)&header, (long)none, 0, 0);
+    return result != 0 ? result : raw_syscall(SYS_capset, (long)&header, (long)none, 0, 0);
 }
 
 static const char *search_path(char *const *envp)
@@ -109,7 +109,7 @@ static long execute_in(const char *directory, size_t length, const struct reques
     memcpy(file, directory, length);
     file[length] = '/';
     memcpy(file + length + 1, request->argv[0], name);
-    return raw(SYS_execve, (long)file, (long)request->argv, (long)request->envp, 0);
+    return raw_syscall(SYS_execve, (long)file, (long)request->argv, (long)request->envp, 0);
 }
 
 // As execvpe(3), but never by way of a shell, and with the child's own PATH.
@@ -119,7 +119,7 @@ static long execute(const struct request *request)
     if (name == NULL)
         return pty_execute_shell(request->envp);
     if (strchr(name, '/') != NULL)
-        return raw(SYS_execve, (long)name, (long)request->argv, (long)request->envp, 0);
+        return raw_syscall(SYS_execve, (long)name, (long)request->argv, (long)request->envp, 0);
     bool denied = false;
     const char *path = search_path(request->envp);
     for (const char *end = path; end != NULL; path = end + 1) {
@@ -137,27 +137,27 @@ static long execute(const struct request *request)
 
 static _Noreturn void child_main(const struct request *request, const struct child_fds *fds)
 {
-    (void)raw(SYS_setsid, 0, 0, 0, 0);
+    (void)raw_syscall(SYS_setsid, 0, 0, 0, 0);
     long result = tasks_join();
     if (result == 0)
-        result = place(fds);
+        result = place_fds(fds);
     if (result != 0)
-        give_up(fds->report, STEP_PREPARE, result);
+        report_failure(fds->report, STEP_PREPARE, result);
     if (fds->is_terminal && (result = pty_take()) != 0)
-        give_up(REPORT_FD, STEP_PREPARE, result);
+        report_failure(REPORT_FD, STEP_PREPARE, result);
     default_signals();
-    if ((result = become(request)) != 0)
-        give_up(REPORT_FD, STEP_IDENTITY, result);
+    if ((result = drop_privileges(request)) != 0)
+        report_failure(REPORT_FD, STEP_IDENTITY, result);
 #ifdef AGENT_TEST_MODE
-    (void)raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+    (void)raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
 #endif
-    if ((result = raw(SYS_chdir, (long)request->directory, 0, 0, 0)) != 0)
-        give_up(REPORT_FD, STEP_DIRECTORY, result);
+    if ((result = raw_syscall(SYS_chdir, (long)request->directory, 0, 0, 0)) != 0)
+        report_failure(REPORT_FD, STEP_DIRECTORY, result);
     if (request->copy != COPY_NOTHING) {
-        (void)raw(SYS_close, REPORT_FD, 0, 0, 0);  // without a word: it has begun
+        (void)raw_syscall(SYS_close, REPORT_FD, 0, 0, 0);  // without a word: it has begun
         _exit(copy(request));
     }
-    give_up(REPORT_FD, STEP_EXECUTE, execute(request));
+    report_failure(REPORT_FD, STEP_EXECUTE, execute(request));
 }
 
 static int launched(void *argument)
@@ -169,15 +169,15 @@ static int launched(void *argument)
 static struct launch *free_launch(void)
 {
     for (size_t i = 0; i < MAX_LAUNCHES; i++)
-        if (!launches[i].taken)
+        if (!launches[i].in_use)
             return &launches[i];
     return NULL;
 }
 
-void child_let_go(struct launch *launch)
+void child_release(struct launch *launch)
 {
     if (launch != NULL)
-        launch->taken = false;
+        launch->in_use = false;
 }
 
 pid_t child_start(const struct request *request, const struct child_fds *fds, struct launch **launch)
@@ -193,7 +193,7 @@ pid_t child_start(const struct request *request, const struct child_fds *fds, st
     (*launch)->request = *request;
     (*launch)->fds = *fds;
     pid_t pid = clone(launched, (*launch)->stack + STACK_BYTES, CLONE_VM | SIGCHLD, *launch);
-    (*launch)->taken = pid >= 0;
+    (*launch)->in_use = pid >= 0;
     if (pid < 0)
         *launch = NULL;
     return pid;

@@ -31,6 +31,6 @@ struct launch;
 // child has executed its program or ended, which the other end of `report` tells by its end; then the launch, which may
 // be NULL, is to be let go.
 pid_t child_start(const struct request *request, const struct child_fds *fds, struct launch **launch);
-void child_let_go(struct launch *launch);
+void child_release(struct launch *launch);
 
 #endif

@@ -9,8 +9,8 @@
 
 #include "bytes.h"
 #include "channel.h"
+#include "errors.h"
 #include "exit_report.h"
-#include "fault.h"
 #include "pty.h"
 #include "sessions.h"
 #include "spawn.h"
@@ -18,11 +18,11 @@
 
 // So long a program may run before the host hears of it, unless it says something or ends. To hear of it at once would take
 // the processor from it in the middle of its start, which a short command would pay for more than for anything else.
-#define SILENCE_MS 20
+#define REPORT_DELAY_MS 20
 
-void command_let_go(struct command *command)
+void command_release(struct command *command)
 {
-    child_let_go(command->launch);
+    child_release(command->launch);
     command->launch = NULL;
     free_request(&command->request);
 }
@@ -36,7 +36,7 @@ static void close_all(struct command *command)
         loop_close(SET_STREAMS, watches[i]);
     queue_free(&command->queue);
     timer_clear(&command->timer);
-    timer_clear(&command->silence);
+    timer_clear(&command->report_delay);
 }
 
 // Of a command that was collected, or was never a program.
@@ -53,7 +53,7 @@ static void send_end(const struct command *command)
 }
 
 // When the main process is gone and its last output is on its way, so is the command.
-static void settle(struct command *command)
+static void finish_if_done(struct command *command)
 {
     bool silent = command->output[0].watch.fd < 0 && command->output[1].watch.fd < 0;
     if (!command->reaped || command->report.fd >= 0 || !silent)
@@ -73,7 +73,7 @@ static void input_consumed(struct command *command, size_t count)
     command->input_consumed = 0;
 }
 
-static void settle_input(struct command *command)
+static void update_input_watch(struct command *command)
 {
     if (command->input.fd < 0)
         return;
@@ -95,7 +95,7 @@ static void write_input(struct command *command)
         queue_free(&command->queue);
         loop_close(SET_STREAMS, &command->input);
     }
-    settle_input(command);
+    update_input_watch(command);
 }
 
 static void on_stdin(struct watch *watch, uint32_t events)
@@ -114,7 +114,7 @@ static void deliver_signals(struct command *command)
 
 // The report ends without a word when the program replaced the child, or tells why it didn't. While it does neither, it
 // is watched, and the output waits.
-static void hear_report(struct command *command)
+static void read_report(struct command *command)
 {
     if (command->report.fd < 0)
         return;
@@ -125,7 +125,7 @@ static void hear_report(struct command *command)
             (void)loop_watch(SET_STREAMS, &command->output[i].watch, 0);
         return;
     }
-    timer_clear(&command->silence);
+    timer_clear(&command->report_delay);
     loop_close(SET_STREAMS, &command->report);
     command->failed = count > 0;
     if (command->failed) {
@@ -134,11 +134,11 @@ static void hear_report(struct command *command)
         return;
     }
     command->started = true;
-    command_let_go(command);
+    command_release(command);
     channel_send(FRAME_STARTED, command->stream, NULL, 0);
-    lane_settle(&command->output[0]);
-    lane_settle(&command->output[1]);
-    settle_input(command);
+    output_stream_update_watch(&command->output[0]);
+    output_stream_update_watch(&command->output[1]);
+    update_input_watch(command);
     if (!command->reaped)
         deliver_signals(command);
 }
@@ -147,22 +147,22 @@ static void on_report(struct watch *watch, uint32_t events)
 {
     (void)events;
     struct command *command = CONTAINER(watch, struct command, report);
-    hear_report(command);
-    settle(command);
+    read_report(command);
+    finish_if_done(command);
 }
 
-static void on_silence(struct timer *timer)
+static void on_report_delay(struct timer *timer)
 {
-    struct command *command = CONTAINER(timer, struct command, silence);
+    struct command *command = CONTAINER(timer, struct command, report_delay);
     (void)loop_watch(SET_STREAMS, &command->report, (uint32_t)EPOLLIN);
 }
 
-static void on_output(struct command *command, struct lane *lane)
+static void on_output(struct command *command, struct output_stream *output)
 {
-    hear_report(command);
-    if (command->started && lane->watch.fd >= 0)
-        lane_read(lane);
-    settle(command);
+    read_report(command);
+    if (command->started && output->watch.fd >= 0)
+        output_stream_read(output);
+    finish_if_done(command);
 }
 
 static void on_stdout(struct watch *watch, uint32_t events)
@@ -196,10 +196,10 @@ int command_start(struct command *command, uint32_t stream, const struct request
     command->input = (struct watch){.fd = -1, .ready = on_stdin};
     command->report = (struct watch){.fd = -1, .ready = on_report};
     command->terminal = (struct watch){.fd = -1};
-    command->output[0] = lane_of(FRAME_STDOUT, stream, on_stdout);
-    command->output[1] = lane_of(FRAME_STDERR, stream, on_stderr);
+    command->output[0] = output_stream_new(FRAME_STDOUT, stream, on_stdout);
+    command->output[1] = output_stream_new(FRAME_STDERR, stream, on_stderr);
     command->timer.fire = on_timeout;
-    command->silence.fire = on_silence;
+    command->report_delay.fire = on_report_delay;
     struct spawned ours;
     command->pid = spawn(request, &ours);
     if (command->pid < 0) {
@@ -213,9 +213,9 @@ int command_start(struct command *command, uint32_t stream, const struct request
     command->output[0].watch.fd = ours.output;
     command->output[1].watch.fd = ours.error;
     command->report.fd = ours.report;
-    timer_set(&command->silence, SILENCE_MS);
-    lane_settle(&command->output[0]);
-    lane_settle(&command->output[1]);
+    timer_set(&command->report_delay, REPORT_DELAY_MS);
+    output_stream_update_watch(&command->output[0]);
+    output_stream_update_watch(&command->output[1]);
     if (request->timeout_ms > 0)
         timer_set(&command->timer, request->timeout_ms);
     return 0;
@@ -224,17 +224,17 @@ int command_start(struct command *command, uint32_t stream, const struct request
 int command_stdin(struct command *command, const struct frame *frame)
 {
     if (command->input_ends || frame->length > command->input_allowed)
-        return fault("STDIN for stream %u after its end or beyond its window", frame->stream);
+        return error_set("STDIN for stream %u after its end or beyond its window", frame->stream);
     command->input_allowed -= frame->length;
     command->input_ends = frame->length == 0;
     if (command->input.fd < 0)
         return 0;
     if (frame->length > 0 && queue_add(&command->queue, frame->payload, frame->length) != 0)
-        return fault_errno("STDIN for stream %u", frame->stream);
+        return error_set_errno("STDIN for stream %u", frame->stream);
     if (frame->length > 0)
         write_input(command);
     else
-        settle_input(command);
+        update_input_watch(command);
     return 0;
 }
 
@@ -243,7 +243,7 @@ int command_signal(struct command *command, const struct frame *frame)
     struct reader reader = {.at = frame->payload, .left = frame->length};
     uint32_t number = (uint32_t)get_number(&reader, 4);
     if (number == 0 || number > 64)
-        return fault("there is no signal %u", number);
+        return error_set("there is no signal %u", number);
     command_deliver(command, number);
     return 0;
 }
@@ -253,7 +253,7 @@ void command_deliver(struct command *command, uint32_t number)
     if (command->reaped)
         return;
     if (number != SIGKILL)
-        hear_report(command);
+        read_report(command);
     if (number == SIGKILL)
         session_kill(command->pid);
     else if (command->started) // it has a process group of its own
@@ -268,17 +268,17 @@ int command_window(struct command *command, const struct frame *frame)
     uint64_t type = get_number(&reader, 1);
     uint32_t credit = (uint32_t)get_number(&reader, 4);
     for (size_t i = 0; i < 2; i++) {
-        struct lane *lane = &command->output[i];
-        if (lane->type != type)
+        struct output_stream *output = &command->output[i];
+        if (output->type != type)
             continue;
-        if (credit == 0 || credit > OUTPUT_WINDOW - lane->credit)
-            return fault("a window of %u for stream %u", credit, frame->stream);
-        lane->credit += credit;
+        if (credit == 0 || credit > OUTPUT_WINDOW - output->credit)
+            return error_set("a window of %u for stream %u", credit, frame->stream);
+        output->credit += credit;
         if (command->started)
-            lane_settle(lane);
+            output_stream_update_watch(output);
         return 0;
     }
-    return fault("a window for no lane of stream %u", frame->stream);
+    return error_set("a window for no flow of stream %u", frame->stream);
 }
 
 int command_resize(struct command *command, const struct frame *frame)
@@ -287,7 +287,7 @@ int command_resize(struct command *command, const struct frame *frame)
     uint16_t rows = 0;
     uint16_t columns = 0;
     if (!parse_size(&reader, &rows, &columns) || !command->output[0].is_terminal)
-        return fault("%u rows and %u columns for stream %u", rows, columns, frame->stream);
+        return error_set("%u rows and %u columns for stream %u", rows, columns, frame->stream);
     if (command->output[0].watch.fd >= 0)
         (void)pty_resize(command->output[0].watch.fd, rows, columns);
     return 0;
@@ -302,10 +302,10 @@ void command_ended(struct command *command, int status)
     loop_close(SET_STREAMS, &command->terminal);
     queue_free(&command->queue);
     for (size_t i = 0; i < 2; i++)
-        lane_expect_last_bytes(&command->output[i]);
-    hear_report(command);
+        output_stream_expect_last_bytes(&command->output[i]);
+    read_report(command);
     for (size_t i = 0; i < 2; i++)
         if (command->started || command->output[i].left == 0)
-            lane_settle(&command->output[i]);
-    settle(command);
+            output_stream_update_watch(&command->output[i]);
+    finish_if_done(command);
 }

@@ -9,8 +9,8 @@
 
 #include "child.h"
 #include "frames.h"
-#include "lane.h"
 #include "loop.h"
+#include "output_stream.h"
 #include "protocol.h"
 #include "queue.h"
 #include "requests.h"
@@ -25,7 +25,7 @@ struct command {
     struct watch report;
     // The other end of its terminal, held until it has ended so that the terminal lives as long.
     struct watch terminal;
-    struct lane output[2];
+    struct output_stream output[2];
     struct queue queue;
     uint32_t input_allowed;
     uint32_t input_consumed;
@@ -38,7 +38,7 @@ struct command {
     int status;
     uint64_t pending_signals;
     struct timer timer;
-    struct timer silence;
+    struct timer report_delay;
     // Called when EXIT was sent; the command is closed and may be freed then.
     void (*finished)(struct command *command);
 };
@@ -47,9 +47,9 @@ struct command {
 int command_start(struct command *command, uint32_t stream, const struct request *request);
 
 // Give back what its start needed, once it has executed its program or was collected; may be called again.
-void command_let_go(struct command *command);
+void command_release(struct command *command);
 
-// Each takes a frame of the command's stream; -1 (with fault() told) when it breaks the protocol.
+// Each takes a frame of the command's stream; -1 (with error_set() called) when it breaks the protocol.
 int command_stdin(struct command *command, const struct frame *frame);
 int command_signal(struct command *command, const struct frame *frame);
 int command_window(struct command *command, const struct frame *frame);

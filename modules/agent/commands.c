@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 
 #include "command.h"
+#include "errors.h"
 #include "exit_report.h"
-#include "fault.h"
 #include "protocol.h"
 #include "sessions.h"
 #include "verbs.h"
@@ -47,12 +47,12 @@ static bool is_main_process(pid_t pid)
     return find_pid(pid) != NULL;
 }
 
-static void forget(struct command *command)
+static void remove_command(struct command *command)
 {
     for (size_t i = 0; i < MAX_STREAMS; i++)
         if (commands[i] == command)
             commands[i] = NULL;
-    command_let_go(command);
+    command_release(command);
     free(command);
 }
 
@@ -66,9 +66,9 @@ static void start(uint32_t stream, struct request *request)
         if (command == NULL)
             break;
         commands[i] = command;
-        command->finished = forget;
+        command->finished = remove_command;
         if (command_start(command, stream, request) != 0)
-            forget(command);
+            remove_command(command);
         return;
     }
     free_request(request);
@@ -78,7 +78,7 @@ static void start(uint32_t stream, struct request *request)
 static int on_run(const struct config *allowed)
 {
     if (has_run || !allowed->has_request)
-        return fault("RUN without a command of the configuration, or twice");
+        return error_set("RUN without a command of the configuration, or twice");
     has_run = true;
     struct request request = allowed->request;
     request.memory = NULL;  // it stays the configuration's
@@ -99,7 +99,7 @@ static uint32_t refusal(const struct config *allowed, const struct verb *verb, c
 static int on_verb(const struct config *allowed, const struct verb *verb, const struct frame *frame)
 {
     if (frame->stream <= last_stream || frame->stream == 1)
-        return fault("a command for stream %u after %u", frame->stream, last_stream);
+        return error_set("a command for stream %u after %u", frame->stream, last_stream);
     last_stream = frame->stream;
     struct request request;
     if (verb->parse(frame->payload, frame->length, &request) != 0)
@@ -124,7 +124,7 @@ int commands_frame(const struct config *allowed, const struct frame *frame)
     struct command *command = find_stream(frame->stream);
     if (command == NULL) {
         bool known = frame->stream == 1 ? has_run : frame->stream <= last_stream;
-        return known ? 0 : fault("a frame for stream %u, which never was", frame->stream);
+        return known ? 0 : error_set("a frame for stream %u, which never was", frame->stream);
     }
     if (frame->type == FRAME_STDIN)
         return command_stdin(command, frame);

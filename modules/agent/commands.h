@@ -8,8 +8,8 @@
 #include "frames.h"
 #include "requests.h"
 
-// A frame of an odd stream; `allowed` says what the host may have run, and stays the caller's. Returns -1 (with fault()
-// told) when it breaks the protocol.
+// A frame of an odd stream; `allowed` says what the host may have run, and stays the caller's. Returns -1
+// (with error_set() called) when it breaks the protocol.
 int commands_frame(const struct config *allowed, const struct frame *frame);
 
 // A child ended: collect those that have; true when there may be more.

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "filter.h"
 
 #define OPEN_FILES_SOFT 1024
@@ -51,10 +51,10 @@ int confine(void)
     (void)umask(022);
     (void)setrlimit(RLIMIT_NOFILE, &files);  // more than the kernel's default, where the agent may give it (not in tests)
     if (setrlimit(RLIMIT_CORE, &no_core) != 0)
-        return fault_errno("can't forbid core dumps");
+        return error_set_errno("can't forbid core dumps");
     if (geteuid() == 0 && (drop_bounding_set() != 0 || lock_securebits() != 0 || setgroups(0, NULL) != 0))
-        return fault_errno("can't give privileges up for all commands");
+        return error_set_errno("can't give privileges up for all commands");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return fault_errno("can't give new privileges up");
-    return filter_install() == 0 ? 0 : fault_errno("can't filter system calls");
+        return error_set_errno("can't give new privileges up");
+    return filter_install() == 0 ? 0 : error_set_errno("can't filter system calls");
 }

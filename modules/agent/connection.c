@@ -1,4 +1,4 @@
-// One forwarded connection: its two lanes, their credit, its half-closes and its breaking off.
+// One forwarded connection: its two directions, their credit, its half-closes and its breaking off.
 #include "connection.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 
 #include "bytes.h"
 #include "channel.h"
-#include "fault.h"
+#include "errors.h"
 #include "protocol.h"
 
 static void close_socket(struct connection *connection)
@@ -36,8 +36,8 @@ static void abort_socket(struct connection *connection)
     close_socket(connection);
 }
 
-// The socket failed: break off, and wait for the host to have heard of it; it has when it ended its lane as we did ours.
-static void break_off(struct connection *connection)
+// The socket failed: break off, and wait for the host to have heard of it; it has when it ended its direction as we did ours.
+static void reset_connection(struct connection *connection)
 {
     abort_socket(connection);
     if (connection->sent_eof && connection->got_eof) {
@@ -48,8 +48,8 @@ static void break_off(struct connection *connection)
     channel_send(FRAME_RESET, connection->stream, NULL, 0);
 }
 
-// What is watched follows from credit and from what is queued; an end of both lanes ends the connection.
-static void settle(struct connection *connection)
+// What is watched follows from credit and from what is queued; an end of both directions ends the connection.
+static void update_watch(struct connection *connection)
 {
     if (connection->watch.fd < 0)
         return;
@@ -74,7 +74,7 @@ static void consumed(struct connection *connection, size_t count)
     connection->consumed = 0;
 }
 
-static bool try_again(void)
+static bool would_block(void)
 {
     return errno == EAGAIN || errno == EINTR;
 }
@@ -89,7 +89,7 @@ static int write_some(struct connection *connection)
 {
     ssize_t count = queue_write(&connection->queue, connection->watch.fd);
     if (count < 0)
-        return try_again() ? 0 : -1;
+        return would_block() ? 0 : -1;
     if (!connection->got_eof)
         consumed(connection, (size_t)count);
     return connection->got_eof && connection->queue.length == 0 ? end_writing(connection) : 0;
@@ -99,7 +99,7 @@ static int read_some(struct connection *connection)
 {
     ssize_t count = channel_forward(FRAME_DATA, connection->stream, connection->watch.fd, connection->credit);
     if (count < 0)
-        return try_again() ? 0 : -1;
+        return would_block() ? 0 : -1;
     if (count > 0) {
         connection->credit -= (uint32_t)count;
         return 0;
@@ -120,9 +120,9 @@ static void on_socket(struct watch *watch, uint32_t events)
     if (result == 0 && (wanted & (uint32_t)EPOLLIN) != 0 && ((events & (uint32_t)EPOLLIN) != 0 || hung_up))
         result = read_some(connection);
     if (result != 0)
-        break_off(connection);
+        reset_connection(connection);
     else
-        settle(connection);
+        update_watch(connection);
 }
 
 void connection_open(struct connection *connection, uint32_t stream, int fd, void (*finished)(struct connection *))
@@ -134,29 +134,29 @@ void connection_open(struct connection *connection, uint32_t stream, int fd, voi
         .allowed = INITIAL_WINDOW,
         .finished = finished,
     };
-    settle(connection);
+    update_watch(connection);
 }
 
 static int on_data(struct connection *connection, const struct frame *frame)
 {
     if (connection->got_eof || frame->length > connection->allowed)
-        return fault("DATA for stream %u after its end or beyond its window", frame->stream);
+        return error_set("DATA for stream %u after its end or beyond its window", frame->stream);
     connection->allowed -= frame->length;
     if (connection->watch.fd < 0)
         return 0;
     if (queue_add(&connection->queue, frame->payload, frame->length) != 0)
-        return fault_errno("DATA for stream %u", frame->stream);
+        return error_set_errno("DATA for stream %u", frame->stream);
     if (write_some(connection) != 0)
-        break_off(connection);
+        reset_connection(connection);
     else
-        settle(connection);
+        update_watch(connection);
     return 0;
 }
 
 static int on_eof(struct connection *connection)
 {
     if (connection->got_eof)
-        return fault("a second EOF for stream %u", connection->stream);
+        return error_set("a second EOF for stream %u", connection->stream);
     connection->got_eof = true;
     if (connection->sent_reset) {
         if (connection->sent_eof)
@@ -164,9 +164,9 @@ static int on_eof(struct connection *connection)
         return 0;
     }
     if (connection->queue.length == 0 && end_writing(connection) != 0)
-        break_off(connection);
+        reset_connection(connection);
     else
-        settle(connection);
+        update_watch(connection);
     return 0;
 }
 
@@ -182,12 +182,12 @@ static int on_reset(struct connection *connection)
 static int on_window(struct connection *connection, const struct frame *frame)
 {
     struct reader reader = {.at = frame->payload, .left = frame->length};
-    uint64_t lane = get_number(&reader, 1);
+    uint64_t flow = get_number(&reader, 1);
     uint32_t credit = (uint32_t)get_number(&reader, 4);
-    if (lane != FRAME_DATA || credit == 0 || credit > INITIAL_WINDOW - connection->credit)
-        return fault("a window of %u for stream %u", credit, frame->stream);
+    if (flow != FRAME_DATA || credit == 0 || credit > INITIAL_WINDOW - connection->credit)
+        return error_set("a window of %u for stream %u", credit, frame->stream);
     connection->credit += credit;
-    settle(connection);
+    update_watch(connection);
     return 0;
 }
 

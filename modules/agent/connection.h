@@ -1,4 +1,4 @@
-// One forwarded connection: its two lanes, their credit, its half-closes and its breaking off.
+// One forwarded connection: its two directions, their credit, its half-closes and its breaking off.
 #ifndef AGENT_CONNECTION_H
 #define AGENT_CONNECTION_H
 
@@ -24,7 +24,7 @@ struct connection {
 };
 
 void connection_open(struct connection *connection, uint32_t stream, int fd, void (*finished)(struct connection *));
-// A frame of this stream; -1 (with fault() told) when it breaks the protocol.
+// A frame of this stream; -1 (with error_set() called) when it breaks the protocol.
 int connection_frame(struct connection *connection, const struct frame *frame);
 
 #endif

@@ -12,7 +12,7 @@
 #include "channel.h"
 #include "commands.h"
 #include "confine.h"
-#include "fault.h"
+#include "errors.h"
 #include "filter.h"
 #include "loop.h"
 #include "protocol.h"
@@ -24,24 +24,24 @@
 #define FLUSH_MS 2000
 #define HANGUP_MS 250
 // How long killed commands may take to be collected.
-#define LAST_BREATH_MS 1000
+#define KILL_WAIT_MS 1000
 
 // STOPPED and FAILED are ends: none of them follows the other, and no frame is handled in them.
 static enum { EXPECT_CONFIG, READY, STOPPING, STOPPED, FAILED } phase;
 static struct config config;
 static apply_config apply;
 static struct watch signals;
-static struct timer patience;
+static struct timer grace_timer;
 static struct timer collector;
 static bool killed;
 
-static void stop_if_alone(void)
+static void stop_if_idle(void)
 {
     if (phase == STOPPING && commands_running() == 0)
         phase = STOPPED;
 }
 
-static void on_patience(struct timer *timer)
+static void on_grace_end(struct timer *timer)
 {
     if (killed) {
         phase = STOPPED;
@@ -49,7 +49,7 @@ static void on_patience(struct timer *timer)
     }
     killed = true;
     commands_kill();
-    timer_set(timer, LAST_BREATH_MS);
+    timer_set(timer, KILL_WAIT_MS);
 }
 
 // A workload may leave children faster than they can be collected: the host is heard in between.
@@ -75,10 +75,10 @@ static int watch_children(void)
     (void)sigaddset(&set, SIGCHLD);
     (void)signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
-        return fault_errno("sigprocmask");
+        return error_set_errno("sigprocmask");
     signals = (struct watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .ready = on_signal};
     if (signals.fd < 0)
-        return fault_errno("signalfd");
+        return error_set_errno("signalfd");
     return loop_watch(SET_ALWAYS, &signals, (uint32_t)EPOLLIN);
 }
 
@@ -89,7 +89,7 @@ static int on_config(const struct frame *frame)
         conversation_failed();
         return 0;
     }
-    secrets_forget(&config.secrets);
+    secrets_wipe(&config.secrets);
     phase = READY;
     channel_send(FRAME_READY, 0, NULL, 0);
     return 0;
@@ -103,7 +103,7 @@ static int on_shutdown(const struct frame *frame)
     streams_close();
     if (grace_ms > 0)
         commands_terminate();
-    timer_set(&patience, grace_ms);
+    timer_set(&grace_timer, grace_ms);
     return 0;
 }
 
@@ -131,18 +131,18 @@ static int on_frame(const struct frame *frame)
         if (frame->type == FRAME_CONFIG)
             return on_config(frame);
         if (frame->type != FRAME_SHUTDOWN)
-            return fault("a frame of type %u before CONFIG", frame->type);
+            return error_set("a frame of type %u before CONFIG", frame->type);
         phase = STOPPED;  // nothing runs that would have to end first
         return 0;
     }
     if (frame->type == FRAME_CONFIG)
-        return fault("a second CONFIG");
+        return error_set("a second CONFIG");
     if (phase == READY)
         return frame->type == FRAME_SHUTDOWN ? on_shutdown(frame) : on_stream_frame(frame);
     if (frame->type == FRAME_SHUTDOWN)
-        return fault("a second SHUTDOWN");
+        return error_set("a second SHUTDOWN");
     if (starts_command(frame))
-        return fault("a command after SHUTDOWN");
+        return error_set("a command after SHUTDOWN");
     return on_stream_frame(frame);
 }
 
@@ -166,7 +166,7 @@ static void say_hello(void)
 int conversation_begin(int fd, apply_config how)
 {
     apply = how;
-    patience.fire = on_patience;
+    grace_timer.fire = on_grace_end;
     collector.fire = collect;
     if (loop_open() != 0 || watch_children() != 0 || channel_open(fd, on_frame) != 0)
         return -1;
@@ -176,8 +176,8 @@ int conversation_begin(int fd, apply_config how)
 
 void conversation_failed(void)
 {
-    const char *text = fault_text();
-    complain(text);
+    const char *text = error_text();
+    log_error(text);
     channel_send(FRAME_FAILED, 0, (const uint8_t *)text, strlen(text));
     phase = FAILED;
 }
@@ -186,10 +186,10 @@ void conversation_run(void)
 {
     while (phase < STOPPED && !channel_ended()) {
         if (loop_turn() != 0) {
-            complain(fault_text());
+            log_error(error_text());
             break;
         }
-        stop_if_alone();
+        stop_if_idle();
     }
     commands_kill();
     if (phase == STOPPED)

@@ -4,12 +4,12 @@
 
 #include "requests.h"
 
-// What a configuration means for this machine; -1 with fault() told.
+// What a configuration means for this machine; -1 with error_set() called.
 typedef int (*apply_config)(const struct config *config);
 
 // Say HELLO on `fd`, a non-blocking descriptor.
 int conversation_begin(int fd, apply_config apply);
-// Say FAILED with the words of fault().
+// Say FAILED with the words of error_set().
 void conversation_failed(void);
 // Talk until the host has said SHUTDOWN or left, or something failed.
 void conversation_run(void);

@@ -19,7 +19,7 @@
 #define NO_REPLACE 1u  // RENAME_NOREPLACE
 
 // Where it goes: a name in a directory.
-struct place {
+struct destination {
     int parent;
     char name[256];
     char temporary[64];
@@ -32,7 +32,7 @@ static int receive_file(int parent, const char *name, const struct record *recor
     static char chunk[CHUNK];
     int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, record->mode);
     if (fd < 0)
-        return record_fault(name, errno);
+        return record_error(name, errno);
     int result = 0;
     for (uint64_t left = record->size; result == 0 && left > 0;) {
         size_t length = left < sizeof chunk ? (size_t)left : sizeof chunk;
@@ -40,14 +40,14 @@ static int receive_file(int parent, const char *name, const struct record *recor
         for (size_t done = 0; result == 0 && done < length;) {
             ssize_t count = write(fd, chunk + done, length - done);
             if (count <= 0)
-                result = record_fault(name, errno);
+                result = record_error(name, errno);
             else
                 done += (size_t)count;
         }
         left -= length;
     }
     if (close(fd) != 0 && result == 0)
-        result = record_fault(name, errno);
+        result = record_error(name, errno);
     return result;
 }
 
@@ -55,37 +55,37 @@ static int receive_file(int parent, const char *name, const struct record *recor
 static int receive_directory(int parent, const char *name, const struct record *record)
 {
     if (mkdirat(parent, name, record->mode | 0700) != 0) {
-        (void)record_fault(name, errno);
+        (void)record_error(name, errno);
         return -1;
     }
     int fd = openat(parent, name, ENTERING);
     if (fd < 0)
-        (void)record_fault(name, errno);
+        (void)record_error(name, errno);
     return fd;
 }
 
 static int next_record(struct record *record)
 {
-    return ++records > COPY_RECORDS ? record_fault("there are too many files", 0) : record_get(record);
+    return ++records > COPY_RECORDS ? record_error("there are too many files", 0) : record_get(record);
 }
 
-static int fill(int fd, unsigned depth)
+static int fill_directory(int fd, unsigned depth)
 {
     struct record record;
     if (depth > COPY_DEPTH)
-        return record_fault("directories lie too deep in one another", 0);
+        return record_error("directories lie too deep in one another", 0);
     while (next_record(&record) == 0) {
         if (record.kind == RECORD_LEAVE)
             return 0;
         if (record.name[0] == '\0')
-            return record_fault("the copy has a nameless record", 0);
+            return record_error("the copy has a nameless record", 0);
         if (record.kind == RECORD_FILE) {
             if (receive_file(fd, record.name, &record) != 0)
                 return -1;
             continue;
         }
         int child = receive_directory(fd, record.name, &record);
-        int result = child < 0 ? -1 : fill(child, depth + 1);
+        int result = child < 0 ? -1 : fill_directory(child, depth + 1);
         (void)close(child);
         if (result != 0)
             return -1;
@@ -93,35 +93,35 @@ static int fill(int fd, unsigned depth)
     return -1;
 }
 
-static int receive(const struct place *place, bool *is_file)
+static int receive_copy(const struct destination *destination, bool *is_file)
 {
     struct record record;
     if (next_record(&record) != 0)
         return -1;
     *is_file = record.kind == RECORD_FILE;
     if (record.name[0] != '\0' || (!*is_file && record.kind != RECORD_DIRECTORY))
-        return record_fault("the copy has nothing to begin with", 0);
+        return record_error("the copy has nothing to begin with", 0);
     if (*is_file) {
-        if (receive_file(place->parent, place->temporary, &record) != 0)
+        if (receive_file(destination->parent, destination->temporary, &record) != 0)
             return -1;
     } else {
-        int fd = receive_directory(place->parent, place->temporary, &record);
-        int result = fd < 0 ? -1 : fill(fd, 1);
+        int fd = receive_directory(destination->parent, destination->temporary, &record);
+        int result = fd < 0 ? -1 : fill_directory(fd, 1);
         (void)close(fd);
         if (result != 0)
             return -1;
     }
     if (next_record(&record) != 0)
         return -1;
-    return record.kind == RECORD_END ? bytes_end() : record_fault("the copy goes on behind its end", 0);
+    return record.kind == RECORD_END ? bytes_end() : record_error("the copy goes on behind its end", 0);
 }
 
 // A file may take a file's place if that was asked for; a directory never takes anything's.
-static int settle(const struct place *place, bool replaces)
+static int rename_into_place(const struct destination *destination, bool replaces)
 {
     const unsigned flags = replaces ? 0 : NO_REPLACE;
-    if (syscall(SYS_renameat2, place->parent, place->temporary, place->parent, place->name, flags) != 0)
-        return record_fault(place->name, errno);
+    if (syscall(SYS_renameat2, destination->parent, destination->temporary, destination->parent, destination->name, flags) != 0)
+        return record_error(destination->name, errno);
     return 0;
 }
 
@@ -141,43 +141,43 @@ static void remove_all(int parent, const char *name, unsigned depth)
 }
 
 // The path's own directories are followed as everywhere, by links too: whoever asks for it means what is there.
-static int find_place(const char *path, const char *name, struct place *place)
+static int find_destination(const char *path, const char *name, struct destination *destination)
 {
     char parent[MAX_PATH + 1];
     uint64_t number = 0;
-    place->parent = name == NULL ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (place->parent < 0) {
+    destination->parent = name == NULL ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (destination->parent < 0) {
         (void)snprintf(parent, sizeof parent, "%s", path);
         char *slash = strrchr(parent, '/');
         name = slash == NULL ? path : path + (slash - parent) + 1;
         if (slash != NULL)
             slash[slash == parent ? 1 : 0] = '\0';
-        place->parent = open(slash == NULL ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        destination->parent = open(slash == NULL ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     }
-    if (place->parent < 0)
-        return record_fault(path, errno);
+    if (destination->parent < 0)
+        return record_error(path, errno);
     if (!is_name(name) || getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) {
-        (void)close(place->parent);
-        return record_fault("it needs the name of a file", 0);
+        (void)close(destination->parent);
+        return record_error("it needs the name of a file", 0);
     }
-    (void)snprintf(place->name, sizeof place->name, "%s", name);
-    (void)snprintf(place->temporary, sizeof place->temporary, ".mvm-cp-%016llx.tmp", (unsigned long long)number);
+    (void)snprintf(destination->name, sizeof destination->name, "%s", name);
+    (void)snprintf(destination->temporary, sizeof destination->temporary, ".mvm-cp-%016llx.tmp", (unsigned long long)number);
     return 0;
 }
 
 int copy_in(const char *path, const char *name, bool replaces)
 {
-    struct place place;
+    struct destination destination;
     bool is_file = false;
     if (strlen(path) > MAX_PATH)
-        return record_fault("the path is too long", 0);
-    if (find_place(path, name, &place) != 0)
+        return record_error("the path is too long", 0);
+    if (find_destination(path, name, &destination) != 0)
         return -1;
-    int result = receive(&place, &is_file);
+    int result = receive_copy(&destination, &is_file);
     if (result == 0)
-        result = settle(&place, replaces && is_file);
+        result = rename_into_place(&destination, replaces && is_file);
     if (result != 0)
-        remove_all(place.parent, place.temporary, 0);
-    (void)close(place.parent);
+        remove_all(destination.parent, destination.temporary, 0);
+    (void)close(destination.parent);
     return result;
 }

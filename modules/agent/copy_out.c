@@ -23,11 +23,11 @@ static struct record record_of(enum record_kind kind, const char *name, unsigned
     return record;
 }
 
-static int put(enum record_kind kind, const char *name, unsigned mode, uint64_t size)
+static int put_record(enum record_kind kind, const char *name, unsigned mode, uint64_t size)
 {
     const struct record record = record_of(kind, name, mode, size);
     if (++records > COPY_RECORDS)
-        return record_fault("there are too many files", 0);
+        return record_error("there are too many files", 0);
     return record_put(&record);
 }
 
@@ -36,18 +36,18 @@ static int send_file(int fd, const char *name, const struct stat *status)
 {
     static char chunk[CHUNK];
     uint64_t left = (uint64_t)status->st_size;
-    if (put(RECORD_FILE, name, status->st_mode & 0777, left) != 0)
+    if (put_record(RECORD_FILE, name, status->st_mode & 0777, left) != 0)
         return -1;
     while (left > 0) {
         ssize_t count = read(fd, chunk, left < sizeof chunk ? (size_t)left : sizeof chunk);
         if (count <= 0)
-            return record_fault(name, count < 0 ? errno : ENODATA);
+            return record_error(name, count < 0 ? errno : ENODATA);
         if (bytes_put(chunk, (size_t)count) != 0)
             return -1;
         left -= (uint64_t)count;
     }
     if (status->st_size == 0 && read(fd, chunk, 1) > 0)
-        return record_fault("a file doesn't say how large it is, as those in /proc", 0);
+        return record_error("a file doesn't say how large it is, as those in /proc", 0);
     return 0;
 }
 
@@ -56,22 +56,22 @@ static int send_entries(int fd, unsigned depth);
 static int send_directory(int fd, const char *name, const struct stat *status, unsigned depth)
 {
     if (depth > COPY_DEPTH)
-        return record_fault("directories lie too deep in one another", 0);
-    if (put(RECORD_DIRECTORY, name, status->st_mode & 0777, 0) != 0 || send_entries(fd, depth) != 0)
+        return record_error("directories lie too deep in one another", 0);
+    if (put_record(RECORD_DIRECTORY, name, status->st_mode & 0777, 0) != 0 || send_entries(fd, depth) != 0)
         return -1;
-    return put(RECORD_LEAVE, "", 0, 0);
+    return put_record(RECORD_LEAVE, "", 0, 0);
 }
 
 static int send_opened(int fd, const char *name, unsigned depth)
 {
     struct stat status;
     if (fstat(fd, &status) != 0)
-        return record_fault(name, errno);
+        return record_error(name, errno);
     if (S_ISDIR(status.st_mode))
         return send_directory(fd, name, &status, depth);
     if (S_ISREG(status.st_mode))
         return send_file(fd, name, &status);
-    return record_fault("it is neither a file nor a directory", 0);
+    return record_error("it is neither a file nor a directory", 0);
 }
 
 // What is neither is named, and never opened: a link could lead anywhere, a device could do anything.
@@ -79,14 +79,14 @@ static int send_entry(int parent, const char *name, unsigned depth)
 {
     struct stat status;
     if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
-        return errno == ENOENT ? 0 : record_fault(name, errno);
+        return errno == ENOENT ? 0 : record_error(name, errno);
     if (!is_name(name))
-        return record_fault("a name is too long", 0);
+        return record_error("a name is too long", 0);
     if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
-        return put(RECORD_LEFT_OUT, name, (status.st_mode & S_IFMT) >> 12, 0);
+        return put_record(RECORD_LEFT_OUT, name, (status.st_mode & S_IFMT) >> 12, 0);
     int fd = openat(parent, name, OPENING | O_NOFOLLOW);
     if (fd < 0)
-        return record_fault(name, errno);
+        return record_error(name, errno);
     int result = send_opened(fd, name, depth);
     (void)close(fd);
     return result;
@@ -96,7 +96,7 @@ static int send_entries(int fd, unsigned depth)
 {
     DIR *directory = fdopendir(fcntl(fd, F_DUPFD_CLOEXEC, 3));
     if (directory == NULL)
-        return record_fault("a directory", errno);
+        return record_error("a directory", errno);
     int result = 0;
     for (struct dirent *entry = readdir(directory); result == 0 && entry != NULL; entry = readdir(directory))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
@@ -109,8 +109,8 @@ int copy_out(const char *path)
 {
     int fd = open(path, OPENING);  // whoever asks for it means what is there, by links too
     if (fd < 0)
-        return record_fault(path, errno);
+        return record_error(path, errno);
     int result = send_opened(fd, "", 1);
     (void)close(fd);
-    return result == 0 ? put(RECORD_END, "", 0, 0) : -1;
+    return result == 0 ? put_record(RECORD_END, "", 0, 0) : -1;
 }

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-// Returns -1 with fault() told. Below `root` the place is a directory of the image, or beneath a writable one.
+// Returns -1 with error_set() called. Below `root` the place is a directory of the image, or beneath a writable one.
 int data_disk_mount(const char *place, const char *root, uid_t uid, gid_t gid);
 
 #endif

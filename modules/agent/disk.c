@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 
 #define DISK_WAIT_MS 30000
@@ -17,13 +17,13 @@ struct search {
     unsigned long size;
 };
 
-static int look(void *context)
+static int find_by_serial(void *context)
 {
     const struct search *search = context;
     DIR *disks = opendir("/sys/block");
     if (disks == NULL)
-        return fault_errno("/sys/block");
-    int result = fault("there is no disk with serial number %s", search->serial);
+        return error_set_errno("/sys/block");
+    int result = error_set("there is no disk with serial number %s", search->serial);
     for (struct dirent *entry = readdir(disks); entry != NULL && result != 0; entry = readdir(disks)) {
         char path[300];
         char serial[64];
@@ -42,5 +42,5 @@ static int look(void *context)
 int disk_find(const char *serial, char *path, unsigned long size)
 {
     struct search search = {serial, path, size};
-    return wait_until(look, &search, DISK_WAIT_MS);
+    return wait_until(find_by_serial, &search, DISK_WAIT_MS);
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 
 #define BLOCK 4096u
 #define BLOCKS_PER_GROUP 32768u
@@ -44,7 +44,7 @@ static void put32(uint8_t *at, uint32_t number)
 static int write_at(int fd, const void *data, size_t size, uint64_t offset)
 {
     if (pwrite(fd, data, size, (off_t)offset) != (ssize_t)size)
-        return fault_errno("can't write a file system");
+        return error_set_errno("can't write a file system");
     return 0;
 }
 

@@ -9,7 +9,7 @@
 #define EXT4_STEP_BYTES (UINT64_C(1) << 24)
 #define EXT4_MOST_GROUPS UINT64_C(8192)
 
-// Returns -1 with fault() told. `size` is a multiple of EXT4_STEP_BYTES, and at most EXT4_MOST_GROUPS of groups.
+// Returns -1 with error_set() called. `size` is a multiple of EXT4_STEP_BYTES, and at most EXT4_MOST_GROUPS of groups.
 int ext4_format(int fd, uint64_t size);
 
 #endif

@@ -1,4 +1,4 @@
-// Small deeds on files that booting needs: reading a whole one, writing a word, making directories, waiting.
+// File operations that booting needs: reading a whole one, writing a word, making directories, waiting.
 #include "files.h"
 
 #include <errno.h>
@@ -8,14 +8,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "loop.h"
 
 int read_text(const char *path, char *text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fault_errno("%s", path);
+        return error_set_errno("%s", path);
     size_t length = 0;
     ssize_t count = 0;
     do {
@@ -24,9 +24,9 @@ int read_text(const char *path, char *text, size_t size)
     } while (count > 0);
     (void)close(fd);
     if (count < 0)
-        return fault_errno("%s", path);
+        return error_set_errno("%s", path);
     if (length == size)
-        return fault("%s has %zu bytes or more", path, size);
+        return error_set("%s has %zu bytes or more", path, size);
     text[length] = '\0';
     return 0;
 }
@@ -34,14 +34,14 @@ int read_text(const char *path, char *text, size_t size)
 int make_directory(const char *path, mode_t mode)
 {
     if (mkdir(path, mode) != 0 && errno != EEXIST)
-        return fault_errno("can't make %s", path);
+        return error_set_errno("can't make %s", path);
     return 0;
 }
 
 int mount_on(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
 {
     if (mount(source, target, type, flags, options) != 0)
-        return fault_errno("can't mount %s on %s", type == NULL ? source : type, target);
+        return error_set_errno("can't mount %s on %s", type == NULL ? source : type, target);
     return 0;
 }
 

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "filter_table.h"
 
 // Numbers from here on are those of the x32 ABI, which would be a second name for every call.
@@ -39,7 +39,7 @@ static void load(size_t offset)
 }
 
 // Go on if it is so, else leave out the next `skipped` instructions.
-static void only_if(uint16_t how, uint32_t value, size_t skipped)
+static void add_test(uint16_t how, uint32_t value, size_t skipped)
 {
     add((uint16_t)(BPF_JMP | how | BPF_K), value, 0, skipped);
 }
@@ -53,13 +53,13 @@ static void add_rule(const struct rule *rule)
 {
     uint32_t action = rule->answer == 0 ? SECCOMP_RET_ALLOW : ERROR(rule->answer);
     if (rule->test == ANY_CALL) {
-        only_if(BPF_JEQ, rule->number, 1);
+        add_test(BPF_JEQ, rule->number, 1);
         answer(action);
         return;
     }
-    only_if(BPF_JEQ, rule->number, 4);
+    add_test(BPF_JEQ, rule->number, 4);
     load(offsetof(struct seccomp_data, args) + rule->argument * sizeof(uint64_t));
-    only_if(rule->test == ARGUMENT_IS ? BPF_JEQ : BPF_JSET, rule->value, 1);
+    add_test(rule->test == ARGUMENT_IS ? BPF_JEQ : BPF_JSET, rule->value, 1);
     answer(action);
     load(offsetof(struct seccomp_data, nr));
 }
@@ -106,16 +106,16 @@ static void add_rows(size_t from, size_t to)
 int filter_make(enum tier tier)
 {
     if (filter_rule_count > MOST_ROWS)
-        return fault("a table of filters that is too long");
+        return error_set("a table of filters that is too long");
     length = 0;
     load(offsetof(struct seccomp_data, arch));
     add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
     answer(SECCOMP_RET_KILL_PROCESS);
     load(offsetof(struct seccomp_data, nr));
-    only_if(BPF_JGE, X32, 1);
+    add_test(BPF_JGE, X32, 1);
     answer(ERROR(ENOSYS));
     add_rows(0, choose(tier));
-    return length <= BPF_MAXINSNS ? 0 : fault("a filter that is too long");
+    return length <= BPF_MAXINSNS ? 0 : error_set("a filter that is too long");
 }
 
 int filter_install(void)

@@ -4,7 +4,7 @@
 
 #include "protocol.h"
 
-// Make the program; -1 with fault() told. In the agent, once it knows the tier.
+// Make the program; -1 with error_set() called. In the agent, once it knows the tier.
 int filter_make(enum tier tier);
 // From here on this process and all that come of it are under it; no-new-privs is set. -1 with errno.
 int filter_install(void);

@@ -6,17 +6,17 @@
 #include "bytes.h"
 #include "protocol.h"
 
-enum carrier { CHANNEL, FIRST, COMMAND, CONNECTION, EITHER };
+enum stream_kind { CHANNEL, FIRST, COMMAND, CONNECTION, EITHER };
 
-struct shape {
+struct frame_format {
     uint8_t type;
-    enum carrier carrier;
+    enum stream_kind streams;
     uint32_t least;
     uint32_t most;
 };
 
 // All that a host may say. CONFIG, EXEC, SHELL and COPY have a length that only their own parser can judge.
-static const struct shape SHAPES[] = {
+static const struct frame_format FORMATS[] = {
     {FRAME_CONFIG, CHANNEL, 1, MAX_PAYLOAD},  {FRAME_RUN, FIRST, 0, 0},
     {FRAME_EXEC, COMMAND, 1, MAX_PAYLOAD},    {FRAME_STDIN, COMMAND, 0, MAX_PAYLOAD},
     {FRAME_SIGNAL, COMMAND, 4, 4},            {FRAME_DATA, CONNECTION, 1, MAX_PAYLOAD},
@@ -26,9 +26,9 @@ static const struct shape SHAPES[] = {
     {FRAME_SHELL, COMMAND, 5, MAX_PAYLOAD},   {FRAME_COPY, COMMAND, 5, MAX_PAYLOAD},
 };
 
-static bool carries(enum carrier carrier, uint32_t stream)
+static bool stream_is(enum stream_kind kind, uint32_t stream)
 {
-    switch (carrier) {
+    switch (kind) {
     case CHANNEL:
         return stream == 0;
     case FIRST:
@@ -43,11 +43,11 @@ static bool carries(enum carrier carrier, uint32_t stream)
     return false;
 }
 
-static const struct shape *shape_of(uint8_t type)
+static const struct frame_format *format_of(uint8_t type)
 {
-    for (size_t i = 0; i < sizeof SHAPES / sizeof SHAPES[0]; i++)
-        if (SHAPES[i].type == type)
-            return &SHAPES[i];
+    for (size_t i = 0; i < sizeof FORMATS / sizeof FORMATS[0]; i++)
+        if (FORMATS[i].type == type)
+            return &FORMATS[i];
     return NULL;
 }
 
@@ -56,15 +56,15 @@ enum parse parse_frame(const uint8_t *buffer, size_t length, struct frame *frame
     if (length < HEADER_BYTES)
         return PARSE_MORE;
     struct reader reader = {.at = buffer, .left = HEADER_BYTES};
-    const struct shape *shape = shape_of((uint8_t)get_number(&reader, 1));
+    const struct frame_format *format = format_of((uint8_t)get_number(&reader, 1));
     uint64_t zeros = get_number(&reader, 3);
     uint32_t stream = (uint32_t)get_number(&reader, 4);
     uint32_t size = (uint32_t)get_number(&reader, 4);
-    if (shape == NULL || zeros != 0 || size < shape->least || size > shape->most || !carries(shape->carrier, stream))
+    if (format == NULL || zeros != 0 || size < format->least || size > format->most || !stream_is(format->streams, stream))
         return PARSE_BAD;
     if (length - HEADER_BYTES < size)
         return PARSE_MORE;
-    *frame = (struct frame){shape->type, stream, size, buffer + HEADER_BYTES};
+    *frame = (struct frame){format->type, stream, size, buffer + HEADER_BYTES};
     *used = HEADER_BYTES + size;
     return PARSE_FRAME;
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 
 #define DIRECTORY "/modules/"
@@ -48,15 +48,15 @@ static int load(const char *name, bool keep_signature)
     char path[300];
     int length = snprintf(path, sizeof path, DIRECTORY "%s", name);
     if (length < 0 || (size_t)length >= sizeof path || strchr(name, '/') != NULL)
-        return fault("not a module's name: %.100s", name);
+        return error_set("not a module's name: %.100s", name);
     if (!keep_signature)
         cut_signature(path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fault_errno("%s", path);
+        return error_set_errno("%s", path);
     long result = syscall(SYS_finit_module, fd, "", 0);
     if (result != 0 && errno != EEXIST)
-        (void)fault_errno("can't load %s", path);
+        (void)error_set_errno("can't load %s", path);
     else
         result = 0;
     (void)close(fd);

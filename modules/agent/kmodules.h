@@ -2,9 +2,9 @@
 #ifndef AGENT_KMODULES_H
 #define AGENT_KMODULES_H
 
-// Load what /modules/order names, one file of /modules per line, and delete it; -1 with fault() told.
+// Load what /modules/order names, one file of /modules per line, and delete it; -1 with error_set() called.
 int kmodules_load(void);
-// Load one that no ordinary machine needs, which is in /modules and not in the order; -1 with fault() told.
+// Load one that no ordinary machine needs, which is in /modules and not in the order; -1 with error_set() called.
 int kmodules_load_one(const char *name);
 
 #endif

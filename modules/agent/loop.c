@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 
 // The second set lies in the first one, so that a single call takes all streams out of it.
 static int sets[2] = {-1, -1};
@@ -27,7 +27,7 @@ int loop_open(void)
     for (int i = 0; i < 2; i++) {
         sets[i] = epoll_create1(EPOLL_CLOEXEC);
         if (sets[i] < 0)
-            return fault_errno("epoll_create1");
+            return error_set_errno("epoll_create1");
     }
     return loop_pause_streams(false);
 }
@@ -39,7 +39,7 @@ int loop_pause_streams(bool paused)
     streams_paused = paused;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(sets[SET_ALWAYS], paused ? EPOLL_CTL_DEL : EPOLL_CTL_ADD, sets[SET_STREAMS], &event) != 0)
-        return fault_errno("epoll_ctl for streams");
+        return error_set_errno("epoll_ctl for streams");
     return 0;
 }
 
@@ -50,7 +50,7 @@ int loop_watch(enum set set, struct watch *watch, uint32_t events)
     int operation = events == 0 ? EPOLL_CTL_DEL : watch->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     struct epoll_event event = {.events = events, .data.ptr = watch};
     if (epoll_ctl(sets[set], operation, watch->fd, &event) != 0)
-        return fault_errno("epoll_ctl for descriptor %d", watch->fd);
+        return error_set_errno("epoll_ctl for descriptor %d", watch->fd);
     watch->events = events;
     return 0;
 }
@@ -118,7 +118,7 @@ static int next_event(int set, int timeout, struct epoll_event *event)
 {
     int count = epoll_wait(set, event, 1, timeout);
     if (count < 0 && errno != EINTR)
-        return fault_errno("epoll_wait");
+        return error_set_errno("epoll_wait");
     return count > 0 ? 1 : 0;
 }
 

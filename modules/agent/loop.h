@@ -25,7 +25,7 @@ struct timer {
 
 enum set { SET_ALWAYS, SET_STREAMS };
 
-// All return 0, or -1 with fault() told.
+// All return 0, or -1 with error_set() called.
 int loop_open(void);
 // Wait for these epoll events; none of them: forget the descriptor, which is to be done before it is closed.
 int loop_watch(enum set set, struct watch *watch, uint32_t events);

@@ -1,4 +1,4 @@
-// The guest's first process: boots the machine, serves the host's wishes, restarts the machine when that is over.
+// The guest's first process: boots the machine, serves the host's requests, restarts the machine when that is over.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -12,8 +12,8 @@
 
 #include "boot.h"
 #include "conversation.h"
+#include "errors.h"
 #include "ext4.h"
-#include "fault.h"
 #include "filter.h"
 #include "memory.h"
 #include "root.h"
@@ -22,12 +22,12 @@
 static void serve_machine(void)
 {
     if (boot_prepare() != 0) {
-        complain(fault_text());
+        log_error(error_text());
         return;
     }
     int port = boot_open_port();
     if (port < 0 || conversation_begin(port, root_configure) != 0) {
-        complain(fault_text());
+        log_error(error_text());
         return;
     }
     if (root_mount() != 0)
@@ -65,7 +65,7 @@ static int accept_anything(const struct config *config)
 // `agent --filter TIER >FILE`: the program that commands of that tier run under.
 // `agent --format BYTES >FILE`: an empty file system, for whoever checks those.
 // `agent --memory BYTES`: what commands may have of so many that are available, and what files may have of that.
-static int tell_memory(const char *available)
+static int print_memory(const char *available)
 {
     uint64_t commands = memory_for_commands(strtoull(available, NULL, 10));
     return printf("%" PRIu64 " %" PRIu64 "\n", commands, memory_for_files(commands)) > 0 ? 0 : 1;
@@ -77,7 +77,7 @@ static int serve_test(const char *number)
 {
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // as PID 1, the parent of all orphans
     if (conversation_begin(atoi(number), accept_anything) != 0) {
-        complain(fault_text());
+        log_error(error_text());
         return 1;
     }
     conversation_run();
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     if (argc >= 3 && strcmp(argv[1], "--serve") == 0)
         return serve_test(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--memory") == 0)
-        return tell_memory(argv[2]);
+        return print_memory(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--filter") == 0)
         return filter_make((enum tier)atoi(argv[2])) == 0 && filter_write(STDOUT_FILENO) == 0 ? 0 : 1;
     if (argc == 3 && strcmp(argv[1], "--format") == 0)

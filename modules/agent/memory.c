@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -17,7 +17,7 @@
 #define ROOM (4 * MIB)
 
 // Less a part, and at least half.
-static uint64_t less(uint64_t all, uint64_t part)
+static uint64_t subtract(uint64_t all, uint64_t part)
 {
     return all > 2 * part ? all - part : all / 2;
 }
@@ -30,17 +30,17 @@ int memory_available(uint64_t *available)
         return -1;
     const char *line = strstr(text, name);
     if (line == NULL || sscanf(line + sizeof name - 1, "%" SCNu64 " kB", available) != 1)
-        return fault("the kernel doesn't say how much memory is available");
+        return error_set("the kernel doesn't say how much memory is available");
     *available *= 1024;
     return 0;
 }
 
 uint64_t memory_for_commands(uint64_t available)
 {
-    return less(available, RESERVE + available / RESERVED_SHARE);
+    return subtract(available, RESERVE + available / RESERVED_SHARE);
 }
 
 uint64_t memory_for_files(uint64_t commands)
 {
-    return less(commands, ROOM);
+    return subtract(commands, ROOM);
 }

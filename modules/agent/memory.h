@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-// Bytes that are available now, as the kernel reckons. -1 with fault() told.
+// Bytes that are available now, as the kernel reckons. -1 with error_set() called.
 int memory_available(uint64_t *available);
 // What all commands together may have of so many bytes.
 uint64_t memory_for_commands(uint64_t available);

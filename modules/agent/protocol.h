@@ -11,7 +11,7 @@
 #define MAX_PAYLOAD 65536u
 #define MAX_TEXT 1024u
 #define INITIAL_WINDOW 262144u
-// Of the lanes STDOUT and STDERR.
+// Of the flows STDOUT and STDERR.
 #define OUTPUT_WINDOW 1048576u
 // Credit is returned in portions, so that small reads don't cost a frame each.
 #define WINDOW_PORTION (INITIAL_WINDOW / 4u)

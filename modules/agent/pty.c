@@ -11,7 +11,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "raw.h"
+#include "syscalls.h"
 
 int pty_resize(int master, uint16_t rows, uint16_t columns)
 {
@@ -60,7 +60,7 @@ int pty_open(const struct request *request, struct pty *pty)
 
 long pty_take(void)
 {
-    return raw(SYS_ioctl, STDIN_FILENO, TIOCSCTTY, 0, 0);
+    return raw_syscall(SYS_ioctl, STDIN_FILENO, TIOCSCTTY, 0, 0);
 }
 
 bool pty_has_bytes(int master)
@@ -82,7 +82,7 @@ long pty_execute_shell(char *const *envp)
     long result = -ENOENT;
     for (size_t i = 0; i < sizeof shells / sizeof shells[0]; i++) {
         char *const argv[] = {shells[i].name, NULL};
-        result = raw(SYS_execve, (long)shells[i].path, (long)argv, (long)envp, 0);
+        result = raw_syscall(SYS_execve, (long)shells[i].path, (long)argv, (long)envp, 0);
         if (result != -ENOENT && result != -ENOTDIR && result != -EACCES)
             break;
     }

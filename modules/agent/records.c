@@ -20,7 +20,7 @@ bool is_name(const char *name)
     return strchr(name, '/') == NULL;
 }
 
-int record_fault(const char *what, int number)
+int record_error(const char *what, int number)
 {
     char line[600];
     int length = snprintf(line, sizeof line, "%.500s%s%s\n", what, number == 0 ? "" : ": ", number == 0 ? "" : strerror(number));
@@ -37,7 +37,7 @@ int bytes_put(const void *data, size_t length)
     while (length > 0) {
         ssize_t count = write(STDOUT_FILENO, at, length);
         if (count < 0)  // a signal too: whoever hangs up sends one
-            return record_fault("nobody takes the copy", errno);
+            return record_error("nobody takes the copy", errno);
         at += count;
         length -= (size_t)count;
     }
@@ -50,9 +50,9 @@ int bytes_get(void *data, size_t length)
     while (length > 0) {
         ssize_t count = read(STDIN_FILENO, at, length);
         if (count < 0)
-            return record_fault("the copy can't be read", errno);
+            return record_error("the copy can't be read", errno);
         if (count == 0)
-            return record_fault("the copy was broken off", 0);
+            return record_error("the copy was broken off", 0);
         at += count;
         length -= (size_t)count;
     }
@@ -62,7 +62,7 @@ int bytes_get(void *data, size_t length)
 int bytes_end(void)
 {
     char more = 0;
-    return read(STDIN_FILENO, &more, 1) == 0 ? 0 : record_fault("something follows the end of the copy", 0);
+    return read(STDIN_FILENO, &more, 1) == 0 ? 0 : record_error("something follows the end of the copy", 0);
 }
 
 int record_put(const struct record *record)
@@ -77,7 +77,7 @@ int record_put(const struct record *record)
     return bytes_put(head, sizeof head) == 0 ? bytes_put(record->name, length) : -1;
 }
 
-static bool is_sane(const struct record *record, uint64_t zero)
+static bool is_valid(const struct record *record, uint64_t zero)
 {
     bool named = record->name[0] != '\0';
     bool placed = record->kind == RECORD_FILE || record->kind == RECORD_DIRECTORY;
@@ -100,10 +100,10 @@ int record_get(struct record *record)
     size_t length = (size_t)get_number(&reader, 4);
     record->size = get_number(&reader, 8);
     if (length >= sizeof record->name)
-        return record_fault("a name in the copy is too long", 0);
+        return record_error("a name in the copy is too long", 0);
     if (bytes_get(record->name, length) != 0)
         return -1;
-    if (strlen(record->name) != length || !is_sane(record, zero))
-        return record_fault("the copy has a record that can't be", 0);
+    if (strlen(record->name) != length || !is_valid(record, zero))
+        return record_error("the copy has a record that can't be", 0);
     return 0;
 }

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "errors.h"
 #include "ext4.h"
-#include "fault.h"
 
 // Where the strings of one request go: each costs four bytes of length on the wire and one byte of NUL here.
 struct arena {
@@ -52,7 +52,7 @@ static size_t skip_list(struct reader *reader)
     return count;
 }
 
-static bool sane(const struct request *request)
+static bool is_valid(const struct request *request)
 {
     const char *program = request->argv[0];
     if (program == NULL ? request->rows == 0 : program[0] == '\0')
@@ -77,11 +77,11 @@ int parse_command(struct reader reader, struct request *request)
     size_t argc = skip_list(&reader);
     size_t envc = skip_list(&reader);
     if (reader.bad || reader.left != 0 || directory == NULL)
-        return fault("a command that can't be taken apart");
+        return error_set("a command that can't be taken apart");
     size_t pointers = (argc + envc + 2) * sizeof(char *);
     char **memory = calloc(1, pointers + length);
     if (memory == NULL)
-        return fault("no memory for a command");
+        return error_set("no memory for a command");
     struct arena arena = {(char *)memory + pointers};
     request->memory = memory;
     request->argv = memory;
@@ -91,10 +91,10 @@ int parse_command(struct reader reader, struct request *request)
     read_list(&again, &arena, request->argv, argc);
     (void)list_count(&again);
     read_list(&again, &arena, request->envp, envc);
-    if (sane(request))
+    if (is_valid(request))
         return 0;
     free_request(request);
-    return fault("a command without a program, directory or well-formed environment");
+    return error_set("a command without a program, directory or well-formed environment");
 }
 
 int parse_request(const uint8_t *payload, size_t length, struct request *request)
@@ -175,34 +175,34 @@ static void read_fixed(struct reader *reader, struct config *config)
         memcpy(config->entropy, entropy, ENTROPY_BYTES);
     config->uid = (uid_t)get_number(reader, 4);
     config->gid = (gid_t)get_number(reader, 4);
-    uint32_t wishes = (uint32_t)get_number(reader, 4);
-    config->verbs = wishes & ~(OPTION_REVERSED | OPTION_SECRETS | OPTION_SHARES | OPTION_LIMITS | OPTION_DATA);
-    config->has_secrets = (wishes & OPTION_SECRETS) != 0;
-    config->has_shares = (wishes & OPTION_SHARES) != 0;
-    config->has_limits = (wishes & OPTION_LIMITS) != 0;
-    config->has_data = (wishes & OPTION_DATA) != 0;
-    config->reversed = (wishes & OPTION_REVERSED) != 0;
+    uint32_t options = (uint32_t)get_number(reader, 4);
+    config->verbs = options & ~(OPTION_REVERSED | OPTION_SECRETS | OPTION_SHARES | OPTION_LIMITS | OPTION_DATA);
+    config->has_secrets = (options & OPTION_SECRETS) != 0;
+    config->has_shares = (options & OPTION_SHARES) != 0;
+    config->has_limits = (options & OPTION_LIMITS) != 0;
+    config->has_data = (options & OPTION_DATA) != 0;
+    config->reverse_dirs = (options & OPTION_REVERSED) != 0;
     size_t length = 0;
     const uint8_t *hostname = get_string(reader, MAX_HOSTNAME, &length);
     if (hostname != NULL)
         memcpy(config->hostname, hostname, length);
 }
 
-static int judge(const struct config *config)
+static int check_config(const struct config *config)
 {
     const struct request *request = &config->request;
     if ((config->verbs & ~VERB_ALL) != 0)
-        return fault("unknown verbs 0x%x", config->verbs);
+        return error_set("unknown verbs 0x%x", config->verbs);
     if (config->port_count > 0 && (config->verbs & VERB_STREAM) == 0)
-        return fault("ports are to be forwarded, but the verb stream is not granted");
+        return error_set("ports are to be forwarded, but the verb stream is not granted");
     if (config->writable_count > 0 && config->scratch < 4096)
-        return fault("writable paths without scratch space");
-    if (config->reversed && (config->scratch < EXT4_GROUP_BYTES || config->scratch > EXT4_MOST_GROUPS * EXT4_GROUP_BYTES))
-        return fault("reversed directories need 128 MiB to 1 TiB of scratch space");
+        return error_set("writable paths without scratch space");
+    if (config->reverse_dirs && (config->scratch < EXT4_GROUP_BYTES || config->scratch > EXT4_MOST_GROUPS * EXT4_GROUP_BYTES))
+        return error_set("reversed directories need 128 MiB to 1 TiB of scratch space");
     if (config->uid == 0 || config->gid == 0 || config->uid == (uid_t)-1 || config->gid == (gid_t)-1)
-        return fault("writable paths can't belong to %u:%u", config->uid, config->gid);
+        return error_set("writable paths can't belong to %u:%u", config->uid, config->gid);
     if (config->has_request && (request->uid == 0 || request->gid == 0))
-        return fault("the workload would run as root");
+        return error_set("the workload would run as root");
     return 0;
 }
 
@@ -221,13 +221,13 @@ int parse_config(const uint8_t *payload, size_t length, struct config *config)
         read_limits(&reader, config);
     if (config->has_data)
         read_data(&reader, config);
-    int result = reader.bad ? fault("a configuration that can't be taken apart") : 0;
+    int result = reader.bad ? error_set("a configuration that can't be taken apart") : 0;
     if (result == 0 && reader.left > 0) {
         config->has_request = true;
         result = parse_request(reader.at, reader.left, &config->request);
     }
     if (result == 0)
-        result = judge(config);
+        result = check_config(config);
     if (result != 0)
         free_config(config);
     return result;
@@ -236,7 +236,7 @@ int parse_config(const uint8_t *payload, size_t length, struct config *config)
 void free_config(struct config *config)
 {
     free_request(&config->request);
-    secrets_forget(&config->secrets);
+    secrets_wipe(&config->secrets);
     shares_free(&config->shares);
     free(config->writable);
     *config = (struct config){0};

@@ -12,14 +12,14 @@
 #include "secrets.h"
 #include "shares.h"
 
-enum way { COPY_NOTHING, COPY_OUT, COPY_IN };
+enum copy_direction { COPY_NOTHING, COPY_OUT, COPY_IN };
 
 // A command to run, in a terminal of this size unless it has no rows; or what is to be copied which way: the arguments are
 // a path then, and perhaps a name. All pointers lead into `memory`.
 struct request {
     uint16_t rows;
     uint16_t columns;
-    enum way copy;
+    enum copy_direction copy;
     bool replaces;
     uid_t uid;
     gid_t gid;
@@ -37,7 +37,7 @@ struct config {
     uid_t uid;
     gid_t gid;
     uint32_t verbs;
-    bool reversed;
+    bool reverse_dirs;
     char hostname[MAX_HOSTNAME + 1];
     size_t writable_count;
     char (*writable)[MAX_PATH + 1];
@@ -57,7 +57,7 @@ struct config {
     struct request request;
 };
 
-// All return 0, or -1 with fault() told; on 0 the result is to be freed by its own function.
+// All return 0, or -1 with error_set() called; on 0 the result is to be freed by its own function.
 int parse_request(const uint8_t *payload, size_t length, struct request *request);
 // What is left at `reader` as a command, into a request whose other fields are set.
 int parse_command(struct reader reader, struct request *request);

@@ -14,7 +14,7 @@
 
 #include "data_disk.h"
 #include "disk.h"
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 #include "memory.h"
 #include "scratch.h"
@@ -55,10 +55,10 @@ static int add_entropy(const struct config *config)
     memcpy(pool.bytes + sizeof(struct rand_pool_info), config->entropy, ENTROPY_BYTES);
     int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        return fault_errno("/dev/urandom");
+        return error_set_errno("/dev/urandom");
     int result = 0;
     if (ioctl(fd, RNDADDENTROPY, &pool) != 0 || ioctl(fd, RNDRESEEDCRNG) != 0)
-        result = fault_errno("can't add entropy");
+        result = error_set_errno("can't add entropy");
     (void)close(fd);
     explicit_bzero(&pool, sizeof pool);
     return result;
@@ -71,9 +71,9 @@ static int set_clock_and_name(const struct config *config)
         .tv_nsec = (long)(config->time_ns % 1000000000u),
     };
     if (clock_settime(CLOCK_REALTIME, &now) != 0)
-        return fault_errno("can't set the clock");
+        return error_set_errno("can't set the clock");
     if (sethostname(config->hostname, strlen(config->hostname)) != 0)
-        return fault_errno("can't set the host name");
+        return error_set_errno("can't set the host name");
     return 0;
 }
 
@@ -99,7 +99,7 @@ static int make_nodes(void)
     for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
         dev_t device = (dev_t)(nodes[i].major << 8 | nodes[i].minor);
         if (mknod(nodes[i].path, S_IFCHR | 0666, device) != 0)
-            return fault_errno("can't make %s", nodes[i].path);
+            return error_set_errno("can't make %s", nodes[i].path);
     }
     return 0;
 }
@@ -113,7 +113,7 @@ static int make_links(void)
     };
     for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
         if (symlink(links[i][0], links[i][1]) != 0)
-            return fault_errno("can't make %s", links[i][1]);
+            return error_set_errno("can't make %s", links[i][1]);
     return 0;
 }
 
@@ -147,13 +147,13 @@ static int enter_root(void)
     static const char *const old[] = {"/proc", "/sys", "/dev"};
     for (size_t i = 0; i < sizeof old / sizeof old[0]; i++)
         if (umount2(old[i], MNT_DETACH) != 0)
-            return fault_errno("can't unmount the initrd's %s", old[i]);
+            return error_set_errno("can't unmount the initrd's %s", old[i]);
     if (chdir(ROOT) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0)
-        return fault_errno("can't enter the root file system");
+        return error_set_errno("can't enter the root file system");
     return 0;
 }
 
-static int bound(const struct config *config, uint64_t memory)
+static int bound_tasks(const struct config *config, uint64_t memory)
 {
     int mounted = tasks_mount(GROUPS);
     return mounted < 0 ? -1 : tasks_bound(config->tasks, memory, mounted > 0 ? GROUPS : NULL);
@@ -175,7 +175,7 @@ int root_configure(const struct config *config)
         return -1;
     if (secrets_place(&config->secrets, ROOT, config->uid, config->gid) != 0)
         return -1;
-    if (sysctls_set(config->tier) != 0 || bound(config, memory) != 0)
+    if (sysctls_set(config->tier) != 0 || bound_tasks(config, memory) != 0)
         return -1;
     return enter_root();
 }

@@ -4,7 +4,7 @@
 
 #include "requests.h"
 
-// Each returns -1 with fault() told.
+// Each returns -1 with error_set() called.
 // Find the disk, verify and mount it; needs no configuration.
 int root_mount(void);
 // Everything else, after which `/` is the new root.

@@ -13,9 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
-#include "reversed.h"
+#include "reverse_dirs.h"
 
 #define SCRATCH "/scratch"
 
@@ -27,8 +27,8 @@ int scratch_open(const struct config *config, uint64_t most)
         return 0;
     if (make_directory(SCRATCH, 0700) != 0)
         return -1;
-    if (config->reversed)
-        return reversed_mount(config->scratch, SCRATCH);
+    if (config->reverse_dirs)
+        return reverse_dirs_mount(config->scratch, SCRATCH);
     char options[64];
     (void)snprintf(options, sizeof options, "mode=0700,size=%" PRIu64, config->scratch < most ? config->scratch : most);
     return mount_on("tmpfs", "scratch", SCRATCH, MS_NOSUID | MS_NODEV, options);
@@ -44,9 +44,9 @@ static int make_source(const char *path, const struct config *config, char *sour
 {
     (void)snprintf(source, size, SCRATCH "/%u", directories++);
     if (mkdir(source, 0700) != 0)
-        return fault_errno("can't make %s", source);
+        return error_set_errno("can't make %s", source);
     if (is_shared(path) ? chmod(source, 01777) != 0 : chown(source, config->uid, config->gid) != 0 || chmod(source, 0755) != 0)
-        return fault_errno("can't give %s away", source);
+        return error_set_errno("can't give %s away", source);
     return 0;
 }
 
@@ -54,7 +54,7 @@ int scratch_target(const char *root, const char *path)
 {
     int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0)
-        return fault_errno("%s", root);
+        return error_set_errno("%s", root);
     const struct open_how how = {
         .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
@@ -71,7 +71,7 @@ int scratch_target(const char *root, const char *path)
     }
     int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
     if (fd < 0)
-        (void)fault_errno("the image has no directory %s", path);
+        (void)error_set_errno("the image has no directory %s", path);
     (void)close(root_fd);
     return fd;
 }
@@ -100,6 +100,6 @@ int scratch_bind(const char *root, const char *path, const struct config *config
 int scratch_close(void)
 {
     if (directories > 0 && umount2(SCRATCH, MNT_DETACH) != 0)
-        return fault_errno("can't hide the scratch space");
+        return error_set_errno("can't hide the scratch space");
     return 0;
 }

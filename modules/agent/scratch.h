@@ -4,7 +4,7 @@
 
 #include "requests.h"
 
-// Each returns -1 with fault() told.
+// Each returns -1 with error_set() called.
 // As large as is configured, or so many bytes where that is less.
 int scratch_open(const struct config *config, uint64_t most);
 // Mount a new directory of it on `path` below `root`, never by way of a symbolic link.

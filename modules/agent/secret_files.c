@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "files.h"
 
 #define QUIET (MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -32,10 +32,10 @@ static int place_one(const struct secret *secret, int directory, uid_t uid, gid_
 {
     int fd = openat(directory, secret->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
     if (fd < 0)
-        return fault_errno("the secret %s", secret->name);
+        return error_set_errno("the secret %s", secret->name);
     int result = 0;
     if (write_all(fd, secret->value, secret->length) != 0 || fchmod(fd, 0400) != 0 || fchown(fd, uid, gid) != 0)
-        result = fault_errno("the secret %s", secret->name);
+        result = error_set_errno("the secret %s", secret->name);
     (void)close(fd);
     return result;
 }
@@ -44,7 +44,7 @@ static int place_all(const struct secrets *secrets, const char *path, uid_t uid,
 {
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (directory < 0)
-        return fault_errno("%s", path);
+        return error_set_errno("%s", path);
     int result = 0;
     for (size_t i = 0; i < secrets->count && result == 0; i++)
         result = place_one(&secrets->list[i], directory, uid, gid);

@@ -6,7 +6,7 @@
 
 #include "secrets.h"
 
-// Make /run/secrets below `root`, each file 0400 and the user's; -1 with fault() told. Without secrets, nothing is made.
+// Make /run/secrets below `root`, each file 0400 and the user's; -1 with error_set() called. Without secrets, nothing is made.
 int secrets_place(const struct secrets *secrets, const char *root, uid_t uid, gid_t gid);
 
 #endif

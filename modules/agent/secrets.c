@@ -52,7 +52,7 @@ void secrets_read(struct reader *reader, struct secrets *secrets)
         read_one(reader, &secrets->list[i]);
 }
 
-void secrets_forget(struct secrets *secrets)
+void secrets_wipe(struct secrets *secrets)
 {
     if (secrets->list != NULL)
         explicit_bzero(secrets->list, secrets->count * sizeof *secrets->list);

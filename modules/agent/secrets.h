@@ -22,6 +22,6 @@ struct secrets {
 // Takes the list at `reader` apart, which becomes `bad` when there is anything wrong with it.
 void secrets_read(struct reader *reader, struct secrets *secrets);
 // Overwrite and free them.
-void secrets_forget(struct secrets *secrets);
+void secrets_wipe(struct secrets *secrets);
 
 #endif

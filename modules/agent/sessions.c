@@ -17,7 +17,7 @@
 #define MAX_LIST 4096
 
 // Whether a living process belongs to the session: proc_pid_stat(5), fields 3 and 6, behind the name in parentheses.
-static bool belongs(int proc, const char *name, pid_t session)
+static bool in_session(int proc, const char *name, pid_t session)
 {
     char path[300];
     char stat[512];
@@ -47,7 +47,7 @@ static int kill_pass(pid_t session)
     for (struct dirent *entry = readdir(proc); entry != NULL; entry = readdir(proc)) {
         char *end = NULL;
         long pid = strtol(entry->d_name, &end, 10);
-        if (pid > 1 && *end == '\0' && belongs(dirfd(proc), entry->d_name, session)) {
+        if (pid > 1 && *end == '\0' && in_session(dirfd(proc), entry->d_name, session)) {
             (void)kill((pid_t)pid, SIGKILL);
             killed++;
         }

@@ -4,7 +4,7 @@
 
 #include "shares.h"
 
-// Returns -1 with fault() told. Below `root` each place is a directory of the image, or beneath a writable one.
+// Returns -1 with error_set() called. Below `root` each place is a directory of the image, or beneath a writable one.
 int shares_mount(const struct shares *shares, const char *root);
 
 #endif

@@ -12,7 +12,7 @@
 #include "bytes.h"
 #include "channel.h"
 #include "connection.h"
-#include "fault.h"
+#include "errors.h"
 #include "loop.h"
 #include "protocol.h"
 
@@ -28,7 +28,7 @@ static size_t listener_count;
 static struct connection *connections[MAX_STREAMS];
 static uint32_t last_stream;
 
-static struct connection **free_place(void)
+static struct connection **free_slot(void)
 {
     for (size_t i = 0; i < MAX_STREAMS; i++)
         if (connections[i] == NULL)
@@ -37,29 +37,29 @@ static struct connection **free_place(void)
 }
 
 // While all places are taken, connections wait in the kernel.
-static void settle(void)
+static void update_watches(void)
 {
-    uint32_t events = free_place() == NULL ? 0 : (uint32_t)EPOLLIN;
+    uint32_t events = free_slot() == NULL ? 0 : (uint32_t)EPOLLIN;
     for (size_t i = 0; i < listener_count; i++)
         if (listeners[i].watch.fd >= 0)
             (void)loop_watch(SET_STREAMS, &listeners[i].watch, events);
 }
 
-static void forget(struct connection *connection)
+static void remove_connection(struct connection *connection)
 {
     for (size_t i = 0; i < MAX_STREAMS; i++)
         if (connections[i] == connection)
             connections[i] = NULL;
     free(connection);
-    settle();
+    update_watches();
 }
 
 static void on_connection(struct watch *watch, uint32_t events)
 {
     (void)events;
     const struct listener *listener = (const struct listener *)watch;
-    struct connection **place = free_place();
-    int fd = place == NULL ? -1 : accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct connection **slot = free_slot();
+    int fd = slot == NULL ? -1 : accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return;
     struct connection *connection = calloc(1, sizeof *connection);
@@ -70,12 +70,12 @@ static void on_connection(struct watch *watch, uint32_t events)
     const int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     last_stream += 2;
-    *place = connection;
+    *slot = connection;
     uint8_t payload[2];
     put_number(payload, 2, listener->port);
     channel_send(FRAME_OPEN, last_stream, payload, sizeof payload);
-    connection_open(connection, last_stream, fd, forget);
-    settle();
+    connection_open(connection, last_stream, fd, remove_connection);
+    update_watches();
 }
 
 static int listen_on(struct listener *listener, uint16_t port)
@@ -83,15 +83,15 @@ static int listen_on(struct listener *listener, uint16_t port)
     *listener = (struct listener){{-1, 0, on_connection}, port};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return fault_errno("socket for port %u", port);
+        return error_set_errno("socket for port %u", port);
     listener->watch.fd = fd;
     listener_count++;
     const int on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
-        return fault_errno("SO_REUSEADDR for port %u", port);
+        return error_set_errno("SO_REUSEADDR for port %u", port);
     if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0)
-        return fault_errno("can't listen on 127.0.0.1:%u", port);
+        return error_set_errno("can't listen on 127.0.0.1:%u", port);
     return 0;
 }
 
@@ -100,7 +100,7 @@ int streams_open(const struct config *config)
     for (size_t i = 0; i < config->port_count; i++)
         if (listen_on(&listeners[i], config->ports[i]) != 0)
             return -1;
-    settle();
+    update_watches();
     return 0;
 }
 
@@ -124,5 +124,5 @@ int streams_frame(const struct frame *frame)
     bool late = frame->type == FRAME_WINDOW || frame->type == FRAME_RESET;
     if (late && frame->stream <= last_stream)
         return 0;
-    return fault("a frame for stream %u, which is not open", frame->stream);
+    return error_set("a frame for stream %u, which is not open", frame->stream);
 }

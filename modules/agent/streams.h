@@ -5,11 +5,11 @@
 #include "frames.h"
 #include "requests.h"
 
-// Listen on the ports of the configuration; -1 with fault() told.
+// Listen on the ports of the configuration; -1 with error_set() called.
 int streams_open(const struct config *config);
 // Take no more connections.
 void streams_close(void);
-// A frame of an even stream. Returns -1 (with fault() told) when it breaks the protocol.
+// A frame of an even stream. Returns -1 (with error_set() called) when it breaks the protocol.
 int streams_frame(const struct frame *frame);
 
 #endif

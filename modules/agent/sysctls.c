@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 
 #define ALL (1u << TIER_DEFAULT | 1u << TIER_STRICT | 1u << TIER_NAMESPACES)
 #define STRICT (1u << TIER_STRICT)
@@ -44,9 +44,9 @@ static int set(const char *name, const char *value)
     (void)snprintf(path, sizeof path, "/proc/sys/%s", name);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? 0 : fault_errno("%s", path);
+        return errno == ENOENT ? 0 : error_set_errno("%s", path);
     size_t length = strlen(value);
-    int result = write(fd, value, length) == (ssize_t)length ? 0 : fault_errno("can't set %s to %s", path, value);
+    int result = write(fd, value, length) == (ssize_t)length ? 0 : error_set_errno("can't set %s to %s", path, value);
     (void)close(fd);
     return result;
 }

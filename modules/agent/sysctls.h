@@ -4,7 +4,8 @@
 
 #include "protocol.h"
 
-// Once all modules are loaded: none can be after this. Settings that this kernel doesn't have are left out. -1 with fault().
+// Once all modules are loaded: none can be after this. Settings that this kernel doesn't have are left out.
+// Returns -1 with error_set() called.
 int sysctls_set(enum tier tier);
 
 #endif

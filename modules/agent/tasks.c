@@ -13,14 +13,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "fault.h"
-#include "raw.h"
+#include "errors.h"
+#include "syscalls.h"
 
 #define GROUP "workload"
 
 static uint32_t limit;
 static bool counted;
-static int members = -1;
+static int procs_fd = -1;
 
 static int write_word(const char *directory, const char *name, const char *word)
 {
@@ -48,11 +48,11 @@ int tasks_mount(const char *hierarchy)
     if (mount("cgroup2", hierarchy, "cgroup2", flags, "favordynmods") == 0 ||
         mount("cgroup2", hierarchy, "cgroup2", flags, NULL) == 0)
         return 1;
-    return is_absent() ? 0 : fault_errno("can't mount control groups");
+    return is_absent() ? 0 : error_set_errno("can't mount control groups");
 }
 
 // Whether a controller holds the group to that: 1, or 0 where there is no such controller, or -1.
-static int hold(const char *hierarchy, const char *controller, const char *file, uint64_t most)
+static int set_limit(const char *hierarchy, const char *controller, const char *file, uint64_t most)
 {
     char name[64];
     char number[24];
@@ -74,25 +74,25 @@ int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy)
         return 0;
     (void)snprintf(path, sizeof path, "%s/" GROUP, hierarchy);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return fault_errno("can't make a control group");
-    int by_memory = hold(hierarchy, "+memory", "memory.max", memory);
-    int by_number = by_memory < 0 ? -1 : hold(hierarchy, "+pids", "pids.max", most);
+        return error_set_errno("can't make a control group");
+    int by_memory = set_limit(hierarchy, "+memory", "memory.max", memory);
+    int by_number = by_memory < 0 ? -1 : set_limit(hierarchy, "+pids", "pids.max", most);
     if (by_number < 0)
-        return fault_errno("can't bound the commands");
+        return error_set_errno("can't bound the commands");
     counted = by_number > 0;
     if (!counted && by_memory == 0)
         return 0;
     (void)snprintf(path, sizeof path, "%s/" GROUP "/cgroup.procs", hierarchy);
-    members = open(path, O_WRONLY | O_CLOEXEC);
-    return members < 0 ? fault_errno("can't open a control group") : 0;
+    procs_fd = open(path, O_WRONLY | O_CLOEXEC);
+    return procs_fd < 0 ? error_set_errno("can't open a control group") : 0;
 }
 
 long tasks_join(void)
 {
-    if (members >= 0 && raw(SYS_write, members, (long)"0", 1, 0) != 1)
+    if (procs_fd >= 0 && raw_syscall(SYS_write, procs_fd, (long)"0", 1, 0) != 1)
         return -EAGAIN;
     if (limit == 0 || counted)
         return 0;
     const struct rlimit by_user = {limit, limit};
-    return raw(SYS_setrlimit, RLIMIT_NPROC, (long)&by_user, 0, 0);
+    return raw_syscall(SYS_setrlimit, RLIMIT_NPROC, (long)&by_user, 0, 0);
 }

@@ -4,11 +4,11 @@
 
 #include <stdint.h>
 
-// Mount the hierarchy there: 1; 0 where the kernel has none; -1 with fault() told.
+// Mount the hierarchy there: 1; 0 where the kernel has none; -1 with error_set() called.
 int tasks_mount(const char *hierarchy);
 // At most so many, 0: as many as there is room for; and so many bytes, 0: any. `hierarchy` is where control groups are,
 // NULL: nowhere. Without the one controller each user of commands has that limit (RLIMIT_NPROC), without the other there
-// is no bound. -1 with fault() told.
+// is no bound. -1 with error_set() called.
 int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy);
 // In a child that is still privileged, with the agent's descriptors: count it from here on. 0, or -errno, and errno stays.
 long tasks_join(void);

@@ -1,7 +1,7 @@
 // What a host may ask for once a guest is ready, each by a verb of its own: the verb's bit, and how it is taken apart.
 #include "verbs.h"
 
-#include "fault.h"
+#include "errors.h"
 #include "protocol.h"
 #include "records.h"
 
@@ -17,7 +17,7 @@ int parse_shell(const uint8_t *payload, size_t length, struct request *request)
     struct reader reader = {.at = payload, .left = length};
     *request = (struct request){0};
     if (!parse_size(&reader, &request->rows, &request->columns))
-        return fault("a terminal of %u rows and %u columns", request->rows, request->columns);
+        return error_set("a terminal of %u rows and %u columns", request->rows, request->columns);
     return parse_command(reader, request);
 }
 
@@ -38,15 +38,15 @@ int parse_copy(const uint8_t *payload, size_t length, struct request *request)
     uint64_t options = get_number(&reader, 1);
     uint64_t zero = get_number(&reader, 2);
     if ((way != COPY_OUT && way != COPY_IN) || (options & ~(uint64_t)COPY_REPLACES) != 0 || zero != 0)
-        return fault("a copy of no kind");
-    request->copy = (enum way)way;
+        return error_set("a copy of no kind");
+    request->copy = (enum copy_direction)way;
     request->replaces = options != 0;
     if (parse_command(reader, request) != 0)
         return -1;
     if (is_copy(request))
         return 0;
     free_request(request);
-    return fault("a copy without a path, or with too much");
+    return error_set("a copy without a path, or with too much");
 }
 
 static const struct verb VERBS[] = {

@@ -12,7 +12,7 @@
 struct verb {
     uint8_t type;
     uint32_t bit;
-    // 0, or -1 with fault() told; on 0 the result is to be freed by free_request().
+    // 0, or -1 with error_set() called; on 0 the result is to be freed by free_request().
     int (*parse)(const uint8_t *payload, size_t length, struct request *request);
 };
 

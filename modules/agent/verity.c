@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "errors.h"
 
 #define PARAMETER "mvm.verity="
 #define BLOCK 4096u
@@ -60,7 +60,7 @@ int verity_parse(const char *command_line, struct verity *verity)
     *verity = (struct verity){0};
     const char *at = find_parameter(command_line);
     if (at == NULL)
-        return fault("the kernel command line does not name exactly one " PARAMETER);
+        return error_set("the kernel command line does not name exactly one " PARAMETER);
     bool good = take_hex(&at, verity->root, 64, 64);
     if (good && at[0] == '-' && at[1] == ':') {
         verity->salt[0] = '-';
@@ -70,7 +70,7 @@ int verity_parse(const char *command_line, struct verity *verity)
     }
     good = good && take_number(&at, ":", &verity->data_blocks) && take_number(&at, " \n", &verity->hash_start);
     if (!good || verity->hash_start < verity->data_blocks)
-        return fault("the kernel command line's " PARAMETER " is malformed");
+        return error_set("the kernel command line's " PARAMETER " is malformed");
     return 0;
 }
 
@@ -85,7 +85,7 @@ static int dm_call(int control, unsigned long request, const char *what, struct 
     if (request == DM_TABLE_LOAD)
         io->target_count = 1;
     if (syscall(SYS_ioctl, control, request, io) != 0)  // whose number is an int in musl and unsigned in glibc
-        return fault_errno("%s for the root file system", what);
+        return error_set_errno("%s for the root file system", what);
     return 0;
 }
 
@@ -105,7 +105,7 @@ static int load(int control, const char *disk, const struct verity *verity)
                           "1 %s %s %u %u %" PRIu64 " %" PRIu64 " sha256 %s %s 1 panic_on_corruption", disk, disk, BLOCK,
                           BLOCK, verity->data_blocks, verity->hash_start, verity->root, verity->salt);
     if (length < 0 || (size_t)length >= sizeof table.parameters)
-        return fault("the verity table is too long");
+        return error_set("the verity table is too long");
     return dm_call(control, DM_TABLE_LOAD, "DM_TABLE_LOAD", &table.io, sizeof table, DM_READONLY_FLAG);
 }
 
@@ -125,7 +125,7 @@ int verity_open(const char *disk, const struct verity *verity, char *mapped, uns
 {
     int control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
     if (control < 0)
-        return fault_errno("/dev/mapper/control");
+        return error_set_errno("/dev/mapper/control");
     unsigned minor = 0;
     int result = map(control, disk, verity, &minor);
     (void)close(control);

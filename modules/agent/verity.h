@@ -14,9 +14,9 @@ struct verity {
     uint64_t hash_start;
 };
 
-// A pure function of the whole kernel command line; -1 with fault() told.
+// A pure function of the whole kernel command line; -1 with error_set() called.
 int verity_parse(const char *command_line, struct verity *verity);
-// Map `disk` (a device node) and write the mapped device's node into `mapped`; -1 with fault() told.
+// Map `disk` (a device node) and write the mapped device's node into `mapped`; -1 with error_set() called.
 int verity_open(const char *disk, const struct verity *verity, char *mapped, unsigned long size);
 
 #endif

@@ -16,7 +16,7 @@ let
     "lib/libcrc32c"
     "fs/erofs/erofs"
   ];
-  # Beside them, and not in that order: what the agent loads for a rebuild alone (agent/reversed.c).
+  # Beside them, and not in that order: what the agent loads for a rebuild alone (agent/reverse_dirs.c).
   onDemand = [ "drivers/block/loop" ];
 in
 {

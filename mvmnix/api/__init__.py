@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "audit_check": "begin_new_log check_own_log unended_starts",
-        "audit_log": "ask_witnesses_of kept_checkpoint",
+        "audit_log": "ask_anchors_of kept_checkpoint",
         "builder_vm": "BuildLimits",
         "context": "Context open_context",
         "copy": "copy_in copy_in_tar copy_out copy_out_tar CopyOptions",

@@ -1,6 +1,6 @@
 from mvmnix.api import files, policy_history
 from mvmnix.api.audit_check import begin_new_log, check_own_log, unended_starts
-from mvmnix.api.audit_log import ask_witnesses_of, kept_checkpoint
+from mvmnix.api.audit_log import ask_anchors_of, kept_checkpoint
 from mvmnix.api.builder_vm import BuildLimits
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
@@ -184,7 +184,7 @@ __all__ = [
     "admit_created",
     "admit_kept",
     "admit_plan",
-    "ask_witnesses_of",
+    "ask_anchors_of",
     "begin_new_log",
     "call",
     "change",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mvmnix.api.audit_log import ask_witnesses_of
+from mvmnix.api.audit_log import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.audit import (
     LogEvidence,
@@ -26,12 +26,12 @@ from mvmnix.launch.machines import LogTraces, list_entries
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:
     """Check this host's log with its key, against a checkpoint that was kept elsewhere where there is a `note`.
 
-    1. What its witnesses keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
+    1. What its anchors keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
     left no traces. 3. Each record is sealed. 4. The nonces that were spent are those of its starts. Returns the log's
     evidence, and the starts without an end whose machines don't run. Raises RefusedError; NoLogError where there is no
     log, and was none as far as its traces tell.
     """
-    against = _witnesses(context, key)  # 1
+    against = _anchors(context, key)  # 1
     if not is_begun(context.audit) and (traces := LogTraces.of(context.roots.state).said):  # 2
         against.append(lost_log(context.audit, traces))
     starts = UnkeptStarts(context.nonces)
@@ -57,18 +57,18 @@ def unended_starts(records: Sequence[SealedRecord]) -> tuple[SealedRecord, ...]:
     return tuple(one for one in records if one.record.kind == "start" and one.record.machine not in ended)
 
 
-def _witnesses(context: Context, key: NoteKey) -> list[Reason]:
-    """Say what this host's witnesses say of its log; what contradicts it is returned."""
+def _anchors(context: Context, key: NoteKey) -> list[Reason]:
+    """Say what this host's anchors say of its log; what contradicts it is returned."""
     against: list[Reason] = []
     try:
-        rules = context.config.witnesses
+        rules = context.config.anchors
     except RefusedError as error:  # which is no verdict on the log
         raise UnreadableError(error.message, hint=error.hint) from error
-    for each in ask_witnesses_of(context.audit, key, rules):
+    for each in ask_anchors_of(context.audit, key, rules):
         if each.contradicts and each.refused is not None:
             against += each.refused.reasons
         else:
-            context.frontend.notice(f"the witness {each.witness.name} {each.said}")
+            context.frontend.notice(f"the anchor {each.anchor.name} {each.said}")
     return against
 
 
@@ -81,7 +81,7 @@ def _past(context: Context) -> datetime:
 def _verified(
     context: Context, key: NoteKey, note: bytes | None, against: Sequence[Reason], visit: Visit
 ) -> LogEvidence:
-    """The whole log, unless a witness is against it. Raises RefusedError with all reasons, NoLogError."""
+    """The whole log, unless an anchor is against it. Raises RefusedError with all reasons, NoLogError."""
     try:
         evidence = verify_log(context.audit, key, note, visit)
     except RefusedError as refused:

@@ -1,35 +1,35 @@
-"""Opens the audit log and its witnesses, as config.toml names them."""
+"""Opens the audit log and its anchors, as config.toml names them."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from mvmnix.audit import (
+    Anchor,
+    AnchorAnswer,
+    AnchoredLog,
     AuditLog,
-    CommandWitness,
-    FileWitness,
-    GitWitness,
+    CommandAnchor,
+    FileAnchor,
+    GitAnchor,
     NoteKey,
     Signer,
-    Witness,
-    WitnessAnswer,
-    WitnessedLog,
-    ask_witnesses,
+    ask_anchors,
 )
-from mvmnix.config import WitnessRule
+from mvmnix.config import AnchorRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.private_dirs import Directory
 
 _DIRECTORY = "audit"
 
 
-def witness(rule: WitnessRule) -> Witness:
-    """One witness."""
+def anchor(rule: AnchorRule) -> Anchor:
+    """One anchor."""
     if rule.file:
-        return FileWitness(rule.name, rule.required, rule.file)
+        return FileAnchor(rule.name, rule.required, rule.file)
     if rule.command:
-        return CommandWitness(rule.name, rule.required, rule.command, rule.seconds)
-    return GitWitness(rule.name, rule.required, rule.git, rule.branch, rule.seconds)
+        return CommandAnchor(rule.name, rule.required, rule.command, rule.seconds)
+    return GitAnchor(rule.name, rule.required, rule.git, rule.branch, rule.seconds)
 
 
 @contextmanager
@@ -49,11 +49,11 @@ def audit_directory(state: Directory) -> Iterator[Directory]:
 def journal(
     directory: Directory,
     signer: Signer,
-    rules: Iterable[WitnessRule],
+    rules: Iterable[AnchorRule],
     state: Directory,
     notice: Callable[[str], None],
 ) -> AuditLog:
-    """The log, with its witnesses if it has any; `notice` is told of those that don't answer.
+    """The log, with its anchors if it has any; `notice` is told of those that don't answer.
 
     `state` is searched for traces of an earlier log that is gone.
     """
@@ -63,28 +63,28 @@ def journal(
 
         return LogTraces.of(state).said
 
-    if witnesses := tuple(map(witness, rules)):
-        return WitnessedLog(directory, signer, witnesses, notice, traces)
+    if anchors := tuple(map(anchor, rules)):
+        return AnchoredLog(directory, signer, anchors, notice, traces)
     return AuditLog(directory, signer, traces)
 
 
-def hold_against(log: Callable[[], AuditLog], rules: Collection[WitnessRule]) -> None:
-    """Hold the log against what its witnesses keep, if it has any. Raises RefusedError, and what `log` raises."""
-    if rules and isinstance(held := log(), WitnessedLog):
-        held.hold()
+def check_anchors(log: Callable[[], AuditLog], rules: Collection[AnchorRule]) -> None:
+    """Check the log against what its anchors keep, if it has any. Raises RefusedError, and what `log` raises."""
+    if rules and isinstance(anchored := log(), AnchoredLog):
+        anchored.check_anchors()
 
 
-def ask_witnesses_of(directory: Directory, key: NoteKey, rules: Iterable[WitnessRule]) -> Iterator[WitnessAnswer]:
-    """What each witness says of the log."""
-    return ask_witnesses(directory, key, map(witness, rules))
+def ask_anchors_of(directory: Directory, key: NoteKey, rules: Iterable[AnchorRule]) -> Iterator[AnchorAnswer]:
+    """What each anchor says of the log."""
+    return ask_anchors(directory, key, map(anchor, rules))
 
 
-def kept_checkpoint(name: str, rules: Iterable[WitnessRule]) -> bytes:
-    """The checkpoint that the witness of this name keeps. Raises UsageError, and what `latest` raises."""
+def kept_checkpoint(name: str, rules: Iterable[AnchorRule]) -> bytes:
+    """The checkpoint that the anchor of this name keeps. Raises UsageError, and what `latest` raises."""
     for rule in rules:
         if rule.name == name:
-            note = witness(rule).latest()
+            note = anchor(rule).latest()
             if note is None:
-                raise UsageError(f"the witness {name} gives no checkpoint back", hint="name a file with --pinned")
+                raise UsageError(f"the anchor {name} gives no checkpoint back", hint="name a file with --pinned")
             return note
-    raise UsageError(f"config.toml names no witness {name!r}", hint="name a file, or a witness that is there")
+    raise UsageError(f"config.toml names no anchor {name!r}", hint="name a file, or an anchor that is there")

@@ -136,7 +136,7 @@ class Context:
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
         signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
-        return audit_log.journal(self.audit, signer, self.config.witnesses, self.roots.state, self.frontend.notice)
+        return audit_log.journal(self.audit, signer, self.config.anchors, self.roots.state, self.frontend.notice)
 
     @property
     def log_key(self) -> NoteKey:

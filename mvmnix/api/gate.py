@@ -62,5 +62,5 @@ def open_replay(context: Context, notice: Callable[[str], None]) -> Replay:
         context.nonces,
         clock=HostClock(context.nonces, notice),
         starts=LoggedStarts(context.audit, lambda: context.log_key),
-        witness=lambda: audit_log.hold_against(lambda: context.journal, context.config.witnesses),
+        check_anchors=lambda: audit_log.check_anchors(lambda: context.journal, context.config.anchors),
     )

@@ -49,8 +49,8 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
 
 def _are_cells_swept(roots: Roots) -> bool:
     try:
-        cells = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
+        leases = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
     except FileNotFoundError:
         return True  # no machine of ours ever had one
-    with cells:
-        return UidPool.are_swept(cells)
+    with leases:
+        return UidPool.are_swept(leases)

@@ -26,8 +26,8 @@ def latest_serials(context: Context) -> Serials | MvmnixError | None:
 
 
 def hold_log(context: Context) -> None:
-    """Compare the log with what its witnesses keep, as a start does. Raises RefusedError."""
-    audit_log.hold_against(lambda: context.journal, context.config.witnesses)
+    """Compare the log with what its anchors keep, as a start does. Raises RefusedError."""
+    audit_log.check_anchors(lambda: context.journal, context.config.anchors)
 
 
 def rolled_back(context: Context, policy: TrustPolicy) -> tuple[Reason, ...]:

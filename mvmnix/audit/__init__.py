@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = face(
         "tally": "Tally",
         "verify": "LogEvidence verify_log Visit",
         "vouched": "vouched_record",
-        "witnessed": "ask_witnesses WitnessAnswer WitnessedLog",
-        "witnesses": "CommandWitness FileWitness GitWitness Witness",
+        "anchored_log": "AnchorAnswer AnchoredLog ask_anchors",
+        "anchors": "Anchor CommandAnchor FileAnchor GitAnchor",
     },
 )

@@ -1,3 +1,5 @@
+from mvmnix.audit.anchored_log import AnchorAnswer, AnchoredLog, ask_anchors
+from mvmnix.audit.anchors import Anchor, CommandAnchor, FileAnchor, GitAnchor
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import leaf_hash, node_hash
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey, Signer
@@ -21,19 +23,20 @@ from mvmnix.audit.tail import (
 from mvmnix.audit.tally import Tally
 from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.audit.vouched import vouched_record
-from mvmnix.audit.witnessed import WitnessAnswer, WitnessedLog, ask_witnesses
-from mvmnix.audit.witnesses import CommandWitness, FileWitness, GitWitness, Witness
 
 __all__ = [
     "MAGIC",
     "MAX_NOTE",
     "MAX_PROOF",
+    "Anchor",
+    "AnchorAnswer",
+    "AnchoredLog",
     "AuditLog",
     "Checkpoint",
-    "CommandWitness",
+    "CommandAnchor",
     "ConsistencyProof",
-    "FileWitness",
-    "GitWitness",
+    "FileAnchor",
+    "GitAnchor",
     "Head",
     "InclusionProof",
     "LogEvidence",
@@ -47,10 +50,7 @@ __all__ = [
     "Signer",
     "Tally",
     "Visit",
-    "Witness",
-    "WitnessAnswer",
-    "WitnessedLog",
-    "ask_witnesses",
+    "ask_anchors",
     "foreign_checkpoint",
     "hold_writers",
     "is_begun",

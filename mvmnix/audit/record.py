@@ -46,7 +46,8 @@ class RecordKind(StrEnum):
     SHELL = "shell"
     COPY = "copy"
     RECOVERY = "recovery"
-    WITNESS = "witness"
+    #: An anchor could not be handed a checkpoint; by the name that such a record had first, so that old logs verify.
+    ANCHOR = "witness"
     NEW_LOG = "new-log"
     RESTART = "restart"
 
@@ -64,7 +65,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     RecordKind.SHELL: ("machine", "plan", "policy", "digests"),
     RecordKind.COPY: ("machine", "plan", "policy", "digests"),
     RecordKind.RECOVERY: ("digests",),
-    RecordKind.WITNESS: ("digests", "reasons"),
+    RecordKind.ANCHOR: ("digests", "reasons"),
     RecordKind.NEW_LOG: ("digests",),
     RecordKind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }

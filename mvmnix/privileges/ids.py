@@ -18,6 +18,7 @@ CONTAINER_RUNTIME: Final = FIRST_OF_CONTAINER + CONTAINER_COUNT
 FIRST_OF_POOL: Final = 1_900_544_000
 POOL_COUNT: Final = 4096
 #: The directory of their lease files: they belong to the whole machine, whatever state directory a command has.
+#: It keeps the name by which what an older mvm left there is cleaned up.
 POOL_DIRECTORY: Final = "/run/mvmnix/cells"
 #: The one below these is mvm's own.
 MVM: Final = caller.MVM

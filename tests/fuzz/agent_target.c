@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fault.h"
+#include "errors.h"
 #include "frames.h"
 #include "records.h"
 #include "requests.h"

@@ -11,7 +11,7 @@
 #include "agent_state.h"
 #include "confine.h"
 #include "conversation.h"
-#include "fault.h"
+#include "errors.h"
 #include "protocol.h"
 #include "pty.h"
 #include "sessions.h"
@@ -36,19 +36,19 @@ static void require_ready(void)
 static int apply(const struct config *config)
 {
     (void)config;
-    return (fails & APPLY_FAILS) == 0 ? 0 : fault("the machine can't be made");
+    return (fails & APPLY_FAILS) == 0 ? 0 : error_set("the machine can't be made");
 }
 
 int confine(void)
 {
-    return (fails & CONFINE_FAILS) == 0 ? 0 : fault("privileges can't be given up");
+    return (fails & CONFINE_FAILS) == 0 ? 0 : error_set("privileges can't be given up");
 }
 
 int streams_open(const struct config *config)
 {
     (void)config;
     configured = (fails & STREAMS_FAIL) == 0;
-    return configured ? 0 : fault("a port is taken");
+    return configured ? 0 : error_set("a port is taken");
 }
 
 void streams_close(void)
@@ -59,7 +59,7 @@ void streams_close(void)
 int streams_frame(const struct frame *frame)
 {
     require_ready();
-    return fault("a frame for stream %u, which is not open", frame->stream);
+    return error_set("a frame for stream %u, which is not open", frame->stream);
 }
 
 pid_t spawn(const struct request *request, struct spawned *ours)
@@ -72,7 +72,7 @@ pid_t spawn(const struct request *request, struct spawned *ours)
     return -1;
 }
 
-void child_let_go(struct launch *launch)
+void child_release(struct launch *launch)
 {
     if (launch != NULL)
         abort();

@@ -73,15 +73,15 @@ def compiled() -> Iterator[str]:
 
 
 def first_uid(path: Path) -> int:
-    """Cells in a directory of a test's own have uids of their own: other tests run at the same time."""
+    """Leases in a directory of a test's own have uids of their own: other tests run at the same time."""
     return FIRST_UID + COUNT * (1 + crc32(bytes(path)) % 1000)
 
 
 @contextmanager
 def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
-    """The jail as it is shipped, with cells of its own; without root there are no uids."""
-    with Directory.create(str(path / "cells")) as cells, Directory.create(str(path / "cache")) as cache:
-        yield BubblewrapJail(UidPool(cells, first_uid=first_uid(path) if uids else None), cache)
+    """The jail as it is shipped, with sandboxes of its own; without root there are no uids."""
+    with Directory.create(str(path / "cells")) as leases, Directory.create(str(path / "cache")) as cache:
+        yield BubblewrapJail(UidPool(leases, first_uid=first_uid(path) if uids else None), cache)
 
 
 class Taken:

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from mvmnix import nar
-from mvmnix.audit.witnesses import CommandWitness, GitWitness
+from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader
@@ -63,7 +63,7 @@ from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
 from tests.integration.misbehaving import Authority, Server
 from tests.unit import spawns
-from tests.unit.audit.test_witnesses import KEY, checkpoint
+from tests.unit.audit.test_anchors import KEY, checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -80,8 +80,8 @@ def store(path: Path) -> Store:
 
 
 def jail(path: Path) -> BubblewrapJail:
-    cells, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
-    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
+    leases, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
+    return BubblewrapJail(UidPool(leases, first_uid=None), cache)
 
 
 def plain(act: Callable[[Path], object]) -> Row:
@@ -115,12 +115,12 @@ def repository(path: Path, set_: Traps) -> Iterator[Act]:
 
 
 @contextmanager
-def git_witness(path: Path, set_: Traps) -> Iterator[Act]:
+def git_anchor(path: Path, set_: Traps) -> Iterator[Act]:
     subprocess.run(["git", "init", "-q", "--bare", str(path / "kept.git")], check=True)
     with (path / "kept.git/config").open("a") as file:
-        file.write(set_.git_config("witness"))
-    witness = GitWitness("w", True, str(path / "kept.git"), "b", 60)
-    yield lambda: witness.take(checkpoint(1), KEY)
+        file.write(set_.git_config("anchor"))
+    anchor = GitAnchor("w", True, str(path / "kept.git"), "b", 60)
+    yield lambda: anchor.take(checkpoint(1), KEY)
 
 
 @contextmanager
@@ -267,11 +267,11 @@ def resolved(_: Path) -> None:
 
 
 def confined(path: Path) -> None:
-    """QEMU, in a cell."""
+    """QEMU, in a sandbox."""
     path.chmod(0o700)
     qemu = Qemu.find()
     invocation = Invocation((qemu.executable, "--version"), ())
-    ended(HypervisorProcess.spawn(invocation, (), jail(path).cell(qemu.files, SPEC, invocation)))
+    ended(HypervisorProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
 
 
 def ended(process: HypervisorProcess) -> None:
@@ -294,10 +294,10 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
         return Service(locate(program), fd, False, User(1000, 1000), 512 << 20)
 
     def act() -> None:
-        cells = jail(path)
-        made = image.make(cells, service(image.MKFS))
+        built = jail(path)
+        made = image.make(built, service(image.MKFS))
         made.let_go()
-        serving = server.Server(cells, service(server.VIRTIOFSD))
+        serving = server.Server(built, service(server.VIRTIOFSD))
         try:
             serving.start()
             serving.entered()
@@ -342,8 +342,8 @@ def secret(_: Path) -> None:
     assert names <= {"HOME", "PATH", "LC_ALL", "LANG", "TMPDIR", "XDG_RUNTIME_DIR"}
 
 
-def command_witness(_: Path) -> None:
-    CommandWitness("w", True, ("/bin/sh", "-c", "cat >/dev/null; id"), 60).take(checkpoint(1), KEY)
+def command_anchor(_: Path) -> None:
+    CommandAnchor("w", True, ("/bin/sh", "-c", "cat >/dev/null; id"), 60).take(checkpoint(1), KEY)
 
 
 def sandboxed(_: Path) -> None:
@@ -387,8 +387,8 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
-    ("mvmnix/audit/witnesses.py:GitWitness._run",): git_witness,
-    ("mvmnix/audit/witnesses.py:CommandWitness.take",): plain(command_witness),
+    ("mvmnix/audit/anchors.py:GitAnchor._run",): git_anchor,
+    ("mvmnix/audit/anchors.py:CommandAnchor.take",): plain(command_anchor),
     ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,
     ("mvmnix/builder/fetch/unpack.py:unpacked_commit",): cloned,

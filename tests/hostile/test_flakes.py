@@ -74,9 +74,9 @@ def hostile(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def cell(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+def builder(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """A builder VM for all that ends by itself; its user lets inputs come from the server that lies."""
-    inmate = world.copy(tmp_path_factory.mktemp("cell") / "home")
+    inmate = world.copy(tmp_path_factory.mktemp("hostile") / "home")
     (inmate.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{liar}"]\n')
     with Workbench(inmate, BuildLimits(seconds=1800)) as bench:
         bench.patience = PATIENCE
@@ -107,8 +107,8 @@ def cell(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> I
         ("wanted", Code.OUTPUT_MALFORMED),
     ],
 )
-def test_what_is_reached_for_is_refused_by_name(cell: Workbench, hostile: str, attribute: str, code: Code) -> None:
-    assert cell.refusal(f"{hostile}#probing.{attribute}") == {code}
+def test_what_is_reached_for_is_refused_by_name(builder: Workbench, hostile: str, attribute: str, code: Code) -> None:
+    assert builder.refusal(f"{hostile}#probing.{attribute}") == {code}
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_what_is_reached_for_is_refused_by_name(cell: Workbench, hostile: str, a
         ("fetched-by-nix", "fixed-output or impure derivation"),
     ],
 )
-def test_what_is_not_there_fails_in_nixs_words(cell: Workbench, hostile: str, attribute: str, words: str) -> None:
-    error = cell.failure(f"{hostile}#probing.{attribute}")
+def test_what_is_not_there_fails_in_nixs_words(builder: Workbench, hostile: str, attribute: str, words: str) -> None:
+    error = builder.failure(f"{hostile}#probing.{attribute}")
     assert not isinstance(error, RefusedError)
     assert words in error.message
 
 
-def test_an_evaluation_cannot_paint(cell: Workbench, hostile: str) -> None:
-    message = cell.failure(f"{hostile}#probing.painted").message
+def test_an_evaluation_cannot_paint(builder: Workbench, hostile: str) -> None:
+    message = builder.failure(f"{hostile}#probing.painted").message
     assert "title" in message
     assert all(c.isprintable() or c == "\n" for c in message)
 
@@ -152,42 +152,42 @@ def findings(bench: Workbench, reference: str) -> str:
     return error.message
 
 
-def test_a_builder_finds_no_network_and_no_channel(cell: Workbench, hostile: str) -> None:
-    said = findings(cell, f"{hostile}#probing.network")
+def test_a_builder_finds_no_network_and_no_channel(builder: Workbench, hostile: str) -> None:
+    said = findings(builder, f"{hostile}#probing.network")
     assert "REACHED" not in said
     assert "interfaces: and: lo" in " ".join(said.split())
     assert "routes: 0" in said
 
 
-def test_a_builder_finds_no_machine(cell: Workbench, hostile: str) -> None:
-    said = findings(cell, f"{hostile}#probing.machine")
+def test_a_builder_finds_no_machine(builder: Workbench, hostile: str) -> None:
+    said = findings(builder, f"{hostile}#probing.machine")
     assert not {"SEEN", "MADE-a-device", "MOUNTED"} & set(said.split())
     assert "caps: 0000000000000000 new-privs: 1" in said
     assert "user: 0 " not in said
 
 
-def test_a_builder_finds_no_host(cell: Workbench, hostile: str) -> None:
-    said = findings(cell, f"{hostile}#probing.host")
+def test_a_builder_finds_no_host(builder: Workbench, hostile: str) -> None:
+    said = findings(builder, f"{hostile}#probing.host")
     assert not {"READ", "FOUND", "WROTE-a-sysctl"} & set(said.split())
 
 
-def test_a_builder_finds_no_other_build(cell: Workbench, hostile: str) -> None:
-    cell.progress.said = b""
-    assert "FOUND" not in findings(cell, f"{hostile}#probing.neighbours")
-    said = cell.progress.said
+def test_a_builder_finds_no_other_build(builder: Workbench, hostile: str) -> None:
+    builder.progress.said = b""
+    assert "FOUND" not in findings(builder, f"{hostile}#probing.neighbours")
+    said = builder.progress.said
     assert 0 < said.find(b"the-neighbour-works") < said.find(b"the-last-look"), "they ran at the same time"
 
 
-def test_a_builder_changes_no_store(cell: Workbench, hostile: str) -> None:
+def test_a_builder_changes_no_store(builder: Workbench, hostile: str) -> None:
     """It may write to the directory that it takes for the store; nothing of that is there afterwards."""
-    said = findings(cell, f"{hostile}#probing.store")
+    said = findings(builder, f"{hostile}#probing.store")
     assert not {"WROTE-an-input", "WROTE-into-an-input", "SAW-the-database"} & set(said.split())
-    assert b"evil" not in cell.says("/bin/busybox", "ls", "/nix/store").split()
+    assert b"evil" not in builder.says("/bin/busybox", "ls", "/nix/store").split()
 
 
-def test_a_flood_of_words_and_what_would_paint(cell: Workbench, hostile: str) -> None:
-    assert len(findings(cell, f"{hostile}#probing.flood")) < 10_000
-    assert "painted" in findings(cell, f"{hostile}#probing.words")
+def test_a_flood_of_words_and_what_would_paint(builder: Workbench, hostile: str) -> None:
+    assert len(findings(builder, f"{hostile}#probing.flood")) < 10_000
+    assert "painted" in findings(builder, f"{hostile}#probing.words")
 
 
 # Outputs
@@ -208,8 +208,8 @@ def test_a_flood_of_words_and_what_would_paint(cell: Workbench, hostile: str) ->
         ("forged-verity", {Code.VERITY_MISMATCH}),
     ],
 )
-def test_what_is_no_image_is_not_taken(cell: Workbench, hostile: str, attribute: str, codes: set[Code]) -> None:
-    assert cell.refusal(f"{hostile}#outputs.{attribute}") == codes
+def test_what_is_no_image_is_not_taken(builder: Workbench, hostile: str, attribute: str, codes: set[Code]) -> None:
+    assert builder.refusal(f"{hostile}#outputs.{attribute}") == codes
 
 
 @pytest.mark.parametrize(
@@ -221,42 +221,42 @@ def test_what_is_no_image_is_not_taken(cell: Workbench, hostile: str, attribute:
         ("a-set-uid-file", "Operation not permitted"),
     ],
 )
-def test_what_nix_does_not_let_out(cell: Workbench, hostile: str, attribute: str, words: str) -> None:
-    error = cell.failure(f"{hostile}#outputs.{attribute}")
+def test_what_nix_does_not_let_out(builder: Workbench, hostile: str, attribute: str, words: str) -> None:
+    error = builder.failure(f"{hostile}#outputs.{attribute}")
     assert type(error) is MvmnixError
     assert words in error.message
 
 
 @pytest.mark.parametrize("attribute", ["forged-provenance", "odd-names"])
-def test_what_lies_beside_the_four_files_is_left_there(cell: Workbench, hostile: str, attribute: str) -> None:
-    honest = cell.build(f"{hostile}#hello").image
-    assert cell.build(f"{hostile}#outputs.{attribute}").image == honest
+def test_what_lies_beside_the_four_files_is_left_there(builder: Workbench, hostile: str, attribute: str) -> None:
+    honest = builder.build(f"{hostile}#hello").image
+    assert builder.build(f"{hostile}#outputs.{attribute}").image == honest
 
 
-def test_sources_that_never_came_in_are_not_named(cell: Workbench, hostile: str) -> None:
-    record = cell.build(f"{hostile}#outputs.forged-sources")
+def test_sources_that_never_came_in_are_not_named(builder: Workbench, hostile: str) -> None:
+    record = builder.build(f"{hostile}#outputs.forged-sources")
     with pytest.raises(RefusedError) as refused:
         check_sources(record)
     assert refused.value.codes == (Code.DEPENDENCY_MISMATCH,)
 
 
-def test_what_one_build_does_to_its_store_the_next_one_never_sees(cell: Workbench, hostile: str) -> None:
+def test_what_one_build_does_to_its_store_the_next_one_never_sees(builder: Workbench, hostile: str) -> None:
     """A builder that broke out of Nix's sandbox could write as Nix's own user, and change what later builds take."""
-    cell.build(f"{hostile}#hello")
-    user = cell.world.home
+    builder.build(f"{hostile}#hello")
+    user = builder.world.home
     (book,) = (user.state / "parts").iterdir()
     parts = [part["path"] for part in json.loads(book.read_bytes())["kept"]]
     script = (
         'for part; do [ -e "$part" ] || continue; chmod -R u+w "$part"; find "$part" -type f | head -n 5 |'
         ' while read -r file; do echo evil > "$file"; grep -l "^evil$" "$file"; done; done'
     )
-    changed = cell.says("/bin/busybox", "sh", "-c", script, "poison", *parts).decode().splitlines()
+    changed = builder.says("/bin/busybox", "sh", "-c", script, "poison", *parts).decode().splitlines()
     assert len(changed) > 5, "it has changed what hello is made of"
-    cell.renew()
-    again = user.mvm("build", "--again", "--out", user.path / "again", "./examples/hello", cwd=cell.world.tree)
+    builder.renew()
+    again = user.mvm("build", "--again", "--out", user.path / "again", "./examples/hello", cwd=builder.world.tree)
     assert again.returncode == 0, again.stderr.decode()
     for name in ("kernel", "initrd", "rootfs", "manifest.json"):
-        assert (user.path / "again" / name).read_bytes() == (cell.world.hello / name).read_bytes()
+        assert (user.path / "again" / name).read_bytes() == (builder.world.hello / name).read_bytes()
     assert b"built again" not in again.stderr, "the kept parts were good"
 
 

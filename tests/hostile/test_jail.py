@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix import procfs as proc
-from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
-from tests.unit.launch.bare import BareJail
+from tests.unit.launch.null_sandbox import NullJail
 
 pytestmark = [
     pytest.mark.integration,
@@ -111,7 +111,7 @@ ATTACKS = [
 def test_an_attack_fails(scene: Scene, tmp_path: Path, attack: str, failure: int) -> None:
     words = scene.attack(attack)
     name = attack.partition("=")[0]
-    assert tried(scene.program, BareJail(), scene.disk, words) == {name: 0}, "it shows nothing"
+    assert tried(scene.program, NullJail(), scene.disk, words) == {name: 0}, "it shows nothing"
     with jail(tmp_path) as it:
         assert tried(scene.program, it, scene.disk, words) == {name: failure}
 
@@ -242,19 +242,19 @@ def test_it_says_what_stands_around_it(scene: Scene, tmp_path: Path) -> None:
         taken.wait_for("hold")
         pid, seen = taken.guest.process.pid, status(taken.guest.process.pid)
         expected = {
-            Layer.NAMESPACES: Path(f"/proc/{pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink(),
-            Layer.OWN_UID: int(seen["Uid"].split()[0]) != os.getuid(),
-            Layer.SECCOMP: seen["Seccomp"] == "2",
-            Layer.LANDLOCK: landlock.abi() > 0,
+            IsolationLayer.NAMESPACES: Path(f"/proc/{pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink(),
+            IsolationLayer.OWN_UID: int(seen["Uid"].split()[0]) != os.getuid(),
+            IsolationLayer.SECCOMP: seen["Seccomp"] == "2",
+            IsolationLayer.LANDLOCK: landlock.abi() > 0,
         }
         held = [path for path in groups(tmp_path) if str(pid) in (path / "cgroup.procs").read_text().split()]
         for controller in Controller:
-            expected[Layer(f"cgroup-{controller}")] = any(list(path.glob(f"{controller}.*")) for path in held)
-        assert taken.guest.process.layers == tuple(layer for layer in Layer if expected.get(layer))
+            expected[IsolationLayer(f"cgroup-{controller}")] = any(list(path.glob(f"{controller}.*")) for path in held)
+        assert taken.guest.process.layers == tuple(layer for layer in IsolationLayer if expected.get(layer))
 
 
 def groups(path: Path) -> list[Path]:
-    """The control groups of the one cell that is taken."""
+    """The control groups of the one sandbox that is taken."""
     (note,) = (path / "cells").glob("*.json")
     return [Path(name) for name in json.loads(note.read_bytes())["groups"]]
 
@@ -357,7 +357,7 @@ def test_what_a_killed_supervisor_leaves_the_next_call_cleans_up(scene: Scene, t
 
 @pytest.mark.parametrize("victim", ["the hypervisor", "the first process", "the jailer"])
 def test_each_process_takes_the_others_along(scene: Scene, tmp_path: Path, victim: str) -> None:
-    """Bubblewrap made the cell, and is its first process, too: none outlives the others; the cell is free."""
+    """Bubblewrap made the sandbox, and is its first process, too: none outlives the others; the sandbox is free."""
     mounts = Path("/proc/self/mountinfo").read_text()
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
         taken.wait_for("hold")

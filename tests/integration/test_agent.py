@@ -170,7 +170,7 @@ def test_a_slow_reader_delays_nobody_else(agent: Path) -> None:
         os.close(write)
 
 
-#: Two lanes of 3 MiB, in portions that fit nothing else: the order of each lane's bytes says whether one was lost.
+#: Two flows of 3 MiB, in portions that fit nothing else: the order of each flow's bytes says whether one was lost.
 _BOTH_LANES = """
 import os, threading
 def say(fd, step):

@@ -96,7 +96,7 @@ def test_more_connections_than_places_wait(agent: Path, port: int) -> None:
 
 
 class Greets(Echo):
-    """Speaks first, and ends its lane at once; still hears what comes."""
+    """Speaks first, and ends its direction at once; still hears what comes."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         super().__init__(wake)
@@ -114,7 +114,7 @@ class Greets(Echo):
             self.ended = ended
 
 
-def test_half_closing_leaves_the_other_lane_open(agent: Path, port: int) -> None:
+def test_half_closing_leaves_the_other_direction_open(agent: Path, port: int) -> None:
     services = Services(Greets)
     with talk(agent, config(ports=(port,)), services=services) as (_, loop):
         sock = socket.create_connection(("127.0.0.1", port))

@@ -55,7 +55,7 @@ def test_cryptsetup_unlocks_a_header_by_its_passphrase_alone(tmp_path: Path) -> 
 
 
 def written(words: list[str], data: DataAttachment, pattern: bytes, where: Path) -> str:
-    """Have QEMU, in its cell and without a guest that runs, write bytes to the disk that these arguments make."""
+    """Have QEMU, in its sandbox and without a guest that runs, write bytes to the disk that these arguments make."""
     sockets = [socket.socketpair() for _ in range(3)]
     channel, console, control = (theirs.fileno() for _, theirs in sockets)
     image = memfd(pattern, name="pattern")
@@ -63,8 +63,8 @@ def written(words: list[str], data: DataAttachment, pattern: bytes, where: Path)
     argv = ("/usr/bin/qemu-system-x86_64", "-nodefaults", "-machine", "none", "-display", "none", *words, "-S")
     argv += ("-sandbox", SANDBOX, "-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control")
     with jail(where, uids=os.geteuid() == 0) as kept:
-        cell = kept.cell((), spec, Invocation(argv, ()))
-        process = HypervisorProcess.spawn(Invocation(argv, ()), spec.descriptors, cell)
+        sandbox = kept.sandbox((), spec, Invocation(argv, ()))
+        process = HypervisorProcess.spawn(Invocation(argv, ()), spec.descriptors, sandbox)
         for _, theirs in sockets:
             theirs.close()
         ours = sockets[2][0]

@@ -19,11 +19,11 @@ SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "25"))
 HOUSE = Path(__file__).parents[2]
 AGENT = HOUSE / "modules" / "agent"
 TARGETS = HOUSE / "tests" / "fuzz"
-PARSERS = ("frames.c", "requests.c", "verbs.c", "records.c", "secrets.c", "shares.c", "bytes.c", "fault.c")
+PARSERS = ("frames.c", "requests.c", "verbs.c", "records.c", "secrets.c", "shares.c", "bytes.c", "errors.c")
 #: What a conversation needs besides: all that decides which frame is handled when, and nothing that starts or mounts.
 TALKERS = (
-    *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "lane.c", "queue.c", "loop.c"),
-    *("handover.c", "cached_pages.c", "files.c", "filter.c", "filter_table.c"),
+    *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
+    *("queue.c", "loop.c", "splice.c", "cached_pages.c", "files.c", "filter.c", "filter_table.c"),
 )
 LIMITS = (f"-max_total_time={SECONDS}", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
 SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")

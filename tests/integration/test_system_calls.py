@@ -1,4 +1,4 @@
-"""What QEMU, virtiofsd and mkfs.erofs call in their cells, by strace: a new one is held against the lists here."""
+"""What QEMU, virtiofsd and mkfs.erofs call in their sandboxes, by strace: a new one is held against the lists here."""
 
 import os
 import subprocess

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvmnix import config, process
-from mvmnix.audit import witnesses
-from mvmnix.audit.witnesses import GitWitness
+from mvmnix.audit import anchors
+from mvmnix.audit.anchors import GitAnchor
 from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.forges import archive_url
@@ -37,7 +37,7 @@ from mvmnix.cli.commands.verify_step import arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxTools
 from mvmnix.launch.plan import kernel_command_line
 from mvmnix.launch.plan.kernel_command_line import Addition
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
@@ -223,26 +223,26 @@ def test_the_reader_of_repositories(text: str) -> None:
     assert objects.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
 
 
-def test_the_witness_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_anchor_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     """What config.toml names; it is the user's, and is held to be one repository and one branch all the same."""
-    calls = captured(monkeypatch, witnesses, b"0" * 40)
+    calls = captured(monkeypatch, anchors, b"0" * 40)
 
-    def witness(repository: str = "/r", branch: str = "b") -> GitWitness:
+    def anchor(repository: str = "/r", branch: str = "b") -> GitAnchor:
         text = f"""version = 1
-[[witnesses]]
+[[anchors]]
 name = "w"
 required = false
 git = {json.dumps(repository)}
 branch = {json.dumps(branch)}
 """
-        (rule,) = config.parse(text.encode()).witnesses
-        return GitWitness(rule.name, rule.required, rule.git, rule.branch, 1)
+        (rule,) = config.parse(text.encode()).anchors
+        return GitAnchor(rule.name, rule.required, rule.git, rule.branch, 1)
 
     @given(TEXTS)
     def configured(text: str) -> None:
-        for make in (lambda it: witness(repository=f"/{it}"), lambda it: witness(branch=it)):
+        for make in (lambda it: anchor(repository=f"/{it}"), lambda it: anchor(branch=it)):
 
-            def build(it: str, make: Callable[[str], GitWitness] = make) -> Sequence[str]:
+            def build(it: str, make: Callable[[str], GitAnchor] = make) -> Sequence[str]:
                 make(it)._tip()
                 return calls[-1][0]
 
@@ -395,18 +395,18 @@ def test_a_rule_of_landlock_is_one_word(text: str) -> None:
     assert argv is None or (argv[-3:-1] == ("--landlock-rule", f"path-beneath:read-file:/{text}") and argv[-1] == "--")
 
 
-class Bare(BubblewrapCell):
-    """A cell of which nothing is there but its words."""
+class FakeSandbox(BubblewrapSandbox):
+    """A sandbox of which nothing is there but its words."""
 
     def __init__(self) -> None:
-        self._fixtures = Fixtures("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
+        self._tools = SandboxTools("/usr/bin/bwrap", "/usr/bin/setpriv", ControlGroups(()))
         self._root = Root((), ())
-        self._filter, self._told = 7, 8
+        self._filter, self._info_write = 7, 8
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_a_cell_hands_a_command_on_behind_its_own(words: list[str]) -> None:
-    usual, argv = Bare().command(["/program"]), Bare().command(["/program", *words])
+def test_a_sandbox_hands_a_command_on_behind_its_own(words: list[str]) -> None:
+    usual, argv = FakeSandbox().command(["/program"]), FakeSandbox().command(["/program", *words])
     assert argv == (*usual, *words)
     assert usual[-2:] == ("--", "/program")
 

@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from mvmnix.config import (
+    AnchorRule,
     CacheKey,
     CacheRule,
     Config,
@@ -13,7 +14,6 @@ from mvmnix.config import (
     SecretRef,
     SigningRule,
     TokenPlace,
-    WitnessRule,
     parse,
 )
 from mvmnix.errors import ReasonCode, RefusedError
@@ -105,20 +105,20 @@ def test_secrets_are_references(table: str) -> None:
     assert set(caught.value.codes) == {ReasonCode.CONFIG_MALFORMED}
 
 
-WITNESSES = """
+ANCHORS = """
 version = 1
 
-[[witnesses]]
+[[anchors]]
 name = "usb"
 required = true
 file = "/media/usb/checkpoint"
 
-[[witnesses]]
+[[anchors]]
 name = "post"
 required = false
 command = ["/usr/local/bin/post", "--log", ""]
 
-[[witnesses]]
+[[anchors]]
 name = "branch"
 required = false
 git = "/srv/audit.git"
@@ -127,11 +127,11 @@ seconds = 60
 """
 
 
-def test_witnesses_of_the_log() -> None:
-    assert parse(WITNESSES.encode()).witnesses == (
-        WitnessRule("usb", True, file="/media/usb/checkpoint"),
-        WitnessRule("post", False, command=("/usr/local/bin/post", "--log", "")),
-        WitnessRule("branch", False, git="/srv/audit.git", branch="hosts/this-one", seconds=60),
+def test_anchors_of_the_log() -> None:
+    assert parse(ANCHORS.encode()).anchors == (
+        AnchorRule("usb", True, file="/media/usb/checkpoint"),
+        AnchorRule("post", False, command=("/usr/local/bin/post", "--log", "")),
+        AnchorRule("branch", False, git="/srv/audit.git", branch="hosts/this-one", seconds=60),
     )
 
 
@@ -140,21 +140,21 @@ def test_an_empty_one_allows_nothing() -> None:
     assert not Config().fetch.hosts
 
 
-WITNESS = 'version = 1\n[[witnesses]]\nname = "a"\nrequired = true\n'
+ANCHOR = 'version = 1\n[[anchors]]\nname = "a"\nrequired = true\n'
 MALFORMED = {
-    "a witness of no kind": WITNESS,
-    "a witness of two kinds": WITNESS + 'file = "/a/b"\ngit = "/c"\nbranch = "d"',
-    "a witness without a name": 'version = 1\n[[witnesses]]\nrequired = true\nfile = "/a/b"',
-    "a witness that is required or not": 'version = 1\n[[witnesses]]\nname = "a"\nfile = "/a/b"',
-    "a witness in a relative file": WITNESS + 'file = "a/b"',
-    "a witness by a command without a path": WITNESS + 'command = ["post"]',
-    "a witness by no command": WITNESS + "command = []",
-    "a witness without a branch": WITNESS + 'git = "/srv/audit.git"',
-    "a branch that is an option": WITNESS + 'git = "/srv/audit.git"\nbranch = "-a"',
-    "a branch that leads elsewhere": WITNESS + 'git = "/srv/audit.git"\nbranch = "a/../b"',
-    "a file with a time limit": WITNESS + 'file = "/a/b"\nseconds = 1',
-    "a witness without patience": WITNESS + 'command = ["/bin/a"]\nseconds = 0',
-    "two witnesses of one name": WITNESS + 'file = "/a"\n' + WITNESS.partition("\n")[2] + 'file = "/b"',
+    "an anchor of no kind": ANCHOR,
+    "an anchor of two kinds": ANCHOR + 'file = "/a/b"\ngit = "/c"\nbranch = "d"',
+    "an anchor without a name": 'version = 1\n[[anchors]]\nrequired = true\nfile = "/a/b"',
+    "an anchor that is required or not": 'version = 1\n[[anchors]]\nname = "a"\nfile = "/a/b"',
+    "an anchor in a relative file": ANCHOR + 'file = "a/b"',
+    "an anchor by a command without a path": ANCHOR + 'command = ["post"]',
+    "an anchor by no command": ANCHOR + "command = []",
+    "an anchor without a branch": ANCHOR + 'git = "/srv/audit.git"',
+    "a branch that is an option": ANCHOR + 'git = "/srv/audit.git"\nbranch = "-a"',
+    "a branch that leads elsewhere": ANCHOR + 'git = "/srv/audit.git"\nbranch = "a/../b"',
+    "a file with a time limit": ANCHOR + 'file = "/a/b"\nseconds = 1',
+    "an anchor without patience": ANCHOR + 'command = ["/bin/a"]\nseconds = 0',
+    "two anchors of one name": ANCHOR + 'file = "/a"\n' + ANCHOR.partition("\n")[2] + 'file = "/b"',
     "no version": "",
     "another version": "version = 2",
     "not TOML": "version",
@@ -190,6 +190,15 @@ def test_what_is_refused(case: str) -> None:
     with pytest.raises(RefusedError) as refusal:
         parse(MALFORMED[case].encode())
     assert set(refusal.value.codes) == {ReasonCode.CONFIG_MALFORMED}
+
+
+def test_the_former_name_of_anchors_is_refused_with_the_new_one() -> None:
+    with pytest.raises(RefusedError) as refusal:
+        parse(b'version = 1\nextra = 1\n[[witnesses]]\nname = "a"\nrequired = true\nfile = "/a/b"')
+    extra, former = sorted(refusal.value.reasons, key=lambda reason: reason.why)
+    assert (former.code, former.why) == (ReasonCode.CONFIG_MALFORMED, "config.toml.witnesses: unknown")
+    assert "write [[anchors]]" in former.hint
+    assert "[[anchors]]" not in extra.hint
 
 
 def test_a_secret_that_was_written_down_is_not_repeated_in_full() -> None:

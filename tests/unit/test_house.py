@@ -275,7 +275,7 @@ def test_a_detached_supervisor_is_light() -> None:
 #: Nouns of messages that count something. Sizes and times are written as digits and a unit, and are left out.
 COUNTED = (
     r"records|bundles|receipts|files|machines|cases|signers|nonces|sources|leftovers|reasons|packages|paths|trees|pins"
-    r"|changes|images|plans|witnesses|parts|processe?s|processors|statements|probes|days|pieces"
+    r"|changes|images|plans|anchors|parts|processe?s|processors|statements|probes|days|pieces"
 )
 #: What counts two or more wherever it is said, or a limit.
 MORE_THAN_ONE = {

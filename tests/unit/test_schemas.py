@@ -40,16 +40,16 @@ keys = ["cache.example-1:{KEYS[0]}"]
 [[credentials]]
 node = "git+https://sources.example/*"
 token = "env:TOKEN"
-[[witnesses]]
+[[anchors]]
 name = "stick"
 required = true
 file = "/media/stick/checkpoint"
-[[witnesses]]
+[[anchors]]
 name = "mail"
 required = false
 command = ["/usr/bin/mail", "-s", "checkpoint"]
 seconds = 20
-[[witnesses]]
+[[anchors]]
 name = "git"
 required = false
 git = "/srv/log.git"
@@ -194,7 +194,7 @@ ONCE = "no two have the same name"
 NAMES = "it names a signer or a root of the file"
 NAMED = "others name what is in it"
 DOCUMENTS = {
-    "config": Document("config", CONFIG, config._file, {".caches*": ONCE, ".witnesses*.name": ONCE}),
+    "config": Document("config", CONFIG, config._file, {".caches*": ONCE, ".anchors*.name": ONCE}),
     "trust": Document(
         "trust",
         TRUST,
@@ -348,7 +348,7 @@ def refusal(read: Callable[[bytes], object], text: str) -> Mapping[str, Reason]:
 def test_a_refusal_says_what_was_expected() -> None:
     found = refusal(
         config.parse,
-        'version = 1\n[fetch]\nhots = []\nhosts = ["http://x"]\nseconds = 0\n[[witnesses]]\nname = "x"\nrequired = 1\n',
+        'version = 1\n[fetch]\nhots = []\nhosts = ["http://x"]\nseconds = 0\n[[anchors]]\nname = "x"\nrequired = 1\n',
     )
     assert {reason.code for reason in found.values()} == {ReasonCode.CONFIG_MALFORMED}
     assert found["config.toml.fetch.hots"].hint.startswith("did you mean hosts?; correct config.toml")
@@ -356,7 +356,7 @@ def test_a_refusal_says_what_was_expected() -> None:
         "expected how long one download may take, in seconds: 1 to 86400;"
     )
     assert "config.toml.fetch.hosts[0]: expected a host such as" in found["config.toml.fetch.hosts"].hint
-    assert "exactly one of file, command and git" in found["config.toml.witnesses[0]"].hint
+    assert "exactly one of file, command and git" in found["config.toml.anchors[0]"].hint
 
 
 def test_what_a_reader_did_not_come_to_is_explained_where_it_stopped() -> None:
@@ -385,7 +385,7 @@ def test_so_much_is_said_and_no_more() -> None:
     found = refusal(config.parse, "version = 1\n" + "".join(f"k{number} = 1\n" for number in range(4_000)))
     unknown = [reason for place, reason in found.items() if place.startswith("config.toml.k")]
     assert len(unknown) > schemas._MOST
-    assert sum(reason.hint.startswith("known here: caches, ") for reason in unknown) == schemas._MOST
+    assert sum(reason.hint.startswith("known here: anchors, caches, ") for reason in unknown) == schemas._MOST
 
 
 def test_long_documents_are_refused_without_an_explanation(monkeypatch: pytest.MonkeyPatch) -> None:

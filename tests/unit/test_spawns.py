@@ -20,13 +20,13 @@ FIXED: Final = {
 #: By where a child is started: what spells its arguments (module:name), and the tests that hold it to any text.
 #: None: nothing varies in it but numbers and mvm's own constants; or it is a fork.
 SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
-    "mvmnix/audit/witnesses.py:CommandWitness.take": (
-        "mvmnix.config:WitnessRule",
+    "mvmnix/audit/anchors.py:CommandAnchor.take": (
+        "mvmnix.config:AnchorRule",
         ("tests/unit/test_process.py::test_an_argument_is_one_argument_or_refused",),
     ),
-    "mvmnix/audit/witnesses.py:GitWitness._run": (
-        "mvmnix.audit.witnesses:GitWitness",
-        (f"{BUILDERS}::test_the_witness_in_a_repository",),
+    "mvmnix/audit/anchors.py:GitAnchor._run": (
+        "mvmnix.audit.anchors:GitAnchor",
+        (f"{BUILDERS}::test_the_anchor_in_a_repository",),
     ),
     "mvmnix/builder/fetch/unpack.py:unpacked_archive": None,
     "mvmnix/builder/fetch/unpack.py:unpacked_commit": (
@@ -98,7 +98,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.landlock:command",
         (
             f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",
-            f"{BUILDERS}::test_a_cell_hands_a_command_on_behind_its_own",
+            f"{BUILDERS}::test_a_sandbox_hands_a_command_on_behind_its_own",
         ),
     ),
     "mvmnix/launch/jail/root.py:_asked": None,

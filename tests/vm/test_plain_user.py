@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.launch.vmm.confinement import IsolationLayer
 from tests.conftest import TREE, World
 from tests.vm.test_gap import carry, far_side, trusting
 
@@ -73,8 +73,8 @@ def test_a_machine_without_root(copied: World, open_place: Path) -> None:
         ).stdout
     )
     layers = said["predicate"]["observedByHost"]["confinement"]
-    assert {Layer.NAMESPACES, Layer.SECCOMP} <= set(layers)
-    assert Layer.OWN_UID not in layers
+    assert {IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP} <= set(layers)
+    assert IsolationLayer.OWN_UID not in layers
     assert plainly(far.path, "audit", "verify").returncode == 0
 
 

@@ -15,7 +15,7 @@ from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.receipt import from_statement
-from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.verify.authentication import authenticate
@@ -144,7 +144,7 @@ def test_a_receipt_is_signed_and_says_who_saw_what(world: World) -> None:
     assert (receipt.observed.machine, receipt.observed.reason) == (last["id"], EndReason.GUEST_EXIT)
     assert receipt.observed.corruption is None, "after an orderly end nobody looks"
     assert receipt.observed.hypervisor.path.startswith("/usr/bin/qemu")
-    assert {Layer.NAMESPACES, Layer.SECCOMP} <= set(receipt.observed.confinement)
+    assert {IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP} <= set(receipt.observed.confinement)
     assert receipt.reported.status == ExitStatus(End.EXITED, code=3)
     assert {subject.name for subject in receipt.subjects} == {"kernel", "initrd", "rootfs", "manifest.json"}
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from mvmnix import __version__
 from mvmnix.api.context import Context
+from mvmnix.api.doctor.anchors import anchors
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.doctor.jail import jail
-from mvmnix.api.doctor.witnesses import witnesses
 from mvmnix.audit import verify_log
 from mvmnix.builder.nix import NIX, HostNix
 from mvmnix.builder.pins import APT_GET
@@ -137,7 +137,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("backends", _other_backends),
     ("trust", _trust),
     ("audit log", _log),
-    ("witnesses", witnesses),
+    ("anchors", anchors),
 )
 
 

@@ -1,4 +1,4 @@
-"""What `mvm doctor` says about the jail around hypervisors: a cell is really entered, and every layer has a line."""
+"""What `mvm doctor` says about the jail around hypervisors: a sandbox is really entered, and every layer has a line."""
 
 from collections.abc import Iterator
 
@@ -60,11 +60,11 @@ def _limits(found: ControlGroups) -> Finding:
 
 
 def _tried(context: Context) -> tuple[str, ...]:
-    """Enter a cell with a program that ends at once; what was complained about, if anything."""
+    """Enter a sandbox with a program that ends at once; what was complained about, if anything."""
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
-    cell = open_jail(context).cell((), spec, invocation)
-    process = HypervisorProcess.spawn(invocation, (), cell)
+    sandbox = open_jail(context).sandbox((), spec, invocation)
+    process = HypervisorProcess.spawn(invocation, (), sandbox)
     try:
         process.wait()
         return process.last_words

@@ -42,12 +42,13 @@ from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.plural import counted
 
-_WITNESS = "witness:"
+_ANCHOR = "anchor:"
+_FORMER = "witness:"
 
 
 @click.command()
 @click.option(
-    "--pinned", default="", help="A checkpoint kept elsewhere, or witness:NAME: finds a fork or a rollback too."
+    "--pinned", default="", help="A checkpoint kept elsewhere, or anchor:NAME: finds a fork or a rollback too."
 )
 @click.option("--proof", default="", help="Check a proof that `mvm audit prove` wrote, and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was verified as JSON.")
@@ -84,9 +85,12 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
 
 
 def _pinned(context: Context, text: str) -> bytes:
-    """A checkpoint in a file, or with one of this host's witnesses."""
-    name = text.removeprefix(_WITNESS)
-    return file_bytes(text, KEY_LIMIT) if name == text else kept_checkpoint(name, context.config.witnesses)
+    """A checkpoint in a file, or with one of this host's anchors."""
+    if text.startswith(_FORMER):
+        name = text.removeprefix(_FORMER)
+        raise UsageError(f"{_FORMER} is called {_ANCHOR} now", hint=f"--pinned {_ANCHOR}{name}, or ./{text} for a file")
+    name = text.removeprefix(_ANCHOR)
+    return file_bytes(text, KEY_LIMIT) if name == text else kept_checkpoint(name, context.config.anchors)
 
 
 def _log(evidence: LogEvidence, lost: Sequence[SealedRecord], *, as_json: bool) -> int:

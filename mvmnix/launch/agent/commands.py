@@ -1,4 +1,4 @@
-"""One command in the guest, seen from the host: its lanes, its signals and how it ended; speaks through an outlet."""
+"""One command in the guest, seen from the host: its flows, its signals and how it ended; speaks through an outlet."""
 
 import errno
 import os
@@ -125,7 +125,7 @@ class Command:
                 self._out.received(frame)
             case Stderr() if self.started:
                 self._err.received(frame)
-            case Window(lane=Kind.STDIN):
+            case Window(flow=Kind.STDIN):
                 self._stdin.granted(frame)
                 self._outlet.want(self.stream)
             case Exit():
@@ -177,11 +177,11 @@ class Command:
 
 
 class _Output:
-    """One of the two output lanes and the sink behind it."""
+    """One of the two output flows and the sink behind it."""
 
-    def __init__(self, command: Command, outlet: Outlet, lane: Kind, sink: Sink, broken: Callable[[], None]) -> None:
+    def __init__(self, command: Command, outlet: Outlet, flow: Kind, sink: Sink, broken: Callable[[], None]) -> None:
         stream = command.stream
-        self._lane = Inbound(outlet, stream=stream, lane=lane)
+        self._flow = Inbound(outlet, stream=stream, flow=flow)
         self._sink = sink
         self._open = True
         self._emptied = command.settle
@@ -193,10 +193,10 @@ class _Output:
         return isinstance(self._sink, FdSink) and self._sink.pending > 0
 
     def received(self, frame: Bytes) -> None:
-        self._lane.received(len(frame.data))
+        self._flow.received(len(frame.data))
         self._sink(frame.data)
         if not isinstance(self._sink, FdSink):
-            self._lane.consumed(len(frame.data))
+            self._flow.consumed(len(frame.data))
 
     def abandon(self) -> None:
         self._open = False
@@ -205,5 +205,5 @@ class _Output:
 
     def _released(self, count: int) -> None:
         if self._open:
-            self._lane.consumed(count)
+            self._flow.consumed(count)
             self._emptied()

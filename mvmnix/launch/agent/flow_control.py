@@ -1,4 +1,4 @@
-"""Counts the credit of one lane of a stream, so that neither side buffers more than a window; no I/O."""
+"""Counts the credit of one flow of a stream, so that neither side buffers more than a window; no I/O."""
 
 from typing import Protocol
 
@@ -21,20 +21,20 @@ class Outlet(Protocol):
 
 
 class Inbound:
-    """The lane of a stream on which we receive: the guest may have a window's worth under way."""
+    """The flow of a stream on which we receive: the guest may have a window's worth under way."""
 
-    def __init__(self, outlet: Outlet, *, stream: int, lane: Kind) -> None:
+    def __init__(self, outlet: Outlet, *, stream: int, flow: Kind) -> None:
         self._outlet = outlet
         self._stream = stream
-        self._lane = lane
-        self._allowed = window_of(lane)
-        self._portion = window_of(lane) // _PORTIONS
+        self._flow = flow
+        self._allowed = window_of(flow)
+        self._portion = window_of(flow) // _PORTIONS
         self._consumed = 0
 
     def received(self, count: int) -> None:
         """So many bytes came. Raises ChannelProtocolError when they were more than granted."""
         if count > self._allowed:
-            why = f"{count} bytes on lane {self._lane.name} of stream {self._stream}, {self._allowed} were granted"
+            why = f"{count} bytes on flow {self._flow.name} of stream {self._stream}, {self._allowed} were granted"
             raise ChannelProtocolError(why)
         self._allowed -= count
 
@@ -44,11 +44,11 @@ class Inbound:
         if self._consumed >= self._portion:
             credit, self._consumed = self._consumed, 0
             self._allowed += credit
-            self._outlet.send(Window(self._stream, self._lane, credit))
+            self._outlet.send(Window(self._stream, self._flow, credit))
 
 
 class Outbound:
-    """The lane of a stream on which we send."""
+    """The flow of a stream on which we send."""
 
     def __init__(self) -> None:
         self.credit = INITIAL_WINDOW

@@ -9,7 +9,7 @@ from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.requests import GuestConfig
 
 PROTOCOL_VERSION = 1
-#: Bytes that may be under way on each lane of a stream before the receiver grants more.
+#: Bytes that may be under way on each flow of a stream before the receiver grants more.
 INITIAL_WINDOW = 256 * 1024
 #: The same for what a command writes, which is most of what goes through a channel.
 OUTPUT_WINDOW = 1024 * 1024
@@ -48,9 +48,9 @@ class Kind(IntEnum):
     COPY = 24
 
 
-def window_of(lane: Kind) -> int:
-    """The window of a lane, in bytes; `lane` is the kind of frame that carries its bytes."""
-    return OUTPUT_WINDOW if lane in {Kind.STDOUT, Kind.STDERR} else INITIAL_WINDOW
+def window_of(flow: Kind) -> int:
+    """The window of a flow, in bytes; `flow` is the kind of frame that carries its bytes."""
+    return OUTPUT_WINDOW if flow in {Kind.STDOUT, Kind.STDERR} else INITIAL_WINDOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Connections that the guest opens to a forwarded port: their two lanes, and the services that answer on the host."""
+"""Connections that the guest opens to a forwarded port: their two flows, and the services that answer on the host."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -38,13 +38,13 @@ type ServiceFactory = Callable[[Callable[[], None]], Handler]
 
 
 class Connection:
-    """One connection; `closed` when both lanes ended or both sides know that it was broken off."""
+    """One connection; `closed` when both flows ended or both sides know that it was broken off."""
 
     def __init__(self, outlet: Outlet, stream: int, factory: ServiceFactory) -> None:
         self.stream = stream
         self.closed = False
         self._outlet = outlet
-        self._inbound = Inbound(outlet, stream=stream, lane=Kind.DATA)
+        self._inbound = Inbound(outlet, stream=stream, flow=Kind.DATA)
         self._outbound = Outbound()
         self._held = 0
         self._got_eof = self._sent_eof = self._sent_reset = False
@@ -121,7 +121,7 @@ class Connection:
         self.closed = True
 
     def _settle(self) -> None:
-        """Both lanes have ended: the handler knows, and neither side sends more."""
+        """Both flows have ended: the handler knows, and neither side sends more."""
         if self._got_eof and self._sent_eof:
             self._handler = None
             self.closed = True

@@ -189,7 +189,7 @@ class Exit(CommandFrame):
 
 @dataclass(frozen=True, slots=True)
 class Open(ConnectionFrame):
-    """Guest: a client connected to this forwarded port; both lanes are open at once."""
+    """Guest: a client connected to this forwarded port; both flows are open at once."""
 
     KIND = Kind.OPEN
     port: int
@@ -216,37 +216,37 @@ class Data(Bytes, ConnectionFrame):
 
 @dataclass(frozen=True, slots=True)
 class Eof(ConnectionFrame):
-    """Either side: no more bytes from here; the other lane goes on."""
+    """Either side: no more bytes from here; the other flow goes on."""
 
     KIND = Kind.EOF
 
 
 @dataclass(frozen=True, slots=True)
 class Reset(ConnectionFrame):
-    """Either side: the connection is broken off; answered by a RESET, unless both lanes had ended."""
+    """Either side: the connection is broken off; answered by a RESET, unless both flows had ended."""
 
     KIND = Kind.RESET
 
 
 @dataclass(frozen=True, slots=True)
 class Window(Frame):
-    """The receiver of a lane: `credit` bytes more may be sent. `lane` is the kind of frame that carries them."""
+    """The receiver of a flow: `credit` bytes more may be sent. `flow` is the kind of frame that carries them."""
 
     KIND = Kind.WINDOW
-    lane: Kind
+    flow: Kind
     credit: int
 
     @override
     def payload(self) -> bytes:
-        return Writer().pack("BI", self.lane, self.credit).done()
+        return Writer().pack("BI", self.flow, self.credit).done()
 
     @override
     @classmethod
     def parse(cls, stream: int, payload: bytes) -> Self:
         reader = Reader(payload)
-        lane, credit = reader.number("B"), reader.number("I")
+        flow, credit = reader.number("B"), reader.number("I")
         reader.end()
-        lanes = (Kind.STDIN, Kind.STDOUT, Kind.STDERR) if stream % 2 else (Kind.DATA,)
-        if lane not in lanes or not 0 < credit <= window_of(Kind(lane)):
-            raise ChannelProtocolError(f"a window of {credit} for lane {lane} of stream {stream}")
-        return cls(stream, Kind(lane), credit)
+        flows = (Kind.STDIN, Kind.STDOUT, Kind.STDERR) if stream % 2 else (Kind.DATA,)
+        if flow not in flows or not 0 < credit <= window_of(Kind(flow)):
+            raise ChannelProtocolError(f"a window of {credit} for flow {flow} of stream {stream}")
+        return cls(stream, Kind(flow), credit)

@@ -135,7 +135,7 @@ def copy_request(workload: Workload, way: CopyDirection, *, replaces: bool) -> C
 
 @dataclass(frozen=True, slots=True)
 class Copy(Asking):
-    """Host: copy this, over the lanes of a command."""
+    """Host: copy this, over the flows of a command."""
 
     KIND = Kind.COPY
     REQUEST = CopyRequest

@@ -14,7 +14,7 @@ from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin, Step, printable
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
-from mvmnix.launch.container.sandbox import OwnJail
+from mvmnix.launch.container.sandbox import ContainerSandbox
 from mvmnix.launch.container.streams import Drain, Feed
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import ChannelEnd, Ending, EndReason, HostAction, HostFile, MachineState
@@ -102,7 +102,7 @@ def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
 def _spawned(course: RunObservations, given: Descriptors) -> HypervisorProcess:
     try:
         course.open_console()
-        return HypervisorProcess.spawn(course.invocation, given.all, OwnJail())
+        return HypervisorProcess.spawn(course.invocation, given.all, ContainerSandbox())
     except BaseException:
         never_ran(course, EndReason.HYPERVISOR_DIED)
         raise

@@ -1,15 +1,15 @@
-"""The cell of a container: a user namespace of its own, and the jail that its own command makes (ADR 19)."""
+"""The sandbox of a container: a user namespace of its own, and the jail that its own command makes (ADR 19)."""
 
 import os
 from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.launch.vmm import IsolationLayer, ProcessSandbox
 from mvmnix.privileges import NamespaceEntry, client
 
 
-class OwnJail(Cell):
+class ContainerSandbox(ProcessSandbox):
     """Adds nothing to the command, which begins with bubblewrap and has root's rights in its namespace alone."""
 
     def __init__(self) -> None:
@@ -27,8 +27,8 @@ class OwnJail(Cell):
 
     @property
     @override
-    def layers(self) -> tuple[Layer, ...]:
-        return (Layer.NAMESPACES, Layer.SECCOMP)
+    def layers(self) -> tuple[IsolationLayer, ...]:
+        return (IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP)
 
     @override
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class OwnJail(Cell):
         self._entry.enter_or_exit()
 
     @override
-    def occupied(self, child: int) -> int:
+    def first_process(self, child: int) -> int:
         return child
 
     @override

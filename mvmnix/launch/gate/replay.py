@@ -2,7 +2,7 @@
 
 The steps, which the code repeats by number, are taken by one caller at a time in this state directory:
 
-1. the log is as new as the checkpoint that its witness keeps, if it has one: log-mismatch;
+1. the log is as new as the checkpoint that its anchor keeps, if it has one: log-mismatch;
 2. the clock isn't behind its mark (launch/gate/clock.py): clock-went-back;
 3. what is kept here is as new as the log: the nonce of the last start that the log knows is here, spent last for that
    very machine, and the mark isn't behind what it was then: state-mismatch;
@@ -85,7 +85,7 @@ class LoggedStarts:
         return next((LoggedStart(it.index, it.record.digests[NONCE], it.record.machine) for it in starts), None)
 
 
-def no_witness() -> None:
+def no_anchors() -> None:
     """For a log whose checkpoints are kept nowhere else."""
 
 
@@ -112,17 +112,17 @@ class Replay:
         *,
         clock: HostClock,
         starts: Starts,
-        witness: Callable[[], None] = no_witness,
+        check_anchors: Callable[[], None] = no_anchors,
     ) -> None:
         """The directory, which is the clock's too, stays the caller's to close.
 
-        `starts` are the log's; `witness` raises RefusedError when the log is older than its witness.
+        `starts` are the log's; `check_anchors` raises RefusedError when the log is older than its anchors say.
         """
         self._directory = directory
         self._nonces = Nonces(directory)
         self._clock = clock
         self._starts = starts
-        self._witness = witness
+        self._check_anchors = check_anchors
 
     @contextmanager
     def spending(self, plan: VerifiedPlan, machine: str) -> Iterator[Digest]:
@@ -158,7 +158,7 @@ class Replay:
         return it.nonce
 
     def _allowed(self, plan: Plan, read: Callable[[], Moment]) -> _Allowed:
-        self._witness()  # 1
+        self._check_anchors()  # 1
         moment = read()  # 2
         last = self._starts.last()
         self._as_new_as_the_log(last, moment)  # 3

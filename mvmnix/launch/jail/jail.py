@@ -1,6 +1,6 @@
-"""Puts each hypervisor into a cell: the one implementation of the port, assembled by the composition root.
+"""Puts each hypervisor into a sandbox: the one implementation of the port, assembled by the composition root.
 
-What a cell is, from the outside in:
+What a sandbox is, from the outside in:
 
 1. A uid and gid that no process outside it has meanwhile (as root), in control groups with the plan's limits.
 2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
@@ -21,8 +21,8 @@ from typing import override
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.sandbox import BubblewrapCell, Fixtures, Parts
-from mvmnix.launch.jail.share_sandbox import DirectoryCell
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts, SandboxTools
+from mvmnix.launch.jail.share_sandbox import ShareSandbox
 from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ControlGroups, Controller
@@ -31,46 +31,46 @@ from mvmnix.sandbox.profiles import FILE_SERVER, FILE_SERVER_COUNTED, HYPERVISOR
 
 
 class BubblewrapJail(Jail):
-    """Cells made by bubblewrap."""
+    """Sandboxes made by bubblewrap."""
 
-    def __init__(self, cells: UidPool, cache: Directory) -> None:
+    def __init__(self, pool: UidPool, cache: Directory) -> None:
         """`cache` keeps which libraries a program has."""
-        self._cells = cells
+        self._pool = pool
         self._cache = cache
 
     def sweep(self) -> None:
         """Clean up what supervisors that were killed left."""
-        self._cells.sweep()
+        self._pool.sweep()
 
     @override
-    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapCell:
-        """A cell; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
+    def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapSandbox:
+        """A sandbox; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
         filter_ = seccomp.program(HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES)
-        return BubblewrapCell(self._parts(invocation.argv[0], files, Limits.of(spec, invocation)), filter_)
+        return BubblewrapSandbox(self._parts(invocation.argv[0], files, Limits.of(spec, invocation)), filter_)
 
     @override
-    def service(self, service: Service) -> DirectoryCell:
-        """A cell for it; `RefusedError` as `cell` says."""
+    def service(self, service: Service) -> ShareSandbox:
+        """A sandbox for it; `RefusedError` as `sandbox` says."""
         filter_ = seccomp.program(FILE_SERVER_COUNTED if service.counted else FILE_SERVER)
         parts = self._parts(service.program, service.files, Limits.of_service(service.memory))
-        return DirectoryCell(parts, filter_, service)
+        return ShareSandbox(parts, filter_, service)
 
-    def _parts(self, program: str, files: Sequence[str], limits: Limits) -> Parts:
-        fixtures = Fixtures.find()
-        programs = (program,) if fixtures.setpriv is None else (program, fixtures.setpriv)
+    def _parts(self, program: str, files: Sequence[str], limits: Limits) -> SandboxParts:
+        tools = SandboxTools.find()
+        programs = (program,) if tools.setpriv is None else (program, tools.setpriv)
         root = Root.of(programs, files, self._cache)
-        limits = _enforceable(limits, fixtures.cgroups)
-        self._cells.sweep()
-        occupied = self._cells.take()
+        limits = _enforceable(limits, tools.cgroups)
+        self._pool.sweep()
+        lease = self._pool.take()
         try:
-            occupied.note(fixtures.cgroups.paths(occupied.name))
-            return Parts(occupied, fixtures, root, limits, fixtures.cgroups.group(occupied.name, limits.group))
+            lease.note(tools.cgroups.paths(lease.name))
+            return SandboxParts(lease, tools, root, limits, tools.cgroups.group(lease.name, limits.group))
         except OSError as error:
-            occupied.release()
+            lease.release()
             hint = "`mvm doctor` says which control groups can be used"
             raise MvmnixError(f"{error.filename} can't be made: {error.strerror}", hint=hint) from error
         except BaseException:
-            occupied.release()
+            lease.release()
             raise
 
 

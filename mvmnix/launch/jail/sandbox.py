@@ -1,4 +1,4 @@
-"""One cell of the jail, as bubblewrap makes it: what is taken away, what lies in its root, who is in it."""
+"""One sandbox of the jail, as bubblewrap makes it: what is taken away, what lies in its root, who is in it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Final, override
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.vmm import Cell, Layer
+from mvmnix.launch.vmm import IsolationLayer, ProcessSandbox
 from mvmnix.privileges import ControlGroups, Group, NamespaceEntry, client
 from mvmnix.process import is_readable
 from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
@@ -26,43 +26,43 @@ _ANSWER: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class Fixtures:
-    """What all cells share: the programs that make one, whether the kernel has Landlock, where groups can be made."""
+class SandboxTools:
+    """What all sandboxes share: the programs that make one, whether there is Landlock, where groups can be made."""
 
     bubblewrap: str
     setpriv: str | None
     cgroups: ControlGroups
 
     @classmethod
-    def find(cls) -> "Fixtures":
+    def find(cls) -> "SandboxTools":
         """Look at this host. Raises MvmnixError for what is missing, RefusedError when others could change it."""
         setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
         return cls(locate(BUBBLEWRAP), setpriv, client.groups())
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a cell is made of."""
+class SandboxParts:
+    """What a sandbox is made of."""
 
-    occupied: Lease
-    fixtures: Fixtures
+    lease: Lease
+    tools: SandboxTools
     root: Root
     limits: Limits
     group: Group
 
 
-class BubblewrapCell(Cell):
-    """One cell; jail.py lists its seven layers. ServiceCell (share_sandbox.py) has others in the places of some."""
+class BubblewrapSandbox(ProcessSandbox):
+    """One sandbox; jail.py lists its seven layers. ShareSandbox (share_sandbox.py) replaces some of them."""
 
-    def __init__(self, parts: Parts, filter_: bytes) -> None:
-        """Made by `BubblewrapJail.cell` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""
-        self._occupied = parts.occupied
-        self._fixtures = parts.fixtures
+    def __init__(self, parts: SandboxParts, filter_: bytes) -> None:
+        """Made by `BubblewrapJail.sandbox` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""
+        self._lease = parts.lease
+        self._tools = parts.tools
         self._root = parts.root
         self._limits = parts.limits
         self._group = parts.group
         self._filter = memfd(filter_, name="mvmnix-filter")
-        self._answer, self._told = os.pipe2(os.O_CLOEXEC)
+        self._info_read, self._info_write = os.pipe2(os.O_CLOEXEC)
         self._released = False
         self._entry: NamespaceEntry | None = None
         try:
@@ -73,41 +73,41 @@ class BubblewrapCell(Cell):
 
     def _entered(self) -> NamespaceEntry | None:
         """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
-        uid, rights = self._occupied.uid, client.current()
+        uid, rights = self._lease.uid, client.current()
         if uid is None or rights is None:
             return None
         return NamespaceEntry(rights.namespace_of(uid), uid, self.trees(uid))
 
     def trees(self, _uid: int) -> tuple[int, ...]:
-        """Detached mounts that it finds when it begins, which are the cell's from then on."""
+        """Detached mounts that it finds when it begins, which are the sandbox's from then on."""
         return ()
 
     @property
     @override
     def descriptors(self) -> tuple[int, ...]:
-        return (self._filter, self._told)
+        return (self._filter, self._info_write)
 
     @property
     @override
-    def layers(self) -> tuple[Layer, ...]:
-        found = {Layer.NAMESPACES, Layer.SECCOMP}
-        found |= {Layer(f"cgroup-{controller}") for controller in self._fixtures.cgroups.controllers}
-        if self._occupied.uid is not None:
-            found.add(Layer.OWN_UID)
-        if self._fixtures.setpriv is not None:
-            found.add(Layer.LANDLOCK)
-        return tuple(layer for layer in Layer if layer in found)
+    def layers(self) -> tuple[IsolationLayer, ...]:
+        found = {IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP}
+        found |= {IsolationLayer(f"cgroup-{controller}") for controller in self._tools.cgroups.controllers}
+        if self._lease.uid is not None:
+            found.add(IsolationLayer.OWN_UID)
+        if self._tools.setpriv is not None:
+            found.add(IsolationLayer.LANDLOCK)
+        return tuple(layer for layer in IsolationLayer if layer in found)
 
     @override
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
-        setpriv = self._fixtures.setpriv
+        setpriv = self._tools.setpriv
         closed = () if setpriv is None else landlock.command(setpriv, self.opened(setpriv))
         return (
-            *(self._fixtures.bubblewrap, *self.floor),
+            *(self._tools.bubblewrap, *self.floor),
             *self.mounts,
             *("--proc", "/proc", "--remount-ro", "/proc", "--dev-bind", NULL, NULL),
             *("--remount-ro", "/", "--chdir", "/"),
-            *("--seccomp", str(self._filter), "--info-fd", str(self._told), "--"),
+            *("--seccomp", str(self._filter), "--info-fd", str(self._info_write), "--"),
             *(*closed, *argv),
         )
 
@@ -133,7 +133,7 @@ class BubblewrapCell(Cell):
         try:
             self._enter()
         except OSError as error:  # standard error is the pipe for last words already
-            os.write(2, f"mvm: the cell {self._occupied.name} can't be entered: {error}\n".encode())
+            os.write(2, f"mvm: the sandbox {self._lease.name} can't be entered: {error}\n".encode())
             os._exit(126)
 
     def _enter(self) -> None:
@@ -153,16 +153,16 @@ class BubblewrapCell(Cell):
             resource.RLIMIT_NOFILE: _DESCRIPTORS,
             resource.RLIMIT_AS: self._limits.addresses,
         }
-        if self._occupied.uid is not None:
+        if self._lease.uid is not None:
             limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too
         return limits
 
     @override
-    def occupied(self, child: int) -> int:
+    def first_process(self, child: int) -> int:
         self._group.close()
-        os.close(self._told)
-        self._told = -1
-        said = _read_all(self._answer)
+        os.close(self._info_write)
+        self._info_write = -1
+        said = _read_all(self._info_read)
         with suppress(ValueError, KeyError, TypeError):
             inside = json.loads(said)["child-pid"]
             if isinstance(inside, int) and inside > 0:
@@ -175,14 +175,14 @@ class BubblewrapCell(Cell):
             return
         self._released = True
         entered = () if self._entry is None else (self._entry.namespace, *self._entry.trees)
-        for fd in (self._filter, self._answer, self._told, *entered):
+        for fd in (self._filter, self._info_read, self._info_write, *entered):
             if fd >= 0:
                 os.close(fd)
         try:
             self._group.remove()
         except (MvmnixError, OSError):
             return  # without the broker: who takes the lease once this process has ended removes what it noted
-        self._occupied.release()
+        self._lease.release()
 
 
 def _read_all(fd: int) -> bytes:

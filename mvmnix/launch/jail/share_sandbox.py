@@ -1,7 +1,7 @@
-"""The cell of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
+"""The sandbox of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
 
-It is a hypervisor's cell (jail.py) but for five things: the directory lies in its root, as a mount in which its uid has
-the place of the directory's owner (privileges/tree.py); it looks like the guest's workload to itself; its filter of
+It is a hypervisor's sandbox (jail.py) but for five things: the directory lies in its root, as a mount in which its uid
+has the place of the directory's owner (privileges/tree.py); it looks like the guest's workload to itself; its filter of
 system calls lets it make files (sandbox/profiles/file_server.py); Landlock lets it make and change files and
 directories there, and nothing of any other kind; and where a plan bounds what it writes, no file becomes larger than
 that, and what it writes can be counted.
@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.jail.sandbox import BubblewrapCell, Parts
-from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceCell
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
+from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceSandbox
 from mvmnix.privileges import ServedDirectory, client
 from mvmnix.sandbox import bubblewrap, landlock
 
@@ -29,17 +29,17 @@ _NR_OPEN: Final = "/proc/sys/fs/nr_open"
 DESCRIPTORS: Final = 1 << 20
 
 
-class DirectoryCell(BubblewrapCell, ServiceCell):
-    """One such cell."""
+class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
+    """One such sandbox."""
 
-    def __init__(self, parts: Parts, filter_: bytes, service: Service) -> None:
+    def __init__(self, parts: SandboxParts, filter_: bytes, service: Service) -> None:
         """Made by `BubblewrapJail.service` only. Raises RefusedError [share-unavailable], MvmnixError."""
         self._service = service
         super().__init__(parts, filter_)
 
     @override
     def trees(self, uid: int) -> tuple[int, ...]:
-        """The directory as it looks to the cell's own user. Raises RefusedError [share-unavailable]."""
+        """The directory as it looks to the sandbox's own user. Raises RefusedError [share-unavailable]."""
         rights = client.current()
         if rights is None:
             return ()
@@ -63,12 +63,12 @@ class DirectoryCell(BubblewrapCell, ServiceCell):
 
     @override
     def listen(self) -> tuple[socket.socket, socket.socket]:
-        """It has a name meanwhile, or nothing could connect: in the cells' directory, which is ours alone.
+        """It has a name meanwhile, or nothing could connect: in the sandboxes' directory, which is ours alone.
 
         The kernel shows that name later, too (/proc/net/unix). By `self` it would be a file of every process that reads
         it there, as one does that is about to share a directory.
         """
-        pool, name = self._occupied.pool.directory, f"{self._occupied.number}.socket"
+        pool, name = self._lease.pool.directory, f"{self._lease.number}.socket"
         address = f"/proc/{os.getpid()}/fd/{pool.fd}/{name}"
         listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
         try:

@@ -16,7 +16,7 @@ from mvmnix.launch.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan import LARGEST_ADDITION, MOST_SHARES, Addition, Backend, BackendParameter
 from mvmnix.launch.shares import ShareRecord
-from mvmnix.launch.vmm import Acceleration, Layer, Usage
+from mvmnix.launch.vmm import Acceleration, IsolationLayer, Usage
 from mvmnix.model import Digest
 from mvmnix.provenance import Boundary, Isolation
 from mvmnix.provenance.bundle import Statement, Subject
@@ -27,7 +27,7 @@ MOST_BLOCKS: Final = 1024
 
 _PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
 _MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
-_LAYER: Final = "|".join(Layer)
+_LAYER: Final = "|".join(IsolationLayer)
 _LARGEST: Final = strict.MAX_INTEGER
 
 
@@ -77,7 +77,7 @@ class Observed:
     console_bytes: int = 0
     backend: Backend = Backend.QEMU
     shares: tuple[ShareRecord, ...] = ()
-    confinement: tuple[Layer, ...] = ()
+    confinement: tuple[IsolationLayer, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
@@ -192,7 +192,7 @@ def _observed(record: strict.Record) -> Observed:
         accelerator=record.choice("accelerator", Acceleration),
         hypervisor=record.child("hypervisor", _file),
         firmware=record.each("firmware", _file, 16),
-        confinement=tuple(Layer(name) for name in record.texts("confinement", _LAYER, len(Layer))),
+        confinement=tuple(IsolationLayer(name) for name in record.texts("confinement", _LAYER, len(IsolationLayer))),
         additions=record.child("kernelCommandLineAdditions", _additions),
         reason=record.choice("endReason", EndReason),
         corruption=record.child("corruptedBlocks", _corruption) if record.has("corruptedBlocks") else None,

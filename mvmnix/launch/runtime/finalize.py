@@ -35,7 +35,7 @@ from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares import ShareRecord
-from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, Layer, StallReason, Usage
+from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, IsolationLayer, StallReason, Usage
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 
@@ -82,7 +82,7 @@ class RunObservations:
     start_is_logged: bool = False
     program: HostFile | None = None
     firmware: tuple[HostFile, ...] = ()
-    confinement: tuple[Layer, ...] = ()
+    confinement: tuple[IsolationLayer, ...] = ()
     hello: Hello | None = None
     ready: datetime | None = None
     status: ExitStatus | None = None
@@ -114,8 +114,8 @@ class RunObservations:
         try:
             self.start_record = self.host.journal.append(record).index
         except RefusedError as refused:
-            # a required witness did not take the checkpoint of a record that is in the log
-            self.start_is_logged = ReasonCode.WITNESS_UNAVAILABLE in refused.codes
+            # a required anchor did not take the checkpoint of a record that is in the log
+            self.start_is_logged = ReasonCode.ANCHOR_UNAVAILABLE in refused.codes
             raise
 
     @property

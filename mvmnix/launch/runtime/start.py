@@ -3,7 +3,7 @@
 The steps, which the code repeats by number:
 
 1. What the guest is to be told, its secrets included, and what executes it, is settled, its shares are opened, its data
-   disk is made, and cells of the jail for the hypervisor and for what serves the shares. A plan or policy that demands
+   disk is made, and sandboxes for the hypervisor and for what serves the shares. A plan or policy that demands
    what this host hasn't, a secret that isn't where the plan says, a directory that is not to be shared, or a service
    that the plan doesn't grant, is refused, and that is logged.
 2. The machine gets its directory, and the lock that says that it lives; or takes the one that `mvm create` made for it,
@@ -11,7 +11,7 @@ The steps, which the code repeats by number:
 3. The plan's nonce is spent, durably; a plan for once that started before is refused, and that is logged
    (launch/gate/replay.py). From here on it is spent, whatever fails: what was refused or failed before has spent
    nothing. The machine's status says `starting` before.
-4. Its start is in the audit log, durably; if that can't be written, nothing starts. Nor does it when the log's witness
+4. Its start is in the audit log, durably; if that can't be written, nothing starts. Nor does it when the log's anchor
    has to have the record, and doesn't take it: then the log has its end too.
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes

@@ -70,7 +70,7 @@ class Preparation:
     ) -> None:
         """`sketch` is complete but for the three sockets, which are made here; its `kvm` is taken over, and the others.
 
-        Raises MvmnixError where the host has no cell for it.
+        Raises MvmnixError where the host has no sandbox for it.
         """
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
@@ -87,7 +87,7 @@ class Preparation:
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)
         try:
-            self._cell = jail.cell(hypervisor.files, self._spec, self.invocation)
+            self._sandbox = jail.sandbox(hypervisor.files, self._spec, self.invocation)
         except BaseException:
             self._sockets.close(0)
             self._let_go()
@@ -106,7 +106,7 @@ class Preparation:
             # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
             self._sockets.monitor[0].sendall(monitor.greeting())
             self.shares.start()
-            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._cell)
+            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
         except BaseException:
             self.discard()
             raise
@@ -117,7 +117,7 @@ class Preparation:
         """Let go of all that a guest had which will not be started. A second call does nothing."""
         self._sockets.close(0)
         self._let_go()
-        self._cell.release()
+        self._sandbox.release()
         self.shares.close()
 
     def _let_go(self) -> None:

@@ -1,7 +1,7 @@
 """Makes an image (erofs) of a directory for a guest that only reads it: what changes on the host later shows nowhere.
 
-mkfs.erofs reads what strangers may have written, so it works in a cell, with nothing but the directory, and writes into
-memory that is sealed afterwards. A user without rights on a file there can't put it into an image.
+mkfs.erofs reads what strangers may have written, so it works in a sandbox, with nothing but the directory, and writes
+into memory that is sealed afterwards. A user without rights on a file there can't put it into an image.
 """
 
 import fcntl
@@ -72,7 +72,7 @@ def is_small(directory: int) -> bool:
 
 
 def command(program: str, output: int) -> tuple[str, ...]:
-    """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the cell."""
+    """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the sandbox."""
     return (
         program,
         "--quiet",
@@ -88,10 +88,10 @@ def command(program: str, output: int) -> tuple[str, ...]:
 def make(jail: Jail, service: Service) -> ShareImage:
     """The image of the service's directory, which stays the caller's. Raises MvmnixError, what `jail` raises."""
     files = tuple(path for path in _LOADED_LATE if Path(path).exists())
-    cell = jail.service(replace(service, files=files, written=WRITTEN))
+    sandbox = jail.service(replace(service, files=files, written=WRITTEN))
     memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _run(HypervisorProcess.spawn(Invocation(command(service.program, memory), ()), (memory,), cell))
+        _run(HypervisorProcess.spawn(Invocation(command(service.program, memory), ()), (memory,), sandbox))
         seal(memory, _SEALS)
         readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:

@@ -1,7 +1,7 @@
 """The only place that knows virtiofsd's command line, and the process that runs it: one for each share, never root's.
 
 virtiofsd speaks vhost-user with the hypervisor (virtio-fs, virtio 1.2, section 5.11), which hands it the memory of the
-guest; its --sandbox is none since the cell around it is a stricter one (launch/jail/share_sandbox.py).
+guest; its --sandbox is none since the sandbox around it is a stricter one (launch/jail/share_sandbox.py).
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceCell
+from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceSandbox
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
 from mvmnix.sandbox import Candidates, trusted_executables
@@ -44,19 +44,19 @@ class Server:
         """Takes over the service's directory. Raises what `Jail.service` raises."""
         self._service = service
         self._process: HypervisorProcess | None = None
-        self._cell: ServiceCell = jail.service(service)
+        self._sandbox: ServiceSandbox = jail.service(service)
         try:
             #: `connection` is for the hypervisor.
-            self._listening, self.connection = self._cell.listen()
+            self._listening, self.connection = self._sandbox.listen()
         except BaseException:
-            self._cell.release()
+            self._sandbox.release()
             raise
 
     def start(self) -> None:
         """Start it. Raises ProcessError."""
         fd, it = self._listening.fileno(), self._service
         argv = command(it.program, fd, inside=it.inside, writable=it.writable)
-        self._process = HypervisorProcess.spawn(Invocation(argv, ()), (fd,), self._cell)
+        self._process = HypervisorProcess.spawn(Invocation(argv, ()), (fd,), self._sandbox)
         self._listening.close()
 
     def written(self) -> int | None:
@@ -122,7 +122,7 @@ class Server:
         self.connection.close()
         os.close(self._service.directory)
         if self._process is None:
-            self._cell.release()
+            self._sandbox.release()
             return
         for fd in (self._process.words, self._process.fileno()):
             if loop is not None and fd >= 0:

@@ -63,7 +63,7 @@ class _Ready:
 
 
 class Shares:
-    """The shares of one machine. They have descriptors, cells and, once started, processes, until `close`."""
+    """The shares of one machine. They have descriptors, sandboxes and, once started, processes, until `close`."""
 
     def __init__(self) -> None:
         """None yet; `ready` makes them."""
@@ -148,7 +148,7 @@ class Shares:
     def written(self) -> int | None:
         """How many bytes the servers have written for the guest so far; None where that can't be told any more.
 
-        And those that their cells took to make, some dozens.
+        And those that their sandboxes took to make, some dozens.
         """
         each = [server.written() for _, server in self._counted]
         return None if None in each else sum(filter(None, each))

@@ -1,6 +1,6 @@
 from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
 from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Cell, Jail, Layer, Service, ServiceCell
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, IsolationLayer, Jail, ProcessSandbox, Service, ServiceSandbox
 from mvmnix.launch.vmm.console import CONSOLE_LIMIT, BoundedLog
 from mvmnix.launch.vmm.port import (
     Acceleration,
@@ -26,22 +26,22 @@ __all__ = [
     "BootFiles",
     "BootWatchdog",
     "BoundedLog",
-    "Cell",
     "DataAttachment",
     "Hypervisor",
     "HypervisorProcess",
     "Invocation",
+    "IsolationLayer",
     "Jail",
     "LaunchSpec",
-    "Layer",
     "Monitor",
     "MonitorEvent",
     "OpenFiles",
+    "ProcessSandbox",
     "QmpMonitor",
     "Sample",
     "Scheduling",
     "Service",
-    "ServiceCell",
+    "ServiceSandbox",
     "StallReason",
     "TscClock",
     "Usage",

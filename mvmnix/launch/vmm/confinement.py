@@ -1,6 +1,6 @@
 """What a jail answers with, so that a hypervisor can be started in it; types alone, no I/O.
 
-No hypervisor is started without a `Cell`. `mvmnix/launch/jail/` has the one implementation that is shipped.
+No hypervisor is started without a `ProcessSandbox`. `mvmnix/launch/jail/` has the one implementation that is shipped.
 """
 
 import socket
@@ -12,11 +12,11 @@ from typing import Final, Protocol
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.model import User
 
-#: Where the one directory lies in the cell of what serves or reads it.
+#: Where the one directory lies in the sandbox of what serves or reads it.
 SHARE_PLACE: Final = "/share"
 
 
-class Layer(StrEnum):
+class IsolationLayer(StrEnum):
     """What stands around a hypervisor, as its receipt says."""
 
     NAMESPACES = "namespaces"
@@ -28,7 +28,7 @@ class Layer(StrEnum):
     CGROUP_CPU = "cgroup-cpu"
 
 
-class Cell(Protocol):
+class ProcessSandbox(Protocol):
     """The place of one hypervisor, held until it has ended: `release` is called then, or when it never started."""
 
     @property
@@ -36,29 +36,29 @@ class Cell(Protocol):
         """What the command inherits besides the hypervisor's own descriptors; none of it reaches the hypervisor."""
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """What is in force around the hypervisor, in the order of `Layer`."""
+    def layers(self) -> tuple[IsolationLayer, ...]:
+        """What is in force around the hypervisor, in the order of `IsolationLayer`."""
 
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """The command that runs these arguments in the cell; the first is an absolute path."""
+        """The command that runs these arguments in the sandbox; the first is an absolute path."""
 
     def enter(self) -> None:
         """What the child does between fork and exec; nothing that it calls may need a lock or the loop."""
 
-    def occupied(self, child: int) -> int:
-        """The first process of the cell's PID namespace, once the command runs as the process `child` of ours.
+    def first_process(self, child: int) -> int:
+        """The first process of the sandbox's PID namespace, once the command runs as the process `child` of ours.
 
-        Its one child is the hypervisor, and with it all of the cell ends. It may have ended by then. Answers `child`
+        Its one child is the hypervisor, and with it all of the sandbox ends. It may have ended by then. Answers `child`
         itself where the command becomes the hypervisor, or ended before there was another process.
         """
 
     def release(self) -> None:
-        """Let go of everything that was the cell's. A second call does nothing."""
+        """Let go of everything that was the sandbox's. A second call does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What works on one directory of the host in a cell: `program`, an absolute path, sees `directory` as SHARED.
+    """What works on one directory of the host in a sandbox: `program`, an absolute path, sees `directory` as SHARED.
 
     `inside` are its ids as it sees them itself. `memory` bounds what it may take, in bytes, and `written` how large it
     may make a file; None bounds nothing. One that is bounded so and `writable` outlives it when a file would become
@@ -81,7 +81,7 @@ class Service:
         return self.writable and self.written is not None
 
 
-class ServiceCell(Cell, Protocol):
+class ServiceSandbox(ProcessSandbox, Protocol):
     """The place of one service."""
 
     def listen(self) -> tuple[socket.socket, socket.socket]:
@@ -91,11 +91,11 @@ class ServiceCell(Cell, Protocol):
 class Jail(Protocol):
     """Where hypervisors run, and what serves their guests."""
 
-    def service(self, service: Service) -> ServiceCell:
-        """A cell for this service, empty. Raises as `cell` does."""
+    def service(self, service: Service) -> ServiceSandbox:
+        """A sandbox for this service, empty. Raises as `sandbox` does."""
 
-    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> Cell:
-        """A cell for this machine, empty; its root holds the program and these files.
+    def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> ProcessSandbox:
+        """A sandbox for this machine, empty; its root holds the program and these files.
 
         Raises MvmnixError where there can be none, and says what to install.
         """

@@ -12,7 +12,7 @@ from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent import printable
-from mvmnix.launch.vmm.confinement import Cell, Layer
+from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.launch.vmm.port import Invocation, Usage
 from mvmnix.model import Digest
 from mvmnix.process import is_readable, spawn
@@ -24,9 +24,9 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _TAIL = 4096
 _REAP_SECONDS = 10.0
-#: Seconds that the maker of a cell may take to end after its hypervisor.
+#: Seconds that the maker of a sandbox may take to end after its hypervisor.
 _MAKER_SECONDS = 5.0
-#: Seconds until the process that makes a cell has to have become the hypervisor, and between two looks at it.
+#: Seconds until the process that makes a sandbox has to have become the hypervisor, and between two looks at it.
 _ENTRY_SECONDS = 10.0
 _LOOK = 0.001
 _TRIAL_SECONDS = 60.0
@@ -35,19 +35,21 @@ _ENVIRONMENT = {"LC_ALL": "C"}
 
 
 class HypervisorProcess:
-    """A running hypervisor in its cell, held by pidfds so that no other process can be mistaken for it.
+    """A running hypervisor in its sandbox, held by pidfds so that no other process can be mistaken for it.
 
-    There are three processes: our child, which makes the cell and waits outside of it; the first process of the cell's
-    PID namespace, which waits for the hypervisor; and the hypervisor. Without a namespace they are one.
+    There are three processes: our child, which makes the sandbox and waits outside of it; the first process of its PID
+    namespace, which waits for the hypervisor; and the hypervisor. Without a namespace they are one.
 
     It is killed by the kernel when the *thread* that spawned it ends (prctl(2), PR_SET_PDEATHSIG): spawn it from a
     thread that lives as long as the machine does, which is the main thread.
     """
 
-    def __init__(self, child: "_Child", first: int, words: int, invocation: Invocation, cell: Cell) -> None:
+    def __init__(
+        self, child: "_Child", first: int, words: int, invocation: Invocation, sandbox: ProcessSandbox
+    ) -> None:
         """Made by `spawn` only."""
         self._child = child
-        #: The first process of the cell: what is in there has ended when it has.
+        #: The first process of the sandbox: what is in there has ended when it has.
         self._first, self._pidfd = _identified(first, child.pid)
         self._maker = os.pidfd_open(child.pid)
         #: The hypervisor, once it is found, with a pidfd.
@@ -56,37 +58,37 @@ class HypervisorProcess:
         #: What it was given in all, once it was reaped; None when another process reaped it.
         self.usage: Usage | None = None
         self._program = invocation.argv[0]
-        self._cell = cell
+        self._sandbox = sandbox
         #: Its exit status, or the signal that ended it as a negative number; None when our child was not reaped.
         self.status: int | None = None
         self._tail = b""
 
     @classmethod
-    def spawn(cls, invocation: Invocation, descriptors: tuple[int, ...], cell: Cell) -> Self:
-        """Start it in its cell, which is the process's from then on, with exactly these descriptors.
+    def spawn(cls, invocation: Invocation, descriptors: tuple[int, ...], sandbox: ProcessSandbox) -> Self:
+        """Start it in its sandbox, which is the process's from then on, with exactly these descriptors.
 
-        Raises ProcessError when it can't be started; the cell is released then too.
+        Raises ProcessError when it can't be started; the sandbox is released then too.
         """
         words, theirs = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(words, False)
         try:
             child = spawn(
-                cell.command(invocation.argv),
+                sandbox.command(invocation.argv),
                 env=_ENVIRONMENT,
-                pass_fds=(*descriptors, *cell.descriptors),
+                pass_fds=(*descriptors, *sandbox.descriptors),
                 stderr=theirs,
-                before_exec=_preparation(os.getpid(), cell),
+                before_exec=_preparation(os.getpid(), sandbox),
             )
         except BaseException:
             os.close(words)
-            cell.release()
+            sandbox.release()
             raise
         finally:
             os.close(theirs)
-        return cls(child, cell.occupied(child.pid), words, invocation, cell)
+        return cls(child, sandbox.first_process(child.pid), words, invocation, sandbox)
 
     def fileno(self) -> int:
-        """Readable once the process has ended, and the first one of its cell after it."""
+        """Readable once the process has ended, and the first one of its sandbox after it."""
         return self._pidfd
 
     def listen(self) -> bool:
@@ -104,13 +106,13 @@ class HypervisorProcess:
         return tuple(printable(line) for line in self._tail.splitlines() if line.strip())[-10:]
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[IsolationLayer, ...]:
         """What stands around it."""
-        return self._cell.layers
+        return self._sandbox.layers
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended, without waiting; the first process of its cell may be about to."""
+        """Whether the process has ended, without waiting; the first process of its sandbox may be about to."""
         if self._pidfd < 0 or is_readable(self._pidfd, 0):
             return True
         return self._own is not None and is_readable(self._own[1], 0)
@@ -149,7 +151,7 @@ class HypervisorProcess:
             return None
 
     def entered(self) -> bool:
-        """Wait until the process has become the hypervisor: before that it is the program that makes its cell.
+        """Wait until the process has become the hypervisor: before that it is the program that makes its sandbox.
 
         False when it has ended, or hasn't become anything in time.
         """
@@ -165,7 +167,7 @@ class HypervisorProcess:
         return True
 
     def _stop_maker(self) -> None:
-        """Have what made the cell stand still, so that the first process is left to be reaped by us.
+        """Have what made the sandbox stand still, so that the first process is left to be reaped by us.
 
         bubblewrap hears from the first process how the hypervisor ended, and leaves at once, without reaping it
         (monitor_child in its source): what the kernel tells of the resources of both would be lost. Standing still, it
@@ -190,8 +192,8 @@ class HypervisorProcess:
     def kill(self) -> None:
         """End it now, and wait until the kernel has freed what it held. Does nothing when it has ended.
 
-        The hypervisor first: the first process of its cell then reaps it, ends, and is reaped by us with what both were
-        given. One that does not end by itself is ended; a first process takes all others along.
+        The hypervisor first: the first process of its sandbox then reaps it, ends, and is reaped by us with what both
+        were given. One that does not end by itself is ended; a first process takes all others along.
         """
         if self._pidfd < 0:
             return
@@ -211,7 +213,7 @@ class HypervisorProcess:
             )
 
     def close(self) -> None:
-        """End and reap it, and let go of its descriptors and of its cell. A second call does nothing."""
+        """End and reap it, and let go of its descriptors and of its sandbox. A second call does nothing."""
         if self._pidfd < 0:
             return
         self.kill()
@@ -222,7 +224,7 @@ class HypervisorProcess:
         for fd in (self.words, self._pidfd, self._maker, *(() if self._own is None else self._own[1:])):
             os.close(fd)
         self._pidfd = self.words = self._maker = -1
-        self._cell.release()
+        self._sandbox.release()
 
     def _count(self) -> None:
         """Take its resources from the kernel, which tells them once: to the process that reaps it (wait4(2)).
@@ -274,14 +276,14 @@ def _adopting() -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
-def _preparation(parent: int, cell: Cell) -> Callable[[], None]:
+def _preparation(parent: int, sandbox: ProcessSandbox) -> Callable[[], None]:
     """What the child does between fork and exec; everything it needs is looked up before the fork."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def prepare() -> None:
         # Nothing may be left of a secret in a core file, and a hypervisor that asserts would write one.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        cell.enter()  # before prctl: a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
+        sandbox.enter()  # before prctl: a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
         if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             os._exit(126)
         # The parent may have died before prctl: then no signal will come.

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "boot.h"
-#include "fault.h"
+#include "errors.h"
 
 static void until(int port, short events)
 {
@@ -59,7 +59,7 @@ static char *script(int number, size_t *size)
 int main(void)
 {
     if (boot_prepare() != 0) {
-        complain(fault_text());
+        log_error(error_text());
         return 1;
     }
     int port = boot_open_port();

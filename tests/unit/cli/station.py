@@ -35,8 +35,8 @@ from mvmnix.provenance.slsa.provenance import (
 )
 from mvmnix.roots import Roots
 from tests.fakes import DERIVATION, files_of
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import DEB, KERNEL, Json, World, new_world
 
 ROOT = Path(__file__).parents[3]
@@ -113,7 +113,7 @@ class Station:
                 return FakeHypervisor(scenario)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
-        jail = BareJail()
+        jail = NullJail()
         for place in ("mvmnix.api.host", "mvmnix.api.doctor.jail"):
             self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 

@@ -132,14 +132,14 @@ def test_one_without_a_host_key(settled: Station) -> None:
     assert told(settled) == all_of("unverified", None)
 
 
-def test_a_cell_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
-    """Cells belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
-    cells = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
-    settled.monkeypatch.setattr(ids, "POOL_DIRECTORY", str(cells))
+def test_a_lease_that_is_left_takes_no_host_key(settled: Station, tmp_path: Path) -> None:
+    """Leases belong to the whole machine, as root: another's that was killed leaves no end that this key would sign."""
+    leases = tmp_path / "cells" if os.geteuid() == 0 else settled.state / "cells"
+    settled.monkeypatch.setattr(ids, "POOL_DIRECTORY", str(leases))
     ran(settled, "complain")
     (settled.config / "keys/host.pem").unlink()
-    cells.mkdir(mode=0o700, exist_ok=True)
-    (cells / f"{ids.POOL_COUNT - 1}.lock").write_bytes(b"x")
+    leases.mkdir(mode=0o700, exist_ok=True)
+    (leases / f"{ids.POOL_COUNT - 1}.lock").write_bytes(b"x")
     assert told(settled) == all_of("unverified", None)
 
 

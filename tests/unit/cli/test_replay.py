@@ -173,15 +173,15 @@ def test_a_mark_that_was_written_over(settled: Station, data: bytes) -> None:
     refused(settled, settled.mvm("launch", bundle), "state-mismatch")
 
 
-# A state that is older than its witness
+# A state that is older than its anchor
 
 
 @pytest.mark.parametrize("required", ["true", "false"])
 def test_a_state_that_was_put_back_never_starts_a_plan_again(settled: Station, required: str) -> None:
-    """However often it is tried, and however much longer than the witness's the log becomes by that."""
+    """However often it is tried, and however much longer than the anchor's the log becomes by that."""
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[witnesses]]\nname = "usb"\nrequired = {required}\nfile = "{usb}/checkpoint"\n'
+    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = {required}\nfile = "{usb}/checkpoint"\n'
     (settled.config / "config.toml").write_text(table)
     bundle = signed(settled, "--single-use")
     assert settled.mvm("run", settled.flake("other"), "--", "true").code == 0
@@ -223,10 +223,10 @@ def test_the_same_state_by_another_way_is_the_same_state(settled: Station) -> No
 
 
 @pytest.mark.parametrize("removed", [("audit",), ("audit", "replay"), ("replay",)], ids="+".join)
-def test_with_a_witness_no_part_of_the_state_can_be_lost_unnoticed(settled: Station, removed: tuple[str, ...]) -> None:
+def test_with_an_anchor_no_part_of_the_state_can_be_lost_unnoticed(settled: Station, removed: tuple[str, ...]) -> None:
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[witnesses]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
+    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
     (settled.config / "config.toml").write_text(table)
     bundle = signed(settled, "--single-use")
     assert settled.mvm("launch", bundle).code == 0

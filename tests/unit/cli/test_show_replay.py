@@ -25,7 +25,7 @@ def set_back(station: Station) -> None:
     set_mark(station, timedelta(minutes=6))
 
 
-def witness_gone(station: Station) -> None:
+def anchor_gone(station: Station) -> None:
     station.path.joinpath("usb").rename(station.path / "unplugged")
 
 
@@ -35,10 +35,10 @@ def log_changed(station: Station) -> None:
 
 
 def keep_checkpoints(station: Station) -> Path:
-    """Have a witness that every start has to be handed to; returns where it keeps the last one."""
+    """Have an anchor that every start has to be handed to; returns where it keeps the last one."""
     usb = station.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[witnesses]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
+    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
     (station.config / "config.toml").write_text(table)
     return usb / "checkpoint"
 
@@ -48,7 +48,7 @@ def keep_checkpoints(station: Station) -> Path:
     [
         (lost, Code.STATE_MISMATCH),
         (set_back, Code.CLOCK_WENT_BACK),
-        (witness_gone, Code.WITNESS_UNAVAILABLE),
+        (anchor_gone, Code.ANCHOR_UNAVAILABLE),
         (log_changed, Code.LOG_MISMATCH),
         (as_it_is, Code.REPLAY),
     ],
@@ -66,7 +66,7 @@ def test_a_plan_that_would_not_start(settled: Station, happens: Callable[[Statio
 
 
 def test_a_state_that_was_put_back(settled: Station) -> None:
-    """The witness knows better than the log: no plan of this state would start, and nothing of the log is ticked."""
+    """The anchor knows better than the log: no plan of this state would start, and nothing of the log is ticked."""
     keep_checkpoints(settled)
     bundle = signed(settled, "--single-use")
     assert settled.mvm("run", settled.flake("other"), "--", "true").code == 0

@@ -79,7 +79,7 @@ class _Process:
         self.is_shell = is_shell
         self.program = program
         self.stdin = bytearray()
-        self.lanes: dict[type[Stdout | Stderr], bytearray] = {}
+        self.flows: dict[type[Stdout | Stderr], bytearray] = {}
         self.credit = {Kind.STDOUT: INITIAL_WINDOW, Kind.STDERR: INITIAL_WINDOW}
         self.exit: Exit | None = None
 
@@ -220,7 +220,7 @@ class FakeGuest:
                 pass  # until somebody ends it
             case Stdin(data=b""):
                 out, err, code = process.program(process.work, bytes(process.stdin))
-                process.lanes = {Stdout: bytearray(out), Stderr: bytearray(err)}
+                process.flows = {Stdout: bytearray(out), Stderr: bytearray(err)}
                 process.exit = Exit(frame.stream, End.EXITED, Step.NONE, code)
             case Stdin():
                 process.stdin += frame.data
@@ -229,7 +229,7 @@ class FakeGuest:
                 self.signals.append(frame.number)
                 process.exit = Exit(frame.stream, End.SIGNALED, Step.NONE, frame.number)
             case Window():
-                process.credit[frame.lane] += frame.credit
+                process.credit[frame.flow] += frame.credit
             case _:
                 raise AssertionError(frame)
         self._flush(frame.stream, process)
@@ -240,23 +240,23 @@ class FakeGuest:
             case Stdin() if b"\x04" in frame.data:
                 process.exit = Exit(frame.stream, End.EXITED, Step.NONE, 7)
             case Stdin():
-                process.lanes.setdefault(Stdout, bytearray()).extend(b"<" + frame.data + b">" if frame.data else b"")
+                process.flows.setdefault(Stdout, bytearray()).extend(b"<" + frame.data + b">" if frame.data else b"")
                 if frame.data:
                     self._say(Window(frame.stream, Kind.STDIN, len(frame.data)))
             case Resize():
-                process.lanes.setdefault(Stdout, bytearray()).extend(f"[{frame.rows}x{frame.columns}]".encode())
+                process.flows.setdefault(Stdout, bytearray()).extend(f"[{frame.rows}x{frame.columns}]".encode())
             case Signal():
                 self.signals.append(frame.number)
                 process.exit = Exit(frame.stream, End.SIGNALED, Step.NONE, frame.number)
 
     def _flush(self, stream: int, process: _Process) -> None:
-        for kind, data in process.lanes.items():
+        for kind, data in process.flows.items():
             while data and process.credit[kind.KIND]:
                 portion = bytes(data[: min(_PORTION, process.credit[kind.KIND])])
                 del data[: len(portion)]
                 process.credit[kind.KIND] -= len(portion)
                 self._say(kind(stream, portion))
-        if process.exit is not None and not any(process.lanes.values()):
+        if process.exit is not None and not any(process.flows.values()):
             del self._processes[stream]
             self._say(process.exit)
 

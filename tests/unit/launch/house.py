@@ -18,7 +18,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.gate.clock import HostClock, Reading
-from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_witness
+from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_anchors
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.machine_dir import LOCK, machine_ids
@@ -30,8 +30,8 @@ from mvmnix.model import Digest, Verb, Workload
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import HOST, NOW, World, new_world
 
 
@@ -52,7 +52,7 @@ class House:
     world: World
     notices: list[str] = field(default_factory=list)
     reading: Reading = field(default=READING)
-    witness: Callable[[], None] = no_witness
+    check_anchors: Callable[[], None] = no_anchors
     opened: list[Directory] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
 
@@ -66,8 +66,8 @@ class House:
         self.loops.append(Loop())
         return Host(
             hypervisor=hypervisor,
-            jail=BareJail(),
-            kvm=KvmProbe(hypervisor, BareJail(), self.directory("cache"), device=device, seconds=10),
+            jail=NullJail(),
+            kvm=KvmProbe(hypervisor, NullJail(), self.directory("cache"), device=device, seconds=10),
             journal=self.ledger(),
             sign=lambda payload: envelope.sign(payload, HOST).to_bytes(),
             machines=self.directory("machines"),
@@ -88,8 +88,8 @@ class House:
     def gate(self, directory: Directory) -> Replay:
         """The same in a directory that the caller closes."""
         clock = HostClock(directory, self.notices.append, lambda: self.reading)
-        witness = lambda: self.witness()  # noqa: E731, PLW0108 - a test may set it later
-        return Replay(directory, clock=clock, starts=self.starts(), witness=witness)
+        check_anchors = lambda: self.check_anchors()  # noqa: E731, PLW0108 - a test may set it later
+        return Replay(directory, clock=clock, starts=self.starts(), check_anchors=check_anchors)
 
     def starts(self) -> LoggedStarts:
         """Those in the log."""
@@ -170,8 +170,8 @@ def end_machines(machines: Directory) -> None:
             os.kill(supervisor, signal.SIGKILL)
 
 
-class Unwitnessed:
-    """A log whose required witness doesn't take the record of a start, which is in the log then."""
+class Unanchored:
+    """A log whose required anchor doesn't take the record of a start, which is in the log then."""
 
     def __init__(self, host: Host) -> None:
         self._log = host.journal
@@ -180,5 +180,5 @@ class Unwitnessed:
     def append(self, record: Record) -> Indexed:
         entry = self._log.append(record)
         if record.kind is RecordKind.START:
-            raise refuse(ReasonCode.WITNESS_UNAVAILABLE, "the log's witness", "it is out of reach", "repair it")
+            raise refuse(ReasonCode.ANCHOR_UNAVAILABLE, "the log's anchor", "it is out of reach", "repair it")
         return entry

@@ -38,57 +38,57 @@ def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[UidPool]:
     with Directory.create(str(path)) as directory:
         lent = Lent(directory, first_uid=first_uid)
         yield lent
-        for cell in lent.taken:
-            cell.release()
+        for lease in lent.taken:
+            lease.release()
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Iterator[UidPool]:
+def pool(tmp_path: Path) -> Iterator[UidPool]:
     with pool_in(tmp_path / "cells", first_uid=1_950_000_000) as it:
         yield it
 
 
-def test_each_has_a_number_a_uid_and_a_name_of_its_own(cells: UidPool) -> None:
-    one, other = cells.take(), cells.take()
+def test_each_has_a_number_a_uid_and_a_name_of_its_own(pool: UidPool) -> None:
+    one, other = pool.take(), pool.take()
     assert (one.number, one.uid, other.number, other.uid) == (0, 1_950_000_000, 1, 1_950_000_001)
     assert one.name != other.name
     one.release()
-    again = cells.take()
+    again = pool.take()
     assert again.number == 0
     assert again.name != one.name, "what belonged to the last holder may still be there"
     one.release()  # does nothing to the next holder's
-    assert cells.take().number == 2
+    assert pool.take().number == 2
 
 
 def test_without_root_there_are_no_uids(tmp_path: Path) -> None:
-    with pool_in(tmp_path / "cells") as cells:
-        assert cells.take().uid is None
+    with pool_in(tmp_path / "cells") as pool:
+        assert pool.take().uid is None
 
 
-def test_nothing_is_left_of_a_cell_that_was_given_back(cells: UidPool) -> None:
-    cell = cells.take()
-    cell.note(["/nonexistent/group"])
-    assert len(os.listdir(cells.directory.fd)) == 2  # noqa: PTH208
-    cell.release()
-    assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
+def test_nothing_is_left_of_a_lease_that_was_given_back(pool: UidPool) -> None:
+    lease = pool.take()
+    lease.note(["/nonexistent/group"])
+    assert len(os.listdir(pool.directory.fd)) == 2  # noqa: PTH208
+    lease.release()
+    assert os.listdir(pool.directory.fd) == []  # noqa: PTH208
 
 
-def test_when_all_are_taken(cells: UidPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_are_taken(pool: UidPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "POOL_COUNT", 2)
-    cells.take()
-    cells.take()
+    pool.take()
+    pool.take()
     with pytest.raises(MvmnixError, match="all 2 numbers") as caught:
-        cells.take()
-    assert cells.directory.path in caught.value.hint
+        pool.take()
+    assert pool.directory.path in caught.value.hint
 
 
 HOLDER = """
 import sys
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.private_dirs import Directory
-cell = UidPool(Directory.create(sys.argv[1]), first_uid=None).take()
-cell.note([sys.argv[2]])
-print(cell.number, flush=True)
+lease = UidPool(Directory.create(sys.argv[1]), first_uid=None).take()
+lease.note([sys.argv[2]])
+print(lease.number, flush=True)
 sys.stdin.read()
 """
 
@@ -100,14 +100,14 @@ def test_what_a_killed_holder_left_goes_before_anybody_moves_in(tmp_path: Path) 
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"0\n"
-    with pool_in(tmp_path / "cells") as cells:
-        cells.sweep()
+    with pool_in(tmp_path / "cells") as pool:
+        pool.sweep()
         assert group.exists(), "its holder lives"
-        assert cells.take().number == 1
+        assert pool.take().number == 1
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-        cell = cells.take()
-        assert cell.number == 0
+        lease = pool.take()
+        assert lease.number == 0
         assert not group.exists()
 
 
@@ -127,14 +127,14 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="what root's pool does with root's rights")
-def test_a_note_lets_root_remove_and_kill_nothing_else(cells: UidPool, tmp_path: Path) -> None:
+def test_a_note_lets_root_remove_and_kill_nothing_else(pool: UidPool, tmp_path: Path) -> None:
     """Notes of root's pool are written without root's rights: a process of mvm's that was taken over writes any."""
     victim = subprocess.Popen(["/bin/sleep", "60"])
     try:
         (tmp_path / "cgroup.procs").write_text(f"{victim.pid}\n")
         (tmp_path / "empty").mkdir()
-        cells.directory.write_atomic("0.json", canonical({"groups": [str(tmp_path), str(tmp_path / "empty"), "/sys"]}))
-        assert cells.take().number == 0, "nor does it keep anybody out"
+        pool.directory.write_atomic("0.json", canonical({"groups": [str(tmp_path), str(tmp_path / "empty"), "/sys"]}))
+        assert pool.take().number == 0, "nor does it keep anybody out"
         assert victim.poll() is None
         assert (tmp_path / "empty").exists()
     finally:
@@ -143,17 +143,17 @@ def test_a_note_lets_root_remove_and_kill_nothing_else(cells: UidPool, tmp_path:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
-def test_a_note_that_nobody_wrote_keeps_nobody_out(cells: UidPool, garbage: bytes) -> None:
-    cells.directory.write_atomic("0.json", garbage)
-    cells.sweep()
-    assert os.listdir(cells.directory.fd) == []  # noqa: PTH208
+def test_a_note_that_nobody_wrote_keeps_nobody_out(pool: UidPool, garbage: bytes) -> None:
+    pool.directory.write_atomic("0.json", garbage)
+    pool.sweep()
+    assert os.listdir(pool.directory.fd) == []  # noqa: PTH208
 
 
-def test_a_lock_that_nobody_holds_goes_too(cells: UidPool) -> None:
-    cells.directory.write_atomic("7.lock", b"")
-    taken = cells.take()
-    cells.sweep()
-    assert os.listdir(cells.directory.fd) == [f"{taken.number}.lock"]  # noqa: PTH208
+def test_a_lock_that_nobody_holds_goes_too(pool: UidPool) -> None:
+    pool.directory.write_atomic("7.lock", b"")
+    taken = pool.take()
+    pool.sweep()
+    assert os.listdir(pool.directory.fd) == [f"{taken.number}.lock"]  # noqa: PTH208
 
 
 def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another uid")
-def test_processes_of_a_cells_uid_are_ended() -> None:
+def test_processes_of_a_leases_uid_are_ended() -> None:
     uid = 1_950_000_000 + os.getpid()
     left = [subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) for _ in range(3)]
     assert evict(uid)
@@ -189,13 +189,13 @@ sys.stdin.read()
 def test_a_killed_holder_needs_no_note(tmp_path: Path) -> None:
     """Its lock file says enough: a helper's holder writes nothing else."""
     first = 1_960_000_000 + os.getpid()
-    argv = [sys.executable, "-c", UNNOTED, str(tmp_path / "pool"), str(first)]
+    argv = [sys.executable, "-c", UNNOTED, str(tmp_path / "cells"), str(first)]
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     left = os.pidfd_open(int(holder.stdout.readline()))
     holder.kill()
     holder.communicate()
-    with pool_in(tmp_path / "pool", first_uid=first) as leases:
+    with pool_in(tmp_path / "cells", first_uid=first) as leases:
         assert not select.select([left], [], [], 0)[0], "it outlives its holder"
         assert leases.take().uid == first
         assert select.select([left], [], [], 0)[0], "and is gone before the uid is given away"

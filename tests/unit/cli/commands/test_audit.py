@@ -286,22 +286,24 @@ def test_a_disk_that_fails_starts_nothing(settled: Station, good: int, number: i
     assert settled.mvm("audit", "verify").code == 0
 
 
-def with_witness(station: Station, *, required: bool, path: Path) -> None:
-    text = f'version = 1\n[[witnesses]]\nname = "usb"\nrequired = {str(required).lower()}\nfile = "{path}"\n'
+def with_anchor(station: Station, *, required: bool, path: Path) -> None:
+    text = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = {str(required).lower()}\nfile = "{path}"\n'
     (station.config / "config.toml").write_text(text)
     (station.config / "config.toml").chmod(0o600)
 
 
-def test_a_witness_finds_what_the_log_alone_does_not(logged: Station, tmp_path: Path) -> None:
+def test_an_anchor_finds_what_the_log_alone_does_not(logged: Station, tmp_path: Path) -> None:
     (tmp_path / "usb").mkdir(mode=0o700)
-    with_witness(logged, required=True, path=tmp_path / "usb/checkpoint")
+    with_anchor(logged, required=True, path=tmp_path / "usb/checkpoint")
     before = tmp_path / "before"
     hello = f"path:{logged.path}/flakes/hello"
     shutil.copytree(logged.home / ".local", before)
     assert logged.mvm("run", hello, "--", "true").code == 0
     assert (tmp_path / "usb/checkpoint").read_text() == logged.mvm("audit", "checkpoint").out
-    assert logged.mvm("audit", "verify", "--pinned", "witness:usb").code == 0
-    assert logged.mvm("audit", "verify", "--pinned", "witness:other").code == 2
+    assert logged.mvm("audit", "verify", "--pinned", "anchor:usb").code == 0
+    assert logged.mvm("audit", "verify", "--pinned", "anchor:other").code == 2
+    said = logged.mvm("audit", "verify", "--pinned", "witness:usb")
+    assert (said.code, "--pinned anchor:usb" in said.err) == (2, True), "its former spelling"
     shutil.rmtree(logged.home / ".local")
     shutil.copytree(before, logged.home / ".local")
     key = tmp_path / "host.pub"
@@ -309,18 +311,18 @@ def test_a_witness_finds_what_the_log_alone_does_not(logged: Station, tmp_path: 
     alone = logged.mvm("audit", "verify", "--directory", logged.state / "audit", "--key", key)
     assert alone.code == 0, "by itself it is whole"
     assert logged.mvm("audit", "verify").code == MISMATCH
-    assert logged.mvm("audit", "verify", "--pinned", "witness:usb").code == MISMATCH
+    assert logged.mvm("audit", "verify", "--pinned", "anchor:usb").code == MISMATCH
     said = logged.mvm("run", hello, "--", "true")
     assert (said.code, "refused [log-mismatch]" in said.err) == (126, True), said
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_witness_that_is_not_there(logged: Station, tmp_path: Path, required: bool) -> None:
-    with_witness(logged, required=required, path=tmp_path / "gone/checkpoint")
+def test_an_anchor_that_is_not_there(logged: Station, tmp_path: Path, required: bool) -> None:
+    with_anchor(logged, required=required, path=tmp_path / "gone/checkpoint")
     said = logged.mvm("run", f"path:{logged.path}/flakes/hello", "--", "true")
     assert said.code == (126 if required else 0), said
-    assert "the log's witness usb: refused [witness-unavailable]" in said.err
-    assert said.err.count("witness-unavailable") == 1, "and is said once"
+    assert "the log's anchor usb: refused [anchor-unavailable]" in said.err
+    assert said.err.count("anchor-unavailable") == 1, "and is said once"
     kinds = [json.loads(line)["kind"] for line in logged.mvm("audit", "tail").out.splitlines()]
     assert kinds[7:] == (["admission", "witness"] if required else ["admission", "witness", "start", "end"])
 

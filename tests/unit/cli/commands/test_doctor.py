@@ -83,11 +83,11 @@ def test_without_a_hypervisor(station: Station) -> None:
     assert finding["next"] == "apt-get install qemu-system-x86"
 
 
-def test_a_cell_of_the_jail_is_really_entered(station: Station) -> None:
+def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
     finding = found(station)["jail"]
     assert (finding["health"], "/usr/bin/bwrap" in finding["said"]) == ("good", True)
-    refused = lambda _cell, argv: ("/bin/sh", "-c", "echo No permissions to create a new namespace >&2; exit 1")  # noqa: E731
-    station.monkeypatch.setattr("mvmnix.launch.jail.jail.BubblewrapCell.command", refused)
+    refused = lambda _sandbox, argv: ("/bin/sh", "-c", "echo No permissions to create a new namespace >&2; exit 1")  # noqa: E731
+    station.monkeypatch.setattr("mvmnix.launch.jail.jail.BubblewrapSandbox.command", refused)
     finding = found(station)["jail"]
     assert finding["health"] == "bad"
     assert "No permissions to create a new namespace" in finding["said"]

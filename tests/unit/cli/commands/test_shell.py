@@ -133,8 +133,9 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     program = (
         "from pathlib import Path; from mvmnix import own_flake; from mvmnix.api import host\n"
         "from mvmnix.launch.backends import choice\n"
-        "from tests.unit.launch.bare import BareJail; from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
-        "choice.Qemu.find = lambda: FakeHypervisor(); host.open_jail = lambda _: BareJail()\n"
+        "from tests.unit.launch.null_sandbox import NullJail\n"
+        "from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
+        "choice.Qemu.find = lambda: FakeHypervisor(); host.open_jail = lambda _: NullJail()\n"
         f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )

@@ -111,18 +111,18 @@ def test_a_slow_sink_holds_the_guest_to_its_window(hostile: Hostile) -> None:
     hostile.channel.start_exec(ExecRequest(workload("x")), stdout=sink, stderr=hostile.out)
     hostile.says(Started(3), *[Stdout(3, b"x" * MAX_PAYLOAD)] * (OUTPUT_WINDOW // MAX_PAYLOAD + 2))
     error = hostile.listen()
-    assert "bytes on lane STDOUT of stream 3" in str(error)
+    assert "bytes on flow STDOUT of stream 3" in str(error)
     os.close(read)
     os.close(write)
 
 
 def test_a_connection_is_held_to_its_window(hostile: Hostile) -> None:
     hostile.until_ready()
-    hostile.says(Open(2, 80), *[Data(2, b"x" * MAX_PAYLOAD)] * 5)  # echoed, but never credited to our sending lane
+    hostile.says(Open(2, 80), *[Data(2, b"x" * MAX_PAYLOAD)] * 5)  # echoed, but never credited to our sending flow
     hostile.listen()
     hostile.says(*[Data(2, b"x" * MAX_PAYLOAD)] * 16)
     error = hostile.listen()
-    assert "bytes on lane DATA of stream 2" in str(error)
+    assert "bytes on flow DATA of stream 2" in str(error)
     assert hostile.service.made[0].most <= 2 * INITIAL_WINDOW
 
 

@@ -247,8 +247,8 @@ BAD_BYTES = {
     "exit padding": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 2)),
     "window of nothing": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, 0)),
     "window too wide": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, INITIAL_WINDOW + 1)),
-    "window on a wrong lane": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.STDIN, 1)),
-    "window on no lane": raw(Kind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
+    "window on a wrong flow": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.STDIN, 1)),
+    "window on no flow": raw(Kind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
     "short open": raw(Kind.OPEN, stream=2, payload=b"\0"),
 }
 

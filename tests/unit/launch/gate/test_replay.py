@@ -296,7 +296,7 @@ def test_a_mark_that_was_put_back_is_older_than_the_log(here: House) -> None:
     assert "mark is older" in why
 
 
-def test_the_whole_state_put_back_is_found_by_the_witness_alone(here: House) -> None:
+def test_the_whole_state_put_back_is_found_by_the_anchor_alone(here: House) -> None:
     with plan_no(here, 1) as one, plan_no(here, 2) as two:
         run(here, one)
         restores = [snapshot(here, room) for room in ("replay", "audit", "machines")]
@@ -305,13 +305,13 @@ def test_the_whole_state_put_back_is_found_by_the_witness_alone(here: House) -> 
         for restore in restores:
             restore()
 
-        def witness() -> None:
+        def contradicted() -> None:
             if len(here.log()) < seen:
                 raise refuse(ReasonCode.LOG_MISMATCH, "the log", "it was rolled back", "find out who did")
 
-        here.witness = witness
+        here.check_anchors = contradicted
         refused(here, two, ReasonCode.LOG_MISMATCH)
-        here.witness = lambda: None
+        here.check_anchors = lambda: None
         run(here, two)
 
 

@@ -1,4 +1,4 @@
-"""Cells as a start sees them: where one can't be had nothing starts, and whatever was made for it is let go of."""
+"""Sandboxes as a start sees them: where one can't be had nothing starts, and whatever was made for it is let go of."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.jail import sandbox as making
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.limits import Limits as Limits_
-from mvmnix.launch.jail.sandbox import BubblewrapCell
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
@@ -34,19 +34,19 @@ PROGRAM = "/usr/bin/sleep"
 
 @pytest.fixture
 def directories(tmp_path: Path) -> Iterator[tuple[Directory, Directory]]:
-    with Directory.create(str(tmp_path / "cells")) as cells, Directory.create(str(tmp_path / "cache")) as cache:
-        yield cells, cache
+    with Directory.create(str(tmp_path / "cells")) as leases, Directory.create(str(tmp_path / "cache")) as cache:
+        yield leases, cache
 
 
 @pytest.fixture
 def jail(directories: tuple[Directory, Directory]) -> BubblewrapJail:
-    cells, cache = directories
-    return BubblewrapJail(UidPool(cells, first_uid=None), cache)
+    leases, cache = directories
+    return BubblewrapJail(UidPool(leases, first_uid=None), cache)
 
 
-def cell(jail: BubblewrapJail) -> BubblewrapCell:
+def sandbox(jail: BubblewrapJail) -> BubblewrapSandbox:
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
-    return jail.cell((), spec, Invocation((PROGRAM, "1"), ()))
+    return jail.sandbox((), spec, Invocation((PROGRAM, "1"), ()))
 
 
 def open_files() -> list[str]:
@@ -59,7 +59,7 @@ def open_files() -> list[str]:
     [(making, "BUBBLEWRAP", "bubblewrap"), (seccomp, "LIBRARY", "libseccomp2")],
     ids=["bubblewrap", "libseccomp"],
 )
-def test_without_what_makes_a_cell_nothing_starts(
+def test_without_what_makes_a_sandbox_nothing_starts(
     jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, package: str
 ) -> None:
     missing = replace(getattr(module, name), paths=("/nonexistent",))
@@ -103,9 +103,9 @@ def test_processor_time_is_the_plan_s(percent: int | None, weight: int | None, p
     assert limits.demanded is ((percent, weight) != (None, None))
 
 
-def test_nothing_of_a_cell_is_left(jail: BubblewrapJail, directories: tuple[Directory, Directory]) -> None:
+def test_nothing_of_a_sandbox_is_left(jail: BubblewrapJail, directories: tuple[Directory, Directory]) -> None:
     before = open_files()
-    it = cell(jail)
+    it = sandbox(jail)
     assert directories[0].names() == ("0.json", "0.lock")
     it.release()
     it.release()
@@ -117,7 +117,7 @@ def test_without_the_broker_its_lease_is_left_for_the_next_sweep(
     jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine's end is still to be recorded; what removes its control groups is written in the lease."""
-    before, it = open_files(), cell(jail)
+    before, it = open_files(), sandbox(jail)
     remove = Group.remove
 
     def gone(_group: Group) -> None:
@@ -128,12 +128,12 @@ def test_without_the_broker_its_lease_is_left_for_the_next_sweep(
     assert directories[0].names() == ("0.json", "0.lock")
     monkeypatch.setattr(Group, "remove", remove)
     it._group.remove()
-    it._occupied.release()
+    it._lease.release()
     assert open_files() == before
 
 
-def test_a_cell_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
-    it = cell(jail)
+def test_a_sandbox_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = sandbox(jail)
 
     def refused(_group: object) -> None:
         raise PermissionError(13, "Permission denied", "cgroup.procs")
@@ -154,14 +154,14 @@ def test_control_groups_that_can_not_be_made_are_told(
     gone = ControlGroups((Parent("/nonexistent", 1, ()),))
     monkeypatch.setattr(ControlGroups, "find", lambda: gone)
     with pytest.raises(MvmnixError, match=r"/nonexistent/mvmnix-0-\w+ can't be made") as caught:
-        cell(jail)
+        sandbox(jail)
     assert "mvm doctor" in caught.value.hint
     assert directories[0].names() == ()
 
 
 def test_landlock_is_left_out_where_the_kernel_has_none(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "abi", lambda: 0)
-    it = cell(jail)
+    it = sandbox(jail)
     words = it.command((PROGRAM, "1"))
     it.release()
     assert words[-3:] == ("--", PROGRAM, "1")
@@ -170,7 +170,7 @@ def test_landlock_is_left_out_where_the_kernel_has_none(jail: BubblewrapJail, mo
 
 def test_landlock_rules_name_files_and_no_directory(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "abi", lambda: 7)
-    it = cell(jail)
+    it = sandbox(jail)
     words = it.command((PROGRAM, "1"))
     it.release()
     rules = [words[at + 1].split(":") for at, word in enumerate(words) if word == "--landlock-rule"]

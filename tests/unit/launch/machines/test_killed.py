@@ -31,7 +31,7 @@ from mvmnix.launch.runtime.supervisor import run_foreground
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import LOG_KEY, House, Unwitnessed, house, nowhere
+from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere
 from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 from tests.unit.provenance.world import NOW
 
@@ -53,7 +53,7 @@ class Way:
 
     command: tuple[str, ...] = ("true",)
     scenario: Scenario = Scenario.BOOTS
-    unwitnessed: bool = False
+    unanchored: bool = False
     #: Whether it was made by `mvm create`, and whether its nonce was spent meanwhile.
     created: bool = False
     spent: bool = False
@@ -164,7 +164,7 @@ def supervise_and_die(here: House, step: Step, moment: Moment, started: Path, wa
             with suppress(BaseException):
                 be_deadly(step, moment, started)
                 host = here.host(way.scenario)
-                host = replace(host, journal=Unwitnessed(host)) if way.unwitnessed else host
+                host = replace(host, journal=Unanchored(host)) if way.unanchored else host
                 way.take(plan, host)
             os._exit(0)
         return os.waitpid(child, 0)[1]
@@ -187,7 +187,7 @@ def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> 
 
 #: Those on which the log gets a start, and one more to the end of such a machine.
 STARTED = [(step, WAYS[step]) for step in WAYS if step not in {(CREATED, STARTING), (STARTING, CREATED)}]
-STARTED.append(((STARTING, ENDED), Way(unwitnessed=True)))
+STARTED.append(((STARTING, ENDED), Way(unanchored=True)))
 
 
 @pytest.mark.parametrize("moment", Moment)

@@ -19,7 +19,7 @@ from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.share import Access, ShareKind
 from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm.boot_watchdog import StallReason
-from mvmnix.launch.vmm.confinement import Layer
+from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.launch.vmm.port import Acceleration, Usage
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
@@ -41,7 +41,7 @@ OBSERVED = Observed(
     start_record=17,
     usage=Usage(1203, 45, 215_000),
     console_bytes=29_111,
-    confinement=(Layer.NAMESPACES, Layer.SECCOMP),
+    confinement=(IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP),
 )
 SHARES = (
     ShareRecord("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),

@@ -16,8 +16,8 @@ from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.isolation import Boundary, Isolation
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.null_sandbox import NullJail
 
 WORKS = KvmVerdict(usable=True, seen="a probe guest booted under KVM")
 FAILS = KvmVerdict(usable=False, seen="a probe guest did not boot")
@@ -80,7 +80,7 @@ def probing(
     fd = os.open(path / "kernel", os.O_RDONLY)
     with Directory.create(str(path / "cache")) as cache:
         spec = LaunchSpec(fd, fd, fd, -1, -1, -1, 4, 4096, "quiet", Acceleration.TCG, 2_000_000)
-        yield KvmProbe(FakeHypervisor(scenario), BareJail(), cache, device=device, seconds=seconds), spec
+        yield KvmProbe(FakeHypervisor(scenario), NullJail(), cache, device=device, seconds=seconds), spec
     os.close(fd)
 
 

@@ -25,9 +25,9 @@ from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.confinement import Jail
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.model import Digest
-from tests.unit.launch.bare import BareCell, BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, house
+from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
 STALLED = EndReason.BOOT_STALLED
 
@@ -196,22 +196,22 @@ def test_a_hypervisor_that_does_not_answer_is_not_waited_for(here: House, monkey
     assert b"threads of the hypervisor" in kept
 
 
-class OneCell(BareJail, Jail):
+class OneSandbox(NullJail, Jail):
     """Has room for one hypervisor, ever."""
 
     @override
-    def cell(self, *given: Any) -> BareCell:
-        if self.cells:
+    def sandbox(self, *given: Any) -> NullSandbox:
+        if self.sandboxes:
             raise MvmnixError("no room")
-        return super().cell(*given)
+        return super().sandbox(*given)
 
 
-def test_without_a_second_cell_the_stall_is_the_end(here: House) -> None:
-    jail = OneCell()
+def test_without_a_second_sandbox_the_stall_is_the_end(here: House) -> None:
+    jail = OneSandbox()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room"):
         start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS, jail=jail))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
-    assert [cell.released for cell in jail.cells] == [1]
+    assert [sandbox.released for sandbox in jail.sandboxes] == [1]
 
 
 @dataclass
@@ -233,11 +233,11 @@ class Forgetful:
 
 
 def test_nothing_is_begun_again_that_is_not_in_the_log(here: House) -> None:
-    host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), BareJail()
+    host, jail = moody(here, Scenario.STALLS, Scenario.BOOTS), NullJail()
     with here.plan() as plan, pytest.raises(MvmnixError, match="no room in the log"):
         start_machine(plan, replace(host, journal=Forgetful(host.journal), jail=jail))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
-    assert [bool(cell.released) for cell in jail.cells] == [True, True]
+    assert [bool(sandbox.released) for sandbox in jail.sandboxes] == [True, True]
 
 
 @pytest.mark.parametrize("logged", [False, True])

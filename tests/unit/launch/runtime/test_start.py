@@ -35,7 +35,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.syscall_tier import SystemCalls
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
-from tests.unit.launch.house import House, Unwitnessed, house, nowhere
+from tests.unit.launch.house import House, Unanchored, house, nowhere
 from tests.unit.provenance.world import NOW
 
 EXEC = frozenset({Verb.EXEC})
@@ -473,10 +473,10 @@ def test_an_end_that_cannot_be_logged_is_told_for_what_it_is(here: House) -> Non
                 end()
 
 
-def test_a_start_that_its_witness_does_not_take_has_an_end(here: House) -> None:
+def test_a_start_that_its_anchor_does_not_take_has_an_end(here: House) -> None:
     host = here.host()
-    with here.plan() as plan, pytest.raises(RefusedError, match="witness-unavailable"):
-        start_machine(plan, replace(host, journal=Unwitnessed(host)))
+    with here.plan() as plan, pytest.raises(RefusedError, match="anchor-unavailable"):
+        start_machine(plan, replace(host, journal=Unanchored(host)))
     assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert here.log()[-1].reasons == (EndReason.NOT_STARTED,)
     assert only_entry(here).status.reason is EndReason.NOT_STARTED

@@ -18,8 +18,8 @@ from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec, Monitor
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import User, Verb, Workload
 from mvmnix.process import ProcessError, run, spawn
-from tests.unit.launch.bare import BareCell, BareJail
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
 USER = User(1000, 1000)
 IDLE = 20.0
@@ -36,7 +36,7 @@ def running(
 ) -> Iterator[Guest]:
     (path / "disk").write_bytes(b"the disk")
     spec, loop = sketch(path / "disk"), Loop()
-    guest = Preparation(FakeHypervisor(scenario), BareJail(), spec).spawn(loop, console=console, services={})
+    guest = Preparation(FakeHypervisor(scenario), NullJail(), spec).spawn(loop, console=console, services={})
     os.close(spec.kernel)
     try:
         yield guest
@@ -190,7 +190,7 @@ def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) ->
 def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     with pytest.raises(ProcessError, match="/nonexistent/qemu"):
-        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), (), BareCell())
+        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), (), NullSandbox())
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 

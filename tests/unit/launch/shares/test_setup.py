@@ -17,8 +17,8 @@ from mvmnix.launch.shares.server import VIRTIOFSD, command
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import Digest, User
 from mvmnix.strict import canonical
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.null_sandbox import NullJail
 
 OWNER = 61_003 if os.geteuid() == 0 else os.geteuid()
 USER = User(1000, 1000)
@@ -51,7 +51,7 @@ def descriptors() -> set[str]:
 
 
 def test_what_the_guest_and_the_hypervisor_get(shared: Path) -> None:
-    jail, before = BareJail(), descriptors()
+    jail, before = NullJail(), descriptors()
     wanted = (
         Share(str(shared), "/out", Access.READ_WRITE),
         Share(str(shared), "/live", follow=True),
@@ -68,12 +68,12 @@ def test_what_the_guest_and_the_hypervisor_get(shared: Path) -> None:
         os.ftruncate(made.memory, 4096)
     made.close()
     made.close()
-    assert [cell.released for cell in jail.cells] == [1, 1]
+    assert [sandbox.released for sandbox in jail.sandboxes] == [1, 1]
     assert descriptors() == before
 
 
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_made(shared: Path) -> None:
-    jail, before = BareJail(), descriptors()
+    jail, before = NullJail(), descriptors()
     wanted = (
         Share(str(shared), "/out", Access.READ_WRITE),
         Share("/etc", "/etc-too"),
@@ -82,12 +82,12 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_made(shared: Path) -> 
     with pytest.raises(RefusedError) as refused:
         Shares.ready(wanted, ShareContext(jail, 64, USER, ()))
     assert set(refused.value.codes) == {ReasonCode.SHARE_FORBIDDEN, ReasonCode.SHARE_UNAVAILABLE}
-    assert jail.cells == []
+    assert jail.sandboxes == []
     assert descriptors() == before
 
 
 def test_a_machine_without_shares_has_memory_of_its_own() -> None:
-    made = Shares.ready((), ShareContext(BareJail(), 64, USER, ()))
+    made = Shares.ready((), ShareContext(NullJail(), 64, USER, ()))
     assert (made.memory, made.mounts, made.attachments, made.shared) == (None, (), (), ())
 
 
@@ -110,7 +110,7 @@ def test_the_log_has_the_lists_digest_and_what_was_acknowledged(here: House, sha
     (shared / ".ssh").mkdir()
     shares = (Share(str(shared), "/data", follow=True, acknowledged=(Danger.CREDENTIALS,)),)
     with here.plan("/bin/echo", shares=shares) as plan, pytest.raises(Exception, match=r".+"):
-        # the program in the hypervisor's place knows no shares, and the server's cell has no walls: it starts, and ends
+        # the program in the hypervisor's place knows no shares, and the server's sandbox takes nothing away: both end
         start_machine(plan, here.host()).run(stdout=nowhere, stderr=nowhere)
     begin = next(it for it in here.log() if it.kind is RecordKind.START)
     assert begin.digests["shares"] == Digest.of(canonical(to_json(shares)))

@@ -25,8 +25,8 @@ from mvmnix.launch.shares.server import Server
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.shares.write_quota import WriteQuota
 from mvmnix.model import User
-from tests.unit.launch.bare import BareJail
 from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.null_sandbox import NullJail
 
 OWNER = 61_006 if os.geteuid() == 0 else os.geteuid()
 MANY = 1 << 30
@@ -106,7 +106,7 @@ def test_who_has_cancelled_it_hears_nothing(loop: Steps) -> None:
 
 def test_what_can_be_written_is_bounded_and_counted(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that may be written together, and nothing that is only read."""
-    jail, wanted = BareJail(), []
+    jail, wanted = NullJail(), []
     for place, access in (("/a", Access.READ_WRITE), ("/b", Access.READ_WRITE), ("/c", Access.READ_ONLY)):
         wanted.append(Share(str(shared), place, access, follow=access is Access.READ_ONLY))
     made = Shares.ready(wanted, ShareContext(jail, 64, User(1000, 1000), (), 4096))
@@ -121,7 +121,7 @@ def test_what_can_be_written_is_bounded_and_counted(shared: Path, monkeypatch: p
 
 def test_without_a_limit_nothing_is_counted(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saying(monkeypatch, None)
-    jail = BareJail()
+    jail = NullJail()
     share = Share(str(shared), "/a", Access.READ_WRITE)
     made = Shares.ready((share,), ShareContext(jail, 64, User(1000, 1000), ()))
     made.start()

@@ -1,4 +1,4 @@
-"""Witnesses as the user meets them: who objects is named, how to begin anew is said and works, and who asks them."""
+"""Checkpoint anchors as the user meets them: which one objects, how to begin anew, and what asks them."""
 
 import os
 import re
@@ -16,7 +16,7 @@ def hello(station: Station) -> Said:
 
 
 def configure(station: Station, *tables: str) -> None:
-    text = "version = 1\n" + "".join(f"[[witnesses]]\n{table}\n" for table in tables)
+    text = "version = 1\n" + "".join(f"[[anchors]]\n{table}\n" for table in tables)
     (station.config / "config.toml").write_text(text)
     (station.config / "config.toml").chmod(0o600)
 
@@ -49,12 +49,12 @@ def test_a_log_that_is_gone_is_begun_anew_as_the_hints_say(kept: Station, tmp_pa
     audit.rename(kept.state / "audit.bad")
     said = hello(kept)
     assert (said.code, "refused [log-mismatch]" in said.err) == (126, True)
-    assert f"the witness usb ({tmp_path}/usb/checkpoint)" in said.err
+    assert f"the anchor usb ({tmp_path}/usb/checkpoint)" in said.err
     assert str(audit) not in said.err.split("next: ")[1], "what is gone can't be put away"
     assert not audit.exists(), "nothing is left behind by a refusal"
     typed(said)
     said = hello(kept)
-    assert f"the witness branch (hosts/one of {tmp_path}/kept.git)" in said.err
+    assert f"the anchor branch (hosts/one of {tmp_path}/kept.git)" in said.err
     typed(said)
     said = hello(kept)
     assert (said.code, "mvm audit new-log" in said.err) == (126, True)
@@ -64,7 +64,7 @@ def test_a_log_that_is_gone_is_begun_anew_as_the_hints_say(kept: Station, tmp_pa
     assert (tmp_path / "usb/checkpoint.bad").exists()
 
 
-def test_an_older_log_is_put_away_with_what_the_witnesses_keep(kept: Station, tmp_path: Path) -> None:
+def test_an_older_log_is_put_away_with_what_the_anchors_keep(kept: Station, tmp_path: Path) -> None:
     audit = kept.state / "audit"
     shutil.copytree(audit, tmp_path / "before")
     assert hello(kept).code == 0
@@ -72,7 +72,7 @@ def test_an_older_log_is_put_away_with_what_the_witnesses_keep(kept: Station, tm
     shutil.copytree(tmp_path / "before", audit)
     for who in ("usb", "branch"):
         said = hello(kept)
-        assert (said.code, f"the witness {who}" in said.err) == (126, True), said
+        assert (said.code, f"the anchor {who}" in said.err) == (126, True), said
         typed(said)
     assert kept.mvm("audit", "new-log").code == 0
     assert hello(kept).code == 0
@@ -95,8 +95,8 @@ def test_one_that_can_not_be_asked_is_said_once_and_in_full(settled: Station, tm
     configure(settled, f'name = "usb"\nrequired = false\n{where}')
     said = hello(settled)
     assert said.code == 0
-    (line,) = [line for line in said.err.splitlines() if "witness-unavailable" in line]
-    assert line.startswith("mvm: the log's witness usb: ")
+    (line,) = [line for line in said.err.splitlines() if "anchor-unavailable" in line]
+    assert line.startswith("mvm: the log's anchor usb: ")
     assert str(gone) in line
     assert "Errno" not in line
     assert line.count("Next: ") == 1
@@ -107,23 +107,23 @@ def test_one_that_can_not_be_asked_is_said_once_and_in_full(settled: Station, tm
 
 def findings(station: Station) -> dict[str, tuple[str, str]]:
     found = station.mvm("doctor", "--json").answer("doctor")
-    return {one["what"]: (one["health"], one["said"]) for one in found if one["what"].startswith("witness ")}
+    return {one["what"]: (one["health"], one["said"]) for one in found if one["what"].startswith("anchor ")}
 
 
 def test_the_doctor_asks_each(kept: Station, tmp_path: Path) -> None:
-    assert findings(kept) == {f"witness {who}": ("good", "has seen 3 of 3 records") for who in ("usb", "branch")}
+    assert findings(kept) == {f"anchor {who}": ("good", "has seen 3 of 3 records") for who in ("usb", "branch")}
     assert kept.mvm("doctor").code == 0
     (tmp_path / "kept.git").rename(tmp_path / "moved.git")
     (kept.state / "audit").rename(kept.state / "audit.bad")
     found = findings(kept)
-    assert (found["witness usb"][0], found["witness branch"][0]) == ("bad", "note")
-    assert "the log is gone" in found["witness usb"][1]
+    assert (found["anchor usb"][0], found["anchor branch"][0]) == ("bad", "note")
+    assert "the log is gone" in found["anchor usb"][1]
     assert kept.mvm("doctor").code == 1
 
 
 def test_the_doctor_and_one_that_is_required_and_not_there(kept: Station, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "usb")
-    health, said = findings(kept)["witness usb"]
+    health, said = findings(kept)["anchor usb"]
     assert (health, str(tmp_path / "usb/checkpoint") in said) == ("bad", True)
 
 
@@ -131,15 +131,15 @@ def test_the_doctor_before_the_first_run(station: Station, tmp_path: Path) -> No
     (tmp_path / "usb").mkdir(mode=0o700)
     station.config.mkdir(mode=0o700, parents=True, exist_ok=True)
     configure(station, usb(tmp_path / "usb/checkpoint"))
-    assert findings(station)["witness usb"][0] == "note"
+    assert findings(station)["anchor usb"][0] == "note"
 
 
 def test_what_each_says_of_the_whole_log(kept: Station, tmp_path: Path) -> None:
     audit = kept.state / "audit"
     said = kept.mvm("audit", "verify")
     assert said.code == 0
-    assert "mvm: the witness usb has seen 3 of 3 records" in said.err
-    assert "mvm: the witness branch has seen 3 of 3 records" in said.err
+    assert "mvm: the anchor usb has seen 3 of 3 records" in said.err
+    assert "mvm: the anchor branch has seen 3 of 3 records" in said.err
     shutil.copytree(audit, tmp_path / "before")
     assert hello(kept).code == 0
     shutil.rmtree(audit)
@@ -163,5 +163,5 @@ def test_one_that_gives_nothing_back(settled: Station) -> None:
     settled.flake()
     configure(settled, 'name = "post"\nrequired = true\ncommand = ["/bin/true"]\nseconds = 10')
     assert hello(settled).code == 0
-    assert findings(settled)["witness post"] == ("note", "takes checkpoints, and gives none back")
+    assert findings(settled)["anchor post"] == ("note", "takes checkpoints, and gives none back")
     assert os.listdir(settled.state / "audit")  # noqa: PTH208

@@ -1,5 +1,5 @@
 // Keeps the words for what went wrong last, so that they reach the console and the host.
-#include "fault.h"
+#include "errors.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@ static void note(const char *format, va_list arguments)
     (void)vsnprintf(last, sizeof last, format, arguments);
 }
 
-int fault(const char *format, ...)
+int error_set(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -24,7 +24,7 @@ int fault(const char *format, ...)
     return -1;
 }
 
-int fault_errno(const char *format, ...)
+int error_set_errno(const char *format, ...)
 {
     int number = errno;
     va_list arguments;
@@ -36,12 +36,12 @@ int fault_errno(const char *format, ...)
     return -1;
 }
 
-const char *fault_text(void)
+const char *error_text(void)
 {
     return last[0] == '\0' ? "no reason given" : last;
 }
 
-void complain(const char *text)
+void log_error(const char *text)
 {
     (void)fprintf(stderr, "mvm agent: %s\n", text);
     (void)fflush(stderr);

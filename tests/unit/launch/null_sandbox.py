@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import override
 
-from mvmnix.launch.vmm.confinement import Cell, Jail, Layer, Service, ServiceCell
+from mvmnix.launch.vmm.confinement import IsolationLayer, Jail, ProcessSandbox, Service, ServiceSandbox
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 
 
-class BareCell(Cell):
+class NullSandbox(ProcessSandbox):
     """Runs the command as it is; counts how often it was let go of."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class BareCell(Cell):
 
     @property
     @override
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[IsolationLayer, ...]:
         return ()
 
     @override
@@ -35,7 +35,7 @@ class BareCell(Cell):
         """There is nowhere to go."""
 
     @override
-    def occupied(self, child: int) -> int:
+    def first_process(self, child: int) -> int:
         return child
 
     @override
@@ -43,7 +43,7 @@ class BareCell(Cell):
         self.released += 1
 
 
-class BareServiceCell(BareCell, ServiceCell):
+class NullServiceSandbox(NullSandbox, ServiceSandbox):
     """With a socket in a directory that is gone at once."""
 
     @override
@@ -57,24 +57,24 @@ class BareServiceCell(BareCell, ServiceCell):
         return listening, calling
 
 
-class BareJail(Jail):
-    """Keeps its cells, to be looked at."""
+class NullJail(Jail):
+    """Keeps its sandboxes, to be looked at."""
 
     def __init__(self) -> None:
-        self.cells: list[BareCell] = []
+        self.sandboxes: list[NullSandbox] = []
         self.services: list[Service] = []
 
     @override
-    def cell(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BareCell:
-        self.cells.append(BareCell())
-        return self.cells[-1]
+    def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> NullSandbox:
+        self.sandboxes.append(NullSandbox())
+        return self.sandboxes[-1]
 
     @override
-    def service(self, service: Service) -> BareServiceCell:
-        cell = BareServiceCell()
-        self.cells.append(cell)
+    def service(self, service: Service) -> NullServiceSandbox:
+        sandbox = NullServiceSandbox()
+        self.sandboxes.append(sandbox)
         self.services.append(service)
-        return cell
+        return sandbox
 
     def sweep(self) -> None:
         """There is nothing to clean up."""

@@ -2,7 +2,7 @@
 //
 // A tmpfs lists what was made last first (fs/libfs.c), an ext4 without hashed directories what was made first. It lies
 // in memory like a tmpfs: in a file without a name, behind a loop device.
-#include "reversed.h"
+#include "reverse_dirs.h"
 
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -11,8 +11,8 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "errors.h"
 #include "ext4.h"
-#include "fault.h"
 #include "files.h"
 #include "kmodules.h"
 
@@ -22,9 +22,9 @@ static int make_file(uint64_t size)
 {
     int file = memfd_create("scratch", MFD_CLOEXEC);
     if (file < 0)
-        return fault_errno("no file for the scratch space");
+        return error_set_errno("no file for the scratch space");
     if (ftruncate(file, (off_t)size) != 0)
-        (void)fault_errno("no room for the scratch space");
+        (void)error_set_errno("no room for the scratch space");
     else if (ext4_format(file, size) == 0)
         return file;
     (void)close(file);
@@ -37,7 +37,7 @@ static int attach(int file)
         return -1;
     int device = open(DEVICE, O_RDWR | O_CLOEXEC);
     if (device < 0)
-        return fault_errno(DEVICE);
+        return error_set_errno(DEVICE);
     const struct loop_config config = {
         .fd = (uint32_t)file,
         .block_size = 4096,
@@ -45,12 +45,12 @@ static int attach(int file)
     };
     if (ioctl(device, LOOP_CONFIGURE, &config) == 0)
         return device;
-    (void)fault_errno("can't set up " DEVICE);
+    (void)error_set_errno("can't set up " DEVICE);
     (void)close(device);
     return -1;
 }
 
-int reversed_mount(uint64_t size, const char *target)
+int reverse_dirs_mount(uint64_t size, const char *target)
 {
     int file = make_file(size - size % EXT4_GROUP_BYTES);
     int device = file < 0 ? -1 : attach(file);

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit.anchor_check import check_against_anchor
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.segment import CAPACITY, segment_name
-from mvmnix.audit.witness import check_against_witness
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
 from tests.unit.audit.world import World, new_signer, record
@@ -39,30 +39,30 @@ def notes(template: tuple[Path, dict[int, bytes]]) -> dict[int, bytes]:
 
 def refusal(world: World, note: bytes) -> str:
     with pytest.raises(RefusedError) as caught:
-        check_against_witness(world.directory, world.key, note)
+        check_against_anchor(world.directory, world.key, note)
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("size", [1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 2 * CAPACITY, SIZE - 1, SIZE])
 def test_a_log_that_went_on_is_taken(long: World, notes: dict[int, bytes], size: int) -> None:
-    ours = check_against_witness(long.directory, long.key, notes[size])
+    ours = check_against_anchor(long.directory, long.key, notes[size])
     assert ours.note == notes[SIZE]
     long.log.append(record(SIZE))
-    assert check_against_witness(long.directory, long.key, notes[size]).size == SIZE + 1
+    assert check_against_anchor(long.directory, long.key, notes[size]).size == SIZE + 1
 
 
 @pytest.mark.parametrize("size", [2 * CAPACITY, SIZE])
-def test_what_the_witness_has_seen_last_needs_no_old_segment(long: World, notes: dict[int, bytes], size: int) -> None:
+def test_what_the_anchor_has_seen_last_needs_no_old_segment(long: World, notes: dict[int, bytes], size: int) -> None:
     (long.path / segment_name(0)).write_bytes(b"")
     (long.path / segment_name(CAPACITY)).write_bytes(b"")
-    assert check_against_witness(long.directory, long.key, notes[size]).size == SIZE
+    assert check_against_anchor(long.directory, long.key, notes[size]).size == SIZE
     refusal(long, notes[CAPACITY + 5])
 
 
 def test_an_older_log_is_refused(world: World, notes: dict[int, bytes]) -> None:
     world.fill(3)
-    assert check_against_witness(world.directory, world.key, notes[3]).size == 3
+    assert check_against_anchor(world.directory, world.key, notes[3]).size == 3
     assert "rolled back: 4 records were seen elsewhere, 3 are left" in refusal(world, notes[4])
 
 
@@ -71,7 +71,7 @@ def test_a_forked_log_is_refused(world: World, notes: dict[int, bytes], size: in
     world.fill(3)
     for number in (99, 4):
         world.log.append(record(number))
-    assert check_against_witness(world.directory, world.key, notes[3]).size == 5
+    assert check_against_anchor(world.directory, world.key, notes[3]).size == 5
     assert f"forked: its first {size} records" in refusal(world, notes[size])
 
 

@@ -1,6 +1,6 @@
 """Where checkpoints are handed to: a file, a command, or a branch of a git repository; the only writer of any of them.
 
-A witness is of use where those who can write the log can't also write back what it keeps: another disk, another
+An anchor is of use where those who can write the log can't also write back what it keeps: another disk, another
 machine behind a command, a repository that is pushed from elsewhere. None of them is trusted: a checkpoint that comes
 back from one is signed by the log's key, or it is none.
 """
@@ -18,7 +18,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
 from mvmnix.sandbox import GIT, locate
 
-#: How the one file in the tree of a git witness is called.
+#: How the one file in the tree of a git anchor is called.
 _FILE: Final = "checkpoint"
 #: How often a commit is made anew because another process of ours was faster.
 _TRIES: Final = 8
@@ -37,7 +37,7 @@ _GIT_ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 
 
-class Witness(Protocol):
+class Anchor(Protocol):
     """A keeper of checkpoints. `required` says that nothing starts without them."""
 
     @property
@@ -60,11 +60,11 @@ class Witness(Protocol):
         """Keep this one, unless a later one is kept already. Raises MvmnixError or OSError."""
 
     def latest(self) -> bytes | None:
-        """The note that is kept; None when there is none yet, or the witness doesn't give it back. Raises as `take`."""
+        """The note that is kept; None when there is none yet, or the anchor doesn't give it back. Raises as `take`."""
 
 
 @dataclass(frozen=True, slots=True)
-class FileWitness:
+class FileAnchor:
     """The latest checkpoint in a file, in a directory that no other user can write to; replaced atomically."""
 
     name: str
@@ -96,7 +96,7 @@ class FileWitness:
 
 
 @dataclass(frozen=True, slots=True)
-class CommandWitness:
+class CommandAnchor:
     """A command that gets each checkpoint on its standard input, and has `seconds` to end with 0."""
 
     name: str
@@ -118,7 +118,7 @@ class CommandWitness:
         """Run it. It may get an older one after a later one, from another process of ours."""
         del key
         env = environment(INHERITED_BY_USERS_PROGRAMS)
-        run(self.argv, env=env, input_=checkpoint.note, timeout=self.seconds, hint=f"look at the witness {self.name}")
+        run(self.argv, env=env, input_=checkpoint.note, timeout=self.seconds, hint=f"look at the anchor {self.name}")
 
     def latest(self) -> bytes | None:
         """Nothing: what it keeps, it keeps."""
@@ -126,7 +126,7 @@ class CommandWitness:
 
 
 @dataclass(frozen=True, slots=True)
-class GitWitness:
+class GitAnchor:
     """A branch that gets a commit for each checkpoint, in a repository of this machine; it is pushed by others."""
 
     name: str
@@ -201,7 +201,7 @@ class GitWitness:
 
     @property
     def _hint(self) -> str:
-        return f"look at the witness {self.name}"
+        return f"look at the anchor {self.name}"
 
 
 def _read(directory: Directory, name: str) -> bytes | None:
@@ -212,13 +212,13 @@ def _read(directory: Directory, name: str) -> bytes | None:
 
 
 def _is_later(note: bytes | None, checkpoint: Checkpoint, key: NoteKey) -> bool:
-    """Whether a witness has seen more than this. Raises MvmnixError when it keeps something else, or another past."""
+    """Whether an anchor has seen more than this. Raises MvmnixError when it keeps something else, or another past."""
     if note is None:
         return False
     try:
         kept = Checkpoint.verified(note, key)
     except NoteError as error:
-        hint = "give each log a witness of its own; after a change of the host's key, move the old checkpoint away"
+        hint = "give each log an anchor of its own; after a change of the host's key, move the old checkpoint away"
         raise MvmnixError(f"what it keeps is no checkpoint of this log: {error}", hint=hint) from error
     if kept.size == checkpoint.size and kept.root != checkpoint.root:
         raise MvmnixError(

@@ -1,4 +1,4 @@
-"""Holds a log against a checkpoint that was kept elsewhere: cheap where the witness has seen the log's last records."""
+"""Checks a log against a checkpoint that an anchor keeps: cheap where the anchor has the log's last records."""
 
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import tree_at
@@ -8,17 +8,17 @@ from mvmnix.private_dirs import Directory
 
 
 class ContradictedError(RefusedError):
-    """What a witness keeps and the log don't go together; a log that does not verify by itself is another matter."""
+    """What an anchor keeps and the log don't go together; a log that does not verify by itself is another matter."""
 
 
-def check_against_witness(directory: Directory, key: NoteKey, note: bytes) -> Checkpoint:
+def check_against_anchor(directory: Directory, key: NoteKey, note: bytes) -> Checkpoint:
     """The log's own checkpoint, once the log is known to go on from the one in `note`, which was kept elsewhere.
 
     1. The note is a checkpoint of this log. 2. The end of the log verifies. 3. It has at least as many records as the
-    witness saw. 4. The first of them, as many as those, give the root that the witness saw.
+    anchor saw. 4. The first of them, as many as those, give the root that the anchor saw.
 
-    Reads the segments from the last back to the one where the witness's checkpoint ends, no others. Raises
-    ContradictedError [log-mismatch] when the log is older than the witness, forked from it or gone, or the note is no
+    Reads the segments from the last back to the one where the anchor's checkpoint ends, no others. Raises
+    ContradictedError [log-mismatch] when the log is older than the anchor, forked from it or gone, or the note is no
     checkpoint of it, another RefusedError [log-mismatch] when the log doesn't verify.
     """
     try:
