@@ -23,7 +23,7 @@ def admit_submission(context: Context, it: Submission, notice: Callable[[str], N
 
 @contextmanager
 def admit_kept(
-    context: Context, plan: bytes, kept: StoredImage, notice: Callable[[str], None]
+    context: Context, plan: bytes | SignedPlan, kept: StoredImage, notice: Callable[[str], None]
 ) -> Iterator[VerifiedPlan]:
     """A plan for a kept build, through the gate; its files are closed at the end.
 

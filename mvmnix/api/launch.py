@@ -21,7 +21,7 @@ from mvmnix.launch.backends import choice
 from mvmnix.launch.container import run_container
 from mvmnix.launch.gate import Submission, SummarizedImage, VerifiedPlan, read_plan
 from mvmnix.launch.machines import read_status, retention
-from mvmnix.launch.plan import Backend
+from mvmnix.launch.plan import Backend, Plan
 from mvmnix.launch.runtime import Host, Machine, SupervisedEnd, accelerator_line, detach, supervise
 from mvmnix.launch.vmm import Acceleration
 from mvmnix.model import Digest
@@ -151,8 +151,9 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
     with ExitStack() as stack:
         with context.working():  # until its files are open, the image may not be removed
             with context.recorded(plan=Digest.of(bundle)):
-                kept = _image_of(context, bundle)
-            verified = stack.enter_context(admit_kept(context, bundle, kept, context.frontend.notice))
+                signed = read_plan(bundle, context.policy)
+                kept = _image_of(context, signed.plan)
+            verified = stack.enter_context(admit_kept(context, signed, kept, context.frontend.notice))
         yield verified
 
 
@@ -175,12 +176,11 @@ def _host_of_its_own(backend: Backend) -> Host:
     return open_host(Context(Roots.from_environment(os.environ)), lambda _: None, backend)
 
 
-def _image_of(context: Context, bundle: bytes) -> StoredImage:
-    """The kept build that a plan names; the plan is read only after its signature was verified.
+def _image_of(context: Context, plan: Plan) -> StoredImage:
+    """The kept build that a signed plan names.
 
     Nothing of the build is trusted yet: admission verifies it, without hashing a rootfs that verity vouches for.
     """
-    plan = read_plan(bundle, context.policy).plan
     wanted = plan.manifest
     if wanted is None:
         why, hint = "it names no manifest.json, so it is for no image", "make it with `mvm plan create`"
