@@ -31,7 +31,7 @@ That is one builder's word. What starts or is passed on needs one more step:
 
 26. as many builders as the policy asks for have built the image alike, each of them under all of these steps.
 
-Steps 9 to 25 are in checks.py, but for step 19; the rule of step 26 is in quorum.py. A parts statement is
+Steps 9 to 25, but for step 19, and the rule of step 26 are in checks.py. A parts statement is
 taken through steps 1 to 8 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder
 VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
 """
@@ -48,7 +48,7 @@ from mvmnix.provenance.bundle import Statement, statement
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Part, Parts, Provenance, parts, predicate
-from mvmnix.provenance.verify import checks, quorum
+from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
@@ -216,11 +216,11 @@ def step_26_rebuilds(
 ) -> Iterator[Reason]:
     """26. One builder can be broken into; several that agree are harder to."""
 
-    def told(it: Verified[Provenance]) -> quorum.Told:
+    def told(it: Verified[Provenance]) -> checks.Told:
         return it.claim, it.authentic
 
     wanted = policy.thresholds.rebuilds
-    yield from quorum.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
+    yield from checks.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
 
 
 def verify_alone(

@@ -16,7 +16,7 @@ from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import Surroundings
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
-from mvmnix.provenance.verify import quorum, verify
+from mvmnix.provenance.verify import checks, verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
 from tests.unit.provenance import world as worlds
@@ -278,12 +278,12 @@ def test_statements_that_do_not_count(world: World, make: Callable[[World], byte
 
 
 def test_of_those_that_are_more_than_enough_none_is_read(world: World) -> None:
-    def alone(_: bytes) -> quorum.Told:
+    def alone(_: bytes) -> checks.Told:
         raise AssertionError("another one is read")
 
     first = check(world)
     told = (first.claim, first.authentic)
-    assert not list(quorum.disagreement(told, (b"another",), wanted=1, alone=alone))
+    assert not list(checks.disagreement(told, (b"another",), wanted=1, alone=alone))
 
 
 def test_the_same_rebuild_twice_counts_once(world: World) -> None:
