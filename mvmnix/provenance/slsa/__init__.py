@@ -5,12 +5,13 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "build_types": "BUILD_TYPE PREDICATE_TYPE",
         "foreign_builds": "BuildSource",
         "in_toto": "ALGORITHMS ForeignStatement predicate_type",
         "parts": "Part Parts",
         "predicate": "provenance_statement read_provenance SBOM_NAME",
         "provenance": (
-            "BuilderLimits Cached HOST_NIX KeptPath lock_account LockedInput MICROVM PREDICATE_TYPE Provenance "
+            "BuilderLimits Cached HOST_NIX KeptPath lock_account LockedInput MICROVM Provenance "
             "RootTree subjects_of UntouchedNode Variation Versions"
         ),
     },

@@ -1,4 +1,5 @@
 from mvmnix.provenance.slsa import foreign_builds, in_toto, parts, predicate, provenance
+from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.in_toto import ALGORITHMS, ForeignStatement, predicate_type
 from mvmnix.provenance.slsa.parts import Part, Parts
@@ -6,7 +7,6 @@ from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, re
 from mvmnix.provenance.slsa.provenance import (
     HOST_NIX,
     MICROVM,
-    PREDICATE_TYPE,
     BuilderLimits,
     Cached,
     KeptPath,
@@ -22,6 +22,7 @@ from mvmnix.provenance.slsa.provenance import (
 
 __all__ = [
     "ALGORITHMS",
+    "BUILD_TYPE",
     "HOST_NIX",
     "MICROVM",
     "PREDICATE_TYPE",

@@ -11,6 +11,9 @@ from typing import Final
 
 from mvmnix import strict
 
+PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
+#: mvm's own, which predicate.py reads.
+BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"
 _URI: Final = r"[!-~]{1,4096}"
 #: Homes of the types; nothing here connects to them.
 _GENERATOR: Final = "https://github.com/slsa-framework/slsa-github-generator"

@@ -13,8 +13,8 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.provenance.bundle import Statement
-from mvmnix.provenance.slsa import build_types, predicate, provenance
-from mvmnix.provenance.slsa.build_types import BuildType, Stated
+from mvmnix.provenance.slsa import build_types
+from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE, BuildType, Stated
 from mvmnix.provenance.slsa.in_toto import TYPES, ForeignStatement
 
 V0_2: Final = TYPES["slsaprovenance02"]
@@ -55,7 +55,7 @@ def repository_of(text: str) -> str:
 
 def is_provenance(it: ForeignStatement) -> bool:
     """Whether it is SLSA provenance of a version that is read."""
-    return it.predicate_type in {provenance.PREDICATE_TYPE, V0_2}
+    return it.predicate_type in {PREDICATE_TYPE, V0_2}
 
 
 def builder_id(it: ForeignStatement) -> str:
@@ -99,7 +99,7 @@ def origin(it: ForeignStatement) -> BuildSource:
         return _of_v0_2(*_read(it, _v0_2))
     _only_v1(it)
     kind = _read(it, lambda record: _rest(record.child("buildDefinition", _build_type), record))
-    if kind == provenance.BUILD_TYPE:
+    if kind == BUILD_TYPE:
         return _own(it)
     if (row := build_types.of(kind)) is not None:
         return _of_table(row, it)
@@ -107,7 +107,7 @@ def origin(it: ForeignStatement) -> BuildSource:
 
 
 def _only_v1(it: ForeignStatement) -> None:
-    if it.predicate_type != provenance.PREDICATE_TYPE:
+    if it.predicate_type != PREDICATE_TYPE:
         why = f"its predicate is {it.predicate_type!r}, which tells no builder and no source"
         raise refuse(ReasonCode.PREDICATE_TYPE, _WHAT, why, "hand in SLSA provenance, v1 or v0.2")
 
@@ -136,6 +136,8 @@ def _build_type(record: strict.Record) -> str:
 
 def _own(it: ForeignStatement) -> BuildSource:
     """What mvm wrote is read as strictly as at a launch."""
+    from mvmnix.provenance.slsa import predicate  # noqa: PLC0415 - others' statements don't pay for it
+
     build = predicate.read_provenance(Statement((), it.predicate_type, it.predicate))
     where, _, query = build.root.uri.partition("?")
     ref = next((part[len("ref=") :] for part in query.split("&") if part.startswith("ref=")), None)

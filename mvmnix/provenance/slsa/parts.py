@@ -12,7 +12,8 @@ from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import STORE_DIR, Digest, StorePath
 from mvmnix.provenance.bundle import Statement, Subject
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import PREDICATE_TYPE, Provenance
+from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE
+from mvmnix.provenance.slsa.provenance import Provenance
 
 BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-parts:1"
 #: As the image of that name the policy's builder rules see them.

@@ -10,10 +10,9 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Source, StorePath
 from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import dependencies
+from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME
 from mvmnix.provenance.slsa.provenance import (
-    BUILD_TYPE,
-    PREDICATE_TYPE,
     Accounted,
     BuilderLimits,
     Cached,

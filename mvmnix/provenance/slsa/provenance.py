@@ -13,8 +13,6 @@ from mvmnix.lock import LockedFlake
 from mvmnix.model import Artifact, Digest, Source, StorePath
 from mvmnix.provenance.bundle import Subject
 
-PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
-BUILD_TYPE: Final = "urn:mvmnix:buildtype:flake-image:1"
 #: The host's own Nix, for the first builder image only.
 HOST_NIX: Final = "urn:mvmnix:builder:host-nix:1"
 #: The builder VM, which has no network device.

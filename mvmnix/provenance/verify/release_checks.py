@@ -13,7 +13,7 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle import Statement
 from mvmnix.provenance.identity import Signer
 from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import ForeignStatement, Provenance, foreign_builds, predicate, provenance
+from mvmnix.provenance.slsa import BUILD_TYPE, PREDICATE_TYPE, ForeignStatement, Provenance, foreign_builds, predicate
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Attested
 from mvmnix.provenance.verify.requirements import Place, certified_reasons
@@ -86,9 +86,9 @@ def is_own(claim: ForeignStatement) -> bool:
     """Whether mvm's own build type is claimed."""
     definition = claim.predicate.get("buildDefinition")
     return (
-        claim.predicate_type == provenance.PREDICATE_TYPE
+        claim.predicate_type == PREDICATE_TYPE
         and isinstance(definition, dict)
-        and definition.get("buildType") == provenance.BUILD_TYPE
+        and definition.get("buildType") == BUILD_TYPE
     )
 
 

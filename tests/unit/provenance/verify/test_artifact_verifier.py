@@ -17,8 +17,8 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
+from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.slsa.provenance import BUILD_TYPE
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
 from mvmnix.provenance.verify.release_checks import is_own
