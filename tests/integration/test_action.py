@@ -21,10 +21,10 @@ WORKFLOW = ROOT / "examples/release/workflow.yml"
 TEXT = ACTION.read_text()
 
 
-def script(text: str) -> str:
-    """The last script of the action, as the runner gets it."""
-    *_, last = re.findall(r"(?m)^ {6}run: \|\n((?: {8}.*\n|\n)+)", text)
-    return re.sub(r"(?m)^ {8}", "", last)
+def scripts(text: str) -> list[str]:
+    """The scripts of the action, as the runner gets them: one installs, and the last one verifies."""
+    found = re.findall(r"(?m)^ {6}run: \|\n((?: {8}.*\n|\n)+)", text)
+    return [re.sub(r"(?m)^ {8}", "", each) for each in found]
 
 
 class Runner:
@@ -43,6 +43,10 @@ class Runner:
         self.summary, self.output = path / "summary.md", path / "output"
 
     def step(self, **inputs: str) -> process.Completed:
+        """The one that verifies."""
+        return self.run(scripts(TEXT)[-1], **inputs)
+
+    def run(self, script: str, **inputs: str) -> process.Completed:
         self.summary.write_text("")
         self.output.write_text("")
         names = {f"INPUT_{name.replace('-', '_').upper()}": "" for name in OPTIONS}
@@ -55,13 +59,25 @@ class Runner:
             "GITHUB_STEP_SUMMARY": str(self.summary),
             "GITHUB_OUTPUT": str(self.output),
         }
-        argv = ("/usr/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script(TEXT))
+        argv = ("/usr/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script)
         return process.run(argv, env=env | names | said, cwd=str(self.path), check=False, timeout=120)
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
+
+
+def test_what_lies_in_the_workspace_is_not_run(runner: Runner) -> None:
+    """It is what will be verified. No index is asked: pip ends for want of the wheels, and not before."""
+    (runner.path / "temp/mvm/bin/python").unlink()
+    for name in ("venv", "pip", "ensurepip", "json", "logging", "pathlib", "sitecustomize"):
+        (runner.path / f"{name}.py").write_text(f"open({str(runner.path / 'ran')!r}, 'a').write({name!r})\n")
+    install, _ = scripts(TEXT)
+    done = runner.run(f"export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1\n{install}")
+    assert not (runner.path / "ran").exists()
+    assert (done.status, b"No matching distribution found" in done.stderr) == (1, True), done.stderr
+    assert (runner.path / "temp/mvm/requirements.txt").read_text().startswith("annotated")
 
 
 def test_verified(runner: Runner) -> None:
