@@ -9,11 +9,12 @@ from mvmnix.clock import now
 from mvmnix.errors import RefusedError
 from mvmnix.images import STATEMENT_LIMIT, KeptImages, RebuildStore
 from mvmnix.model import Digest
+from mvmnix.provenance.verify import Quorum
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildSigners:
-    """Who signed for an image: the builders' names, the bundles of the rebuilds, and how many the policy asks for."""
+    """Who built an image alike: the builders that a launch counts, the bundles of the rebuilds, how many it wants."""
 
     manifest: Digest
     builders: tuple[str, ...]
@@ -36,10 +37,13 @@ def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> Rebuild
             kept.keep(first, bundle, policy=context.policy, now=moment)
         each = (it for _, it in kept.each(first, policy=context.policy, now=moment))
         seen = [it for it in each if not isinstance(it, RefusedError)]
-        signers = {it.signer.fingerprint: it.signer.name for it in (first.provenance, *seen)}
+        quorum = Quorum()
+        builders = (
+            it.signer.name for it in (first.provenance, *seen) if not quorum.count(it.authentic, {it.claim.invocation})
+        )
         return RebuildSigners(
             first.image.manifest.digest,
-            tuple(sorted(signers.values())),
+            tuple(sorted(builders)),
             tuple(it.bundle for it in seen),
             context.policy.thresholds.rebuilds,
         )

@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "file_names": "BUNDLE_NAME LOCK_NAME PARTS_NAME REBUILDS_NAME",
+        "file_names": "BUNDLE_NAME bundles_of LOCK_NAME PARTS_NAME REBUILDS_NAME",
         "gc_roots": "Need StoredFile users_of",
         "part_index": "KeptParts NOTHING_KEPT PartDomain PartIndex",
         "prune": "KeptImages PruneResult SHORTEST",

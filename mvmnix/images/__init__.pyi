@@ -1,5 +1,5 @@
 from mvmnix.images import image_archive, make_provenance, sbom
-from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, bundles_of
 from mvmnix.images.gc_roots import Need, StoredFile, users_of
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
 from mvmnix.images.prune import SHORTEST, KeptImages, PruneResult
@@ -38,6 +38,7 @@ __all__ = [
     "StoredFile",
     "StoredImage",
     "VerifiedImage",
+    "bundles_of",
     "collect_garbage",
     "image_archive",
     "make_provenance",

@@ -9,3 +9,12 @@ LOCK_NAME: Final = "flake.lock"
 PARTS_NAME: Final = "parts.sigstore.jsonl"
 #: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
 REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
+#: Bundles of either kind: each may have to be verified, and whoever hands in an image chooses how many there are.
+MOST_BUNDLES: Final = 64
+
+
+def bundles_of(lines: bytes) -> tuple[bytes, ...]:
+    """The bundles of such a file, each once. Raises ValueError for more than MOST_BUNDLES."""
+    if lines.count(b"\n") >= MOST_BUNDLES:
+        raise ValueError(f"it has more than {MOST_BUNDLES} lines")
+    return tuple(dict.fromkeys(lines.split(b"\n")))

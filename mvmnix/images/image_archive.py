@@ -5,17 +5,19 @@ POSIX.1-1988 ustar: evidence first, then the files that boot. Taking one in:
 1. The stream is taken apart by the strict reader: plain files of expected names within bounds, nothing else.
 2. Kernel, initrd, rootfs and manifest are hashed as they arrive, and must agree with each other and with verity.
 3. The provenance is verified against the policy in force, over what was hashed, before anything gets a name here.
-4. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake.
+4. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake;
+   of bundles of kept parts those are kept that the provenance names.
 """
 
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import TrustPolicy
@@ -79,6 +81,8 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
         provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
         if provenance.claim.sbom is not None and it.sbom is None:
             raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
+        named = {part.bundle for part in provenance.claim.kept}
+        it = replace(it, parts=tuple(part for part in it.parts if Digest.of(part) in named))
         reception.keep()  # 4
     entry = library.take_in(it)
     library.note(_name(entry), entry)
@@ -91,8 +95,15 @@ def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:
         provenance=files[BUNDLE_NAME],
         lock=files.get(LOCK_NAME),
         sbom=files.get(SBOM_NAME),
-        parts=tuple(files[PARTS_NAME].split(b"\n")) if PARTS_NAME in files else (),
+        parts=_bundles(files[PARTS_NAME]) if PARTS_NAME in files else (),
     )
+
+
+def _bundles(lines: bytes) -> tuple[bytes, ...]:
+    try:
+        return bundles_of(lines)
+    except ValueError as error:
+        raise _refused(f"{PARTS_NAME}: {error}") from error
 
 
 class _Bytes:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
@@ -22,8 +23,6 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import Verified, verify_alone
 
-#: More are not handed in: bundles of an image that are looked at before it starts.
-MOST = 64
 _WHAT = "the provenance of a rebuild"
 
 
@@ -66,7 +65,7 @@ class RebuildStore:
             if not all_.exists(manifest.hex):
                 return ()
             with all_.child(manifest.hex) as here:
-                return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST])
+                return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST_BUNDLES])
 
     def _bundles(self, first: VerifiedImage) -> Iterator[tuple[str, bytes]]:
         return (self._read(first, name) for name in self._names(first))

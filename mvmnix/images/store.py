@@ -14,6 +14,7 @@ from typing import Self
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import parse_bundle
@@ -270,5 +271,7 @@ def _entry(record: Record) -> IndexEntry:
         record.digest("bundle"),
         record.digest("lock") if record.has("lock") else None,
         record.digest("sbom") if record.has("sbom") else None,
-        tuple(Digest(text) for text in record.texts("parts", r"[0-9a-f]{64}", 64)) if record.has("parts") else (),
+        tuple(Digest(text) for text in record.texts("parts", r"[0-9a-f]{64}", MOST_BUNDLES))
+        if record.has("parts")
+        else (),
     )

@@ -11,7 +11,16 @@ from mvmnix import manifest
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.clock import now
-from mvmnix.images import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, STATEMENT_LIMIT, VerifiedImage
+from mvmnix.errors import UsageError
+from mvmnix.images import (
+    BUNDLE_NAME,
+    LOCK_NAME,
+    PARTS_NAME,
+    REBUILDS_NAME,
+    STATEMENT_LIMIT,
+    VerifiedImage,
+    bundles_of,
+)
 from mvmnix.launch.vmm import OpenFiles
 from mvmnix.model import Artifact
 from mvmnix.provenance.policy import TrustPolicy
@@ -55,9 +64,19 @@ def open_exported(directory: Path) -> Iterator[Exported]:
             files.read(str(directory / name), STATEMENT_LIMIT, _HINT) if os.path.lexists(directory / name) else None
             for name in (LOCK_NAME, SBOM_NAME, PARTS_NAME, REBUILDS_NAME)
         )
-        parts, rebuilds = (() if lines is None else tuple(lines.split(b"\n")) for lines in listed)
+        parts, rebuilds = (
+            () if lines is None else _bundles(str(directory / name), lines)
+            for name, lines in zip((PARTS_NAME, REBUILDS_NAME), listed, strict=True)
+        )
         fds = [stack.enter_context(files.regular(str(directory / name), _HINT)) for name in _FILES]
         yield Exported(described, lock, sbom, parts, OpenFiles(*fds), rebuilds)
+
+
+def _bundles(path: str, lines: bytes) -> tuple[bytes, ...]:
+    try:
+        return bundles_of(lines)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", hint="have the image exported again, by `mvm build --out`") from error
 
 
 def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> Claimed:

@@ -41,6 +41,8 @@ _HINTS: Final = r"[!-~]{1,1024}"
 _KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
 _HEAD: Final = b'{"dsseEnvelope":{"payload":"'
 _TYPE: Final = r"[!-~]{1,255}"
+#: Two are refused already; of more than these nothing else is said.
+_MOST_SIGNATURES: Final = 16
 #: What follows the first value is left to the comparison with the canonical form.
 _decode: Final = json.JSONDecoder().raw_decode
 _WHAT: Final = "the bundle"
@@ -244,7 +246,7 @@ def _foreign(record: strict.Record, payload: bytes) -> Bundle | MessageBundle | 
 def _envelope(envelope: strict.Record, material: Material, cut: bytes, key_id: str) -> Bundle | None:
     payload = envelope.parsed("payload", decode_base64, b"", BUNDLE_LIMIT) or cut
     payload_type = envelope.text("payloadType", _TYPE)
-    match envelope.each("signatures", lambda it: _signature(it, key_id)):
+    match envelope.each("signatures", lambda it: _signature(it, key_id), _MOST_SIGNATURES):
         case ((signature, found),) if signature:
             return Bundle(payload, payload_type, signature, material, found)
         case () | (_,):

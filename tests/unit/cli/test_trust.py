@@ -193,6 +193,22 @@ def test_an_image_that_needs_two_builders(settled: Station, second: tuple[str, P
     assert told_again.out == f"sha256:{manifest}: 2 of 2 builders that are asked for: builder, other\n"
 
 
+def test_a_rebuild_counts_once_whoever_signs_for_it(settled: Station, second: tuple[str, Path]) -> None:
+    """As it does at a launch: a third signer for the second builder's run is none."""
+    manifest, bundle = second
+    third = PrivateKey.generate()
+    admitted = "".join(
+        f'[[builders]]\nid = "urn:mvmnix:builder:{builder}:1"\nsigner = "third"\nlevel = 1\n{images}'
+        for builder, images in (("microvm", ""), ("host-nix", 'images = ["builder"]\n'))
+    )
+    signer = f'[[signers]]\nname = "third"\nroles = ["builder"]\nkey = """\n{third.public.pem}"""\n{admitted}'
+    policy(settled, lambda text: text.replace("[launch]", f"{signer}[launch]"))
+    again = settled.path / "third.sigstore.json"
+    again.write_bytes(envelope.sign(envelope.parse_bundle(bundle.read_bytes()).payload, third).to_bytes())
+    said = settled.mvm("image", "testify", "--json", manifest, bundle, again).answer("testimony")
+    assert said["builders"] in (["builder", "other"], ["builder", "third"])
+
+
 def test_testimony_that_is_not_taken(settled: Station, second: tuple[str, Path]) -> None:
     manifest, _ = second
     (first, *_) = (settled.state / "bundles").iterdir()

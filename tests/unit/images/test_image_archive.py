@@ -237,6 +237,31 @@ def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
     assert (elsewhere.path / "sboms" / Digest.of(SBOM).hex).read_bytes() == SBOM
 
 
+def test_parts_that_its_provenance_does_not_name_are_not_kept(shelf: Shelf, elsewhere: Shelf) -> None:
+    """Whoever carries an archive may add lines, and each would lie here."""
+    it = shelf.world
+    it.keep_parts()
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
+    it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    shelf.library.keep(KEY, replace(it.evidence, sbom=SBOM), policy=it.policy, now=it.now)
+    given = members(packed(shelf))
+    lines = [b"junk", it.parts[0], b"more", it.parts[0]]
+    assert unpack(elsewhere, ustar(given | {"parts.sigstore.jsonl": b"\n".join(lines)})).evidence.parts == (
+        it.parts[0],
+    )
+    assert len(list((elsewhere.path / "bundles").iterdir())) == 2
+    ((_, entry),) = elsewhere.library.index()
+    assert elsewhere.library.read(entry).evidence.parts == (it.parts[0],)
+
+
+def test_an_archive_with_endless_parts_leaves_nothing(shelf: Shelf, elsewhere: Shelf) -> None:
+    lines = b"\n".join(b"%d" % number for number in range(65))
+    with pytest.raises(RefusedError, match="more than 64 lines") as refusal:
+        unpack(elsewhere, ustar(members(packed(shelf)) | {"parts.sigstore.jsonl": lines}))
+    assert set(refusal.value.codes) == {Code.ARCHIVE_MALFORMED}
+    assert files(elsewhere) == []
+
+
 @pytest.mark.parametrize(
     ("name", "data", "code"),
     [
