@@ -101,7 +101,7 @@ def _name(path: str) -> bytes:
 def _send_all(machines: Directory, machine: str, asked: Copy, pack: Pack, chunks: Iterable[bytes]) -> list[str]:
     with (
         _pipe(writes=True) as data,
-        _Complaint() as complaint,
+        _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
         data.let_go()
@@ -115,7 +115,7 @@ def _receive(machines: Directory, machine: str, path: str, reader: Reader) -> No
     asked = Copy(CopyDirection.OUT, path, streams=_OUT)
     with (
         _pipe() as data,
-        _Complaint() as complaint,
+        _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
         data.let_go()
@@ -148,7 +148,7 @@ def _write(fd: int, chunk: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _judge(status: ExitStatus, complaint: "_Complaint") -> None:
+def _judge(status: ExitStatus, complaint: "_GuestErrors") -> None:
     if status.exit_code == 0:
         return
     why = complaint.words() if status.end is End.EXITED else f"it {status}"
@@ -189,7 +189,7 @@ def _pipe(*, writes: bool = False) -> Iterator[_Pipe]:
 
 
 @dataclass
-class _Complaint:
+class _GuestErrors:
     """What the guest says on standard error: read to its end, so that it holds up nothing; the beginning is kept."""
 
     _said: bytearray = field(default_factory=bytearray)

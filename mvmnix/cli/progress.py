@@ -31,7 +31,7 @@ class Steps:
         self._status = self._console.status(_plain(f"{name} …"))
         self._status.start()
 
-    def step_alone(self, name: str) -> None:
+    def single_step(self, name: str) -> None:
         """A new step that forks: no thread of ours may draw meanwhile."""
         self._done()
         self._name, self._begun = name, time.monotonic()

@@ -87,7 +87,7 @@ class Pipes:
     """A child's pipes; a context manager.
 
     With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
-    `let_in` is set; otherwise `Attendant` does.
+    `let_in` is set; otherwise `ChildSupervisor` does.
     """
 
     def __init__(self, *, talks: bool = False) -> None:
@@ -111,7 +111,7 @@ class Pipes:
             pipe.close()
 
 
-class Attendant:
+class ChildSupervisor:
     """One child, from its start to its end."""
 
     def __init__(
@@ -141,7 +141,7 @@ class Attendant:
         for fd in (*self._heard, *cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
 
-    def attend(self, seconds: float) -> Ended:
+    def supervise(self, seconds: float) -> Ended:
         """Let it run to its end, or kill all of its processes after `seconds`. Raises MvmnixError when they stay."""
         stop: Stop | None = Stop.CANCELLED
         try:

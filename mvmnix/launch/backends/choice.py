@@ -23,14 +23,14 @@ _ONLY_ROOT: Final = "its users are a range of the host's that only root can give
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class BackendProblem:
     """What stands against a backend, and what to do about it."""
 
     why: str
     hint: str
 
 
-def lacks(backend: Backend, *, kvm: str = KVM) -> tuple[Lack, ...]:
+def lacks(backend: Backend, *, kvm: str = KVM) -> tuple[BackendProblem, ...]:
     """All that keeps a backend from starting a machine here; nothing does, when it is usable.
 
     `kvm` is the device's path. What is installed and could be changed by others is lacking too.
@@ -64,27 +64,27 @@ def find(backend: Backend, *, kvm: str = KVM) -> Hypervisor:
     )
 
 
-def _preview(executables: Candidates, kvm: str) -> tuple[Lack, ...]:
-    return (*_of(lambda: locate(executables)), *_kvm(kvm), Lack(_NO_VSOCK, _OTHERWISE))
+def _preview(executables: Candidates, kvm: str) -> tuple[BackendProblem, ...]:
+    return (*_of(lambda: locate(executables)), *_kvm(kvm), BackendProblem(_NO_VSOCK, _OTHERWISE))
 
 
-def _of(look: Callable[[], object]) -> Iterator[Lack]:
+def _of(look: Callable[[], object]) -> Iterator[BackendProblem]:
     try:
         look()
     except MvmnixError as error:
-        yield Lack(error.message, error.hint)
+        yield BackendProblem(error.message, error.hint)
 
 
-def _container() -> tuple[Lack, ...]:
+def _container() -> tuple[BackendProblem, ...]:
     missing = [lack for program in crun.PROGRAMS for lack in _of(partial(locate, program))]
     if caller.uid() != 0:
-        missing.append(Lack(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
+        missing.append(BackendProblem(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
     return tuple(missing)
 
 
-def _kvm(device: str) -> Iterator[Lack]:
+def _kvm(device: str) -> Iterator[BackendProblem]:
     """It runs on KVM alone; whether a guest boots under it, only a guest can show."""
     if not os.path.exists(device):  # noqa: PTH110
-        yield Lack(f"there is no {device}", f"a host with hardware virtualization, or {_OTHERWISE}")
+        yield BackendProblem(f"there is no {device}", f"a host with hardware virtualization, or {_OTHERWISE}")
     elif not os.access(device, os.R_OK | os.W_OK):
-        yield Lack(f"{device} can't be opened by you", kvm_access_hint(device))
+        yield BackendProblem(f"{device} can't be opened by you", kvm_access_hint(device))

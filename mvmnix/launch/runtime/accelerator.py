@@ -165,7 +165,7 @@ class KvmProbe:
     def _boot(self, spec: LaunchSpec) -> KvmVerdict:
         """Boot kernel and initrd under KVM, without a disk, until the agent reports or it is plain that it won't."""
         loop = Loop()
-        sketch = replace(
+        partial_spec = replace(
             spec,
             rootfs=None,
             vcpus=1,
@@ -173,7 +173,7 @@ class KvmProbe:
             acceleration=Acceleration.KVM,
         )
         try:
-            preparation = Preparation(self._hypervisor, self._jail, replace(sketch, kvm=self.open()))
+            preparation = Preparation(self._hypervisor, self._jail, replace(partial_spec, kvm=self.open()))
             guest = preparation.spawn(loop, console=lambda _: None, services={})
         except (MvmnixError, OSError) as error:
             loop.close()

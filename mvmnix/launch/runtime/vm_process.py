@@ -64,11 +64,11 @@ class Preparation:
         self,
         hypervisor: Hypervisor,
         jail: Jail,
-        sketch: LaunchSpec,
+        partial_spec: LaunchSpec,
         shares: Shares | None = None,
         disk: PreparedDisk | None = None,
     ) -> None:
-        """`sketch` is complete but for the three sockets, which are made here; its `kvm` is taken over, and the others.
+        """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
 
         Raises MvmnixError where the host has no sandbox for it.
         """
@@ -77,7 +77,7 @@ class Preparation:
         self._disk = disk
         self._sockets = _Sockets.make()
         self._spec = replace(
-            sketch,
+            partial_spec,
             channel=self._sockets.channel[1].fileno(),
             console=self._sockets.console[1].fileno(),
             monitor=self._sockets.monitor[1].fileno(),
@@ -173,7 +173,7 @@ class Guest:
         return self.console_bytes + self.channel.bytes_received + len(self.events)
 
     @property
-    def bytes_heard(self) -> int:
+    def bytes_received(self) -> int:
         """How many bytes the guest said, on its console and to the agent's channel."""
         return self.console_bytes + self.channel.bytes_received
 

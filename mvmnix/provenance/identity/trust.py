@@ -10,7 +10,7 @@ from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import FINGERPRINT
-from mvmnix.provenance.identity.expressions import takes_for_ever
+from mvmnix.provenance.identity.expressions import may_backtrack
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
@@ -34,7 +34,7 @@ class Pattern:
                 re.compile(self.text)
             except re.error as error:
                 raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
-            if takes_for_ever(self.text):
+            if may_backtrack(self.text):
                 why = "a repeat around a repeat or an alternative could take for ever on some name"
                 raise ValueError(f"{why}: {self.text!r}")
 

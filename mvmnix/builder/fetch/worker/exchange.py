@@ -124,7 +124,7 @@ class Fetching:
         self._socket = socket.socket(fileno=fds[0])
         self._socket.settimeout(self._stall)
         tunnelled, proxy, request = unpack(data[1:])
-        stream: Stream = _Heard(self._socket, self._tell)
+        stream: Stream = _WatchedStream(self._socket, self._tell)
         if proxy:
             stream = _Secured(stream, self._trust.context(), proxy.decode())
         if tunnelled:
@@ -150,7 +150,7 @@ class Fetching:
         send(self._lane, Kind.BROKEN, pack(what, words(why)))
 
 
-class _Heard:
+class _WatchedStream:
     """A stream; `tell` is called whenever bytes come."""
 
     def __init__(self, stream: Stream, tell: Callable[[], None]) -> None:

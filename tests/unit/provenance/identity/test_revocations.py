@@ -8,7 +8,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile, Revoked
 from mvmnix.provenance.identity.trust import Pattern
-from mvmnix.provenance.policy.merge import Surroundings
+from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import SERIAL_FILES
 from mvmnix.provenance.policy.trust_text import effective
 from tests.unit.provenance import world as worlds
@@ -29,9 +29,9 @@ sha256 = "{FILE.hex}"
 """
 
 
-def around(*files: str | None) -> Surroundings:
+def around(*files: str | None) -> PolicyInputs:
     floor, user = (None if text is None else RevocationFile.parse(text.encode()) for text in files)
-    return Surroundings((floor, user))
+    return PolicyInputs((floor, user))
 
 
 def test_what_a_file_says() -> None:
