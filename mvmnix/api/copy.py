@@ -104,8 +104,8 @@ def _send_all(machines: Directory, machine: str, asked: Copy, pack: Pack, chunks
         _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
-        data.let_go()
-        complaint.let_go()
+        data.release()
+        complaint.release()
         _send(it, data, chunks)
         _judge(it.wait(), complaint)
     return pack.skipped
@@ -118,8 +118,8 @@ def _receive(machines: Directory, machine: str, path: str, reader: Reader) -> No
         _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
-        data.let_go()
-        complaint.let_go()
+        data.release()
+        complaint.release()
         while chunk := os.read(data.ours, _CHUNK):
             reader.write(chunk)
         _judge(it.wait(), complaint)
@@ -165,7 +165,7 @@ class _Pipe:
     ours: int
     theirs: int
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The machine has it."""
         os.close(self.theirs)
         self.theirs = -1
@@ -201,7 +201,7 @@ class _GuestErrors:
         self._thread.start()
         return self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The machine has it."""
         if self.theirs >= 0:
             os.close(self.theirs)
@@ -218,4 +218,4 @@ class _GuestErrors:
         os.close(reading)
 
     def __exit__(self, *_: object) -> None:
-        self.let_go()
+        self.release()

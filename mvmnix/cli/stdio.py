@@ -30,14 +30,14 @@ class StreamBridge:
     _theirs: list[int] = field(default_factory=list)
     _pumps: list[threading.Thread] = field(default_factory=list)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close the ends that are the command's."""
         while self._theirs:
             os.close(self._theirs.pop())
 
     def begin(self) -> None:
         """The descriptors were sent: let the bytes flow."""
-        self.let_go()
+        self.release()
         for pump in self._pumps:
             pump.start()
 
@@ -73,7 +73,7 @@ def bridged_streams(
             # a thread that reads a terminal may wait for input that never comes
             pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
         bridge = StreamBridge(tuple(descriptors), theirs, pumps)
-        ours.callback(bridge.let_go)
+        ours.callback(bridge.release)
         yield bridge
     bridge.finish()
 

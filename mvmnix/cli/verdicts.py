@@ -46,7 +46,7 @@ def show(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
 
 def show_json(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
     """Everything, in the one envelope: a verdict for each file, and whether all passed."""
-    told = [_told(verdict, statements=statements) for verdict in verdicts]
+    told = [_record(verdict, statements=statements) for verdict in verdicts]
     reasons = [reason for each in verdicts if isinstance(each, FailedArtifact) for reason in each.refused.reasons]
     result: dict[str, object] = {"verified": not reasons, "artifacts": told}
     answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
@@ -81,7 +81,7 @@ def _text(it: CountedBundle) -> str:
     return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
 
 
-def _told(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
+def _record(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
     told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, AcceptedArtifact)}
     if isinstance(verdict, FailedArtifact):
         return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}

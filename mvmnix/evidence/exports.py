@@ -56,7 +56,7 @@ def _canonical(bundle: bytes) -> bytes:
 def rebuild_evidence_of(stored: StoredBuild, *, policy: TrustPolicy, now: datetime) -> RebuildEvidence:
     """What the rebuilds beside an exported image testify."""
 
-    def told(first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+    def provenances(first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
         for bundle in stored.rebuilds:
             try:
                 evidence = first.evidence.of_rebuild(bundle)
@@ -67,4 +67,4 @@ def rebuild_evidence_of(stored: StoredBuild, *, policy: TrustPolicy, now: dateti
                 found = error
             yield Digest.of(bundle).hex, found
 
-    return told
+    return provenances

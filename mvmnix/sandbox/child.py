@@ -174,7 +174,7 @@ class ChildSupervisor:
                 return None
             for fd in ready:
                 if fd in self._heard:
-                    self._hear(fd)
+                    self._read(fd)
                 else:
                     self._feed()
             if self._wrote_too_much():
@@ -193,7 +193,7 @@ class ChildSupervisor:
         self._poll.unregister(stdin.writing)
         stdin.close(stdin.writing)
 
-    def _hear(self, fd: int) -> None:
+    def _read(self, fd: int) -> None:
         data = os.read(fd, _CHUNK)
         if not data:
             self._poll.unregister(fd)
@@ -237,15 +237,15 @@ class ChildSupervisor:
             raise MvmnixError("a sandboxed program does not end after SIGKILL", hint="look at it: ps -ef")
         status = self._child.wait()
         for fd in tuple(self._heard):
-            self._hear_rest(fd)
+            self._read_rest(fd)
         return status, self._inner is not None
 
-    def _hear_rest(self, fd: int) -> None:
+    def _read_rest(self, fd: int) -> None:
         """What is still in the pipe of a child that has ended."""
         os.set_blocking(fd, False)
         with suppress(BlockingIOError):
             while fd in self._heard and not self._wrote_too_much():
-                self._hear(fd)
+                self._read(fd)
 
 
 def _lowest(process: int) -> Iterator[int]:

@@ -40,7 +40,7 @@ class Judged:
         return not self.reasons
 
     @property
-    def told(self) -> Mapping[str, object]:
+    def record(self) -> Mapping[str, object]:
         """The same for machines."""
         return {
             "name": self.name,

@@ -41,13 +41,13 @@ def verify_one_image(
     try:
         policy, older = (named_policy(whom.policy), ()) if whom.policy else _policy_in_force()
     except RefusedError as refused:
-        return _told(refused, 2, options)  # without a policy nothing can be verified
+        return _report_refusal(refused, 2, options)  # without a policy nothing can be verified
     if older:
-        return _told(RefusedError(*older), 1, options)
+        return _report_refusal(RefusedError(*older), 1, options)
     try:
         found = verify_image(policy, directory, options.bundle, options.plan)
     except RefusedError as refused:
-        return _told(refused, 1, options)
+        return _report_refusal(refused, 1, options)
     if options.vsa:
         write_finding(finding_of_image(found, policy), options)
     if options.as_json:
@@ -71,7 +71,7 @@ def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
         return context.policy, policy_history.not_older(context, context.policy)
 
 
-def _told(refused: RefusedError, status: int, options: VerifyOptions) -> int:
+def _report_refusal(refused: RefusedError, status: int, options: VerifyOptions) -> int:
     if options.as_json:
         answer("verdict", _refusal_record(refused))
     else:

@@ -194,7 +194,7 @@ def step_18_not_revoked(it: AuthenticPlan) -> Iterator[Reason]:
         yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)
     for subject in it.plan.subjects:
         if subject.digest in revoked:
-            told = it.policy.trust.revocations.told(subject.digest)
+            told = it.policy.trust.revocations.words(subject.digest)
             why = f"the {subject.name} that it starts ({subject.digest}) {told}"
             yield Reason(ReasonCode.IMAGE_REVOKED, _WHAT, why, hint)
 

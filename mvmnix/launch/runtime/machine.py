@@ -218,7 +218,7 @@ class Machine:
         if not self._done:
             self._action = HostAction.ASKED_TO_STOP
         if self._observations.home.status.state.may_become(MachineState.STOPPING):
-            self._pausing.let_go()  # a guest that stands still can't end in order
+            self._pausing.resume_to_end()  # a guest that stands still can't end in order
             self._observations.home.advance(MachineState.STOPPING)
         loop, channel = self._observations.host.loop, self._guest.channel
         self._timers.append(loop.after(grace + _AFTERMATH, partial(self._break_off, HostAction.KILLED_ON_STOP)))
@@ -265,7 +265,7 @@ class Machine:
         """End the guest now, for this reason; the call that waits for it concludes the machine."""
         self._action = action
         if action is HostAction.KILLED_ON_SHARE_LIMIT:
-            self._guest.shares.strike()
+            self._guest.shares.kill_soon()
         self._guest.kill()
 
     def _signs(self) -> int:

@@ -32,7 +32,7 @@ class Pausing:
         self._guest = guest
         self._awaited: tuple[MonitorEvent, Done] | None = None
         self._timer: Timer | None = None
-        guest.heard = self._heard
+        guest.on_event = self._on_event
 
     @property
     def paused(self) -> bool:
@@ -75,13 +75,13 @@ class Pausing:
             MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
         }
 
-    def let_go(self) -> None:
+    def resume_to_end(self) -> None:
         """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
         if self.paused:
             with suppress(MvmnixError):  # then it is ended otherwise
                 self._guest.resume()
 
-    def _heard(self, event: MonitorEvent) -> None:
+    def _on_event(self, event: MonitorEvent) -> None:
         if self._awaited is not None and self._awaited[0] is event:
             self._answer(None)
 

@@ -183,7 +183,7 @@ def _prepared(
     except BaseException:
         shares.close()
         if disk is not None:
-            disk.let_go()
+            disk.release()
         raise
 
 

@@ -123,9 +123,9 @@ class Preparation:
     def _let_go(self) -> None:
         """Close what is the hypervisor's."""
         self._sockets.close(1)
-        self.shares.let_go()
+        self.shares.release()
         if self._disk is not None:
-            self._disk.let_go()
+            self._disk.release()
         if self._spec.kvm is not None:
             os.close(self._spec.kvm)
             self._spec = replace(self._spec, kvm=None)
@@ -152,7 +152,7 @@ class Guest:
         self.channel = Channel(sockets.channel[0], loop, services=services)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
-        self.heard: Callable[[MonitorEvent], None] = _ignored
+        self.on_event: Callable[[MonitorEvent], None] = _ignored
         self._loop = loop
         self._monitor = monitor
         self._console = console
@@ -278,7 +278,7 @@ class Guest:
             events = (MonitorEvent.INTERNAL_ERROR,)
         self.events.extend(events)
         for event in events:
-            self.heard(event)
+            self.on_event(event)
         if self._examined is not None and self._monitor.answered:
             self._examined.fire()
         if MonitorEvent.INTERNAL_ERROR in events:

@@ -129,10 +129,10 @@ class Revocations:
         identities, reasons = (*self.identities, *other.identities), {**other.reasons, **self.reasons}
         return Revocations(self.keys | other.keys, identities, self.digests | other.digests, reasons)
 
-    def told(self, digest: Digest) -> str:
+    def words(self, digest: Digest) -> str:
         """That a digest is revoked, and why if the file says so: one line, in printable characters.
 
-        >>> Revocations(reasons={Digest("0" * 64): "it leaked"}).told(Digest("0" * 64))
+        >>> Revocations(reasons={Digest("0" * 64): "it leaked"}).words(Digest("0" * 64))
         "is revoked: 'it leaked'"
         """
         reason = self.reasons.get(digest)

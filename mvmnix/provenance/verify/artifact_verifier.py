@@ -115,7 +115,7 @@ def _voices(counted: Sequence[CountedBundle]) -> int:
 
 def _revoked(name: str, blob: Blob, criteria: VerificationCriteria) -> Iterator[Reason]:
     if blob.digest in criteria.trust.revocations.digests:
-        told = criteria.trust.revocations.told(blob.digest)
+        told = criteria.trust.revocations.words(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 

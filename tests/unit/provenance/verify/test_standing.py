@@ -278,7 +278,7 @@ def test_statements_that_do_not_count(world: World, make: Callable[[World], byte
 
 
 def test_of_those_that_are_more_than_enough_none_is_read(world: World) -> None:
-    def alone(_: bytes) -> standing.Told:
+    def alone(_: bytes) -> standing.ReadProvenance:
         raise AssertionError("another one is read")
 
     first = check(world)
