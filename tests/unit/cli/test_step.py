@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix import process
 from mvmnix.cli.commands import verify_step
-from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, rows, summary, read_verdict
+from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, read_verdict, rows, summary
 
 REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "next": "look"}
 
